@@ -1,0 +1,40 @@
+# Everything a checkout needs. `make run` and `make test` are the two commands of the README.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.set-up
+
+.PHONY: setup run test lint lock clean
+.DELETE_ON_ERROR:
+
+setup: $(STAMP)
+
+# uv does the installing, pinned and hashed like everything else; pip only brings uv.
+$(STAMP): pyproject.toml .ci/requirements.txt .ci/uv.txt
+	@echo "Setting up .venv (Python packages, pinned and checked by hash) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/uv.txt
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --require-hashes -r .ci/requirements.txt
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup
+	$(BIN)/harness run --fault redis-down --scenario target --warmup 2s --baseline 20s --fault-for 20s
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Renew the pinned versions. The clients' own defaults choose the registry; no host is recorded.
+lock: setup
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --no-header \
+	  --no-emit-index-url --no-emit-find-links --extra embedded --extra dev pyproject.toml -o .ci/requirements.txt
+	echo uv | $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links - -o .ci/uv.txt
+
+clean:
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Faults that ship with the harness, one file per mechanism family."""

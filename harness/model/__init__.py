@@ -1,0 +1,1 @@
+"""The records and words everything else speaks. Imports nothing else of the harness."""

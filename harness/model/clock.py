@@ -1,0 +1,34 @@
+"""The two clocks: CLOCK_MONOTONIC for everything measured, wall time for people."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import UTC, datetime
+
+from harness.model.load import STEP_S
+
+
+def monotonic() -> float:
+    """CLOCK_MONOTONIC in seconds; the same reading in every process of this machine."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def wall() -> str:
+    """Now, UTC, ISO 8601 with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def step_of(at_s: float) -> int:
+    """The 100 ms step a moment (seconds since t0) lies in. Tolerates float noise at the edges."""
+    return math.floor(at_s / STEP_S + 1e-9)
+
+
+def next_step(at_s: float) -> int:
+    """The first grid step at or after a moment."""
+    return math.ceil(at_s / STEP_S - 1e-9)
+
+
+def step_start(step: int) -> float:
+    """Seconds since t0 of a step's start, free of accumulated float noise."""
+    return round(step * STEP_S, 1)

@@ -1,0 +1,73 @@
+"""Every error the harness raises on purpose.
+
+HarnessError                 one or two lines for a person; carries `exit_code`
+├── UsageError          2    wrong command line, configuration or input
+│   └── Refused         2    right in form, but it must not be done (blast radius, locks, overlap)
+├── SetupError          4    the harness or its stack could not be brought up
+│   └── LoadError       4    the load process failed or died
+├── AdapterError        4    a dependency's control interface failed
+│   ├── Unreachable          nothing answered: the outcome is "not done"
+│   ├── OutcomeUnknown       it may or may not have been done (time-out, 503): read back
+│   ├── Rejected             the server said no
+│   └── Gone                 that very thing provably no longer exists
+└── UndoUnverified      5    a change is still there, or may be; says what is left and how to mend it
+"""
+
+from __future__ import annotations
+
+from harness.model.exit_codes import ExitCode
+
+
+class HarnessError(Exception):
+    """Base class. `str(error)` is what a person reads; `hint` says what would be right."""
+
+    exit_code: ExitCode = ExitCode.HARNESS_FAILED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(HarnessError):
+    exit_code = ExitCode.USAGE
+
+
+class Refused(UsageError):
+    pass
+
+
+class SetupError(HarnessError):
+    pass
+
+
+class LoadError(SetupError):
+    pass
+
+
+class AdapterError(HarnessError):
+    pass
+
+
+class Unreachable(AdapterError):
+    pass
+
+
+class OutcomeUnknown(AdapterError):
+    pass
+
+
+class Rejected(AdapterError):
+    pass
+
+
+class Gone(AdapterError):
+    pass
+
+
+class UndoUnverified(HarnessError):
+    exit_code = ExitCode.UNDO_UNVERIFIED
+
+    def __init__(self, left: str, mend: str) -> None:
+        super().__init__(left, hint=mend)
+        self.left = left
+        self.mend = mend

@@ -1,0 +1,157 @@
+"""history.jsonl: every event of an experiment, on one clock.
+
+`at` is seconds since t0 on CLOCK_MONOTONIC (negative before t0), `wall` is UTC ISO 8601. The tag is the
+field `event`. Where a statement has bounds, `sent_s` is just before it was sent and `at` just after its reply.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from harness.model.faults import Evidence
+from harness.model.targets import PhaseName
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    at: float
+    wall: str
+    experiment: str
+
+
+class Started(_Event, frozen=True, kw_only=True, tag="started"):
+    """t0 was chosen: load starts here. monotonic is t0's CLOCK_MONOTONIC reading on this machine."""
+
+    monotonic: float
+
+
+class PhaseStarted(_Event, frozen=True, kw_only=True, tag="phase"):
+    """A phase begins at `start_s`, on the 100 ms grid; the one before ends there."""
+
+    phase: PhaseName
+    start_s: float
+
+
+class FaultRequested(_Event, frozen=True, kw_only=True, tag="fault_requested"):
+    fault: str
+
+
+class FaultInjected(_Event, frozen=True, kw_only=True, tag="fault_injected"):
+    fault: str
+    sent_s: float
+
+
+class FaultEvidence(_Event, frozen=True, kw_only=True, tag="fault_evidence"):
+    """stage: injected = right after the injection; held = asserted again later in the phase."""
+
+    fault: str
+    stage: Literal["path", "injected", "held"]
+    evidence: Evidence
+
+
+class FaultProven(_Event, frozen=True, kw_only=True, tag="fault_proven"):
+    fault: str
+
+
+class FaultNotProven(_Event, frozen=True, kw_only=True, tag="fault_not_proven"):
+    fault: str
+    missing: str
+
+
+class UndoRequested(_Event, frozen=True, kw_only=True, tag="undo_requested"):
+    fault: str
+    sent_s: float
+
+
+class Undone(_Event, frozen=True, kw_only=True, tag="undone"):
+    """The undo statement's reply arrived at `at`."""
+
+    fault: str
+    sent_s: float
+
+
+class UndoVerified(_Event, frozen=True, kw_only=True, tag="undo_verified"):
+    fault: str
+    evidence: tuple[Evidence, ...] = ()
+    moot: bool = False
+
+
+class UndoNotVerified(_Event, frozen=True, kw_only=True, tag="undo_not_verified"):
+    fault: str
+    left: str
+    mend: str
+
+
+class ZeroFound(_Event, frozen=True, kw_only=True, tag="zero"):
+    """Recovery's zero: send time of the first good probe after the last undo (see measurement).
+
+    lower_s..upper_s is the doubt: [last bad probe, first good probe] or [undo sent, undo replied].
+    """
+
+    zero_s: float
+    lower_s: float
+    upper_s: float
+    source: Literal["probe", "undo"]
+
+
+class LoadLost(_Event, frozen=True, kw_only=True, tag="load_lost"):
+    """A load process is gone. worker: None when it was the master or the only process."""
+
+    reason: str
+    worker: str | None = None
+
+
+class LoadEnded(_Event, frozen=True, kw_only=True, tag="load_ended"):
+    """Arrivals stopped at `end_s`; `at` is when the drain was over."""
+
+    end_s: float
+
+
+class ClockDoubt(_Event, frozen=True, kw_only=True, tag="clock_doubt"):
+    worker: str
+    seconds: float
+
+
+class Stopped(_Event, frozen=True, kw_only=True, tag="stopped"):
+    """The run ended early. why: interrupt, abort, lost_load, lost_keeper, baseline_broken, error.
+
+    expression: the abort condition, where one fired.
+    """
+
+    why: Literal["interrupt", "abort", "silent", "lost_load", "lost_keeper", "baseline_broken", "error"]
+    text: str
+    expression: str | None = None
+
+
+class Note(_Event, frozen=True, kw_only=True, tag="note"):
+    text: str
+
+
+class DataLost(_Event, frozen=True, kw_only=True, tag="data_lost"):
+    """Acknowledged data that could not be read back after recovery."""
+
+    count: int
+    examples: tuple[str, ...] = ()
+
+
+Event = (
+    Started
+    | PhaseStarted
+    | FaultRequested
+    | FaultInjected
+    | FaultEvidence
+    | FaultProven
+    | FaultNotProven
+    | UndoRequested
+    | Undone
+    | UndoVerified
+    | UndoNotVerified
+    | ZeroFound
+    | LoadLost
+    | LoadEnded
+    | ClockDoubt
+    | Stopped
+    | Note
+    | DataLost
+)

@@ -1,0 +1,139 @@
+"""Dependencies, faults, changes, undo records and evidence."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+DependencyKind = Literal["redis", "postgres", "kafka", "tcp", "http"]
+Scalar = str | int | float | bool | None
+
+
+class Address(msgspec.Struct, frozen=True):
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Dependency(msgspec.Struct, frozen=True, kw_only=True):
+    """Something the target needs, as declared by a stack.
+
+    Before the stack is up only the declaration is known (the addresses are None); the stack returns
+    the same dependencies with addresses once it is up, and the plan is bound to those.
+
+    name: what faults call it (`redis` in `redis-down`). kind: which protocol speaks to it.
+    path: the address the application uses (the proxy's listener). direct: the server itself.
+    toxiproxy: base URL of the Toxiproxy API; proxy: name of the proxy in it.
+    pid: root of the server's process tree, where the stack owns one.
+    admin: PostgreSQL: conninfo of a login that may alter the role, without password.
+    login: PostgreSQL: conninfo options of the application's login (user, dbname), without host and port.
+    role: the PostgreSQL role the application uses. password_env: *name* of the variable with the password.
+    """
+
+    name: str
+    kind: DependencyKind
+    proxied: bool = False
+    runtime: Literal["process", "container", None] = None
+    path: Address | None = None
+    direct: Address | None = None
+    toxiproxy: str | None = None
+    proxy: str | None = None
+    pid: int | None = None
+    admin: str | None = None
+    login: str | None = None
+    role: str | None = None
+    password_env: str | None = None
+
+
+class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One `--fault`: `kafka-latency:latency=500ms,jitter=50ms@10s+20s`.
+
+    params: as the user wrote them, name -> text; the fault's Params type decodes them.
+    at_s: seconds after the start of the fault phase. for_s: None = the whole phase (or one-shot).
+    """
+
+    name: str
+    dependency: str
+    kind: str
+    params: dict[str, str] = {}
+    at_s: float = 0.0
+    for_s: float | None = None
+    text: str = ""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What one fault will change, symbolically: what `harness plan` prints. Planning it touches nothing.
+
+    kind: entry point that carries it out. does / undoes / proves: one sentence each, for people.
+    property: what is set, for example `proxy redis: enabled`; two overlapping changes with the same
+    property are refused. Empty for changes that may overlap (toxics with unique names).
+    resources: identities to lock. one_shot: it has no duration. params: decoded, plain values in base units.
+    """
+
+    kind: str
+    dependency: Dependency
+    params: dict[str, Scalar]
+    does: str
+    undoes: str
+    proves: str
+    property: str = ""
+    resources: tuple[str, ...] = ()
+    one_shot: bool = False
+    blind_probe: bool = False
+    """True when the verification probe cannot see the fault, so recovery's zero is the undo's reply."""
+
+
+class UndoRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Enough to undo a change in another process, later. Plain data, no secrets, no commands.
+
+    id: unique in the run. kind: entry point whose `undo` and `verify_undone` understand it.
+    where: identity of what is changed. original: the state found. ours: the state we set.
+    secrets: logical name -> *name* of the environment variable. deadline_s: seconds after injection at
+    which the keeper undoes on its own.
+    """
+
+    id: str
+    kind: str
+    dependency: Dependency
+    params: dict[str, Scalar]
+    where: dict[str, Scalar]
+    original: dict[str, Scalar]
+    ours: dict[str, Scalar]
+    secrets: dict[str, str] = {}
+    deadline_s: float | None = None
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """A statement's bounds on CLOCK_MONOTONIC, in seconds: just before it was sent, just after its reply."""
+
+    sent: float
+    replied: float
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """One observation that speaks for or against a claim.
+
+    source: control = read back from the control plane (a); probe = seen on the data path (b);
+    path = the application uses that path (c); undo = state after the undo.
+    at: seconds on CLOCK_MONOTONIC when made; in the history, seconds since t0.
+    """
+
+    source: Literal["control", "probe", "path", "undo"]
+    expected: str
+    observed: str
+    held: bool
+    at: float
+
+
+class UndoOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How one undo ended. moot: that very thing is provably gone. left / mend are for people."""
+
+    record_id: str
+    state: Literal["verified", "moot", "unverified"]
+    evidence: tuple[Evidence, ...] = ()
+    left: str | None = None
+    mend: str | None = None
+    applied: Applied | None = None

@@ -1,0 +1,88 @@
+"""Scenarios and what the load processes are told to do."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Model = Literal["open", "closed"]
+Arrivals = Literal["poisson", "constant"]
+
+STEP_S = 0.1
+"""Length of a window row and of the grid that phase edges lie on, in seconds."""
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A load shape, unscaled.
+
+    users: virtual users. spawn_rate: users per second. run_time_s: seconds.
+    rate: arrivals per second, None = closed model, as fast as the users go.
+    user_classes: names, empty = all classes of the locustfile.
+    jump: True for `spike`: baseline with 10 % of the users, all of them during the fault phase.
+    """
+
+    name: str
+    summary: str
+    users: int
+    spawn_rate: float
+    run_time_s: float
+    rate: float | None = None
+    user_classes: tuple[str, ...] = ()
+    jump: bool = False
+    baseline_s: float = 60.0
+    fault_s: float = 60.0
+
+
+class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One leaf task as `describe` found it; share is its part of the class's tasks, 0..1."""
+
+    name: str
+    share: float
+
+
+class UserClass(msgspec.Struct, frozen=True, kw_only=True):
+    """A Locust user class. weight: share of arrivals (open) or users (closed), relative to its siblings.
+
+    wait_s: (min, max) wait in seconds where `describe` could tell, else None.
+    """
+
+    name: str
+    weight: float = 1.0
+    fixed_count: int = 0
+    tasks: tuple[TaskInfo, ...] = ()
+    wait_s: tuple[float, float] | None = None
+
+
+class Locustfile(msgspec.Struct, frozen=True, kw_only=True):
+    """What `python -m harness.load describe FILE` prints."""
+
+    path: str
+    sha256: str
+    classes: tuple[UserClass, ...]
+
+
+class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a load process needs, already scaled. Goes to it as JSON; nothing secret in it.
+
+    rate: arrivals per second (open model), None in the closed model.
+    ramp_s: seconds of linear ramp from t0 (unscaled users / unscaled spawn rate).
+    jump_from: users before the jump (spike), None otherwise.
+    limits_ms: latency limits counted exactly in every window row (a request *over* a limit takes >= it).
+    """
+
+    model: Model
+    host: str
+    locustfile: str
+    classes: tuple[UserClass, ...]
+    seed: int
+    users: int
+    spawn_rate: float
+    ramp_s: float
+    rate: float | None = None
+    arrivals: Arrivals = "poisson"
+    max_in_flight: int = 1000
+    request_timeout_s: float = 10.0
+    limits_ms: tuple[float, ...] = ()
+    workers: int = 1
+    jump_from: int | None = None

@@ -1,0 +1,77 @@
+"""The plan of one experiment: pure data, printable, replayable; plan.json is exactly this."""
+
+from __future__ import annotations
+
+import msgspec
+
+from harness.model.faults import Change, FaultSpec
+from harness.model.load import LoadPlan, Scenario
+from harness.model.stack import StackName
+from harness.model.targets import Target
+
+SCHEMA = 1
+
+
+class PhasePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Lengths in seconds. warmup_s includes the ramp. gap_s, recovery_s and tail_s are upper bounds.
+
+    hold_s: the stretch after recovery over which targets must hold; after_s = hold_s + soak.
+    """
+
+    warmup_s: float
+    baseline_s: float
+    gap_s: float
+    fault_s: float
+    recovery_limit_s: float
+    hold_s: float
+    after_s: float
+    tail_s: float
+
+
+class PlannedFault(msgspec.Struct, frozen=True, kw_only=True):
+    """id: `redis-down` or `redis-down#2`; at_s from the start of the fault phase; for_s None = one-shot."""
+
+    id: str
+    spec: FaultSpec
+    change: Change
+    at_s: float
+    for_s: float | None
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a result comes from. versions: package or server -> version."""
+
+    harness: str
+    command: str
+    machine: str
+    cpus: int
+    memory_bytes: int
+    python: str
+    versions: dict[str, str] = {}
+    target_version: str | None = None
+    git: str | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    schema: int = SCHEMA
+    experiment: str
+    created: str
+    scenario: Scenario
+    scale: float
+    stack: StackName
+    load: LoadPlan
+    phases: PhasePlan
+    targets: tuple[Target, ...]
+    faults: tuple[PlannedFault, ...] = ()
+    abort_if: tuple[str, ...] = ()
+    strict: bool = False
+    warnings: tuple[str, ...] = ()
+    provenance: Provenance | None = None
+
+    @property
+    def seed(self) -> int:
+        return self.load.seed
+
+    @property
+    def control_run(self) -> bool:
+        return not self.faults

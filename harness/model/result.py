@@ -1,0 +1,189 @@
+"""result.json: what a run found. Documented in docs/result.md; `schema` changes when a field changes meaning.
+
+Times are seconds since t0; what is not known is null.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from harness.model.faults import Evidence
+
+SCHEMA = 1
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+Outcome = Literal["held", "broken", "undecided", "not_judged"]
+RecoveryOutcome = Literal["recovered", "no_impact", "not_recovered", "undecided", "not_judged"]
+
+
+class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One phase. planned: arrivals scheduled (open) or task starts (closed). mix_*: request class -> share."""
+
+    name: str
+    start_s: float
+    end_s: float
+    planned: int
+    requests: int
+    failures: int
+    unsent: int
+    unfinished: int
+    backfilled: int
+    failed_arrivals: int
+    mix_planned: dict[str, float]
+    mix_sent: dict[str, float]
+    error_rate: float | None
+    rps: float | None
+    mean_ms: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+    violating_s: float | None
+
+
+class RequestResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One request name in one phase."""
+
+    name: str
+    phase: str
+    requests: int
+    failures: int
+    unfinished: int
+    backfilled: int
+    error_rate: float | None
+    rps: float | None
+    mean_ms: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+
+
+class ErrorResult(msgspec.Struct, frozen=True, kw_only=True):
+    kind: str
+    name: str | None
+    count: int
+    first_s: float
+    last_s: float
+    example: str
+
+
+class TargetResult(msgspec.Struct, frozen=True, kw_only=True):
+    """observed is in the target's own unit (ms, proportion, per second, seconds).
+
+    limit: the resolved limit in that unit (relative targets resolved). why: one clause, for people.
+    """
+
+    target: str
+    phase: str | None
+    metric: str
+    observed: float | None
+    limit: float | None
+    outcome: Outcome
+    primary: bool
+    why: str = ""
+
+
+class FaultResult(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    params: dict[str, str | int | float | bool | None]
+    requested_s: float | None
+    injected_s: float | None
+    proven: bool
+    proof: tuple[Evidence, ...]
+    undone_s: float | None
+    undo_verified: bool | None
+    missing: str | None = None
+
+
+class TargetRecovery(msgspec.Struct, frozen=True, kw_only=True):
+    target: str
+    outcome: RecoveryOutcome
+    seconds: float | None
+    lower_s: float | None
+    upper_s: float | None
+    why: str = ""
+
+
+class RecoveryResult(msgspec.Struct, frozen=True, kw_only=True):
+    """seconds, lower_s and upper_s are after zero_s. relapses: [start_s, end_s] since t0."""
+
+    outcome: RecoveryOutcome
+    seconds: float | None
+    lower_s: float | None
+    upper_s: float | None
+    zero_s: float | None
+    from_undo_requested_s: float | None
+    drain_s: float | None
+    targets: tuple[TargetRecovery, ...] = ()
+    relapses: tuple[tuple[float, float], ...] = ()
+    why: str = ""
+
+
+class ImpactResult(msgspec.Struct, frozen=True, kw_only=True):
+    """mitigated_s: when targets held again while the fault was still on. budget_burnt: 1.0 = the whole budget.
+
+    violating: [start_s, end_s] stretches since t0.
+    """
+
+    start_s: float | None
+    mitigated_s: float | None
+    violating_s: float
+    failed_requests: int
+    budget_burnt: float | None
+    violating: tuple[tuple[float, float], ...] = ()
+
+
+class GeneratorResult(msgspec.Struct, frozen=True, kw_only=True):
+    """cpu: busiest load process, mean share of one core. saturated: [start_s, end_s] stretches."""
+
+    cpu: float | None
+    lateness_p99_ms: float | None
+    unsent: int
+    saturated: tuple[tuple[float, float], ...] = ()
+
+
+class MemoryResult(msgspec.Struct, frozen=True, kw_only=True):
+    """slope: proportion per hour of the target's RSS (null: too short to judge). retained: bytes kept across the
+    fault. outcome: stable, growing or not_judged."""
+
+    outcome: Literal["stable", "growing", "not_judged"]
+    slope: float | None
+    retained: int | None
+    why: str = ""
+
+
+class SignalResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A Prometheus signal: mean by phase (counters: per second)."""
+
+    by_phase: dict[str, float]
+    counter: bool
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    schema: int = SCHEMA
+    verdict: Verdict
+    exit_code: int
+    reasons: tuple[str, ...]
+    scenario: str
+    scale: float
+    model: str
+    stack: str
+    seed: int
+    experiment: str
+    target_url: str
+    started: str | None
+    phases: tuple[PhaseResult, ...] = ()
+    requests: tuple[RequestResult, ...] = ()
+    errors: tuple[ErrorResult, ...] = ()
+    targets: tuple[TargetResult, ...] = ()
+    faults: tuple[FaultResult, ...] = ()
+    recovery: RecoveryResult | None = None
+    impact: ImpactResult | None = None
+    generator: GeneratorResult | None = None
+    memory: MemoryResult | None = None
+    signals: dict[str, SignalResult] = {}
+    cpu_by_phase: dict[str, float] = {}
+    warnings: tuple[str, ...] = ()

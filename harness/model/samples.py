@@ -1,0 +1,30 @@
+"""samples.jsonl: what was seen besides requests, about once a second."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ProcessUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A process tree. cpu_s: CPU seconds used since the first sample; rss: bytes; busiest_cpu: share of one core
+    used by its busiest process since the last sample."""
+
+    cpu_s: float
+    rss: int
+    processes: int = 1
+    busiest_cpu: float | None = None
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """at: seconds since t0. trees: `target`, and each dependency's name where the stack owns its process.
+
+    signals: Prometheus series, summed over labels: counters as their running total, gauges as they are.
+    net_bytes_s, disk_bytes_s: of the machine.
+    """
+
+    at: float
+    trees: dict[str, ProcessUse] = {}
+    signals: dict[str, float] = {}
+    net_bytes_s: float | None = None
+    disk_bytes_s: float | None = None
+    machine_cpu: float | None = None

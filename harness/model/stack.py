@@ -1,0 +1,48 @@
+"""What a stack declares and what it gives back when it is up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import msgspec
+
+from harness.model.faults import Dependency
+from harness.model.process import Launcher
+
+StackName = Literal["embedded", "compose", "external"]
+Progress = Callable[[str], None]
+"""Called with one short line for people ("Kafka: fetching 45 jars, 12 done")."""
+
+
+class TargetInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The service under test. url has no trailing slash. workers: its worker processes, for CPU shares."""
+
+    url: str
+    metrics_url: str | None = None
+    pid: int | None = None
+    workers: int = 1
+    version: str | None = None
+
+
+class StackUp(msgspec.Struct, frozen=True, kw_only=True):
+    """A running stack. versions: part -> version. ready_s: seconds from up() to ready (fetching excluded)."""
+
+    name: StackName
+    target: TargetInfo
+    dependencies: tuple[Dependency, ...] = ()
+    versions: dict[str, str] = {}
+    ready_s: float = 0.0
+    folder: str | None = None
+
+
+class Stack(Protocol):
+    name: StackName
+
+    def describe(self) -> tuple[Dependency, ...]:
+        """The dependencies as declared, with no addresses; touches nothing."""
+        ...
+
+    def up(self, launcher: Launcher, progress: Progress) -> StackUp: ...
+
+    def down(self) -> None: ...

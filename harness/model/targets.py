@@ -1,0 +1,35 @@
+"""A target: a threshold that must hold. The grammar that produces them is in target_grammar.py."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+PhaseName = Literal["warmup", "baseline", "gap", "fault", "recovery", "after", "tail"]
+JudgedPhase = Literal["baseline", "fault", "after"]
+Op = Literal["<", "<=", ">", ">="]
+Unit = Literal["ms", "proportion", "per_s", "s", "per_h", "number"]
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """One threshold in one phase (recovery and memory targets belong to no phase: phase is None).
+
+    metric: p50 p90 p95 p99 p99.9 max error_rate rps recovery violating cpu memory_growth or a signal's name.
+    name: a request name for METRIC{NAME}, else None.
+    value: in `unit`: latency ms, error_rate and cpu 0..1, rps per second, recovery and violating seconds,
+    memory_growth proportion per hour. With relative = "plan" or "baseline", value is a factor (0.95, 2.0).
+    primary: breaks the verdict; otherwise a warning.
+    text: the canonical expression, `fault: p95 < 200ms`.
+    """
+
+    metric: str
+    op: Op
+    value: float
+    unit: Unit
+    text: str
+    phase: JudgedPhase | None = None
+    name: str | None = None
+    relative: Literal["plan", "baseline"] | None = None
+    primary: bool = True
+    explicit: bool = False

@@ -1,0 +1,106 @@
+"""windows.jsonl: what the load processes record, 100 ms rows keyed by intended start and worker.
+
+Rows are deltas that add up: a request that completes late adds a row for its old step. Three row kinds share
+the file, told apart by the field `row`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+FAILURE_KINDS = ("status", "timeout", "refused", "reset", "protocol", "check", "exception", "unfinished")
+"""Kinds of failed *requests*. `unsent` (and failed arrivals, kind `exception`) are counted by class instead."""
+
+REPLY_KINDS = ("status", "check")
+"""Failures in which the target did answer: they count as replies in `rps`."""
+
+
+class ClassCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Arrivals of one user class intended in this step.
+
+    planned: drawn from the schedule and due. replied: arrivals whose first request got a reply.
+    ended: arrivals that have ended in any way; a step is final when ended == planned.
+    unsent_cap: no user free within 1 s, all waiting for the target; unsent_generator: the generator was saturated.
+    failed: the task ended in an exception without a request. In the closed model planned counts task starts.
+    """
+
+    planned: int = 0
+    ended: int = 0
+    replied: int = 0
+    unsent_cap: int = 0
+    unsent_generator: int = 0
+    failed: int = 0
+
+
+class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Requests of one name whose intended start lies in this step.
+
+    ok: successes. fail: kind -> count. sum_ms, max_ms: of ok latencies.
+    sketch: flat [bucket, count, bucket, count, ...] of ok latencies (harness.model.sketch).
+    over: [count, ...] parallel to the limits in force (Limits row), ok requests taking >= the limit.
+    backfilled: virtual arrivals of the closed model, *included* in ok, sketch and over; never in totals.
+    """
+
+    ok: int = 0
+    fail: dict[str, int] = {}
+    sum_ms: float = 0.0
+    max_ms: float = 0.0
+    sketch: list[int] = []
+    over: dict[str, int] = {}
+    backfilled: int = 0
+
+
+class DeltaRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="row", tag="delta"):
+    """step: intended start // 100 ms since t0. over keys are limits in ms formatted with `limit_key`.
+
+    setup: requests made in on_start, reported apart and never judged.
+    """
+
+    worker: str
+    step: int
+    classes: dict[str, ClassCounts] = {}
+    requests: dict[str, RequestCounts] = {}
+    setup: dict[str, RequestCounts] = {}
+
+
+class MarkRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="row", tag="mark"):
+    """A watermark, once a flush (about every 100 ms).
+
+    at: seconds since t0. done: every step below this one has been drawn from the schedule (its planned counts
+    are recorded). open: flat [step, arrivals, step, arrivals, ...] of arrivals taken but not ended.
+    open_names: requests in flight by name -> flat [step, n, ...].
+    cpu: this process, share of one core since the last mark. lateness_p99_ms: over the arrivals since the last
+    mark; lateness_n: how many. users: users alive. final: True on the last mark of a worker after its drain.
+    """
+
+    worker: str
+    at: float
+    done: int
+    open: list[int] = []
+    cpu: float | None = None
+    lateness_p99_ms: float | None = None
+    lateness_max_ms: float | None = None
+    lateness_n: int = 0
+    users: int = 0
+    saturated: bool = False
+    final: bool = False
+
+
+class ErrorRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="row", tag="error"):
+    """Errors since the last flush, by kind and request name (name None: a failed arrival)."""
+
+    worker: str
+    kind: str
+    name: str | None = None
+    count: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    example: str = ""
+
+
+Row = DeltaRow | MarkRow | ErrorRow
+
+
+def limit_key(limit_ms: float) -> str:
+    """The key of a latency limit in `over`: 200.0 -> "200", 12.5 -> "12.5"."""
+    return f"{limit_ms:g}"
