@@ -20,29 +20,12 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, runtime_checkable
 
-import msgspec
-
 from harness.model.faults import Applied, Change, Dependency, DependencyKind, Evidence, UndoRecord
+from harness.model.faults import ParamInfo as ParamInfo
 
 GROUP = "harness.faults"
 
 Stage = Literal["injected", "held"]
-
-
-class ParamInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One parameter, for the catalogue and for decoding: unit is duration, size, rate, count, choice or number.
-
-    Values arrive as text and are decoded to base units (seconds, bytes, bytes per second, plain numbers).
-    low and high bound the decoded value; choices lists the words of a choice.
-    """
-
-    name: str
-    unit: Literal["duration", "size", "rate", "count", "choice", "number"]
-    default: str
-    help: str
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -64,6 +64,22 @@ class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
 
 
+class ParamInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One parameter, for the catalogue and for decoding: unit is duration, size, rate, count, choice or number.
+
+    Values arrive as text and are decoded to base units (seconds, bytes, bytes per second, plain numbers).
+    low and high bound the decoded value; choices lists the words of a choice.
+    """
+
+    name: str
+    unit: Literal["duration", "size", "rate", "count", "choice", "number"]
+    default: str
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """What one fault will change, symbolically: what `harness plan` prints. Planning it touches nothing.
 
