@@ -177,6 +177,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     started: str | None
     phases: tuple[PhaseResult, ...] = ()
     requests: tuple[RequestResult, ...] = ()
+    totals: tuple[RequestResult, ...] = ()
+    """The whole run (every phase): one row by request name with phase "all", and one of everything under the name
+    "Aggregated", as Locust's own table has them. Percentiles do not add up, so no reader can make these itself."""
     errors: tuple[ErrorResult, ...] = ()
     targets: tuple[TargetResult, ...] = ()
     faults: tuple[FaultResult, ...] = ()
