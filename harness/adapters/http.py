@@ -1,0 +1,213 @@
+"""GET over HTTP for probes, readiness and metrics: the harness's only control-side HTTP client.
+
+Proxy variables and .netrc are ignored: a control request goes where its URL says. The time-out is the *total*,
+from the first byte sent to the last one read; requests' own time-outs are per socket operation, so a server
+that drips a byte at a time would hold its caller for ever.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+
+from harness.model.errors import OutcomeUnknown, Rejected, Unreachable
+
+if TYPE_CHECKING:
+    import requests
+
+MAX_BODY = 16 * 1024 * 1024
+MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Response(msgspec.Struct, frozen=True):
+    """Any answer, whatever its status. body: decoded from its content encoding, at most MAX_BODY bytes."""
+
+    status: int
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", errors="replace")
+
+
+class Client:
+    """Keeps its connections. Not for use by two threads at once."""
+
+    def __init__(self) -> None:
+        self._deadline = _Deadline()
+        self._session = _session(self._deadline)
+
+    def get(self, url: str, timeout_s: float) -> Response:
+        """One GET, following redirects only where scheme, host and port stay the same.
+
+        Raises Unreachable when nothing was reached (refused, no route, unknown name, no connection in time),
+        OutcomeUnknown when the request was sent and no whole answer came in time, Rejected for a redirect that
+        leaves, too many redirects, an answer over MAX_BODY or a URL that is none.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Rejected(f"{url} is not an http or https URL")
+        with self._deadline.within(timeout_s) as left:
+            for _ in range(MAX_REDIRECTS + 1):
+                status, body, location = self._once(url, timeout_s, left)
+                if location is None:
+                    return Response(status, body)
+                following = urljoin(url, location)
+                if _origin(following) != _origin(url):
+                    raise Rejected(f"{url} redirects to another host ({following})")
+                url = following
+        raise Rejected(f"{url} redirects more than {MAX_REDIRECTS} times")
+
+    def close(self) -> None:
+        self._session.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _once(self, url: str, timeout_s: float, left: Any) -> tuple[int, bytes, str | None]:
+        import requests
+        from urllib3.exceptions import HTTPError
+
+        late = OutcomeUnknown(f"{url} gave no whole answer within {timeout_s:g} s")
+        seconds = left()
+        if seconds <= 0:
+            raise late
+        try:
+            with self._session.get(url, timeout=seconds, allow_redirects=False, stream=True) as reply:
+                location = reply.headers.get("location") if reply.status_code in _REDIRECTS else None
+                body = bytearray()
+                for chunk in reply.iter_content(65536):
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        raise Rejected(f"{url} answered more than {MAX_BODY // 2**20} MB")
+                return reply.status_code, bytes(body), location
+        except requests.exceptions.ConnectTimeout as error:
+            raise Unreachable(f"{url} could not be reached within {timeout_s:g} s") from error
+        except requests.exceptions.ReadTimeout as error:
+            raise late from error
+        except (requests.exceptions.RequestException, HTTPError, OSError) as error:
+            if left() <= 0:
+                raise late from error
+            if _never_connected(error):
+                raise Unreachable(f"{url} could not be reached: {_cause(error)}") from error
+            if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
+                raise Rejected(f"{url}: {_cause(error)}") from error
+            raise OutcomeUnknown(f"{url} broke off its answer: {_cause(error)}") from error
+
+
+def get(url: str, timeout_s: float) -> Response:
+    """One GET on a fresh connection; errors as in Client.get."""
+    with Client() as client:
+        return client.get(url, timeout_s)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _never_connected(error: BaseException) -> bool:
+    from urllib3.exceptions import NewConnectionError
+
+    found = _chain(error)
+    return any(isinstance(one, (NewConnectionError, ConnectionRefusedError, socket.gaierror)) for one in found)
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost error in words: requests wraps its causes three deep."""
+    last = _chain(error)[-1]
+    return str(getattr(last, "strerror", None) or last) or type(last).__name__
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in found:
+        found.append(following)
+        inner = getattr(following, "reason", None) or (following.args[0] if following.args else None)
+        following = inner if isinstance(inner, BaseException) else (following.__cause__ or following.__context__)
+    return found
+
+
+class _Deadline:
+    """Shuts the connections of a request down when its time is over, so that any blocking read in it ends."""
+
+    def __init__(self) -> None:
+        self._sockets: list[Any] = []
+
+    def opened(self, sock: Any) -> None:
+        self._sockets.append(sock)
+
+    def within(self, seconds: float) -> _Running:
+        return _Running(self, seconds)
+
+    def cut(self) -> None:
+        for sock in self._sockets:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # closed already
+
+    def forget_closed(self) -> None:
+        self._sockets = [sock for sock in self._sockets if sock.fileno() >= 0]
+
+
+class _Running:
+    def __init__(self, deadline: _Deadline, seconds: float) -> None:
+        self._deadline = deadline
+        self._seconds = seconds
+        self._timer = threading.Timer(seconds, deadline.cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Any:
+        end = time.monotonic() + self._seconds
+        self._timer.start()
+        return lambda: end - time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
+        self._deadline.forget_closed()
+
+
+def _session(deadline: _Deadline) -> requests.Session:
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+    class Plain(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            deadline.opened(self.sock)
+
+    class Secure(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            deadline.opened(self.sock)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            super().init_poolmanager(*args, **kwargs)
+            self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+
+    session = requests.Session()
+    session.trust_env = False
+    session.mount("http://", Adapter())
+    session.mount("https://", Adapter())
+    return session
