@@ -1,0 +1,294 @@
+"""The phase machine: warmup, baseline, gap, fault, recovery, after, tail. Pure: no clock, no I/O, no sleeping.
+
+    decide(state, input) -> (state, effects)
+
+Everything that ends a run early is a StopRequest; there is one way out: undo what is on, stop the load, finish.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+
+from harness.model.load import STEP_S
+from harness.model.plan import Plan
+from harness.model.targets import PhaseName
+from harness.plan.machine import (
+    BaselineJudged,
+    Check,
+    Effect,
+    EnterPhase,
+    Finish,
+    Inject,
+    Injected,
+    InjectFailed,
+    Input,
+    JudgeBaseline,
+    Jump,
+    LoadOver,
+    Prepare,
+    Prepared,
+    RecordStop,
+    State,
+    Status,
+    StopLoad,
+    StopRequest,
+    StopWhy,
+    Tick,
+    Track,
+    Undo,
+    Undone,
+)
+
+CHECK_EVERY_S = 3.0
+"""How often a lasting fault is asserted again."""
+CHECK_MARGIN_S = 1.5
+"""No assertion begins this close to the planned undo: the two would race."""
+LEAD_S = 0.3
+"""Phase edges are announced this much ahead, so that effects can be ready on the grid."""
+ZERO_PATIENCE_S = 1.0
+"""How long the end of recovery's search waits past its limit for late windows."""
+ONE_SHOT_S = 1.0
+AT_ONCE: tuple[StopWhy | None, ...] = ("interrupt", "lost_keeper")
+"""Ends that do not wait for open requests."""
+
+Step = tuple[State, list[Effect]]
+
+
+def begin(plan: Plan) -> Step:
+    """The state at t0, and the effects that go with it."""
+    tracks = tuple(Track(id=fault.id) for fault in plan.faults)
+    state = State(plan=plan, phase_end=plan.phases.warmup_s, tracks=tracks)
+    return state, [EnterPhase(phase="warmup", start_s=0.0)]
+
+
+def decide(state: State, event: Input) -> tuple[State, tuple[Effect, ...]]:
+    """The next state, and what is to be carried out, in order."""
+    state = msgspec.structs.replace(state, now=max(state.now, event.now))
+    if state.finished:
+        return state, ()
+    effects: list[Effect] = []
+    match event:
+        case Tick():
+            state, effects = _tick(state, event)
+        case BaselineJudged():
+            state, effects = _baseline_judged(state, event)
+        case Prepared():
+            state, effects = _prepared(state, event)
+        case Injected():
+            state = _injected(state, event.fault)
+        case InjectFailed():
+            state, effects = _inject_failed(state, event)
+        case Undone():
+            state = _undone(state, event)
+        case LoadOver():
+            state, effects = _load_over(state, event)
+        case StopRequest():
+            state, effects = _stop(state, event)
+    state, more = _settle(state)
+    return state, (*effects, *more)
+
+
+def _enter(state: State, phase: PhaseName, start_s: float, end_s: float | None) -> Step:
+    entered = msgspec.structs.replace(state, phase=phase, phase_start=start_s, phase_end=end_s)
+    return entered, [EnterPhase(phase=phase, start_s=start_s)]
+
+
+def _grid_after(seconds: float) -> float:
+    return round(math.ceil(seconds / STEP_S - 1e-9) * STEP_S, 1)
+
+
+def _tick(state: State, tick: Tick) -> Step:
+    if state.stop is not None or state.load != "on":
+        return state, []
+    phases = state.plan.phases
+    if state.phase == "warmup" and tick.now >= phases.warmup_s:
+        return _enter(state, "baseline", phases.warmup_s, phases.warmup_s + phases.baseline_s)
+    if state.phase == "baseline" and state.phase_end is not None and tick.now >= state.phase_end:
+        return _enter(state, "gap", state.phase_end, state.phase_end + phases.gap_s)
+    if state.phase == "gap" and not state.judging and not state.preparing:
+        if tick.final_s >= state.phase_start or tick.now >= (state.phase_end or math.inf):
+            return msgspec.structs.replace(state, judging=True), [JudgeBaseline()]
+        return state, []
+    if state.phase == "fault":
+        return _fault_tick(state, tick)
+    if state.phase == "recovery":
+        return _recovery_tick(state, tick)
+    if state.phase == "after" and state.phase_end is not None and tick.now >= state.phase_end:
+        return _enter(state, "tail", state.phase_end, state.phase_end + phases.tail_s)
+    if state.phase == "tail" and state.phase_end is not None and tick.now >= state.phase_end - LEAD_S:
+        return _stop_load(state, state.phase_end)
+    return state, []
+
+
+def _baseline_judged(state: State, judged: BaselineJudged) -> Step:
+    state = msgspec.structs.replace(state, judging=False)
+    if state.stop is not None:
+        return state, []
+    if judged.broken:
+        text = "baseline was already broken, so nothing was injected: " + "; ".join(judged.broken)
+        return _stop(state, StopRequest(now=judged.now, why="baseline_broken", text=text))
+    return msgspec.structs.replace(state, preparing=True), [Prepare()]
+
+
+def _prepared(state: State, prepared: Prepared) -> Step:
+    state = msgspec.structs.replace(state, preparing=False)
+    if state.stop is not None:
+        return state, []
+    if prepared.problem is not None:
+        return _stop(state, StopRequest(now=prepared.now, why="error", text=prepared.problem))
+    start = _grid_after(prepared.now + LEAD_S)
+    tracks = tuple(
+        msgspec.structs.replace(track, inject_at=round(start + fault.at_s, 1))
+        for track, fault in zip(state.tracks, state.plan.faults, strict=True)
+    )
+    state, effects = _enter(state, "fault", start, round(start + state.plan.phases.fault_s, 1))
+    state = msgspec.structs.replace(state, tracks=tracks)
+    if state.plan.load.jump_from is not None:
+        effects.append(Jump(users=state.plan.load.users, at_s=start))
+    return state, effects
+
+
+def _fault_tick(state: State, tick: Tick) -> Step:
+    effects: list[Effect] = []
+    tracks = []
+    for track in state.tracks:
+        if track.status == "waiting" and track.inject_at is not None and tick.now >= track.inject_at:
+            track = msgspec.structs.replace(track, status="injecting")
+            effects.append(Inject(fault=track.id))
+        elif track.status == "active" and track.undo_at is not None and tick.now >= track.undo_at:
+            track = msgspec.structs.replace(track, status="undoing")
+            effects.append(Undo(fault=track.id))
+        elif track.status == "active" and track.next_check is not None and tick.now >= track.next_check:
+            late = track.undo_at is not None and tick.now > track.undo_at - CHECK_MARGIN_S
+            effects += [] if late else [Check(fault=track.id)]
+            track = msgspec.structs.replace(track, next_check=tick.now + CHECK_EVERY_S)
+        tracks.append(track)
+    return msgspec.structs.replace(state, tracks=tuple(tracks)), effects
+
+
+def _injected(state: State, fault_id: str) -> State:
+    planned = next(f for f in state.plan.faults if f.id == fault_id)
+
+    def on(track: Track) -> Track:
+        if planned.for_s is None:
+            return msgspec.structs.replace(track, status="undone")
+        base = track.inject_at if track.inject_at is not None else state.now
+        return msgspec.structs.replace(
+            track, status="active", undo_at=round(base + planned.for_s, 1), next_check=state.now + CHECK_EVERY_S
+        )
+
+    state = _change(state, fault_id, on)
+    if planned.for_s is None:
+        state = msgspec.structs.replace(state, zero=max(state.zero or 0.0, state.now))
+    return state
+
+
+def _inject_failed(state: State, failed: InjectFailed) -> Step:
+    status: Status = "active" if failed.unknown else "skipped"
+    state = _change(state, failed.fault, lambda track: msgspec.structs.replace(track, status=status))
+    return _stop(state, StopRequest(now=failed.now, why="error", text=failed.text))
+
+
+def _undone(state: State, undone: Undone) -> State:
+    status: Status = "undone" if undone.verified else "unverified"
+    state = _change(state, undone.fault, lambda track: msgspec.structs.replace(track, status=status))
+    if undone.zero is not None:
+        state = msgspec.structs.replace(state, zero=max(state.zero or 0.0, undone.zero))
+    return state
+
+
+def _change(state: State, fault_id: str, change: Callable[[Track], Track]) -> State:
+    tracks = tuple(change(track) if track.id == fault_id else track for track in state.tracks)
+    return msgspec.structs.replace(state, tracks=tracks)
+
+
+def _recovery_tick(state: State, tick: Tick) -> Step:
+    phases = state.plan.phases
+    zero = state.zero if state.zero is not None else state.phase_start
+    if tick.clean_from is not None and tick.clean_from <= zero + phases.recovery_limit_s:
+        start = _grid_after(max(tick.clean_from, state.phase_start))
+        state = msgspec.structs.replace(state, recovered=start)
+        return _enter(state, "after", start, round(start + phases.after_s, 1))
+    if tick.now >= zero + phases.recovery_limit_s + phases.hold_s + phases.tail_s + ZERO_PATIENCE_S:
+        return _stop_load(state, _grid_after(tick.now + LEAD_S))
+    return state, []
+
+
+def _stop_load(state: State, end_s: float, *, at_once: bool = False) -> Step:
+    if state.load != "on":
+        return state, []
+    state = msgspec.structs.replace(state, load="stopping", load_end=end_s)
+    return state, [StopLoad(end_s=end_s, at_once=at_once)]
+
+
+def _load_over(state: State, over: LoadOver) -> Step:
+    expected = state.load == "stopping"
+    state = msgspec.structs.replace(state, load="ended")
+    if expected:
+        return state, []
+    return _stop(state, StopRequest(now=over.now, why="lost_load", text=over.text or "the load process died"))
+
+
+def _stop(state: State, request: StopRequest) -> Step:
+    """The one way out. Only the first reason counts; a second request changes nothing."""
+    if state.stop is not None:
+        return state, []
+    effects: list[Effect] = [RecordStop(why=request.why, text=request.text)]
+    if state.load == "stopping" and request.why in AT_ONCE:
+        effects.append(StopLoad(end_s=_grid_after(state.now), at_once=True))
+    return msgspec.structs.replace(state, stop=request.why), effects
+
+
+def _settle(state: State) -> Step:
+    """What follows from the state alone: undo on the way out, end of the fault phase, the finish."""
+    effects: list[Effect] = []
+    if state.stop is not None or any(track.status == "unverified" for track in state.tracks):
+        state, effects = _way_out(state)
+    elif state.phase == "fault" and _faults_over(state):
+        end = _grid_after(state.now)
+        zero = state.zero if state.zero is not None else end
+        state = msgspec.structs.replace(state, zero=zero)
+        state, effects = _enter(state, "recovery", end, None)
+        if state.plan.load.jump_from is not None:
+            effects.append(Jump(users=state.plan.load.jump_from, at_s=end))
+    if state.load == "ended" and not _busy(state) and not _on(state):
+        state = msgspec.structs.replace(state, finished=True)
+        effects.append(Finish())
+    return state, effects
+
+
+def _faults_over(state: State) -> bool:
+    if not state.tracks:
+        return state.phase_end is not None and state.now >= state.phase_end
+    if state.now < state.phase_start + ONE_SHOT_S:
+        return False
+    return all(track.status in ("undone", "skipped") for track in state.tracks)
+
+
+def _way_out(state: State) -> Step:
+    effects: list[Effect] = []
+    tracks = []
+    for track in state.tracks:
+        if track.status == "waiting":
+            track = msgspec.structs.replace(track, status="skipped")
+        elif track.status == "active":
+            track = msgspec.structs.replace(track, status="undoing")
+            effects.append(Undo(fault=track.id, hurry=True))
+        tracks.append(track)
+    state = msgspec.structs.replace(state, tracks=tuple(tracks))
+    if not _on(state):
+        # Load goes on while a fault is being undone, so that the record covers the undo.
+        stopped, more = _stop_load(state, _grid_after(state.now), at_once=state.stop in AT_ONCE)
+        return stopped, [*effects, *more]
+    return state, effects
+
+
+def _on(state: State) -> bool:
+    return any(track.status in ("injecting", "active", "undoing") for track in state.tracks)
+
+
+def _busy(state: State) -> bool:
+    return state.judging or state.preparing

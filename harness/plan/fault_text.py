@@ -1,0 +1,149 @@
+"""The text of one `--fault`, and its parameters in base units.
+
+    FAULT    = DEPENDENCY "-" KIND [":" PARAM {"," PARAM}] ["@" START] ["+" DURATION] | "none"
+    PARAM    = NAME "=" VALUE
+    START, DURATION = a duration with its unit, `10s`, `1m30s`, `500ms`
+
+`kafka-latency:latency=500ms,jitter=50ms@10s+20s` is 500 ms of latency on kafka, from 10 s to 30 s of the fault
+phase. DEPENDENCY is matched against the declared names, the longest first; the rest is the kind.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+
+from harness.model import units
+from harness.model.errors import UsageError
+from harness.model.faults import FaultSpec, ParamInfo, Scalar
+from harness.model.suggest import unknown
+
+NONE = "none"
+
+_FAULT = re.compile(r"(?P<name>[^:@+]+)(:(?P<params>[^@]*?))?(@(?P<at>[^+]*))?(\+(?P<for>.*))?", re.DOTALL)
+_MAX_S = 24 * 3600.0
+
+
+def parse_fault(text: str, dependencies: Iterable[str], kinds: Iterable[str]) -> FaultSpec | None:
+    """Parse one --fault; None for `none`. Raises UsageError naming what is wrong in it."""
+    matched = _FAULT.fullmatch(text.strip())
+    where = f"--fault {text!r}: "
+    if matched is None:
+        raise UsageError(f"{where}not a fault", hint="write DEPENDENCY-KIND, for example redis-down")
+    name = matched["name"].strip()
+    if name == NONE:
+        if matched["params"] is not None or matched["at"] is not None or matched["for"] is not None:
+            raise UsageError(f"{where}`none` is the control run and takes no parameters, start or duration")
+        return None
+    dependency, kind = _split_name(name, sorted(dependencies, key=len, reverse=True), tuple(kinds), where)
+    at = _duration(matched["at"], "start", where)
+    for_s = _duration(matched["for"], "duration", where)
+    if for_s == 0:
+        raise UsageError(f"{where}a duration of 0 injects nothing")
+    return FaultSpec(
+        name=name,
+        dependency=dependency,
+        kind=kind,
+        params=_split_params(matched["params"], where),
+        at_s=at or 0.0,
+        for_s=for_s,
+        text=text.strip(),
+    )
+
+
+def _split_name(name: str, dependencies: list[str], kinds: tuple[str, ...], where: str) -> tuple[str, str]:
+    for dependency in dependencies:
+        if name.startswith(dependency + "-"):
+            kind = name[len(dependency) + 1 :]
+            if kind not in kinds:
+                raise unknown("fault", name, (f"{dependency}-{k}" for k in kinds), where=where)
+            return dependency, kind
+    if not dependencies:
+        raise UsageError(
+            f"{where}this stack declares no dependency, so only `--fault none` can run on it",
+            hint="use --stack embedded, or leave --fault out",
+        )
+    raise unknown("fault", name, (f"{d}-{k}" for d in dependencies for k in kinds), where=where)
+
+
+def _split_params(text: str | None, where: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in (text or "").split(",") if text is not None else []:
+        name, equals, value = part.partition("=")
+        name = name.strip()
+        if not equals or not name or not value.strip():
+            raise UsageError(f"{where}{part.strip()!r} is not a parameter", hint="write NAME=VALUE, NAME=VALUE")
+        if name in found:
+            raise UsageError(f"{where}parameter {name!r} is given twice")
+        found[name] = value.strip()
+    return found
+
+
+def _duration(text: str | None, what: str, where: str) -> float | None:
+    if text is None:
+        return None
+    try:
+        seconds = units.parse_duration(text.strip())
+    except UsageError as error:
+        raise UsageError(f"{where}{what}: {error}", hint=error.hint) from error
+    if seconds > _MAX_S:
+        raise UsageError(f"{where}{what} {text} is over 24 hours")
+    return seconds
+
+
+def decode_params(spec: FaultSpec, infos: Iterable[ParamInfo]) -> dict[str, Scalar]:
+    """A fault's parameters in base units (seconds, bytes, bytes per second), defaults filled in.
+
+    Raises UsageError for an unknown name, a wrong unit, or a value out of its bounds.
+    """
+    known: Mapping[str, ParamInfo] = {info.name: info for info in infos}
+    where = f"--fault {spec.text!r}: "
+    for name in spec.params:
+        if name not in known:
+            if not known:
+                raise UsageError(f"{where}{spec.name} takes no parameters")
+            raise unknown("parameter", name, known, where=where)
+    return {name: _decode(spec.params.get(name, info.default), info, where) for name, info in known.items()}
+
+
+def _decode(text: str, info: ParamInfo, where: str) -> Scalar:
+    if info.unit == "choice":
+        if text not in info.choices:
+            raise unknown(f"{info.name}", text, info.choices, where=where)
+        return text
+    parse = {
+        "duration": units.parse_duration,
+        "size": units.parse_size,
+        "rate": units.parse_rate,
+        "count": units.parse_count,
+        "number": _number,
+    }[info.unit]
+    try:
+        value = parse(text)
+    except UsageError as error:
+        raise UsageError(f"{where}{info.name}: {error}", hint=error.hint) from error
+    if (info.low is not None and value < info.low) or (info.high is not None and value > info.high):
+        raise UsageError(f"{where}{info.name}={text} is out of range", hint=_bounds(info))
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a number") from None
+    if not math.isfinite(value):
+        raise UsageError(f"{text!r} is not a finite number")
+    return value
+
+
+def _bounds(info: ParamInfo) -> str:
+    show = {
+        "duration": units.format_duration,
+        "size": lambda v: f"{v:g} bytes",
+        "rate": lambda v: f"{v:g} bytes/s",
+    }.get(info.unit, lambda v: f"{v:g}")
+    if info.low is not None and info.high is not None:
+        return f"from {show(info.low)} to {show(info.high)}"
+    return f"at least {show(info.low)}" if info.low is not None else f"at most {show(info.high or 0.0)}"

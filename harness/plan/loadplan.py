@@ -1,0 +1,125 @@
+"""From scenario, scale and locustfile to what the load processes are told."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from harness.model.errors import UsageError
+from harness.model.load import LoadPlan, Locustfile, Model, Scenario, UserClass
+from harness.model.suggest import unknown
+from harness.plan.request import RunRequest
+
+MIN_USERS = 10
+MIN_RATE = 20.0
+MAX_IN_FLIGHT = 20_000
+MAX_RATE = 200_000.0
+LOCAL_SCALE = 0.02
+"""Default on stacks that share one machine with the load."""
+JUMP_FROM = 0.1
+"""Share of the users that `spike` begins with."""
+
+
+def scale_of(request: RunRequest) -> float:
+    """The scale in force. Raises UsageError outside 0 < scale <= 1."""
+    scale = request.scale if request.scale is not None else (1.0 if request.stack == "external" else LOCAL_SCALE)
+    if not (math.isfinite(scale) and 0 < scale <= 1):
+        raise UsageError(f"--scale {scale:g} is not a share of the full load", hint="above 0, at most 1 (0.02 is 2 %)")
+    return scale
+
+
+def model_of(request: RunRequest, scenario: Scenario) -> Model:
+    """Open where the scenario has a rate (or one is given), else closed."""
+    wanted: Model = request.model or ("open" if scenario.rate is not None or request.rate is not None else "closed")
+    if wanted == "open" and scenario.rate is None and request.rate is None:
+        raise UsageError(
+            f"scenario {scenario.name!r} has no rate, so it has no open model", hint="give one: --rate 500"
+        )
+    if wanted == "open" and scenario.jump:
+        raise UsageError(f"scenario {scenario.name!r} is a jump in users: it runs in the closed model only")
+    if wanted == "closed" and request.rate is not None:
+        raise UsageError("--rate belongs to the open model", hint="leave out --rate or --model closed")
+    return wanted
+
+
+def choose_classes(file: Locustfile, scenario: Scenario, wanted: tuple[str, ...]) -> tuple[UserClass, ...]:
+    """The user classes of a run, in the file's order.
+
+    The scenario's own choice applies only where the file has those classes, so that any Locust file works.
+    Raises UsageError for an unknown --user-class.
+    """
+    by_name = {user_class.name: user_class for user_class in file.classes}
+    for name in wanted:
+        if name not in by_name:
+            raise unknown("user class", name, by_name, where="--user-class: ")
+    names = set(wanted) or (set(scenario.user_classes) & set(by_name)) or set(by_name)
+    return tuple(c for c in file.classes if c.name in names)
+
+
+def load_plan(request: RunRequest, scenario: Scenario, file: Locustfile, *, host: str, seed: int) -> LoadPlan:
+    """The scaled load. Raises UsageError for values that no load can have."""
+    scale = scale_of(request)
+    model = model_of(request, scenario)
+    unscaled_users = request.users or scenario.users
+    users = request.users or max(MIN_USERS, round(scenario.users * scale))
+    spawn_rate = request.spawn_rate or max(1.0, scenario.spawn_rate * scale)
+    rate = None
+    if model == "open":
+        rate = request.rate if request.rate is not None else max(MIN_RATE, (scenario.rate or 0.0) * scale)
+        _between("--rate", rate, 1.0, MAX_RATE)
+    _between("--users", users, 1, 1_000_000)
+    _between("--spawn-rate", spawn_rate, 0.1, 1_000_000)
+    _between("--request-timeout", request.request_timeout_s, 0.05, 600)
+    most = request.max_in_flight
+    if most is not None:
+        _between("--max-in-flight", most, 1, 100_000)
+    else:
+        most = max(users, min(math.ceil((rate or 0.0) * request.request_timeout_s), MAX_IN_FLIGHT))
+    workers = request.workers if request.workers is not None else 1
+    _between("--workers", workers, 1, 256)
+    return LoadPlan(
+        model=model,
+        host=host,
+        locustfile=file.path,
+        classes=choose_classes(file, scenario, request.user_classes),
+        seed=seed,
+        users=users,
+        spawn_rate=spawn_rate,
+        ramp_s=(unscaled_users / (request.spawn_rate or scenario.spawn_rate)),
+        rate=rate,
+        arrivals=request.arrivals,
+        max_in_flight=most,
+        request_timeout_s=request.request_timeout_s,
+        workers=workers,
+        jump_from=max(1, round(users * JUMP_FROM)) if scenario.jump else None,
+    )
+
+
+def _between(option: str, value: float, least: float, most: float) -> None:
+    if not (math.isfinite(value) and least <= value <= most):
+        raise UsageError(f"{option} {value:g} is out of range", hint=f"from {least:g} to {most:g}")
+
+
+def expected_mix(load: LoadPlan) -> dict[str, float]:
+    """Share of each task among all task starts, as the plan intends it: "Class.task" -> 0..1.
+
+    Open model: class weights are shares of arrivals. Closed: shares of users, so a class's share of task
+    starts also depends on its wait; where the wait is known the mean wait weighs it, assuming fast replies.
+    """
+    weights: dict[str, float] = {}
+    for user_class in load.classes:
+        weight = user_class.weight
+        if load.model == "closed" and user_class.wait_s is not None:
+            weight /= max(sum(user_class.wait_s) / 2, 0.001)
+        weights[user_class.name] = weight
+    total = sum(weights.values()) or 1.0
+    return {
+        f"{user_class.name}.{task.name}": weights[user_class.name] / total * task.share
+        for user_class in load.classes
+        for task in user_class.tasks
+    }
+
+
+def with_limits(load: LoadPlan, limits_ms: tuple[float, ...]) -> LoadPlan:
+    return msgspec.structs.replace(load, limits_ms=limits_ms)

@@ -1,0 +1,160 @@
+"""State, inputs and effects of the phase machine in decide.py. Plain data; `now` is seconds since t0."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from harness.model.plan import Plan
+from harness.model.targets import PhaseName
+
+StopWhy = Literal["interrupt", "abort", "silent", "lost_load", "lost_keeper", "baseline_broken", "error"]
+Status = Literal["waiting", "injecting", "active", "undoing", "undone", "unverified", "skipped"]
+
+
+class Track(msgspec.Struct, frozen=True, kw_only=True):
+    """One planned fault on its way. next_check: when to assert it again; None = not now."""
+
+    id: str
+    status: Status = "waiting"
+    inject_at: float | None = None
+    undo_at: float | None = None
+    next_check: float | None = None
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """phase_end: planned end of the phase, None = open. zero: recovery's zero.
+
+    recovered: first second of the hold, once found. load_end: when arrivals stop.
+    """
+
+    plan: Plan
+    now: float = 0.0
+    phase: PhaseName = "warmup"
+    phase_start: float = 0.0
+    phase_end: float | None = None
+    judging: bool = False
+    preparing: bool = False
+    tracks: tuple[Track, ...] = ()
+    zero: float | None = None
+    recovered: float | None = None
+    load: Literal["on", "stopping", "ended"] = "on"
+    load_end: float | None = None
+    stop: StopWhy | None = None
+    finished: bool = False
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Time passed. final_s: every step before it is final; clean_from: first second of a clean hold, if found."""
+
+    now: float
+    final_s: float = 0.0
+    clean_from: float | None = None
+
+
+class BaselineJudged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    now: float
+    broken: tuple[str, ...] = ()
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Undo records are captured and on disk. problem: why nothing may be injected."""
+
+    now: float
+    problem: str | None = None
+
+
+class Injected(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    now: float
+    fault: str
+
+
+class InjectFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """unknown: it may have been done, so it must be undone. Otherwise it certainly was not."""
+
+    now: float
+    fault: str
+    text: str
+    unknown: bool
+
+
+class Undone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The undo is over. zero: recovery's zero for this fault, None when the data path never answered."""
+
+    now: float
+    fault: str
+    verified: bool
+    zero: float | None = None
+
+
+class LoadOver(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The load process is gone: expected after StopLoad, otherwise lost."""
+
+    now: float
+    text: str = ""
+
+
+class StopRequest(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    now: float
+    why: StopWhy
+    text: str
+
+
+Input = Tick | BaselineJudged | Prepared | Injected | InjectFailed | Undone | LoadOver | StopRequest
+
+
+class EnterPhase(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    phase: PhaseName
+    start_s: float
+
+
+class JudgeBaseline(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    pass
+
+
+class Prepare(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Take the path proof, capture every undo record and write it to disk."""
+
+
+class Inject(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    fault: str
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Assert again that a lasting fault is on."""
+
+    fault: str
+
+
+class Undo(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """hurry: the run is being stopped, so do not wait for the probe's rhythm first."""
+
+    fault: str
+    hurry: bool = False
+
+
+class Jump(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Spike: change the number of users at an instant on the grid."""
+
+    users: int
+    at_s: float
+
+
+class StopLoad(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """No arrivals from end_s on. at_once: do not wait for open requests."""
+
+    end_s: float
+    at_once: bool = False
+
+
+class RecordStop(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    why: StopWhy
+    text: str
+
+
+class Finish(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    pass
+
+
+Effect = EnterPhase | JudgeBaseline | Prepare | Inject | Check | Undo | Jump | StopLoad | RecordStop | Finish

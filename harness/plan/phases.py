@@ -1,0 +1,96 @@
+"""Phase lengths, and the few numbers that say whether they can decide anything."""
+
+from __future__ import annotations
+
+import math
+
+from harness.model.errors import UsageError
+from harness.model.load import STEP_S
+from harness.model.plan import PhasePlan
+from harness.model.units import format_duration
+
+MIN_BASELINE_S = 15.0
+MIN_FAULT_S = 10.0
+MIN_HOLD_S = 15.0
+HOLD_ARRIVALS = 1_000
+MIN_RECOVERY_LIMIT_S = 60.0
+MAX_PHASE_S = 24 * 3600.0
+
+
+def on_grid(seconds: float) -> float:
+    """The next multiple of the 100 ms grid: phase edges lie on it so that no window row is split."""
+    return round(math.ceil(seconds / STEP_S - 1e-9) * STEP_S, 1)
+
+
+def shortest_hold(rate: float | None) -> float:
+    """Seconds over which recovery must hold: at least 15 s and 1,000 planned arrivals (50 s at 20 RPS)."""
+    return MIN_HOLD_S if not rate else on_grid(max(MIN_HOLD_S, HOLD_ARRIVALS / rate))
+
+
+def tail_of(request_timeout_s: float) -> float:
+    """How much longer load goes on after the hold, so that final windows cover it."""
+    return on_grid(min(10.0, max(5.0, request_timeout_s)))
+
+
+def lengths(
+    *,
+    ramp_s: float,
+    warmup_s: float,
+    baseline_s: float,
+    fault_s: float,
+    one_shot_only: bool,
+    run_time_s: float,
+    rate: float | None,
+    request_timeout_s: float,
+    recovery_limit_s: float | None = None,
+    hold_s: float | None = None,
+    soak_s: float = 0.0,
+) -> PhasePlan:
+    """Phase lengths in seconds, on the grid. Raises UsageError for a length below what a verdict needs."""
+    _at_least("--baseline", baseline_s, MIN_BASELINE_S)
+    if not one_shot_only:
+        _at_least("--fault-for", fault_s, MIN_FAULT_S)
+    need = shortest_hold(rate)
+    if hold_s is not None and hold_s < need:
+        why = f"{HOLD_ARRIVALS:,} arrivals at {rate:g} RPS" if rate and need > MIN_HOLD_S else "15 s"
+        raise UsageError(
+            f"--hold {format_duration(hold_s)} is too short to say that recovery held",
+            hint=f"at least {format_duration(need)} ({why})",
+        )
+    hold = on_grid(hold_s if hold_s is not None else need)
+    before = on_grid(ramp_s + warmup_s) + on_grid(baseline_s) + on_grid(fault_s)
+    limit = recovery_limit_s if recovery_limit_s is not None else max(MIN_RECOVERY_LIMIT_S, run_time_s - before)
+    if limit < 1:
+        raise UsageError(f"--recovery-limit {format_duration(limit)} is too short", hint="at least 1s")
+    for option, value in (
+        ("--warmup", warmup_s),
+        ("--baseline", baseline_s),
+        ("--fault-for", fault_s),
+        ("--recovery-limit", limit),
+        ("--soak", soak_s),
+    ):
+        if value > MAX_PHASE_S:
+            raise UsageError(f"{option} {format_duration(value)} is over 24 hours")
+    return PhasePlan(
+        warmup_s=on_grid(ramp_s + warmup_s),
+        baseline_s=on_grid(baseline_s),
+        gap_s=on_grid(request_timeout_s + 2.0),
+        fault_s=on_grid(fault_s),
+        recovery_limit_s=on_grid(limit),
+        hold_s=hold,
+        after_s=on_grid(hold + soak_s),
+        tail_s=tail_of(request_timeout_s),
+    )
+
+
+def _at_least(option: str, value: float, least: float) -> None:
+    if value < least:
+        raise UsageError(
+            f"{option} {format_duration(value)} is too short to judge anything",
+            hint=f"at least {format_duration(least)}",
+        )
+
+
+def shortest_run(phases: PhasePlan) -> float:
+    """Seconds the plan needs when recovery is immediate and the gap is empty."""
+    return phases.warmup_s + phases.baseline_s + phases.fault_s + phases.after_s + phases.tail_s

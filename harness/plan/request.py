@@ -1,0 +1,42 @@
+"""What a person asked for: the options of `run` and `plan`, decoded but not yet a plan."""
+
+from __future__ import annotations
+
+import msgspec
+
+from harness.model.load import Arrivals, Model
+from harness.model.stack import StackName
+
+
+class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """None means "not given": the scenario, the stack or a built-in default decides.
+
+    Durations in seconds, rate in arrivals per second (already as wanted: --rate is not scaled).
+    faults, targets, abort_if: texts as written.
+    """
+
+    scenario: str
+    stack: StackName
+    faults: tuple[str, ...] = ()
+    host: str | None = None
+    scale: float | None = None
+    rate: float | None = None
+    users: int | None = None
+    spawn_rate: float | None = None
+    run_time_s: float | None = None
+    model: Model | None = None
+    arrivals: Arrivals = "poisson"
+    max_in_flight: int | None = None
+    request_timeout_s: float = 10.0
+    user_classes: tuple[str, ...] = ()
+    warmup_s: float = 10.0
+    baseline_s: float | None = None
+    fault_s: float | None = None
+    recovery_limit_s: float | None = None
+    hold_s: float | None = None
+    soak_s: float = 0.0
+    targets: tuple[str, ...] = ()
+    abort_if: tuple[str, ...] = ()
+    strict: bool = False
+    seed: int | None = None
+    workers: int | None = None

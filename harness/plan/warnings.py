@@ -1,0 +1,79 @@
+"""What a plan cannot show, said before the run rather than after it."""
+
+from __future__ import annotations
+
+import math
+
+from harness.model.load import LoadPlan
+from harness.model.plan import Plan
+from harness.model.targets import Target
+from harness.model.units import format_duration, format_percent
+from harness.plan.loadplan import expected_mix
+from harness.plan.phases import shortest_run
+from harness.plan.request import RunRequest
+
+
+def allowed_proportion(target: Target) -> float | None:
+    """The proportion a target allows to be bad: p95 -> 0.05, error_rate < 1% -> 0.01; None for others."""
+    if target.metric == "error_rate" and target.relative is None:
+        return target.value
+    if target.metric.startswith("p") and target.metric[1:].replace(".", "", 1).isdigit():
+        return round(1 - float(target.metric[1:]) / 100, 6)
+    return None
+
+
+def needed_requests(p: float) -> int:
+    """Fewest requests that can decide a proportion target: n >= ln 0.05 / ln(1 - p)."""
+    return math.ceil(math.log(0.05) / math.log(1 - p)) if 0 < p < 1 else 1
+
+
+def plan_warnings(plan: Plan, request: RunRequest) -> tuple[str, ...]:
+    """Sentences for people; none of them stops the run."""
+    found: list[str] = []
+    run_time = request.run_time_s if request.run_time_s is not None else plan.scenario.run_time_s
+    need = shortest_run(plan.phases)
+    if need > run_time:
+        found.append(
+            f"the phases need {format_duration(need)} even with an immediate recovery; the scenario's run time is "
+            f"{format_duration(run_time)} and will be exceeded"
+        )
+    if plan.load.rate is not None:
+        found += _undecidable(plan, plan.load.rate)
+        if plan.load.rate < 50 and plan.faults:
+            found.append(
+                f"{plan.load.rate:g} RPS is a low load: "
+                "a partial outage may be too thin to place the instant of recovery"
+            )
+    return tuple(found)
+
+
+def _undecidable(plan: Plan, rate: float) -> list[str]:
+    lengths = {"baseline": plan.phases.baseline_s, "fault": plan.phases.fault_s, "after": plan.phases.after_s}
+    found = []
+    for target in plan.targets:
+        p = allowed_proportion(target)
+        if p is None or target.phase is None or not target.primary:
+            continue
+        share = 1.0 if target.name is None else _share_of_name(plan.load, target.name)
+        expected = rate * lengths[target.phase] * share
+        if expected < needed_requests(p):
+            found.append(
+                f"target '{target.text}' needs {needed_requests(p)} requests to be decided; "
+                f"about {expected:.0f} are planned"
+            )
+    return found
+
+
+def _share_of_name(load: LoadPlan, name: str) -> float:
+    """Request names are known only while running; the task of the same name is the best guess."""
+    mix = expected_mix(load)
+    return sum(share for task, share in mix.items() if name in task) or 1.0
+
+
+def scaled_sentence(plan: Plan) -> str | None:
+    """What a scaled run must say of itself."""
+    if plan.scale >= 1:
+        return None
+    return (
+        f"at {format_percent(plan.scale)} of the {plan.scenario.name} load; this does not show that the full load holds"
+    )
