@@ -31,6 +31,9 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     admin: PostgreSQL: conninfo of a login that may alter the role, without password.
     login: PostgreSQL: conninfo options of the application's login (user, dbname), without host and port.
     role: the PostgreSQL role the application uses. password_env: *name* of the variable with the password.
+    admin_password_env: the same for the admin login. probe_login: PostgreSQL: conninfo options (user, dbname) of a
+    login that the application does not use, so that probes never take one of its slots; None = probe as `login`.
+    proxy_pid: Toxiproxy's process, where it runs on this machine: lets path proofs see whose connections are its.
     """
 
     name: str
@@ -46,6 +49,9 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     login: str | None = None
     role: str | None = None
     password_env: str | None = None
+    admin_password_env: str | None = None
+    probe_login: str | None = None
+    proxy_pid: int | None = None
 
 
 class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):
