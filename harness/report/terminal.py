@@ -1,0 +1,274 @@
+"""The summary printed on stdout when a run ends."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.model.plan import Plan
+from harness.model.result import PhaseResult, RequestResult, Result
+from harness.report import text
+from harness.report.assessment import Line
+from harness.report.story import (
+    headline,
+    lines_of,
+    load_sentence,
+    recovery_sentence,
+    request_rows,
+    scale_sentence,
+    totals,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+MAX_ROWS = 20
+STYLES = {"held": "green", "broken": "bold red", "undecided": "yellow", "not_judged": "dim"}
+VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
+
+
+def summary(plan: Plan, result: Result, run_dir: Path | str | None = None, *, width: int = 100, colour: bool) -> str:
+    """The whole summary, ending in a newline; escape codes only with `colour`. width: columns, at least 60."""
+    out = StringIO()
+    console = _console(out, max(60, width), colour)
+    _head(console, plan, result)
+    _totals(console, result)
+    _requests(console, result)
+    _phases(console, result)
+    _errors(console, result)
+    _faults(console, result)
+    _print(console, recovery_sentence(plan, result))
+    _print(console, "")
+    for row in assessment_lines(lines_of(plan, result)):
+        _print(console, row[0], row[1])
+    _print(console, "")
+    scaled = scale_sentence(plan)
+    if scaled:
+        _print(console, scaled)
+        _print(console, "")
+    for warning in result.warnings:
+        _print(console, f"Warning: {text.visible(warning, 500)}", "yellow")
+    _verdict(console, plan, result, run_dir)
+    # Table cells are padded to their column; a summary that is piped and compared should not end in blanks.
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n" if not colour else out.getvalue()
+
+
+def assessment(lines: tuple[Line, ...]) -> str:
+    """The block TARGET ASSESSMENT as plain text, one line a target."""
+    return "\n".join(row for row, _ in assessment_lines(lines)) + "\n"
+
+
+def assessment_lines(lines: tuple[Line, ...]) -> list[tuple[str, str]]:
+    """(text, style) of each line of the block, secondary targets under their own heading."""
+    rows = [("TARGET ASSESSMENT", "bold")]
+    if not lines:
+        return [*rows, ("No target was judged.", "")]
+    width = max(len(line.name) for line in lines) + 1
+    previous = True
+    for line in lines:
+        if previous and not line.primary:
+            rows.append(("Secondary (warnings only):", "dim"))
+        previous = line.primary
+        style = "yellow" if line.outcome == "broken" and not line.primary else STYLES[line.outcome]
+        rows.append((f"{line.name + ':':<{width}}  {line.mark} {line.detail}", style))
+    return rows
+
+
+def _console(out: StringIO, width: int, colour: bool) -> Console:
+    from rich.console import Console
+
+    # Every source of styling that rich would look up in the environment is fixed: the caller has decided.
+    return Console(
+        file=out,
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        no_color=not colour,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        legacy_windows=False,
+        _environ={},
+    )
+
+
+def _print(console: Console, line: str, style: str = "") -> None:
+    from rich.text import Text
+
+    # A long line wraps at the terminal's edge by itself: copied text then has no line breaks of ours in it.
+    console.print(Text(line, style=style), soft_wrap=True)
+
+
+def _table(title: str, *columns: tuple[str, str]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
+    )
+    for name, justify in columns:
+        table.add_column(
+            Text(name),
+            justify="right" if justify == "right" else "left",
+            no_wrap=justify == "right",
+            overflow="fold",
+        )
+    return table
+
+
+def _row(table: Table, *cells: str, style: str = "") -> None:
+    from rich.text import Text
+
+    table.add_row(*(Text(cell) for cell in cells), style=style)
+
+
+def _show(console: Console, table: Table) -> None:
+    console.print(table)
+    _print(console, "")
+
+
+def _head(console: Console, plan: Plan, result: Result) -> None:
+    from harness.report.story import fault_names
+
+    _print(console, f"{fault_names(plan)} / {plan.scenario.name} on {text.visible(result.target_url, 120)}", "bold")
+    _print(console, f"{load_sentence(plan)}, {plan.stack} stack, seed {plan.seed}, {text.visible(plan.experiment, 80)}")
+    _print(console, "")
+
+
+def _totals(console: Console, result: Result) -> None:
+    whole = totals(result)
+    pairs = [
+        ("Total requests", text.count(whole.requests)),
+        ("Failures", text.count(whole.failures) + (f" and {whole.unsent:,} unsent" if whole.unsent else "")),
+        ("Failure rate", text.percent(whole.error_rate)),
+        ("RPS", text.rps(whole.rps)),
+        ("Mean", text.ms(whole.mean_ms)),
+        ("Median", text.ms(whole.p50_ms)),
+        ("p95", text.ms(whole.p95_ms)),
+        ("p99", text.ms(whole.p99_ms)),
+        ("Max", text.ms(whole.max_ms)),
+    ]
+    _print(console, "WHOLE RUN (all phases; latencies of successful requests)", "bold")
+    for name, value in pairs:
+        _print(console, f"{name + ':':<16}{value}")
+    _print(console, "")
+
+
+_NUMBERS = tuple(
+    (name, "right") for name in ("Requests", "Failures", "Fail %", "RPS", "Mean", "p50", "p95", "p99", "Max")
+)
+
+
+def _numbers(row: PhaseResult | RequestResult) -> tuple[str, ...]:
+    return (
+        text.count(row.requests),
+        text.count(row.failures),
+        text.percent(row.error_rate),
+        text.rps(row.rps),
+        text.ms(row.mean_ms),
+        text.ms(row.p50_ms),
+        text.ms(row.p95_ms),
+        text.ms(row.p99_ms),
+        text.ms(row.max_ms),
+    )
+
+
+def _requests(console: Console, result: Result) -> None:
+    rows = request_rows(result)
+    if not rows:
+        return
+    whole = bool(result.totals)
+    where = "whole run" if whole else f"{rows[0].phase} phase"
+    table = _table(f"REQUESTS ({where})", ("Name", "left"), *_NUMBERS)
+    for row in rows[:MAX_ROWS]:
+        _row(table, text.shorten(text.visible(row.name), 40), *_numbers(row))
+    _show(console, table)
+    if len(rows) > MAX_ROWS:
+        _print(console, f"... and {len(rows) - MAX_ROWS} more names, in result.json")
+    failing = [row for row in result.requests if row.phase == "fault" and row.failures]
+    if whole and failing:
+        table = _table("REQUESTS THAT FAILED IN THE FAULT PHASE", ("Name", "left"), *_NUMBERS)
+        for row in sorted(failing, key=lambda row: -row.failures)[:MAX_ROWS]:
+            _row(table, text.shorten(text.visible(row.name), 40), *_numbers(row))
+        _show(console, table)
+
+
+def _phases(console: Console, result: Result) -> None:
+    if not result.phases:
+        return
+    table = _table("PHASES", ("Phase", "left"), ("From", "right"), ("Length", "right"), *_NUMBERS)
+    for phase in result.phases:
+        _row(
+            table,
+            phase.name,
+            text.moment(phase.start_s),
+            text.seconds(phase.end_s - phase.start_s),
+            *_numbers(phase),
+            style="bold" if phase.name == "fault" else "",
+        )
+    _show(console, table)
+
+
+def _errors(console: Console, result: Result) -> None:
+    if not result.errors:
+        return
+    table = _table(
+        "ERRORS BY KIND",
+        ("Kind", "left"),
+        ("Count", "right"),
+        ("First", "right"),
+        ("Last", "right"),
+        ("Name: example", "left"),
+    )
+    for error in sorted(result.errors, key=lambda error: -error.count)[:MAX_ROWS]:
+        name = text.shorten(text.visible(error.name), 40) if error.name else "(no request)"
+        _row(
+            table,
+            text.visible(error.kind, 20),
+            text.count(error.count),
+            text.moment(error.first_s),
+            text.moment(error.last_s),
+            f"{name}: {text.visible(error.example, 80)}" if error.example else name,
+        )
+    _show(console, table)
+    if len(result.errors) > MAX_ROWS:
+        _print(console, f"... and {len(result.errors) - MAX_ROWS} more, in result.json")
+
+
+def _faults(console: Console, result: Result) -> None:
+    if not result.faults:
+        return
+    _print(console, "FAULTS", "bold")
+    for fault in result.faults:
+        if fault.injected_s is None:
+            _print(console, f"{text.visible(fault.name, 60)}: never injected", "yellow")
+            continue
+        undone = "undo not recorded" if fault.undone_s is None else f"undone at {text.moment(fault.undone_s)}"
+        undo = {True: "and verified", False: "NOT VERIFIED", None: "not verified yet"}[fault.undo_verified]
+        _print(console, f"{text.visible(fault.name, 60)}: injected at {text.moment(fault.injected_s)}, {undone} {undo}")
+        if fault.proven:
+            _print(console, "  proven:", "green")
+        else:
+            _print(console, f"  NOT PROVEN: {text.visible(fault.missing or 'no evidence', 300)}", "bold yellow")
+        for evidence in fault.proof[:8]:
+            sign = "✅" if evidence.held else "❌"
+            expected = text.visible(evidence.expected, 100)
+            _print(
+                console, f"  {sign} {evidence.source}: {text.visible(evidence.observed, 160)} (expected: {expected})"
+            )
+        if len(fault.proof) > 8:
+            _print(console, f"  ... and {len(fault.proof) - 8} more observations, in history.jsonl")
+    _print(console, "")
+
+
+def _verdict(console: Console, plan: Plan, result: Result, run_dir: Path | str | None) -> None:
+    first = headline(plan, result)
+    _print(console, first, VERDICT_STYLES[result.verdict])
+    for reason in result.reasons:
+        if text.visible(reason, 300).rstrip(".") not in first:
+            _print(console, f"  - {text.visible(reason, 500)}")
+    if run_dir is not None:
+        _print(console, f"Report: {text.visible(str(Path(run_dir) / 'report.html'), 4000)}")

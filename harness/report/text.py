@@ -1,0 +1,194 @@
+"""Outside text made safe for each place it is shown in, and numbers as people read them.
+
+Request names, error messages and notes come from the system under test: their control characters are made
+visible (safety rules), and they are escaped for HTML, Plotly labels, Markdown, XML and CSV. Escaping comes
+last: `visible` first, then the one for the place.
+"""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+
+UNKNOWN = "n/a"
+"""What a value that is not known looks like; never a zero."""
+
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def visible(text: str, limit: int = 200) -> str:
+    """Text on one line with every control, format and unassigned character spelt out, at most `limit` long.
+
+    A line feed becomes `\\n`, an escape `\\x1b`, a right-to-left override `\\u202e`. A cut shows how much is missing.
+    """
+    cut = text if len(text) <= limit else text[:limit]
+    shown = "".join(_spell(c) if unicodedata.category(c) in _INVISIBLE else c for c in cut)
+    return shown if len(text) <= limit else f"{shown}... ({len(text) - limit:,} more characters)"
+
+
+def _spell(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def html_escape(text: str, limit: int = 200) -> str:
+    """For an HTML text node or a quoted attribute."""
+    return html.escape(visible(text, limit), quote=True)
+
+
+def plotly_label(text: str, limit: int = 60) -> str:
+    """For a Plotly title, legend or hover: it reads a subset of HTML, and `%{...}` in hover templates.
+
+    The hover text is never built from a template with outside text in it, so only the HTML needs care; Plotly
+    decodes entities, so an escaped name reads as it was. `$` would begin MathJax, were it loaded.
+    """
+    return html_escape(text, limit).replace("%{", "%&#123;").replace("$", "&#36;")
+
+
+def markdown_escape(text: str, limit: int = 200) -> str:
+    """For Markdown prose and table cells: nothing in it can start markup, a link, a cell or HTML."""
+    special = "\\`*_{}[]()<>#|~!&"
+    return "".join("\\" + c if c in special else c for c in visible(text, limit)).replace("://", ":\\//")
+
+
+def markdown_code(text: str, limit: int = 200) -> str:
+    """As inline code in Markdown, also inside a table cell (where a pipe still ends the cell)."""
+    shown = visible(text, limit).replace("|", "\\|")
+    fence = "`"
+    while fence in shown:
+        fence += "`"
+    pad = " " if shown.startswith("`") or shown.endswith("`") or not shown.strip() else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def xml_clean(text: str, limit: int = 2000) -> str:
+    """For XML 1.0, which has no way to write most control characters: they are spelt out. Not yet escaped."""
+    return "\n".join(visible(line, limit) for line in text.split("\n"))
+
+
+def shorten(text: str, width: int) -> str:
+    """At most `width` characters, the middle left out: both ends of a path tell more than one."""
+    if len(text) <= width or width < 8:
+        return text[:width]
+    head = (width - 3) * 2 // 3
+    return f"{text[:head]}...{text[len(text) - (width - 3 - head) :]}"
+
+
+def ms(value: float | None) -> str:
+    """A latency: 0.42ms, 4.2ms, 41ms, 1,240ms, 12.4s."""
+    if value is None:
+        return UNKNOWN
+    if value < 1:
+        return f"{value:.2f}ms"
+    if value < 9.95:
+        return f"{value:.1f}ms"
+    return f"{value:,.0f}ms" if value < 9_999.5 else f"{value / 1000:,.1f}s"
+
+
+def percent(value: float | None) -> str:
+    """A proportion. Never 0% for something that is not nothing, never 100% for something that is not all."""
+    if value is None:
+        return UNKNOWN
+    share = value * 100
+    if share in (0.0, 100.0):
+        return f"{share:.0f}%"
+    if 0 < abs(share) < 0.005:
+        return "<0.01%"
+    if abs(share) < 9.995:
+        return f"{share:.2f}%"
+    if 99.95 <= share < 100:
+        return f"{min(share, 99.99):.2f}%"
+    return f"{share:.1f}%"
+
+
+def rps(value: float | None) -> str:
+    """Requests per second."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:.1f}" if value < 999.95 else f"{value:,.0f}"
+
+
+def seconds(value: float | None) -> str:
+    """A length of time: 0s, 0.05s, 1.3s, 42.0s, 1m 12s, 1h 03m."""
+    if value is None:
+        return UNKNOWN
+    if value == 0:
+        return "0s"
+    if abs(value) < 0.095:
+        return f"{value:.2f}s"
+    if abs(value) < 59.95:
+        return f"{value:.1f}s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+
+
+def clock(value: float | None) -> str:
+    """A moment since the load began, as minutes and seconds: 0:07, 1:23, 1:02:03."""
+    if value is None:
+        return UNKNOWN
+    sign, whole = ("-", -value) if value < 0 else ("", value)
+    total = int(whole)
+    if total < 3600:
+        return f"{sign}{total // 60}:{total % 60:02d}"
+    return f"{sign}{total // 3600}:{total % 3600 // 60:02d}:{total % 60:02d}"
+
+
+def moment(value: float | None) -> str:
+    """A moment with a tenth of a second: `at 24.1s`."""
+    return UNKNOWN if value is None else f"{value:.1f}s"
+
+
+def count(value: int | None) -> str:
+    return UNKNOWN if value is None else f"{value:,}"
+
+
+def size(value: float | None) -> str:
+    """Bytes, in the units of 1024 that process lists use."""
+    if value is None:
+        return UNKNOWN
+    amount = float(value)
+    for unit in ("B", "KiB", "MiB"):
+        if abs(amount) < 1024:
+            return f"{amount:.0f}{unit}" if unit == "B" else f"{amount:.1f}{unit}"
+        amount /= 1024
+    return f"{amount:.2f}GiB"
+
+
+def number(value: float | None) -> str:
+    """A bare number: up to four significant digits, thousands separated."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def in_unit(value: float | None, unit: str) -> str:
+    """A target's value in its own unit (harness.model.targets.Unit)."""
+    match unit:
+        case "ms":
+            return ms(value)
+        case "proportion":
+            return percent(value)
+        case "per_s":
+            return rps(value)
+        case "s":
+            return seconds(value)
+        case "per_h":
+            return UNKNOWN if value is None else f"{percent(value)}/h"
+        case _:
+            return number(value)
+
+
+def limit_in_unit(value: float, unit: str) -> str:
+    """A limit as a person would type it: 200ms, 1%, 30s, 95."""
+    match unit:
+        case "ms":
+            return f"{value:g}ms" if value < 10_000 else f"{value / 1000:g}s"
+        case "proportion":
+            return f"{value * 100:.6g}%"
+        case "s":
+            return f"{value:g}s"
+        case "per_h":
+            return f"{value * 100:.6g}%/h"
+        case _:
+            return f"{value:g}"
