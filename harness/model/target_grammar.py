@@ -1,0 +1,313 @@
+"""The grammar of targets, the default targets, and how the two are put together.
+
+    target   = [ "~" ] [ phase ":" ] metric [ "{" request-name "}" ] operator value
+    phase    = "baseline" | "fault" | "after"
+    metric   = "p50" | "p90" | "p95" | "p99" | "p99.9" | "max" | "error_rate" | "rps"
+             | "violating" | "cpu" | "recovery" | "memory_growth" | signal
+    signal   = a Prometheus name: letters, digits, "_" and ":", for example cache_hit_rate
+    operator = "<" | "<=" | ">" | ">="
+    value    = absolute | percent "of" ( "plan" | "baseline" ) | number "x" ( "plan" | "baseline" )
+    absolute = duration      p50 .. p99.9, max, recovery, violating        200ms  1.5s  1m30s
+             | percent       error_rate, cpu                               1%
+             | percent "/h"  memory_growth                                 10%/h
+             | number        rps (also 100/s), signals (also percent)      190
+
+    p95 < 200ms                          in every judged phase
+    fault: error_rate <= 5%              in the fault phase only
+    after: p99{POST /api/v1/predict} < 1s   one request name
+    rps >= 95% of plan                   arrivals that got a reply, of those scheduled
+    p95 < 2x baseline                    relative to this run's own baseline (fault and after)
+    ~cpu < 80%                           "~": secondary, a warning and not a verdict
+
+Operators are literal: < and <= differ. A target without a phase is expanded to one per judged phase; `recovery` and
+`memory_growth` are of the whole run and take none. "of plan" is for rps, and only the open model has a plan.
+A request name may hold any character, braces included: it ends at the last "}" before an operator.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+import msgspec
+
+from harness.model import units
+from harness.model.errors import UsageError
+from harness.model.targets import JudgedPhase, Op, Target, Unit
+
+JUDGED_PHASES: tuple[JudgedPhase, ...] = get_args(JudgedPhase)
+
+ALLOWED_OVER: dict[str, float] = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01, "p99.9": 0.001}
+"""Percentile metric -> the proportion of ok requests that may take the limit or longer."""
+
+METRICS: dict[str, Unit] = {
+    **dict.fromkeys((*ALLOWED_OVER, "max"), "ms"),
+    "error_rate": "proportion",
+    "rps": "per_s",
+    "recovery": "s",
+    "violating": "s",
+    "cpu": "proportion",
+    "memory_growth": "per_h",
+}
+WHOLE_RUN = ("recovery", "memory_growth")
+NAMED = (*ALLOWED_OVER, "max", "error_rate", "rps")
+RELATIVE = (*ALLOWED_OVER, "max", "error_rate", "rps", "cpu")
+
+_TARGET = re.compile(
+    r"""\s*(?P<soft>~)?\s*
+        (?:(?P<phase>[A-Za-z_]+)\s*:(?!:)\s*)?
+        (?P<metric>[A-Za-z_][A-Za-z0-9_.:]*)\s*
+        (?:\{(?P<name>.*)\})?\s*
+        (?P<op><=|>=|<|>)
+        (?P<value>[^<>=].*)\Z""",
+    re.VERBOSE | re.DOTALL,
+)
+_OF = re.compile(r"(?P<number>\S+?)\s*(?P<how>%\s*of|x(?:\s+of)?)\s+(?P<base>\w+)", re.IGNORECASE)
+_HINT = "a target reads [PHASE:] METRIC[{REQUEST NAME}] OP VALUE, for example `p95 < 200ms` or `fault: error_rate < 5%`"
+
+
+def parse_expression(text: str) -> Target:
+    """One target as written; `phase` is None where none was written. Raises UsageError with one line."""
+    match = _TARGET.match(text)
+    if match is None:
+        raise UsageError(f"target {text!r} does not parse: {_whats_wrong(text)}", hint=_HINT)
+    phase = _phase(text, match["phase"])
+    metric = _metric(text, match["metric"])
+    name = match["name"]
+    if name is not None and not name.strip():
+        raise UsageError(f"target {text!r}: the request name between the braces is empty")
+    if name is not None and metric not in NAMED:
+        raise UsageError(f"target {text!r}: {metric} is not known by request name; leave out {{{name}}}")
+    if phase is not None and metric in WHOLE_RUN:
+        raise UsageError(f"target {text!r}: {metric} is of the whole run; leave out `{phase}:`")
+    op: Op = match["op"]  # type: ignore[assignment]  # the pattern admits exactly these four
+    value, unit, relative = _value(text, metric, match["value"].strip())
+    if value == 0 and op == "<" and metric != "memory_growth":
+        raise UsageError(f"target {text!r}: nothing is below 0; write `<=` or a larger value")
+    if relative == "baseline" and phase == "baseline":
+        raise UsageError(f"target {text!r}: the baseline cannot be compared with itself; write `fault:` or `after:`")
+    target = Target(
+        metric=metric,
+        op=op,
+        value=value,
+        unit=unit,
+        text="",
+        phase=phase,
+        name=name,
+        relative=relative,
+        primary=match["soft"] is None,
+        explicit=True,
+    )
+    return msgspec.structs.replace(target, text=canonical(target))
+
+
+def parse_targets(text: str) -> tuple[Target, ...]:
+    """One expression, expanded to one target per judged phase where it names none (see the grammar above).
+
+    A target relative to baseline is expanded to fault and after only. Raises UsageError with one line.
+    """
+    return expand(parse_expression(text))
+
+
+def expand(target: Target) -> tuple[Target, ...]:
+    """One target per judged phase, unless it names its phase or belongs to none."""
+    if target.phase is not None or target.metric in WHOLE_RUN:
+        return (target,)
+    phases = [p for p in JUDGED_PHASES if not (p == "baseline" and target.relative == "baseline")]
+    return tuple(_in_phase(target, phase) for phase in phases)
+
+
+def defaults(has_rate: bool) -> tuple[Target, ...]:
+    """The targets of a run that names none. has_rate: open model; the closed one has no plan to keep up with."""
+    found: list[Target] = []
+    if has_rate:
+        found += [*parse_targets("baseline: rps >= 95% of plan"), *parse_targets("after: rps >= 95% of plan")]
+    for text in ("p95 < 200ms", "error_rate < 1%", "recovery < 30s"):
+        found += parse_targets(text)
+    for text in ("~p50 < 100ms", "~p99 < 500ms", "~violating < 2s", "~cpu < 80%", "~memory_growth < 10%/h"):
+        found += parse_targets(text)
+    return tuple(msgspec.structs.replace(target, explicit=False) for target in found)
+
+
+def merge(base: Iterable[Target], explicit: Iterable[Target], strict: bool = False) -> tuple[Target, ...]:
+    """`explicit` replaces the targets of `base` with the same phase, metric and name, and adds the others.
+
+    Settings come in layers: call it once a layer. Several in one layer stand beside each other
+    (`rps >= 100`, `rps <= 300`). strict: secondary *defaults* become primary; an explicit `~` stays secondary.
+    """
+    new = tuple(dict.fromkeys(explicit))
+    replaced = {(target.phase, target.metric, target.name) for target in new}
+    kept = [target for target in base if (target.phase, target.metric, target.name) not in replaced]
+    merged = (*kept, *new)
+    if not strict:
+        return merged
+    return tuple(t if t.explicit or t.primary else msgspec.structs.replace(t, primary=True) for t in merged)
+
+
+def refuse_impossible(targets: Iterable[Target], *, open_model: bool) -> None:
+    """Raises UsageError for a target that this load model can never judge."""
+    for target in targets:
+        if target.relative == "plan" and not open_model:
+            raise UsageError(
+                f"target `{target.text}`: the closed model has no planned rate; "
+                "write a number (`rps >= 190`) or `rps >= 90% of baseline`"
+            )
+
+
+def canonical(target: Target) -> str:
+    """The expression in one spelling: `fault: p95{/x} < 200ms`."""
+    phase = f"{target.phase}: " if target.phase else ""
+    name = f"{{{target.name}}}" if target.name is not None else ""
+    return f"{phase}{target.metric}{name} {target.op} {format_limit(target)}"
+
+
+def format_limit(target: Target) -> str:
+    """The right-hand side of a target: "200ms", "95% of plan", "2x baseline"."""
+    if target.relative is not None:
+        if target.value > 1 or target.metric in ALLOWED_OVER:
+            return f"{target.value:.12g}x {target.relative}"
+        return f"{target.value * 100:.12g}% of {target.relative}"
+    return _exact(target.value, target.unit)
+
+
+def _exact(value: float, unit: Unit) -> str:
+    """A limit in full, so that the expression parses back to the same target."""
+    match unit:
+        case "ms" if value >= 1000 and value % 10 == 0:
+            return f"{value / 1000:.12g}s"
+        case "ms":
+            return f"{value:.12g}ms"
+        case "s":
+            return f"{value:.12g}s" if value >= 1 or value == 0 else f"{value * 1000:.12g}ms"
+        case "proportion":
+            return f"{value * 100:.12g}%"
+        case "per_h":
+            return f"{value * 100:.12g}%/h"
+        case _:
+            return f"{value:.0f}" if value == int(value) else f"{value:.12g}"
+
+
+def format_value(value: float, unit: Unit) -> str:
+    """A limit or an observation in its unit, for people."""
+    match unit:
+        case "ms":
+            return units.format_ms(value)
+        case "s":
+            return units.format_duration(value)
+        case "proportion":
+            return units.format_percent(value)
+        case "per_h":
+            return units.format_percent(value) + "/h"
+        case "per_s":
+            return units.format_rps(value)
+        case "number":
+            return f"{value:g}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean "p95"?`, or nothing when no known word is near."""
+    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _in_phase(target: Target, phase: JudgedPhase) -> Target:
+    placed = msgspec.structs.replace(target, phase=phase)
+    return msgspec.structs.replace(placed, text=canonical(placed))
+
+
+def _whats_wrong(text: str) -> str:
+    if not text.strip():
+        return "it is empty"
+    if re.search(r"==|!=|=<|=>|[^<>]=", text):
+        return "operators are <, <=, > and >="
+    if not re.search(r"[<>]", text):
+        return "an operator (<, <=, >, >=) is missing"
+    if re.search(r"[<>]=?\s*\Z", text):
+        return "the value after the operator is missing"
+    if text.count("{") != text.count("}"):
+        return "a brace is not closed"
+    return "it is not PHASE: METRIC OP VALUE"
+
+
+def _phase(text: str, phase: str | None) -> JudgedPhase | None:
+    if phase is None:
+        return None
+    for judged in JUDGED_PHASES:
+        if phase == judged:
+            return judged
+    if phase in ("warmup", "gap", "recovery", "tail"):
+        raise UsageError(f"target {text!r}: the phase {phase} is not judged; write baseline, fault or after")
+    raise UsageError(
+        f"target {text!r}: no phase is called {phase!r}{did_you_mean(phase, JUDGED_PHASES)}",
+        hint="phases are baseline, fault and after",
+    )
+
+
+def _metric(text: str, metric: str) -> str:
+    if metric in METRICS:
+        return metric
+    known = ", ".join(METRICS)
+    if re.fullmatch(r"[pP]\d+(\.\d+)?", metric) and metric.lower() not in METRICS:
+        raise UsageError(f"target {text!r}: {metric!r} is not recorded; percentiles are {', '.join(ALLOWED_OVER)}")
+    near = difflib.get_close_matches(metric.lower(), [*METRICS], n=1, cutoff=0.75)
+    if near:
+        raise UsageError(f"target {text!r}: no metric is called {metric!r}; did you mean {near[0]!r}?")
+    if usual := _NOT_SIGNALS.get(metric.lower()):
+        raise UsageError(f"target {text!r}: no metric is called {metric!r}; did you mean {usual!r}?")
+    if "." in metric or len(metric) < 3:
+        raise UsageError(f"target {text!r}: no metric is called {metric!r}", hint=f"metrics are {known}, or a signal")
+    return metric
+
+
+_NOT_SIGNALS = {"latency": "p95", "errors": "error_rate", "error": "error_rate", "throughput": "rps", "median": "p50"}
+"""Words that people try first and that would otherwise pass for the name of a signal."""
+
+
+def _value(text: str, metric: str, value: str) -> tuple[float, Unit, Literal["plan", "baseline"] | None]:
+    what = f"target {text!r}: value"
+    unit: Unit = METRICS.get(metric, "number")
+    if match := _OF.fullmatch(value):
+        return _relative(text, metric, unit, match)
+    if metric in METRICS and metric != "rps" and re.search(r"\bof\b|\bx\b|\bbaseline\b|\bplan\b", value):
+        raise UsageError(f"{what} {value!r} is not understood; write `2x baseline` or `90% of baseline`")
+    match unit:
+        case "ms":
+            return round(units.parse_duration(value, what) * 1000, 6), unit, None
+        case "s":
+            return units.parse_duration(value, what), unit, None
+        case "proportion":
+            return units.parse_percent(value, what), unit, None
+        case "per_h":
+            if not value.replace(" ", "").endswith("%/h"):
+                raise UsageError(f"{what} {value!r} is a growth per hour; write for example 10%/h")
+            return units.parse_percent(value.replace(" ", "")[:-2], what, high=100.0), unit, None
+        case "per_s":
+            if value.endswith("%"):
+                raise UsageError(f"{what} {value!r}: {value} of what? Write `{value} of plan` or `{value} of baseline`")
+            return units.parse_number(re.sub(r"\s*(/s|rps|RPS)\Z", "", value), what), unit, None
+        case _:
+            if value.endswith("%"):
+                return units.parse_percent(value, what, high=100.0), unit, None
+            return units.parse_number(value, what, high=1e15), unit, None
+
+
+def _relative(
+    text: str, metric: str, unit: Unit, match: re.Match[str]
+) -> tuple[float, Unit, Literal["plan", "baseline"]]:
+    what = f"target {text!r}: value"
+    base = match["base"].lower()
+    if base == "plan" and metric != "rps":
+        raise UsageError(f"{what} {match[0]!r}: only rps has a plan; write a number with its unit or `2x baseline`")
+    if base not in ("plan", "baseline"):
+        raise UsageError(f"{what} {match[0]!r}: relative to {base!r}{did_you_mean(base, ('plan', 'baseline'))}")
+    if metric not in RELATIVE:
+        raise UsageError(f"{what} {match[0]!r}: {metric} has no baseline to compare with; write a value with its unit")
+    if match["how"].lower().startswith("x"):
+        factor = units.parse_number(match["number"], what, high=1e6)
+    else:
+        factor = units.parse_percent(match["number"] + "%", what, high=1e4)
+    if factor == 0:
+        raise UsageError(f"{what} {match[0]!r}: a factor of 0 decides nothing")
+    return factor, unit, "plan" if base == "plan" else "baseline"
