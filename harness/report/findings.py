@@ -323,7 +323,7 @@ def _resources(plan: Plan, result: Result) -> Iterator[Finding]:
         yield Finding(
             key="memory",
             title="Memory grows",
-            seen=f"By {text.in_unit(memory.slope, 'per_h')} of what the service uses. {text.visible(memory.why)}".strip(),
+            seen=f"By {text.in_unit(memory.slope, 'per_h')}. {text.visible(memory.why)}".strip(),
             advice="Run longer with --soak. Look for caches without a bound, queues that outgrow their consumer, and "
             "per-request state kept in a global.",
         )

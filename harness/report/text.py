@@ -10,6 +10,8 @@ from __future__ import annotations
 import html
 import unicodedata
 
+from harness.model import units
+
 UNKNOWN = "n/a"
 """What a value that is not known looks like; never a zero."""
 
@@ -74,53 +76,23 @@ def shorten(text: str, width: int) -> str:
 
 
 def ms(value: float | None) -> str:
-    """A latency: 0.42ms, 4.2ms, 41ms, 1,240ms, 12.4s."""
-    if value is None:
-        return UNKNOWN
-    if value < 1:
-        return f"{value:.2f}ms"
-    if value < 9.95:
-        return f"{value:.1f}ms"
-    return f"{value:,.0f}ms" if value < 9_999.5 else f"{value / 1000:,.1f}s"
+    """A latency in milliseconds: 0.42ms, 41ms, 1.24s."""
+    return UNKNOWN if value is None else units.format_ms(value)
 
 
 def percent(value: float | None) -> str:
     """A proportion. Never 0% for something that is not nothing, never 100% for something that is not all."""
-    if value is None:
-        return UNKNOWN
-    share = value * 100
-    if share in (0.0, 100.0):
-        return f"{share:.0f}%"
-    if 0 < abs(share) < 0.005:
-        return "<0.01%"
-    if abs(share) < 9.995:
-        return f"{share:.2f}%"
-    if 99.95 <= share < 100:
-        return f"{min(share, 99.99):.2f}%"
-    return f"{share:.1f}%"
+    return UNKNOWN if value is None else units.format_percent(value)
 
 
 def rps(value: float | None) -> str:
     """Requests per second."""
-    if value is None:
-        return UNKNOWN
-    return f"{value:.1f}" if value < 999.95 else f"{value:,.0f}"
+    return UNKNOWN if value is None else units.format_rps(value)
 
 
 def seconds(value: float | None) -> str:
-    """A length of time: 0s, 0.05s, 1.3s, 42.0s, 1m 12s, 1h 03m."""
-    if value is None:
-        return UNKNOWN
-    if value == 0:
-        return "0s"
-    if abs(value) < 0.095:
-        return f"{value:.2f}s"
-    if abs(value) < 59.95:
-        return f"{value:.1f}s"
-    whole = round(value)
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60:02d}s"
-    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    """A length of time: 0s, 50ms, 1.3s, 1m12s."""
+    return UNKNOWN if value is None else units.format_duration(value)
 
 
 def clock(value: float | None) -> str:
@@ -144,15 +116,7 @@ def count(value: int | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """Bytes, in the units of 1024 that process lists use."""
-    if value is None:
-        return UNKNOWN
-    amount = float(value)
-    for unit in ("B", "KiB", "MiB"):
-        if abs(amount) < 1024:
-            return f"{amount:.0f}{unit}" if unit == "B" else f"{amount:.1f}{unit}"
-        amount /= 1024
-    return f"{amount:.2f}GiB"
+    return UNKNOWN if value is None else units.format_bytes(value)
 
 
 def number(value: float | None) -> str:
@@ -191,4 +155,4 @@ def limit_in_unit(value: float, unit: str) -> str:
         case "per_h":
             return f"{value * 100:.6g}%/h"
         case _:
-            return f"{value:g}"
+            return f"{value:,g}"
