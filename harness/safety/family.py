@@ -1,0 +1,167 @@
+"""Everything a server started, however it tried to get away, and its end.
+
+Children alone are not enough: PostgreSQL's backends have sessions and groups of their own, daemons fork twice. A
+process belongs to a server when one of these holds: it descends from it; it is in its session or process group; it
+carries the marker that the launcher put in the server's environment; it runs the server's own program in the
+server's working directory (PostgreSQL overwrites its environment, but its backends keep program and directory).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from harness.safety.processes import LINUX, ProcessId, Seen, same, send, table, wait_gone
+
+MARKER = "RESILIENCE_HARNESS_SERVER"
+"""Environment variable that marks a server's processes."""
+
+
+class Root(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How to recognise one server's processes after its first one is gone.
+
+    cwd, exe: working directory and program of the server. marker: value of the variable MARKER.
+    """
+
+    name: str
+    process: ProcessId
+    cwd: str | None = None
+    exe: str | None = None
+    marker: str | None = None
+
+
+def exe_of(pid: int) -> str | None:
+    """Path of the program a process runs (Linux), or None."""
+    try:
+        return str(Path(f"/proc/{pid}/exe").readlink()).removesuffix(" (deleted)") if LINUX else None
+    except OSError:
+        return None
+
+
+def _cwd_of(pid: int) -> str | None:
+    try:
+        return str(Path(f"/proc/{pid}/cwd").readlink()).removesuffix(" (deleted)") if LINUX else None
+    except OSError:
+        return None
+
+
+def _carries(pid: int, marker: str) -> bool:
+    if not LINUX:
+        return False
+    try:
+        return f"{MARKER}={marker}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def descendants(pids: Iterable[int], rows: Mapping[int, Seen]) -> set[int]:
+    """Pids of everything below `pids`, themselves not included."""
+    below: dict[int, list[int]] = {}
+    for row in rows.values():
+        below.setdefault(row.parent, []).append(row.id.pid)
+    found: set[int] = set()
+    todo = list(pids)
+    while todo:
+        for pid in below.get(todo.pop(), ()):
+            if pid not in found:
+                found.add(pid)
+                todo.append(pid)
+    return found
+
+
+def members(root: Root, *, others: Iterable[Root] = ()) -> list[ProcessId]:
+    """The living processes of a server. Never this process, its parents, or what plainly belongs to one of `others`."""
+    rows = table()
+    me, protected = os.getpid(), {1}
+    while me in rows and me not in protected:
+        protected.add(me)
+        me = rows[me].parent
+    first = rows.get(root.process.pid)
+    there = first is not None and same(first.id, root.process)
+    # A session or group keeps its leader's number in use: nobody else can get it while one member lives. But once all
+    # have gone the number may be taken again, so a member must be no older than the server.
+    for other in others:
+        if other.process.pid != root.process.pid:
+            protected.add(other.process.pid)
+            protected |= {row.id.pid for row in rows.values() if row.session == other.process.pid}
+    pid = root.process.pid
+    kin = descendants([pid], rows) | {pid} if there else set()
+    reused = first is not None and not there
+    found = []
+    for row in rows.values():
+        if row.zombie or row.id.pid in protected or _older(row.id, root.process):
+            continue
+        if (
+            row.id.pid in kin
+            or (not reused and pid in (row.session, row.group))
+            or (root.marker is not None and _carries(row.id.pid, root.marker))
+            or (
+                root.cwd is not None
+                and root.exe is not None
+                and exe_of(row.id.pid) == root.exe
+                and _cwd_of(row.id.pid) == root.cwd
+            )
+        ):
+            found.append(row.id)
+    return found
+
+
+def _older(process: ProcessId, than: ProcessId) -> bool:
+    if process.ticks is not None and than.ticks is not None and process.boot == than.boot:
+        return process.ticks < than.ticks
+    return process.start_time < than.start_time - 1.0
+
+
+def stop_family(root: Root, *, number: int | None, grace_s: float, others: Iterable[Root] = ()) -> bool:
+    """Ask with `number` (None: do not ask), wait `grace_s`, then SIGKILL all that remain. True when it had to.
+
+    Raises TimeoutError naming the pids that outlive SIGKILL by 10 s (stuck in the kernel).
+    """
+    others = tuple(others)
+    here = members(root, others=others)
+    if number is not None and here:
+        leaders = [process for process in here if process.pid == root.process.pid] or here
+        for process in leaders:
+            _try_send(process, number)
+        # The group too (a shell's children hear Ctrl-C as well); its number cannot be another's while the leader lives.
+        for process in here:
+            row_group = _group_of(process.pid)
+            if process.pid != root.process.pid and row_group == root.process.pid:
+                _try_send(process, number)
+        _wait_family(root, others, grace_s)
+    end = time.monotonic() + 10.0
+    hard = False
+    while here := members(root, others=others):
+        if time.monotonic() > end:
+            raise TimeoutError(f"{root.name}: still there after SIGKILL: pid " + ", ".join(str(p.pid) for p in here))
+        hard = True
+        for process in here:
+            _try_send(process, signal.SIGKILL)
+        wait_gone(here, 0.5)
+    return hard
+
+
+def _wait_family(root: Root, others: tuple[Root, ...], limit_s: float) -> None:
+    """Wait until the server and everything of it has ended, at most `limit_s` seconds."""
+    end = time.monotonic() + limit_s
+    while (here := members(root, others=others)) and (rest := end - time.monotonic()) > 0:
+        wait_gone(here, min(rest, 0.5))
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None
+
+
+def _try_send(process: ProcessId, number: int) -> None:
+    try:
+        send(process, number)
+    except PermissionError:
+        pass  # it has changed its user; what remains is reported by the caller's time limit

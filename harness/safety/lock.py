@@ -1,0 +1,157 @@
+"""One run at a time on a target and on every resource it changes.
+
+A lock is a flock on a file named after the resource. flock belongs to the open file, not to the process: the keeper
+inherits the descriptors, so the lock outlives a killed run until its keeper has healed and exits. It also outlives
+both: the file names the folder with the owner's journal, and while that still lists something to undo nobody else
+gets the lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from harness.model.clock import wall
+from harness.model.errors import Refused, SetupError
+from harness.model.paths import state_dir
+from harness.safety.private import open_private, private_folder
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """What the lock file says. folder: where the owner's journal is, None when it keeps none."""
+
+    resource: str
+    owner: str
+    host: str
+    pid: int
+    since: str
+    folder: str | None = None
+
+
+class Locks:
+    """Held locks. `fds` go to the keeper. `release()` lets go of this process's share and empties the files."""
+
+    def __init__(self) -> None:
+        self.fds: tuple[int, ...] = ()
+        self.resources: tuple[str, ...] = ()
+
+    def _add(self, fd: int, resource: str) -> None:
+        self.fds = (*self.fds, fd)
+        self.resources = (*self.resources, resource)
+
+    def release(self) -> None:
+        """Everything is undone. Call it after the keeper has gone; may be called again."""
+        clear(self.fds)
+        self.fds, self.resources = (), ()
+
+    def __enter__(self) -> Locks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def clear(fds: Sequence[int]) -> None:
+    """Empty lock files and close them: nothing is left behind any more."""
+    for fd in fds:
+        try:
+            os.ftruncate(fd, 0)
+        except OSError:
+            pass
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+
+
+def lock_file(resource: str) -> Path:
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", resource).strip("-")[:40]
+    return state_dir() / "locks" / f"{slug}-{hashlib.sha256(resource.encode()).hexdigest()[:16]}.lock"
+
+
+def acquire(
+    resources: Sequence[str],
+    owner: str,
+    *,
+    folder: Path | None = None,
+    unhealed: Callable[[Path], bool] | None = None,
+) -> Locks:
+    """Lock all resources, in sorted order, for `owner` (the run's name).
+
+    folder: the run's state folder, remembered in the lock. unhealed(folder): whether a dead owner's folder still
+    lists something to undo (default: reads its journal). Raises Refused naming the run, host and pid that hold one,
+    or the run that left it broken; then none is held. Raises SetupError when the state directory cannot be used.
+    """
+    locks = Locks()
+    try:
+        private_folder(state_dir() / "locks")
+        for resource in sorted(set(resources)):
+            path = lock_file(resource)
+            fd = open_private(path, os.O_RDWR | os.O_CREAT)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = _read(fd)
+                os.close(fd)
+                raise _refusal(resource, holder) from None
+            except OSError:
+                os.close(fd)
+                raise
+            holder = _read(fd)
+            if holder is not None and holder.folder and _left_broken(Path(holder.folder), folder, unhealed):
+                os.close(fd)  # without emptying it: it still stands for what is broken
+                raise Refused(
+                    f"{resource}: run {holder.owner} ({holder.host}, pid {holder.pid}) died and left changes behind",
+                    hint=f"run `harness heal {holder.folder}` first",
+                )
+            locks._add(fd, resource)
+            text = Holder(
+                resource=resource,
+                owner=owner,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                since=wall(),
+                folder=str(folder) if folder is not None else None,
+            )
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, msgspec.json.encode(text) + b"\n", 0)
+    except OSError as error:
+        locks.release()
+        raise SetupError(f"cannot lock {', '.join(resources)}: {error}") from error
+    except BaseException:
+        locks.release()
+        raise
+    return locks
+
+
+def _left_broken(folder: Path, mine: Path | None, unhealed: Callable[[Path], bool] | None) -> bool:
+    if folder == mine or not folder.is_dir():
+        return False
+    if unhealed is None:
+        from harness.safety.journal import has_pending
+
+        unhealed = has_pending
+    return unhealed(folder)
+
+
+def _refusal(resource: str, holder: Holder | None) -> Refused:
+    if holder is None:
+        return Refused(f"{resource} is locked by another run", hint="wait for it to end")
+    return Refused(
+        f"{resource} is in use by run {holder.owner} (host {holder.host}, pid {holder.pid}, since {holder.since})",
+        hint="wait for it to end, or stop it",
+    )
+
+
+def _read(fd: int) -> Holder | None:
+    try:
+        return msgspec.json.decode(os.pread(fd, 65536, 0), type=Holder)
+    except (msgspec.MsgspecError, OSError):
+        return None
