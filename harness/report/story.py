@@ -54,13 +54,13 @@ def headline(plan: Plan, result: Result) -> str:
                     f"PASS, but targets were broken for {text.seconds(violating)} {subject}; over each phase they held."
                 )
             ending = "" if is_control(plan) else _recovered_clause(result)
-            return f"PASS: {subject} the service kept every target{ending}."
+            return f"PASS: {subject}, the service kept every target{ending}."
         case "fail":
             if not broken:
                 return f"FAIL: {_first_reason(result)}"
             shown = "; ".join(broken_clause(line) for line in broken[:2])
             more = f"; and {len(broken) - 2} more targets were broken" if len(broken) > 2 else ""
-            return f"FAIL: {subject} {shown}{more}."
+            return f"FAIL: {subject}, {shown}{more}."
         case "inconclusive":
             return f"INCONCLUSIVE: this run cannot say whether the service copes. {_first_reason(result)}"
 
@@ -114,7 +114,7 @@ def recovery_sentence(plan: Plan, result: Result) -> str:
         return "No fault was injected, so there was nothing to recover from."
     if recovery is None:
         return "Recovery was not judged."
-    why = f" {text.visible(recovery.why, 300)}" if recovery.why else ""
+    why = f" Because: {text.visible(recovery.why, 300)}." if recovery.why else ""
     match recovery.outcome:
         case "no_impact":
             upper = f" (at most {text.seconds(recovery.upper_s)})" if recovery.upper_s is not None else ""

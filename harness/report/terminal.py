@@ -109,13 +109,10 @@ def _table(title: str, *columns: tuple[str, str]) -> Table:
     table = Table(
         title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
     )
-    for name, justify in columns:
-        table.add_column(
-            Text(name),
-            justify="right" if justify == "right" else "left",
-            no_wrap=justify == "right",
-            overflow="fold",
-        )
+    for i, (name, justify) in enumerate(columns):
+        number = justify == "right"
+        # Only the last column of text (an error's example) may take several lines.
+        table.add_column(Text(name), justify="right" if number else "left", no_wrap=number or i == 0, overflow="fold")
     return table
 
 
@@ -157,56 +154,74 @@ def _totals(console: Console, result: Result) -> None:
     _print(console, "")
 
 
-_NUMBERS = tuple(
-    (name, "right") for name in ("Requests", "Failures", "Fail %", "RPS", "Mean", "p50", "p95", "p99", "Max")
-)
+_NUMBERS = ("Requests", "Failures", "Fail %", "RPS", "Mean", "p50", "p95", "p99", "Max")
 
 
-def _numbers(row: PhaseResult | RequestResult) -> tuple[str, ...]:
-    return (
-        text.count(row.requests),
-        text.count(row.failures),
-        text.percent(row.error_rate),
-        text.rps(row.rps),
-        text.ms(row.mean_ms),
-        text.ms(row.p50_ms),
-        text.ms(row.p95_ms),
-        text.ms(row.p99_ms),
-        text.ms(row.max_ms),
-    )
+def _fitting(width: int, name: int) -> tuple[str, ...]:
+    """The columns of numbers that fit beside `name` columns of text; what matters least goes first."""
+    left_out: tuple[str, ...] = ()
+    for more in ("", "Mean", "p50", "Max", "RPS", "p99"):
+        left_out = (*left_out, more)
+        shown = tuple(column for column in _NUMBERS if column not in left_out)
+        if name + 9 * len(shown) <= width:
+            break
+    return shown
+
+
+def _numbers(row: PhaseResult | RequestResult, columns: tuple[str, ...]) -> tuple[str, ...]:
+    cells = {
+        "Requests": text.count(row.requests),
+        "Failures": text.count(row.failures),
+        "Fail %": text.percent(row.error_rate),
+        "RPS": text.rps(row.rps),
+        "Mean": text.ms(row.mean_ms),
+        "p50": text.ms(row.p50_ms),
+        "p95": text.ms(row.p95_ms),
+        "p99": text.ms(row.p99_ms),
+        "Max": text.ms(row.max_ms),
+    }
+    return tuple(cells[column] for column in columns)
+
+
+def _right(columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, "right") for name in columns)
+
+
+def _request_table(console: Console, title: str, rows: list[RequestResult]) -> None:
+    wanted = max(len(text.visible(row.name)) for row in rows)
+    columns = _fitting(console.width, min(wanted, 26))
+    name_width = max(16, console.width - 9 * len(columns) - 1)
+    table = _table(title, ("Name", "left"), *_right(columns))
+    for row in rows[:MAX_ROWS]:
+        _row(table, text.shorten(text.visible(row.name), name_width), *_numbers(row, columns))
+    _show(console, table)
+    if len(rows) > MAX_ROWS:
+        _print(console, f"... and {len(rows) - MAX_ROWS} more names, in result.json")
 
 
 def _requests(console: Console, result: Result) -> None:
     rows = request_rows(result)
     if not rows:
         return
-    whole = bool(result.totals)
-    where = "whole run" if whole else f"{rows[0].phase} phase"
-    table = _table(f"REQUESTS ({where})", ("Name", "left"), *_NUMBERS)
-    for row in rows[:MAX_ROWS]:
-        _row(table, text.shorten(text.visible(row.name), 40), *_numbers(row))
-    _show(console, table)
-    if len(rows) > MAX_ROWS:
-        _print(console, f"... and {len(rows) - MAX_ROWS} more names, in result.json")
-    failing = [row for row in result.requests if row.phase == "fault" and row.failures]
-    if whole and failing:
-        table = _table("REQUESTS THAT FAILED IN THE FAULT PHASE", ("Name", "left"), *_NUMBERS)
-        for row in sorted(failing, key=lambda row: -row.failures)[:MAX_ROWS]:
-            _row(table, text.shorten(text.visible(row.name), 40), *_numbers(row))
-        _show(console, table)
+    where = "whole run" if result.totals else f"{rows[0].phase} phase"
+    _request_table(console, f"REQUESTS ({where})", list(rows))
+    failing = [row for row in result.requests if row.phase == "fault" and (row.error_rate or 0) >= 0.01]
+    if failing and result.totals:
+        _request_table(console, "REQUESTS THAT FAILED IN THE FAULT PHASE", sorted(failing, key=lambda r: -r.failures))
 
 
 def _phases(console: Console, result: Result) -> None:
     if not result.phases:
         return
-    table = _table("PHASES", ("Phase", "left"), ("From", "right"), ("Length", "right"), *_NUMBERS)
+    columns = _fitting(console.width, 26)
+    table = _table("PHASES", ("Phase", "left"), ("From", "right"), ("Length", "right"), *_right(columns))
     for phase in result.phases:
         _row(
             table,
-            phase.name,
+            text.visible(phase.name, 20),
             text.moment(phase.start_s),
             text.seconds(phase.end_s - phase.start_s),
-            *_numbers(phase),
+            *_numbers(phase, columns),
             style="bold" if phase.name == "fault" else "",
         )
     _show(console, table)
