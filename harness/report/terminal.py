@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,15 +158,20 @@ def _totals(console: Console, result: Result) -> None:
 _NUMBERS = ("Requests", "Failures", "Fail %", "RPS", "Mean", "p50", "p95", "p99", "Max")
 
 
-def _fitting(width: int, name: int) -> tuple[str, ...]:
-    """The columns of numbers that fit beside `name` columns of text; what matters least goes first."""
-    left_out: tuple[str, ...] = ()
-    for more in ("", "Mean", "p50", "Max", "RPS", "p99"):
-        left_out = (*left_out, more)
-        shown = tuple(column for column in _NUMBERS if column not in left_out)
-        if name + 9 * len(shown) <= width:
+def _fitting(console: Console, build: Callable[[tuple[str, ...]], Table]) -> Table:
+    """The table with as many columns of numbers as fit whole: a clipped number is a wrong number.
+
+    What matters least is left out first.
+    """
+    from rich.measure import Measurement
+
+    left_out: set[str] = set()
+    for more in ("", "Mean", "p50", "Max", "RPS", "p99", "Requests"):
+        left_out.add(more)
+        table = build(tuple(column for column in _NUMBERS if column not in left_out))
+        if Measurement.get(console, console.options.update(max_width=10_000), table).maximum <= console.width:
             break
-    return shown
+    return table
 
 
 def _numbers(row: PhaseResult | RequestResult, columns: tuple[str, ...]) -> tuple[str, ...]:
@@ -188,13 +194,15 @@ def _right(columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def _request_table(console: Console, title: str, rows: list[RequestResult]) -> None:
-    wanted = max(len(text.visible(row.name)) for row in rows)
-    columns = _fitting(console.width, min(wanted, 26))
-    name_width = max(16, console.width - 9 * len(columns) - 1)
-    table = _table(title, ("Name", "left"), *_right(columns))
-    for row in rows[:MAX_ROWS]:
-        _row(table, text.shorten(text.visible(row.name), name_width), *_numbers(row, columns))
-    _show(console, table)
+    names = [text.shorten(text.visible(row.name), max(24, console.width - 76)) for row in rows[:MAX_ROWS]]
+
+    def build(columns: tuple[str, ...]) -> Table:
+        table = _table(title, ("Name", "left"), *_right(columns))
+        for name, row in zip(names, rows, strict=False):
+            _row(table, name, *_numbers(row, columns))
+        return table
+
+    _show(console, _fitting(console, build))
     if len(rows) > MAX_ROWS:
         _print(console, f"... and {len(rows) - MAX_ROWS} more names, in result.json")
 
@@ -213,18 +221,21 @@ def _requests(console: Console, result: Result) -> None:
 def _phases(console: Console, result: Result) -> None:
     if not result.phases:
         return
-    columns = _fitting(console.width, 26)
-    table = _table("PHASES", ("Phase", "left"), ("From", "right"), ("Length", "right"), *_right(columns))
-    for phase in result.phases:
-        _row(
-            table,
-            text.visible(phase.name, 20),
-            text.moment(phase.start_s),
-            text.seconds(phase.end_s - phase.start_s),
-            *_numbers(phase, columns),
-            style="bold" if phase.name == "fault" else "",
-        )
-    _show(console, table)
+
+    def build(columns: tuple[str, ...]) -> Table:
+        table = _table("PHASES", ("Phase", "left"), ("From", "right"), ("Length", "right"), *_right(columns))
+        for phase in result.phases:
+            _row(
+                table,
+                text.visible(phase.name, 20),
+                text.moment(phase.start_s),
+                text.seconds(phase.end_s - phase.start_s),
+                *_numbers(phase, columns),
+                style="bold" if phase.name == "fault" else "",
+            )
+        return table
+
+    _show(console, _fitting(console, build))
 
 
 def _errors(console: Console, result: Result) -> None:
