@@ -1,0 +1,115 @@
+"""What the conductor and the load process say to each other: one JSON object a line, tagged.
+
+Conductor to load, on the load's stdin: `Start` first, then any `Command`. The end of that pipe stops the load
+at once. Load to conductor, on its stdout: `LoadMessage`. Imports neither locust nor gevent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from harness.model.load import LoadPlan, Locustfile
+
+
+class _Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="do"):
+    pass
+
+
+class Start(_Command, frozen=True, kw_only=True, tag="start"):
+    """windows: path of the file to append rows to."""
+
+    plan: LoadPlan
+    windows: str
+
+
+class Begin(_Command, frozen=True, kw_only=True, tag="begin"):
+    """t0: CLOCK_MONOTONIC instant, in seconds, at which the schedule starts."""
+
+    t0: float
+
+
+class Limits(_Command, frozen=True, kw_only=True, tag="limits"):
+    """Count these latency limits exactly, too, in every row from the next step on."""
+
+    limits_ms: tuple[float, ...]
+
+
+class Jump(_Command, frozen=True, kw_only=True, tag="jump"):
+    """Change the users of the closed model when step `at_step` begins."""
+
+    users: int
+    at_step: int
+
+
+class Stop(_Command, frozen=True, kw_only=True, tag="stop"):
+    """No arrivals at or after this step; what is open then gets the request time-out to finish."""
+
+    end_step: int
+
+
+Command = Start | Begin | Limits | Jump | Stop
+
+
+class WorkerStart(msgspec.Struct, frozen=True, kw_only=True):
+    """First line to a local worker on its stdin: number of the worker and where the Locust master listens."""
+
+    plan: LoadPlan
+    index: int
+    port: int
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="message"):
+    pass
+
+
+class Ready(_Message, frozen=True, kw_only=True, tag="ready"):
+    """Every worker has imported the locustfile and is connected; waiting for `Begin`.
+
+    pids, start_times: of the worker processes (psutil's create_time); empty when the load process is its own
+    only worker.
+    """
+
+    workers: int
+    pids: tuple[int, ...] = ()
+    start_times: tuple[float, ...] = ()
+
+
+class WorkerLost(_Message, frozen=True, kw_only=True, tag="worker_lost"):
+    """A worker process is gone or silent. worker: its name in windows.jsonl. Its arrivals are not taken over."""
+
+    worker: str
+    reason: str
+    pid: int | None = None
+
+
+class ClockDoubt(_Message, frozen=True, kw_only=True, tag="clock_doubt"):
+    """How far a remote worker's clock may be off. Local workers read the same clock: no such message."""
+
+    worker: str
+    seconds: float
+
+
+class Drained(_Message, frozen=True, kw_only=True, tag="drained"):
+    """Every row is in windows.jsonl; the process exits 0 soon after."""
+
+    end_step: int
+
+
+class Warned(_Message, frozen=True, kw_only=True, tag="warned"):
+    text: str
+
+
+class Failed(_Message, frozen=True, kw_only=True, tag="failed"):
+    """The load cannot go on; the process exits non-zero."""
+
+    text: str
+
+
+LoadMessage = Ready | WorkerLost | ClockDoubt | Drained | Warned | Failed
+
+
+class Described(msgspec.Struct, frozen=True, kw_only=True):
+    """What `python -m harness.load describe FILE` prints: one of the two is set. error: one line for a person."""
+
+    locustfile: Locustfile | None = None
+    error: str | None = None
