@@ -194,7 +194,7 @@ def _right(columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def _request_table(console: Console, title: str, rows: list[RequestResult]) -> None:
-    names = [text.shorten(text.visible(row.name), max(24, console.width - 76)) for row in rows[:MAX_ROWS]]
+    names = [text.shorten(text.visible(row.name), max(26, console.width - 74)) for row in rows[:MAX_ROWS]]
 
     def build(columns: tuple[str, ...]) -> Table:
         table = _table(title, ("Name", "left"), *_right(columns))

@@ -1,0 +1,121 @@
+"""junit.xml for CI: one test case a target and phase, one for recovery, one a fault's proof.
+
+Follows the schema that Jenkins, GitLab and GitHub's reporters read: testsuites > testsuite > testcase with at
+most one of failure, error, skipped. Broken primary targets are failures; undecided ones and a fault without
+proof are errors (the run could not tell); secondary targets never fail a build and are skipped with their
+observation, as is what was not judged.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+from harness.model.plan import Plan
+from harness.model.result import FaultResult, RecoveryResult, Result, TargetResult
+from harness.report import text
+from harness.report.assessment import unit_of
+from harness.report.story import fault_names, headline, recovery_sentence
+
+
+def render(plan: Plan, result: Result) -> str:
+    """A whole XML 1.0 document; control characters of outside text are spelt out."""
+    suite = ET.Element("testsuite")
+    for target in result.targets:
+        _target(suite, target, result.recovery)
+    if plan.faults and not any(target.metric == "recovery" for target in result.targets):
+        _recovery(suite, plan, result)
+    for fault in result.faults:
+        _proof(suite, fault)
+    _verdict(suite, plan, result)
+    cases = list(suite)
+    length = max((phase.end_s for phase in result.phases), default=0.0)
+    counts = {
+        "tests": str(len(cases)),
+        "failures": str(sum(case.find("failure") is not None for case in cases)),
+        "errors": str(sum(case.find("error") is not None for case in cases)),
+        "skipped": str(sum(case.find("skipped") is not None for case in cases)),
+        "time": f"{length:.3f}",
+    }
+    name = text.xml_clean(f"{fault_names(plan)} / {plan.scenario.name}")
+    suite.attrib.update({"name": name, **counts})
+    if result.started:
+        # The schema's timestamp is a dateTime without a zone; it is UTC.
+        suite.set("timestamp", text.xml_clean(result.started).rstrip("Z")[:19])
+    ET.SubElement(suite, "system-out").text = text.xml_clean(
+        "\n".join([headline(plan, result), *result.reasons, recovery_sentence(plan, result)])
+    )
+    root = ET.Element("testsuites", {"name": "resilience-harness", **counts})
+    root.append(suite)
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _case(suite: ET.Element, group: str, name: str, seconds: float = 0.0) -> ET.Element:
+    return ET.SubElement(
+        suite,
+        "testcase",
+        {"classname": f"resilience.{group}", "name": text.xml_clean(name, 300), "time": f"{seconds:.3f}"},
+    )
+
+
+def _mark(case: ET.Element, tag: str, type_: str, message: str) -> None:
+    cleaned = text.xml_clean(message)
+    node = ET.SubElement(case, tag, {"message": cleaned} if tag == "skipped" else {"type": type_, "message": cleaned})
+    if tag != "skipped":
+        node.text = cleaned
+
+
+def _target(suite: ET.Element, target: TargetResult, recovery: RecoveryResult | None) -> None:
+    seconds = target.observed if target.metric == "recovery" and target.observed is not None else 0.0
+    case = _case(suite, target.phase or "run", target.target, seconds)
+    observed = "no data" if target.observed is None else text.in_unit(target.observed, unit_of(target.metric))
+    why = f" {target.why}" if target.why else ""
+    seen = f"observed {observed}.{why}"
+    if target.metric == "recovery" and recovery is not None:
+        seen = f"{recovery.outcome.replace('_', ' ')}, {seen}"
+    match target.outcome:
+        case "broken" if target.primary:
+            _mark(case, "failure", "broken", f"{target.target} is broken: {seen}")
+        case "broken":
+            _mark(case, "skipped", "warning", f"warning, secondary target broken: {seen}")
+        case "undecided" if target.primary:
+            _mark(case, "error", "undecided", f"{target.target} is undecided: {seen}")
+        case "undecided" | "not_judged":
+            _mark(case, "skipped", target.outcome, f"{target.outcome.replace('_', ' ')}: {seen}")
+        case "held":
+            pass
+
+
+def _recovery(suite: ET.Element, plan: Plan, result: Result) -> None:
+    recovery = result.recovery
+    case = _case(suite, "run", "recovery", (recovery.seconds or 0.0) if recovery else 0.0)
+    sentence = recovery_sentence(plan, result)
+    if recovery is None or recovery.outcome == "not_judged":
+        _mark(case, "skipped", "not_judged", sentence)
+    elif recovery.outcome == "not_recovered":
+        _mark(case, "failure", "not_recovered", sentence)
+    elif recovery.outcome == "undecided":
+        _mark(case, "error", "undecided", sentence)
+
+
+def _proof(suite: ET.Element, fault: FaultResult) -> None:
+    case = _case(suite, "proof", f"{fault.name} was proven")
+    if fault.injected_s is None:
+        _mark(case, "skipped", "not_injected", "never injected")
+    elif not fault.proven:
+        _mark(case, "error", "not_proven", f"{fault.name} was not proven: {fault.missing or 'no evidence'}")
+    case = _case(suite, "undo", f"{fault.name} was undone and verified")
+    if fault.injected_s is None:
+        _mark(case, "skipped", "not_injected", "never injected")
+    elif not fault.undo_verified:
+        _mark(case, "error", "undo_not_verified", f"the undo of {fault.name} was not verified")
+
+
+def _verdict(suite: ET.Element, plan: Plan, result: Result) -> None:
+    """So that a verdict that comes from no single target (lost data, a recording gap) is seen in CI too."""
+    case = _case(suite, "run", "verdict")
+    reasons = "\n".join([headline(plan, result), *result.reasons])
+    if result.verdict == "fail":
+        _mark(case, "failure", "fail", reasons)
+    elif result.verdict == "inconclusive" or result.exit_code not in (0, 1):
+        _mark(case, "error", "inconclusive", reasons)

@@ -1,0 +1,173 @@
+"""report.md: the run in a form that pastes into a pull request or an incident channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.model.plan import Plan
+from harness.model.result import PhaseResult, RequestResult, Result
+from harness.report import text
+from harness.report.assessment import Line
+from harness.report.findings import findings
+from harness.report.story import (
+    fault_names,
+    headline,
+    lines_of,
+    load_sentence,
+    not_measured,
+    recovery_sentence,
+    reproduce,
+    request_rows,
+    scale_sentence,
+    totals,
+)
+
+_NUMBERS = ("Requests", "Failures", "Fail %", "RPS", "Mean", "p50", "p95", "p99", "Max")
+_SIGNS = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
+MAX_ROWS = 50
+
+esc = text.markdown_escape
+
+
+def render(plan: Plan, result: Result) -> str:
+    """GitHub-flavoured Markdown, ending in a newline. Outside text cannot become markup."""
+    blocks = [
+        f"# {_SIGNS[result.verdict]} {esc(fault_names(plan))} / {esc(plan.scenario.name)}",
+        f"**{esc(headline(plan, result), 1000)}**",
+        "\n".join(f"- {esc(reason, 500)}" for reason in result.reasons),
+        esc(scale_sentence(plan) or ""),
+        esc(recovery_sentence(plan, result), 1000),
+        "\n".join(f"> Warning: {esc(warning, 500)}" for warning in result.warnings),
+        "## Targets",
+        _targets(lines_of(plan, result)),
+        _phases(result),
+        _faults(result),
+        _requests(result),
+        _errors(result),
+        _next(plan, result),
+        "## Not measured\n\n" + "\n".join(f"- {esc(item, 500)}" for item in not_measured(plan, result)),
+        _origin(plan, result),
+    ]
+    return "\n\n".join(block for block in blocks if block.strip()) + "\n"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+    """Cells arrive escaped. The first text_columns are set left, the rest right."""
+    ruler = ["---" if i < text_columns else "---:" for i in range(len(columns))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [columns, ruler, *rows])
+
+
+def _targets(lines: Sequence[Line]) -> str:
+    if not lines:
+        return "No target was judged."
+    rows = [
+        [
+            esc(line.name),
+            "primary" if line.primary else "secondary",
+            line.mark,
+            esc(line.observed),
+            esc(line.worst.phase or "whole run"),
+            esc(line.worst.why),
+        ]
+        for line in lines
+    ]
+    return _table(("Target", "Kind", "Outcome", "Observed", "Worst phase", "Why"), rows, 6)
+
+
+def _numbers(row: PhaseResult | RequestResult) -> list[str]:
+    return [
+        text.count(row.requests),
+        text.count(row.failures),
+        text.percent(row.error_rate),
+        text.rps(row.rps),
+        text.ms(row.mean_ms),
+        text.ms(row.p50_ms),
+        text.ms(row.p95_ms),
+        text.ms(row.p99_ms),
+        text.ms(row.max_ms),
+    ]
+
+
+def _phases(result: Result) -> str:
+    if not result.phases:
+        return ""
+    rows = [
+        [esc(phase.name), text.moment(phase.start_s), text.seconds(phase.end_s - phase.start_s), *_numbers(phase)]
+        for phase in result.phases
+    ]
+    whole = totals(result)
+    said = f"{whole.requests:,} requests, {whole.failures:,} failures ({text.percent(whole.error_rate)})"
+    if whole.unsent:
+        said += f", {whole.unsent:,} unsent"
+    head = f"## Phases\n\nWhole run: {said}. Latencies are of successful requests."
+    return f"{head}\n\n{_table(('Phase', 'From', 'Length', *_NUMBERS), rows)}"
+
+
+def _faults(result: Result) -> str:
+    if not result.faults:
+        return ""
+    parts = ["## Faults"]
+    for fault in result.faults:
+        if fault.injected_s is None:
+            parts.append(f"**{esc(fault.name)}**: never injected.")
+            continue
+        undo = {True: "verified", False: "**NOT VERIFIED**", None: "not verified yet"}[fault.undo_verified]
+        state = "proven" if fault.proven else f"**NOT PROVEN**: {esc(fault.missing or 'no evidence', 300)}"
+        parts.append(
+            f"**{esc(fault.name)}**: injected at {text.moment(fault.injected_s)}, "
+            f"undone at {text.moment(fault.undone_s)} ({undo}); {state}."
+        )
+        rows = [
+            ["✅" if e.held else "❌", e.source, esc(e.expected), esc(e.observed), text.moment(e.at)]
+            for e in fault.proof[:20]
+        ]
+        if rows:
+            parts.append(_table(("", "Source", "Expected", "Observed", "At"), rows, 4))
+    return "\n\n".join(parts)
+
+
+def _requests(result: Result) -> str:
+    rows = request_rows(result)
+    if not rows:
+        return ""
+    where = "whole run" if result.totals else f"{esc(rows[0].phase)} phase"
+    made = [[esc(row.name, 80), *_numbers(row)] for row in rows[:MAX_ROWS]]
+    return f"## Requests ({where})\n\n{_table(('Name', *_NUMBERS), made)}"
+
+
+def _errors(result: Result) -> str:
+    if not result.errors:
+        return ""
+    rows = [
+        [
+            esc(error.kind),
+            esc(error.name or "(no request)", 80),
+            text.count(error.count),
+            text.moment(error.first_s),
+            text.moment(error.last_s),
+            text.markdown_code(error.example, 120) if error.example else "",
+        ]
+        for error in sorted(result.errors, key=lambda error: -error.count)[:MAX_ROWS]
+    ]
+    return "## Errors\n\n" + _table(("Kind", "Name", "Count", "First", "Last", "Example"), rows, 2)
+
+
+def _next(plan: Plan, result: Result) -> str:
+    found = findings(plan, result)
+    if not found:
+        return ""
+    items = "\n".join(f"- **{esc(f.title)}.** {esc(f.seen, 500)} {esc(f.advice, 1000)}" for f in found)
+    return f"## What to look at next\n\n{items}"
+
+
+def _origin(plan: Plan, result: Result) -> str:
+    # A fence longer than any run of backticks in the command cannot be closed by it.
+    command = text.visible(reproduce(plan), 2000)
+    fence = "```"
+    while fence in command:
+        fence += "`"
+    about = f"{load_sentence(plan)}, {plan.stack} stack, seed {plan.seed}, experiment {plan.experiment}"
+    if plan.provenance:
+        p = plan.provenance
+        about += f", harness {p.harness}, {p.machine}, {p.cpus} CPUs, target {p.target_version or 'version unknown'}"
+    return f"## How to reproduce\n\n{fence}\n{command}\n{fence}\n\n{esc(about, 1000)}."
