@@ -1,0 +1,115 @@
+"""The command line. Each command is a file of its own, imported only when it runs, so that help is quick."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from harness.model.exit_codes import MEANINGS
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("harness.cli.run", "Run an experiment: load, faults, verdict, report."),
+    "plan": ("harness.cli.plan", "Show what `run` would do, and touch nothing."),
+    "faults": ("harness.cli.catalogue", "The faults: what they do, parameters, undo, proof."),
+    "scenarios": ("harness.cli.catalogue", "The load shapes and their sizes."),
+    "analyze": ("harness.cli.analyze", "Judge a run again from its recorded files."),
+    "report": ("harness.cli.report", "Render a run's report: html, md, json or junit."),
+    "check": ("harness.cli.check", "Gate: TARGET ASSESSMENT of a run or of Locust's stats.csv."),
+    "heal": ("harness.cli.heal", "Undo what an interrupted run left behind."),
+    "stack": ("harness.cli.stack", "Keep the embedded servers up between runs."),
+}
+
+EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code.value:>3}  {text}" for code, text in MEANINGS.items())
+
+
+class LazyGroup(click.Group):
+    """Lists commands without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from harness.model.suggest import unknown
+
+            raise unknown("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from harness import __version__
+
+        click.echo(f"harness {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+def cli() -> None:
+    """Load-test a service while its dependencies fail, and say from the request data whether the targets held and
+    how long recovery took.
+
+    \b
+    harness run --fault redis-down --scenario target
+    """
+
+
+def main() -> None:
+    """Entry point of the `harness` command: every error is one or two lines, never a traceback without --debug."""
+    from harness.model.errors import HarnessError
+
+    try:
+        code = cli(standalone_mode=False)
+    except HarnessError as error:
+        if "--debug" in sys.argv:
+            raise
+        complain(str(error), error.hint)
+        code = int(error.exit_code)
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        complain(error.format_message(), None)
+        code = error.exit_code
+    except BrokenPipeError:
+        # `harness ... | head`: nobody reads any more, and that is no error of ours.
+        code = 0
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What could not be written is gone; a second try at interpreter exit must not print a traceback.
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def complain(message: str, hint: str | None) -> None:
+    """One or two lines on stderr; a closed stderr is no reason to fail differently."""
+    try:
+        click.echo(f"error: {message}", err=True)
+        if hint:
+            click.echo(f"       {hint}", err=True)
+    except OSError:
+        pass

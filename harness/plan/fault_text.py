@@ -10,7 +10,6 @@ phase. DEPENDENCY is matched against the declared names, the longest first; the 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 
@@ -117,7 +116,7 @@ def _decode(text: str, info: ParamInfo, where: str) -> Scalar:
         "size": units.parse_size,
         "rate": units.parse_rate,
         "count": units.parse_count,
-        "number": _number,
+        "number": units.parse_number,
     }[info.unit]
     try:
         value = parse(text)
@@ -125,16 +124,6 @@ def _decode(text: str, info: ParamInfo, where: str) -> Scalar:
         raise UsageError(f"{where}{info.name}: {error}", hint=error.hint) from error
     if (info.low is not None and value < info.low) or (info.high is not None and value > info.high):
         raise UsageError(f"{where}{info.name}={text} is out of range", hint=_bounds(info))
-    return value
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is not a number") from None
-    if not math.isfinite(value):
-        raise UsageError(f"{text!r} is not a finite number")
     return value
 
 

@@ -1,0 +1,166 @@
+"""The options that `run` and `plan` share, and their decoding into a RunRequest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from harness.model import units
+from harness.model.errors import UsageError
+from harness.plan.request import RunRequest
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Duration(click.ParamType):
+    """Seconds from `300ms`, `20s`, `1m30s`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return units.parse_duration(str(value))
+        except UsageError as error:
+            label = f"{param.opts[0]}: " if param is not None else ""
+            raise UsageError(f"{label}{error}", hint=error.hint) from error
+
+
+DURATION = Duration()
+
+
+def _option(*names: str, **settings: Any) -> Callable[[F], F]:
+    variable = "HARNESS_" + names[0].lstrip("-").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, **settings)
+
+
+EXPERIMENT_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    _option(
+        "--fault",
+        "faults",
+        multiple=True,
+        metavar="FAULT",
+        help="DEPENDENCY-KIND, for example redis-down, or kafka-latency:latency=500ms@10s+20s; `none` is a control run. Repeatable.",
+    ),
+    _option(
+        "--scenario", default="target", show_default=True, metavar="NAME", help="Load shape: see `harness scenarios`."
+    ),
+    _option(
+        "--stack",
+        type=click.Choice(["embedded", "external"]),
+        help="What the target runs on. [default: embedded, or external with --host]",
+    ),
+    _option("--host", metavar="URL", help="An own target; means the external stack."),
+    _option("--scale", type=float, help="Share of the full load. [default: 0.02 on the embedded stack, 1 on external]"),
+    _option("--rate", type=float, help="Arrivals per second (open model), not scaled."),
+    _option("--users", type=int, help="Virtual users, not scaled."),
+    _option("--spawn-rate", type=float, help="Users per second, not scaled."),
+    _option("--run-time", type=DURATION, help="The scenario's run time; what is left of it bounds recovery."),
+    _option(
+        "--model",
+        type=click.Choice(["open", "closed"]),
+        help="open: arrivals on a schedule; closed: users that wait. [default: open where the scenario has a rate]",
+    ),
+    _option(
+        "--arrivals",
+        type=click.Choice(["poisson", "constant"]),
+        default="poisson",
+        show_default=True,
+        help="How open-model arrivals are spread.",
+    ),
+    _option(
+        "--max-in-flight", type=int, help="Most users at once in the open model. [default: rate x request time-out]"
+    ),
+    _option(
+        "--request-timeout",
+        type=DURATION,
+        default="10s",
+        show_default=True,
+        help="Total time for a request, from sending to the last byte.",
+    ),
+    _option("--locustfile", metavar="FILE", help="Any Locust file. [default: the built-in anomaly API users]"),
+    _option("--user-class", "user_classes", multiple=True, metavar="NAME", help="Only these user classes. Repeatable."),
+    _option("--warmup", type=DURATION, default="10s", show_default=True, help="After the ramp; not judged."),
+    _option("--baseline", type=DURATION, help="Healthy phase before the fault. [default: 60s; spike 30s]"),
+    _option("--fault-for", type=DURATION, help="How long faults last that name no duration. [default: 60s; spike 30s]"),
+    _option(
+        "--recovery-limit",
+        type=DURATION,
+        help="Recovery must come within. [default: what is left of the run time, at least 60s]",
+    ),
+    _option(
+        "--hold",
+        type=DURATION,
+        help="How long targets must hold to count as recovered. [default: 15s and 1,000 arrivals]",
+    ),
+    _option("--soak", type=DURATION, default="0s", show_default=True, help="Watch this much longer after the hold."),
+    _option(
+        "--target",
+        "targets",
+        multiple=True,
+        metavar="EXPR",
+        help="For example 'p95 < 200ms', 'fault: error_rate < 5%', '~p99 < 2x baseline'. Repeatable.",
+    ),
+    _option("--strict", is_flag=True, help="Secondary targets break the verdict too."),
+    _option(
+        "--abort-if",
+        multiple=True,
+        metavar="EXPR",
+        help="Stop and FAIL, for example 'error_rate > 50% for 10s'. Repeatable.",
+    ),
+    _option("--seed", type=int, help="Of the arrival schedule; printed with every result."),
+    _option("--workers", type=int, help="Load processes on this machine. [default: 1]"),
+    _option(
+        "--allow-host",
+        "allow_hosts",
+        multiple=True,
+        metavar="HOST",
+        help="Allow load and faults on this host, which is not loopback. Repeatable.",
+    ),
+)
+
+
+def experiment_options(command: F) -> F:
+    """Add every option that says what experiment it is."""
+    for option in reversed(EXPERIMENT_OPTIONS):
+        command = option(command)
+    return command
+
+
+def decode(values: dict[str, Any]) -> RunRequest:
+    """The RunRequest of decoded click values. Raises UsageError for options that contradict each other."""
+    host, stack = values["host"], values["stack"]
+    if host is not None and stack == "embedded":
+        raise UsageError("--host names your own target, --stack embedded starts ours", hint="leave one of them out")
+    if host is None and stack == "external":
+        raise UsageError("--stack external needs a target", hint="name it with --host URL")
+    return RunRequest(
+        scenario=values["scenario"],
+        stack="external" if host is not None else "embedded",
+        faults=tuple(values["faults"]),
+        host=host,
+        scale=values["scale"],
+        rate=values["rate"],
+        users=values["users"],
+        spawn_rate=values["spawn_rate"],
+        run_time_s=values["run_time"],
+        model=values["model"],
+        arrivals=values["arrivals"],
+        max_in_flight=values["max_in_flight"],
+        request_timeout_s=values["request_timeout"],
+        user_classes=tuple(values["user_classes"]),
+        warmup_s=values["warmup"],
+        baseline_s=values["baseline"],
+        fault_s=values["fault_for"],
+        recovery_limit_s=values["recovery_limit"],
+        hold_s=values["hold"],
+        soak_s=values["soak"],
+        targets=tuple(values["targets"]),
+        abort_if=tuple(values["abort_if"]),
+        strict=values["strict"],
+        seed=values["seed"],
+        workers=values["workers"],
+    )

@@ -1,0 +1,33 @@
+"""`harness plan`: what `run` would do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from harness.cli.options import experiment_options
+
+
+@click.command()
+@experiment_options
+@click.option("--json", "as_json", is_flag=True, help="The plan as JSON, as plan.json would be.")
+@click.option("--debug", is_flag=True, help="Tracebacks.")
+def plan(**values: Any) -> int:
+    """Show the timeline, the exact changes and their undo, and the expected request mix.
+
+    Takes the arguments of `run`. Executes the locustfile (in a child process, to read its classes) and touches
+    nothing else.
+    """
+    from harness.cli.planning import plan_from
+
+    planned = plan_from(values)
+    if values["as_json"]:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(planned.plan), indent=2).decode())
+        return 0
+    from harness.report.plan_text import plan_text
+
+    click.echo(plan_text(planned.plan))
+    return 0

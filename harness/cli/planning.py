@@ -1,0 +1,67 @@
+"""From decoded options to a plan: what `run` and `plan` do alike, before anything is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.cli.options import decode
+from harness.fault import registered
+from harness.load.launcher import describe
+from harness.model.clock import wall
+from harness.model.errors import UsageError
+from harness.model.plan import Plan
+from harness.model.resources import resource
+from harness.model.stack import Stack, StackUp
+from harness.plan.planner import build_plan, find_scenario
+from harness.plan.request import RunRequest
+from harness.stack import registry
+from harness.stack.embedded import EmbeddedStack
+from harness.stack.external import ExternalStack
+
+BUILT_IN = ("locustfiles", "anomaly.py")
+
+
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan and the stack it is for. running: a stack that is up already and will be used."""
+
+    request: RunRequest
+    plan: Plan
+    stack: Stack
+    running: StackUp | None
+
+
+def plan_from(values: dict[str, Any], *, logs: Path | None = None) -> Planned:
+    """Executes the locustfile in a child to describe it, and touches nothing else. Raises UsageError."""
+    request = decode(values)
+    find_scenario(request.scenario)
+    check_aborts(request)
+    stack: Stack
+    running: StackUp | None = None
+    if request.host is not None:
+        stack = ExternalStack(request.host, allow_hosts=tuple(values["allow_hosts"]))
+    else:
+        stack = EmbeddedStack(logs=logs)
+        running = registry.running()
+    file = Path(values["locustfile"]) if values["locustfile"] else resource(*BUILT_IN)
+    if not file.is_file():
+        raise UsageError(f"--locustfile {file}: no such file")
+    dependencies = running.dependencies if running is not None else stack.describe()
+    plan = build_plan(
+        request,
+        locustfile=describe(file),
+        dependencies=dependencies,
+        faults=registered(),
+        host=request.host or (running.target.url if running is not None else ""),
+        created=wall(),
+    )
+    return Planned(request=request, plan=plan, stack=stack, running=running)
+
+
+def check_aborts(request: RunRequest) -> None:
+    from harness.analysis.live import parse_abort
+
+    for text in request.abort_if:
+        parse_abort(text)

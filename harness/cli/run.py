@@ -1,0 +1,87 @@
+"""`harness run`: the main job."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.options import experiment_options
+
+
+@click.command()
+@experiment_options
+@click.option(
+    "--out", envvar="HARNESS_OUT", default="runs", show_default=True, metavar="DIR", help="Where run directories go."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print result.json on stdout, and nothing else there.")
+@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@click.option("--no-live", is_flag=True, help="Plain lines instead of the live view.")
+@click.option("--debug", is_flag=True, help="Tracebacks and debug logs.")
+def run(**values: Any) -> int:
+    """Run an experiment and leave a report.
+
+    Starts load, proves that every fault is on, undoes and verifies it whatever happens, and judges from the
+    recorded requests. Executes the locustfile.
+
+    \b
+    harness run --fault redis-down --scenario target
+    harness run --fault none --scenario baseline --host http://127.0.0.1:8000
+    harness run --fault db-connection-limit:limit=2 --target 'fault: error_rate < 5%'
+    """
+    from harness.cli.planning import plan_from
+    from harness.conductor.experiment import run_experiment
+    from harness.conductor.log import RunLog
+    from harness.conductor.session import Session, lock_names, make_run_dir
+    from harness.conductor.signals import Signals
+    from harness.fault import registered
+    from harness.report import terminal
+    from harness.safety.heal import find_active
+    from harness.safety.lock import acquire
+
+    planned = plan_from(values)
+    check = getattr(planned.stack, "check", None)
+    if check is not None:
+        check()
+    locks = acquire(lock_names(planned.plan, planned.running), owner=planned.plan.experiment)
+    try:
+        run_dir = make_run_dir(Path(values["out"]), planned.plan.experiment)
+    except BaseException:
+        locks.release()
+        raise
+    planned.stack.logs = run_dir / "logs"
+    with Signals() as signals, RunLog(run_dir, view_of(values), debug=values["debug"]) as log:
+        for left in find_active():
+            log.say(f"an earlier run may have left something behind: {left}; see `harness heal --all`")
+        for warning in planned.plan.warnings:
+            log.say(f"note: {warning}")
+        session = Session(run_dir=run_dir, stack=planned.stack, running=planned.running, say=log.say, locks=locks)
+        ended = run_experiment(
+            planned.plan,
+            session,
+            faults=registered(),
+            command=shlex.join(["harness", *sys.argv[1:]]),
+            say=log.say,
+            show=log.show,
+            signals=signals,
+        )
+    if values["as_json"]:
+        click.echo((run_dir / "result.json").read_text(encoding="utf-8"), nl=False)
+    else:
+        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        width = min(os.get_terminal_size().columns, 120) if sys.stdout.isatty() else 100
+        click.echo(terminal.summary(ended.plan, ended.result, run_dir, width=width, colour=colour))
+    return ended.result.exit_code
+
+
+def view_of(values: dict[str, Any]) -> str:
+    """Which view people get on stderr: live on a terminal, lines elsewhere, none when quiet."""
+    if values["quiet"]:
+        return "none"
+    if values["no_live"] or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or os.environ.get("CI"):
+        return "lines"
+    return "live"

@@ -1,0 +1,330 @@
+"""One experiment on a session: feeds the phase machine, carries out its effects, and has one way out.
+
+The main loop owns the clock, the lease and the machine. Whatever blocks runs in a worker thread and posts its
+result back on one queue, where signals, the load's messages and a lost keeper arrive as well.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from harness.analysis import live as live_rules
+from harness.analysis.windows import WindowStore
+from harness.conductor.history import History
+from harness.conductor.signals import Signals
+from harness.conductor.status import StatusBoard
+from harness.conductor.tail import WindowTail
+from harness.conductor.works import Works
+from harness.fault import Fault
+from harness.load.launcher import LoadProcess
+from harness.load.protocol import ClockDoubt as LoadClockDoubt
+from harness.load.protocol import Drained, Failed, LoadMessage, Warned, WorkerLost
+from harness.model.clock import monotonic, next_step
+from harness.model.events import (
+    ClockDoubt,
+    LoadEnded,
+    LoadLost,
+    Note,
+    PhaseStarted,
+    Stopped,
+    UndoNotVerified,
+    ZeroFound,
+)
+from harness.model.live import LiveState
+from harness.model.plan import Plan
+from harness.plan.decide import begin, decide
+from harness.plan.machine import (
+    BaselineJudged,
+    Check,
+    Effect,
+    EnterPhase,
+    Finish,
+    Inject,
+    Injected,
+    InjectFailed,
+    Input,
+    JudgeBaseline,
+    Jump,
+    LoadOver,
+    Prepare,
+    RecordStop,
+    State,
+    StopLoad,
+    StopRequest,
+    StopWhy,
+    Tick,
+    Undo,
+    Undone,
+)
+from harness.safety.keeper_client import Keeper
+
+TICK_S = 0.02
+LIVE_EVERY_S = 0.25
+SILENT_AFTER_S = 5.0
+"""With a fault on, no window for this long ends the run: nobody is watching the service any more."""
+DRAIN_SLACK_S = 15.0
+"""A load that has not ended this long after its own time-out is killed."""
+
+
+class Conduct:
+    """run() returns when the experiment is over and every fault is undone or told as left."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        faults: Mapping[str, Fault],
+        history: History,
+        works: Works,
+        keeper: Keeper,
+        load: LoadProcess,
+        messages: queue.SimpleQueue[LoadMessage | int],
+        store: WindowStore,
+        windows: Path,
+        signals: Signals,
+        say: Callable[[str], None],
+        show: Callable[[LiveState], None],
+    ) -> None:
+        self._plan = plan
+        self._history = history
+        self._works = works
+        self._keeper = keeper
+        self._load = load
+        self._messages = messages
+        self._store = store
+        self._tail = WindowTail(windows)
+        self._signals = signals
+        self._say = say
+        self._show = show
+        self._faults = faults
+        self._inputs: queue.SimpleQueue[Input] = queue.SimpleQueue()
+        self._pool = ThreadPoolExecutor(max_workers=4 + 2 * len(plan.faults), thread_name_prefix="work")
+        self._checks: dict[str, Future[None]] = {}
+        self._board = StatusBoard(plan, history)
+        self._aborts = [live_rules.parse_abort(text) for text in plan.abort_if]
+        self._state: State
+        self._last_row = 0.0
+        self._last_live = 0.0
+        self._kill_load_at: float | None = None
+        self._signals_seen = 0
+
+    def run(self) -> None:
+        self._state, effects = begin(self._plan)
+        for effect in effects:
+            self._carry_out(effect)
+        try:
+            while not self._state.finished:
+                self._turn()
+        finally:
+            self._tail.close()
+            self._pool.shutdown(wait=True)
+
+    def _turn(self) -> None:
+        self._keeper.renew()
+        self._read_windows()
+        self._read_messages()
+        self._watch()
+        try:
+            self._feed(self._inputs.get(timeout=TICK_S))
+            while True:
+                self._feed(self._inputs.get_nowait())
+        except queue.Empty:
+            pass
+        self._feed(self._tick())
+        self._update_view()
+
+    def _feed(self, event: Input) -> None:
+        self._state, effects = decide(self._state, event)
+        for effect in effects:
+            self._carry_out(effect)
+
+    def _tick(self) -> Tick:
+        now = self._history.since_t0()
+        final_s = clean_from = None
+        if self._state.phase == "gap":
+            final_s = self._store.final_before() / 10
+        if self._state.phase == "recovery":
+            clean_from = self._clean_from(now)
+        return Tick(now=now, final_s=final_s or 0.0, clean_from=clean_from)
+
+    def _clean_from(self, now: float) -> float | None:
+        """The first second of a clean hold, on provisional counts; None while there is none."""
+        zero = next((e for e in reversed(self._history.events) if isinstance(e, ZeroFound)), None)
+        if zero is None or now - zero.zero_s < self._plan.phases.hold_s or not self._board.due("recovery", now, 0.2):
+            return None
+        step = live_rules.recovered_live(self._store, self._plan, zero.zero_s, now)
+        return None if step is None else step / 10
+
+    # -- what arrives ------------------------------------------------------------------------------------------
+
+    def _read_windows(self) -> None:
+        try:
+            rows = self._tail.poll()
+        except (ValueError, OSError) as error:
+            self._stop("error", f"the record of requests cannot be read: {error}")
+            return
+        for row in rows:
+            self._store.add(row)
+        if rows:
+            self._last_row = self._history.since_t0()
+
+    def _read_messages(self) -> None:
+        while not self._messages.empty():
+            message = self._messages.get()
+            now = self._history.since_t0()
+            match message:
+                case int():
+                    self._load_exited(message, now)
+                case WorkerLost(worker=worker, reason=reason):
+                    self._history.add(LoadLost, reason=reason, worker=worker)
+                    self._say(f"load worker {worker} was lost: {reason}")
+                case LoadClockDoubt(worker=worker, seconds=seconds):
+                    self._history.add(ClockDoubt, worker=worker, seconds=seconds)
+                case Drained(end_step=end_step):
+                    self._history.add(LoadEnded, end_s=end_step / 10)
+                case Warned(text=text) | Failed(text=text):
+                    self._history.add(Note, text=text)
+                    self._say(text)
+
+    def _load_exited(self, code: int, now: float) -> None:
+        self._read_windows()
+        if self._state.load == "on":
+            reason = f"the load process ended by itself (exit {code}); see logs/load.log"
+            self._history.add(LoadLost, reason=reason)
+            self._feed(LoadOver(now=now, text=reason))
+        else:
+            self._feed(LoadOver(now=now))
+
+    def _watch(self) -> None:
+        now = self._history.since_t0()
+        if self._signals.count > self._signals_seen:
+            self._on_signal(now)
+        if self._keeper.lost and self._state.stop is None:
+            self._stop("lost_keeper", "the keeper died: everything is undone now by the run itself")
+        if self._board.fault_on and now - self._last_row > SILENT_AFTER_S and self._state.load == "on":
+            self._stop("silent", f"no request was recorded for {SILENT_AFTER_S:g} s while a fault was on")
+        if self._board.fault_on and self._state.stop is None:
+            for abort in self._aborts:
+                if live_rules.abort_fires(abort, self._store, now):
+                    self._stop("abort", f"abort condition: {abort.text}", expression=abort.text)
+                    break
+        if self._kill_load_at is not None and monotonic() > self._kill_load_at:
+            self._say("the load did not end in time and was killed")
+            self._kill_load_at = None
+            self._load.kill()
+
+    def _on_signal(self, now: float) -> None:
+        again = self._signals_seen > 0
+        self._signals_seen = self._signals.count
+        if not again:
+            self._say(f"{self._signals.name}: undoing every fault, then stopping")
+            self._stop("interrupt", f"{self._signals.name} in {self._state.phase}")
+        else:
+            waiting = self._board.waiting_for() or "the load process to end"
+            self._say(f"{self._signals.name} again: still waiting for {waiting}; nothing is skipped")
+
+    def _stop(self, why: StopWhy, text: str, *, expression: str | None = None) -> None:
+        self._board.expression = expression
+        self._feed(StopRequest(now=self._history.since_t0(), why=why, text=text))
+
+    # -- what is done ------------------------------------------------------------------------------------------
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case EnterPhase(phase=phase, start_s=start_s):
+                self._history.add(PhaseStarted, phase=phase, start_s=start_s)
+                self._board.entered(phase, start_s)
+                if phase == "baseline" and self._plan.faults:
+                    self._pool.submit(self._works.snapshot_paths)
+            case JudgeBaseline():
+                self._submit(self._judge_baseline)
+            case Prepare():
+                self._board.message = "writing every undo record to disk"
+                self._submit(self._works.prepare)
+            case Inject(fault=fault):
+                self._signals.refuse_suspension(True)
+                self._inject(fault)
+            case Check(fault=fault):
+                if fault not in self._checks or self._checks[fault].done():
+                    self._checks[fault] = self._pool.submit(self._works.prove, fault, "held")
+            case Undo(fault=fault, hurry=hurry):
+                self._undo(fault, hurry)
+            case Jump(users=users, at_s=at_s):
+                self._load.jump(users, next_step(at_s))
+            case StopLoad(end_s=end_s, at_once=at_once):
+                self._stop_load(end_s, at_once)
+            case RecordStop(why=why, text=text):
+                self._history.add(Stopped, why=why, text=text, expression=self._board.expression)
+                self._board.message = text
+                self._say(text)
+            case Finish():
+                self._signals.refuse_suspension(False)
+
+    def _submit(self, work: Callable[[], Input], on_bug: Callable[[str], Input] | None = None) -> None:
+        """Run blocking work in a thread; its result comes back as an input. A bug in it must end the run by
+        the one way out, never hang it."""
+
+        def job() -> None:
+            try:
+                self._inputs.put(work())
+            except Exception as error:
+                text = f"internal error: {type(error).__name__}: {error}"
+                self._say(text)
+                if on_bug is not None:
+                    self._inputs.put(on_bug(text))
+                self._inputs.put(StopRequest(now=self._history.since_t0(), why="error", text=text))
+
+        self._pool.submit(job)
+
+    def _judge_baseline(self) -> BaselineJudged:
+        broken = live_rules.baseline_broken(self._store, self._plan, self._history.events)
+        limits = live_rules.relative_limits(self._store, self._plan, self._history.events)
+        if limits:
+            self._load.limits(sorted({*self._plan.load.limits_ms, *limits}))
+        return BaselineJudged(now=self._history.since_t0(), broken=tuple(broken))
+
+    def _inject(self, fault: str) -> None:
+        def bug(text: str) -> Input:
+            return InjectFailed(now=self._history.since_t0(), fault=fault, text=text, unknown=True)
+
+        def inject() -> Input:
+            answer = self._works.inject(fault)
+            if isinstance(answer, Injected):
+                self._checks[fault] = self._pool.submit(self._works.prove, fault, "injected")
+            return answer
+
+        self._submit(inject, bug)
+
+    def _undo(self, fault: str, hurry: bool) -> None:
+        check = self._checks.pop(fault, None)
+
+        def bug(text: str) -> Input:
+            mend = "run: harness heal --all"
+            self._history.add(UndoNotVerified, fault=fault, left=f"{fault} may still be on ({text})", mend=mend)
+            return Undone(now=self._history.since_t0(), fault=fault, verified=False)
+
+        def undo() -> Input:
+            if check is not None and not check.cancel():
+                check.exception()
+            return self._works.undo(fault, hurry=hurry)
+
+        self._submit(undo, bug)
+
+    def _stop_load(self, end_s: float, at_once: bool) -> None:
+        if at_once:
+            self._load.kill()
+            self._kill_load_at = None
+            return
+        self._board.message = "load stops; open requests may still end"
+        self._load.stop(next_step(end_s))
+        ahead = max(0.0, end_s - self._history.since_t0())
+        self._kill_load_at = monotonic() + ahead + self._plan.load.request_timeout_s + DRAIN_SLACK_S
+
+    def _update_view(self) -> None:
+        now = self._history.since_t0()
+        if now - self._last_live >= LIVE_EVERY_S:
+            self._last_live = now
+            self._show(self._board.live_state(self._state, self._store, now))

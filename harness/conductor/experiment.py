@@ -1,0 +1,169 @@
+"""From a plan to a judged run directory: set-up, conduct, and the one way out."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from harness.analysis.windows import WindowStore
+from harness.conductor.conduct import Conduct
+from harness.conductor.finish import judge_and_write
+from harness.conductor.history import History
+from harness.conductor.provenance import provenance
+from harness.conductor.session import Session
+from harness.conductor.signals import Signals
+from harness.conductor.works import Works
+from harness.fault import Fault
+from harness.load.launcher import LoadProcess
+from harness.load.protocol import Failed, LoadMessage, Ready
+from harness.model.clock import monotonic
+from harness.model.errors import HarnessError, LoadError
+from harness.model.live import LiveState
+from harness.model.plan import Plan
+from harness.model.result import Result
+from harness.plan.planner import bind
+
+START_LEAD_S = 0.3
+"""t0 lies this far ahead when it is chosen, so that every load process knows it in time."""
+LOAD_READY_S = 60.0
+
+Say = Callable[[str], None]
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished run. problem: why it could not be conducted, None when it was."""
+
+    plan: Plan
+    result: Result
+    run_dir: Path
+    problem: str | None = None
+    hint: str | None = None
+
+
+def run_experiment(
+    plan: Plan,
+    session: Session,
+    *,
+    faults: Mapping[str, Fault],
+    command: str,
+    say: Say,
+    show: Callable[[LiveState], None],
+    signals: Signals,
+) -> Ended:
+    """Bring everything up, conduct, take everything down, judge, write the reports.
+
+    Errors of set-up do not escape: they become a result with exit code 4 (or the error's own). A usage error
+    found on the way (a lock that is held, a host that is refused) is raised: nothing was touched then.
+    """
+    history = History(session.run_dir / "history.jsonl", plan.experiment, say)
+    problem: HarnessError | None = None
+    interrupted = False
+    try:
+        plan = _conduct(plan, session, history, faults, command, say, show, signals)
+    except HarnessError as error:
+        problem = error
+    except KeyboardInterrupt:  # pragma: no cover - Signals replaces the handler that raises it
+        interrupted = True
+    interrupted = interrupted or signals.count > 0
+    say("stopping the servers and the keeper" if session.owns_stack else "releasing the locks and the keeper")
+    session.close()
+    result = judge_and_write(plan, session, history, problem=problem, interrupted=interrupted, say=say)
+    return Ended(
+        plan=plan,
+        result=result,
+        run_dir=session.run_dir,
+        problem=str(problem) if problem else None,
+        hint=problem.hint if problem else None,
+    )
+
+
+def _conduct(
+    plan: Plan,
+    session: Session,
+    history: History,
+    faults: Mapping[str, Fault],
+    command: str,
+    say: Say,
+    show: Callable[[LiveState], None],
+    signals: Signals,
+) -> Plan:
+    up = session.open()
+    assert session.keeper is not None and session.journal is not None
+    plan = bind(plan, up.dependencies, faults, up.target.url)
+    origin = provenance(command, up.versions, up.target.version)
+    plan = msgspec.structs.replace(plan, provenance=origin)
+    write_plan(session.run_dir, plan)
+    if signals.count:
+        return plan
+    messages: queue.SimpleQueue[LoadMessage | int] = queue.SimpleQueue()
+    windows = session.run_dir / "windows.jsonl"
+    load = LoadProcess.start(
+        plan.load,
+        windows=windows,
+        log=session.run_dir / "logs" / "load.log",
+        on_message=messages.put,
+        on_exit=messages.put,
+    )
+    try:
+        session.keeper.adopt("load", load.pid, load.start_time)
+        session.journal.load_process("load", load.pid, load.start_time)
+        ready = _wait_ready(messages, session, signals)
+        if ready is None:
+            return plan
+        t0 = monotonic() + START_LEAD_S
+        history.start(t0)
+        load.begin(t0)
+        session.start_sampler(t0, up.dependencies)
+        works = Works(plan, faults, history, session.journal, say=say, restart_toxiproxy=session.restart_toxiproxy)
+        Conduct(
+            plan,
+            faults=faults,
+            history=history,
+            works=works,
+            keeper=session.keeper,
+            load=load,
+            messages=messages,
+            store=WindowStore(plan),
+            windows=windows,
+            signals=signals,
+            say=say,
+            show=show,
+        ).run()
+    finally:
+        load.kill()
+    return plan
+
+
+def _wait_ready(messages: queue.SimpleQueue[LoadMessage | int], session: Session, signals: Signals) -> Ready | None:
+    """The load's Ready; None when a signal came first. Raises LoadError when it dies or takes too long."""
+    assert session.keeper is not None
+    until = monotonic() + LOAD_READY_S
+    while monotonic() < until:
+        session.keeper.renew()
+        if signals.count:
+            return None
+        try:
+            message = messages.get(timeout=0.05)
+        except queue.Empty:
+            continue
+        match message:
+            case Ready():
+                return message
+            case Failed(text=text):
+                raise LoadError(f"the load could not start: {text}", hint="see logs/load.log in the run directory")
+            case int():
+                raise LoadError(
+                    f"the load process ended before it was ready (exit {message})",
+                    hint="see logs/load.log in the run directory",
+                )
+            case _:
+                continue
+    raise LoadError(f"the load was not ready after {LOAD_READY_S:g} s", hint="see logs/load.log in the run directory")
+
+
+def write_plan(run_dir: Path, plan: Plan) -> None:
+    """plan.json, pretty for people. Raises OSError."""
+    (run_dir / "plan.json").write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")

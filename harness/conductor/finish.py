@@ -1,0 +1,112 @@
+"""The end of a run: judge from the recorded files, write the result and every report.
+
+No failing write stops another: each is tried, and what failed is told.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from harness.analysis.judge import judge
+from harness.analysis.rundir import load_run
+from harness.analysis.windows import WindowStore
+from harness.conductor.history import History
+from harness.conductor.session import Session
+from harness.model.errors import HarnessError
+from harness.model.exit_codes import ExitCode
+from harness.model.plan import Plan
+from harness.model.result import Result
+
+Say = Callable[[str], None]
+
+
+def judge_and_write(
+    plan: Plan,
+    session: Session,
+    history: History,
+    *,
+    problem: HarnessError | None,
+    interrupted: bool,
+    say: Say,
+) -> Result:
+    """The result of a run, also written to its directory with the reports."""
+    run_dir = session.run_dir
+    _keep_logs(session, say)
+    result = _judge(plan, run_dir, history, say)
+    result = _with_ending(result, session, problem, interrupted, history)
+    write_result(run_dir, result, say)
+    write_reports(run_dir, say)
+    return result
+
+
+def _judge(plan: Plan, run_dir: Path, history: History, say: Say) -> Result:
+    try:
+        loaded = load_run(run_dir)
+        return judge(loaded.plan, loaded.history, loaded.store, loaded.samples)
+    except (HarnessError, OSError, ValueError) as error:
+        # The files are gone or incomplete (disk full, folder deleted): what is in memory still tells the story.
+        if history.events:
+            say(f"the run directory cannot be read back: {error}")
+        return judge(plan, history.events, WindowStore(plan), [])
+
+
+def _with_ending(
+    result: Result, session: Session, problem: HarnessError | None, interrupted: bool, history: History
+) -> Result:
+    """Add what the files cannot know: a set-up that failed, and what the end left behind."""
+    reasons = list(result.reasons)
+    code = result.exit_code
+    if problem is not None:
+        reasons.insert(0, str(problem))
+        code = int(problem.exit_code) if not interrupted else code
+    if interrupted and code != ExitCode.UNDO_UNVERIFIED:
+        code = int(ExitCode.INTERRUPTED)
+    if not history.complete:
+        reasons.append("the history could not be written completely")
+        code = code if code != ExitCode.PASS else int(ExitCode.INCONCLUSIVE)
+    if session.left:
+        reasons = [*session.left, *reasons]
+        code = int(ExitCode.UNDO_UNVERIFIED)
+    verdict = result.verdict
+    if code in (ExitCode.HARNESS_FAILED, ExitCode.INTERRUPTED, ExitCode.USAGE) or (
+        not history.complete and verdict == "pass"
+    ):
+        verdict = "inconclusive"
+    return msgspec.structs.replace(result, reasons=tuple(reasons), exit_code=code, verdict=verdict)
+
+
+def _keep_logs(session: Session, say: Say) -> None:
+    folder = session.up.folder if session.up is not None else None
+    for source in [Path(folder) / "logs"] if folder else []:
+        if source.is_dir():
+            try:
+                shutil.copytree(source, session.run_dir / "logs", dirs_exist_ok=True)
+            except (OSError, shutil.Error) as error:
+                say(f"the servers' logs could not be kept: {error}")
+
+
+def write_result(run_dir: Path, result: Result, say: Say) -> None:
+    try:
+        path = run_dir / "result.json"
+        temporary = path.with_suffix(".json.part")
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+        temporary.replace(path)
+    except OSError as error:
+        say(f"result.json could not be written: {error.strerror}")
+
+
+def write_reports(run_dir: Path, say: Say) -> None:
+    """report.html, report.md and junit.xml from the files of a run directory that has a result.json."""
+    from harness.report.files import FORMATS, render
+
+    for format_, name in FORMATS.items():
+        if format_ == "json":
+            continue
+        try:
+            (run_dir / name).write_text(render(run_dir, format_), encoding="utf-8")
+        except (HarnessError, OSError, ValueError) as error:
+            say(f"{name} could not be written: {error}")

@@ -1,0 +1,57 @@
+"""The writer of history.jsonl. A write that fails is remembered and told, but never stops an undo."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.model.clock import monotonic, wall
+from harness.model.events import Event, Started
+from harness.model.jsonl import encode_line
+
+
+class History:
+    """Events of one experiment, in memory and on disk. Safe to use from every thread.
+
+    t0 is a CLOCK_MONOTONIC reading. on_problem is called once, with a sentence, when writing fails.
+    """
+
+    def __init__(self, path: Path, experiment: str, on_problem: Callable[[str], None]) -> None:
+        self._path = path
+        self._experiment = experiment
+        self._on_problem = on_problem
+        self._lock = threading.Lock()
+        self._failed = False
+        self.t0 = 0.0
+        self.events: list[Event] = []
+
+    def start(self, t0: float) -> None:
+        """Set the clock's zero and record it."""
+        self.t0 = t0
+        self.add(Started, at=0.0, monotonic=t0)
+
+    def since_t0(self, reading: float | None = None) -> float:
+        """Seconds since t0 of a CLOCK_MONOTONIC reading, or of now."""
+        return (monotonic() if reading is None else reading) - self.t0
+
+    def add(self, kind: Callable[..., Event], *, at: float | None = None, **fields: Any) -> Event:
+        """Append one event; `at` in seconds since t0, now when not given."""
+        moment = self.since_t0() if at is None else at
+        event = kind(at=round(moment, 6), wall=wall(), experiment=self._experiment, **fields)
+        with self._lock:
+            self.events.append(event)
+            try:
+                with self._path.open("ab") as file:
+                    file.write(encode_line(event))
+            except OSError as error:
+                if not self._failed:
+                    self._failed = True
+                    self._on_problem(f"history.jsonl cannot be written: {error.strerror or error}")
+        return event
+
+    @property
+    def complete(self) -> bool:
+        """False when an event could not be written: the files do not tell the whole story."""
+        return not self._failed

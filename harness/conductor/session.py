@@ -1,0 +1,138 @@
+"""One Session: keeper, stack, recording and load, from up to down. Many experiments may be conducted in one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from harness.conductor.sampler import Sampler
+from harness.model.errors import HarnessError, UsageError
+from harness.model.faults import Dependency
+from harness.model.paths import state_dir
+from harness.model.plan import Plan
+from harness.model.stack import Stack, StackUp
+from harness.safety.journal import Journal
+from harness.safety.keeper_client import Keeper
+from harness.safety.lock import Locks
+
+Say = Callable[[str], None]
+
+
+def make_run_dir(out: Path, name: str) -> Path:
+    """Create the run directory, numbered when the name is taken. Raises UsageError when it cannot be written."""
+    for number in range(1, 1000):
+        folder = out / (name if number == 1 else f"{name}-{number}")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+            (folder / "logs").mkdir()
+        except FileExistsError:
+            if not out.is_dir():
+                raise UsageError(f"--out {out}: is not a folder") from None
+            continue
+        except OSError as error:
+            raise UsageError(
+                f"the run directory {folder} cannot be written: {error.strerror}", hint="name another folder with --out"
+            ) from error
+        return folder
+    raise UsageError(f"no free name for a run directory below {out}")
+
+
+def lock_names(plan: Plan, running: StackUp | None) -> list[str]:
+    """What a run must have for itself: its target and every resource that it changes.
+
+    A stack that the run starts itself is nobody else's, so there is nothing to lock.
+    """
+    if running is None and plan.stack == "embedded":
+        return []
+    changed = {resource for fault in plan.faults for resource in fault.change.resources}
+    return sorted({f"target {plan.load.host}", *changed})
+
+
+class Session:
+    """Owns everything that must be gone at the end. Use as a context manager.
+
+    stack: what to bring up, or running: a stack that is already up and stays up.
+    """
+
+    def __init__(self, *, run_dir: Path, stack: Stack | None, running: StackUp | None, say: Say, locks: Locks) -> None:
+        self.run_dir = run_dir
+        self.state_dir = state_dir() / "active" / run_dir.name
+        self._stack = stack
+        self._running = running
+        self._say = say
+        self._locks = locks
+        self._sampler: Sampler | None = None
+        self._exit = ExitStack()
+        self.keeper: Keeper | None = None
+        self.journal: Journal | None = None
+        self.up: StackUp | None = None
+        self.left: list[str] = []
+        """What could not be undone at the end, sentences with how to mend it."""
+
+    @property
+    def owns_stack(self) -> bool:
+        return self._running is None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def open(self) -> StackUp:
+        """Keeper, journal, stack: in this order. Raises SetupError; close() cleans up either way."""
+        self.keeper = Keeper.start(self.state_dir, locks=self._locks)
+        self.journal = Journal.create(self.state_dir)
+        if self._running is not None:
+            self.up = self._running
+        else:
+            assert self._stack is not None
+            self.up = self._stack.up(self.keeper, self._say)
+        return self.up
+
+    def start_sampler(self, t0: float, dependencies: Sequence[Dependency]) -> Sampler:
+        assert self.up is not None
+        self._sampler = Sampler()
+        self._sampler.start(t0, self.up.target, dependencies, self.run_dir / "samples.jsonl")
+        return self._sampler
+
+    def restart_toxiproxy(self) -> bool:
+        """Restart a wedged Toxiproxy that is ours; False where it is not."""
+        if not self.owns_stack or self._stack is None or self.keeper is None:
+            return False
+        return self._stack.restart_toxiproxy(self.keeper)
+
+    def close(self) -> None:
+        """Stop the sampler, the servers and the keeper, keep the journal with the run. Never raises."""
+        for step in (self._stop_sampler, self._finish_keeper, self._keep_records, self._release):
+            try:
+                step()
+            except (HarnessError, OSError) as error:
+                self.left.append(
+                    f"{error}" + (f" ({error.hint})" if isinstance(error, HarnessError) and error.hint else "")
+                )
+
+    def _stop_sampler(self) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
+
+    def _finish_keeper(self) -> None:
+        if self.journal is not None:
+            self.journal.closed()
+        if self.keeper is not None:
+            self.keeper.finish(stop_servers=self.owns_stack)
+
+    def _keep_records(self) -> None:
+        for name in ("journal.jsonl", "keeper.jsonl"):
+            source = self.state_dir / name
+            if source.exists() and self.run_dir.is_dir():
+                shutil.copyfile(source, self.run_dir / name)
+
+    def _release(self) -> None:
+        self._locks.release()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

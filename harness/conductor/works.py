@@ -1,0 +1,222 @@
+"""The blocking work of a run: prepare, inject, assert, undo. Each call runs in a worker thread.
+
+They talk to the main loop only through what they return, and to the record through the history and the journal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from harness.conductor.history import History
+from harness.conductor.prober import Prober
+from harness.conductor.proofs import PathSnapshot, path_evidence, snapshot
+from harness.fault import Fault, Stage
+from harness.model.clock import monotonic
+from harness.model.errors import HarnessError, OutcomeUnknown
+from harness.model.events import (
+    FaultEvidence,
+    FaultInjected,
+    FaultNotProven,
+    FaultProven,
+    FaultRequested,
+    Undone,
+    UndoNotVerified,
+    UndoRequested,
+    UndoVerified,
+    ZeroFound,
+)
+from harness.model.faults import Dependency, Evidence, UndoRecord
+from harness.model.plan import Plan, PlannedFault
+from harness.plan import machine
+from harness.safety.journal import Journal
+from harness.safety.undo import undo_record
+
+PROBE_LEAD_S = 0.15
+"""The prober starts this long before a planned undo, so that the last bad probe is known."""
+GRACE_S = 30.0
+"""The keeper undoes a fault on its own this long after its planned end."""
+
+
+class Works:
+    """The run's hands. One object a run; methods may run in different threads at the same time."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        faults: Mapping[str, Fault],
+        history: History,
+        journal: Journal,
+        *,
+        say: Callable[[str], None],
+        restart_toxiproxy: Callable[[], bool] | None,
+    ) -> None:
+        self._plan = plan
+        self._faults = faults
+        self._history = history
+        self._journal = journal
+        self._say = say
+        self._restart_toxiproxy = restart_toxiproxy
+        self._planned: dict[str, PlannedFault] = {fault.id: fault for fault in plan.faults}
+        self._records: dict[str, UndoRecord] = {}
+        self._snapshots: dict[str, PathSnapshot] = {}
+        self._unproven: set[str] = set()
+
+    def dependencies(self) -> tuple[Dependency, ...]:
+        """The dependencies that this run's faults touch, each once."""
+        return tuple({f.change.dependency.name: f.change.dependency for f in self._plan.faults}.values())
+
+    def snapshot_paths(self) -> None:
+        """Take the first half of the path proof, early in baseline. A failure shows as a missing proof later."""
+        for dependency in self.dependencies():
+            try:
+                self._snapshots[dependency.name] = snapshot(dependency)
+            except HarnessError as error:
+                self._say(f"path proof of {dependency.name}: {error}")
+
+    def prepare(self) -> machine.Prepared:
+        """Path proofs, then capture every original and write every undo record to disk."""
+        try:
+            for planned in self._plan.faults:
+                self._prove_path(planned)
+            for planned in self._plan.faults:
+                record = self._faults[planned.spec.kind].capture(planned.change, planned.id)
+                lasts = planned.at_s + (planned.for_s or 0.0)
+                record = msgspec.structs.replace(record, deadline_s=lasts + GRACE_S)
+                self._journal.record(record)
+                self._records[planned.id] = record
+        except (HarnessError, OSError) as error:
+            return machine.Prepared(now=self._history.since_t0(), problem=f"nothing was injected: {error}")
+        return machine.Prepared(now=self._history.since_t0())
+
+    def _prove_path(self, planned: PlannedFault) -> None:
+        dependency = planned.change.dependency
+        before = self._snapshots.get(dependency.name)
+        if before is None:
+            self._not_proven(planned.id, f"the path of {dependency.name} could not be looked at in baseline")
+            return
+        try:
+            evidence = path_evidence(before, snapshot(dependency), dependency)
+        except HarnessError as error:
+            self._not_proven(planned.id, f"the path of {dependency.name} could not be looked at: {error}")
+            return
+        if evidence is None:
+            return
+        self._record_evidence(planned.id, "path", evidence)
+        if not evidence.held:
+            self._not_proven(planned.id, f"the target does not reach {dependency.name} through the proxy")
+
+    def inject(self, fault_id: str) -> machine.Input:
+        """Inject once; never retried. Then prove it."""
+        fault = self._faults[self._planned[fault_id].spec.kind]
+        record = self._records[fault_id]
+        self._history.add(FaultRequested, fault=fault_id)
+        try:
+            self._journal.intent(record.id, "inject")
+        except (HarnessError, OSError) as error:
+            return self._failed(fault_id, f"{fault_id} was not injected: the journal cannot be written: {error}", False)
+        try:
+            applied = fault.inject(record)
+        except OutcomeUnknown as error:
+            return self._failed(fault_id, f"it is unknown whether {fault_id} was injected: {error}", True)
+        except HarnessError as error:
+            # Some part may have been done before the error: undo is idempotent, so it is always safe to run it.
+            return self._failed(fault_id, f"{fault_id} was not injected: {error}", True)
+        self._history.add(
+            FaultInjected,
+            at=self._history.since_t0(applied.replied),
+            fault=fault_id,
+            sent_s=self._history.since_t0(applied.sent),
+        )
+        self._outcome(record.id, "injected")
+        return machine.Injected(now=self._history.since_t0(applied.replied), fault=fault_id)
+
+    def prove(self, fault_id: str, stage: Stage) -> None:
+        """Assert that the fault is on; the first time, say whether it is proven."""
+        fault = self._faults[self._planned[fault_id].spec.kind]
+        try:
+            evidence = fault.prove(self._records[fault_id], stage)
+        except HarnessError as error:
+            self._not_proven(fault_id, f"{fault_id} could not be checked: {error}")
+            return
+        for item in evidence:
+            self._record_evidence(fault_id, stage, item)
+        failed = [item for item in evidence if not item.held]
+        if failed:
+            self._not_proven(fault_id, f"expected {failed[0].expected}, observed {failed[0].observed}")
+        elif not evidence:
+            self._not_proven(fault_id, "nothing could be observed of it")
+        elif stage == "injected" and fault_id not in self._unproven:
+            self._history.add(FaultProven, fault=fault_id)
+
+    def undo(self, fault_id: str, *, hurry: bool) -> machine.Undone:
+        """Undo, verify, and find recovery's zero."""
+        planned = self._planned[fault_id]
+        record = self._records[fault_id]
+        prober: Prober | None = None
+        if not planned.change.blind_probe:
+            prober = Prober(planned.change.dependency, record)
+            prober.start()
+            if not hurry:
+                time.sleep(PROBE_LEAD_S)
+        try:
+            return self._undo(fault_id, record, prober)
+        finally:
+            if prober is not None:
+                prober.stop()
+
+    def _undo(self, fault_id: str, record: UndoRecord, prober: Prober | None) -> machine.Undone:
+        since = self._history.since_t0
+        try:
+            self._journal.intent(record.id, "undo")
+        except (HarnessError, OSError) as error:
+            self._say(f"the journal cannot be written, undoing all the same: {error}")
+        requested = monotonic()
+        self._history.add(UndoRequested, at=since(requested), fault=fault_id, sent_s=since(requested))
+        outcome = undo_record(record, say=self._say, restart_toxiproxy=self._restart_toxiproxy)
+        applied = outcome.applied
+        sent = applied.sent if applied is not None else requested
+        if applied is not None:
+            self._history.add(Undone, at=since(applied.replied), fault=fault_id, sent_s=since(applied.sent))
+        self._outcome(record.id, outcome.state)
+        zero: float | None = None
+        if outcome.state == "unverified":
+            left, mend = outcome.left or f"{fault_id} may still be on", outcome.mend or "run: harness heal --all"
+            self._history.add(UndoNotVerified, fault=fault_id, left=left, mend=mend)
+        else:
+            evidence = tuple(self._on_run_clock(item) for item in outcome.evidence)
+            if applied is not None and prober is None:
+                zero = self._zero(since(applied.replied), since(applied.sent), since(applied.replied), "undo")
+            elif prober is not None:
+                found = prober.first_good_after(sent)
+                if found is not None:
+                    zero = self._zero(since(found.zero), since(found.lower), since(found.upper), "probe")
+            self._history.add(UndoVerified, fault=fault_id, evidence=evidence, moot=outcome.state == "moot")
+        return machine.Undone(now=since(), fault=fault_id, verified=outcome.state != "unverified", zero=zero)
+
+    def _zero(self, zero_s: float, lower_s: float, upper_s: float, source: str) -> float:
+        self._history.add(ZeroFound, zero_s=zero_s, lower_s=lower_s, upper_s=upper_s, source=source)
+        return zero_s
+
+    def _failed(self, fault_id: str, text: str, unknown: bool) -> machine.InjectFailed:
+        self._not_proven(fault_id, text)
+        return machine.InjectFailed(now=self._history.since_t0(), fault=fault_id, text=text, unknown=unknown)
+
+    def _outcome(self, record_id: str, text: str) -> None:
+        try:
+            self._journal.outcome(record_id, text)
+        except (HarnessError, OSError) as error:
+            self._say(f"the journal cannot be written: {error}")
+
+    def _record_evidence(self, fault_id: str, stage: str, evidence: Evidence) -> None:
+        self._history.add(FaultEvidence, fault=fault_id, stage=stage, evidence=self._on_run_clock(evidence))
+
+    def _on_run_clock(self, evidence: Evidence) -> Evidence:
+        return msgspec.structs.replace(evidence, at=round(self._history.since_t0(evidence.at), 6))
+
+    def _not_proven(self, fault_id: str, missing: str) -> None:
+        if fault_id not in self._unproven:
+            self._unproven.add(fault_id)
+            self._history.add(FaultNotProven, fault=fault_id, missing=missing)
