@@ -48,7 +48,7 @@ def plotly_label(text: str, limit: int = 60) -> str:
 
 def markdown_escape(text: str, limit: int = 200) -> str:
     """For Markdown prose and table cells: nothing in it can start markup, a link, a cell or HTML."""
-    special = "\\`*_{}[]()<>#|~!&"
+    special = "\\`*_[]<>#|~&"
     return "".join("\\" + c if c in special else c for c in visible(text, limit)).replace("://", ":\\//")
 
 
