@@ -37,8 +37,9 @@ class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     ok: successes. fail: kind -> count. sum_ms, max_ms: of ok latencies.
     sketch: flat [bucket, count, bucket, count, ...] of ok latencies (harness.model.sketch).
-    over: [count, ...] parallel to the limits in force (Limits row), ok requests taking >= the limit.
-    backfilled: virtual arrivals of the closed model, *included* in ok, sketch and over; never in totals.
+    over: limit_key(limit) -> ok requests that took >= the limit, for the limits in force; zero counts may be left out.
+    backfilled: virtual arrivals of the closed model, *included* in ok, sum_ms, sketch and over; never in totals.
+    backfilled_sum_ms, backfilled_sketch: their part of sum_ms and sketch, so that both views can be reported.
     """
 
     ok: int = 0
@@ -48,6 +49,8 @@ class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     sketch: list[int] = []
     over: dict[str, int] = {}
     backfilled: int = 0
+    backfilled_sum_ms: float = 0.0
+    backfilled_sketch: list[int] = []
 
 
 class DeltaRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="row", tag="delta"):
@@ -77,6 +80,7 @@ class MarkRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     at: float
     done: int
     open: list[int] = []
+    open_names: dict[str, list[int]] = {}
     cpu: float | None = None
     lateness_p99_ms: float | None = None
     lateness_max_ms: float | None = None

@@ -1,0 +1,253 @@
+"""Counts of one 100 ms step, and of stretches of steps: what windows.jsonl adds up to.
+
+A Cell holds one request name, a Step all names and user classes. Both are sums of delta rows, so the order of the
+rows does not matter. Sketches stay flat arrays in a cell: there are 30,000 cells in ten minutes of five names, and a
+dict for each would take ten times the memory.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from harness.model.sketch import GAMMA, bucket_of, quantile
+from harness.model.windows import REPLY_KINDS, ClassCounts, RequestCounts
+
+OWN_ACTS = ("status", "refused", "reset", "protocol", "check")
+"""Failures that the target itself produced: no busy generator can make them up."""
+SILENT_ACTS = ("timeout", "unfinished")
+"""Failures by waiting: the target's doing unless the generator was saturated."""
+
+
+@dataclass(slots=True)
+class Cell:
+    """Requests of one name intended in one step. failed and replies are sums over `fail`, kept for speed."""
+
+    ok: int = 0
+    failed: int = 0
+    replies: int = 0
+    backfilled: int = 0
+    sum_ms: float = 0.0
+    max_ms: float = 0.0
+    backfilled_sum_ms: float = 0.0
+    fail: dict[str, int] | None = None
+    over: dict[str, int] | None = None
+    sketch: array[int] | None = None
+    backfilled_sketch: array[int] | None = None
+
+    def add(self, counts: RequestCounts) -> None:
+        self.ok += counts.ok
+        self.backfilled += counts.backfilled
+        self.sum_ms += counts.sum_ms
+        self.backfilled_sum_ms += counts.backfilled_sum_ms
+        self.replies += counts.ok - counts.backfilled
+        if counts.max_ms > self.max_ms:
+            self.max_ms = counts.max_ms
+        if counts.fail:
+            fail = self.fail = self.fail or {}
+            for kind, count in counts.fail.items():
+                fail[kind] = fail.get(kind, 0) + count
+                self.failed += count
+                if kind in REPLY_KINDS:
+                    self.replies += count
+        if counts.over:
+            over = self.over = self.over or {}
+            for key, count in counts.over.items():
+                over[key] = over.get(key, 0) + count
+        if counts.sketch:
+            if self.sketch is None:
+                self.sketch = array("i", counts.sketch)
+            else:
+                self.sketch.fromlist(counts.sketch)
+        if counts.backfilled_sketch:
+            self.backfilled_sketch = self.backfilled_sketch or array("i")
+            self.backfilled_sketch.fromlist(counts.backfilled_sketch)
+
+    def proven_failures(self, saturated: bool) -> int:
+        """Failures that are the target's own, whatever the generator did (silent ones only while it kept up)."""
+        if not self.fail:
+            return 0
+        kinds = OWN_ACTS if saturated else (*OWN_ACTS, *SILENT_ACTS)
+        return sum(self.fail.get(kind, 0) for kind in kinds)
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """Arrivals of one user class; the fields are those of ClassCounts."""
+
+    planned: int = 0
+    ended: int = 0
+    replied: int = 0
+    unsent_cap: int = 0
+    unsent_generator: int = 0
+    failed: int = 0
+
+    def add(self, counts: ClassCounts | Arrivals) -> None:
+        self.planned += counts.planned
+        self.ended += counts.ended
+        self.replied += counts.replied
+        self.unsent_cap += counts.unsent_cap
+        self.unsent_generator += counts.unsent_generator
+        self.failed += counts.failed
+
+    @property
+    def unsent(self) -> int:
+        return self.unsent_cap + self.unsent_generator
+
+
+@dataclass(slots=True)
+class Step:
+    """Everything intended in one step."""
+
+    classes: dict[str, Arrivals] = field(default_factory=dict)
+    cells: dict[str, Cell] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Every arrival that was taken off the schedule has ended."""
+        return all(arrivals.ended >= arrivals.planned for arrivals in self.classes.values())
+
+
+@dataclass(slots=True)
+class NameTotals:
+    """One request name over a stretch of steps. `ok` holds `backfilled`; `requests` and `replies` do not."""
+
+    ok: int = 0
+    failed: int = 0
+    replies: int = 0
+    backfilled: int = 0
+    sum_ms: float = 0.0
+    max_ms: float = 0.0
+    backfilled_sum_ms: float = 0.0
+    fail: dict[str, int] = field(default_factory=dict)
+    sketch: dict[int, int] = field(default_factory=dict)
+    backfilled_sketch: dict[int, int] = field(default_factory=dict)
+
+    def add(self, part: Cell | NameTotals) -> None:
+        """Counts only; sketches are merged by their owner."""
+        self.ok += part.ok
+        self.failed += part.failed
+        self.replies += part.replies
+        self.backfilled += part.backfilled
+        self.sum_ms += part.sum_ms
+        self.backfilled_sum_ms += part.backfilled_sum_ms
+        self.max_ms = max(self.max_ms, part.max_ms)
+        for kind, count in (part.fail or {}).items():
+            self.fail[kind] = self.fail.get(kind, 0) + count
+
+    def merge(self, part: NameTotals) -> None:
+        """Counts and sketches."""
+        self.add(part)
+        merge_sketch(self.sketch, part.sketch)
+        merge_sketch(self.backfilled_sketch, part.backfilled_sketch)
+
+    @property
+    def requests(self) -> int:
+        return self.ok - self.backfilled + self.failed
+
+    @property
+    def mean_ms(self) -> float | None:
+        return self.sum_ms / self.ok if self.ok else None
+
+    def quantile_ms(self, q: float) -> float | None:
+        return _capped(quantile(self.sketch, q), self.max_ms)
+
+    def measured(self) -> dict[int, int]:
+        """The sketch without backfilled arrivals: only what was really sent and answered."""
+        return {b: c - self.backfilled_sketch.get(b, 0) for b, c in self.sketch.items()}
+
+    def measured_mean_ms(self) -> float | None:
+        real = self.ok - self.backfilled
+        return (self.sum_ms - self.backfilled_sum_ms) / real if real > 0 else None
+
+    def measured_quantile_ms(self, q: float) -> float | None:
+        return _capped(quantile(self.measured(), q), self.max_ms)
+
+    def over(self, limit_ms: float) -> tuple[int, int]:
+        """(certainly, possibly) ok requests taking >= limit_ms, by the sketch: they differ by its one bucket there."""
+        edge = bucket_of(limit_ms)
+        certain = sum(count for bucket, count in self.sketch.items() if bucket > edge)
+        return certain, certain + self.sketch.get(edge, 0)
+
+
+@dataclass(slots=True)
+class Totals:
+    """A stretch of steps [start, end): arrivals by user class and requests by name."""
+
+    start: int
+    end: int
+    classes: dict[str, Arrivals] = field(default_factory=dict)
+    names: dict[str, NameTotals] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return (self.end - self.start) / 10
+
+    @property
+    def planned(self) -> int:
+        return sum(a.planned for a in self.classes.values())
+
+    @property
+    def replied(self) -> int:
+        return sum(a.replied for a in self.classes.values())
+
+    @property
+    def unsent(self) -> int:
+        return sum(a.unsent for a in self.classes.values())
+
+    @property
+    def failed_arrivals(self) -> int:
+        return sum(a.failed for a in self.classes.values())
+
+    @property
+    def attempts(self) -> int:
+        """The denominator of error_rate: requests, unsent and failed arrivals."""
+        return sum(n.requests for n in self.names.values()) + self.unsent + self.failed_arrivals
+
+    @property
+    def bad(self) -> int:
+        """The numerator of error_rate."""
+        return sum(n.failed for n in self.names.values()) + self.unsent + self.failed_arrivals
+
+    @property
+    def error_rate(self) -> float | None:
+        return self.bad / self.attempts if self.attempts else None
+
+    def all_names(self) -> NameTotals:
+        """All request names in one."""
+        whole = NameTotals()
+        for part in self.names.values():
+            whole.merge(part)
+        return whole
+
+    def of(self, name: str | None) -> NameTotals:
+        """One request name (empty when never seen), or all of them."""
+        return self.all_names() if name is None else self.names.get(name, NameTotals())
+
+
+def merge_sketch(into: dict[int, int], part: Mapping[int, int]) -> None:
+    get = into.get
+    for bucket, count in part.items():
+        into[bucket] = get(bucket, 0) + count
+
+
+def merge_flat(into: dict[int, int], flat: array[int]) -> None:
+    """Add a flat [bucket, count, ...] array to a bucket -> count mapping."""
+    get = into.get
+    for bucket, count in zip(flat[::2], flat[1::2], strict=True):
+        into[bucket] = get(bucket, 0) + count
+
+
+def shares(counts: Iterable[tuple[str, int]]) -> dict[str, float]:
+    """Name -> share of the sum; empty when the sum is 0."""
+    pairs = list(counts)
+    total = sum(count for _, count in pairs)
+    return {name: count / total for name, count in pairs} if total else {}
+
+
+def _capped(value: float | None, max_ms: float) -> float | None:
+    """A bucket stands for its middle, which may lie above the largest value seen in it."""
+    if value is None:
+        return None
+    return min(value, max_ms) if 0 < max_ms < value * GAMMA else value

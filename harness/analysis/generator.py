@@ -1,0 +1,136 @@
+"""Could the load generator keep up? From the marks that load processes leave.
+
+Saturated: lateness p99 above 50 ms, or a load process above 90 % of one core, over any 5 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.analysis.windows import Mark, WindowStore
+from harness.model.result import GeneratorResult
+
+WINDOW_S = 5.0
+MAX_CPU = 0.9
+MAX_LATENESS_MS = 50.0
+LATE_SHARE = 0.01
+
+Stretch = tuple[float, float]
+
+
+def saturated(store: WindowStore, start_s: float, end_s: float) -> tuple[Stretch, ...]:
+    """Merged stretches of [start_s, end_s) in which a load process was saturated.
+
+    The load's own flag counts as it stands (it sees every arrival); CPU and lateness are judged again from the
+    marks, so that a worker that failed to flag itself is still found.
+    """
+    found: list[Stretch] = []
+    for worker in store.workers.values():
+        found += _of_worker(worker.marks)
+    clipped = [(max(a, start_s), min(b, end_s)) for a, b in found if a < end_s and b > start_s]
+    return merge_stretches(clipped)
+
+
+def generator(store: WindowStore, start_s: float, end_s: float, unsent: int) -> GeneratorResult:
+    """The generator over the judged part of a run; lateness and CPU are those of its worst worker."""
+    cpu: list[float] = []
+    late: list[float] = []
+    for worker in store.workers.values():
+        marks = [mark for mark in worker.marks if start_s <= mark.at < end_s]
+        used = _mean_cpu(marks)
+        if used is not None:
+            cpu.append(used)
+        lateness = lateness_p99(marks)
+        if lateness is not None:
+            late.append(lateness)
+    return GeneratorResult(
+        cpu=max(cpu, default=None),
+        lateness_p99_ms=max(late, default=None),
+        unsent=unsent,
+        saturated=saturated(store, start_s, end_s),
+    )
+
+
+def lateness_p99(marks: Sequence[Mark]) -> float | None:
+    """The p99 of lateness over several marks, in ms; None when no arrival was taken.
+
+    A mark keeps the p99 of its own arrivals, not their values: between marks they are taken as uniform from 0 to
+    p99 / 0.99. Marks that are alike give their own p99 back.
+    """
+    pairs = [(m.lateness_p99_ms, m.lateness_n) for m in marks if m.lateness_p99_ms is not None and m.lateness_n > 0]
+    if not pairs:
+        return None
+    total = sum(n for _, n in pairs)
+    low, high = 0.0, max(p99 for p99, _ in pairs)
+    if high == 0.0:
+        return 0.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if _later_than(middle, pairs) > LATE_SHARE * total:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def merge_stretches(stretches: Sequence[Stretch]) -> tuple[Stretch, ...]:
+    """Sorted, overlapping and touching ones joined."""
+    merged: list[Stretch] = []
+    for start, end in sorted(stretches):
+        if merged and start <= merged[-1][1] + 1e-9:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return tuple((round(a, 6), round(b, 6)) for a, b in merged)
+
+
+def _later_than(limit_ms: float, pairs: Sequence[tuple[float, int]]) -> float:
+    return sum(n * max(0.0, 1 - 0.99 * limit_ms / p99) for p99, n in pairs if p99 > 0)
+
+
+def _of_worker(marks: Sequence[Mark]) -> list[Stretch]:
+    found: list[Stretch] = []
+    first = 0
+    busy = span = late = taken = 0.0
+    for index, mark in enumerate(marks):
+        gap = _gap(marks, index)
+        busy += (mark.cpu or 0.0) * gap
+        span += gap if mark.cpu is not None else 0.0
+        late += _late(mark)
+        taken += mark.lateness_n
+        while mark.at - marks[first].at >= WINDOW_S - 1e-6:
+            gone = marks[first]
+            gap = _gap(marks, first)
+            busy -= (gone.cpu or 0.0) * gap
+            span -= gap if gone.cpu is not None else 0.0
+            late -= _late(gone)
+            taken -= gone.lateness_n
+            first += 1
+        whole = first > 0 or mark.at >= WINDOW_S
+        over_cpu = whole and span >= WINDOW_S / 2 and busy / span > MAX_CPU
+        over_late = whole and taken > 0 and late > LATE_SHARE * taken + 1e-9
+        if mark.saturated or over_cpu or over_late:
+            found.append((max(0.0, mark.at - WINDOW_S), mark.at))
+    return found
+
+
+def _gap(marks: Sequence[Mark], index: int) -> float:
+    """Seconds that the CPU figure of a mark covers."""
+    return marks[index].at - marks[index - 1].at if index else 0.0
+
+
+def _late(mark: Mark) -> float:
+    if not mark.lateness_p99_ms or mark.lateness_p99_ms <= MAX_LATENESS_MS:
+        return 0.0
+    return mark.lateness_n * (1 - 0.99 * MAX_LATENESS_MS / mark.lateness_p99_ms)
+
+
+def _mean_cpu(marks: Sequence[Mark]) -> float | None:
+    """Mean share of one core, each mark weighted by the time it covers."""
+    busy = span = 0.0
+    for index, mark in enumerate(marks):
+        gap = _gap(marks, index)
+        if mark.cpu is not None and gap > 0:
+            busy += mark.cpu * gap
+            span += gap
+    return busy / span if span > 0 else None

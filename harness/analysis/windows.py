@@ -1,0 +1,381 @@
+"""The recorded windows of a run, added row by row: the one source of every number about requests.
+
+Used while the run goes on (rows as they are tailed) and afterwards (rows of the whole file); the same rows give the
+same numbers in any order. Steps are 100 ms, counted from t0; ranges of steps are half open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
+
+from harness.analysis.cells import Arrivals, Cell, NameTotals, Step, Totals, merge_flat
+from harness.analysis.series import Series
+from harness.model.clock import step_start
+from harness.model.plan import Plan
+from harness.model.target_grammar import ALLOWED_OVER
+from harness.model.targets import Target
+from harness.model.windows import DeltaRow, ErrorRow, MarkRow, RequestCounts, Row, limit_key
+from harness.plan.schedule import planned_counts
+
+BLOCK = 10
+"""Steps whose sketches are merged once and kept: phases and charts are made of these."""
+
+FAILING_AFTER_S = 1.0
+"""Live rule: an arrival open for longer counts as failing until it ends."""
+
+_NEAR_0, _NEAR_1 = 1e-9, 1 - 1e-9
+
+
+@dataclass(slots=True)
+class Mark:
+    """What is kept of a MarkRow for the whole run: 10 a second and worker."""
+
+    at: float
+    cpu: float | None
+    lateness_p99_ms: float | None
+    lateness_n: int
+    users: int
+    in_flight: int
+    oldest_open: int | None
+    saturated: bool
+
+
+@dataclass(slots=True)
+class Worker:
+    """done: every step below it has been drawn. open, open_names: as of its last mark."""
+
+    done: int = 0
+    at: float = 0.0
+    open: dict[int, int] = field(default_factory=dict)
+    open_names: dict[str, dict[int, int]] = field(default_factory=dict)
+    marks: list[Mark] = field(default_factory=list)
+    final: bool = False
+
+
+@dataclass(slots=True)
+class ErrorSeen:
+    count: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    example: str = ""
+
+
+class WindowStore:
+    """Everything recorded in windows.jsonl. plan: how many workers to expect, and the schedule to check against.
+
+    total_requests: sent and ended so far, setup and backfilled ones excluded. total_failures: failed requests, unsent
+    and failed arrivals so far.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.workers: dict[str, Worker] = {}
+        self.errors: dict[tuple[str, str | None], ErrorSeen] = {}
+        self.setup: dict[str, NameTotals] = {}
+        self.total_requests = 0
+        self.total_failures = 0
+        self._steps: list[Step | None] = []
+        self._final = 0
+        self._blocks: dict[int, Totals] = {}
+        self._counted_from: dict[str, int] = {}
+
+    def add(self, row: Row) -> None:
+        """Add one row. Costs a few microseconds a request name; rows before t0 (negative steps) are not judged."""
+        if isinstance(row, DeltaRow):
+            self._add_delta(row)
+        elif isinstance(row, MarkRow):
+            self._add_mark(row)
+        else:
+            self._add_error(row)
+
+    @property
+    def end(self) -> int:
+        """One past the last step with anything recorded."""
+        return len(self._steps)
+
+    def drawn_before(self) -> int:
+        """Steps below it have been drawn from the schedule by all workers; 0 until every worker has spoken."""
+        if len(self.workers) < self.plan.load.workers:
+            return 0
+        return min(worker.done for worker in self.workers.values())
+
+    def final_before(self) -> int:
+        """Steps below it are final: every arrival of theirs, on every worker, has ended."""
+        drawn = self.drawn_before()
+        while self._final < drawn and self._complete(self._final):
+            self._final += 1
+        return self._final
+
+    def gaps(self, start: int, end: int) -> list[int]:
+        """Steps of [start, end) with fewer arrivals ended than were planned.
+
+        In the open model "planned" is drawn again from the plan, so that the rows of a worker that never arrived
+        are missed too. A step that some worker never reported as drawn is a gap in either model.
+        """
+        drawn = self.drawn_before()
+        load = self.plan.load
+        wanted = planned_counts(load, start, end) if load.rate is not None and end > start else {}
+        missing = []
+        for index, number in enumerate(range(start, end)):
+            step = self._step(number)
+            short = number >= drawn or (step is not None and not step.complete)
+            if not short and wanted:
+                ended = {name: a.ended for name, a in step.classes.items()} if step else {}
+                short = any(ended.get(name, 0) < counts[index] for name, counts in wanted.items())
+            if short:
+                missing.append(number)
+        return missing
+
+    def steps(self, start: int, end: int) -> Iterator[tuple[int, Step]]:
+        """The recorded steps of [start, end), in order; steps without any arrival are left out."""
+        for number in range(max(0, start), min(end, len(self._steps))):
+            step = self._steps[number]
+            if step is not None:
+                yield number, step
+
+    def totals(self, start: int, end: int) -> Totals:
+        """Counts and sketches of [start, end)."""
+        whole = Totals(start, max(start, end))
+        at = max(0, start)
+        end = min(end, len(self._steps))
+        while at < end:
+            if at % BLOCK == 0 and at + BLOCK <= end:
+                _merge(whole, self._block(at // BLOCK))
+                at += BLOCK
+            else:
+                step = self._steps[at]
+                if step is not None:
+                    _add_step(whole, step)
+                at += 1
+        return whole
+
+    def counted_exactly(self, limit_ms: float, start: int) -> bool:
+        """Whether the load counted this latency limit itself in every step from `start` on."""
+        if limit_ms in self.plan.load.limits_ms:
+            return True
+        return self._counted_from.get(limit_key(limit_ms), start + 1) <= start
+
+    def over(self, name: str | None, limit_ms: float, start: int, end: int) -> int:
+        """Ok requests of [start, end) that took limit_ms or longer, as the load counted them."""
+        key = limit_key(limit_ms)
+        return sum(
+            cell.over.get(key, 0)
+            for _, step in self.steps(start, end)
+            for cell in _cells(step, name)
+            if cell.over is not None
+        )
+
+    def note_limits(self, limits_ms: list[float], from_step: int) -> None:
+        """These limits (of relative targets) are counted by the load from this step on."""
+        for limit in limits_ms:
+            key = limit_key(limit)
+            self._counted_from[key] = min(from_step, self._counted_from.get(key, from_step))
+
+    def series(
+        self,
+        target: Target,
+        start: int,
+        end: int,
+        provisional_at: float | None = None,
+        *,
+        limit: float | None = None,
+        proven_unless: Container[int] | None = None,
+    ) -> Series:
+        """Requests and bad requests per step of [start, end), for a percentile or error_rate target.
+
+        A failed request also counts as over every latency limit, so a total outage is seen under a p95-only target.
+        provisional_at: the live rule, as of this moment: an arrival still open counts as slow once it has been open
+        for longer than the latency limit, and as failing after 1 s. limit: the resolved limit of a relative target.
+        proven_unless: count only failures that are the target's own; the steps in it were saturated.
+        """
+        latency_ms = None
+        p = target.value if limit is None else limit
+        if target.metric in ALLOWED_OVER:
+            latency_ms, p = p, ALLOWED_OVER[target.metric]
+        count = self._counter(target.name, latency_ms, start)
+        n, bad = [0] * max(0, end - start), [0] * max(0, end - start)
+        for number, step in self.steps(start, end):
+            if proven_unless is None:
+                n[number - start], bad[number - start] = count(step)
+            else:
+                n[number - start], _ = count(step)
+                bad[number - start] = _proven(step, target.name, number in proven_unless)
+        if provisional_at is not None:
+            slow_after = min(FAILING_AFTER_S, latency_ms / 1000) if latency_ms is not None else FAILING_AFTER_S
+            for number, waiting in self.open_arrivals(target.name).items():
+                # The youngest it can be: it may have been intended at the very end of its step.
+                if start <= number < end and provisional_at - step_start(number + 1) >= slow_after:
+                    n[number - start] += waiting
+                    bad[number - start] += waiting
+        return Series(start=start, n=n, bad=bad, limit=min(max(p, _NEAR_0), _NEAR_1))
+
+    def open_arrivals(self, name: str | None = None) -> dict[int, int]:
+        """Step -> arrivals (or requests of one name) not ended as of the workers' last marks."""
+        waiting: dict[int, int] = {}
+        for worker in self.workers.values():
+            open_ = worker.open if name is None else worker.open_names.get(name, {})
+            for number, count in open_.items():
+                waiting[number] = waiting.get(number, 0) + count
+        return waiting
+
+    def names(self) -> list[str]:
+        """Every request name seen, sorted."""
+        return sorted({name for _, step in self.steps(0, self.end) for name in step.cells})
+
+    def _counter(self, name: str | None, latency_ms: float | None, start: int) -> _Counter:
+        exact = latency_ms is None or self.counted_exactly(latency_ms, start)
+        return _Counter(name, latency_ms, exact)
+
+    def _step(self, number: int) -> Step | None:
+        return self._steps[number] if 0 <= number < len(self._steps) else None
+
+    def _complete(self, number: int) -> bool:
+        step = self._step(number)
+        return step is None or step.complete
+
+    def _block(self, block: int) -> Totals:
+        found = self._blocks.get(block)
+        if found is None:
+            found = self._blocks[block] = Totals(block * BLOCK, (block + 1) * BLOCK)
+            for _, step in self.steps(block * BLOCK, (block + 1) * BLOCK):
+                _add_step(found, step)
+        return found
+
+    def _add_delta(self, row: DeltaRow) -> None:
+        for name, counts in row.setup.items():
+            _add_counts(self.setup.setdefault(name, NameTotals()), counts)
+        number = row.step
+        if number < 0:
+            return
+        if number >= len(self._steps):
+            self._steps.extend([None] * (number + 1 - len(self._steps)))
+        step = self._steps[number]
+        if step is None:
+            step = self._steps[number] = Step()
+        for name, arrivals in row.classes.items():
+            if name not in step.classes:
+                step.classes[name] = Arrivals()
+            step.classes[name].add(arrivals)
+            lost = arrivals.unsent_cap + arrivals.unsent_generator + arrivals.failed
+            self.total_failures += lost
+        for name, counts in row.requests.items():
+            if name not in step.cells:
+                step.cells[name] = Cell()
+            step.cells[name].add(counts)
+            failed = sum(counts.fail.values())
+            self.total_requests += counts.ok - counts.backfilled + failed
+            self.total_failures += failed
+            for key in counts.over:
+                if number < self._counted_from.get(key, number + 1):
+                    self._counted_from[key] = number
+        self._blocks.pop(number // BLOCK, None)
+
+    def _add_mark(self, row: MarkRow) -> None:
+        worker = self.workers.setdefault(row.worker, Worker())
+        worker.done = max(worker.done, row.done)
+        worker.at = row.at
+        worker.final = worker.final or row.final
+        worker.open = _pairs(row.open)
+        worker.open_names = {name: _pairs(flat) for name, flat in row.open_names.items()}
+        worker.marks.append(
+            Mark(
+                row.at,
+                row.cpu,
+                row.lateness_p99_ms,
+                row.lateness_n,
+                row.users,
+                sum(row.open[1::2]),
+                min(row.open[::2], default=None),
+                row.saturated,
+            )
+        )
+
+    def _add_error(self, row: ErrorRow) -> None:
+        seen = self.errors.get((row.kind, row.name))
+        if seen is None:
+            self.errors[(row.kind, row.name)] = ErrorSeen(row.count, row.first_s, row.last_s, row.example)
+            return
+        seen.count += row.count
+        seen.first_s = min(seen.first_s, row.first_s)
+        seen.last_s = max(seen.last_s, row.last_s)
+        seen.example = seen.example or row.example
+
+
+class _Counter:
+    """(n, bad) of one step for one target."""
+
+    def __init__(self, name: str | None, latency_ms: float | None, exact: bool) -> None:
+        self.name = name
+        self.latency_ms = latency_ms
+        self.key = limit_key(latency_ms) if latency_ms is not None and exact else None
+
+    def __call__(self, step: Step) -> tuple[int, int]:
+        n = bad = 0
+        if self.name is None:
+            for arrivals in step.classes.values():
+                bad += arrivals.unsent_cap + arrivals.unsent_generator + arrivals.failed
+            n = bad
+        for cell in _cells(step, self.name):
+            bad += cell.failed
+            n += cell.ok + cell.failed
+            if self.latency_ms is None:
+                n -= cell.backfilled
+            elif self.key is None:
+                bad += _over_by_sketch(cell, self.latency_ms)
+            elif cell.over is not None:
+                bad += cell.over.get(self.key, 0)
+        return n, bad
+
+
+def _cells(step: Step, name: str | None) -> Iterator[Cell]:
+    if name is None:
+        yield from step.cells.values()
+    elif name in step.cells:
+        yield step.cells[name]
+
+
+def _over_by_sketch(cell: Cell, limit_ms: float) -> int:
+    if cell.sketch is None:
+        return 0
+    merged = NameTotals()
+    merge_flat(merged.sketch, cell.sketch)
+    return merged.over(limit_ms)[0]
+
+
+def _proven(step: Step, name: str | None, saturated: bool) -> int:
+    bad = sum(cell.proven_failures(saturated) for cell in _cells(step, name))
+    if name is None and not saturated:
+        bad += sum(arrivals.unsent_cap for arrivals in step.classes.values())
+    return bad
+
+
+def _add_step(whole: Totals, step: Step) -> None:
+    for name, arrivals in step.classes.items():
+        whole.classes.setdefault(name, Arrivals()).add(arrivals)
+    for name, cell in step.cells.items():
+        into = whole.names.setdefault(name, NameTotals())
+        into.add(cell)
+        if cell.sketch is not None:
+            merge_flat(into.sketch, cell.sketch)
+        if cell.backfilled_sketch is not None:
+            merge_flat(into.backfilled_sketch, cell.backfilled_sketch)
+
+
+def _merge(whole: Totals, part: Totals) -> None:
+    for name, arrivals in part.classes.items():
+        whole.classes.setdefault(name, Arrivals()).add(arrivals)
+    for name, names in part.names.items():
+        whole.names.setdefault(name, NameTotals()).merge(names)
+
+
+def _add_counts(into: NameTotals, counts: RequestCounts) -> None:
+    cell = Cell()
+    cell.add(counts)
+    into.add(cell)
+    if cell.sketch is not None:
+        merge_flat(into.sketch, cell.sketch)
+
+
+def _pairs(flat: list[int]) -> dict[int, int]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
