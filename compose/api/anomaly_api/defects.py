@@ -1,0 +1,54 @@
+"""Known weaknesses that can be switched on, one at a time, to see whether a test finds them.
+
+ANOMALY_API_DEFECT names one; without it the service behaves as it should. Each is a value of `Behaviour`, and the
+code that behaves differently reads one field of it. A new defect is a row in DEFECTS, and a field where none fits.
+Nothing that the service answers, exports or logs says which one is on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behaviour:
+    """How the service treats its dependencies.
+
+    time_outs: every call to a dependency has a budget. patience: factor on those budgets.
+    fallback: a failing dependency is answered around (stale or local data, a neutral profile, a backlog).
+    await_broker: a prediction is answered only after the broker has acknowledged its event.
+    own_pool: database connections come from our pool, which keeps and queues for the good ones; otherwise from
+    the driver's, at `driver_pool_size`.
+    """
+
+    time_outs: bool = True
+    patience: float = 1.0
+    fallback: bool = True
+    await_broker: bool = False
+    own_pool: bool = True
+    driver_pool_size: int = 4
+
+    @property
+    def database_fallback(self) -> bool:
+        return self.fallback and self.own_pool
+
+
+HARDENED = Behaviour()
+
+DEFECTS: dict[str, Behaviour] = {
+    "no-timeout": Behaviour(time_outs=False),
+    # A service that does not answer around its dependencies gives them a second, as most do.
+    "no-fallback": Behaviour(fallback=False, patience=20.0),
+    "sync-kafka": Behaviour(await_broker=True),
+    "small-pool": Behaviour(own_pool=False),
+}
+
+
+def behaviour(name: str | None) -> Behaviour:
+    """Raises ValueError, naming what there is, for a name that is not in DEFECTS."""
+    if not name:
+        return HARDENED
+    try:
+        return DEFECTS[name]
+    except KeyError:
+        raise ValueError(f"ANOMALY_API_DEFECT={name}: no such defect; there are {', '.join(sorted(DEFECTS))}") from None
