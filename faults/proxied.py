@@ -1,0 +1,155 @@
+"""What every fault on a Toxiproxy proxy shares: may it be had, which proxy is it, is it still the same one."""
+
+from __future__ import annotations
+
+import json
+
+from faults.observe import answers_normally
+from harness.adapters.toxiproxy import ProxyState, ToxicState, Toxiproxy
+from harness.model.clock import monotonic
+from harness.model.errors import AdapterError, Gone, Refused, UndoUnverified
+from harness.model.faults import Applied, Change, Dependency, DependencyKind, Evidence, Scalar, UndoRecord
+
+PREFIX = "harness-"
+"""Every toxic of ours has a name that starts with this; others' toxics never do."""
+
+
+def planned_proxy(kind: str, kinds: frozenset[DependencyKind], dependency: Dependency) -> str:
+    name = f"{dependency.name}-{kind}"
+    if dependency.kind not in kinds:
+        raise Refused(
+            f"{name}: nothing would show this fault on a dependency of kind {dependency.kind}",
+            hint=f"it works for {', '.join(sorted(kinds))}; {dependency.name}-down works here",
+        )
+    if not dependency.proxied:
+        raise Refused(
+            f"{name} needs a Toxiproxy proxy in front of {dependency.name}, and this stack declares none",
+            hint="the embedded stack has one in front of each dependency",
+        )
+    return dependency.proxy or dependency.name
+
+
+def resources(dependency: Dependency) -> tuple[str, ...]:
+    return (f"toxiproxy {dependency.toxiproxy or 'of the stack'} proxy {dependency.proxy or dependency.name}",)
+
+
+def capture_proxy(dependency: Dependency) -> ProxyState:
+    """The proxy as it is, once it is known to be fit for a fault. Raises Refused."""
+    if dependency.toxiproxy is None or dependency.proxy is None or dependency.path is None:
+        raise Refused(f"{dependency.name} has no running proxy: the stack is not up")
+    server = Toxiproxy(dependency.toxiproxy)
+    try:
+        state = server.proxy(dependency.proxy)
+    except Gone:
+        raise Refused(
+            f"Toxiproxy at {server.url} has no proxy {dependency.proxy!r}",
+            hint=f"it has: {', '.join(sorted(server.proxies())) or 'none'}",
+        ) from None
+    if not state.enabled:
+        raise Refused(
+            f"proxy {state.name} is already disabled: that cannot be recorded as its original state",
+            hint=f"""enable it: curl -X POST {server.url}/proxies/{state.name} -d '{{"enabled": true}}'""",
+        )
+    foreign = [toxic.name for toxic in state.toxics if toxic.name.startswith(PREFIX)]
+    if foreign:
+        raise Refused(
+            f"proxy {state.name} carries the toxic {foreign[0]} of another run",
+            hint="run `harness heal --all`, or remove it: "
+            f"curl -X DELETE {server.url}/proxies/{state.name}/toxics/{foreign[0]}",
+        )
+    return state
+
+
+def record_of(
+    change: Change, record_id: str, state: ProxyState, *, original: dict[str, Scalar], ours: dict[str, Scalar]
+) -> UndoRecord:
+    dependency = change.dependency
+    env = None if dependency.probe_login is not None else dependency.password_env
+    return UndoRecord(
+        id=record_id,
+        kind=change.kind,
+        dependency=dependency,
+        params=change.params,
+        where={
+            "toxiproxy": dependency.toxiproxy,
+            "proxy": state.name,
+            "listen": state.listen,
+            "upstream": state.upstream,
+        },
+        original=original,
+        ours=ours,
+        secrets={} if env is None else {"password": env},
+    )
+
+
+def server_of(record: UndoRecord) -> Toxiproxy:
+    return Toxiproxy(str(record.where["toxiproxy"]))
+
+
+def proxy_name(record: UndoRecord) -> str:
+    return str(record.where["proxy"])
+
+
+def our_toxics(record: UndoRecord) -> tuple[ToxicState, ...]:
+    """The toxics this record stands for; the name says the stream, because one name is one toxic."""
+    ours = record.ours
+    attributes: dict[str, int] = json.loads(str(ours["attributes"]))
+    return tuple(
+        ToxicState(name=f"{ours['toxic']}-{stream}", type=str(ours["type"]), stream=stream, attributes=attributes)
+        for stream in str(ours["streams"]).split(",")
+    )
+
+
+def same_proxy(record: UndoRecord, state: ProxyState, what: str, mend: str, *, only_if: bool = True) -> None:
+    """Raise UndoUnverified when the proxy of that name is no longer the one that was changed."""
+    where = (record.where["listen"], record.where["upstream"])
+    if only_if and (state.listen, state.upstream) != where:
+        raise UndoUnverified(
+            f"proxy {state.name} was {where[0]} to {where[1]} when it was {what};"
+            f" somebody made it {state.listen} to {state.upstream}",
+            mend,
+        )
+
+
+def make_again(record: UndoRecord, server: Toxiproxy) -> Applied:
+    """A Toxiproxy that restarted has lost its proxies: ours is made again, an external one's is told."""
+    name, listen, upstream = (str(record.where[key]) for key in ("proxy", "listen", "upstream"))
+    if record.dependency.proxy_pid is not None:
+        return server.create(name, listen=listen, upstream=upstream)
+    body = json.dumps({"name": name, "listen": listen, "upstream": upstream, "enabled": True})
+    raise UndoUnverified(
+        f"Toxiproxy at {server.url} no longer has the proxy {name}; it was restarted, or somebody removed it",
+        f"curl -X POST {server.url}/proxies -d '{body}'",
+    )
+
+
+def normal_again(record: UndoRecord, state: ProxyState) -> Evidence:
+    """The data path after an undo. Where another fault is still on this proxy, that one's undo will probe."""
+    others = [toxic.name for toxic in state.toxics if toxic.name.startswith(PREFIX)]
+    if others or (record.kind != "down" and not state.enabled):
+        why = "the proxy is disabled" if not state.enabled else f"the toxic {others[0]} is on it"
+        return Evidence(
+            source="undo",
+            expected=f"{record.dependency.name} answers, or another fault is still on its proxy",
+            observed=f"not probed: {why}",
+            held=True,
+            at=monotonic(),
+        )
+    return answers_normally(record)
+
+
+def path_again(record: UndoRecord) -> Evidence:
+    """The same for a fault that is not on the proxy itself, where there may be no proxy."""
+    dependency = record.dependency
+    if dependency.toxiproxy is not None and dependency.proxy is not None:
+        try:
+            return normal_again(record, Toxiproxy(dependency.toxiproxy).proxy(dependency.proxy))
+        except AdapterError:
+            pass  # the probe below tells what a missing proxy means for the application
+    return answers_normally(record)
+
+
+def toxic_text(toxic: ToxicState) -> str:
+    attributes = ", ".join(f"{name} {value}" for name, value in sorted(toxic.attributes.items()))
+    share = "" if toxic.toxicity == 1.0 else f" on {toxic.toxicity:.0%} of connections"
+    return f"{toxic.type} {toxic.stream} ({attributes}){share}"

@@ -1,0 +1,355 @@
+"""PostgreSQL: probe logins with a hard deadline, and an admin session. The only place that imports psycopg.
+
+Probes drive libpq's non-blocking connect themselves: psycopg's `connect_timeout` is never under two seconds, and a
+probe must end when its time is over. Passwords are taken as arguments and never appear in an error: the messages of
+conninfo parsing, which echo fragments, are not passed on.
+
+Errors of the admin session: Unreachable (no session), Rejected (PostgreSQL said no, with its SQLSTATE),
+OutcomeUnknown (the session broke while a statement was under way).
+"""
+
+from __future__ import annotations
+
+import select
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from harness.adapters.tcp import ErrorKind, Exchange, ProbeError
+from harness.model.clock import monotonic
+from harness.model.errors import OutcomeUnknown, Rejected, Unreachable, UsageError
+from harness.model.faults import Address, Applied
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+    from psycopg.pq.abc import PGconn
+
+APPLICATION = "harness"
+"""application_name of every session of ours starts with this; such sessions are never counted or ended."""
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """A role as pg_roles has it. limit: rolconnlimit, -1 = none."""
+
+    oid: int
+    name: str
+    limit: int
+    can_login: bool
+    superuser: bool
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's session. port: the client's, -1 on a unix socket. active_at: server time of its last change."""
+
+    pid: int
+    role: str
+    application: str
+    host: str | None
+    port: int
+    active_at: float | None
+
+
+def conninfo(options: str, *, address: Address | None = None, password: str | None = None, **more: str) -> str:
+    """Connection options with an address, a password and more put in. Raises UsageError when they do not parse."""
+    import psycopg
+    from psycopg.conninfo import make_conninfo
+
+    values: dict[str, Any] = dict(more)
+    if address is not None:
+        # hostaddr would win over host and lead past the proxy.
+        values.update(host=address.host, port=str(address.port), hostaddr=None)
+    if password is not None:
+        values["password"] = password
+    try:
+        return make_conninfo(options, **values)
+    except psycopg.ProgrammingError:
+        raise UsageError(
+            "the PostgreSQL connection options are not understood", hint="write user=NAME dbname=NAME"
+        ) from None
+
+
+def default_login(role: str) -> str:
+    """Connection options for a role where no login is declared."""
+    return conninfo("", user=role)
+
+
+class Login:
+    """One fresh login as an ordinary client; use as a context manager. Raises ProbeError.
+
+    deadline: CLOCK_MONOTONIC second by which the login, and later each query, must be done.
+    """
+
+    def __init__(self, options: str, address: Address, *, password: str | None, deadline: float) -> None:
+        from psycopg import pq
+
+        text = conninfo(
+            options, address=address, password=password, application_name=f"{APPLICATION}-probe", gssencmode="disable"
+        )
+        self._deadline = deadline
+        self._connection: PGconn = pq.PGconn.connect_start(text.encode())
+        try:
+            self._connect()
+        except BaseException:
+            self._connection.finish()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.finish()
+
+    def select_one(self) -> None:
+        """`SELECT 1`, answered. Raises ProbeError."""
+        import psycopg
+        from psycopg import pq
+
+        connection = self._connection
+        connection.nonblocking = 1
+        try:
+            connection.send_query(b"SELECT 1")
+            while connection.flush():
+                self._wait(write=True)
+            while True:
+                connection.consume_input()
+                if not connection.is_busy():
+                    result = connection.get_result()
+                    if result is None:
+                        return
+                    if result.status != pq.ExecStatus.TUPLES_OK:
+                        raise _login_error(result.error_message.decode("utf-8", "replace"), connected=True)
+                    continue
+                self._wait(write=False)
+        except psycopg.Error as error:
+            raise _login_error(str(error), connected=True) from error
+
+    def _connect(self) -> None:
+        from psycopg import pq
+
+        connection = self._connection
+        # libpq starts as if it had answered POLL_WRITING (documentation of PQconnectPoll).
+        polled: int = pq.PollingStatus.WRITING
+        while polled != pq.PollingStatus.OK:
+            if connection.status == pq.ConnStatus.BAD or polled == pq.PollingStatus.FAILED:
+                raise _login_error(connection.get_error_message("utf-8"), connected=False)
+            self._wait(write=polled == pq.PollingStatus.WRITING)
+            polled = connection.connect_poll()
+
+    def _wait(self, *, write: bool) -> None:
+        from psycopg import pq
+
+        left = self._deadline - monotonic()
+        socket = self._connection.socket
+        # poll, not select: a process with many files open has descriptors above select's 1024.
+        waiter = select.poll()
+        waiter.register(socket, select.POLLOUT if write else select.POLLIN)
+        if left <= 0 or not waiter.poll(left * 1000):
+            connected = self._connection.status not in (pq.ConnStatus.STARTED, pq.ConnStatus.BAD)
+            raise ProbeError("timeout", "no answer in time while logging in", connected=connected)
+
+
+def select_one(options: str, address: Address, *, password: str | None, deadline: float) -> str:
+    """A fresh login and `SELECT 1`. Raises ProbeError."""
+    with Login(options, address, password=password, deadline=deadline) as login:
+        login.select_one()
+    return "login and SELECT 1"
+
+
+def ssl_request(address: Address, deadline: float) -> str:
+    """The first exchange of every connection, raw: SSLRequest, answered S or N. Raises ProbeError."""
+    with Exchange(address, deadline=deadline) as exchange:
+        exchange.send(struct.pack(">ii", 8, 80877103))
+        if exchange.exactly(1) not in (b"S", b"N"):
+            raise ProbeError("protocol", "SSLRequest was answered with something else", connected=True)
+    return "SSLRequest answered"
+
+
+class Admin:
+    """One autocommit session that may alter roles and end sessions; use as a context manager.
+
+    Superusers pass connection limits, so it gets in while the application does not. statement_timeout bounds how
+    late a statement whose answer was lost can still take effect.
+    """
+
+    def __init__(self, options: str, *, password: str | None = None, timeout_s: float = 5.0) -> None:
+        import psycopg
+
+        text = conninfo(options, password=password, application_name=f"{APPLICATION}-admin")
+        milliseconds = int(timeout_s * 1000)
+        try:
+            self._connection: Connection[Any] = psycopg.connect(text, autocommit=True, connect_timeout=int(timeout_s))
+        except psycopg.Error as error:
+            raise Unreachable(f"no PostgreSQL admin session: {_one_line(str(error), password)}") from None
+        try:
+            with self._translated():
+                self._connection.execute(f"SET statement_timeout = {milliseconds}")
+                self._connection.execute(f"SET lock_timeout = {milliseconds}")
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def system_identifier(self) -> str:
+        """What tells this cluster from every other, also after it moved. Empty where the login may not read it."""
+        try:
+            return str(self._row("SELECT system_identifier::text FROM pg_control_system()")[0])
+        except Rejected:
+            return ""
+
+    def user(self) -> str:
+        return str(self._row("SELECT current_user")[0])
+
+    def role(self, *, name: str | None = None, oid: int | None = None) -> Role | None:
+        """One role by name or OID; None when there is none."""
+        rows = self._rows(
+            "SELECT oid::bigint, rolname, rolconnlimit, rolcanlogin, rolsuper FROM pg_roles "
+            "WHERE rolname = %s::name OR oid = %s::oid",
+            (name, oid),
+        )
+        if not rows:
+            return None
+        number, found, limit, can_login, superuser = rows[0]
+        return Role(oid=number, name=found, limit=limit, can_login=can_login, superuser=superuser)
+
+    def may_limit(self, role: Role) -> bool:
+        """May this login alter the role's limit and end its sessions?"""
+        row = self._row(
+            "SELECT r.rolsuper OR (r.rolcreaterole AND pg_has_role(%s::oid, 'MEMBER WITH ADMIN OPTION')"
+            " AND (pg_has_role(%s::oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))"
+            " FROM pg_roles r WHERE r.rolname = current_user",
+            (role.oid, role.oid),
+        )
+        return bool(row[0])
+
+    def set_limit(self, role: Role, limit: int) -> Applied:
+        """ALTER ROLE ... CONNECTION LIMIT. Sessions that exist stay."""
+        from psycopg import sql
+
+        statement = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(sql.Identifier(role.name), sql.Literal(limit))
+        sent = monotonic()
+        with self._translated():
+            self._connection.execute(statement)
+        return Applied(sent, monotonic())
+
+    def session_count(self, role: Role) -> int:
+        """Sessions that count against the role's limit, ours included."""
+        return int(
+            self._row(
+                "SELECT count(*) FROM pg_stat_activity WHERE usesysid = %s AND backend_type = 'client backend'",
+                (role.oid,),
+            )[0]
+        )
+
+    def end_excess(self, role: Role, keep: int, *, limit_s: float = 5.0) -> int:
+        """End the role's newest sessions until `keep` are left; says how many were ended.
+
+        Repeats, because a login that was under way at ALTER ROLE may still come in. Raises Rejected when more
+        than `keep` are left after limit_s.
+        """
+        ended = 0
+        until = monotonic() + limit_s
+        while True:
+            ended += int(
+                self._row(
+                    "WITH theirs AS (SELECT pid, row_number() OVER (ORDER BY backend_start DESC, pid DESC) AS newest,"
+                    " count(*) OVER () AS n FROM pg_stat_activity WHERE usesysid = %s"
+                    " AND backend_type = 'client backend' AND application_name NOT LIKE 'harness%%')"
+                    " SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM theirs WHERE newest <= n - %s",
+                    (role.oid, keep),
+                )[0]
+            )
+            left = self.session_count(role)
+            if left <= keep:
+                return ended
+            if monotonic() > until:
+                raise Rejected(f"{left} sessions of role {role.name} are left, {keep} were to stay")
+            time.sleep(0.01)
+
+    def sessions(self) -> tuple[Session, ...]:
+        """Every client's session but this one and those of the harness."""
+        rows = self._rows(
+            "SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), host(client_addr), client_port,"
+            " extract(epoch FROM greatest(query_start, state_change))::float8 FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            " AND application_name NOT LIKE 'harness%%'",
+            (),
+        )
+        return tuple(
+            Session(pid=pid, role=role, application=app, host=host, port=-1 if port is None else port, active_at=at)
+            for pid, role, app, host, port, at in rows
+        )
+
+    def _row(self, statement: str, values: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+        return self._rows(statement, values)[0]
+
+    def _rows(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with self._translated():
+            return list(self._connection.execute(statement.encode(), values).fetchall())
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        import psycopg
+
+        try:
+            yield
+        except psycopg.Error as error:
+            text = _one_line(str(error), None)
+            if self._connection.broken or self._connection.closed or error.sqlstate is None:
+                raise OutcomeUnknown(f"the PostgreSQL admin session broke: {text}") from None
+            raise Rejected(f"PostgreSQL says ({error.sqlstate}): {text}") from None
+
+
+def quote_identifier(name: str) -> str:
+    """A role's name as SQL text, for people to paste."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+_LOGIN_ERRORS: tuple[tuple[str, ErrorKind], ...] = (
+    # libpq hands over no SQLSTATE for a failed login, only words; 53300 is worded in these three ways.
+    ("too many connections", "limit"),
+    ("too many clients", "limit"),
+    ("remaining connection slots", "limit"),
+    ("Connection refused", "refused"),
+    ("Connection reset", "reset"),
+    ("Broken pipe", "reset"),
+    ("server closed the connection", "closed"),
+    ("authentication", "auth"),
+    ("no password supplied", "auth"),
+    ("timeout", "timeout"),
+)
+
+
+def _login_error(text: str, *, connected: bool) -> ProbeError:
+    # libpq: `connection to server at "H", port N failed: WHY`, then advice on further lines.
+    line = _one_line((text.strip().splitlines() or ["login failed"])[0], None).split(" failed: ", 1)[-1]
+    kind = next((kind for words, kind in _LOGIN_ERRORS if words in line), None)
+    if kind is None:
+        kind = "protocol" if "FATAL" in line else "unreachable"
+    return ProbeError(kind, line, connected=connected or kind in ("limit", "auth", "closed", "reset", "protocol"))
+
+
+def _one_line(text: str, password: str | None) -> str:
+    text = " ".join(text.split())[:300]
+    return text.replace(password, "***") if password else text
+
+
+def preload() -> None:
+    """Import what the first call would, so that an urgent one (healing) does not wait for it."""
+    import psycopg  # noqa: F401

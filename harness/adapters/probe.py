@@ -1,0 +1,154 @@
+"""One protocol probe on one fresh connection: does this dependency answer here, and how fast?
+
+redis: PING. postgres: a real login and SELECT 1 (SSLRequest is answered before recovery ends, so it proves nothing).
+kafka: one ApiVersions exchange. http: GET /. tcp: the connection is accepted, which behind a proxy says only that the
+proxy listens. A probe never raises for what the network does; it says what happened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from harness.adapters.tcp import ErrorKind, Exchange, ProbeError
+from harness.model.clock import monotonic
+from harness.model.errors import UsageError
+from harness.model.faults import Address, Dependency, DependencyKind
+
+
+class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """started, ended: CLOCK_MONOTONIC seconds. connected: the TCP connection was accepted, whatever came then.
+
+    error_kind: None when ok; refused, reset, timeout, closed (without an answer), protocol (a wrong answer),
+    auth (login not accepted), limit (too many connections), unreachable. detail: one clause for people.
+    """
+
+    ok: bool
+    started: float
+    ended: float
+    error_kind: ErrorKind | None = None
+    detail: str = ""
+    connected: bool = True
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.started
+
+
+def handshake(dependency: Dependency, timeout_s: float) -> ProbeResult:
+    """Like the path probe, but PostgreSQL is only asked whether it speaks TLS: libpq hides how a connection ended.
+
+    Raises UsageError as path_probe does.
+    """
+    if dependency.kind != "postgres" or dependency.path is None:
+        return path_probe(dependency)(timeout_s)
+    from harness.adapters import postgres
+
+    return _observed(partial(postgres.ssl_request, dependency.path), timeout_s)
+
+
+def probe(
+    kind: DependencyKind, address: Address, *, timeout_s: float, login: str | None = None, password: str | None = None
+) -> ProbeResult:
+    """Probe once. login: PostgreSQL connection options (user, dbname). timeout_s bounds the whole probe.
+
+    Raises UsageError for connection options that do not parse.
+    """
+    return _observed(partial(_exchange, kind, address, login, password), timeout_s)
+
+
+def _observed(exchange: Callable[[float], str], timeout_s: float) -> ProbeResult:
+    started = monotonic()
+    try:
+        detail = exchange(started + timeout_s)
+    except ProbeError as error:
+        return ProbeResult(
+            ok=False,
+            started=started,
+            ended=monotonic(),
+            error_kind=error.kind,
+            detail=error.detail,
+            connected=error.connected,
+        )
+    return ProbeResult(ok=True, started=started, ended=monotonic(), detail=detail)
+
+
+def path_probe(dependency: Dependency) -> Callable[[float], ProbeResult]:
+    """The probe of a dependency through the application's path, as a function of its time-out in seconds.
+
+    A login that the application does not use is preferred. Raises UsageError when the dependency has no address
+    yet, or when the variable that should hold its password is not set.
+    """
+    address = dependency.path or dependency.direct
+    if address is None:
+        raise UsageError(f"{dependency.name} has no address to probe")
+    login, password_env = dependency.login, dependency.password_env
+    if dependency.probe_login is not None:
+        login, password_env = dependency.probe_login, None
+    return partial(_observed, partial(_exchange, dependency.kind, address, login, secret(password_env)))
+
+
+def secret(variable: str | None) -> str | None:
+    """The value of a variable that holds a secret; None for no variable. Raises UsageError when it is not set."""
+    if variable is None:
+        return None
+    value = os.environ.get(variable)
+    if value is None:
+        raise UsageError(f"the environment variable {variable} is not set", hint="it is to hold a password")
+    return value
+
+
+def _exchange(kind: DependencyKind, address: Address, login: str | None, password: str | None, deadline: float) -> str:
+    match kind:
+        case "redis":
+            return _ping(address, deadline, password)
+        case "postgres":
+            from harness.adapters import postgres
+
+            return postgres.select_one(login or "user=postgres", address, password=password, deadline=deadline)
+        case "kafka":
+            from harness.adapters import kafka
+
+            return kafka.api_versions(address, deadline=deadline)
+        case "http":
+            return _http(address, deadline)
+        case "tcp":
+            with Exchange(address, deadline=deadline):
+                return "connection accepted"
+
+
+def _ping(address: Address, deadline: float, password: str | None) -> str:
+    with Exchange(address, deadline=deadline) as exchange:
+        # Named, so that nobody takes the probe for a client of the application.
+        commands = [["CLIENT", "SETNAME", "harness-probe"], ["PING"]]
+        if password is not None:
+            commands.insert(0, ["AUTH", password])
+        exchange.send(b"".join(_resp(words) for words in commands))
+        answers = [exchange.line() for _ in commands]
+    if answers[-1] == b"+PONG":
+        return "PING answered"
+    text = answers[-1][:100].decode("utf-8", "replace")
+    kind: ErrorKind = "auth" if text.startswith(("-NOAUTH", "-WRONGPASS", "-NOPERM")) else "protocol"
+    raise ProbeError(kind, f"PING was answered with {text!r}", connected=True)
+
+
+def _resp(words: list[str]) -> bytes:
+    parts = [f"*{len(words)}\r\n".encode()]
+    parts += [b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words]
+    return b"".join(parts)
+
+
+def _http(address: Address, deadline: float) -> str:
+    with Exchange(address, deadline=deadline) as exchange:
+        exchange.send(
+            f"GET / HTTP/1.1\r\nHost: {address}\r\nUser-Agent: harness-probe\r\nConnection: close\r\n\r\n".encode()
+        )
+        status = exchange.line().split(b" ", 2)
+    if len(status) < 2 or not status[0].startswith(b"HTTP/") or not status[1].isdigit():
+        raise ProbeError("protocol", "GET / was not answered with HTTP", connected=True)
+    if int(status[1]) >= 500:
+        raise ProbeError("protocol", f"GET / was answered with {int(status[1])}", connected=True)
+    return f"GET / answered {int(status[1])}"

@@ -1,0 +1,98 @@
+"""One connection with one deadline: what the raw protocol probes are made of.
+
+A socket's own time-out is per operation, so a peer that drips bytes could hold a probe for ever. Here every wait is
+cut to what is left until the deadline.
+"""
+
+from __future__ import annotations
+
+import socket
+from types import TracebackType
+from typing import Literal, Self
+
+from harness.model.clock import monotonic
+from harness.model.faults import Address
+
+ErrorKind = Literal["refused", "reset", "timeout", "closed", "protocol", "auth", "limit", "unreachable"]
+
+
+class ProbeError(Exception):
+    """Why an exchange failed. connected: the TCP connection itself had been accepted."""
+
+    def __init__(self, kind: ErrorKind, detail: str, *, connected: bool) -> None:
+        super().__init__(detail)
+        self.kind: ErrorKind = kind
+        self.detail = detail
+        self.connected = connected
+
+
+class Exchange:
+    """A fresh TCP connection; use as a context manager. Every method raises ProbeError.
+
+    deadline: CLOCK_MONOTONIC second by which everything must be done.
+    """
+
+    def __init__(self, address: Address, *, deadline: float) -> None:
+        self._deadline = deadline
+        self._buffer = b""
+        try:
+            self._socket = socket.create_connection((address.host, address.port), timeout=self._left(False))
+        except OSError as error:
+            raise _probe_error(error, f"connecting to {address}", connected=False) from error
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._socket.close()
+
+    def send(self, data: bytes) -> None:
+        try:
+            self._socket.settimeout(self._left())
+            self._socket.sendall(data)
+        except OSError as error:
+            raise _probe_error(error, "sending", connected=True) from error
+
+    def line(self, limit: int = 8192) -> bytes:
+        """Up to and without the next CR LF (or LF)."""
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > limit:
+                raise ProbeError("protocol", "an endless line was answered", connected=True)
+            self._more()
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line.removesuffix(b"\r")
+
+    def exactly(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._more()
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return data
+
+    def _more(self) -> None:
+        try:
+            self._socket.settimeout(self._left())
+            data = self._socket.recv(65536)
+        except OSError as error:
+            raise _probe_error(error, "waiting for an answer", connected=True) from error
+        if not data:
+            raise ProbeError("closed", "the connection was closed without an answer", connected=True)
+        self._buffer += data
+
+    def _left(self, connected: bool = True) -> float:
+        left = self._deadline - monotonic()
+        if left <= 0:
+            raise ProbeError("timeout", "no answer in time", connected=connected)
+        return left
+
+
+def _probe_error(error: OSError, doing: str, *, connected: bool) -> ProbeError:
+    if isinstance(error, TimeoutError):
+        return ProbeError("timeout", f"no answer in time while {doing}", connected=connected)
+    if isinstance(error, ConnectionRefusedError):
+        return ProbeError("refused", f"connection refused while {doing}", connected=connected)
+    if isinstance(error, (ConnectionResetError, BrokenPipeError)):
+        return ProbeError("reset", f"connection reset while {doing}", connected=connected)
+    return ProbeError("unreachable", f"{error.strerror or error} while {doing}", connected=connected)
