@@ -1,4 +1,4 @@
-"""Where a proportion falls from one value to another: the two-rate binomial change-point.
+"""Where a proportion falls or rises from one value to another: the two-rate binomial change-point.
 
 The likelihood is maximised over the place of the change with both rates set to the observed proportions of their
 sides (Hinkley and Hinkley, "Inference about the change-point in a sequence of binomial variables", 1970).
@@ -31,33 +31,48 @@ class Fit(msgspec.Struct, frozen=True):
     gain: float
 
 
-def falling(n: list[int], bad: list[int], start: int) -> Fit | None:
+def falling(n: list[int], bad: list[int], start: int, places: int | None = None) -> Fit | None:
     """The best place for a fall in bad/n; n[i] and bad[i] belong to step start + i. None when it falls nowhere.
+
+    places: only falls up to step start + places are looked at (default: all).
 
     Where several neighbouring places explain the data equally well (steps without requests), the middle one.
     """
     total, total_bad = sums(n), sums(bad)
     all_n, all_bad = total[-1], total_bad[-1]
-    places: list[tuple[int, float]] = []
-    for at in range(1, len(n)):
+    seen: list[tuple[int, float]] = []
+    for at in range(1, len(n) if places is None else min(len(n), places + 1)):
         n1, b1 = total[at], total_bad[at]
         n2, b2 = all_n - n1, all_bad - b1
         if n1 and n2 and b1 * n2 > b2 * n1:
-            places.append((at, _likelihood(b1, n1) + _likelihood(b2, n2)))
-    if not places:
+            seen.append((at, _likelihood(b1, n1) + _likelihood(b2, n2)))
+    if not seen:
         return None
-    best = max(likelihood for _, likelihood in places)
-    ties = [at for at, likelihood in places if likelihood >= best - _TIE]
+    best = max(likelihood for _, likelihood in seen)
+    ties = [at for at, likelihood in seen if likelihood >= best - _TIE]
     run = 1
     while run < len(ties) and ties[run] == ties[0] + run:
         run += 1
-    credible = [at for at, likelihood in places if likelihood >= best - LIKELY_WITHIN]
+    credible = [at for at, likelihood in seen if likelihood >= best - LIKELY_WITHIN]
     return Fit(
         start + ties[(run - 1) // 2],
         start + credible[0],
         start + credible[-1],
         best - _likelihood(all_bad, all_n),
     )
+
+
+def rising(n: list[int], bad: list[int], start: int, earliest: int) -> Fit | None:
+    """The best place for a rise in bad/n, at step `earliest` or later: `falling` seen in a mirror.
+
+    What lies before `earliest` only tells the rate before the rise.
+    """
+    places = start + len(n) - earliest
+    mirrored = falling(n[::-1], bad[::-1], 0, places)
+    if mirrored is None:
+        return None
+    end = start + len(n)
+    return Fit(end - mirrored.edge, end - mirrored.upper, end - mirrored.lower, mirrored.gain)
 
 
 def _likelihood(bad: int, n: int) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.analysis import changepoint
 from harness.analysis.binomial import exceeds, meets
-from harness.analysis.recovery import CLEARLY_OVER
+from harness.analysis.recovery import CLEARLY_OVER, EDGE_LEAD_STEPS, held_from
 from harness.analysis.series import Series
 from harness.analysis.stretches import violating_stretches
 from harness.analysis.violations import LENGTHS, Baseline, Violations, sums, violating
@@ -14,16 +15,25 @@ from harness.model.targets import Op
 
 Stretch = tuple[float, float]
 
+LEAD_STEPS = 50
+"""5 s before the injection tell the rate before the impact."""
+
 
 def impact_start(series: Series, baseline: Baseline, first_injection_step: int, end_step: int) -> float | None:
     """When the target was first broken, in seconds since t0; None when it never was.
 
-    The mirror of the recovered step: of the windows that end in [first_injection_step, end_step), the first that
-    violates; the impact is the step in which it ends. (Windows that begin there put it up to 3 s too early.)
+    The mirror of recovery: of the windows that *end* in [first_injection_step, end_step), the first that violates;
+    then the most likely rise in the data around it, never before the injection. (Windows that begin there put the
+    impact up to 3 s early; without the rise it is up to 2 s late where 5 % fail at 200 requests/s, with it 0.3 s.)
     """
     found = violating(series, baseline, first_injection_step - max(LENGTHS), end_step)
     step = found.first_ending(first_injection_step, end_step)
-    return None if step is None else step_start(step)
+    if step is None:
+        return None
+    low = max(0, first_injection_step - LEAD_STEPS - series.start)
+    high = min(step + 1 + EDGE_LEAD_STEPS, end_step) - series.start
+    fit = changepoint.rising(series.n[low:high], series.bad[low:high], series.start + low, first_injection_step)
+    return step_start(step if fit is None else fit.edge)
 
 
 def violating_time(series: Series, baseline: Baseline, start_step: int, end_step: int) -> list[Stretch]:
@@ -56,30 +66,40 @@ def mitigated(
     if not active:
         return None, False
     found = violating(series, baseline, active[0], active[-1] + 1)
-    violations = _latest_by_position(found, active)
-    last = max((i for i, flag in enumerate(violations) if flag), default=None)
-    if last is None:
+    violations = _beginnings(found, active)
+    if 1 not in violations:
         return None, False
+    n, bad = [series.n[step - series.start] for step in active], [series.bad[step - series.start] for step in active]
     hold = max(1, next_step(hold_s))
-    n = sums([series.n[step - series.start] for step in active])
-    bad = sums([series.bad[step - series.start] for step in active])
+    held = _first_hold(violations, n, bad, hold, series.limit)
+    if held is None:
+        return None, False
+    at, end = held
+    lead = max(0, violations.rfind(1, 0, at) - EDGE_LEAD_STEPS)
+    fit = changepoint.falling(n[lead:end], bad[lead:end], lead)
+    edge = held_from(at, fit)
+    if not meets(sum(bad[edge:end]), sum(n[edge:end]), series.limit, op):
+        return None, False
+    edge = at if fit is None else fit.edge
+    return step_start(active[edge]), end - at < hold
+
+
+def _first_hold(violations: bytearray, n: list[int], bad: list[int], hold: int, limit: float) -> tuple[int, int] | None:
+    """The first clean hold after a violation, as [start, end) positions; cut short by the end of the data."""
+    total, total_bad = sums(n), sums(bad)
     at = violations.index(1) + 1
-    while at < len(active):
-        end = min(at + hold, len(active))
-        if end - at < min(hold, max(LENGTHS)):
-            return None, False
+    while len(n) - at >= min(hold, max(LENGTHS)):
+        end = min(at + hold, len(n))
         violation = violations.rfind(1, at, end)
         if violation >= 0:
             at = violation + 1
-            continue
-        bad_n, all_n = bad[end] - bad[at], n[end] - n[at]
-        if all_n == 0 or exceeds(bad_n, all_n, series.limit, CLEARLY_OVER):
+        elif total[end] == total[at] or exceeds(
+            total_bad[end] - total_bad[at], total[end] - total[at], limit, CLEARLY_OVER
+        ):
             at += 1
-            continue
-        if not meets(bad_n, all_n, series.limit, op):
-            return None, False
-        return step_start(active[at]), end - at < hold
-    return None, False
+        else:
+            return at, end
+    return None
 
 
 def budget_burnt(bad: int, planned: int, p: float) -> float | None:
@@ -99,7 +119,7 @@ def _active_steps(series: Series, faults: Sequence[Stretch], phase_end_s: float)
     return sorted(steps)
 
 
-def _latest_by_position(found: Violations, active: list[int]) -> bytearray:
+def _beginnings(found: Violations, active: list[int]) -> bytearray:
     """For each active step: 1 where a violating window begins that lies wholly inside one activation."""
     flags = bytearray(len(active))
     for length, violates in found.flags.items():

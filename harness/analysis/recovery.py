@@ -52,6 +52,12 @@ CLEAR_EDGE_BAD = 10
 have ended well before the edge, and the fit is repeated over everything since zero. (Without this a 5 % outage was
 placed 0.9 s early and the interval held the truth in 1 % of runs.)"""
 
+CERTAIN_EDGE = 10.0
+"""Log-likelihood that an edge must gain over no edge before the hold is looked at from there instead of from the first
+clean step. Without it, a service that did recover was "too close to call" in up to 17 % of runs (20 requests/s, 60 %
+failing, 0.5 % background) and 43 % (50 requests/s, harmless pauses), because the last bad requests of the outage were
+counted against the hold. Noise does not gain 10: services that never recover fare as without it."""
+
 WIDEN_STEPS = 1
 """An edge lies inside a step, not on its border."""
 
@@ -153,21 +159,22 @@ def recovery(
         return result("undecided", f"load ended before the hold was complete{relapse}", lower=max(0.0, at_least))
 
     step = best.step
-    bad, n = _pooled(series, step, step + hold)
+    last_violating = found.last_beginning(found.start, step)
+    start = floor if last_violating is None else last_violating - EDGE_LEAD_STEPS
+    fit = _fit(series, start, step + hold)
+    bad, n = _pooled(series, held_from(step, fit), step + hold)
     if n == 0:
         return result("undecided", "no requests in the hold")
     if not meets(bad, n, series.limit, op):
         why = f"too close to call: {bad} of {n} requests in the hold were bad, the limit is {series.limit:.3g}"
         return result("undecided", why + relapse)
-
-    last_violating = found.last_beginning(found.start, step)
     if step == first_step and last_violating is None:
         return result("no_impact", "nothing to recover from", 0.0, 0.0, STEP_S + earlier + later)
 
-    edge, low, high, hint = _edge(series, step, hold, floor, last_violating)
+    edge, low, high, hint = _edge(series, step, hold, floor, fit)
     return result(
         "recovered",
-        hint + relapse if hint else relapse.removeprefix("; "),
+        (hint + relapse).removeprefix("; "),
         max(0.0, edge * STEP_S - zero.zero_s),
         max(0.0, (low - WIDEN_STEPS) * STEP_S - zero.zero_s - later),
         max(0.0, (high + WIDEN_STEPS) * STEP_S - zero.zero_s + earlier),
@@ -235,16 +242,24 @@ def _pooled(series: Series, start: int, end: int) -> tuple[int, int]:
     return sum(series.bad[low:high]), sum(series.n[low:high])
 
 
-def _edge(series: Series, step: int, hold: int, floor: int, last_violating: int | None) -> tuple[int, int, int, str]:
-    """The edge before a recovered step, and its interval, in steps. floor: nothing before it ends this outage."""
-    end = step + hold
-    start = floor if last_violating is None else last_violating - EDGE_LEAD_STEPS
-    fit = _fit(series, start, end)
+def held_from(step: int, fit: changepoint.Fit | None) -> int:
+    """Where the look at the hold's pooled proportion begins.
+
+    The first clean step often lies a little before the edge: a few bad requests make no violating window. Where the
+    edge is beyond doubt they are the outage's, not the hold's.
+    """
+    if fit is not None and fit.gain >= CERTAIN_EDGE and step < fit.edge <= step + LOOK_BACK_STEPS:
+        return fit.edge
+    return step
+
+
+def _edge(series: Series, step: int, hold: int, floor: int, fit: changepoint.Fit | None) -> tuple[int, int, int, str]:
+    """The edge before a recovered step, its interval, in steps, and a hint. No edge before `floor` is this outage's."""
     edge, low, high = (step, step, step) if fit is None else (fit.edge, min(fit.lower, step), max(fit.upper, step))
     bad_before, _ = _pooled(series, edge - EDGE_LEAD_STEPS, edge)
     if bad_before >= CLEAR_EDGE_BAD:
         return edge, low, high, ""
-    again = _fit(series, floor, end)
+    again = _fit(series, floor, step + hold)
     if again is not None:
         edge, low, high = again.edge, min(low, again.lower), max(high, again.upper)
     hint = f"only {bad_before} bad requests in the second before the edge: the load was too low to place the instant"
