@@ -61,9 +61,8 @@ def load_plan(request: RunRequest, scenario: Scenario, file: Locustfile, *, host
     """The scaled load. Raises UsageError for values that no load can have."""
     scale = scale_of(request)
     model = model_of(request, scenario)
-    unscaled_users = request.users or scenario.users
-    users = request.users or max(MIN_USERS, round(scenario.users * scale))
-    spawn_rate = request.spawn_rate or max(1.0, scenario.spawn_rate * scale)
+    users = request.users if request.users is not None else max(MIN_USERS, round(scenario.users * scale))
+    spawn_rate = request.spawn_rate if request.spawn_rate is not None else max(1.0, scenario.spawn_rate * scale)
     rate = None
     if model == "open":
         rate = request.rate if request.rate is not None else max(MIN_RATE, (scenario.rate or 0.0) * scale)
@@ -86,7 +85,7 @@ def load_plan(request: RunRequest, scenario: Scenario, file: Locustfile, *, host
         seed=seed,
         users=users,
         spawn_rate=spawn_rate,
-        ramp_s=(unscaled_users / (request.spawn_rate or scenario.spawn_rate)),
+        ramp_s=_ramp_s(request, scenario),
         rate=rate,
         arrivals=request.arrivals,
         max_in_flight=most,
@@ -94,6 +93,13 @@ def load_plan(request: RunRequest, scenario: Scenario, file: Locustfile, *, host
         workers=workers,
         jump_from=max(1, round(users * JUMP_FROM)) if scenario.jump else None,
     )
+
+
+def _ramp_s(request: RunRequest, scenario: Scenario) -> float:
+    """Unscaled users / unscaled spawn rate, so that a scaled run ramps as the full one would."""
+    users = request.users if request.users is not None else scenario.users
+    spawn_rate = request.spawn_rate if request.spawn_rate is not None else scenario.spawn_rate
+    return users / spawn_rate
 
 
 def _between(option: str, value: float, least: float, most: float) -> None:

@@ -1,0 +1,127 @@
+"""Bad input: exit code 2, one clear line, and nothing touched. Each case runs the real command."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HARNESS = Path(sys.executable).parent / "harness"
+
+
+def harness(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(HARNESS), *args],
+        cwd=cwd,
+        env={**os.environ, "XDG_STATE_HOME": str(cwd / "state"), **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+BAD: list[tuple[list[str], str]] = [
+    (["run", "--fault", "redis-dwon"], "did you mean 'redis-down'"),
+    (["run", "--fault", "mysql-down"], "unknown fault 'mysql-down'"),
+    (["run", "--scenario", "targt"], "did you mean 'target'"),
+    (["run", "--fault", "redis-latency:latncy=1s"], "did you mean 'latency'"),
+    (["run", "--fault", "redis-latency:latency=300"], "300"),
+    (["run", "--fault", "redis-latency:latency=-300ms"], "latency"),
+    (["run", "--fault", "kafka-connection-limit"], "PostgreSQL"),
+    (["run", "--fault", "redis-down", "--fault", "redis-down"], "both set"),
+    (["run", "--baseline", "20"], "--baseline"),
+    (["run", "--baseline", "1s"], "at least 15s"),
+    (["run", "--fault-for", "-20s"], "--fault-for"),
+    (["run", "--scale", "7"], "--scale"),
+    (["run", "--rate", "nan"], "--rate"),
+    (["run", "--users", "-3"], "--users"),
+    (["run", "--target", "p95 <"], "p95"),
+    (["run", "--target", "p59 < 200ms"], "did you mean"),
+    (["run", "--target", "p95 < 200"], "200"),
+    (["run", "--abort-if", "errors > 50%"], "error_rate"),
+    (["run", "--host", "http://127.0.0.1:9", "--stack", "embedded"], "--stack embedded"),
+    (["run", "--host", "http://127.0.0.1:9", "--fault", "redis-down"], "declares no dependency"),
+    (["run", "--host", "ftp://127.0.0.1"], "http"),
+    (["run", "--locustfile", "nowhere.py"], "no such file"),
+    (["rnu"], "did you mean 'run'"),
+    (["faults", "redis-dwon"], "did you mean 'redis-down'"),
+    (["scenarios", "targt"], "did you mean 'target'"),
+    (["analyze", "no-such-folder"], "no-such-folder"),
+    (["report", "no-such-folder", "--format", "md"], "no-such-folder"),
+    (["check", "no-such.csv"], "no-such.csv"),
+]
+
+
+@pytest.mark.parametrize(("args", "says"), BAD, ids=[" ".join(args) for args, _ in BAD])
+def test_bad_input_is_one_clear_line_and_touches_nothing(args: list[str], says: str, tmp_path: Path) -> None:
+    done = harness(*args, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2 and "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "runs").exists(), "no run directory was made"
+
+
+def test_a_locustfile_that_does_not_import_is_named_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text("import locust\nraise RuntimeError('no database here')\n")
+    done = harness("run", "--locustfile", str(file), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no database here" in done.stderr and "line 2" in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_a_locustfile_without_users_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "empty.py"
+    file.write_text("x = 1\n")
+    done = harness("plan", "--locustfile", str(file), cwd=tmp_path)
+    assert done.returncode == 2 and "user class" in done.stderr.lower()
+
+
+def test_a_host_that_answers_nothing_is_refused(tmp_path: Path) -> None:
+    done = harness("run", "--host", f"http://127.0.0.1:{free_port()}", "--scale", "0.02", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "127.0.0.1" in done.stderr and len(done.stderr.strip().splitlines()) <= 2
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_host_that_is_not_loopback_needs_leave(tmp_path: Path) -> None:
+    done = harness("run", "--host", "http://192.0.2.1", cwd=tmp_path)
+    assert done.returncode == 2 and "--allow-host" in done.stderr
+
+
+def test_an_unwritable_run_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    done = harness("run", "--out", "taken", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "taken" in done.stderr and len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_plan_touches_nothing_and_says_what_it_would_do(tmp_path: Path) -> None:
+    done = harness("plan", "--fault", "redis-down", "--fault", "kafka-latency:latency=500ms@5s+20s", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for words in ("Timeline", "redis-down", "kafka-latency", "undo", "proof", "p95 < 200ms", "Expected mix"):
+        assert words in done.stdout, words
+    assert list(tmp_path.iterdir()) in ([], [tmp_path / "state"])
+
+
+def test_help_of_every_command_is_complete(tmp_path: Path) -> None:
+    text = harness("--help", cwd=tmp_path).stdout
+    for code in ("0", "1", "2", "3", "4", "5", "130"):
+        assert f" {code}  " in text
+    for command in ("run", "plan", "faults", "scenarios", "analyze", "report", "check", "heal", "stack"):
+        assert f"  {command} " in text
+        done = harness(command, "--help", cwd=tmp_path)
+        assert done.returncode == 0 and "Usage: harness" in done.stdout, command

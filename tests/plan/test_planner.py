@@ -1,0 +1,152 @@
+"""From options to a plan: scale and floors, phases, overlaps, what is refused before anything is touched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from harness.fault import registered
+from harness.model.errors import Refused, UsageError
+from harness.model.faults import Dependency
+from harness.model.load import Locustfile, TaskInfo, UserClass
+from harness.model.plan import Plan
+from harness.plan.planner import build_plan
+from harness.plan.request import RunRequest
+
+FILE = Locustfile(
+    path="/tmp/anomaly.py",
+    sha256="0" * 64,
+    classes=(
+        UserClass(
+            name="AnomalyDetectionUser",
+            tasks=(
+                TaskInfo(name="predict", share=0.5),
+                TaskInfo(name="batch", share=0.25),
+                TaskInfo(name="query", share=0.15),
+                TaskInfo(name="health", share=0.1),
+            ),
+            wait_s=(1, 3),
+        ),
+        UserClass(name="HighThroughputUser", tasks=(TaskInfo(name="rapid", share=1.0),), wait_s=(0.1, 0.5)),
+    ),
+)
+DEPENDENCIES = (
+    Dependency(name="redis", kind="redis", proxied=True, proxy="redis"),
+    Dependency(name="kafka", kind="kafka", proxied=True, proxy="kafka"),
+    Dependency(name="db", kind="postgres", proxied=True, proxy="db", role="anomaly_api"),
+)
+
+
+def make(**options: Any) -> Plan:
+    settings: dict[str, Any] = {"scenario": "target", "stack": "embedded", **options}
+    return build_plan(
+        RunRequest(**settings),
+        locustfile=FILE,
+        dependencies=DEPENDENCIES,
+        faults=registered(),
+        host="http://127.0.0.1:1",
+        created="2026-01-02T03:04:05.678Z",
+    )
+
+
+def test_target_at_the_default_scale_is_200_rps() -> None:
+    plan = make(faults=("redis-down",))
+    assert plan.load.rate == 200 and plan.load.users == 100 and plan.load.ramp_s == 10
+    assert plan.load.max_in_flight == 2000 and plan.load.model == "open"
+    assert plan.phases.warmup_s == 20 and plan.phases.baseline_s == 60 and plan.phases.hold_s == 15
+    assert plan.phases.recovery_limit_s == 600 - 140
+    assert plan.experiment == "20260102T030405Z-redis-down-target"
+    assert plan.load.limits_ms == (100.0, 200.0, 500.0)
+
+
+def test_floors_keep_a_small_scale_meaningful() -> None:
+    plan = make(scenario="baseline", scale=0.001)
+    assert plan.load.rate == 20 and plan.load.users == 10
+    assert plan.phases.hold_s == 50, "1,000 arrivals at 20 RPS"
+
+
+def test_an_external_target_gets_the_full_load_by_default() -> None:
+    plan = make(stack="external", host="http://127.0.0.1:1")
+    assert plan.scale == 1 and plan.load.rate == 10_000 and plan.load.max_in_flight == 20_000
+
+
+def test_stress_is_closed_and_uses_its_one_class() -> None:
+    plan = make(scenario="stress")
+    assert plan.load.model == "closed" and plan.load.rate is None
+    assert [c.name for c in plan.load.classes] == ["HighThroughputUser"]
+
+
+def test_spike_jumps_from_a_tenth_of_the_users() -> None:
+    plan = make(scenario="spike")
+    assert plan.load.jump_from == 10 and plan.load.users == 100
+    assert plan.phases.baseline_s == 30 and plan.phases.fault_s == 30
+
+
+def test_the_same_request_gives_the_same_plan_byte_for_byte() -> None:
+    assert msgspec.json.encode(make(faults=("redis-down",), seed=7)) == msgspec.json.encode(
+        make(faults=("redis-down",), seed=7)
+    )
+
+
+def test_a_plan_survives_json() -> None:
+    plan = make(faults=("redis-down", "kafka-latency:latency=500ms@5s+20s", "db-connection-limit"))
+    assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
+
+
+def test_overlapping_changes_of_one_property_are_refused() -> None:
+    with pytest.raises(Refused, match="both set"):
+        make(faults=("redis-down", "redis-down"))
+    apart = make(faults=("redis-down@0s+10s", "redis-down@20s+10s"))
+    assert [fault.id for fault in apart.faults] == ["redis-down", "redis-down#2"]
+    assert apart.phases.fault_s == 30
+    make(faults=("redis-latency", "redis-latency:latency=50ms"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"scenario": "targt"}, "target"),
+        ({"faults": ("redis-dwon",)}, "redis-down"),
+        ({"faults": ("none", "redis-down")}, "control run"),
+        ({"faults": ("redis-connection-limit",)}, "PostgreSQL"),
+        ({"faults": ("db-connection-limit:limit=-1",)}, "limit"),
+        ({"scale": 0.0}, "--scale"),
+        ({"scale": 2.0}, "--scale"),
+        ({"scale": float("nan")}, "--scale"),
+        ({"rate": -5.0}, "--rate"),
+        ({"rate": float("inf")}, "--rate"),
+        ({"users": 0}, "--users"),
+        ({"users": -1}, "--users"),
+        ({"spawn_rate": 0.0}, "--spawn-rate"),
+        ({"workers": 0}, "--workers"),
+        ({"request_timeout_s": 0.0}, "--request-timeout"),
+        ({"baseline_s": 5.0}, "--baseline"),
+        ({"fault_s": 5.0}, "--fault-for"),
+        ({"hold_s": 3.0}, "--hold"),
+        ({"recovery_limit_s": 0.0}, "--recovery-limit"),
+        ({"soak_s": 1e9}, "--soak"),
+        ({"scenario": "stress", "model": "open"}, "--rate"),
+        ({"scenario": "spike", "model": "open", "rate": 10.0}, "closed model"),
+        ({"model": "closed", "rate": 10.0}, "--rate"),
+        ({"user_classes": ("NobodyUser",)}, "AnomalyDetectionUser"),
+        ({"targets": ("p95 <",)}, "p95"),
+        ({"targets": ("p59 < 200ms",)}, "p5"),
+        ({"targets": ("p95 < 200",)}, "200"),
+    ],
+)
+def test_absurd_options_are_refused_in_one_line(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make(**options)
+    message = f"{caught.value} {caught.value.hint or ''}"
+    assert says in message and "\n" not in message
+
+
+def test_a_target_that_cannot_be_decided_is_a_warning() -> None:
+    plan = make(scenario="baseline", scale=0.001, targets=("fault: p99.9 < 1s",))
+    assert any("p99.9" in warning and "requests to be decided" in warning for warning in plan.warnings)
+
+
+def test_a_plan_longer_than_the_run_time_says_so() -> None:
+    assert any("run time" in warning for warning in make(run_time_s=60.0).warnings)
