@@ -40,6 +40,7 @@ class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     over: limit_key(limit) -> ok requests that took >= the limit, for the limits in force; zero counts may be left out.
     backfilled: virtual arrivals of the closed model, *included* in ok, sum_ms, sketch and over; never in totals.
     backfilled_sum_ms, backfilled_sketch: their part of sum_ms and sketch, so that both views can be reported.
+    backfilled_fail: virtual arrivals whose request failed, by kind, *included* in fail; never in totals.
     """
 
     ok: int = 0
@@ -51,6 +52,7 @@ class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     backfilled: int = 0
     backfilled_sum_ms: float = 0.0
     backfilled_sketch: list[int] = []
+    backfilled_fail: dict[str, int] = {}
 
 
 class DeltaRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="row", tag="delta"):
