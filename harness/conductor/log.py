@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from io import RawIOBase
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import structlog
 
@@ -30,14 +32,10 @@ class RunLog:
     """
 
     def __init__(self, run_dir: Path, view: str, *, debug: bool = False) -> None:
-        self._file: TextIO | None = None
         self._view = make_view(view)
-        try:
-            self._file = (run_dir / "log.jsonl").open("a", encoding="utf-8", buffering=1)
-        except OSError as error:
-            self.note(f"log.jsonl cannot be written: {error.strerror}")
+        self._file = _Sink(run_dir / "log.jsonl", self.note)
         self._logger: Any = structlog.wrap_logger(
-            structlog.WriteLogger(self) if self._file is None else structlog.WriteLogger(_Guarded(self._file)),
+            self._file,
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -46,12 +44,6 @@ class RunLog:
             ],
         )
         self._debug = debug
-
-    def write(self, text: str) -> None:
-        """The log's sink when there is no file."""
-
-    def flush(self) -> None:
-        """Nothing is buffered."""
 
     def say(self, text: str) -> None:
         """One line for people, also logged."""
@@ -89,27 +81,36 @@ class RunLog:
                 self._view.stop()
         except OSError:
             pass
+        self._file.close()
+
+
+class _Sink:
+    """Appends lines to a file. A failing write is told once and then ignored: a full disk must not stop an undo.
+
+    Unbuffered, so that nothing is left to fail when it is closed.
+    """
+
+    def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._file: RawIOBase | None = None
+        try:
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            tell(f"{path.name} cannot be written: {error.strerror}")
+
+    def info(self, line: str) -> None:
+        """structlog calls the method of the level's name with the rendered line."""
+        if self._file is not None:
+            try:
+                self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+            except OSError as error:
+                self.close()
+                self._tell(f"log.jsonl cannot be written: {error.strerror}")
+
+    def close(self) -> None:
         if self._file is not None:
             self._file.close()
-
-
-class _Guarded:
-    """A text file whose failing writes are ignored: a full disk must not stop an undo."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def write(self, text: str) -> None:
-        try:
-            self._file.write(text)
-        except (OSError, ValueError):
-            pass
-
-    def flush(self) -> None:
-        try:
-            self._file.flush()
-        except (OSError, ValueError):
-            pass
+            self._file = None
 
 
 def make_view(kind: str) -> View | None:

@@ -35,6 +35,7 @@ class WindowTail:
             try:
                 rows += [self._decoder.decode(line) for line in lines if line]
             except msgspec.MsgspecError as error:
+                self.close()
                 raise ValueError(f"{self._path.name}: {error}") from error
         return rows
 

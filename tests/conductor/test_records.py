@@ -1,0 +1,76 @@
+"""What a run writes while it goes on: torn lines wait, failing writes are told once and stop nothing."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from harness.conductor.history import History
+from harness.conductor.log import RunLog
+from harness.conductor.tail import WindowTail
+from harness.model.clock import monotonic
+from harness.model.events import Event, Note, PhaseStarted
+from harness.model.jsonl import encode_line, read_lines
+from harness.model.windows import MarkRow
+
+
+def test_events_carry_seconds_since_t0_and_wall_time(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl", "x", pytest.fail)
+    history.start(monotonic() - 5.0)
+    history.add(PhaseStarted, phase="warmup", start_s=0.0)
+    events = list(read_lines(tmp_path / "history.jsonl", Event))
+    assert [type(event).__name__ for event in events] == ["Started", "PhaseStarted"]
+    assert events == history.events
+    assert 5.0 <= events[1].at < 60.0 and events[1].wall.endswith("Z") and events[1].experiment == "x"
+
+
+def test_a_history_that_cannot_be_written_is_told_once_and_keeps_going(tmp_path: Path) -> None:
+    told: list[str] = []
+    history = History(tmp_path / "gone" / "history.jsonl", "x", told.append)
+    history.start(monotonic())
+    history.add(Note, text="still here")
+    assert len(told) == 1 and "history.jsonl" in told[0]
+    assert len(history.events) == 2 and not history.complete
+
+
+def test_events_from_many_threads_are_whole_lines(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl", "x", pytest.fail)
+    history.start(monotonic())
+    threads = [
+        threading.Thread(target=lambda: [history.add(Note, text="y" * 500) for _ in range(50)]) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list(read_lines(tmp_path / "history.jsonl", Event))) == 401
+
+
+def test_the_tail_waits_for_a_torn_row_to_be_completed(tmp_path: Path) -> None:
+    path = tmp_path / "windows.jsonl"
+    tail = WindowTail(path)
+    assert tail.poll() == []
+    line = encode_line(MarkRow(worker="1", at=0.1, done=1))
+    path.write_bytes(line + line[:10])
+    assert len(tail.poll()) == 1
+    assert tail.poll() == []
+    with path.open("ab") as file:
+        file.write(line[10:] + line)
+    assert len(tail.poll()) == 2
+    tail.close()
+
+
+def test_the_tail_says_which_file_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "windows.jsonl"
+    path.write_bytes(b'{"row": "delta"}\n')
+    with pytest.raises(ValueError, match=r"windows\.jsonl"):
+        WindowTail(path).poll()
+
+
+def test_a_full_disk_does_not_stop_the_log(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with RunLog(tmp_path, "none") as log:
+        log.say("undoing")
+        log.say("undone")

@@ -1,0 +1,53 @@
+"""A stack kept up by `harness stack up`, and its state as seen from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.observe import HARNESS, http_json, proxies
+
+
+class StandingStack:
+    """Brings the stack up with the real command; state is its XDG_STATE_HOME, shared with the runs against it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state = folder / "state"
+        done = self.harness("stack", "up")
+        assert done.returncode == 0, done.stderr
+        self.info: dict[str, Any] = json.loads(self.harness("stack", "status", "--json").stdout)
+
+    def harness(self, *args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(HARNESS), *args],
+            env={**os.environ, "XDG_STATE_HOME": str(self.state)},
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+    def dependency(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = next(d for d in self.info["dependencies"] if d["name"] == name)
+        return found
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything a run may change: raw /proxies and the roles' connection limits."""
+        return {"proxies": proxies(self.dependency("redis")["toxiproxy"]), "roles": self._roles()}
+
+    def _roles(self) -> dict[str, int]:
+        import psycopg
+
+        with psycopg.connect(self.dependency("db")["admin"], connect_timeout=5) as connection:
+            rows = connection.execute("SELECT rolname, rolconnlimit FROM pg_roles ORDER BY rolname").fetchall()
+        return dict(rows)
+
+    def healthy(self) -> bool:
+        return bool(http_json(self.info["target"]["url"] + "/health")["status"] == "ok")
+
+    def down(self) -> None:
+        done = self.harness("stack", "down")
+        assert done.returncode == 0, done.stderr

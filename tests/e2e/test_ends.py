@@ -1,0 +1,145 @@
+"""However a run ends, nothing stays broken: real `harness run` processes, killed, and looked at from outside.
+
+Each end is tried on a run's own stack (nothing left in the process table) and on a stack that stays up
+(Toxiproxy's raw /proxies and PostgreSQL's pg_roles as before).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.observe import PHASES, QUICK, Run, family, still_alive, wait_until
+from tests.e2e.standing import StandingStack
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+FAULTS = ("--fault", "redis-down", "--fault", "kafka-latency", "--fault", "db-connection-limit")
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandingStack]:
+    stack = StandingStack(tmp_path_factory.mktemp("standing"))
+    yield stack
+    stack.down()
+
+
+def run_on(standing: StandingStack, folder: Path) -> Run:
+    return Run(folder, *QUICK, *PHASES, *FAULTS, env={"XDG_STATE_HOME": str(standing.state)})
+
+
+def finish(run: Run) -> None:
+    run.kill_group()
+
+
+@pytest.mark.parametrize("phase", ["setup", "warmup", "baseline", "fault", "recovery"])
+def test_ctrl_c_on_an_own_stack_leaves_no_process(tmp_path: Path, phase: str) -> None:
+    run = Run(tmp_path, *QUICK, *PHASES, *FAULTS)
+    try:
+        run.wait_phase(phase)
+        if phase == "fault":
+            run.wait_proven()
+        members = family(run.process.pid)
+        run.process.send_signal(signal.SIGINT)
+        assert run.end() == 130, run.text()
+        assert wait_until(lambda: not still_alive(members)), still_alive(members)
+        result = run.result()
+        assert result["verdict"] == "inconclusive" and result["exit_code"] == 130
+        assert any("interrupted" in reason for reason in result["reasons"])
+    finally:
+        finish(run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_fault_phase_undoes_everything_on_a_standing_stack(
+    standing: StandingStack, tmp_path: Path, number: signal.Signals
+) -> None:
+    before = standing.snapshot()
+    run = run_on(standing, tmp_path)
+    try:
+        run.wait_proven()
+        assert standing.snapshot() != before, "the faults are on"
+        members = family(run.process.pid)
+        run.process.send_signal(number)
+        assert run.end() == 130, run.text()
+        assert standing.snapshot() == before
+        assert wait_until(lambda: not still_alive(members)), still_alive(members)
+        events = {event["event"] for event in run.events()}
+        assert "undo_verified" in events and "undo_not_verified" not in events
+    finally:
+        finish(run)
+
+
+def test_sigkill_of_the_run_heals_a_standing_stack_and_leaves_it_up(standing: StandingStack, tmp_path: Path) -> None:
+    before = standing.snapshot()
+    run = run_on(standing, tmp_path)
+    try:
+        run.wait_proven()
+        members = family(run.process.pid)
+        run.process.kill()
+        run.process.wait(30)
+        assert wait_until(lambda: standing.snapshot() == before), standing.snapshot()
+        assert wait_until(lambda: not still_alive(members)), still_alive(members)
+        assert standing.healthy()
+    finally:
+        finish(run)
+
+
+def test_sigkill_of_the_run_takes_its_own_stack_with_it(tmp_path: Path) -> None:
+    run = Run(tmp_path, *QUICK, *PHASES, *FAULTS)
+    try:
+        run.wait_proven()
+        members = family(run.process.pid)
+        assert len(members) > 5, "the keeper, the servers and the load are there"
+        run.process.kill()
+        run.process.wait(30)
+        assert wait_until(lambda: not still_alive(members), 60), still_alive(members)
+    finally:
+        finish(run)
+
+
+def test_a_load_process_that_dies_ends_the_run_with_everything_undone(standing: StandingStack, tmp_path: Path) -> None:
+    before = standing.snapshot()
+    run = run_on(standing, tmp_path)
+    try:
+        run.wait_proven()
+        members = family(run.process.pid)
+        load = [pid for pid, label in members.items() if "harness.load" in label]
+        assert load, members
+        for pid in load:
+            os.kill(pid, signal.SIGKILL)
+        assert run.end() == 3, run.text()
+        assert standing.snapshot() == before
+        assert any("load" in reason for reason in run.result()["reasons"])
+        assert wait_until(lambda: not still_alive(members)), still_alive(members)
+    finally:
+        finish(run)
+
+
+def test_a_second_run_against_the_same_target_is_refused(standing: StandingStack, tmp_path: Path) -> None:
+    first = run_on(standing, tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    second = None
+    try:
+        first.wait_phase("warmup")
+        second = run_on(standing, other)
+        assert second.end() == 2, second.text()
+        assert len(second.text().strip().splitlines()) <= 2 and not (other / "runs").exists()
+        first.process.send_signal(signal.SIGINT)
+        assert first.end() == 130
+    finally:
+        for run in (first, second):
+            if run is not None:
+                finish(run)
+
+
+def test_heal_finds_nothing_to_do_after_clean_ends(standing: StandingStack) -> None:
+    before = standing.snapshot()
+    done = standing.harness("heal", "--all")
+    assert done.returncode == 0, done.stderr
+    assert standing.snapshot() == before
