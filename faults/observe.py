@@ -83,7 +83,7 @@ def answers_normally(record: UndoRecord) -> Evidence:
 
     Three tries, because one slow answer on a busy machine says nothing.
     """
-    limit_s = seconds_of(record.original.get("good_below_s"), default=1.0)
+    limit_s = seconds_of(record.healthy.get("good_below_s"), default=1.0)
     result = probe_path(record.dependency, max(1.0, 2 * limit_s))
     for _ in range(_VERIFY_TRIES - 1):
         if result.ok and result.seconds < limit_s:

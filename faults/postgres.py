@@ -103,9 +103,10 @@ class ConnectionLimit:
             dependency=dependency,
             params=change.params,
             where={"role_oid": role.oid, "role": role.name, "system_identifier": identity},
-            original={"limit": role.limit, **found.scalars()},
+            original={"limit": role.limit},
             ours={"limit": limit},
             secrets={name: variable for name, variable in secrets.items() if variable is not None},
+            healthy=found.scalars(),
         )
 
     def inject(self, record: UndoRecord) -> Applied:
@@ -147,13 +148,18 @@ class ConnectionLimit:
 
     def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
         original = _whole(record.original["limit"])
-        with _admin(record.dependency) as admin:
-            role = _role(admin, record)
+        try:
+            with _admin(record.dependency) as admin:
+                role = _role(admin, record)
+            name, observed, held = role.name, f"connection limit {role.limit}", role.limit == original
+        except Gone as gone:
+            # With the role its limit is gone too; the application's path is still asked below.
+            name, observed, held = str(record.where["role"]), str(gone), True
         control = Evidence(
             source="undo",
-            expected=f"role {role.name} has connection limit {original}",
-            observed=f"connection limit {role.limit}",
-            held=role.limit == original,
+            expected=f"role {name} has connection limit {original}",
+            observed=observed,
+            held=held,
             at=monotonic(),
         )
         return control, path_again(record)
@@ -205,7 +211,7 @@ def _refused_login(record: UndoRecord, limit: int) -> Evidence:
     return Evidence(
         source="probe",
         expected=f"a login as {dependency.role} is refused: too many connections",
-        observed=observed + (f"then: {refused.detail}" if refused is not None else "no login was refused"),
+        observed=observed + (f"refused: {refused.detail}" if refused is not None else "no login was refused"),
         # The role is named: a server that is full as a whole is not this fault.
         held=refused is not None and refused.kind == "limit" and f'"{dependency.role}"' in refused.detail,
         at=monotonic(),

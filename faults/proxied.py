@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from faults.observe import answers_normally
+from faults.observe import Healthy, answers_normally
 from harness.adapters.toxiproxy import ProxyState, ToxicState, Toxiproxy
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, Refused, UndoUnverified
@@ -61,7 +61,13 @@ def capture_proxy(dependency: Dependency) -> ProxyState:
 
 
 def record_of(
-    change: Change, record_id: str, state: ProxyState, *, original: dict[str, Scalar], ours: dict[str, Scalar]
+    change: Change,
+    record_id: str,
+    state: ProxyState,
+    found: Healthy,
+    *,
+    original: dict[str, Scalar],
+    ours: dict[str, Scalar],
 ) -> UndoRecord:
     dependency = change.dependency
     env = None if dependency.probe_login is not None else dependency.password_env
@@ -71,7 +77,7 @@ def record_of(
         dependency=dependency,
         params=change.params,
         where={
-            "toxiproxy": dependency.toxiproxy,
+            "url": dependency.toxiproxy,
             "proxy": state.name,
             "listen": state.listen,
             "upstream": state.upstream,
@@ -79,11 +85,13 @@ def record_of(
         original=original,
         ours=ours,
         secrets={} if env is None else {"password": env},
+        healthy=found.scalars(),
     )
 
 
 def server_of(record: UndoRecord) -> Toxiproxy:
-    return Toxiproxy(str(record.where["toxiproxy"]))
+    # The dependency's URL, because that is the one whose host is checked again before an undo from a file.
+    return Toxiproxy(str(record.dependency.toxiproxy))
 
 
 def proxy_name(record: UndoRecord) -> str:

@@ -87,9 +87,7 @@ class Down:
     def capture(self, change: Change, record_id: str) -> UndoRecord:
         state = capture_proxy(change.dependency)
         found = healthy(change.dependency)
-        return record_of(
-            change, record_id, state, original={"enabled": True, **found.scalars()}, ours={"enabled": False}
-        )
+        return record_of(change, record_id, state, found, original={"enabled": True}, ours={"enabled": False})
 
     def inject(self, record: UndoRecord) -> Applied:
         return server_of(record).set_enabled(proxy_name(record), False)
@@ -185,7 +183,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             "streams": ",".join(_STREAMS[str(change.params["direction"])]),
             "attributes": json.dumps(self.attributes(change.params)),
         }
-        return record_of(change, record_id, state, original=found.scalars(), ours=ours)
+        return record_of(change, record_id, state, found, original={}, ours=ours)
 
     def inject(self, record: UndoRecord) -> Applied:
         server, bounds = server_of(record), []
@@ -275,7 +273,7 @@ def _check_latency(params: Mapping[str, Scalar]) -> None:
 def _sees_slow(record: UndoRecord) -> Evidence:
     """The fastest of three probes at once must be late: one slow probe on a busy machine would prove nothing."""
     floor = _latency_floor(record.params)
-    fastest_s = seconds_of(record.original.get("healthy_fastest_s"), default=0.0)
+    fastest_s = seconds_of(record.healthy.get("healthy_fastest_s"), default=0.0)
     # All of the latency as such, and most of it on top of what was healthy (that figure has noise of its own).
     asked = max(floor, fastest_s + 0.8 * floor) - 0.001
     threshold = min(asked, _SLOW_CAP_S)

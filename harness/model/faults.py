@@ -114,7 +114,8 @@ class UndoRecord(msgspec.Struct, frozen=True, kw_only=True):
     id: unique in the run. kind: entry point whose `undo` and `verify_undone` understand it.
     where: identity of what is changed. original: the state found. ours: the state we set.
     secrets: logical name -> *name* of the environment variable. deadline_s: seconds after injection at
-    which the keeper undoes on its own.
+    which the keeper undoes on its own. healthy: how probes of the path did before the fault, in seconds
+    (`healthy_fastest_s`, `healthy_median_s`; below `good_below_s` a probe counts as normal).
     """
 
     id: str
@@ -126,6 +127,7 @@ class UndoRecord(msgspec.Struct, frozen=True, kw_only=True):
     ours: dict[str, Scalar]
     secrets: dict[str, str] = {}
     deadline_s: float | None = None
+    healthy: dict[str, Scalar] = {}
 
 
 class Applied(msgspec.Struct, frozen=True):
