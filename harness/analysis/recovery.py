@@ -50,7 +50,9 @@ enough to keep out what happened before that."""
 CLEAR_EDGE_BAD = 10
 """Bad requests in the second before the edge that place it without doubt. With fewer, the last violating window may
 have ended well before the edge, and the fit is repeated over everything since zero. (Without this a 5 % outage was
-placed 0.9 s early and the interval held the truth in 1 % of runs.)"""
+placed 0.9 s early and the interval held the truth in 1 % of runs.) The second fit counts only where it finds an edge at
+all, that is gains LIKELY_WITHIN over none: a service well again 2 s before zero has no edge after it, and its background
+errors put "recovery" 45 s late."""
 
 CERTAIN_EDGE = 10.0
 """Log-likelihood that an edge must gain over no edge before the hold is looked at from there instead of from the first
@@ -96,7 +98,9 @@ def search(
 
     Looks at steps before end_step (default: the series' end) only; costs about a millisecond a minute of data.
     """
-    found = violating(series, baseline, zero_step, end_step)
+    last_end = last_step + hold_steps
+    end = last_end if end_step is None else min(end_step, last_end)
+    found = violating(series, baseline, zero_step, end)
     return _search(series, found, zero_step, hold_steps, last_step)
 
 
@@ -182,9 +186,10 @@ def recovery(
 
 
 def relapses(series: Series, baseline: Baseline, recovered_step: int, end_step: int) -> list[tuple[float, float]]:
-    """The stretches, in seconds since t0, in which the target was broken again after a recovered step.
+    """The stretches, in seconds since t0, in which the target was broken again after the first recovered step.
 
-    recovered_step is what `recovered_step` found; none that it found before a relapse is lost.
+    recovered_step: what the function of that name returns. Empty exactly when no window violates from there to
+    end_step, which is when `recovery` sees no relapse.
     """
     found = violating(series, baseline, recovered_step, end_step)
     return violating_stretches(found, found.start, found.end, lone=True)
@@ -260,7 +265,7 @@ def _edge(series: Series, step: int, hold: int, floor: int, fit: changepoint.Fit
     if bad_before >= CLEAR_EDGE_BAD:
         return edge, low, high, ""
     again = _fit(series, floor, step + hold)
-    if again is not None:
+    if again is not None and again.gain >= changepoint.LIKELY_WITHIN:
         edge, low, high = again.edge, min(low, again.lower), max(high, again.upper)
     hint = f"only {bad_before} bad requests in the second before the edge: the load was too low to place the instant"
     return edge, low, high, hint
