@@ -15,12 +15,16 @@ NAME = "harness"
 
 
 class RedisClient(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of CLIENT LIST. commands: how many it sent so far; None where the server does not count them."""
+    """One row of CLIENT LIST. commands: how many it sent so far; None where the server does not count them.
+
+    idle_s: whole seconds since its last command.
+    """
 
     id: str
     address: Address
     name: str
     commands: int | None
+    idle_s: int
 
 
 def clients(address: Address, *, password: str | None = None, timeout_s: float = 3.0) -> tuple[RedisClient, ...]:
@@ -63,4 +67,5 @@ def _client(row: dict[str, str]) -> RedisClient:
         address=Address(host.strip("[]"), int(port) if port.isdigit() else 0),
         name=row.get("name", ""),
         commands=int(commands) if commands.isdigit() else None,
+        idle_s=int(row.get("idle", 0)),
     )

@@ -1,0 +1,240 @@
+"""Path proof: the application really reaches the dependency through the proxy that carries the fault.
+
+Two looks, early in baseline and just before the first injection. At each the dependency's own list of clients is held
+against the proxy's sockets: a client whose end belongs to the proxy came through it, any other came past it. Between
+the two, the dependency's own counters for those clients must have risen. Without this a fault on an idle proxy would
+give a PASS that says nothing.
+
+    redis     CLIENT LIST, and the commands each client has sent (older servers: the second of its last one)
+    postgres  pg_stat_activity, and when each session was last active
+    kafka     the broker's own sockets; Kafka has no count for each client, so the end offsets of all topics stand in
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+import msgspec
+
+from harness.adapters.probe import secret
+from harness.adapters.tcp import ProbeError
+from harness.model.clock import monotonic
+from harness.model.errors import Rejected
+from harness.model.faults import Address, Dependency, Evidence
+
+_LOOKS = 5
+_BETWEEN_LOOKS_S = 0.05
+
+
+class PathClient(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection of the application, as the dependency sees it.
+
+    on_proxy: None when it cannot be told. work: a count or a time that rises with use, None = not known; it counts
+    as risen when it rose by more than slack.
+    """
+
+    id: str
+    address: Address
+    label: str
+    on_proxy: bool | None
+    work: float | None
+    slack: float = 0.0
+
+
+class PathSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """at: CLOCK_MONOTONIC seconds. clients: seen during the look. total: a counter of the dependency as a whole.
+
+    can_tell: False where this dependency has no way to tell who is connected.
+    """
+
+    at: float
+    clients: tuple[PathClient, ...] = ()
+    total: float | None = None
+    can_tell: bool = True
+
+
+def snapshot(dependency: Dependency, *, exclude: Collection[str] = ()) -> PathSnapshot:
+    """Look at who is connected, five times within a quarter of a second, because some clients come and go.
+
+    exclude: client or application names that are not the application's (an exporter). Raises AdapterError, UsageError.
+    """
+    if not _can_tell(dependency):
+        return PathSnapshot(at=monotonic(), can_tell=False)
+    seen: dict[str, PathClient] = {}
+    looks: Counter[str] = Counter()
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_BETWEEN_LOOKS_S)
+        for client in _clients(dependency):
+            if client.label and client.label in exclude:
+                continue
+            looks[client.id] += 1
+            known = seen.get(client.id)
+            # Through the proxy once is through the proxy: the two lists are never taken at quite the same instant.
+            seen[client.id] = client if known is None or not known.on_proxy else _with_work(known, client)
+    # For the same reason one that was seen only once is not said to be beside the proxy: it may just have closed.
+    clients = tuple(client for client in seen.values() if client.on_proxy is not False or looks[client.id] > 1)
+    return PathSnapshot(at=monotonic(), clients=clients, total=_total(dependency))
+
+
+def path_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> Evidence | None:
+    """Judge two looks. None where the dependency has no way to tell, so that nothing is claimed or demanded."""
+    if not (before.can_tell and after.can_tell):
+        return None
+    past = {client.id: client for client in before.clients}
+    through = [client for client in after.clients if client.on_proxy]
+    beside = [client for client in after.clients if client.on_proxy is False]
+    busy = [client for client in through if _rose(past.get(client.id), client)]
+    strays = [client for client in beside if _rose(past.get(client.id), client)]
+    rose = bool(busy)
+    if dependency.kind == "kafka":
+        # Every established connection counts as used; what rises is the broker's log.
+        strays = beside
+        rose = bool(through) and (after.total or 0) > (before.total or 0)
+    parts = [f"{len(through)} connections through the proxy"]
+    if through:
+        parts[0] += _use(dependency, before, after, busy)
+    if strays:
+        who = ", ".join(f"{client.label or 'unnamed'} from {client.address}" for client in strays[:3])
+        parts.append(f"{len(strays)} in use beside it ({who})")
+    elif beside:
+        parts.append(f"{len(beside)} idle beside it")
+    unknown = [client for client in after.clients if client.on_proxy is None]
+    if unknown:
+        parts.append(f"of {len(unknown)} it cannot be told (the proxy's process is not known)")
+    return Evidence(
+        source="path",
+        expected=f"the application uses {dependency.name} through the proxy, and only through it",
+        observed="; ".join(parts),
+        held=rose and not strays and not unknown,
+        at=after.at,
+    )
+
+
+def _use(dependency: Dependency, before: PathSnapshot, after: PathSnapshot, busy: list[PathClient]) -> str:
+    seconds = f"in {after.at - before.at:.1f} s"
+    if dependency.kind == "kafka":
+        return f", {max(0.0, (after.total or 0) - (before.total or 0)):.0f} records written {seconds}"
+    if not busy:
+        return f", none of them used {seconds}"
+    if dependency.kind == "redis" and not busy[0].slack:
+        past = {client.id: client.work or 0 for client in before.clients}
+        commands = sum((client.work or 0) - past.get(client.id, 0) for client in busy)
+        return f", {commands:.0f} commands {seconds}"
+    return f", {len(busy)} of them used {seconds}"
+
+
+def _rose(before: PathClient | None, after: PathClient) -> bool:
+    """Was it used between the looks? A new connection was: somebody made it."""
+    if before is None:
+        return True
+    return after.work is not None and before.work is not None and after.work > before.work + after.slack
+
+
+def _with_work(known: PathClient, newer: PathClient) -> PathClient:
+    return msgspec.structs.replace(known, work=newer.work)
+
+
+def _can_tell(dependency: Dependency) -> bool:
+    match dependency.kind:
+        case "redis":
+            return dependency.direct is not None
+        case "postgres":
+            return dependency.admin is not None
+        case "kafka":
+            return dependency.direct is not None and dependency.pid is not None
+        case _:
+            return False
+
+
+def _clients(dependency: Dependency) -> list[PathClient]:
+    look = {"redis": _redis, "postgres": _postgres, "kafka": _kafka}[dependency.kind]
+    before = _proxy_ends(dependency)
+    found = look(dependency)
+    after = _proxy_ends(dependency)
+    ends = None if before is None or after is None else before | after
+    return [msgspec.structs.replace(client, on_proxy=_through(client.address, ends, dependency)) for client in found]
+
+
+def _redis(dependency: Dependency) -> list[PathClient]:
+    from harness.adapters import redis
+
+    assert dependency.direct is not None
+    found = []
+    for row in redis.clients(dependency.direct, password=secret(dependency.password_env)):
+        # `idle` is in whole seconds, so the moment of the last command wanders by one while nothing happens.
+        work, slack = (row.commands, 0.0) if row.commands is not None else (monotonic() - row.idle_s, 1.5)
+        found.append(PathClient(id=row.id, address=row.address, label=row.name, on_proxy=None, work=work, slack=slack))
+    return found
+
+
+def _postgres(dependency: Dependency) -> list[PathClient]:
+    from harness.adapters import postgres
+
+    assert dependency.admin is not None
+    with postgres.Admin(dependency.admin, password=secret(dependency.admin_password_env)) as admin:
+        return [
+            PathClient(
+                id=str(row.pid),
+                address=Address(row.host or "", row.port),
+                label=row.application or row.role,
+                on_proxy=None,
+                work=row.active_at,
+            )
+            for row in admin.sessions()
+            if row.role and (dependency.role is None or row.role == dependency.role)
+        ]
+
+
+def _kafka(dependency: Dependency) -> list[PathClient]:
+    """The broker's connections with clients, from its process: Kafka itself does not list them."""
+    from harness.adapters import sockets
+
+    assert dependency.pid is not None
+    broker = sockets.connections(dependency.pid)
+    inner = {own for own, _ in broker}
+    ours = {own for own, _ in sockets.connections(os.getpid())}
+    return [
+        PathClient(id=str(peer), address=peer, label="", on_proxy=None, work=None)
+        for own, peer in broker
+        # A connection both of whose ends are the broker's is its own (controller, replication).
+        if own not in ours and peer not in inner and peer not in ours
+    ]
+
+
+def _total(dependency: Dependency) -> float | None:
+    from harness.adapters import kafka
+
+    if dependency.kind != "kafka" or dependency.direct is None:
+        return None
+    try:
+        return kafka.records_written(dependency.direct, deadline=monotonic() + 3.0)
+    except ProbeError as error:
+        raise Rejected(f"Kafka at {dependency.direct}: {error.detail}") from error
+
+
+def _proxy_ends(dependency: Dependency) -> frozenset[Address] | None:
+    """The proxy's own ends of its connections; None when its process is not known."""
+    from harness.adapters import sockets
+
+    if dependency.proxy_pid is None:
+        return None
+    return frozenset(own for own, _ in sockets.connections(dependency.proxy_pid))
+
+
+def _through(address: Address, ends: frozenset[Address] | None, dependency: Dependency) -> bool | None:
+    if ends is not None:
+        return address in ends
+    # A proxy in a container or on another host has an address of its own; on loopback everybody has the same.
+    host = urlsplit(dependency.toxiproxy or "").hostname
+    if host is None or address.host.startswith("127.") or address.host in ("::1", ""):
+        return None
+    try:
+        return address.host in {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        return None
