@@ -32,15 +32,13 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 class Opened(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="opened"):
     """First line of the run's journal. run_dir: where both files are copied to at the end.
 
-    owns_stack: the servers are this run's own, so a change on them ends with them. allowed: hosts that undo may reach
-    besides loopback.
+    allowed: hosts that undo may reach besides loopback.
     """
 
     run: ProcessId
     host: str
     owner: str
     run_dir: str | None = None
-    owns_stack: bool = False
     allowed: tuple[str, ...] = ()
 
 

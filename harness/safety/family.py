@@ -3,7 +3,8 @@
 Children alone are not enough: PostgreSQL's backends have sessions and groups of their own, daemons fork twice. A
 process belongs to a server when one of these holds: it descends from it; it is in its session or process group; it
 carries the marker that the launcher put in the server's environment; it runs the server's own program in the
-server's working directory (PostgreSQL overwrites its environment, but its backends keep program and directory).
+server's working directory, and that directory is the harness's own temporary one (PostgreSQL overwrites its
+environment, but its backends keep program and directory; a person's shell in a checkout is no server).
 """
 
 from __future__ import annotations
@@ -74,8 +75,11 @@ def descendants(pids: Iterable[int], rows: Mapping[int, Seen]) -> set[int]:
     return found
 
 
-def members(root: Root, *, others: Iterable[Root] = ()) -> list[ProcessId]:
-    """The living processes of a server. Never this process, its parents, or what plainly belongs to one of `others`."""
+def members(root: Root, *, others: Iterable[Root] = (), private: Iterable[str] = ()) -> list[ProcessId]:
+    """The living processes of a server. Never this process, its parents, or what plainly belongs to one of `others`.
+
+    private: the harness's own temporary folders; only in them does a working directory count.
+    """
     rows = table()
     me, protected = os.getpid(), {1}
     while me in rows and me not in protected:
@@ -91,6 +95,7 @@ def members(root: Root, *, others: Iterable[Root] = ()) -> list[ProcessId]:
             protected |= {row.id.pid for row in rows.values() if row.session == other.process.pid}
     pid = root.process.pid
     kin = descendants([pid], rows) | {pid} if there else set()
+    cwd = root.cwd if root.cwd is not None and any(_within(root.cwd, folder) for folder in private) else None
     reused = first is not None and not there
     found = []
     for row in rows.values():
@@ -101,14 +106,18 @@ def members(root: Root, *, others: Iterable[Root] = ()) -> list[ProcessId]:
             or (not reused and pid in (row.session, row.group))
             or (root.marker is not None and _carries(row.id.pid, root.marker))
             or (
-                root.cwd is not None
+                cwd is not None
                 and root.exe is not None
                 and exe_of(row.id.pid) == root.exe
-                and _cwd_of(row.id.pid) == root.cwd
+                and _cwd_of(row.id.pid) == cwd
             )
         ):
             found.append(row.id)
     return found
+
+
+def _within(path: str, folder: str) -> bool:
+    return Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
 def _older(process: ProcessId, than: ProcessId) -> bool:
@@ -117,26 +126,24 @@ def _older(process: ProcessId, than: ProcessId) -> bool:
     return process.start_time < than.start_time - 1.0
 
 
-def stop_family(root: Root, *, number: int | None, grace_s: float, others: Iterable[Root] = ()) -> bool:
+def stop_family(
+    root: Root, *, number: int | None, grace_s: float, others: Iterable[Root] = (), private: Iterable[str] = ()
+) -> bool:
     """Ask with `number` (None: do not ask), wait `grace_s`, then SIGKILL all that remain. True when it had to.
 
-    Raises TimeoutError naming the pids that outlive SIGKILL by 10 s (stuck in the kernel).
+    Raises TimeoutError naming the pids that outlive SIGKILL by 10 s (stuck in the kernel, or not ours to kill).
     """
-    others = tuple(others)
-    here = members(root, others=others)
-    if number is not None and here:
-        leaders = [process for process in here if process.pid == root.process.pid] or here
-        for process in leaders:
-            _try_send(process, number)
-        # The group too (a shell's children hear Ctrl-C as well); its number cannot be another's while the leader lives.
-        for process in here:
-            row_group = _group_of(process.pid)
-            if process.pid != root.process.pid and row_group == root.process.pid:
-                _try_send(process, number)
-        _wait_family(root, others, grace_s)
+    others, private = tuple(others), tuple(private)
+    ask_family(root, number, others=others)
+    end = time.monotonic() + grace_s
+    while number is not None and (rest := end - time.monotonic()) > 0:
+        here = members(root, others=others, private=private)
+        if not here:
+            return False
+        wait_gone(here, min(rest, 0.5))
     end = time.monotonic() + 10.0
     hard = False
-    while here := members(root, others=others):
+    while here := members(root, others=others, private=private):
         if time.monotonic() > end:
             raise TimeoutError(f"{root.name}: still there after SIGKILL: pid " + ", ".join(str(p.pid) for p in here))
         hard = True
@@ -146,11 +153,15 @@ def stop_family(root: Root, *, number: int | None, grace_s: float, others: Itera
     return hard
 
 
-def _wait_family(root: Root, others: tuple[Root, ...], limit_s: float) -> None:
-    """Wait until the server and everything of it has ended, at most `limit_s` seconds."""
-    end = time.monotonic() + limit_s
-    while (here := members(root, others=others)) and (rest := end - time.monotonic()) > 0:
-        wait_gone(here, min(rest, 0.5))
+def ask_family(root: Root, number: int | None, *, others: Iterable[Root] = ()) -> None:
+    """Send `number` to the server and its process group (as a terminal would), and wake what is stopped."""
+    if number is None:
+        return
+    here = [p for p in members(root, others=others) if root.process.pid in (p.pid, _group_of(p.pid))]
+    for process in here:
+        _try_send(process, number)
+    for process in here:
+        _try_send(process, signal.SIGCONT)
 
 
 def _group_of(pid: int) -> int | None:
@@ -164,4 +175,4 @@ def _try_send(process: ProcessId, number: int) -> None:
     try:
         send(process, number)
     except PermissionError:
-        pass  # it has changed its user; what remains is reported by the caller's time limit
+        pass  # it has changed its user; the caller's limit reports what remains

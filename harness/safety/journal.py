@@ -11,6 +11,7 @@ import fcntl
 import os
 import socket
 import threading
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -58,13 +59,19 @@ class Log:
         self.path = path
         self._mutex = threading.Lock()
         self.fd = open_private(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self.fd)
-            if isinstance(error, BlockingIOError):
-                raise Refused(f"{path} is being written by another process") from None
-            raise
+        # Whoever asks `is_written` holds it for a moment: only a lasting lock is a writer's.
+        for pause in (0.01, 0.1, None):
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if isinstance(error, BlockingIOError) and pause is not None:
+                    time.sleep(pause)
+                    continue
+                os.close(self.fd)
+                if isinstance(error, BlockingIOError):
+                    raise Refused(f"{path} is being written by another process") from None
+                raise
         self._torn = not self._ends_with_newline()
 
     def _ends_with_newline(self) -> bool:
@@ -90,6 +97,21 @@ class Log:
             self.fd = -1
 
 
+def is_written(path: Path) -> bool:
+    """Whether a living process has this log open for writing."""
+    try:
+        fd = open_private(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 class Journal:
     """The run's side. `trouble`: what could not be written since the injection, for the report."""
 
@@ -105,7 +127,6 @@ class Journal:
         *,
         owner: str = "",
         run_dir: Path | None = None,
-        owns_stack: bool = False,
         allowed: Collection[str] = (),
     ) -> Journal:
         """Open `folder`/journal.jsonl for this process. owner: the run's name; see `Opened` for the rest.
@@ -124,7 +145,6 @@ class Journal:
                     host=socket.gethostname(),
                     owner=owner or folder.name,
                     run_dir=str(run_dir.absolute()) if run_dir is not None else None,
-                    owns_stack=owns_stack,
                     allowed=tuple(allowed),
                 ),
                 durable=True,
@@ -192,7 +212,8 @@ class JournalView(msgspec.Struct, frozen=True, kw_only=True):
     records: in order of recording. states: record id -> recorded, injecting, injected, undoing, verified, moot,
     unverified or not_injected. unsure: records whose injection began and has no recorded outcome. intents:
     (record id, action) -> boot_s of the last one. outcomes: record id -> its last undo outcome. servers, load: roots
-    not yet known gone. folders: not yet removed. damage: one line each. closed: the last word, if there was one.
+    not yet known gone; had_servers: the keeper once owned some, so the stack was the run's own. folders: not yet
+    removed. damage: one line each. closed: the last word, if there was one.
     """
 
     folder: str
@@ -204,6 +225,7 @@ class JournalView(msgspec.Struct, frozen=True, kw_only=True):
     intents: dict[tuple[str, str], float] = {}
     outcomes: dict[str, Outcome] = {}
     servers: tuple[Root, ...] = ()
+    had_servers: bool = False
     load: tuple[Root, ...] = ()
     folders: tuple[Folder, ...] = ()
     damage: tuple[str, ...] = ()
@@ -265,6 +287,7 @@ def _merge(folder: Path, run: list[Entry], keeper: list[Entry], damage: list[str
     intents: dict[tuple[str, str], float] = {}
     outcomes: dict[str, Outcome] = {}
     roots: dict[int, Process] = {}
+    had_servers = False
     folders: dict[str, Folder] = {}
     for entry in (*run, *keeper):
         match entry:
@@ -288,6 +311,7 @@ def _merge(folder: Path, run: list[Entry], keeper: list[Entry], damage: list[str
                 else:
                     outcomes[id_] = entry
             case Process():
+                had_servers |= entry.server
                 roots[entry.root.process.pid] = entry
             case ProcessGone(pid=pid):
                 roots.pop(pid, None)
@@ -312,6 +336,7 @@ def _merge(folder: Path, run: list[Entry], keeper: list[Entry], damage: list[str
         intents=intents,
         outcomes=outcomes,
         servers=tuple(p.root for p in roots.values() if p.server),
+        had_servers=had_servers,
         load=tuple(p.root for p in roots.values() if not p.server),
         folders=tuple(folders.values()),
         damage=tuple(damage),

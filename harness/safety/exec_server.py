@@ -1,0 +1,45 @@
+"""What runs between the keeper's fork and a server's exec: `python -I -S exec_server.py IN OUT`, importing no harness.
+
+Descriptor IN brings the order (marshal), OUT takes back an error and closes on a successful exec. The
+parent-death signal is set last: changing the user clears it. It fires when the *thread* that forked dies, so the
+keeper forks from its main thread. If the keeper died before it was set, nobody is left to own the server: stop.
+"""
+
+import marshal
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    answer = int(sys.argv[2])
+    try:
+        with os.fdopen(int(sys.argv[1]), "rb") as file:
+            order = marshal.load(file)
+        os.set_inheritable(answer, False)
+        os.setsid()
+        os.chdir(order["cwd"])
+        if order["uid"] is not None:
+            os.setgroups(order["groups"])
+            os.setgid(order["gid"])
+            os.setuid(order["uid"])
+        if sys.platform == "linux":
+            import ctypes
+
+            ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != order["keeper"]:
+            return
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        os.execvpe(order["argv"][0], order["argv"], order["env"])
+    except OSError as error:
+        os.write(answer, (error.strerror or str(error)).encode())
+    except Exception as error:
+        os.write(answer, f"{type(error).__name__}: {error}".encode())
+    os._exit(127)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""Undo what an interrupted run left: the keeper's healing, also in the foreground as `harness heal`.
+
+Safe to repeat: undoing is compare-and-set, processes are known by their start time, folders by their inode.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from harness.model.clock import monotonic
+from harness.model.errors import HarnessError, Refused
+from harness.model.faults import Evidence, UndoOutcome, UndoRecord
+from harness.model.paths import state_dir
+from harness.safety.entries import Closed, Entry, FolderGone, Healing, Intent, KeeperOpened, Outcome, ProcessGone
+from harness.safety.entries import boottime as boottime_now
+from harness.safety.family import stop_family
+from harness.safety.folders import remove
+from harness.safety.journal import JOURNAL, KEEPER, JournalView, Log, is_written, read_journal
+from harness.safety.processes import alive, identify, send, wait_gone
+from harness.safety.protocol import KEEPER_LOG
+
+Say = Callable[[str], None]
+Write = Callable[[Entry], None]
+
+KEEPER_LIMIT_S = 120.0
+"""How long `heal` waits for a keeper that is healing already."""
+
+
+class Healed(msgspec.Struct, frozen=True, kw_only=True):
+    """outcomes: one for each change that was still on. killed: names of processes ended. removed: folders.
+
+    left: sentences that say what is left and how to mend it; empty = nothing is left.
+    """
+
+    folder: str
+    outcomes: tuple[UndoOutcome, ...] = ()
+    killed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """A run whose harness died. pending: record ids whose change is, or may be, still on."""
+
+    folder: Path
+    owner: str
+    host: str
+    since: str
+    pending: tuple[str, ...]
+    servers: tuple[str, ...]
+    trouble: str | None = None
+
+
+def active_dir() -> Path:
+    """Where the state folders of runs are."""
+    return state_dir() / "active"
+
+
+def find_active() -> list[Left]:
+    """Runs whose harness and keeper are both dead and that left something. Reads only."""
+    found = []
+    for folder in _folders():
+        try:
+            if is_written(folder / JOURNAL) or is_written(folder / KEEPER):
+                continue
+            view = read_journal(folder)
+        except (HarnessError, OSError) as error:
+            found.append(
+                Left(folder=folder, owner=folder.name, host="", since="", pending=(), servers=(), trouble=str(error))
+            )
+            continue
+        if view.something_left:
+            opened = view.opened
+            found.append(
+                Left(
+                    folder=folder,
+                    owner=opened.owner if opened is not None else folder.name,
+                    host=opened.host if opened is not None else "",
+                    since=opened.at if opened is not None else "",
+                    pending=tuple(record.id for record in view.pending),
+                    servers=tuple(root.name for root in view.servers if alive(root.process)),
+                    trouble="; ".join(view.damage) or None,
+                )
+            )
+    return found
+
+
+def heal_all(say: Say) -> list[Healed]:
+    """Heal every run whose harness is dead; what still runs is left alone. Clean folders are cleared away."""
+    healed = []
+    for folder in _folders():
+        if is_written(folder / JOURNAL):
+            say(f"{folder.name}: still running, left alone")
+            continue
+        try:
+            healed.append(heal(folder, say))
+        except HarnessError as error:
+            healed.append(Healed(folder=str(folder), left=(str(error) + (f" ({error.hint})" if error.hint else ""),)))
+    return healed
+
+
+def heal(folder: Path, say: Say, *, retire_clean: bool = True) -> Healed:
+    """Undo, verify, end processes and remove folders of one run, given its state folder (or its run directory).
+
+    Waits for a keeper that is at it. retire_clean: clear the state folder away when nothing is left. Raises Refused
+    while the run is alive, for a stack that was brought up to stay, for files that others may write, and for another
+    machine's run.
+    """
+    if not folder.is_dir():
+        return Healed(folder=str(folder))
+    try:
+        view = read_journal(folder)
+        _refuse_living(view)
+        log = _take_over(folder, view, say)
+    except FileNotFoundError:
+        log = None
+    if log is None:  # the keeper healed it while we waited
+        return Healed(folder=str(folder))
+    try:
+        view = read_journal(folder)
+        if not view.something_left:
+            healed = Healed(folder=str(folder))
+        else:
+            healed = _heal(view, log, say)
+    finally:
+        log.close()
+    if retire_clean and not healed.left and folder.parent == active_dir():
+        retire(folder, Path(view.opened.run_dir) if view.opened is not None and view.opened.run_dir else None)
+    return healed
+
+
+def _heal(view: JournalView, log: Log, say: Say) -> Healed:
+    def write(entry: Entry) -> None:
+        try:
+            log.append(entry)
+        except OSError as error:
+            say(f"cannot write to {log.path}: {error.strerror or error}; healing goes on")
+
+    me = identify(os.getpid())
+    if me is not None:
+        write(KeeperOpened(keeper=me, host=socket.gethostname()))
+    write(Healing(why="harness heal"))
+    killed: list[str] = []
+    removed: list[str] = []
+    left = [f"{line}: what it stood for cannot be told; look at the dependency yourself" for line in view.damage]
+    # With keeper and run dead the servers of an own stack are dead or headless: they go first, their changes with them.
+    left += end_processes(view, write, say, killed)
+    outcomes = heal_records(view, write, say=say)
+    left += [f"{outcome.left}; {outcome.mend}" for outcome in outcomes if outcome.state == "unverified"]
+    for item in view.folders:
+        problem = remove(item)
+        if problem is None:
+            write(FolderGone(path=item.path))
+            removed.append(item.path)
+        else:
+            left.append(problem)
+    write(Closed(clean=not left, left=tuple(left)))
+    return Healed(
+        folder=view.folder,
+        outcomes=tuple(outcomes),
+        killed=tuple(killed),
+        removed=tuple(removed),
+        left=tuple(left),
+    )
+
+
+def heal_records(
+    view: JournalView,
+    write: Write,
+    *,
+    say: Say,
+    restart_toxiproxy: Callable[[], bool] | None = None,
+    limit_s: float | None = None,
+) -> list[UndoOutcome]:
+    """Undo all pending records of a journal; `write` gets intents and outcomes and must not raise."""
+    from harness.safety.undo import LIMIT_S, Patience, order_of_undo, undo_record
+
+    outcomes = []
+    for record in order_of_undo(view.pending):
+        gone = torn_down(view, record)
+        if gone is None:
+            write(Intent(id=record.id, action="undo", boot_s=boottime_now()))
+            outcome = undo_record(
+                record,
+                say=say,
+                restart_toxiproxy=restart_toxiproxy,
+                unsure=record.id in view.unsure,
+                allowed=view.opened.allowed if view.opened is not None else (),
+                patience=Patience(limit_s=LIMIT_S if limit_s is None else limit_s),
+            )
+        else:
+            outcome = gone
+        write(Outcome(id=record.id, state=outcome.state, left=outcome.left, mend=outcome.mend))
+        say(f"{record.id}: {outcome.state}" + (f": {outcome.left}; {outcome.mend}" if outcome.left else ""))
+        outcomes.append(outcome)
+    return outcomes
+
+
+def torn_down(view: JournalView, record: UndoRecord) -> UndoOutcome | None:
+    """Moot, when the change was on a server of the run's own stack and nothing listens there any more.
+
+    None when that cannot be shown: unreachable alone is not gone.
+    """
+    if not view.had_servers or any(alive(root.process) for root in view.servers):
+        return None
+    addresses = []
+    for address in (record.dependency.path, record.dependency.direct):
+        if address is not None:
+            addresses.append((address.host, address.port))
+    if record.dependency.toxiproxy is not None:
+        parts = urlsplit(record.dependency.toxiproxy)
+        addresses.append((parts.hostname or "", parts.port or 8474))
+    if not addresses or not all(_refuses(host, port) for host, port in addresses):
+        return None
+    where = ", ".join(f"{host}:{port}" for host, port in addresses)
+    return UndoOutcome(
+        record_id=record.id,
+        state="moot",
+        evidence=(
+            Evidence(
+                source="undo",
+                expected="the run's own servers have ended, and the change with them",
+                observed=f"connection refused at {where}",
+                held=True,
+                at=monotonic(),
+            ),
+        ),
+    )
+
+
+def _refuses(host: str, port: int) -> bool:
+    """Whether a loopback address refuses connections: nothing listens there."""
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        return False
+    try:
+        with socket.create_connection((host, port), timeout=1.0):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+
+
+def end_processes(view: JournalView, write: Write, say: Say, killed: list[str]) -> list[str]:
+    """SIGKILL what remains of servers and load, with everything they started. Returns sentences for what is left."""
+    left = []
+    roots = [*view.load, *view.servers]
+    private = [folder.path for folder in view.folders]
+    for root in roots:
+        try:
+            if stop_family(root, number=None, grace_s=0, others=[r for r in roots if r != root], private=private):
+                killed.append(root.name)
+                say(f"ended what remained of {root.name}")
+        except TimeoutError as error:
+            left.append(f"{error}; end it by hand")
+            continue
+        write(ProcessGone(name=root.name, pid=root.process.pid))
+    return left
+
+
+def retire(folder: Path, run_dir: Path | None = None) -> None:
+    """Copy a finished state folder's files to the run directory, then remove the folder when nothing is left in it.
+
+    Never raises: it is the last act of a run that has been undone.
+    """
+    try:
+        if run_dir is not None and run_dir.is_dir():
+            for name in (JOURNAL, KEEPER):
+                if (folder / name).exists():
+                    shutil.copyfile(folder / name, run_dir / name)
+            if (folder / KEEPER_LOG).exists():
+                (run_dir / "logs").mkdir(exist_ok=True)
+                shutil.copyfile(folder / KEEPER_LOG, run_dir / "logs" / KEEPER_LOG)
+        if not read_journal(folder).something_left:
+            shutil.rmtree(folder)
+    except (OSError, HarnessError):
+        pass
+
+
+def _folders() -> list[Path]:
+    try:
+        return sorted(path for path in active_dir().iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def _refuse_living(view: JournalView) -> None:
+    opened, keeper = view.opened, view.keeper
+    host = opened.host if opened is not None else keeper.host if keeper is not None else None
+    if host is not None and host != socket.gethostname():
+        raise Refused(f"{view.folder} belongs to a run on {host}", hint="run `harness heal` there")
+    if opened is not None and alive(opened.run) and opened.run.pid != os.getpid():
+        raise Refused(
+            f"run {opened.owner} is still running (pid {opened.run.pid})",
+            hint="stop it with Ctrl-C; it undoes everything itself",
+        )
+    if keeper is not None and keeper.detached and alive(keeper.keeper):
+        raise Refused(f"{view.folder} is a stack that was brought up to stay", hint="harness stack down")
+
+
+def _take_over(folder: Path, view: JournalView, say: Say) -> Log | None:
+    """The keeper's log, to write it ourselves. None when a keeper healed everything meanwhile."""
+    end = time.monotonic() + KEEPER_LIMIT_S
+    told = False
+    while True:
+        try:
+            return Log(folder / KEEPER)
+        except FileNotFoundError:
+            return None
+        except Refused:
+            if not is_written(folder / KEEPER):
+                raise
+        keeper = read_journal(folder).keeper or view.keeper
+        if not told:
+            told = True
+            say(f"{folder.name}: its keeper" + (f" (pid {keeper.keeper.pid})" if keeper else "") + " is healing it")
+        if time.monotonic() > end:
+            if keeper is None:
+                raise Refused(f"{folder / KEEPER} stays locked by another process")
+            say(f"the keeper (pid {keeper.keeper.pid}) has not ended in {KEEPER_LIMIT_S:g} s: taking over")
+            send(keeper.keeper, 9)
+            wait_gone([keeper.keeper], 10.0)
+            end = time.monotonic() + 10.0
+        time.sleep(0.05)

@@ -1,0 +1,146 @@
+"""What is said to a keeper: one request and one reply a connection, JSON lines, on a unix socket that is only ours."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from harness.model.errors import HarnessError, Refused, SetupError, UsageError
+from harness.model.faults import UndoOutcome
+from harness.model.process import ServerProcess, ServerSpec
+
+SOCKET = "keeper.sock"
+KEEPER_LOG = "keeper.log"
+
+READY = b"R"
+ACK = b"A"
+STOPPING = b"S"
+"""Bytes from the keeper on the lease's socket: it serves; it has seen renewals; it was told to stop."""
+
+
+class Launch(msgspec.Struct, frozen=True, tag=True):
+    spec: ServerSpec
+
+
+class ExitCodeOf(msgspec.Struct, frozen=True, tag=True):
+    name: str
+
+
+class StopServer(msgspec.Struct, frozen=True, tag=True):
+    name: str
+
+
+class RestartServer(msgspec.Struct, frozen=True, tag=True):
+    name: str
+
+
+class Adopt(msgspec.Struct, frozen=True, tag=True):
+    name: str
+    pid: int
+    start_time: float
+
+
+class RemoveAtEnd(msgspec.Struct, frozen=True, tag=True):
+    path: str
+
+
+class Armed(msgspec.Struct, frozen=True, tag=True):
+    """Is everything that healing needs imported; and, with an id, does the keeper itself read that record?"""
+
+    record_id: str | None = None
+
+
+class HealNow(msgspec.Struct, frozen=True, tag=True):
+    pass
+
+
+class Finish(msgspec.Struct, frozen=True, tag=True):
+    pass
+
+
+class Status(msgspec.Struct, frozen=True, tag=True):
+    pass
+
+
+Request = Launch | ExitCodeOf | StopServer | RestartServer | Adopt | RemoveAtEnd | Armed | HealNow | Finish | Status
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """How a keeper ended. hard: needed SIGKILL. outcomes: what it undid itself. left: sentences, empty = nothing."""
+
+    stopped: tuple[str, ...] = ()
+    hard: tuple[str, ...] = ()
+    outcomes: tuple[UndoOutcome, ...] = ()
+    left: tuple[str, ...] = ()
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """error and its kind, or the answer's own field."""
+
+    error: str | None = None
+    kind: Literal["refused", "usage", "setup"] = "setup"
+    hint: str | None = None
+    process: ServerProcess | None = None
+    servers: tuple[ServerProcess, ...] = ()
+    code: int | None = None
+    outcomes: tuple[UndoOutcome, ...] = ()
+    report: Report | None = None
+    phase: str = ""
+
+
+def failure(error: BaseException) -> Reply:
+    if isinstance(error, HarnessError):
+        kind: Literal["refused", "usage", "setup"] = "setup"
+        if isinstance(error, Refused):
+            kind = "refused"
+        elif isinstance(error, UsageError):
+            kind = "usage"
+        return Reply(error=str(error), kind=kind, hint=error.hint)
+    return Reply(error=f"the keeper failed: {type(error).__name__}: {error}")
+
+
+def raise_for(reply: Reply) -> Reply:
+    """The reply, or the error it carries."""
+    if reply.error is None:
+        return reply
+    kind = {"refused": Refused, "usage": UsageError, "setup": SetupError}[reply.kind]
+    raise kind(reply.error, hint=reply.hint)
+
+
+def listen(folder: Path) -> tuple[socket.socket, Path]:
+    """A listening socket in the keeper's folder, or in a short temporary one where the path would be too long."""
+    path = folder / SOCKET
+    if len(os.fsencode(path)) > 100:
+        path = Path(tempfile.mkdtemp(prefix="harness-keeper-")) / SOCKET
+    path.unlink(missing_ok=True)
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    server.bind(os.fspath(path))
+    path.chmod(0o600)
+    server.listen(64)
+    return server, path
+
+
+def receive(connection: socket.socket) -> bytes:
+    """Bytes up to a newline. Raises ConnectionError when the other side closes before it, OSError."""
+    parts = []
+    while True:
+        part = connection.recv(65536)
+        if not part:
+            raise ConnectionError("closed without a complete line")
+        parts.append(part)
+        if part.endswith(b"\n"):
+            return b"".join(parts)
+
+
+def ask(path: Path, request: Request, limit_s: float) -> Reply:
+    """One request. Raises OSError when the keeper does not answer in `limit_s` seconds, and what it refused."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(limit_s)
+        connection.connect(os.fspath(path))
+        connection.sendall(msgspec.json.encode(request) + b"\n")
+        return raise_for(msgspec.json.decode(receive(connection), type=Reply))

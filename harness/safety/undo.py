@@ -1,0 +1,321 @@
+"""How a change is undone: one code path for the run, the keeper and `harness heal`.
+
+The fault compares and sets (current = ours: restore; = original: done; else: somebody's repair, leave it). Here lies
+what is the same for all: how long to try, what to do when nobody knows whether a statement was carried out, when an
+undo counts as verified, and what to tell a person when it does not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
+
+from harness.model.errors import Gone, HarnessError, OutcomeUnknown, Refused, UndoUnverified
+from harness.model.faults import Applied, Evidence, UndoOutcome, UndoRecord
+from harness.safety.allow_list import check_address
+from harness.safety.redact import redactor
+
+if TYPE_CHECKING:
+    from harness.fault import Fault
+
+Say = Callable[[str], None]
+
+LIMIT_S = 30.0
+"""How long an undo and its verification may take."""
+CLEAN_S = 3.0
+"""After an unknown outcome the state must read clean this long: a request that timed out may still be carried out.
+Measured on Toxiproxy 2.12: of 100 toxics whose POST timed out, 24 appeared again after a DELETE had been answered."""
+CLEAN_STEP_S = 0.2
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """limit_s: for undo and verification together; clean_s: see CLEAN_S; both in seconds."""
+
+    limit_s: float = LIMIT_S
+    clean_s: float = CLEAN_S
+
+
+class _NotYet(Exception):
+    """Read back, and not as it should be."""
+
+    def __init__(self, evidence: tuple[Evidence, ...]) -> None:
+        super().__init__(_unheld(evidence))
+        self.evidence = evidence
+
+
+def undo_record(
+    record: UndoRecord,
+    *,
+    say: Say = lambda _: None,
+    restart_toxiproxy: Callable[[], bool] | None = None,
+    unsure: bool = False,
+    allowed: Collection[str] | None = None,
+    patience: Patience = Patience(),  # noqa: B008 - frozen
+) -> UndoOutcome:
+    """Undo one change and verify it. Never raises.
+
+    unsure: nobody knows whether the injection was carried out (its request timed out, or the run died during it).
+    restart_toxiproxy: restarts a Toxiproxy that we own, True when it is up again; None where it is not ours.
+    allowed: check every address of the record again, against these hosts (for records read from a file).
+    """
+    from harness.fault import registered
+
+    redact = redactor(record.secrets.values())
+    fault = registered().get(record.kind)
+    if fault is None:
+        return _unverified(record, f"no installed fault is called {record.kind!r}", redact)
+    try:
+        if allowed is not None:
+            check_addresses(record, allowed)
+        return _Undo(record, fault, say, redact, patience, unsure).run(restart_toxiproxy)
+    except HarnessError as error:
+        return _unverified(record, str(error), redact, error)
+    except Exception as error:  # a fault from someone's package may raise anything; the other undos must go on
+        return _unverified(record, f"{type(error).__name__}: {error}", redact)
+
+
+def undo_all(
+    records: Sequence[UndoRecord],
+    *,
+    say: Say = lambda _: None,
+    restart_toxiproxy: Callable[[], bool] | None = None,
+    unsure: Collection[str] = (),
+    allowed: Collection[str] | None = None,
+    patience: Patience = Patience(),  # noqa: B008 - frozen
+    before: Callable[[UndoRecord], None] = lambda _: None,
+    after: Callable[[UndoOutcome], None] = lambda _: None,
+) -> list[UndoOutcome]:
+    """Undo many, given oldest first: newest first, but what stops a process before everything else.
+
+    unsure: ids of records with an unknown outcome. before, after: called around each (journal).
+    """
+    outcomes = []
+    for record in order_of_undo(records):
+        before(record)
+        outcome = undo_record(
+            record,
+            say=say,
+            restart_toxiproxy=restart_toxiproxy,
+            unsure=record.id in unsure,
+            allowed=allowed,
+            patience=patience,
+        )
+        after(outcome)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def order_of_undo(records: Iterable[UndoRecord]) -> list[UndoRecord]:
+    """Newest first; paused and killed processes first of all, since a paused server answers no other undo."""
+    from harness.fault import registered
+
+    def runs_again(record: UndoRecord) -> bool:
+        fault = registered().get(record.kind)
+        return fault is not None and fault.needs in ("runtime", "container")
+
+    newest_first = list(records)[::-1]
+    return sorted(newest_first, key=lambda record: not runs_again(record))
+
+
+class _Undo:
+    """One undo under way."""
+
+    def __init__(
+        self, record: UndoRecord, fault: Fault, say: Say, redact: Callable[[str], str], patience: Patience, unsure: bool
+    ) -> None:
+        self._record = record
+        self._fault = fault
+        self._say = say
+        self._redact = redact
+        self._patience = patience
+        self._unsure = unsure
+        self._applied: Applied | None = None
+        self._gone = False
+        self._clean = False
+        self._end = time.monotonic() + patience.limit_s
+
+    def run(self, restart: Callable[[], bool] | None) -> UndoOutcome:
+        try:
+            return self._attempt()
+        except UndoUnverified:
+            raise
+        except (HarnessError, _NotYet) as error:
+            if restart is None or self._record.dependency.toxiproxy is None:
+                return self._failed(error)
+            self._say(f"{self._record.id}: {self._redact(str(error))}; restarting Toxiproxy")
+            if not restart():
+                return self._failed(error, "; Toxiproxy could not be restarted either")
+        self._end = time.monotonic() + self._patience.limit_s
+        self._unsure = False  # the process that held the open request is gone, and its state with it
+        try:
+            return self._attempt()
+        except (HarnessError, _NotYet) as error:
+            return self._failed(error)
+
+    def _attempt(self) -> UndoOutcome:
+        """Undo until answered, then read back until it is right. Raises HarnessError, _NotYet at the limit."""
+        self._until_answered()
+        evidence = self._verified()
+        if self._unsure:
+            evidence = self._stays_clean(evidence)
+        return UndoOutcome(
+            record_id=self._record.id,
+            state="moot" if self._gone else "verified",
+            evidence=evidence,
+            applied=self._applied,
+        )
+
+    def _left_s(self) -> float:
+        return max(0.0, self._end - time.monotonic())
+
+    def _until_answered(self) -> None:
+        from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
+
+        def again(error: BaseException) -> bool:
+            if isinstance(error, OutcomeUnknown):
+                self._unsure = True
+            return isinstance(error, HarnessError) and not isinstance(error, UndoUnverified)
+
+        told = False
+
+        def tell(state: RetryCallState) -> None:
+            nonlocal told
+            if not told and state.outcome is not None:
+                told = True
+                why = self._redact(str(state.outcome.exception()))
+                self._say(f"{self._record.id}: not undone yet, trying again: {why}")
+
+        for attempt in Retrying(
+            retry=retry_if_exception(again),
+            stop=stop_after_delay(self._left_s()),
+            wait=wait_exponential(multiplier=0.02, max=1.0),
+            before_sleep=tell,
+            reraise=True,
+        ):
+            with attempt:
+                self._undo_once()
+
+    def _undo_once(self) -> None:
+        try:
+            applied = self._fault.undo(self._record)
+        except Gone:
+            # Provably gone, but the data path is still asked below.
+            self._gone = True
+            return
+        self._gone = False
+        # While it reads clean a repeated undo changes nothing: the bounds stay those of the one that did.
+        if self._applied is None or not self._clean:
+            self._applied = applied
+
+    def _verified(self) -> tuple[Evidence, ...]:
+        from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
+
+        def again(error: BaseException) -> bool:
+            return isinstance(error, (HarnessError, _NotYet)) and not isinstance(error, UndoUnverified)
+
+        evidence: tuple[Evidence, ...] = ()
+        for attempt in Retrying(
+            retry=retry_if_exception(again),
+            stop=stop_after_delay(self._left_s()),
+            wait=wait_exponential(multiplier=0.01, max=0.5),
+            reraise=True,
+        ):
+            with attempt:
+                evidence = self._look()
+        return evidence
+
+    def _look(self) -> tuple[Evidence, ...]:
+        evidence = self._fault.verify_undone(self._record)
+        self._clean = bool(evidence) and all(item.held for item in evidence)
+        if not self._clean:
+            raise _NotYet(evidence)
+        return evidence
+
+    def _stays_clean(self, evidence: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
+        """Read back until it has been clean for a while; what appears late is undone again."""
+        self._say(f"{self._record.id}: its outcome was unknown, reading back for {self._patience.clean_s:g} s")
+        clean_since = time.monotonic()
+        while time.monotonic() - clean_since < self._patience.clean_s:
+            if self._left_s() == 0:
+                raise OutcomeUnknown(
+                    f"it did not stay undone for {self._patience.clean_s:g} s within {self._patience.limit_s:g} s"
+                )
+            time.sleep(min(CLEAN_STEP_S, self._patience.clean_s))
+            try:
+                # Undoing again costs nothing where it is clean, and takes what a late request has brought back.
+                self._undo_once()
+                evidence = self._look()
+            except UndoUnverified:
+                raise
+            except (HarnessError, _NotYet):
+                clean_since = time.monotonic()
+        return evidence
+
+    def _failed(self, error: Exception, more: str = "") -> UndoOutcome:
+        evidence = error.evidence if isinstance(error, _NotYet) else ()
+        return _unverified(
+            self._record, f"{error}{more}", self._redact, error, evidence=evidence, applied=self._applied
+        )
+
+
+def check_addresses(record: UndoRecord, allowed: Collection[str]) -> None:
+    """Check again every address that undoing this record would reach. Raises Refused."""
+    dependency = record.dependency
+    for address in (dependency.path, dependency.direct):
+        if address is not None:
+            check_address(address.host, address.port, allowed)
+    if dependency.toxiproxy is not None:
+        parts = urlsplit(dependency.toxiproxy)
+        try:
+            port = parts.port or 8474
+        except ValueError as error:
+            raise Refused(f"the record's Toxiproxy URL is not understood: {error}") from error
+        check_address(parts.hostname or "", port, allowed)
+
+
+def _unheld(evidence: tuple[Evidence, ...]) -> str:
+    if not evidence:
+        return "nothing could be read back"
+    return "; ".join(f"expected {item.expected}, found {item.observed}" for item in evidence if not item.held)
+
+
+def _unverified(
+    record: UndoRecord,
+    why: str,
+    redact: Callable[[str], str],
+    error: BaseException | None = None,
+    *,
+    evidence: tuple[Evidence, ...] = (),
+    applied: Applied | None = None,
+) -> UndoOutcome:
+    if isinstance(error, UndoUnverified):
+        left, mend = error.left, error.mend
+    else:
+        left = f"{record.dependency.name}-{record.kind} may still be on: {' '.join(why.split())}"
+        mend = mend_by_hand(record)
+    return UndoOutcome(
+        record_id=record.id,
+        state="unverified",
+        evidence=evidence,
+        left=redact(left),
+        mend=redact(mend),
+        applied=applied,
+    )
+
+
+def mend_by_hand(record: UndoRecord) -> str:
+    """What a person has to do, from the record alone: where, from what, back to what."""
+    where = _words(record.where) or record.dependency.name
+    at = f" at {record.dependency.toxiproxy}" if record.dependency.toxiproxy and "url" not in record.where else ""
+    ours = f" (the harness set {_words(record.ours)})" if record.ours else ""
+    original = _words(record.original)
+    back = f"set it back to {original}" if original else "remove what the harness made there"
+    return f"run `harness heal` again when it can be reached, or by hand: {where}{at}: {back}{ours}"
+
+
+def _words(values: dict[str, str | int | float | bool | None]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
