@@ -54,7 +54,7 @@ def temporary_base() -> Path:
     for base in tried:
         if len(str(base)) + _SOCKET_ROOM > _SOCKET_LIMIT or not os.access(base, os.W_OK | os.X_OK):
             continue
-        if os.geteuid() == 0 and not _everybody_enters(base):
+        if os.geteuid() == 0 and not everybody_enters(base):
             continue
         return base
     raise SetupError(
@@ -113,5 +113,6 @@ def server_env(folder: Path, **more: str) -> dict[str, str]:
     }
 
 
-def _everybody_enters(folder: Path) -> bool:
+def everybody_enters(folder: Path) -> bool:
+    """Every user may go into this folder."""
     return all(part.stat().st_mode & stat.S_IXOTH for part in [folder, *folder.parents])

@@ -59,7 +59,7 @@ class KafkaFiles(msgspec.Struct, frozen=True):
         data.mkdir()
         try:
             with tarfile.open(self.formatted) as archive:
-                archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+                archive.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
                 archive.extractall(data)
         except (OSError, tarfile.TarError) as error:
             raise SetupError(f"{TITLE}: unpacking {self.formatted} into {data} failed: {error}") from error

