@@ -50,9 +50,9 @@ enough to keep out what happened before that."""
 CLEAR_EDGE_BAD = 10
 """Bad requests in the second before the edge that place it without doubt. With fewer, the last violating window may
 have ended well before the edge, and the fit is repeated over everything since zero. (Without this a 5 % outage was
-placed 0.9 s early and the interval held the truth in 1 % of runs.) The second fit counts only where it finds an edge at
-all, that is gains LIKELY_WITHIN over none: a service well again 2 s before zero has no edge after it, and its background
-errors put "recovery" 45 s late."""
+placed 0.9 s early and the interval held the truth in 1 % of runs.) The second fit counts only where it finds an edge
+at all, that is gains LIKELY_WITHIN over none: a service well again 2 s before zero has no edge after it, and its
+background errors put "recovery" 45 s late."""
 
 CERTAIN_EDGE = 10.0
 """Log-likelihood that an edge must gain over no edge before the hold is looked at from there instead of from the first
