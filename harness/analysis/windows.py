@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from harness.analysis.cells import Arrivals, Cell, NameTotals, Step, Totals, merge_flat
 from harness.analysis.series import Series
+from harness.analysis.violations import Baseline
 from harness.model.clock import step_start
 from harness.model.plan import Plan
 from harness.model.target_grammar import ALLOWED_OVER
@@ -65,7 +66,8 @@ class WindowStore:
     """Everything recorded in windows.jsonl. plan: how many workers to expect, and the schedule to check against.
 
     total_requests: sent and ended so far, setup and backfilled ones excluded. total_failures: failed requests, unsent
-    and failed arrivals so far.
+    and failed arrivals so far. worst_baseline: target -> (limit, worst windows), kept by the live rules, which ask
+    for it several times a second once baseline is final.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -73,6 +75,7 @@ class WindowStore:
         self.workers: dict[str, Worker] = {}
         self.errors: dict[tuple[str, str | None], ErrorSeen] = {}
         self.setup: dict[str, NameTotals] = {}
+        self.worst_baseline: dict[str, tuple[float | None, Baseline]] = {}
         self.total_requests = 0
         self.total_failures = 0
         self._steps: list[Step | None] = []
@@ -165,6 +168,10 @@ class WindowStore:
             for cell in _cells(step, name)
             if cell.over is not None
         )
+
+    def limit_seen(self, limit_ms: float) -> bool:
+        """Whether the load has ever counted this limit."""
+        return limit_key(limit_ms) in self._counted_from or limit_ms in self.plan.load.limits_ms
 
     def note_limits(self, limits_ms: list[float], from_step: int) -> None:
         """These limits (of relative targets) are counted by the load from this step on."""

@@ -67,6 +67,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool = False
     warnings: tuple[str, ...] = ()
     provenance: Provenance | None = None
+    target_workers: int = 1
+    """Worker processes of the target (TargetInfo.workers): what its CPU share is a share of."""
 
     @property
     def seed(self) -> int:

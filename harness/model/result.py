@@ -18,6 +18,15 @@ Outcome = Literal["held", "broken", "undecided", "not_judged"]
 RecoveryOutcome = Literal["recovered", "no_impact", "not_recovered", "undecided", "not_judged"]
 
 
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """Latency of what was really sent, without backfilled arrivals (closed model)."""
+
+    mean_ms: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
 class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     """One phase. planned: arrivals scheduled (open) or task starts (closed). mix_*: request class -> share."""
 
@@ -41,6 +50,8 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float | None
     max_ms: float | None
     violating_s: float | None
+    measured: Measured | None = None
+    """Null when nothing was backfilled: then the figures above are exactly what was measured."""
 
 
 class RequestResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +70,7 @@ class RequestResult(msgspec.Struct, frozen=True, kw_only=True):
     p95_ms: float | None
     p99_ms: float | None
     max_ms: float | None
+    measured: Measured | None = None
 
 
 class ErrorResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +137,8 @@ class RecoveryResult(msgspec.Struct, frozen=True, kw_only=True):
 class ImpactResult(msgspec.Struct, frozen=True, kw_only=True):
     """mitigated_s: when targets held again while the fault was still on. budget_burnt: 1.0 = the whole budget.
 
-    violating: [start_s, end_s] stretches since t0.
+    violating: [start_s, end_s] stretches since t0. mitigated_at_least: they held until the fault ended, for less than
+    a hold.
     """
 
     start_s: float | None
@@ -134,6 +147,7 @@ class ImpactResult(msgspec.Struct, frozen=True, kw_only=True):
     failed_requests: int
     budget_burnt: float | None
     violating: tuple[tuple[float, float], ...] = ()
+    mitigated_at_least: bool = False
 
 
 class GeneratorResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,6 +194,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     totals: tuple[RequestResult, ...] = ()
     """The whole run (every phase): one row by request name with phase "all", and one of everything under the name
     "Aggregated", as Locust's own table has them. Percentiles do not add up, so no reader can make these itself."""
+    setup: tuple[RequestResult, ...] = ()
+    """Requests that users made in on_start, by name, phase "setup": never judged, in no total."""
     errors: tuple[ErrorResult, ...] = ()
     targets: tuple[TargetResult, ...] = ()
     faults: tuple[FaultResult, ...] = ()

@@ -1,0 +1,215 @@
+"""From what was recorded to the result: pure, the same files always give the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from harness.analysis import aftermath, tables
+from harness.analysis.binomial import judge_proportion
+from harness.analysis.generator import generator
+from harness.analysis.memory import LIMIT_PER_H, memory
+from harness.analysis.proofs import fault_results, left_over
+from harness.analysis.sampled import cpu_by_phase, signals
+from harness.analysis.spans import Span, fault_intervals, span_of, spans
+from harness.analysis.targets import Facts, judge_target, recovery_targets, resolve
+from harness.analysis.verdict import MIX_POINTS, Case, rule
+from harness.analysis.windows import WindowStore
+from harness.model import events as ev
+from harness.model.clock import step_of
+from harness.model.plan import Plan
+from harness.model.result import MemoryResult, RecoveryResult, Result, TargetResult
+from harness.model.samples import Sample
+from harness.model.target_grammar import JUDGED_PHASES, merge
+from harness.model.targets import Target
+
+_MADE_UP = ("p50", "p90", "p95", "p99", "p99.9", "max", "rps", "violating")
+"""Metrics that a saturated generator worsens by itself."""
+
+
+def judge(
+    plan: Plan,
+    history: Sequence[ev.Event],
+    store: WindowStore,
+    samples: Sequence[Sample],
+    *,
+    extra_targets: Sequence[Target] = (),
+) -> Result:
+    """The result of one run, however early it ended. extra_targets replace or join those of the plan.
+
+    Pure: it reads nothing but its arguments and raises nothing for a run that went wrong.
+    """
+    if extra_targets:
+        plan = msgspec.structs.replace(plan, targets=merge(plan.targets, extra_targets, plan.strict))
+    phases = spans(history, store.end)
+    facts = Facts(plan=plan, store=store, spans=phases, samples=samples)
+    _note_relative_limits(facts)
+    faults = fault_results(plan, history)
+    injected = any(fault.injected_s is not None for fault in faults)
+    watched = aftermath.watch(facts)
+    first, last = _judged_steps(phases)
+    facts.violating = aftermath.violating(watched, first, last)
+    facts.recovery = aftermath.recovery_result(facts, watched, history, injected)
+    facts.memory = _memory(plan, phases, history, samples)
+    judged = tuple((target, judge_target(target, facts)) for target in plan.targets)
+    made = generator(store, first / 10, last / 10, _unsent(facts))
+    impact = aftermath.impact_result(facts, watched, history, facts.violating) if watched else None
+    ruling = rule(
+        Case(
+            plan=plan,
+            history=history,
+            spans=phases,
+            targets=[result for _, result in judged],
+            faults=faults,
+            recovery=facts.recovery,
+            baseline_judged=_baseline_judged(facts),
+            saturated=made.saturated,
+            tainted=_tainted(facts, judged, made.saturated, history),
+            gaps=store.gaps(first, last) if last > first else [],
+            mix=_mix_moves(facts),
+            left=left_over(plan, history),
+            violating_s=round(sum(b - a for a, b in facts.violating), 6),
+        )
+    )
+    seen = [span for span in phases if span.end > span.start]
+    timed = facts.violating if watched and recovery_targets(plan) else None
+    started = next((event.wall for event in history if isinstance(event, ev.Started)), None)
+    return Result(
+        verdict=ruling.verdict,
+        exit_code=int(ruling.exit_code),
+        reasons=ruling.reasons,
+        scenario=plan.scenario.name,
+        scale=plan.scale,
+        model=plan.load.model,
+        stack=plan.stack,
+        seed=plan.seed,
+        experiment=plan.experiment,
+        target_url=plan.load.host,
+        started=started,
+        phases=tuple(tables.phase_result(span, facts.totals(span), timed) for span in seen),
+        requests=tuple(row for span in seen for row in tables.request_results(span.name, facts.totals(span))),
+        totals=tables.whole_run(store),
+        setup=tables.setup_results(store),
+        errors=tables.error_results(store),
+        targets=tuple(result for _, result in judged),
+        faults=faults,
+        recovery=facts.recovery,
+        impact=impact,
+        generator=made if store.workers else None,
+        memory=facts.memory,
+        signals=signals(samples, seen),
+        cpu_by_phase=cpu_by_phase(samples, seen, plan),
+        warnings=(*plan.warnings, *ruling.warnings),
+    )
+
+
+def _judged_steps(phases: Sequence[Span]) -> tuple[int, int]:
+    """From baseline to the end of `after`: what the result speaks about. Recovery that never came ends with load."""
+    baseline = span_of(phases, "baseline")
+    if baseline is None:
+        return 0, 0
+    last = [span.end for span in phases if span.name != "tail"]
+    return baseline.start, max(last)
+
+
+def _baseline_judged(facts: Facts) -> bool:
+    """The baseline was seen to its end and has requests."""
+    baseline = span_of(facts.spans, "baseline")
+    return baseline is not None and baseline.complete and facts.totals(baseline).attempts > 0
+
+
+def _unsent(facts: Facts) -> int:
+    return sum(facts.totals(span).unsent for span in facts.spans if span.name != "warmup" and span.end > span.start)
+
+
+def _note_relative_limits(facts: Facts) -> None:
+    """A limit relative to baseline was sent to the load before the injection: from there its count is exact."""
+    fault = span_of(facts.spans, "fault")
+    if fault is None:
+        return
+    for target in facts.plan.targets:
+        if target.relative == "baseline" and target.unit == "ms":
+            limit = resolve(target, facts)
+            if limit is not None and facts.store.limit_seen(limit):
+                facts.store.note_limits([limit], fault.start)
+
+
+def _memory(
+    plan: Plan, phases: Sequence[Span], history: Sequence[ev.Event], samples: Sequence[Sample]
+) -> MemoryResult | None:
+    baseline = span_of(phases, "baseline")
+    if baseline is None or not any("target" in sample.trees for sample in samples):
+        return None
+    end_s = max(span.end_s for span in phases)
+    faults = fault_intervals(history, end_s)
+    limits = [t.value for t in plan.targets if t.metric == "memory_growth"]
+    limit = min(limits, default=LIMIT_PER_H)
+    if not faults:
+        return memory(samples, (baseline.start_s, end_s), None, seed=plan.seed, limit_per_h=limit)
+    before, after = (baseline.start_s, faults[0][0]), (max(undone for _, undone in faults), end_s)
+    return memory(samples, before, after, seed=plan.seed, limit_per_h=limit)
+
+
+def _tainted(
+    facts: Facts,
+    judged: Sequence[tuple[Target, TargetResult]],
+    saturated: Sequence[tuple[float, float]],
+    history: Sequence[ev.Event],
+) -> frozenset[str]:
+    """Texts of broken targets that the saturated generator may have made up; "recovery" for the run's recovery."""
+    if not saturated:
+        return frozenset()
+    steps = frozenset(number for a, b in saturated for number in range(step_of(a), step_of(b) + 1))
+    found = set()
+    for target, result in judged:
+        span = span_of(facts.spans, target.phase or "")
+        if result.outcome != "broken" or span is None or not span.overlaps(saturated):
+            continue
+        if target.metric in _MADE_UP or (target.metric == "error_rate" and not _own_doing(target, span, facts, steps)):
+            found.add(target.text)
+    if facts.recovery is not None and _recovery_tainted(facts, facts.recovery, saturated, steps, history):
+        found.add("recovery")
+        found |= {t.text for t, _ in judged if t.metric == "recovery"}
+    return frozenset(found)
+
+
+def _own_doing(target: Target, span: Span, facts: Facts, saturated: frozenset[int]) -> bool:
+    """Still broken when only failures count that the target itself produced."""
+    limit = resolve(target, facts)
+    if limit is None:
+        return False
+    series = facts.store.series(target, span.start, span.end, limit=limit, proven_unless=saturated)
+    return judge_proportion(sum(series.bad), sum(series.n), limit, target.op) == "broken"
+
+
+def _recovery_tainted(
+    facts: Facts,
+    found: RecoveryResult,
+    saturated: Sequence[tuple[float, float]],
+    steps: frozenset[int],
+    history: Sequence[ev.Event],
+) -> bool:
+    if found.zero_s is None or not any(end > found.zero_s for _, end in saturated):
+        return False
+    own = aftermath.recovery_result(facts, aftermath.watch(facts, proven_unless=steps), history, True)
+    if found.outcome == "not_recovered":
+        return own.outcome != "not_recovered"
+    # A recovery that came late is late by the target's own acts only if it is as late on those alone.
+    late = [t for t in facts.plan.targets if t.metric == "recovery"]
+    return any(own.lower_s is None or own.lower_s < t.value for t in late)
+
+
+def _mix_moves(facts: Facts) -> list[tuple[str, str, float, float]]:
+    """(phase, class, planned share, sent share) where they differ by more than two points."""
+    found = []
+    for name in JUDGED_PHASES:
+        span = span_of(facts.spans, name)
+        if span is None:
+            continue
+        row = tables.phase_result(span, facts.totals(span), None)
+        for class_name, planned in row.mix_planned.items():
+            sent = row.mix_sent.get(class_name, 0.0)
+            if abs(sent - planned) > MIX_POINTS and row.mix_sent:
+                found.append((str(name), class_name, planned, sent))
+    return found

@@ -1,0 +1,202 @@
+"""The same rules while the run goes on, on provisional counts.
+
+Live rule: an arrival open longer than the latency target counts as slow, and longer than 1 s as failing, until it
+ends. What lies less than 1 s back is therefore not decided yet, and no rule looks at it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from harness.analysis import recovery as recovery_rules
+from harness.analysis import sentences
+from harness.analysis.recovery import Baseline
+from harness.analysis.spans import Span, span_of, spans
+from harness.analysis.targets import (
+    COMPARE,
+    Facts,
+    judge_target,
+    recovery_targets,
+    resolve,
+)
+from harness.analysis.windows import FAILING_AFTER_S, WindowStore
+from harness.model import events as ev
+from harness.model.clock import next_step, step_of, step_start
+from harness.model.errors import UsageError
+from harness.model.live import LiveNumbers
+from harness.model.plan import Plan
+from harness.model.sketch import bucket_of, quantile
+from harness.model.target_grammar import ALLOWED_OVER, parse_expression
+from harness.model.targets import Target
+from harness.model.units import parse_duration
+
+SLOW_TO_SHOW_S = 0.2
+"""An open arrival joins the percentiles shown, with the age it has, once it is this old."""
+
+STALE_STEPS = 30
+"""Windows more than 3 s behind now say nothing about now."""
+
+MAX_ABORT_S = 3600.0
+_ABORT_METRICS = (*ALLOWED_OVER, "max", "error_rate", "rps")
+
+
+class AbortRule(msgspec.Struct, frozen=True):
+    """`error_rate > 50% for 10s`: the condition in every second of the last for_s."""
+
+    target: Target
+    for_s: float
+    text: str
+
+
+def live_numbers(store: WindowStore, at_s: float, span_s: float = 2.0) -> LiveNumbers:
+    """What the last span_s seconds of intended starts look like; None where nothing is known.
+
+    Arrivals still open count with the age they have, so a hang shows at once and not when it ends.
+    """
+    users = sum(worker.marks[-1].users for worker in store.workers.values() if worker.marks)
+    waiting = store.open_arrivals()
+    in_flight = sum(waiting.values())
+    end = min(step_of(at_s), store.drawn_before())
+    start = max(0, step_of(at_s - span_s))
+    if end <= start:
+        return LiveNumbers(span_s=span_s, in_flight=in_flight, users=users)
+    totals = store.totals(start, end)
+    names = totals.all_names()
+    sketch = dict(names.sketch)
+    late = 0
+    for step, count in waiting.items():
+        age = at_s - step_start(step + 1)
+        if start <= step < end and age >= SLOW_TO_SHOW_S:
+            bucket = bucket_of(age * 1000)
+            sketch[bucket] = sketch.get(bucket, 0) + count
+            late += count if age >= FAILING_AFTER_S else 0
+    attempts = totals.attempts + late
+    return LiveNumbers(
+        span_s=span_s,
+        planned_rps=totals.planned / totals.seconds if store.plan.load.rate is not None else None,
+        rps=names.replies / totals.seconds,
+        error_rate=(totals.bad + late) / attempts if attempts else None,
+        p50_ms=quantile(sketch, 0.5),
+        p95_ms=quantile(sketch, 0.95),
+        p99_ms=quantile(sketch, 0.99),
+        unsent=totals.unsent,
+        in_flight=in_flight,
+        users=users,
+    )
+
+
+def recovered_live(store: WindowStore, plan: Plan, zero_s: float, now_s: float) -> int | None:
+    """The step from which every target of recovery has held for a whole hold, on provisional counts; else None.
+
+    The latest over the targets, and counted again from the last violation. Without such targets: a hold after zero.
+    """
+    end = _decided(store, now_s)
+    zero = next_step(zero_s)
+    hold = next_step(plan.phases.hold_s)
+    last = step_of(zero_s + plan.phases.recovery_limit_s)
+    if end < zero + hold:
+        return None
+    latest = zero
+    for target in recovery_targets(plan):
+        limit, baseline = _baseline_of(store, plan, target)
+        if limit is None:
+            return None
+        series = store.series(target, max(0, zero - 1), end, now_s, limit=limit)
+        step = recovery_rules.recovered_step(series, baseline, zero, hold, last)
+        if step is None:
+            return None
+        again = recovery_rules.violating(series, baseline, step, end).last_inside(step, end)
+        if again is not None:
+            step = recovery_rules.recovered_step(series, baseline, again + 1, hold, last)
+        if step is None:
+            return None
+        latest = max(latest, step)
+    return latest if end >= latest + hold else None
+
+
+def baseline_broken(store: WindowStore, plan: Plan, history: Sequence[ev.Event]) -> list[str]:
+    """Why nothing may be injected: a sentence for every primary target that is broken in baseline."""
+    facts = Facts(plan=plan, store=store, spans=spans(history, store.end))
+    baseline = span_of(facts.spans, "baseline")
+    if baseline is None or facts.totals(baseline).attempts == 0:
+        return ["no request was recorded in baseline"]
+    found = []
+    for target in plan.targets:
+        if target.primary and target.phase == "baseline" and target.metric != "cpu":
+            result = judge_target(target, facts)
+            if result.outcome == "broken":
+                found.append(sentences.broken(result, control=plan.control_run).rstrip("."))
+    return found
+
+
+def relative_limits(store: WindowStore, plan: Plan, history: Sequence[ev.Event]) -> list[float]:
+    """Latency limits in ms of the targets relative to baseline, sorted: the load counts them exactly from now on."""
+    facts = Facts(plan=plan, store=store, spans=spans(history, store.end))
+    limits = {resolve(t, facts) for t in plan.targets if t.relative == "baseline" and t.unit == "ms"}
+    return sorted(limit for limit in limits if limit is not None)
+
+
+def parse_abort(text: str) -> AbortRule:
+    """`METRIC[{NAME}] OP VALUE for DURATION`. Raises UsageError with one line."""
+    match = re.fullmatch(r"(.*\S)\s+for\s+(\S.*?)\s*", text, re.DOTALL)
+    if match is None:
+        raise UsageError(f"abort condition {text!r} says no time; write for example `error_rate > 50% for 10s`")
+    target = parse_expression(match[1])
+    if target.phase is not None or not target.primary or target.relative is not None:
+        raise UsageError(f"abort condition {text!r}: only METRIC OP VALUE for DURATION, without phase, `~` or `of`")
+    if target.metric not in _ABORT_METRICS:
+        known = ", ".join(_ABORT_METRICS)
+        raise UsageError(f"abort condition {text!r}: {target.metric} is not known second by second; use {known}")
+    for_s = parse_duration(match[2], f"abort condition {text!r}: time")
+    if not 1.0 <= for_s <= MAX_ABORT_S:
+        raise UsageError(f"abort condition {text!r}: the time must lie between 1s and 1h")
+    return AbortRule(target, for_s, text)
+
+
+def abort_fires(abort: AbortRule, store: WindowStore, now_s: float) -> bool:
+    """Whether the condition held in every second of the last for_s. A second without requests holds nothing."""
+    end = _decided(store, now_s)
+    start = end - next_step(abort.for_s)
+    if start < 0 or end < step_of(now_s) - STALE_STEPS:
+        return False
+    return all(_met(abort.target, store, max(start, high - 10), high, now_s) for high in range(end, start, -10))
+
+
+def _met(target: Target, store: WindowStore, start: int, end: int, now_s: float) -> bool:
+    compare = COMPARE[target.op]
+    if target.metric in ("rps", "max"):
+        totals = store.totals(start, end)
+        names = totals.of(target.name)
+        if target.metric == "rps":
+            return compare(names.replies / totals.seconds, target.value)
+        return names.ok > 0 and compare(names.max_ms, target.value)
+    series = store.series(target, start, end, now_s)
+    n, bad = sum(series.n), sum(series.bad)
+    if n == 0:
+        return False
+    if target.metric == "error_rate":
+        return compare(bad / n, target.value)
+    # The percentile lies above the limit when more than its share is over it; failed requests are.
+    above = bad / n > ALLOWED_OVER[target.metric]
+    return above if target.op in (">", ">=") else not above
+
+
+def _decided(store: WindowStore, now_s: float) -> int:
+    """Steps below it are drawn, and every arrival in them has ended or counts as failing."""
+    return min(store.drawn_before(), step_of(now_s - FAILING_AFTER_S))
+
+
+def _baseline_of(store: WindowStore, plan: Plan, target: Target) -> tuple[float | None, Baseline]:
+    """(limit, worst baseline windows) of a target; the phases are those of the plan, which baseline keeps to."""
+    found = store.worst_baseline.get(target.text)
+    if found is None:
+        start = step_of(plan.phases.warmup_s)
+        span = Span("baseline", start, start + step_of(plan.phases.baseline_s), True)
+        limit = resolve(target, Facts(plan=plan, store=store, spans=(span,)))
+        series = store.series(target, span.start, span.end, limit=limit)
+        found = limit, recovery_rules.worst_baseline(series, span.start, span.end)
+        store.worst_baseline[target.text] = found
+    return found

@@ -1,0 +1,89 @@
+"""What happened, in sentences for a person who has not read the measurement rules."""
+
+from __future__ import annotations
+
+from harness.model.result import RecoveryResult, TargetResult
+from harness.model.target_grammar import ALLOWED_OVER, METRICS, format_value
+from harness.model.units import format_duration, format_percent
+
+WHEN = {"baseline": "Before any fault", "fault": "While the fault was on", "after": "After recovery"}
+WHEN_CONTROL = {"baseline": "In baseline", "fault": "In the fault phase (no fault: control run)", "after": "At the end"}
+
+
+def broken(result: TargetResult, *, control: bool = False) -> str:
+    """Why a target is broken: what was seen, what was asked for, in which phase."""
+    said = _broken(result)
+    when = (WHEN_CONTROL if control else WHEN).get(result.phase or "")
+    sentence = f"{when}, {said}" if when else said[0].upper() + said[1:]
+    return f"{sentence} (target `{result.target}`{_because(result)})."
+
+
+def undecided(result: TargetResult) -> str:
+    """Why a target could not be judged."""
+    why = result.why or "too little was seen"
+    return f"Whether `{result.target}` holds could not be decided: {why}."
+
+
+def not_recovered(recovery: RecoveryResult) -> str:
+    late = f" within {format_duration(recovery.lower_s)} after the undo" if recovery.lower_s is not None else ""
+    deciding = next((t for t in recovery.targets if t.outcome == "not_recovered"), None)
+    target = f" (target `{deciding.target}`)" if deciding else ""
+    return f"The service did not recover{late}{target}."
+
+
+def recovered(recovery: RecoveryResult) -> str | None:
+    """How recovery went, for a run that passed."""
+    if recovery.outcome == "no_impact":
+        return "There was nothing to recover from: no target was broken when the fault ended."
+    if recovery.outcome != "recovered" or recovery.seconds is None:
+        return None
+    between = ""
+    if recovery.lower_s is not None and recovery.upper_s is not None:
+        between = f" (between {format_duration(recovery.lower_s)} and {format_duration(recovery.upper_s)})"
+    return f"The service recovered {format_duration(recovery.seconds)} after the fault was undone{between}."
+
+
+def _broken(result: TargetResult) -> str:
+    of = _of_name(result)
+    asked = _asked(result)
+    if result.observed is None:
+        return f"{result.metric}{of} was broken: {result.why}" if result.why else f"{result.metric}{of} was broken"
+    seen = format_value(result.observed, METRICS.get(result.metric, "number"))
+    if result.metric == "error_rate":
+        return f"{seen} of the requests{of} failed, {asked}"
+    if result.metric in ALLOWED_OVER:
+        share = format_percent(1 - ALLOWED_OVER[result.metric])
+        return f"the {result.metric} latency{of} was {seen} ({share} of successful requests were faster), {asked}"
+    if result.metric == "max":
+        return f"the slowest successful request{of} took {seen}, {asked}"
+    if result.metric == "rps":
+        return f"only {seen} replies a second came{of}, {asked}"
+    if result.metric == "violating":
+        return f"targets were broken for {seen}, {asked}"
+    if result.metric == "cpu":
+        return f"the service used {seen} of the CPU it may use, {asked}"
+    if result.metric == "memory_growth":
+        return f"the memory of the service grew by {seen}, {asked}"
+    if result.metric == "recovery":
+        return f"recovery took {seen}, {asked}"
+    return f"{result.metric} was {seen}, {asked}"
+
+
+def _asked(result: TargetResult) -> str:
+    """The limit in words; the operator is read off the target's text."""
+    if result.limit is None:
+        return f"the target is `{result.target}`"
+    limit = format_value(result.limit, METRICS.get(result.metric, "number"))
+    tail = result.target.rpartition("}")[2]
+    words = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than"}
+    word = next(text for op, text in words.items() if op in tail)
+    return f"the target is {word} {limit}"
+
+
+def _of_name(result: TargetResult) -> str:
+    start, end = result.target.find("{"), result.target.rfind("}")
+    return f" of `{result.target[start + 1 : end]}`" if 0 <= start < end else ""
+
+
+def _because(result: TargetResult) -> str:
+    return f"; {result.why}" if result.why and result.observed is not None else ""

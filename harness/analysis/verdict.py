@@ -1,0 +1,267 @@
+"""The verdict: ordered rules over everything that was found, each reason a sentence.
+
+    0  FAIL          acknowledged data was lost, or the user's abort condition fired with a proven fault
+    1  INCONCLUSIVE  the run cannot be trusted: baseline broken, a fault not proven, a recording gap, a lost worker,
+                     clock doubt above what is claimed; saturation (below)
+    2  FAIL          a primary target broken in a judged phase, or recovery did not come in time
+    3  INCONCLUSIVE  a primary target undecided, or not judged though it applies
+    4  PASS          missing data never passes
+
+Saturation of the generator in baseline is rule 1. Later it takes away any PASS, and those failures of the phases it
+touched that a slow generator could have made up; a failure proven by the target's own acts stays a FAIL.
+
+Exit code: 5 (an undo not verified), then 130 (interrupted), then 4 (no baseline was judged), then the verdict's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.analysis import sentences
+from harness.analysis.spans import Span, phase_at, span_of
+from harness.model import events as ev
+from harness.model.exit_codes import ExitCode
+from harness.model.load import STEP_S
+from harness.model.plan import Plan
+from harness.model.result import FaultResult, RecoveryResult, TargetResult, Verdict
+from harness.model.units import format_duration, format_percent
+
+MIX_POINTS = 0.02
+"""A class's share of the arrivals sent may differ from its planned share by two points."""
+
+_STOPPED: dict[str, str] = {
+    "silent": "The load went silent in the {phase} phase: {text}",
+    "lost_load": "The load was lost in the {phase} phase: {text}",
+    "lost_keeper": "The process that guards the undo was lost in the {phase} phase: {text}",
+    "baseline_broken": "The service did not meet its targets before any fault, so nothing was injected: {text}",
+    "error": "The harness failed in the {phase} phase: {text}",
+    "abort": "The run was aborted in the {phase} phase: {text}",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything the rules look at. tainted: texts of broken targets that saturation may have made up, "recovery"
+    for the run's recovery. gaps: steps with a recording gap. mix: phase -> (class, planned share, sent share).
+    left: sentences about changes that may still be there. violating_s: violating time of the whole run.
+    """
+
+    plan: Plan
+    history: Sequence[ev.Event]
+    spans: Sequence[Span]
+    targets: Sequence[TargetResult]
+    faults: Sequence[FaultResult]
+    recovery: RecoveryResult
+    baseline_judged: bool
+    saturated: Sequence[tuple[float, float]] = ()
+    tainted: frozenset[str] = frozenset()
+    gaps: Sequence[int] = ()
+    mix: Sequence[tuple[str, str, float, float]] = ()
+    left: Sequence[str] = ()
+    violating_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ruling:
+    verdict: Verdict
+    exit_code: ExitCode
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def rule(case: Case) -> Ruling:
+    """Apply the ordered rules. Every reason is listed, the one that decided first."""
+    fatal = _fatal(case)
+    distrust = _distrust(case)
+    failed, doubtful = _failures(case)
+    undecided = _undecided(case)
+    weak = _takes_pass_away(case)
+    verdict: Verdict
+    if fatal:
+        verdict, reasons = "fail", [*fatal, *failed, *distrust, *weak, *_would(doubtful)]
+    elif distrust:
+        verdict, reasons = "inconclusive", [*distrust, *weak, *_would([*failed, *doubtful]), *undecided]
+    elif failed:
+        verdict, reasons = "fail", [*failed, *weak, *_would(doubtful), *undecided]
+    elif undecided or weak:
+        verdict, reasons = "inconclusive", [*weak, *_would(doubtful), *undecided]
+    else:
+        verdict, reasons = "pass", _passed(case)
+    code = _exit_code(case, verdict)
+    if code in (ExitCode.INTERRUPTED, ExitCode.HARNESS_FAILED):
+        verdict = "inconclusive"
+    if code == ExitCode.INTERRUPTED:
+        # Whatever was seen until then, the person who stopped it decided first.
+        reasons = [*_early_end(case), *(r for r in reasons if r not in _early_end(case))]
+    if code == ExitCode.HARNESS_FAILED and not _early_end(case):
+        reasons = ["No baseline was judged: nothing was recorded.", *reasons]
+    return Ruling(verdict, code, (*case.left, *dict.fromkeys(reasons)), tuple(_warnings(case)))
+
+
+def _fatal(case: Case) -> list[str]:
+    found = []
+    for event in case.history:
+        if isinstance(event, ev.DataLost) and event.count > 0:
+            such_as = f", such as {', '.join(event.examples[:3])}" if event.examples else ""
+            found.append(f"{event.count:,} acknowledged writes could not be read back after recovery{such_as}.")
+    aborted = _abort(case)
+    if aborted is not None and any(fault.proven for fault in case.faults):
+        condition = f" (`{aborted.expression}`)" if aborted.expression else ""
+        phase = phase_at(case.spans, aborted.at)
+        found.append(f"The run was aborted in the {phase} phase because the abort condition was met{condition}.")
+    return found
+
+
+def _distrust(case: Case) -> list[str]:
+    """Rule 1."""
+    found = list(_early_end(case))
+    if _abort(case) is not None and any(fault.proven for fault in case.faults):
+        found = []  # rule 0 has said it already
+    found += _lost_workers(case)
+    found += [
+        f"The clock of worker {e.worker} was uncertain by {format_duration(e.seconds)}, more than the "
+        f"{format_duration(STEP_S)} that this result claims."
+        for e in case.history
+        if isinstance(e, ev.ClockDoubt) and e.seconds > STEP_S
+    ]
+    found += [
+        f"{sentences.broken(t, control=case.plan.control_run)} Nothing can be said about the fault."
+        for t in case.targets
+        if t.primary and t.phase == "baseline" and t.outcome == "broken"
+    ]
+    found += [
+        f"The fault {fault.name} was not proven: {fault.missing}."
+        for fault in case.faults
+        if not fault.proven and not (fault.requested_s is None and _early_end(case))
+    ]
+    if case.gaps:
+        low, high = min(case.gaps), max(case.gaps) + 1
+        found.append(
+            f"{format_duration(len(case.gaps) * STEP_S)} of the run have fewer requests recorded than were planned "
+            f"(between {format_duration(low * STEP_S)} and {format_duration(high * STEP_S)})."
+        )
+    baseline = span_of(case.spans, "baseline")
+    if baseline is not None and baseline.overlaps(case.saturated):
+        found.append(f"{_saturated(case)} Baseline was touched, so nothing can be compared with it.")
+    return found
+
+
+def _lost_workers(case: Case) -> list[str]:
+    lost = [event for event in case.history if isinstance(event, ev.LoadLost)]
+    if any(isinstance(e, ev.Stopped) and e.why == "lost_load" for e in case.history):
+        lost = [event for event in lost if event.worker is not None]
+    return [
+        f"{f'The load worker {e.worker}' if e.worker else 'The load process'} was lost in the "
+        f"{phase_at(case.spans, e.at)} phase: {e.reason.rstrip('.')}."
+        for e in lost
+    ]
+
+
+def _early_end(case: Case) -> tuple[str, ...]:
+    stopped = next((event for event in case.history if isinstance(event, ev.Stopped)), None)
+    if stopped is not None:
+        phase = phase_at(case.spans, stopped.at)
+        if stopped.why == "interrupt":
+            return (f"interrupted in {phase}: {stopped.text}".rstrip(": ").rstrip(".") + ".",)
+        return (_STOPPED[stopped.why].format(phase=phase, text=stopped.text).rstrip(".") + ".",)
+    if not any(isinstance(event, ev.Started) for event in case.history):
+        return ("The load never started, so nothing was measured.",)
+    if not any(isinstance(event, ev.LoadEnded) for event in case.history):
+        last = max(event.at for event in case.history)
+        return (
+            f"The record breaks off in the {phase_at(case.spans, last)} phase, {format_duration(max(0.0, last))} after "
+            "the start: the run was killed or could no longer write.",
+        )
+    return ()
+
+
+def _failures(case: Case) -> tuple[list[str], list[str]]:
+    """(failures that stand, failures that a saturated generator may have made up)."""
+    stand: list[str] = []
+    doubtful: list[str] = []
+    for target in case.targets:
+        if not target.primary or target.outcome != "broken" or target.phase == "baseline":
+            continue
+        if target.metric == "recovery" and case.recovery.outcome == "not_recovered":
+            continue  # said below, in better words
+        (doubtful if target.target in case.tainted else stand).append(
+            sentences.broken(target, control=case.plan.control_run)
+        )
+    if case.recovery.outcome == "not_recovered":
+        (doubtful if "recovery" in case.tainted else stand).append(sentences.not_recovered(case.recovery))
+    return stand, doubtful
+
+
+def _undecided(case: Case) -> list[str]:
+    """Rule 3. A target that does not apply to a control run is no missing data."""
+    found = []
+    for target in case.targets:
+        if not target.primary or target.outcome in ("held", "broken"):
+            continue
+        if target.metric == "recovery" and case.plan.control_run:
+            continue
+        if target.outcome == "not_judged" and _early_end(case):
+            continue  # that the run ended early is the reason
+        if target.phase == "after" and target.outcome == "not_judged" and case.recovery.outcome == "not_recovered":
+            continue
+        found.append(sentences.undecided(target))
+    return found
+
+
+def _takes_pass_away(case: Case) -> list[str]:
+    baseline = span_of(case.spans, "baseline")
+    later = [s for s in case.saturated if baseline is None or s[1] > baseline.end_s]
+    found = []
+    if later and not (baseline is not None and baseline.overlaps(case.saturated)):
+        found.append(_saturated(case))
+    for phase, name, planned, sent in case.mix:
+        found.append(
+            f"In the {phase} phase {name} made up {format_percent(sent)} of the arrivals sent, not the planned "
+            f"{format_percent(planned)}: the mix was not the one asked for."
+        )
+    return found
+
+
+def _saturated(case: Case) -> str:
+    parts = ", ".join(f"{format_duration(a)} to {format_duration(b)}" for a, b in case.saturated[:3])
+    more = " and later" if len(case.saturated) > 3 else ""
+    return f"The load generator could not keep up ({parts}{more}); add workers or lower the rate."
+
+
+def _would(failures: Sequence[str]) -> list[str]:
+    return [f"It would have failed: {text}" for text in failures]
+
+
+def _passed(case: Case) -> list[str]:
+    if case.violating_s > 0:
+        first = f"PASS, but targets were broken for {format_duration(case.violating_s)}."
+    elif case.plan.control_run:
+        first = "PASS: every primary target held in this control run (no fault was injected)."
+    else:
+        names = ", ".join(fault.name for fault in case.faults)
+        first = f"PASS: every primary target held with {names} and after it."
+    how = sentences.recovered(case.recovery)
+    return [first, how] if how else [first]
+
+
+def _warnings(case: Case) -> list[str]:
+    return [
+        sentences.broken(target, control=case.plan.control_run)
+        for target in case.targets
+        if not target.primary and target.outcome == "broken"
+    ]
+
+
+def _abort(case: Case) -> ev.Stopped | None:
+    return next((e for e in case.history if isinstance(e, ev.Stopped) and e.why == "abort"), None)
+
+
+def _exit_code(case: Case, verdict: Verdict) -> ExitCode:
+    if case.left:
+        return ExitCode.UNDO_UNVERIFIED
+    if any(isinstance(e, ev.Stopped) and e.why == "interrupt" for e in case.history):
+        return ExitCode.INTERRUPTED
+    if not case.baseline_judged:
+        return ExitCode.HARNESS_FAILED
+    return {"pass": ExitCode.PASS, "fail": ExitCode.FAIL, "inconclusive": ExitCode.INCONCLUSIVE}[verdict]
