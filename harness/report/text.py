@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import unicodedata
+from datetime import UTC, datetime
 
 from harness.model import units
 
@@ -156,3 +157,14 @@ def limit_in_unit(value: float, unit: str) -> str:
             return f"{value * 100:.6g}%/h"
         case _:
             return f"{value:,g}"
+
+
+def when(iso: str | None) -> str:
+    """A wall time for people: `23 Nov 2026, 16:01:00 UTC`. What does not read as a time is shown as it is."""
+    if iso is None:
+        return UNKNOWN
+    try:
+        at = datetime.fromisoformat(iso.replace("Z", "+00:00")).astimezone(UTC)
+    except ValueError:
+        return visible(iso, 40)
+    return f"{at.day} {at:%b %Y, %H:%M:%S} UTC"

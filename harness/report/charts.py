@@ -1,0 +1,361 @@
+"""The charts of the HTML report as Plotly figures: panels on one time axis, shaded from recorded events.
+
+A figure is plain JSON for plotly.js. Colours are names that begin with `$`; the page replaces them by those of
+its light or dark scheme. Missing values are null and drawn as gaps; stretches without any request data are
+marked as such, so that a missing bar is not read as zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from harness.model.events import Event
+from harness.model.plan import Plan
+from harness.model.result import Result
+from harness.report import text
+from harness.report.spans import FaultSpan, PhaseSpan, fault_spans, phase_spans
+
+if TYPE_CHECKING:
+    from harness.analysis.timeline import ChartData
+
+MAX_SIGNALS = 8
+MAX_TREES = 8
+LOG_WHEN_RATIO = 25.0
+"""Latencies that differ by more than this are drawn on a logarithmic axis: a linear one hides the smaller."""
+
+KIND_COLOURS = {
+    "status": "$status",
+    "timeout": "$timeout",
+    "refused": "$refused",
+    "reset": "$reset",
+    "protocol": "$protocol",
+    "check": "$check",
+    "exception": "$exception",
+    "unsent": "$unsent",
+    "unfinished": "$unfinished",
+}
+SERIES_COLOURS = ("$series1", "$series2", "$series3", "$series4", "$series5", "$series6", "$series7", "$series8")
+
+Values = Sequence[float | None]
+
+
+class Panel(msgspec.Struct, frozen=True, kw_only=True):
+    """One chart. title and note are plain text; figure is JSON: {"data": [...], "layout": {...}}. height: px."""
+
+    id: str
+    title: str
+    note: str
+    figure: str
+    height: int
+
+
+class Zoom(msgspec.Struct, frozen=True, kw_only=True):
+    """A button that sets every panel's time axis."""
+
+    label: str
+    start_s: float
+    end_s: float
+
+
+def panels(plan: Plan, result: Result, chart: ChartData, history: Sequence[Event]) -> tuple[Panel, ...]:
+    """Every panel that has data, top to bottom; those about requests come even without any."""
+    axis = _Axis(chart, result, history)
+    made = [_load(chart, axis), _failures(chart, axis), _latency(plan, chart, axis), _in_flight(chart, axis)]
+    made += _signals(chart, axis)
+    made += [panel for panel in (_cpu(chart, axis), _memory(chart, axis)) if panel is not None]
+    return tuple(made)
+
+
+def zooms(result: Result, chart: ChartData, history: Sequence[Event]) -> tuple[Zoom, ...]:
+    """The whole run, the faults with a little around them, the recovery."""
+    axis = _Axis(chart, result, history)
+    found = [Zoom(label="Whole run", start_s=axis.start, end_s=axis.end)]
+    if axis.faults:
+        ends = [axis.end if span.end_s is None else span.end_s for span in axis.faults]
+        start, end = axis.faults[0].start_s, max(ends)
+        around = max(3.0, 0.08 * (end - start))
+        found.append(Zoom(label="Fault", start_s=start - around, end_s=end + around))
+    recovery = result.recovery
+    if recovery and recovery.zero_s is not None:
+        length = max(6.0, 2.5 * (recovery.upper_s or 0.0))
+        found.append(Zoom(label="Recovery", start_s=recovery.zero_s - 3, end_s=recovery.zero_s + length))
+    return tuple(found)
+
+
+class _Axis:
+    """What every panel shares: the time range and the marks on it."""
+
+    def __init__(self, chart: ChartData, result: Result, history: Sequence[Event]) -> None:
+        self.faults: tuple[FaultSpan, ...] = fault_spans(history)
+        self.phases: tuple[PhaseSpan, ...] = phase_spans(history)
+        known = [0.0, *(phase.end_s for phase in result.phases)]
+        known += [span.end_s for span in self.phases if span.end_s is not None]
+        known += [span.end_s if span.end_s is not None else span.start_s for span in self.faults]
+        if chart.t:
+            known.append(chart.t[-1] + chart.step_s)
+        if chart.sample_t:
+            known.append(chart.sample_t[-1])
+        self.start, self.end = 0.0, max(known)
+        self.no_data = _no_data(chart)
+        self.result = result
+
+    def layout(self, *, first: bool = False, requests: bool = True, yaxis: dict[str, Any]) -> dict[str, Any]:
+        shapes = [self._fault(span, i, first) for i, span in enumerate(self.faults)]
+        shapes += [self._phase(span) for span in self.phases[1:]]
+        shapes += self._recovery(first)
+        if requests:
+            shapes += [
+                self._rect(f"no-data {start:g}", start, end, "$nodata", "no data" if first else "")
+                for start, end in self.no_data
+            ]
+        return {
+            "xaxis": {"range": [self.start, self.end], "ticksuffix": "s"},
+            "yaxis": {"rangemode": "tozero", **yaxis},
+            "shapes": shapes,
+            "annotations": self._phase_names() if first else [],
+        }
+
+    def _rect(self, name: str, start: float, end: float, colour: str, label: str) -> dict[str, Any]:
+        shape: dict[str, Any] = {
+            "type": "rect",
+            "name": name,
+            "xref": "x",
+            "yref": "paper",
+            "x0": start,
+            "x1": end,
+            "y0": 0,
+            "y1": 1,
+            "layer": "below",
+            "fillcolor": colour,
+            "line": {"width": 0},
+        }
+        if label:
+            shape["label"] = {
+                "text": label,
+                "textposition": "top center",
+                "padding": 6,
+                "font": {"size": 11, "color": "$muted"},
+            }
+        return shape
+
+    def _line(self, name: str, at: float, colour: str, dash: str, width: float = 1) -> dict[str, Any]:
+        return {
+            "type": "line",
+            "name": name,
+            "xref": "x",
+            "yref": "paper",
+            "x0": at,
+            "x1": at,
+            "y0": 0,
+            "y1": 1,
+            "layer": "below",
+            "line": {"color": colour, "dash": dash, "width": width},
+        }
+
+    def _fault(self, span: FaultSpan, index: int, first: bool) -> dict[str, Any]:
+        name = text.plotly_label(span.fault)
+        end = self.end if span.end_s is None else span.end_s
+        label = f"{name} (undo not recorded)" if span.end_s is None else name
+        shape = self._rect(f"fault {name}", span.start_s, end, "$fault", "")
+        # A one-shot is a moment: the outline keeps it visible at any zoom.
+        shape["line"] = {"width": 1, "color": "$faultline"}
+        if first:
+            shape["label"] = {
+                "text": "<br>" * (index % 4) + label,
+                "textposition": "top left",
+                "padding": 6,
+                "font": {"size": 12, "color": "$faulttext"},
+            }
+        return shape
+
+    def _phase(self, span: PhaseSpan) -> dict[str, Any]:
+        return self._line(f"phase {text.plotly_label(span.name)}", span.start_s, "$phase", "dot")
+
+    def _phase_names(self) -> list[dict[str, Any]]:
+        names = []
+        for span in self.phases:
+            end = self.end if span.end_s is None else span.end_s
+            if end - span.start_s < 0.045 * (self.end - self.start):
+                continue  # no room for its name: the lines still show it, and the table has it
+            names.append(
+                {
+                    "x": (span.start_s + end) / 2,
+                    "xref": "x",
+                    "y": 1,
+                    "yref": "paper",
+                    "yanchor": "bottom",
+                    "yshift": 2,
+                    "text": text.plotly_label(span.name),
+                    "showarrow": False,
+                    "font": {"size": 11, "color": "$muted"},
+                }
+            )
+        return names
+
+    def _recovery(self, first: bool) -> list[dict[str, Any]]:
+        recovery = self.result.recovery
+        if recovery is None or recovery.zero_s is None:
+            return []
+        shapes = [self._line("recovery zero", recovery.zero_s, "$zero", "solid", 1.5)]
+        if recovery.lower_s is not None and recovery.upper_s is not None:
+            lower, upper = recovery.zero_s + recovery.lower_s, recovery.zero_s + recovery.upper_s
+            shape = self._rect("recovery interval", lower, upper, "$recovery", "")
+            shape["line"] = {"width": 1, "color": "$zero"}
+            shapes.append(shape)
+        return shapes
+
+
+def _no_data(chart: ChartData) -> list[tuple[float, float]]:
+    """Stretches with no request data at all, as [start, end] in seconds."""
+    found: list[tuple[float, float]] = []
+    for at, value in zip(chart.t, chart.rps, strict=True):
+        if value is not None:
+            continue
+        if found and abs(found[-1][1] - at) < chart.step_s / 2:
+            found[-1] = (found[-1][0], at + chart.step_s)
+        else:
+            found.append((at, at + chart.step_s))
+    return found
+
+
+def _panel(id_: str, title: str, note: str, data: list[dict[str, Any]], layout: dict[str, Any], height: int) -> Panel:
+    figure = msgspec.json.encode({"data": data, "layout": layout}).decode()
+    return Panel(id=id_, title=title, note=note, figure=figure, height=height)
+
+
+def _trace(name: str, x: Sequence[float], y: Values, colour: str, **more: Any) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": text.plotly_label(name),
+        "x": list(x),
+        "y": list(y),
+        "connectgaps": False,
+        "line": {"color": colour, "width": 1.6, **more.pop("line", {})},
+        **more,
+    }
+
+
+def _middle(chart: ChartData) -> list[float]:
+    """A value over a step belongs at its middle."""
+    return [round(at + chart.step_s / 2, 3) for at in chart.t]
+
+
+def _load(chart: ChartData, axis: _Axis) -> Panel:
+    x = _middle(chart)
+    data = [_trace("answered", x, chart.rps, "$rps", hovertemplate="%{y:,.1f}/s")]
+    if any(value is not None for value in chart.planned_rps):
+        planned = _trace(
+            "planned", x, chart.planned_rps, "$planned", line={"dash": "dash"}, hovertemplate="%{y:,.1f}/s"
+        )
+        data.insert(0, planned)
+    note = "Replies by the moment they were due, beside what the schedule asked for."
+    return _panel("load", "Requests per second", note, data, axis.layout(first=True, yaxis={}), 250)
+
+
+def _failures(chart: ChartData, axis: _Axis) -> Panel:
+    data = [
+        {
+            "type": "bar",
+            "name": text.plotly_label(kind),
+            "x": _middle(chart),
+            "y": list(values),
+            "width": chart.step_s,
+            "marker": {"color": KIND_COLOURS.get(kind, "$exception"), "line": {"width": 0}},
+            "hovertemplate": "%{y:,.1f}/s",
+        }
+        for kind, values in chart.failures.items()
+        if any(values)
+    ]
+    note = "Failed requests per second by kind, stacked." if data else "No request failed."
+    layout = {**axis.layout(yaxis={}), "barmode": "stack", "bargap": 0}
+    return _panel("failures", "Failures per second", note, data, layout, 190 if data else 110)
+
+
+def _latency(plan: Plan, chart: ChartData, axis: _Axis) -> Panel:
+    x = _middle(chart)
+    series = (("p50", chart.p50_ms, "$p50"), ("p95", chart.p95_ms, "$p95"), ("p99", chart.p99_ms, "$p99"))
+    data = [_trace(name, x, values, colour, hovertemplate="%{y:,.1f} ms") for name, values, colour in series]
+    known = [value for _, values, _ in series for value in values if value]
+    limits: dict[tuple[str, float], None] = {}
+    for target in plan.targets:
+        if target.metric in ("p50", "p95", "p99") and target.name is None and target.relative is None:
+            limits[(target.metric, target.value)] = None
+    for metric, limit in limits:
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": f"{metric} target {text.limit_in_unit(limit, 'ms')}",
+                "x": [axis.start, axis.end],
+                "y": [limit, limit],
+                "line": {"color": f"${metric}", "width": 1.2, "dash": "dash"},
+                "opacity": 0.75,
+                "hoverinfo": "skip",
+            }
+        )
+    every = [*known, *(limit for _, limit in limits)]
+    logarithmic = bool(known) and max(every) / max(min(known), 0.01) > LOG_WHEN_RATIO
+    yaxis: dict[str, Any] = {}
+    if logarithmic:
+        yaxis |= {"type": "log", "rangemode": "normal", "dtick": "D2", "tickformat": ",~g"}
+    note = "Of successful requests, from the moment each was due; dashed lines are the targets." + (
+        " Logarithmic axis." if logarithmic else ""
+    )
+    if not known:
+        note += " No request succeeded."
+    return _panel("latency", "Latency in milliseconds", note, data, axis.layout(yaxis=yaxis), 300)
+
+
+def _in_flight(chart: ChartData, axis: _Axis) -> Panel:
+    data = [_trace("in flight", _middle(chart), chart.in_flight, "$series1", hovertemplate="%{y:,.0f}")]
+    note = "Requests waiting for an answer. A rising line is a queue."
+    return _panel("in-flight", "In flight", note, data, axis.layout(yaxis={}), 150)
+
+
+def _signals(chart: ChartData, axis: _Axis) -> list[Panel]:
+    made = []
+    shown = [(name, values) for name, values in chart.signals.items() if any(v is not None for v in values)]
+    counters = {name for name, signal in axis.result.signals.items() if signal.counter}
+    for i, (name, values) in enumerate(shown[:MAX_SIGNALS]):
+        data = [_trace(name, chart.sample_t, values, SERIES_COLOURS[i % len(SERIES_COLOURS)])]
+        note = "From the service's own metrics" + (", per second." if name in counters else ".")
+        layout = axis.layout(requests=False, yaxis={})
+        made.append(_panel(f"signal-{i}", text.visible(name, 80), note, data, layout, 140))
+    return made
+
+
+def _cpu(chart: ChartData, axis: _Axis) -> Panel | None:
+    data = _trees(chart.sample_t, chart.cpu, scale=100.0, hover="%{y:,.0f} %")
+    if not data:
+        return None
+    note = "Share of one core, by process tree."
+    return _panel("cpu", "CPU", note, data, axis.layout(requests=False, yaxis={"ticksuffix": " %"}), 190)
+
+
+def _memory(chart: ChartData, axis: _Axis) -> Panel | None:
+    data = _trees(chart.sample_t, chart.rss, scale=1e-6, hover="%{y:,.0f} MB")
+    if not data:
+        return None
+    note = "Resident memory, by process tree."
+    return _panel("memory", "Memory", note, data, axis.layout(requests=False, yaxis={"ticksuffix": " MB"}), 190)
+
+
+def _trees(
+    x: Sequence[float], trees: dict[str, list[float | None]], *, scale: float, hover: str
+) -> list[dict[str, Any]]:
+    # The service itself first; it is what the targets are about.
+    names = sorted((n for n, v in trees.items() if any(i is not None for i in v)), key=lambda n: (n != "target", n))
+    return [
+        _trace(
+            "service" if name == "target" else name,
+            x,
+            [None if value is None else value * scale for value in trees[name]],
+            SERIES_COLOURS[i % len(SERIES_COLOURS)],
+            hovertemplate=hover,
+        )
+        for i, name in enumerate(names[:MAX_TREES])
+    ]

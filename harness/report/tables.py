@@ -1,0 +1,223 @@
+"""The tables of the HTML report, as cells of plain text; the template escapes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from harness.model.faults import Evidence
+from harness.model.result import Outcome, PhaseResult, RequestResult, Result
+from harness.report import text
+from harness.report.assessment import Line, mark, unit_of
+from harness.report.happened import Moment
+from harness.report.story import request_rows
+
+MAX_ROWS = 200
+MAX_ERRORS = 100
+
+
+class Column(msgspec.Struct, frozen=True):
+    """css: number (set right), name (a first column), words (text that wraps)."""
+
+    name: str
+    css: str = "words"
+
+    @property
+    def number(self) -> bool:
+        return self.css == "number"
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """css: an outcome's class, which draws the text as a badge. more: a second, quieter line."""
+
+    text: str
+    css: str = ""
+    more: str = ""
+
+
+class Row(msgspec.Struct, frozen=True):
+    cells: tuple[Cell, ...]
+    loud: bool = False
+
+
+class Table(msgspec.Struct, frozen=True):
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...] = ()
+
+
+def _columns(*names: str, first: int = 1) -> tuple[Column, ...]:
+    return tuple(Column(name, "name" if i < first else "number") for i, name in enumerate(names))
+
+
+def _row(*cells: str | Cell, loud: bool = False) -> Row:
+    return Row(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in cells), loud)
+
+
+_NUMBERS = ("Requests", "Failures", "Fail %", "RPS", "Mean", "p50", "p95", "p99", "Max")
+
+
+def _numbers(row: PhaseResult | RequestResult) -> tuple[str, ...]:
+    return (
+        text.count(row.requests),
+        text.count(row.failures),
+        text.percent(row.error_rate),
+        text.rps(row.rps),
+        text.ms(row.mean_ms),
+        text.ms(row.p50_ms),
+        text.ms(row.p95_ms),
+        text.ms(row.p99_ms),
+        text.ms(row.max_ms),
+    )
+
+
+PHASE_COLUMNS = ("baseline", "fault", "after")
+
+
+def outcome_css(outcome: Outcome, primary: bool) -> str:
+    return "warn" if outcome == "broken" and not primary else outcome
+
+
+def targets(lines: Sequence[Line]) -> Table:
+    """One row a target, one column a judged phase: outcome in words and colour, the observed value under it."""
+    columns = (Column("Target", "name"), *(Column(name) for name in (*PHASE_COLUMNS, "whole run")))
+    rows = []
+    for line in lines:
+        cells = [Cell(line.name, more="" if line.primary else "secondary: warns, does not decide")]
+        for phase in (*PHASE_COLUMNS, None):
+            found = next((r for r in line.results if r.phase == phase), None)
+            if found is None:
+                cells.append(Cell(""))
+                continue
+            if found.metric == "recovery":
+                observed = line.observed
+            else:
+                known = found.observed is not None
+                observed = text.in_unit(found.observed, unit_of(found.metric)) if known else "no data"
+            more = f"{observed}; {text.visible(found.why, 200)}" if found.why else observed
+            css = outcome_css(found.outcome, found.primary)
+            cells.append(Cell(mark(found.outcome, found.primary), css, more))
+        rows.append(_row(*cells))
+    return Table(columns, tuple(rows))
+
+
+def recovery_targets(result: Result) -> Table:
+    columns = _columns("Target", "Outcome", "Recovered after", "Not before", "Not after")
+    found = result.recovery.targets if result.recovery else ()
+    return Table(
+        (columns[0], Column("Outcome"), *columns[2:]),
+        tuple(
+            _row(
+                text.visible(t.target),
+                Cell(t.outcome.replace("_", " "), more=text.visible(t.why, 300)),
+                text.seconds(t.seconds),
+                text.seconds(t.lower_s),
+                text.seconds(t.upper_s),
+            )
+            for t in found
+        ),
+    )
+
+
+def proofs(evidence: Sequence[Evidence]) -> Table:
+    columns = (Column("", "name"), Column("Expected"), Column("Observed"), Column("At", "number"))
+    names = {"control": "control plane", "probe": "data path", "path": "the service uses it", "undo": "after the undo"}
+    return Table(
+        columns,
+        tuple(
+            _row(
+                Cell("✅ seen" if e.held else "❌ not seen", "held" if e.held else "broken", names[e.source]),
+                text.visible(e.expected, 300),
+                text.visible(e.observed, 300),
+                text.moment(e.at),
+            )
+            for e in evidence[:30]
+        ),
+    )
+
+
+def phases(result: Result) -> Table:
+    return Table(
+        _columns("Phase", "From", "Length", "Planned", *_NUMBERS, "Unsent", "Broken for"),
+        tuple(
+            _row(
+                text.visible(p.name, 20),
+                text.moment(p.start_s),
+                text.seconds(p.end_s - p.start_s),
+                text.count(p.planned),
+                *_numbers(p),
+                text.count(p.unsent),
+                text.seconds(p.violating_s),
+                loud=p.name == "fault",
+            )
+            for p in result.phases
+        ),
+    )
+
+
+def requests(result: Result) -> Table:
+    rows = request_rows(result)
+    where = "Whole run" if result.totals or not rows else f"In phase {rows[0].phase}"
+    aggregated = tuple(row for row in result.totals if row.name == "Aggregated")
+    return Table(
+        _columns(where, *_NUMBERS),
+        (
+            *(_row(text.visible(row.name), *_numbers(row)) for row in rows[:MAX_ROWS]),
+            *(_row("All together", *_numbers(row), loud=True) for row in aggregated),
+        ),
+    )
+
+
+def by_phase(result: Result) -> Table:
+    return Table(
+        _columns("Name", "Phase", *_NUMBERS, first=2),
+        tuple(_row(text.visible(row.name), row.phase, *_numbers(row)) for row in result.requests[:MAX_ROWS]),
+    )
+
+
+def errors(result: Result) -> Table:
+    ordered = sorted(result.errors, key=lambda error: -error.count)
+    columns = (
+        Column("Kind"),
+        Column("Request", "name"),
+        Column("Count", "number"),
+        Column("First", "number"),
+        Column("Last", "number"),
+        Column("Example"),
+    )
+    rows = [
+        _row(
+            text.visible(error.kind, 40),
+            text.visible(error.name) if error.name else "(before any request)",
+            text.count(error.count),
+            text.moment(error.first_s),
+            text.moment(error.last_s),
+            text.visible(error.example, 400),
+        )
+        for error in ordered[:MAX_ERRORS]
+    ]
+    if len(ordered) > MAX_ERRORS:
+        rows.append(_row(f"{len(ordered) - MAX_ERRORS} more", "in result.json", "", "", "", ""))
+    return Table(columns, tuple(rows))
+
+
+def signals(result: Result) -> Table:
+    """Means by phase; a phase without a value stays empty."""
+    shown = ("baseline", "fault", "recovery", "after")
+    return Table(
+        _columns("Signal", *shown),
+        tuple(
+            _row(
+                Cell(text.visible(name, 80), more="per second" if signal.counter else ""),
+                *(text.number(signal.by_phase.get(phase)) for phase in shown),
+            )
+            for name, signal in list(result.signals.items())[:MAX_ROWS]
+        ),
+    )
+
+
+def moments(found: Sequence[Moment]) -> Table:
+    return Table(
+        (Column("At", "number"), Column("What")),
+        tuple(_row(text.moment(m.at), m.said, loud=m.loud) for m in found[:500]),
+    )
