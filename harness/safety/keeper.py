@@ -15,58 +15,35 @@ import queue
 import selectors
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 
 from harness.model.errors import HarnessError, Refused, SetupError
-from harness.model.faults import UndoOutcome
 from harness.safety import protocol
-from harness.safety.entries import Closed, Entry, Healing, KeeperOpened, boottime
-from harness.safety.journal import JOURNAL, KEEPER, JournalView, Log, read_journal
+from harness.safety.entries import Healing, KeeperOpened, boottime
+from harness.safety.healer import IMPORT_LIMIT_S, Healer, Slot, next_deadline
+from harness.safety.journal import JOURNAL, KEEPER, Log, read_journal
 from harness.safety.lock import clear
-from harness.safety.processes import ProcessId, identify, send, wait_gone
+from harness.safety.processes import identify
 from harness.safety.servers import Servers
-
-STAMP = struct.Struct("<d")
-"""A renewal of the lease: the run's CLOCK_BOOTTIME in seconds when it wrote it."""
 
 TICK_S = 0.25
 GRACE_AT_END_S = 0.05
 """A run that closes its end is usually exiting: let it have its own exit status."""
-FENCE_LIMIT_S = 10.0
-UNDO_LIMIT_S = 90.0
-"""A run that has begun to undo has this long before the keeper takes over, whatever the record's deadline."""
 STOPPING_LIMIT_S = 120.0
 """A run whose keeper was told to stop has this long to undo everything itself."""
-OWN_STACK_LIMIT_S = 5.0
-"""How long to try on a stack that is torn down right afterwards."""
-AGAIN_AFTER_S = 5.0
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """Given by the client as one JSON argument. lease_fd: our end of the socket pair. run_pidfd: -1 = none."""
-
-    state_dir: str
-    lease_fd: int
-    run: ProcessId
-    run_pidfd: int = -1
-    lock_fds: tuple[int, ...] = ()
-    lease_s: float = 10.0
-    detached: bool = False
 
 
 class Keeper:
     """Everything on the main thread but the answers to requests and the healing, which call back with `on_main`."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: protocol.Options) -> None:
         self._options = options
         self._folder = Path(options.state_dir)
         self._log = Log(self._folder / KEEPER)
@@ -86,7 +63,7 @@ class Keeper:
         self._partial = b""
         self._told_to_stop: float | None = None
         self._handed_over = False
-        self._warm: Future[None] = Future()
+        self._healer = Healer(self._folder, self._log, self._servers, self._say)
         self._journal_size = -1
         self._deadline: tuple[float, str] | None = None
         self._exit: int | None = None
@@ -126,7 +103,7 @@ class Keeper:
             selector.register(lease, selectors.EVENT_READ, lambda: self._on_lease(selector))
             if self._options.run_pidfd >= 0:
                 selector.register(self._options.run_pidfd, selectors.EVENT_READ, lambda: self._on_run_gone(selector))
-        threading.Thread(target=self._import_adapters, name="imports", daemon=True).start()
+        threading.Thread(target=self._healer.import_all, name="imports", daemon=True).start()
         while self._exit is None:
             for key, _ in selector.select(TICK_S):
                 key.data()
@@ -145,16 +122,9 @@ class Keeper:
         """Run it on the main thread, wait, and return what it returned or raise what it raised."""
         if threading.current_thread() is threading.main_thread():
             return function()
-        future: Future[Any] = Future()
-
-        def call() -> None:
-            try:
-                future.set_result(function())
-            except BaseException as error:
-                future.set_exception(error)
-
-        self._post(call)
-        return future.result()
+        slot = Slot()
+        self._post(lambda: slot.fill(function))
+        return slot.result()
 
     def _post(self, call: Callable[[], None]) -> None:
         self._calls.put(call)
@@ -224,8 +194,8 @@ class Keeper:
             ended = False
         except OSError:
             ended = True
-        whole = len(data) - len(data) % STAMP.size
-        for (stamp,) in STAMP.iter_unpack(data[:whole]):
+        whole = len(data) - len(data) % protocol.STAMP.size
+        for (stamp,) in protocol.STAMP.iter_unpack(data[:whole]):
             self._renewed = max(self._renewed, min(stamp, boottime()))
         self._partial = data[whole:]
         if whole:
@@ -259,7 +229,8 @@ class Keeper:
 
     def _end_detached(self) -> None:
         _, _, left = self._servers.end()
-        self._close(tuple(left))
+        self._healer.close(left)
+        self._end(5 if left else 0)
 
     # -- healing
 
@@ -269,100 +240,14 @@ class Keeper:
                 return
             self._phase = "healing"
         self._say(f"healing: {why}")
-        threading.Thread(target=self._heal_and_end, args=(why, grace_s), name="heal", daemon=True).start()
 
-    def _heal_and_end(self, why: str, grace_s: float) -> None:
-        left: list[str] = []
-        try:
-            self._fence(grace_s)
-            self._note(Healing(why=why))
-            wait([self._warm], timeout=60.0)
-            view = read_journal(self._folder)
-            outcomes = self._undo(view)
-            if not view.had_servers and any(outcome.state == "unverified" for outcome in outcomes):
-                time.sleep(AGAIN_AFTER_S)
-                self._undo(read_journal(self._folder))
-        except Exception as error:  # the servers must be stopped all the same
-            self._say(f"healing failed: {type(error).__name__}: {error}")
-            left.append(f"healing failed: {error}")
-        _, _, still = self._servers.end()
-        left += still
-        left += self._settle()
-        self._close(tuple(left))
-
-    def _fence(self, grace_s: float) -> None:
-        """Nobody else writes from here on: end the run, stopped or not, and wait until it has ended."""
-        run = self._options.run
-        if grace_s and not wait_gone([run], grace_s):
-            return
-        try:
-            send(run, signal.SIGKILL)
-        except PermissionError as error:
-            self._say(f"the run (pid {run.pid}) cannot be ended: {error}")
-        if wait_gone([run], FENCE_LIMIT_S):
-            # It has SIGKILL pending, so no code of its own runs any more, wherever the kernel holds it.
-            self._say(f"the run (pid {run.pid}) is still in the kernel after {FENCE_LIMIT_S:g} s")
-
-    def _undo(self, view: JournalView) -> list[UndoOutcome]:
-        from harness.safety.heal import heal_records
-
-        return heal_records(
-            view,
-            self._note,
-            say=self._say,
-            restart_toxiproxy=self._restart_toxiproxy if self._has_toxiproxy() else None,
-            limit_s=OWN_STACK_LIMIT_S if view.had_servers else None,
-        )
-
-    def _settle(self) -> list[str]:
-        """After the servers have ended: what was on them is gone with them. Returns what is left, in sentences."""
-        from harness.safety.heal import end_processes, heal_records, torn_down
-
-        try:
-            view = read_journal(self._folder)
-            killed: list[str] = []
-            left = end_processes(msgspec.structs.replace(view, servers=()), self._note, self._say, killed)
-            gone = tuple(record for record in view.pending if torn_down(view, record) is not None)
-            heal_records(msgspec.structs.replace(view, records=gone), self._note, say=self._say)
-            view = read_journal(self._folder)
-        except (HarnessError, OSError) as error:
-            return [f"the journal in {self._folder} cannot be read: {error}"]
-        for record in view.pending:
-            outcome = view.outcomes.get(record.id)
-            said = f"{outcome.left}; {outcome.mend}" if outcome is not None and outcome.left else "not undone"
-            left.append(f"{record.id}: {said}")
-        return left + [f"{line}: what it stood for cannot be told" for line in view.damage]
-
-    def _has_toxiproxy(self) -> bool:
-        return any("toxiproxy" in server.name for server in self._servers.running())
-
-    def _restart_toxiproxy(self) -> bool:
-        for server in self._servers.running():
-            if "toxiproxy" in server.name:
-                try:
-                    self._servers.restart(server.name)
-                except HarnessError as error:
-                    self._say(f"Toxiproxy could not be restarted: {error}")
-                    return False
-                return True
-        return False
-
-    def _close(self, left: tuple[str, ...]) -> None:
-        for line in left:
-            self._say(f"left: {line}")
-        self._note(Closed(clean=not left, left=left))
-        try:
-            if not left and not self._options.detached:
-                from harness.safety.heal import active_dir, retire
-
-                view = read_journal(self._folder)
-                run_dir = Path(view.opened.run_dir) if view.opened is not None and view.opened.run_dir else None
-                if self._folder.parent == active_dir():
-                    retire(self._folder, run_dir)
-        except Exception as error:
-            self._say(f"the state folder stays: {error}")
-        finally:
+        def heal() -> None:
+            left = self._healer.heal_dead_run(self._options.run, why, grace_s)
+            if not left:
+                self._healer.retire()
             self._end(5 if left else 0)
+
+        threading.Thread(target=heal, name="heal", daemon=True).start()
 
     def _end(self, code: int) -> None:
         self._post(lambda: setattr(self, "_exit", code))
@@ -416,9 +301,16 @@ class Keeper:
             case protocol.Armed(record_id=record_id):
                 return self._armed(record_id), None
             case protocol.HealNow():
-                return self._heal_now(), None
+                self._only_while_serving()
+                self._handed_over = True
+                self._healer.note(Healing(why="the run asked for it"))
+                return protocol.Reply(outcomes=tuple(self._healer.undo(read_journal(self._folder)))), None
             case protocol.Finish():
-                return self._finish()
+                with self._mutex:
+                    self._only_while_serving()
+                    self._phase = "finishing"
+                report = self._healer.finish()
+                return protocol.Reply(report=report), lambda: self._end(5 if report.left else 0)
             case protocol.Status():
                 return protocol.Reply(servers=tuple(self._servers.running()), phase=self._phase), None
 
@@ -430,8 +322,10 @@ class Keeper:
         self._only_while_serving()
         if self._handed_over or self._told_to_stop is not None:
             raise Refused("the keeper has begun to end: nothing may be injected any more")
+        if not self._healer.warm.wait(IMPORT_LIMIT_S):
+            raise SetupError(f"the keeper has not imported what an undo needs within {IMPORT_LIMIT_S:g} s")
         try:
-            self._warm.result(timeout=60.0)
+            self._healer.warm.result()
         except Exception as error:
             raise SetupError(f"the keeper cannot undo: {type(error).__name__}: {error}") from error
         if record_id is not None:
@@ -444,87 +338,13 @@ class Keeper:
                 raise SetupError(f"the keeper knows no fault called {record.kind}")
         return protocol.Reply()
 
-    def _heal_now(self) -> protocol.Reply:
-        self._only_while_serving()
-        self._handed_over = True
-        self._note(Healing(why="the run asked for it"))
-        return protocol.Reply(outcomes=tuple(self._undo(read_journal(self._folder))))
-
-    def _finish(self) -> tuple[protocol.Reply, Callable[[], None]]:
-        with self._mutex:
-            self._only_while_serving()
-            self._phase = "finishing"
-        outcomes: list[UndoOutcome] = []
-        left: list[str] = []
-        pending = False
-        try:
-            view = read_journal(self._folder)
-            pending = bool(view.pending)
-            # What the run has tried and could not verify is its own to report; what it forgot is undone here.
-            forgotten = tuple(r for r in view.pending if view.states[r.id] != "unverified")
-            if forgotten:
-                outcomes = self._undo(msgspec.structs.replace(view, records=forgotten))
-        except Exception as error:  # the servers must be stopped all the same
-            left.append(f"the journal in {self._folder}: {error}")
-        stopped, hard, still = self._servers.end()
-        left += still
-        if pending:
-            left += self._settle()
-        report = protocol.Report(stopped=tuple(stopped), hard=tuple(hard), outcomes=tuple(outcomes), left=tuple(left))
-        self._note(Closed(clean=not left, left=report.left))
-        return protocol.Reply(report=report), lambda: self._end(5 if left else 0)
-
     # -- small things
-
-    def _import_adapters(self) -> None:
-        """All that an undo will import, so that healing starts at once."""
-        import importlib
-        import pkgutil
-
-        try:
-            import tenacity  # noqa: F401
-
-            import harness.adapters
-            import harness.safety.heal
-            import harness.safety.undo
-            from harness.fault import registered
-
-            registered()
-            for module in pkgutil.iter_modules(harness.adapters.__path__):
-                loaded = importlib.import_module(f"harness.adapters.{module.name}")
-                getattr(loaded, "preload", lambda: None)()
-        except BaseException as error:
-            self._say(f"what healing needs cannot be imported: {type(error).__name__}: {error}")
-            self._warm.set_exception(error)
-        else:
-            self._warm.set_result(None)
-
-    def _note(self, entry: Entry) -> None:
-        try:
-            self._log.append(entry)
-        except OSError as error:
-            self._say(f"cannot write to keeper.jsonl: {error.strerror or error}; going on")
 
     def _say(self, text: str) -> None:
         try:
             print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}", file=sys.stderr, flush=True)
         except (OSError, ValueError):
             pass  # a full disk must not stop an undo
-
-
-def next_deadline(view: JournalView) -> tuple[float, str] | None:
-    """When (CLOCK_BOOTTIME) the keeper undoes on its own, and which record is then overdue; None = never."""
-    found: list[tuple[float, str]] = []
-    for record in view.pending:
-        injected = view.intents.get((record.id, "inject"))
-        if record.deadline_s is None or injected is None or view.states[record.id] == "unverified":
-            continue
-        due = injected + record.deadline_s
-        undoing = view.intents.get((record.id, "undo"))
-        if undoing is not None:
-            due = max(due, undoing + UNDO_LIMIT_S)
-        found.append((due, record.id))
-    return min(found, default=None)
 
 
 def _become_subreaper() -> None:
@@ -537,7 +357,7 @@ def _become_subreaper() -> None:
 
 
 def main() -> NoReturn:
-    options = msgspec.json.decode(sys.argv[1], type=Options)
+    options = msgspec.json.decode(sys.argv[1], type=protocol.Options)
     try:
         code = Keeper(options).run()
     except (HarnessError, OSError) as error:

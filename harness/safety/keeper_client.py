@@ -18,11 +18,10 @@ from harness.model.process import ServerProcess, ServerSpec
 from harness.safety import protocol
 from harness.safety.entries import KeeperOpened, boottime
 from harness.safety.journal import read_journal
-from harness.safety.keeper import STAMP, Options
 from harness.safety.lock import Locks
 from harness.safety.private import open_private, private_folder
 from harness.safety.processes import ProcessId, alive, identify, open_pidfd, send, wait_gone
-from harness.safety.protocol import Report
+from harness.safety.protocol import STAMP, Options, Report
 
 READY_LIMIT_S = 30.0
 ASK_LIMIT_S = 60.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ import msgspec
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
 from harness.model.faults import UndoOutcome
 from harness.model.process import ServerProcess, ServerSpec
+from harness.safety.processes import ProcessId
 
 SOCKET = "keeper.sock"
 KEEPER_LOG = "keeper.log"
@@ -21,6 +23,22 @@ READY = b"R"
 ACK = b"A"
 STOPPING = b"S"
 """Bytes from the keeper on the lease's socket: it serves; it has seen renewals; it was told to stop."""
+
+
+STAMP = struct.Struct("<d")
+"""A renewal of the lease: the run's CLOCK_BOOTTIME in seconds when it wrote it."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """Given by the client as one JSON argument. lease_fd: our end of the socket pair. run_pidfd: -1 = none."""
+
+    state_dir: str
+    lease_fd: int
+    run: ProcessId
+    run_pidfd: int = -1
+    lock_fds: tuple[int, ...] = ()
+    lease_s: float = 10.0
+    detached: bool = False
 
 
 class Launch(msgspec.Struct, frozen=True, tag=True):

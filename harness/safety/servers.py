@@ -210,10 +210,11 @@ class Servers:
     def stop(self, name: str) -> bool:
         """Stop it and everything it started; returns when gone. True when SIGKILL was needed.
 
-        Raises Refused for an unknown name, SetupError when something outlives SIGKILL.
+        A name that was never started is gone already. Raises SetupError when something outlives SIGKILL.
         """
-        owned = self._get(name)
-        if owned.gone:
+        with self._mutex:
+            owned = self._owned.get(name)
+        if owned is None or owned.gone:
             return False
         number = int(getattr(signal, owned.spec.stop_signal)) if owned.spec is not None else None
         grace = owned.spec.stop_grace_s if owned.spec is not None else 0.0

@@ -7,10 +7,11 @@ undo counts as verified, and what to tell a person when it does not.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -275,6 +276,21 @@ def check_addresses(record: UndoRecord, allowed: Collection[str]) -> None:
         except ValueError as error:
             raise Refused(f"the record's Toxiproxy URL is not understood: {error}") from error
         check_address(parts.hostname or "", port, allowed)
+    for host in _conninfo_hosts(dependency.admin or ""):
+        check_address(host, 5432, allowed)
+
+
+def _conninfo_hosts(conninfo: str) -> list[str]:
+    """Hosts that PostgreSQL connection options name, in either form; unix sockets left out."""
+    if "://" in conninfo:
+        authority = urlsplit(conninfo).netloc.rpartition("@")[2]
+        found = [urlsplit(f"//{part}").hostname or "" for part in authority.split(",")]
+        conninfo = " ".join(urlsplit(conninfo).query.split("&"))
+    else:
+        found = []
+    for value in re.findall(r"\bhost(?:addr)?\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", conninfo):
+        found += unquote(value.strip("'")).split(",")
+    return [host for host in found if host and not host.startswith(("/", "@"))]
 
 
 def _unheld(evidence: tuple[Evidence, ...]) -> str:
