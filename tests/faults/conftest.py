@@ -1,0 +1,26 @@
+"""Dependencies behind proxies, for the fault tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from proxied import proxied
+from servers import PostgresServer, ValkeyServer
+
+from harness.model.faults import Dependency
+from harness.model.process import ServerProcess
+
+
+@pytest.fixture
+def redis(toxiproxy_server: str, toxiproxy_process: ServerProcess, valkey_server: ValkeyServer) -> Iterator[Dependency]:
+    with proxied(toxiproxy_server, toxiproxy_process, valkey_server) as dependency:
+        yield dependency
+
+
+@pytest.fixture
+def db(
+    toxiproxy_server: str, toxiproxy_process: ServerProcess, postgres_server: PostgresServer
+) -> Iterator[Dependency]:
+    with proxied(toxiproxy_server, toxiproxy_process, postgres_server) as dependency:
+        yield dependency
