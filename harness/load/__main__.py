@@ -1,0 +1,27 @@
+"""`python -m harness.load`: the load process. `describe FILE` and `worker` are its two helpers."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(arguments: list[str]) -> int:
+    # Pipes are taken over and workers started before anything imports locust, which patches threads and sockets.
+    if arguments[:1] == ["describe"] and len(arguments) == 2:
+        from harness.load.locustfile import print_description
+
+        return print_description(arguments[1])
+    if arguments == ["worker"]:
+        from harness.load.start import run_worker
+
+        run_worker()
+    if not arguments:
+        from harness.load.start import run_load
+
+        run_load()
+    sys.stderr.write("usage: python -m harness.load [describe FILE | worker]\n")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""Closed model: Locust's own users with their own waits, and the arrivals that a slow target keeps them from making.
+
+A user that waits 30 s for a reply sends nothing meanwhile, so a hang leaves hardly a trace in what was sent
+(coordinated omission, Tene 2013). While a request is open longer than its user's usual cycle, one virtual arrival
+per missed cycle is added, with the latency it would have had.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gevent import sleep
+
+from harness.load.arrival import Arrival, UserState
+from harness.load.recorder import Recorder
+from harness.model.clock import monotonic, step_start
+from harness.model.sketch import bucket_of, quantile
+
+_ENOUGH = 20
+"""Replies of a class before its usual cycle is known."""
+_MAX_ROWS = 500
+"""More virtual arrivals than this of one request are added in groups, each at the latency of its middle one."""
+_SHORTEST_S = 0.001
+
+
+class Cycles:
+    """The usual cycle of each class: median wait + median latency of ok requests, of what was seen so far.
+
+    Virtual arrivals are not fed back, and a long fault adds few replies, so the median stays that of baseline.
+    """
+
+    def __init__(self) -> None:
+        self._waits: dict[str, dict[int, int]] = {}
+        self._latencies: dict[str, dict[int, int]] = {}
+        self._cycle_s: dict[str, float] = {}
+
+    def waited(self, class_name: str, seconds: float) -> None:
+        _count(self._waits.setdefault(class_name, {}), seconds * 1000)
+
+    def replied(self, class_name: str, took_ms: float) -> None:
+        _count(self._latencies.setdefault(class_name, {}), took_ms)
+
+    def update(self) -> None:
+        """Recompute the medians; called once a second."""
+        for name, latencies in self._latencies.items():
+            if sum(latencies.values()) >= _ENOUGH:
+                latency_ms = quantile(latencies, 0.5) or 0.0
+                wait_ms = quantile(self._waits.get(name, {}), 0.5) or 0.0
+                self._cycle_s[name] = max(_SHORTEST_S, (latency_ms + wait_ms) / 1000)
+
+    def missed(self, class_name: str, start: float, took_ms: float) -> list[tuple[float, float, int]]:
+        """Virtual arrivals of a request: (intended start, latency in ms, how many)."""
+        cycle = self._cycle_s.get(class_name)
+        took = took_ms / 1000
+        if cycle is None or took <= cycle:
+            return []
+        n = int(took / cycle)
+        if n * cycle >= took:
+            n -= 1
+        group = -(-n // _MAX_ROWS) if n else 1
+        found = []
+        for first in range(1, n + 1, group):
+            many = min(group, n + 1 - first)
+            at = (first + (many - 1) / 2) * cycle
+            found.append((start + at, (took - at) * 1000, many))
+        return found
+
+
+class ClosedModel:
+    """What hooks.py asks of a model, for users that Locust spawns and paces."""
+
+    def __init__(self, recorder: Recorder, cycles: Cycles) -> None:
+        self._recorder = recorder
+        self._cycles = cycles
+        self._end = float("inf")
+
+    def begin(self, t0: float) -> None:
+        """Nothing to start: Locust spawns the users."""
+
+    def stop(self, end_step: int) -> None:
+        self._end = self._recorder.t0 + step_start(end_step)
+
+    @property
+    def done(self) -> int:
+        return self._recorder.step(monotonic())
+
+    @property
+    def idle(self) -> bool:
+        """No arrival waits for a user."""
+        return True
+
+    def adopt(self, user: Any) -> UserState:
+        return UserState(user, type(user).__name__)
+
+    def take(self, state: UserState) -> Arrival:
+        """A task starts now. Raises StopUser after the end."""
+        from locust.exception import StopUser
+
+        now = monotonic()
+        if now >= self._end:
+            raise StopUser
+        arrival = Arrival(state.class_name, now, self._recorder.step(now))
+        self._recorder.take(arrival)
+        return arrival
+
+    def ended(self, state: UserState) -> None:
+        """Nothing to give back."""
+
+    def pause(self, state: UserState, seconds: float) -> None:
+        """The wait between tasks. How late it ends is the generator's lateness."""
+        self._cycles.waited(state.class_name, seconds)
+        start = monotonic()
+        sleep(seconds)
+        self._recorder.late(max(0.0, monotonic() - start - seconds))
+
+    def wait(self, state: UserState) -> bool:
+        """False: Locust's own wait applies."""
+        return False
+
+
+def _count(into: dict[int, int], value_ms: float) -> None:
+    bucket = bucket_of(value_ms)
+    into[bucket] = into.get(bucket, 0) + 1

@@ -1,0 +1,259 @@
+"""Open model: takes the arrivals of the schedule when they are due and gives each to a user.
+
+A user parks at the door of each task until an arrival is handed to it. When none of its class is parked, a new
+one is started, as long as fewer than the cap are at work: handing arrivals to whoever is free would hide that
+part of the traffic hangs. An arrival that found no user within 1 s is unsent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.hub import Waiter
+
+from harness.load.arrival import Arrival, UserState
+from harness.load.recorder import LATE_S, Recorder
+from harness.model.clock import monotonic, step_start
+from harness.model.load import LoadPlan
+from harness.plan.schedule import owned
+
+PATIENCE_S = 1.0
+"""How long an arrival waits for a user."""
+_AHEAD_S = 0.1
+_LONGEST_SLEEP_S = 0.02
+# libev sleeps in whole milliseconds; asking for less than half of one only burns the processor.
+_SHORTEST_SLEEP_S = 0.0005
+
+
+class Pool:
+    """The users of one class. pending: arrivals without a user, oldest first. starting: users on their way."""
+
+    __slots__ = ("cls", "failures", "name", "no_start_before", "parked", "pending", "starting")
+
+    def __init__(self, cls: Any) -> None:
+        self.cls = cls
+        self.name: str = cls.__name__
+        self.parked: list[UserState] = []
+        self.pending: deque[Arrival] = deque()
+        self.starting = 0
+        self.failures = 0
+        self.no_start_before = 0.0
+
+
+class Dispatcher:
+    """One generator's share of the schedule. warn: called with one line for people."""
+
+    def __init__(
+        self,
+        environment: Any,
+        runner: Any,
+        plan: LoadPlan,
+        index: int,
+        recorder: Recorder,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._environment = environment
+        self._runner = runner
+        self._plan = plan
+        self._index = index
+        self._recorder = recorder
+        self._warn = warn
+        self._loop = gevent.get_hub().loop
+        self._pools = {cls.__name__: Pool(cls) for cls in environment.user_classes}
+        self._cap = max(1, (plan.max_in_flight + plan.workers - 1 - index) // plan.workers)
+        self._at_work = 0
+        self._t0 = 0.0
+        self._due: deque[Arrival] = deque()
+        self._next_step = 0
+        self._end_step = 10**12
+        self._failed_classes: set[str] = set()
+
+    # Commands
+
+    def begin(self, t0: float) -> None:
+        self._t0 = t0
+        gevent.spawn(self._run)
+
+    def stop(self, end_step: int) -> None:
+        self._end_step = end_step
+        while self._due and self._due[-1].step >= end_step:
+            self._due.pop()
+
+    @property
+    def done(self) -> int:
+        """Every arrival of the steps below this one has been taken off the schedule."""
+        undrawn = self._due[0].step if self._due else self._next_step
+        return min(undrawn, self._recorder.step(monotonic()), self._end_step)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to come and no arrival waits for a user."""
+        return not self._due and self._next_step >= self._end_step and not any(p.pending for p in self._pools.values())
+
+    # The schedule
+
+    def _run(self) -> None:
+        while True:
+            now = monotonic()
+            self._draw(now)
+            while self._due and self._due[0].intended <= now:
+                self._dispatch(self._due.popleft(), now)
+                now = monotonic()
+            self._expire(now)
+            next_at = self._due[0].intended if self._due else now + _LONGEST_SLEEP_S
+            gevent.sleep(min(max(next_at - monotonic(), _SHORTEST_SLEEP_S), _LONGEST_SLEEP_S))
+
+    def _draw(self, now: float) -> None:
+        while self._next_step < self._end_step and self._t0 + step_start(self._next_step) - _AHEAD_S <= now:
+            step, start = self._next_step, self._t0 + step_start(self._next_step)
+            arrivals = [
+                Arrival(name, start + offset, step)
+                for name in self._pools
+                for offset in owned(self._plan, name, step, self._index)[1]
+            ]
+            self._due.extend(sorted(arrivals, key=lambda arrival: arrival.intended))
+            self._next_step = step + 1
+
+    def _dispatch(self, arrival: Arrival, now: float) -> None:
+        arrival.late = now - arrival.intended
+        self._recorder.take(arrival)
+        self._recorder.late(arrival.late)
+        self._give(arrival)
+
+    def _expire(self, now: float) -> None:
+        for pool in self._pools.values():
+            while pool.pending and now - pool.pending[0].intended > PATIENCE_S:
+                self._unsent(pool, pool.pending.popleft())
+            if pool.pending:
+                self._start_users(pool, now)
+
+    def _unsent(self, pool: Pool, arrival: Arrival) -> None:
+        ours = self._recorder.saturated or arrival.late > LATE_S
+        self._recorder.unsent(arrival, generator=ours)
+
+    # Users
+
+    def _give(self, arrival: Arrival) -> None:
+        pool = self._pools[arrival.class_name]
+        # The user that parked last: its connection is the likeliest to be still open.
+        while pool.parked:
+            state = pool.parked.pop()
+            if state.gone:
+                continue
+            state.assigned = arrival
+            self._at_work += 1
+            # A waiter may only be switched to from the hub.
+            self._loop.run_callback(state.waiter.switch, None)
+            return
+        pool.pending.append(arrival)
+        self._start_users(pool, monotonic())
+
+    def _give_back(self, state: UserState) -> None:
+        """The user was stopped between the hand-over and its task."""
+        arrival, state.assigned = state.assigned, None
+        if arrival is not None:
+            self._at_work -= 1
+            self._give(arrival)
+
+    def _start_users(self, pool: Pool, now: float) -> None:
+        while pool.starting < len(pool.pending) and self._starting + self._at_work < self._cap:
+            if now < pool.no_start_before:
+                return
+            pool.starting += 1
+            gevent.spawn(self._start_user, pool)
+
+    @property
+    def _starting(self) -> int:
+        return sum(pool.starting for pool in self._pools.values())
+
+    def _start_user(self, pool: Pool) -> None:
+        try:
+            user = pool.cls(self._environment)
+        except Exception as error:
+            self._start_failed(pool, f"{type(error).__name__}: {error}")
+            return
+        state = user._harness_state = self.adopt(user)
+        state.starting = True
+        user.start(self._runner.user_greenlets).link(lambda greenlet: self._gone(pool, state, greenlet))
+
+    def _start_failed(self, pool: Pool, why: str) -> None:
+        pool.starting -= 1
+        pool.failures += 1
+        # A class whose users cannot start is tried again, but not as fast as the processor allows.
+        pool.no_start_before = monotonic() + min(1.0, 0.05 * 2 ** min(pool.failures, 5))
+        if pool.name not in self._failed_classes:
+            self._failed_classes.add(pool.name)
+            self._warn(f"a user of class {pool.name} could not start: {why}")
+
+    def _gone(self, pool: Pool, state: UserState, greenlet: Any) -> None:
+        state.gone = True
+        if state.starting:
+            state.starting = False
+            self._start_failed(pool, str(greenlet.exception) if greenlet.exception else "it stopped in on_start")
+
+    # What hooks.py asks of a model
+
+    def adopt(self, user: Any) -> UserState:
+        return UserState(user, type(user).__name__)
+
+    def take(self, state: UserState) -> Arrival:
+        """The next arrival for this user; it parks until there is one."""
+        pool = self._pools[state.class_name]
+        if state.starting:
+            state.starting = False
+            pool.starting -= 1
+            pool.failures = 0
+        now = monotonic()
+        while pool.pending:
+            arrival = pool.pending.popleft()
+            if now - arrival.intended <= PATIENCE_S:
+                self._at_work += 1
+                return arrival
+            self._unsent(pool, arrival)
+        return self._park(pool, state)
+
+    def _park(self, pool: Pool, state: UserState) -> Arrival:
+        from locust.exception import StopUser
+
+        user = state.user
+        if user._state == "stopping":
+            raise StopUser
+        if state.waiter is None:
+            state.waiter = Waiter()
+        else:
+            state.waiter.clear()
+        pool.parked.append(state)
+        # Locust stops a waiting user at once; a running one is asked to.
+        user._state = "waiting"
+        try:
+            state.waiter.get()
+        except BaseException:
+            state.gone = True
+            self._give_back(state)
+            raise
+        if user._state == "stopping":
+            self._give_back(state)
+            raise StopUser
+        user._state = "running"
+        arrival, state.assigned = state.assigned, None
+        assert arrival is not None
+        return arrival
+
+    def ended(self, state: UserState) -> None:
+        self._at_work -= 1
+        if self._at_work + self._starting == self._cap - 1:
+            now = monotonic()
+            for pool in self._pools.values():
+                if pool.pending:
+                    self._start_users(pool, now)
+
+    def wait(self, state: UserState) -> bool:
+        """True: no wait between tasks."""
+        return True
+
+    def pause(self, state: UserState, seconds: float) -> None:
+        """A wait outside of any task that does not come from Locust's loop, in on_start for example."""
+        gevent.sleep(seconds)

@@ -1,0 +1,244 @@
+"""What one generator saw, by 100 ms step of the intended start: rows of harness.model.windows.
+
+Everything runs in one thread of greenlets and nothing here switches, so no lock is needed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+
+from harness.load.arrival import Arrival
+from harness.load.tally import RequestTally, StepTally
+from harness.model.clock import monotonic, step_of
+from harness.model.jsonl import encode_line
+from harness.model.load import STEP_S
+from harness.model.windows import REPLY_KINDS, DeltaRow, ErrorRow, MarkRow
+
+LATE_S = 0.05
+"""Lateness above which a generator that has it in its 99th percentile is saturated."""
+BUSY = 0.9
+"""Share of one core above which it is."""
+SPAN_S = 5.0
+"""Both over any stretch of this length."""
+_MAX_EXAMPLE = 300
+
+
+class Recorder:
+    """Counts between two flushes. t0 is CLOCK_MONOTONIC seconds; all instants given are on that clock.
+
+    After the final flush nothing is recorded any more.
+    """
+
+    def __init__(self, worker: str, limits_ms: tuple[float, ...]) -> None:
+        self.worker = worker
+        self.t0 = math.inf
+        self.saturated = False
+        self.setup_failures: list[str] = []
+        self._closed = False
+        self._limits: tuple[tuple[int, float], ...] = tuple((-(10**9), limit) for limit in sorted(set(limits_ms)))
+        self._steps: dict[int, StepTally] = {}
+        self._open_arrivals: dict[Arrival, None] = {}
+        self._open_steps: dict[int, int] = {}
+        self._open_names: dict[str, dict[int, int]] = {}
+        self._errors: dict[tuple[str, str | None], list[float | int | str]] = {}
+        self._lateness: list[float] = []
+        self._span: deque[tuple[float, float, int, int]] = deque()
+        self._last_mark = (monotonic(), time.process_time())
+        self._setup_warned: set[tuple[str, str]] = set()
+
+    # Arrivals
+
+    @property
+    def open(self) -> int:
+        """Arrivals taken and not ended."""
+        return len(self._open_arrivals)
+
+    def step(self, instant: float) -> int:
+        return step_of(instant - self.t0)
+
+    def take(self, arrival: Arrival) -> None:
+        """The arrival came off the schedule (or, closed model, its task starts): planned, and open from now on."""
+        self._tally(arrival.step).counts(arrival.class_name).planned += 1
+        self._open_steps[arrival.step] = self._open_steps.get(arrival.step, 0) + 1
+        self._open_arrivals[arrival] = None
+
+    def late(self, seconds: float) -> None:
+        self._lateness.append(seconds)
+
+    def end(self, arrival: Arrival) -> None:
+        if arrival.ended or self._closed:
+            return
+        arrival.ended = True
+        self._tally(arrival.step).counts(arrival.class_name).ended += 1
+        left = self._open_steps[arrival.step] - 1
+        if left:
+            self._open_steps[arrival.step] = left
+        else:
+            del self._open_steps[arrival.step]
+        self._open_arrivals.pop(arrival, None)
+
+    def unsent(self, arrival: Arrival, *, generator: bool) -> None:
+        counts = self._tally(arrival.step).counts(arrival.class_name)
+        if generator:
+            counts.unsent_generator += 1
+        else:
+            counts.unsent_cap += 1
+        cause = "the generator was saturated" if generator else "every user was waiting for the target"
+        self._error("unsent", None, arrival.intended, f"{arrival.class_name}: no user within 1 s, {cause}")
+        self.end(arrival)
+
+    def failed(self, arrival: Arrival, kind: str, text: str) -> None:
+        """The task ended without a request having been made."""
+        if self._closed or arrival.ended:
+            return
+        self._tally(arrival.step).counts(arrival.class_name).failed += 1
+        self._error(kind, None, arrival.intended, text)
+
+    def abandon(self) -> None:
+        """The drain is over: arrivals whose task still runs end here, unfinished."""
+        for arrival in list(self._open_arrivals):
+            if arrival.requests == 0:
+                self.failed(arrival, "unfinished", f"{arrival.class_name}: its task was running when the load ended")
+            self.end(arrival)
+
+    # Requests
+
+    def started(self, name: str, step: int) -> None:
+        steps = self._open_names.setdefault(name, {})
+        steps[step] = steps.get(step, 0) + 1
+
+    def finished(self, name: str, step: int) -> None:
+        steps = self._open_names[name]
+        steps[step] -= 1
+        if not steps[step]:
+            del steps[step]
+
+    def request(self, name: str, intended: float, latency_ms: float, kind: str | None, text: str) -> None:
+        """A request ended. kind: of the failure, None = ok."""
+        if self._closed:
+            return
+        step = self.step(intended)
+        tally = self._requests(step, name)
+        if kind is None:
+            tally.add_ok(latency_ms)
+        else:
+            tally.add_failure(kind)
+            self._error(kind, name, intended, text)
+
+    def virtual(self, name: str, intended: float, latency_ms: float, kind: str | None, count: int) -> None:
+        """Virtual arrivals of the closed model: what users who were waiting did not send."""
+        if not self._closed:
+            self._requests(self.step(intended), name).add_virtual(latency_ms, kind, count)
+
+    def replied(self, arrival: Arrival, kind: str | None) -> None:
+        """The arrival's first request ended."""
+        if not self._closed and (kind is None or kind in REPLY_KINDS):
+            self._tally(arrival.step).counts(arrival.class_name).replied += 1
+
+    def setup(self, name: str, started: float, latency_ms: float, kind: str | None, text: str) -> None:
+        """A request outside of any arrival: on_start, on_stop, listeners."""
+        if self._closed or math.isinf(self.t0):
+            return
+        tally = self._tally(self.step(started)).setup.setdefault(name, RequestTally(()))
+        if kind is None:
+            tally.add_ok(latency_ms)
+            return
+        tally.add_failure(kind)
+        if (name, kind) not in self._setup_warned:
+            self._setup_warned.add((name, kind))
+            self.setup_failures.append(f"a request outside of tasks failed: {name} ({kind}): {text[:_MAX_EXAMPLE]}")
+
+    def add_limits(self, limits_ms: tuple[float, ...]) -> None:
+        """Exact counts of these limits, too, for every step after the present one: none of its requests has ended."""
+        known = {limit for _, limit in self._limits}
+        after = -(10**9) if math.isinf(self.t0) else self.step(monotonic())
+        self._limits += tuple((after, limit) for limit in sorted(set(limits_ms) - known))
+
+    # Rows
+
+    def flush(self, done: int, users: int, *, final: bool = False) -> bytes:
+        """Everything since the last flush, as lines, ending with a mark. A final flush closes the recorder."""
+        rows: list[DeltaRow | MarkRow | ErrorRow] = [
+            tally.row(self.worker, step) for step, tally in sorted(self._steps.items())
+        ]
+        self._steps = {}
+        for (kind, name), (count, first, last, example) in self._errors.items():
+            rows.append(
+                ErrorRow(
+                    worker=self.worker,
+                    kind=kind,
+                    name=name,
+                    count=int(count),
+                    first_s=round(float(first), 3),
+                    last_s=round(float(last), 3),
+                    example=str(example),
+                )
+            )
+        self._errors = {}
+        rows.append(self._mark(done, users, final))
+        if final:
+            self._closed = True
+        return b"".join(map(encode_line, rows))
+
+    def _mark(self, done: int, users: int, final: bool) -> MarkRow:
+        now, cpu_s = monotonic(), time.process_time()
+        wall, used = now - self._last_mark[0], cpu_s - self._last_mark[1]
+        self._last_mark = (now, cpu_s)
+        lateness = sorted(self._lateness)
+        self._lateness = []
+        n = len(lateness)
+        late = sum(1 for seconds in lateness if seconds > LATE_S)
+        self._judge_saturation(wall, used, n, late)
+        return MarkRow(
+            worker=self.worker,
+            at=round(now - self.t0, 4),
+            done=done,
+            open=[x for pair in sorted(self._open_steps.items()) for x in pair],
+            open_names={
+                name: [x for pair in sorted(steps.items()) for x in pair]
+                for name, steps in self._open_names.items()
+                if steps
+            },
+            cpu=round(used / wall, 4) if wall > 0 else None,
+            lateness_p99_ms=round(lateness[math.ceil(0.99 * n) - 1] * 1000, 3) if n else None,
+            lateness_max_ms=round(lateness[-1] * 1000, 3) if n else None,
+            lateness_n=n,
+            users=users,
+            saturated=self.saturated,
+            final=final,
+        )
+
+    def _judge_saturation(self, wall: float, used: float, n: int, late: int) -> None:
+        """Over the marks of the last 5 s. A single late arrival is no 99th percentile: it takes two."""
+        self._span.append((wall, used, n, late))
+        while len(self._span) > 1 and sum(s[0] for s in self._span) - self._span[0][0] >= SPAN_S:
+            self._span.popleft()
+        walls, cpus, arrivals, lates = (sum(column) for column in zip(*self._span, strict=True))
+        whole = walls >= SPAN_S - STEP_S
+        self.saturated = (whole and cpus > BUSY * walls) or (lates > 1 and lates > 0.01 * arrivals and whole)
+
+    def _tally(self, step: int) -> StepTally:
+        tally = self._steps.get(step)
+        if tally is None:
+            tally = self._steps[step] = StepTally()
+        return tally
+
+    def _requests(self, step: int, name: str) -> RequestTally:
+        requests = self._tally(step).requests
+        tally = requests.get(name)
+        if tally is None:
+            limits = tuple(limit for after, limit in self._limits if step > after)
+            tally = requests[name] = RequestTally(limits)
+        return tally
+
+    def _error(self, kind: str, name: str | None, instant: float, text: str) -> None:
+        at = instant - self.t0
+        seen = self._errors.get((kind, name))
+        if seen is None:
+            self._errors[kind, name] = [1, at, at, text[:_MAX_EXAMPLE]]
+        else:
+            seen[0] = int(seen[0]) + 1
+            seen[1] = min(float(seen[1]), at)
+            seen[2] = max(float(seen[2]), at)

@@ -1,0 +1,183 @@
+"""One generator of load: the users of a Locust worker (or of the only process), and what they report.
+
+It speaks to the main process through Locust's own messages, so local and remote workers and the only process are
+one code path.
+
+    harness.command    main to worker: one Command of protocol.py, encoded
+    harness.connected  worker to main: {worker, pid, start_time, node}; after the locustfile's init listeners ran
+    harness.ready      worker to main: {worker}; after its test_start listeners ran
+    harness.rows       worker to main: {worker, rows, final}; lines for windows.jsonl
+    harness.warned, harness.failed    worker to main: {worker, text}
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+from typing import Any
+
+import gevent
+import msgspec
+import psutil
+from gevent.event import Event
+
+from harness.load.clients import Tracker
+from harness.load.closed import ClosedModel, Cycles
+from harness.load.dispatcher import Dispatcher
+from harness.load.hooks import install
+from harness.load.locustfile import make_environment
+from harness.load.pipe import ParentPipe
+from harness.load.protocol import Begin, Command, Limits, Stop, WorkerStart
+from harness.load.recorder import Recorder
+from harness.model.clock import monotonic, step_start
+from harness.model.load import STEP_S, LoadPlan
+
+COMMAND, CONNECTED, READY, ROWS = "harness.command", "harness.connected", "harness.ready", "harness.rows"
+WARNED, FAILED = "harness.warned", "harness.failed"
+
+_DRAIN_SLACK_S = 0.5
+"""The drain outlasts the request time-out by this, so that the last time-outs are seen as what they are."""
+
+
+class Generator:
+    """Makes `environment.runner` generate its share of the plan. index: number of this worker."""
+
+    def __init__(self, environment: Any, plan: LoadPlan, index: int) -> None:
+        self._environment = environment
+        self._runner = environment.runner
+        self._plan = plan
+        self._index = index
+        self._finishing = False
+        self.recorder = Recorder(f"w{index}", plan.limits_ms)
+        self._cycles = Cycles() if plan.model == "closed" else None
+        self._tracker = Tracker(self.recorder, plan.request_timeout_s, self._cycles)
+        self._model: Dispatcher | ClosedModel
+        if self._cycles is not None:
+            self._model = ClosedModel(self.recorder, self._cycles)
+        else:
+            self._model = Dispatcher(environment, self._runner, plan, index, self.recorder, self._warn)
+        self._tracker.install(environment)
+        install(self._model, self.recorder, self._tracker)
+        self._runner.register_message(COMMAND, self._on_command)
+
+    def connected(self) -> None:
+        """The locustfile's init listeners ran; so ours are the last of every kind."""
+        events = self._environment.events
+        events.test_start.add_listener(self._on_test_start)
+        events.test_stopping.add_listener(self._on_test_stopping)
+        start_time = psutil.Process().create_time()
+        self._send(CONNECTED, pid=os.getpid(), start_time=start_time, node=self._runner.client_id)
+
+    def _on_test_start(self, **_: Any) -> None:
+        self._send(READY)
+
+    def _on_test_stopping(self, **_: Any) -> None:
+        if not self._finishing:
+            self._send(FAILED, text="the locustfile stopped the test (runner.stop() or runner.quit())")
+
+    def _on_command(self, environment: Any, msg: Any, **_: Any) -> None:
+        command: Command = msgspec.json.decode(msg.data, type=Command)
+        if isinstance(command, Begin):
+            # What was imported lives as long as the process: keep it out of every later collection.
+            gc.collect()
+            gc.freeze()
+            self.recorder.t0 = command.t0
+            self._model.begin(command.t0)
+            gevent.spawn(self._flush_regularly)
+        elif isinstance(command, Limits):
+            self.recorder.add_limits(command.limits_ms)
+        elif isinstance(command, Stop):
+            gevent.spawn(self._finish, command.end_step)
+
+    def _flush_regularly(self) -> None:
+        flushes = 0
+        gevent.sleep(max(0.0, self.recorder.t0 - monotonic()))
+        while True:
+            # On the grid, so that rows come in step whatever the flush itself takes.
+            gevent.sleep(STEP_S - (monotonic() - self.recorder.t0) % STEP_S)
+            if self._finishing:
+                break
+            self._flush()
+            flushes += 1
+            if self._cycles is not None and flushes % 10 == 0:
+                self._cycles.update()
+
+    def _flush(self, *, final: bool = False) -> None:
+        rows = self.recorder.flush(self._model.done, self._runner.user_count, final=final)
+        self._send(ROWS, rows=rows, final=final)
+        for text in self.recorder.setup_failures:
+            self._warn(text)
+        self.recorder.setup_failures.clear()
+
+    def _finish(self, end_step: int) -> None:
+        """No arrivals from end_step on, let what is open end, call the rest unfinished, say so."""
+        self._model.stop(end_step)
+        end = max(self.recorder.t0 + step_start(end_step), monotonic())
+        gevent.sleep(end - monotonic())
+        deadline = end + self._plan.request_timeout_s + _DRAIN_SLACK_S
+        while (self.recorder.open or not self._model.idle) and monotonic() < deadline:
+            gevent.sleep(0.01)
+        self._finishing = True
+        self._tracker.abandon()
+        self.recorder.abandon()
+        self._flush(final=True)
+        self._environment.stop_timeout = 0.0
+
+    def _warn(self, text: str) -> None:
+        self._send(WARNED, text=text)
+
+    def _send(self, kind: str, **data: Any) -> None:
+        self._runner.send_message(kind, {"worker": self._index, **data})
+
+
+def run(pipe: ParentPipe) -> int:
+    """The program of a local worker process: exit code."""
+    import locust  # noqa: F401  # patches; as early as possible, while the main process is still starting
+
+    set_up_logging()
+    started = Event()
+    lines: list[bytes] = []
+
+    def on_line(line: bytes) -> None:
+        lines.append(line)
+        started.set()
+
+    pipe.listen(on_line)
+    started.wait()
+    start = msgspec.json.decode(lines[0], type=WorkerStart)
+    environment = make_environment(start.plan)
+    runner = environment.create_worker_runner("127.0.0.1", start.port)
+    generator = Generator(environment, start.plan, start.index)
+    environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
+    generator.connected()
+    runner.greenlet.join()
+    environment.events.quitting.fire(environment=environment, reverse=True)
+    return 0
+
+
+def set_up_logging() -> None:
+    """Locust's and the locustfile's log lines to stderr, which is the load's log file; a flood is cut off."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {os.getpid()} %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(_Flood())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+class _Flood(logging.Filter):
+    """At most 20 lines a second: Locust logs a traceback for every task that raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = 0
+        self._lines = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        second = int(record.created)
+        if second != self._second:
+            if self._lines > 20:
+                record.msg = f"({self._lines - 20} lines of the second before were left out) {record.msg}"
+            self._second, self._lines = second, 0
+        self._lines += 1
+        return self._lines <= 20
