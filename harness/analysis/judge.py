@@ -48,7 +48,7 @@ def judge(
     faults = fault_results(plan, history)
     injected = any(fault.injected_s is not None for fault in faults)
     watched = aftermath.watch(facts)
-    first, last = _judged_steps(phases)
+    first, last = _judged_steps(phases, history, store)
     facts.violating = aftermath.violating(watched, first, last)
     facts.recovery = aftermath.recovery_result(facts, watched, history, injected)
     facts.memory = _memory(plan, phases, history, samples)
@@ -104,13 +104,18 @@ def judge(
     )
 
 
-def _judged_steps(phases: Sequence[Span]) -> tuple[int, int]:
-    """From baseline to the end of `after`: what the result speaks about. Recovery that never came ends with load."""
+def _judged_steps(phases: Sequence[Span], history: Sequence[ev.Event], store: WindowStore) -> tuple[int, int]:
+    """From baseline to the end of `after`: what the result speaks about. Recovery that never came ends with load.
+
+    In a run that was cut off only what is final: requests that were open at that moment are no recording gap.
+    """
     baseline = span_of(phases, "baseline")
     if baseline is None:
         return 0, 0
-    last = [span.end for span in phases if span.name != "tail"]
-    return baseline.start, max(last)
+    last = max(span.end for span in phases if span.name != "tail")
+    if not any(isinstance(event, ev.LoadEnded) for event in history):
+        last = min(last, store.final_before())
+    return baseline.start, max(baseline.start, last)
 
 
 def _baseline_judged(facts: Facts) -> bool:
