@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from harness.model.result import Outcome, RecoveryResult, Result, TargetResult
+from harness.model.target_grammar import METRICS
 from harness.model.targets import Target
 from harness.report import text
 
@@ -149,16 +150,8 @@ def _limit(target: Target, found: TargetResult, rate: float | None) -> str:
 
 
 def unit_of(metric: str) -> str:
-    """The unit a metric's observed value is in."""
-    if metric in ("error_rate", "cpu"):
-        return "proportion"
-    if metric in ("recovery", "violating"):
-        return "s"
-    if metric == "rps":
-        return "per_s"
-    if metric == "memory_growth":
-        return "per_h"
-    return "ms" if metric == "max" or (metric[:1] == "p" and metric[1:2].isdigit()) else "number"
+    """The unit a metric's observed value is in; a signal's is a bare number."""
+    return METRICS.get(metric, "number")
 
 
 def _observed(found: TargetResult, target: Target | None, recovery: RecoveryResult | None) -> str:

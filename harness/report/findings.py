@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from harness.model.exit_codes import ExitCode
 from harness.model.plan import Plan, PlannedFault
 from harness.model.result import PhaseResult, Result
 from harness.report import text
@@ -66,6 +67,18 @@ def _rose(result: Result) -> PhaseResult | None:
         return None
     before = (baseline.error_rate if baseline else None) or 0.0
     return fault if fault.error_rate > max(0.01, 2 * before) else None
+
+
+def _left_behind(plan: Plan, result: Result) -> Iterator[Finding]:
+    left = [text.visible(fault.name, 60) for fault in result.faults if fault.undo_verified is False]
+    if left or result.exit_code == ExitCode.UNDO_UNVERIFIED:
+        yield Finding(
+            key="undo-not-verified",
+            title="A change may still be in place",
+            seen=f"The undo of {', '.join(left) or 'a change'} could not be verified.",
+            advice="Before anything else run `harness heal RUN_DIR`, which is safe to repeat; the reasons above say "
+            "what is left and how to mend it by hand.",
+        )
 
 
 def _saturated(plan: Plan, result: Result) -> Iterator[Finding]:
@@ -365,6 +378,7 @@ def _next_experiment(plan: Plan, result: Result) -> Iterator[Finding]:
 
 
 _RULES: tuple[Rule, ...] = (
+    _left_behind,
     _saturated,
     _baseline,
     _unproven,

@@ -15,6 +15,7 @@ from harness.report.story import (
     lines_of,
     load_sentence,
     not_measured,
+    other_reasons,
     recovery_sentence,
     reproduce,
     request_rows,
@@ -34,7 +35,7 @@ def render(plan: Plan, result: Result) -> str:
     blocks = [
         f"# {_SIGNS[result.verdict]} {esc(fault_names(plan))} / {esc(plan.scenario.name)}",
         f"**{esc(headline(plan, result), 1000)}**",
-        "\n".join(f"- {esc(reason, 500)}" for reason in result.reasons),
+        "\n".join(f"- {esc(reason, 1000)}" for reason in other_reasons(result, headline(plan, result))),
         esc(scale_sentence(plan) or ""),
         esc(recovery_sentence(plan, result), 1000),
         "\n".join(f"> Warning: {esc(warning, 500)}" for warning in result.warnings),

@@ -24,6 +24,7 @@ from harness.report.story import (
     lines_of,
     load_sentence,
     not_measured,
+    other_reasons,
     recovery_sentence,
     reproduce,
     scale_sentence,
@@ -75,6 +76,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
     faults: tuple[FaultBlock, ...]
     phases: tables.Table
+    measured: tables.Table
     requests: tables.Table
     by_phase: tables.Table
     errors: tables.Table
@@ -100,9 +102,7 @@ def page(
         word=word,
         sign=sign,
         headline=_without_word(first, word),
-        reasons=tuple(
-            shown for shown in (text.visible(r, 600) for r in result.reasons) if shown.rstrip(".") not in first
-        ),
+        reasons=other_reasons(result, first),
         about=_about(plan, result),
         scale=scale_sentence(plan) or "",
         warnings=tuple(text.visible(warning, 500) for warning in result.warnings),
@@ -119,6 +119,7 @@ def page(
         findings=findings(plan, result),
         faults=tuple(_fault(plan, fault) for fault in result.faults),
         phases=tables.phases(result),
+        measured=tables.measured(result),
         requests=tables.requests(result),
         by_phase=tables.by_phase(result),
         errors=tables.errors(result),
@@ -183,9 +184,11 @@ def _impact(result: Result) -> tuple[str, ...]:
     impact, recovery = result.impact, result.recovery
     if impact:
         if impact.start_s is not None:
-            said.append(f"Users began to notice at {text.moment(impact.start_s)}.")
+            said.append(f"Users were hit from {text.moment(impact.start_s)}.")
         if impact.mitigated_s is not None:
-            said.append(f"The service adapted while the fault was still on, at {text.moment(impact.mitigated_s)}.")
+            held = ", and held until it ended" if impact.mitigated_at_least else ""
+            when = text.moment(impact.mitigated_s)
+            said.append(f"The service adapted while the fault was still on: targets held again from {when}{held}.")
         said.append(
             f"Targets were broken for {text.seconds(impact.violating_s)} in all; "
             f"{impact.failed_requests:,} requests failed."

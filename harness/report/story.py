@@ -65,6 +65,13 @@ def headline(plan: Plan, result: Result) -> str:
             return f"INCONCLUSIVE: this run cannot say whether the service copes. {_first_reason(result)}"
 
 
+def other_reasons(result: Result, first: str) -> tuple[str, ...]:
+    """The reasons that the first sentence does not give in its own words already."""
+    shown = (text.visible(reason, 600) for reason in result.reasons)
+    said = first.lower()
+    return tuple(r for r in shown if not r.startswith("PASS") and r.rstrip(".").lower() not in said)
+
+
 def _recovered_clause(result: Result) -> str:
     if result.recovery is None:
         return ""
@@ -81,6 +88,7 @@ def _first_reason(result: Result) -> str:
     if not result.reasons:
         return "No reason was recorded."
     reason = text.visible(result.reasons[0], 300)
+    reason = reason[:1].upper() + reason[1:]
     return reason if reason.endswith(".") else f"{reason}."
 
 
@@ -146,11 +154,11 @@ def _relapses(n: int) -> str:
 
 
 def scale_sentence(plan: Plan) -> str | None:
-    """None at full scale."""
-    if plan.scale == 1:
+    """None at full scale or above."""
+    if plan.scale >= 1:
         return None
     return (
-        f"This was at {plan.scale * 100:g} % of the {plan.scenario.name} load; "
+        f"This run was at {plan.scale * 100:g} % of the {plan.scenario.name} load; "
         "this does not show that the full load holds."
     )
 
@@ -242,7 +250,7 @@ def target_named(targets: Iterable[Target], metric: str, phase: str) -> Target |
 def not_measured(plan: Plan, result: Result) -> tuple[str, ...]:
     """What this run says nothing about, plainly."""
     said: list[str] = []
-    if plan.scale != 1:
+    if plan.scale < 1:
         said.append(
             f"Full load: this run used {plan.scale * 100:g} % of the {plan.scenario.name} load. "
             "Saturation, queueing and pool exhaustion at full load were not exercised."

@@ -155,6 +155,22 @@ def phases(result: Result) -> Table:
     )
 
 
+def measured(result: Result) -> Table:
+    """Closed model: latencies of what was really sent, where virtual arrivals were added to the figures above."""
+    return Table(
+        _columns("Phase", "Virtual arrivals", "Mean", "p50", "p95", "p99"),
+        tuple(
+            _row(
+                text.visible(p.name, 20),
+                text.count(p.backfilled),
+                *(text.ms(v) for v in (m.mean_ms, m.p50_ms, m.p95_ms, m.p99_ms)),
+            )
+            for p in result.phases
+            if (m := p.measured) is not None
+        ),
+    )
+
+
 def requests(result: Result) -> Table:
     rows = request_rows(result)
     where = "Whole run" if result.totals or not rows else f"In phase {rows[0].phase}"
@@ -171,7 +187,10 @@ def requests(result: Result) -> Table:
 def by_phase(result: Result) -> Table:
     return Table(
         _columns("Name", "Phase", *_NUMBERS, first=2),
-        tuple(_row(text.visible(row.name), row.phase, *_numbers(row)) for row in result.requests[:MAX_ROWS]),
+        tuple(
+            _row(text.visible(row.name), row.phase, *_numbers(row))
+            for row in (*result.setup, *result.requests)[:MAX_ROWS]
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from harness.report.story import (
     headline,
     lines_of,
     load_sentence,
+    other_reasons,
     recovery_sentence,
     request_rows,
     scale_sentence,
@@ -31,7 +32,7 @@ VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bol
 
 
 def summary(plan: Plan, result: Result, run_dir: Path | str | None = None, *, width: int = 100, colour: bool) -> str:
-    """The whole summary, ending in a newline; escape codes only with `colour`. width: columns, at least 60."""
+    """The whole summary, without a last newline; escape codes only with `colour`. width: columns, at least 60."""
     out = StringIO()
     console = _console(out, max(60, width), colour)
     _head(console, plan, result)
@@ -53,12 +54,13 @@ def summary(plan: Plan, result: Result, run_dir: Path | str | None = None, *, wi
         _print(console, f"Warning: {text.visible(warning, 500)}", "yellow")
     _verdict(console, plan, result, run_dir)
     # Table cells are padded to their column; a summary that is piped and compared should not end in blanks.
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n" if not colour else out.getvalue()
+    written = out.getvalue().rstrip("\n")
+    return written if colour else "\n".join(line.rstrip() for line in written.split("\n"))
 
 
 def assessment(lines: tuple[Line, ...]) -> str:
     """The block TARGET ASSESSMENT as plain text, one line a target."""
-    return "\n".join(row for row, _ in assessment_lines(lines)) + "\n"
+    return "\n".join(row for row, _ in assessment_lines(lines))
 
 
 def assessment_lines(lines: tuple[Line, ...]) -> list[tuple[str, str]]:
@@ -293,8 +295,7 @@ def _faults(console: Console, result: Result) -> None:
 def _verdict(console: Console, plan: Plan, result: Result, run_dir: Path | str | None) -> None:
     first = headline(plan, result)
     _print(console, first, VERDICT_STYLES[result.verdict])
-    for reason in result.reasons:
-        if text.visible(reason, 300).rstrip(".") not in first:
-            _print(console, f"  - {text.visible(reason, 500)}")
+    for reason in other_reasons(result, first):
+        _print(console, f"  - {reason}")
     if run_dir is not None:
         _print(console, f"Report: {text.visible(str(Path(run_dir) / 'report.html'), 4000)}")

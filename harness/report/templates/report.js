@@ -116,7 +116,7 @@
     button.addEventListener("click", () => zoom(Number(button.dataset.from), Number(button.dataset.to)));
   }
   darkQuery.addEventListener("change", () => draw(colours()));
-  window.addEventListener("beforeprint", () => draw(LIGHT, 680));
+  window.addEventListener("beforeprint", () => draw(LIGHT, 690));
   window.addEventListener("afterprint", () => draw(colours()));
   document.documentElement.dataset.drawn = String(plots.length);
 })();

@@ -1,0 +1,58 @@
+"""Reports from a run directory: each format and the file it is kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import msgspec
+
+from harness.model.errors import UsageError
+from harness.model.plan import Plan
+
+FORMATS: Mapping[str, str] = MappingProxyType(
+    {"html": "report.html", "md": "report.md", "json": "result.json", "junit": "junit.xml"}
+)
+
+
+def render(run_dir: Path, format_: str) -> str:
+    """One report of a run that has been judged, as text.
+
+    Raises UsageError naming what is wrong with the directory or the format, ValueError for a damaged record.
+    html needs the recorded history and windows, the others only plan.json and result.json.
+    """
+    from harness.analysis import rundir
+
+    if format_ not in FORMATS:
+        raise UsageError(f"no report format {format_!r}", hint=f"one of {', '.join(FORMATS)}")
+    if not run_dir.is_dir():
+        raise UsageError(f"{run_dir}: no such run directory")
+    result = rundir.read_result(run_dir)
+    if format_ == "json":
+        return (run_dir / rundir.RESULT).read_text(encoding="utf-8")
+    if format_ == "html":
+        from harness.analysis.timeline import chart_data
+        from harness.report import html
+
+        run = rundir.load_run(run_dir)
+        return html.render(run.plan, result, chart_data(run.store, run.samples), run.history, run_dir)
+    plan = read_plan(run_dir)
+    if format_ == "md":
+        from harness.report import markdown
+
+        return markdown.render(plan, result)
+    from harness.report import junit
+
+    return junit.render(plan, result)
+
+
+def read_plan(run_dir: Path) -> Plan:
+    """plan.json. Raises UsageError when it is missing or does not decode."""
+    path = run_dir / "plan.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Plan)
+    except FileNotFoundError:
+        raise UsageError(f"{path} is missing: this is not a run directory") from None
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"{path} is damaged: {error}") from error
