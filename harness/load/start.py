@@ -24,6 +24,7 @@ def run_load() -> NoReturn:
     children = [_start_worker() for _ in range(start.plan.workers)] if start.plan.workers > 1 else []
     code = 4
     try:
+        import locust  # noqa: F401, I001  # patches sockets and ssl: before anything that imports those
         from harness.load.main import Load
 
         code = Load(start, pipe, messages, children).run()
@@ -44,6 +45,7 @@ def run_worker() -> NoReturn:
     _raise_file_limit()
     code = 4
     try:
+        import locust  # noqa: F401, I001
         from harness.load.worker import run
 
         code = run(pipe)

@@ -134,8 +134,6 @@ class Generator:
 
 def run(pipe: ParentPipe) -> int:
     """The program of a local worker process: exit code."""
-    import locust  # noqa: F401  # patches; as early as possible, while the main process is still starting
-
     set_up_logging()
     started = Event()
     lines: list[bytes] = []

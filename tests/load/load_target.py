@@ -95,7 +95,7 @@ class Target:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:
             return False
-        method, path, _ = head.split(b" ", 2)
+        _method, path, _ = head.split(b" ", 2)
         length = 0
         for line in head.lower().split(b"\r\n"):
             if line.startswith(b"content-length:"):
