@@ -229,10 +229,14 @@ class Admin:
         return Role(oid=number, name=found, limit=limit, can_login=can_login, superuser=superuser)
 
     def may_limit(self, role: Role) -> bool:
-        """May this login alter the role's limit and end its sessions?"""
+        """May this login alter the role's limit, see all of its sessions and end them?
+
+        A login without these rights would see NULLs in pg_stat_activity and count no session at all.
+        """
         row = self._row(
             "SELECT r.rolsuper OR (r.rolcreaterole AND pg_has_role(%s::oid, 'MEMBER WITH ADMIN OPTION')"
-            " AND (pg_has_role(%s::oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))"
+            " AND (pg_has_role(%s::oid, 'USAGE') OR (pg_has_role('pg_signal_backend', 'USAGE')"
+            " AND pg_has_role('pg_read_all_stats', 'USAGE'))))"
             " FROM pg_roles r WHERE r.rolname = current_user",
             (role.oid, role.oid),
         )

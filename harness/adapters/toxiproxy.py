@@ -248,7 +248,9 @@ class _Transport:
                 f"Toxiproxy at {self._url} gave no answer to {method} {url[len(self._url) :]}"
             ) from error
         if response.status_code >= 500:
-            raise OutcomeUnknown(f"Toxiproxy answered {response.status_code}: {_message(response.content)}")
+            text = f"Toxiproxy answered {response.status_code}: {_message(response.content)}"
+            # A listener on a taken port is refused with a 500 at once: that is a plain no.
+            raise Rejected(text) if ": bind: " in text else OutcomeUnknown(text)
         if response.is_redirect:
             raise Rejected(f"{self._url} redirects elsewhere; that is not Toxiproxy")
         return response

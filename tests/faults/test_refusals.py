@@ -1,0 +1,166 @@
+"""What a fault refuses: at planning where the declaration shows it, before injecting where only a look can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+import psycopg
+import pytest
+from proxied import outside, raw
+from test_contract import assert_held, change_for
+
+from harness.fault import registered
+from harness.model.errors import Refused
+from harness.model.faults import Address, Dependency
+
+
+def test_a_dependency_without_a_proxy_is_told_so() -> None:
+    with pytest.raises(Refused, match="redis-down needs a Toxiproxy proxy in front of redis") as refused:
+        change_for(registered()["down"], Dependency(name="redis", kind="redis"))
+    assert refused.value.hint
+
+
+def test_a_limit_of_connections_needs_a_database() -> None:
+    with pytest.raises(Refused, match="redis-connection-limit needs a PostgreSQL dependency; redis is of kind redis"):
+        change_for(registered()["connection-limit"], Dependency(name="redis", kind="redis", proxied=True))
+
+
+@pytest.mark.parametrize(
+    "dependency",
+    [
+        Dependency(name="db", kind="postgres", proxied=True),
+        Dependency(name="db", kind="postgres", role="app", direct=Address("127.0.0.1", 1)),
+    ],
+    ids=["no role", "no admin"],
+)
+def test_a_limit_of_connections_needs_a_login(dependency: Dependency) -> None:
+    with pytest.raises(Refused, match="db-connection-limit needs a PostgreSQL login"):
+        change_for(registered()["connection-limit"], dependency)
+
+
+@pytest.mark.parametrize("kind", ["latency", "hang", "reset"])
+def test_a_fault_that_nothing_could_show_is_refused(kind: str) -> None:
+    """A proxy accepts connections whatever its toxics do, and nothing can be sent to an unknown protocol."""
+    with pytest.raises(Refused, match="nothing would show this fault on a dependency of kind tcp"):
+        change_for(registered()[kind], Dependency(name="payments", kind="tcp", proxied=True))
+    change_for(registered()["down"], Dependency(name="payments", kind="tcp", proxied=True))
+
+
+def test_jitter_that_swallows_the_latency_is_refused() -> None:
+    dependency = Dependency(name="redis", kind="redis", proxied=True)
+    with pytest.raises(Refused, match="jitter must be below latency"):
+        change_for(registered()["latency"], dependency, latency="50ms", jitter="50ms")
+
+
+@pytest.mark.stack
+class TestOnRunningServers:
+    def test_a_proxy_that_is_already_disabled_is_no_original(self, redis: Dependency) -> None:
+        raw(f"{redis.toxiproxy}/proxies/{redis.proxy}", "POST", {"enabled": False})
+        for kind in ("down", "latency", "hang"):
+            with pytest.raises(Refused, match="already disabled"):
+                registered()[kind].capture(change_for(registered()[kind], redis), "r")
+
+    def test_a_toxic_of_another_run_is_refused_and_named(self, redis: Dependency) -> None:
+        toxic = {"name": "harness-old-1", "type": "latency", "attributes": {"latency": 1}}
+        raw(f"{redis.toxiproxy}/proxies/{redis.proxy}/toxics", "POST", toxic)
+        with pytest.raises(Refused, match="harness-old-1") as refused:
+            registered()["latency"].capture(change_for(registered()["latency"], redis), "r")
+        assert "harness heal" in str(refused.value.hint)
+
+    def test_somebody_elses_toxic_is_left_alone(self, redis: Dependency) -> None:
+        toxic = {"name": "theirs", "type": "latency", "stream": "upstream", "attributes": {"latency": 1, "jitter": 0}}
+        raw(f"{redis.toxiproxy}/proxies/{redis.proxy}/toxics", "POST", toxic)
+        before = outside(redis)
+        fault = registered()["hang"]
+        record = fault.capture(change_for(fault, redis), "r")
+        fault.inject(record)
+        fault.undo(record)
+        assert all(item.held for item in fault.verify_undone(record))
+        assert outside(redis) == before
+
+    def test_a_proxy_that_does_not_exist_is_told_with_those_that_do(self, redis: Dependency) -> None:
+        wrong = msgspec.structs.replace(redis, proxy="nix")
+        with pytest.raises(Refused, match="has no proxy 'nix'") as refused:
+            registered()["down"].capture(change_for(registered()["down"], wrong), "r")
+        assert str(redis.proxy) in str(refused.value.hint)
+
+    def test_a_dependency_that_does_not_answer_before_the_fault_is_refused(self, redis: Dependency) -> None:
+        raw(f"{redis.toxiproxy}/proxies/{redis.proxy}", "POST", {"upstream": "127.0.0.1:1"})
+        with pytest.raises(Refused, match=r"does not answer at .* before any fault"):
+            registered()["down"].capture(change_for(registered()["down"], redis), "r")
+
+    @pytest.mark.parametrize(
+        ("attribute", "words"),
+        [
+            ("LOGIN SUPERUSER", "superuser: connection limits do not apply"),
+            ("NOLOGIN", "no role 'limited' that can log in"),
+            ("LOGIN CONNECTION LIMIT 2", "already limited to 2 connections"),
+        ],
+    )
+    def test_a_role_that_the_fault_would_not_touch_is_refused(self, db: Dependency, attribute: str, words: str) -> None:
+        fault = registered()["connection-limit"]
+        with role_called("limited", db, attribute) as dependency, pytest.raises(Refused, match=words):
+            fault.capture(change_for(fault, dependency), "r")
+
+    def test_the_undo_needs_another_login_than_the_application(self, db: Dependency) -> None:
+        fault = registered()["connection-limit"]
+        dependency = msgspec.structs.replace(db, admin=over_tcp(db, db.login))
+        with pytest.raises(Refused, match="application's own role"):
+            fault.capture(change_for(fault, dependency), "r")
+
+    def test_an_admin_that_may_not_alter_the_role_is_refused(self, db: Dependency) -> None:
+        fault = registered()["connection-limit"]
+        dependency = msgspec.structs.replace(db, admin=over_tcp(db, db.probe_login))
+        with pytest.raises(Refused, match="may not alter role"):
+            fault.capture(change_for(fault, dependency), "r")
+
+    def test_an_admin_that_could_not_see_the_sessions_is_refused(self, db: Dependency) -> None:
+        """It would count none, end none, and call that proven."""
+        fault = registered()["connection-limit"]
+        dependency = msgspec.structs.replace(db, admin=over_tcp(db, db.probe_login))
+        with granted(db, "WITH ADMIN TRUE, INHERIT FALSE"), pytest.raises(Refused, match="may not alter role"):
+            fault.capture(change_for(fault, dependency), "r")
+
+    def test_an_admin_needs_not_be_a_superuser(self, db: Dependency) -> None:
+        """Hosted databases give nobody a superuser."""
+        fault = registered()["connection-limit"]
+        dependency = msgspec.structs.replace(db, admin=over_tcp(db, db.probe_login))
+        with granted(db, "WITH ADMIN TRUE, INHERIT TRUE"):
+            before = outside(db)
+            record = fault.capture(change_for(fault, dependency), "r")
+            fault.inject(record)
+            assert_held(fault.prove(record, "injected"))
+            fault.undo(record)
+            assert_held(fault.verify_undone(record))
+            assert outside(db) == before
+
+
+def over_tcp(db: Dependency, login: str | None) -> str:
+    assert db.direct is not None
+    return f"{login} host={db.direct.host} port={db.direct.port}"
+
+
+@contextmanager
+def granted(db: Dependency, options: str) -> Iterator[None]:
+    """The probe's role may alter the application's for a while."""
+    with psycopg.connect(str(db.admin), autocommit=True) as admin:
+        admin.execute("ALTER ROLE harness_probe CREATEROLE")
+        admin.execute(f"GRANT {db.role} TO harness_probe {options}".encode())
+        try:
+            yield
+        finally:
+            admin.execute(f"REVOKE {db.role} FROM harness_probe".encode())
+            admin.execute("ALTER ROLE harness_probe NOCREATEROLE")
+
+
+@contextmanager
+def role_called(name: str, db: Dependency, attributes: str) -> Iterator[Dependency]:
+    assert db.admin is not None
+    with psycopg.connect(db.admin, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {name} {attributes}".encode())
+        try:
+            yield msgspec.structs.replace(db, role=name)
+        finally:
+            admin.execute(f"DROP ROLE {name}".encode())
