@@ -108,13 +108,18 @@ def _line(
     worst = min((found for found, _ in members), key=lambda found: (_ORDER[found.outcome], -_badness(found, target)))
     return Line(
         label=_label(worst.metric, target.name if target else None),
-        limit=_limit(target, worst, rate) if target else worst.target,
+        limit=_limit(target, worst, rate) if target else _bare_limit(worst),
         outcome=worst.outcome,
         primary=worst.primary,
         observed=_observed(worst, target, recovery),
         worst=worst,
         results=tuple(found for found, _ in members),
     )
+
+
+def _bare_limit(found: TargetResult) -> str:
+    """Of a target that is not in the plan: its whole text, unless that is no more than the metric's name."""
+    return "" if found.target == found.metric else text.visible(found.target, 80)
 
 
 def _badness(found: TargetResult, target: Target | None) -> float:

@@ -30,6 +30,10 @@ class LineView:
         self._phase, self._faults, self._last_s = state.phase, faults, state.at_s
         self._write(line(state, changed=changed))
 
+    def say(self, line: str) -> None:
+        """A line of its own between the others."""
+        self._write(text.visible(line, 1000))
+
     def stop(self) -> None:
         pass
 
