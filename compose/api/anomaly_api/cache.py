@@ -15,7 +15,7 @@ from anomaly_api.schemas import Prediction, Severity
 from anomaly_api.scoring import VERSION
 from anomaly_api.settings import Settings
 
-WRITE_EVERY_S = 0.02
+WRITE_EVERY_S = 0.05
 MAX_UNWRITTEN = 5_000
 _CHUNK = 500
 

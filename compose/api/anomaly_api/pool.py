@@ -26,6 +26,7 @@ C = TypeVar("C")
 T = TypeVar("T")
 
 TRIP = 3
+HELD_UP_S = 0.02
 SPARE_S = 5.0
 """Connections above `size` are closed when nobody has waited for one this long."""
 
@@ -88,6 +89,7 @@ class Pool(Generic[C]):
         await self._first.wait()
 
     async def stop(self) -> None:
+        self._said_down = True  # on purpose: no warning
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -102,6 +104,8 @@ class Pool(Generic[C]):
         if self.live == 0:
             raise Unavailable(self.name)
         budget = self._budget_s if self._budget_s is None or budget_s is None else budget_s
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         connection: C | None = None
         generation = self._generation
         good = False
@@ -118,7 +122,9 @@ class Pool(Generic[C]):
         except (Unavailable, asyncio.CancelledError):
             raise
         except TimeoutError as error:
-            if connection is not None and generation == self._generation:
+            # When our own loop was held up the reply may well be there, unread: that says nothing of the server.
+            held_up = loop.time() - begun > (budget or 0.0) + HELD_UP_S
+            if connection is not None and generation == self._generation and not held_up:
                 self._late += 1
                 if self._late >= TRIP:
                     self._trip()

@@ -24,6 +24,8 @@ logger = logging.getLogger("anomaly_api")
 BATCH = 500
 REQUEST_LIMIT_MS = 5_000
 RETRY_S = 0.25
+LINGER_S = 0.1
+"""Events are gathered this long: a batch costs the broker, the consumers and us as much as a single event."""
 PARTITIONS = 3
 
 
@@ -112,6 +114,8 @@ class Stream:
                 try:
                     await self._deliver_batch(self._producer, next(partitions))
                     self._say_up()
+                    if len(self._queue) < BATCH:
+                        await asyncio.sleep(LINGER_S)
                 except (KafkaError, OSError, TimeoutError) as error:
                     self._say_down(error)
                     await asyncio.sleep(RETRY_S)
