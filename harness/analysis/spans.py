@@ -51,7 +51,7 @@ def spans(history: Sequence[ev.Event], recorded_end: int) -> tuple[Span, ...]:
     else:
         last = recorded_end
     found = []
-    for this, after in zip(starts, [*starts[1:], None], strict=True):
+    for this, after in zip(starts, [*starts[1:], None], strict=False):  # a run may have entered no phase
         start = next_step(this.start_s)
         end = last if after is None else min(next_step(after.start_s), max(last, start))
         complete = after is not None or (ended is not None and stopped is None)

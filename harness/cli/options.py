@@ -14,7 +14,7 @@ from harness.plan.request import RunRequest
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """Seconds from `300ms`, `20s`, `1m30s`."""
 
     name = "duration"

@@ -33,7 +33,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     running: StackUp | None
 
 
-def plan_from(values: dict[str, Any], *, logs: Path | None = None) -> Planned:
+def plan_from(values: dict[str, Any]) -> Planned:
     """Executes the locustfile in a child to describe it, and touches nothing else. Raises UsageError."""
     request = decode(values)
     find_scenario(request.scenario)
@@ -43,7 +43,7 @@ def plan_from(values: dict[str, Any], *, logs: Path | None = None) -> Planned:
     if request.host is not None:
         stack = ExternalStack(request.host, allow_hosts=tuple(values["allow_hosts"]))
     else:
-        stack = EmbeddedStack(logs=logs)
+        stack = EmbeddedStack()
         running = registry.running()
     file = Path(values["locustfile"]) if values["locustfile"] else resource(*BUILT_IN)
     if not file.is_file():

@@ -36,30 +36,37 @@ def run(**values: Any) -> int:
     from harness.cli.planning import plan_from
     from harness.conductor.experiment import run_experiment
     from harness.conductor.log import RunLog
-    from harness.conductor.session import Session, lock_names, make_run_dir
+    from harness.conductor.session import Session, lock_names, make_run_dir, run_state_dir
     from harness.conductor.signals import Signals
     from harness.fault import registered
     from harness.report import terminal
     from harness.safety.heal import find_active
     from harness.safety.lock import acquire
+    from harness.stack.embedded import EmbeddedStack
 
     planned = plan_from(values)
-    check = getattr(planned.stack, "check", None)
-    if check is not None:
-        check()
-    locks = acquire(lock_names(planned.plan, planned.running), owner=planned.plan.experiment)
+    state_dir = run_state_dir(planned.plan.experiment)
+    locks = acquire(lock_names(planned.plan, planned.running), owner=planned.plan.experiment, folder=state_dir)
     try:
         run_dir = make_run_dir(Path(values["out"]), planned.plan.experiment)
     except BaseException:
         locks.release()
         raise
-    planned.stack.logs = run_dir / "logs"
-    with Signals() as signals, RunLog(run_dir, view_of(values), debug=values["debug"]) as log:
+    stack = EmbeddedStack(logs=run_dir / "logs") if planned.plan.stack == "embedded" else planned.stack
+    with Signals() as signals, RunLog(run_dir, view_of(values)) as log:
         for left in find_active():
-            log.say(f"an earlier run may have left something behind: {left}; see `harness heal --all`")
+            log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")
         for warning in planned.plan.warnings:
             log.say(f"note: {warning}")
-        session = Session(run_dir=run_dir, stack=planned.stack, running=planned.running, say=log.say, locks=locks)
+        session = Session(
+            run_dir=run_dir,
+            state_dir=state_dir,
+            stack=stack,
+            running=planned.running,
+            allowed=values["allow_hosts"],
+            say=log.say,
+            locks=locks,
+        )
         ended = run_experiment(
             planned.plan,
             session,

@@ -90,7 +90,10 @@ def _conduct(
     show: Callable[[LiveState], None],
     signals: Signals,
 ) -> Plan:
-    up = session.open()
+    write_plan(session.run_dir, plan)
+    up = session.open(signals)
+    if up is None:
+        return plan
     assert session.keeper is not None and session.journal is not None
     plan = bind(plan, up.dependencies, faults, up.target.url)
     origin = provenance(command, up.versions, up.target.version)
@@ -117,7 +120,9 @@ def _conduct(
         history.start(t0)
         load.begin(t0)
         session.start_sampler(t0, up.dependencies)
-        works = Works(plan, faults, history, session.journal, say=say, restart_toxiproxy=session.restart_toxiproxy)
+        works = Works(
+            plan, faults, history, session.journal, session.keeper, say=say, restart_toxiproxy=session.restart_toxiproxy
+        )
         Conduct(
             plan,
             faults=faults,

@@ -5,14 +5,13 @@ No failing write stops another: each is tried, and what failed is told.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from harness.analysis.judge import judge
-from harness.analysis.rundir import load_run
+from harness.analysis.rundir import analyze, write_result
 from harness.analysis.windows import WindowStore
 from harness.conductor.history import History
 from harness.conductor.session import Session
@@ -35,18 +34,19 @@ def judge_and_write(
 ) -> Result:
     """The result of a run, also written to its directory with the reports."""
     run_dir = session.run_dir
-    _keep_logs(session, say)
     result = _judge(plan, run_dir, history, say)
     result = _with_ending(result, session, problem, interrupted, history)
-    write_result(run_dir, result, say)
+    try:
+        write_result(run_dir, result)
+    except OSError as error:
+        say(f"result.json could not be written: {error.strerror}")
     write_reports(run_dir, say)
     return result
 
 
 def _judge(plan: Plan, run_dir: Path, history: History, say: Say) -> Result:
     try:
-        loaded = load_run(run_dir)
-        return judge(loaded.plan, loaded.history, loaded.store, loaded.samples)
+        return analyze(run_dir)
     except (HarnessError, OSError, ValueError) as error:
         # The files are gone or incomplete (disk full, folder deleted): what is in memory still tells the story.
         if history.events:
@@ -77,26 +77,6 @@ def _with_ending(
     ):
         verdict = "inconclusive"
     return msgspec.structs.replace(result, reasons=tuple(reasons), exit_code=code, verdict=verdict)
-
-
-def _keep_logs(session: Session, say: Say) -> None:
-    folder = session.up.folder if session.up is not None else None
-    for source in [Path(folder) / "logs"] if folder else []:
-        if source.is_dir():
-            try:
-                shutil.copytree(source, session.run_dir / "logs", dirs_exist_ok=True)
-            except (OSError, shutil.Error) as error:
-                say(f"the servers' logs could not be kept: {error}")
-
-
-def write_result(run_dir: Path, result: Result, say: Say) -> None:
-    try:
-        path = run_dir / "result.json"
-        temporary = path.with_suffix(".json.part")
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
-        temporary.replace(path)
-    except OSError as error:
-        say(f"result.json could not be written: {error.strerror}")
 
 
 def write_reports(run_dir: Path, say: Say) -> None:

@@ -20,7 +20,7 @@ class View(Protocol):
 
     def update(self, state: LiveState) -> None: ...
 
-    def note(self, text: str) -> None: ...
+    def say(self, line: str) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -31,7 +31,7 @@ class RunLog:
     view: "live", "lines" or "none". Safe to call from any thread.
     """
 
-    def __init__(self, run_dir: Path, view: str, *, debug: bool = False) -> None:
+    def __init__(self, run_dir: Path, view: str) -> None:
         self._view = make_view(view)
         self._file = _Sink(run_dir / "log.jsonl", self.note)
         self._logger: Any = structlog.wrap_logger(
@@ -43,7 +43,6 @@ class RunLog:
                 structlog.processors.JSONRenderer(),
             ],
         )
-        self._debug = debug
 
     def say(self, text: str) -> None:
         """One line for people, also logged."""
@@ -53,7 +52,7 @@ class RunLog:
     def note(self, text: str) -> None:
         try:
             if self._view is not None:
-                self._view.note(text)
+                self._view.say(text)
         except OSError:
             self._view = None
 

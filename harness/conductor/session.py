@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
+import queue
+import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from harness.conductor.sampler import Sampler
-from harness.model.errors import HarnessError, UsageError
+from harness.conductor.signals import Signals
+from harness.model.errors import HarnessError, SetupError, UsageError
 from harness.model.faults import Dependency
 from harness.model.paths import state_dir
 from harness.model.plan import Plan
 from harness.model.stack import Stack, StackUp
+from harness.safety.heal import retire
 from harness.safety.journal import Journal
 from harness.safety.keeper_client import Keeper
 from harness.safety.lock import Locks
 
 Say = Callable[[str], None]
+POLL_S = 0.05
 
 
 def make_run_dir(out: Path, name: str) -> Path:
@@ -52,21 +55,36 @@ def lock_names(plan: Plan, running: StackUp | None) -> list[str]:
     return sorted({f"target {plan.load.host}", *changed})
 
 
+def run_state_dir(name: str) -> Path:
+    """Where the journal of a run lives until everything is undone."""
+    return state_dir() / "active" / name
+
+
 class Session:
     """Owns everything that must be gone at the end. Use as a context manager.
 
-    stack: what to bring up, or running: a stack that is already up and stays up.
+    stack: what to bring up, or running: a stack that is already up and stays up. locks: held until the end.
     """
 
-    def __init__(self, *, run_dir: Path, stack: Stack | None, running: StackUp | None, say: Say, locks: Locks) -> None:
+    def __init__(
+        self,
+        *,
+        run_dir: Path,
+        state_dir: Path,
+        stack: Stack | None,
+        running: StackUp | None,
+        allowed: Sequence[str],
+        say: Say,
+        locks: Locks,
+    ) -> None:
         self.run_dir = run_dir
-        self.state_dir = state_dir() / "active" / run_dir.name
+        self.state_dir = state_dir
         self._stack = stack
         self._running = running
+        self._allowed = allowed
         self._say = say
         self._locks = locks
         self._sampler: Sampler | None = None
-        self._exit = ExitStack()
         self.keeper: Keeper | None = None
         self.journal: Journal | None = None
         self.up: StackUp | None = None
@@ -75,21 +93,58 @@ class Session:
 
     @property
     def owns_stack(self) -> bool:
-        return self._running is None
+        return self._running is None and self._stack is not None and self._stack.name == "embedded"
 
     def __enter__(self) -> Session:
         return self
 
-    def open(self) -> StackUp:
-        """Keeper, journal, stack: in this order. Raises SetupError; close() cleans up either way."""
+    def open(self, signals: Signals) -> StackUp | None:
+        """Keeper, journal, stack: in this order. None when a signal came before the stack was up.
+
+        Raises SetupError; close() cleans up either way.
+        """
         self.keeper = Keeper.start(self.state_dir, locks=self._locks)
-        self.journal = Journal.create(self.state_dir)
+        self.journal = Journal.create(
+            self.state_dir, owner=self.run_dir.name, run_dir=self.run_dir, allowed=tuple(self._allowed)
+        )
         if self._running is not None:
             self.up = self._running
         else:
             assert self._stack is not None
-            self.up = self._stack.up(self.keeper, self._say)
+            self.up = self._bring_up(self._stack, self.keeper, signals)
         return self.up
+
+    def _bring_up(self, stack: Stack, keeper: Keeper, signals: Signals) -> StackUp | None:
+        """Bring the stack up in a thread: a first set-up takes longer than the lease, which is renewed meanwhile."""
+        answers: queue.SimpleQueue[StackUp | BaseException] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                answers.put(stack.up(keeper, self._say))
+            except BaseException as error:
+                answers.put(error)
+
+        thread = threading.Thread(target=work, name="stack-up", daemon=True)
+        thread.start()
+        stopping = False
+        while True:
+            keeper.renew()
+            if not stopping and (signals.count or keeper.lost):
+                stopping = True
+                stack.down()
+            try:
+                answer = answers.get(timeout=POLL_S)
+                break
+            except queue.Empty:
+                continue
+        thread.join()
+        if isinstance(answer, StackUp):
+            return answer
+        if stopping and signals.count:
+            return None
+        if stopping:
+            raise SetupError(f"{keeper.why_lost} while the stack was starting")
+        raise answer
 
     def start_sampler(self, t0: float, dependencies: Sequence[Dependency]) -> Sampler:
         assert self.up is not None
@@ -101,17 +156,19 @@ class Session:
         """Restart a wedged Toxiproxy that is ours; False where it is not."""
         if not self.owns_stack or self._stack is None or self.keeper is None:
             return False
-        return self._stack.restart_toxiproxy(self.keeper)
+        try:
+            return self._stack.restart_toxiproxy(self.keeper)
+        except HarnessError:
+            return False
 
     def close(self) -> None:
         """Stop the sampler, the servers and the keeper, keep the journal with the run. Never raises."""
-        for step in (self._stop_sampler, self._finish_keeper, self._keep_records, self._release):
+        for step in (self._stop_sampler, self._finish_keeper, self._keep_records, self._locks.release):
             try:
                 step()
             except (HarnessError, OSError) as error:
-                self.left.append(
-                    f"{error}" + (f" ({error.hint})" if isinstance(error, HarnessError) and error.hint else "")
-                )
+                hint = f" ({error.hint})" if isinstance(error, HarnessError) and error.hint else ""
+                self.left.append(f"{error}{hint}")
 
     def _stop_sampler(self) -> None:
         if self._sampler is not None:
@@ -120,17 +177,12 @@ class Session:
     def _finish_keeper(self) -> None:
         if self.journal is not None:
             self.journal.closed()
+            self.journal.close()
         if self.keeper is not None:
-            self.keeper.finish(stop_servers=self.owns_stack)
+            self.left += self.keeper.finish(stop_servers=True).left
 
     def _keep_records(self) -> None:
-        for name in ("journal.jsonl", "keeper.jsonl"):
-            source = self.state_dir / name
-            if source.exists() and self.run_dir.is_dir():
-                shutil.copyfile(source, self.run_dir / name)
-
-    def _release(self) -> None:
-        self._locks.release()
+        retire(self.state_dir, self.run_dir)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

@@ -32,12 +32,13 @@ from harness.model.faults import Dependency, Evidence, UndoRecord
 from harness.model.plan import Plan, PlannedFault
 from harness.plan import machine
 from harness.safety.journal import Journal
+from harness.safety.keeper_client import Keeper
 from harness.safety.undo import undo_record
 
 PROBE_LEAD_S = 0.15
 """The prober starts this long before a planned undo, so that the last bad probe is known."""
 GRACE_S = 30.0
-"""The keeper undoes a fault on its own this long after its planned end."""
+"""The keeper undoes a fault on its own this long after its planned end: seconds after the injection."""
 
 
 class Works:
@@ -49,6 +50,7 @@ class Works:
         faults: Mapping[str, Fault],
         history: History,
         journal: Journal,
+        keeper: Keeper,
         *,
         say: Callable[[str], None],
         restart_toxiproxy: Callable[[], bool] | None,
@@ -57,12 +59,14 @@ class Works:
         self._faults = faults
         self._history = history
         self._journal = journal
+        self._keeper = keeper
         self._say = say
         self._restart_toxiproxy = restart_toxiproxy
         self._planned: dict[str, PlannedFault] = {fault.id: fault for fault in plan.faults}
         self._records: dict[str, UndoRecord] = {}
         self._snapshots: dict[str, PathSnapshot] = {}
         self._unproven: set[str] = set()
+        self._unsure: set[str] = set()
 
     def dependencies(self) -> tuple[Dependency, ...]:
         """The dependencies that this run's faults touch, each once."""
@@ -83,8 +87,7 @@ class Works:
                 self._prove_path(planned)
             for planned in self._plan.faults:
                 record = self._faults[planned.spec.kind].capture(planned.change, planned.id)
-                lasts = planned.at_s + (planned.for_s or 0.0)
-                record = msgspec.structs.replace(record, deadline_s=lasts + GRACE_S)
+                record = msgspec.structs.replace(record, deadline_s=(planned.for_s or 0.0) + GRACE_S)
                 self._journal.record(record)
                 self._records[planned.id] = record
         except (HarnessError, OSError) as error:
@@ -114,14 +117,17 @@ class Works:
         record = self._records[fault_id]
         self._history.add(FaultRequested, fault=fault_id)
         try:
+            self._keeper.armed(record.id)
             self._journal.intent(record.id, "inject")
         except (HarnessError, OSError) as error:
-            return self._failed(fault_id, f"{fault_id} was not injected: the journal cannot be written: {error}", False)
+            return self._failed(fault_id, f"{fault_id} was not injected: {error}", False)
         try:
             applied = fault.inject(record)
         except OutcomeUnknown as error:
+            self._unsure.add(fault_id)
             return self._failed(fault_id, f"it is unknown whether {fault_id} was injected: {error}", True)
         except HarnessError as error:
+            self._unsure.add(fault_id)
             # Some part may have been done before the error: undo is idempotent, so it is always safe to run it.
             return self._failed(fault_id, f"{fault_id} was not injected: {error}", True)
         self._history.add(
@@ -130,7 +136,7 @@ class Works:
             fault=fault_id,
             sent_s=self._history.since_t0(applied.sent),
         )
-        self._outcome(record.id, "injected")
+        self._journal.outcome(record.id, "injected")
         return machine.Injected(now=self._history.since_t0(applied.replied), fault=fault_id)
 
     def prove(self, fault_id: str, stage: Stage) -> None:
@@ -169,18 +175,17 @@ class Works:
 
     def _undo(self, fault_id: str, record: UndoRecord, prober: Prober | None) -> machine.Undone:
         since = self._history.since_t0
-        try:
-            self._journal.intent(record.id, "undo")
-        except (HarnessError, OSError) as error:
-            self._say(f"the journal cannot be written, undoing all the same: {error}")
+        self._journal.intent(record.id, "undo")
         requested = monotonic()
         self._history.add(UndoRequested, at=since(requested), fault=fault_id, sent_s=since(requested))
-        outcome = undo_record(record, say=self._say, restart_toxiproxy=self._restart_toxiproxy)
+        outcome = undo_record(
+            record, say=self._say, restart_toxiproxy=self._restart_toxiproxy, unsure=fault_id in self._unsure
+        )
         applied = outcome.applied
         sent = applied.sent if applied is not None else requested
         if applied is not None:
             self._history.add(Undone, at=since(applied.replied), fault=fault_id, sent_s=since(applied.sent))
-        self._outcome(record.id, outcome.state)
+        self._journal.undone(outcome)
         zero: float | None = None
         if outcome.state == "unverified":
             left, mend = outcome.left or f"{fault_id} may still be on", outcome.mend or "run: harness heal --all"
@@ -203,12 +208,6 @@ class Works:
     def _failed(self, fault_id: str, text: str, unknown: bool) -> machine.InjectFailed:
         self._not_proven(fault_id, text)
         return machine.InjectFailed(now=self._history.since_t0(), fault=fault_id, text=text, unknown=unknown)
-
-    def _outcome(self, record_id: str, text: str) -> None:
-        try:
-            self._journal.outcome(record_id, text)
-        except (HarnessError, OSError) as error:
-            self._say(f"the journal cannot be written: {error}")
 
     def _record_evidence(self, fault_id: str, stage: str, evidence: Evidence) -> None:
         self._history.add(FaultEvidence, fault=fault_id, stage=stage, evidence=self._on_run_clock(evidence))

@@ -128,11 +128,13 @@ def _decode(text: str, info: ParamInfo, where: str) -> Scalar:
 
 
 def _bounds(info: ParamInfo) -> str:
-    show = {
-        "duration": units.format_duration,
-        "size": lambda v: f"{v:g} bytes",
-        "rate": lambda v: f"{v:g} bytes/s",
-    }.get(info.unit, lambda v: f"{v:g}")
-    if info.low is not None and info.high is not None:
-        return f"from {show(info.low)} to {show(info.high)}"
-    return f"at least {show(info.low)}" if info.low is not None else f"at most {show(info.high or 0.0)}"
+    low, high = (None if bound is None else _shown(bound, info) for bound in (info.low, info.high))
+    if low is not None and high is not None:
+        return f"from {low} to {high}"
+    return f"at least {low}" if low is not None else f"at most {high}"
+
+
+def _shown(value: float, info: ParamInfo) -> str:
+    if info.unit == "duration":
+        return units.format_duration(value)
+    return f"{value:g}" + {"size": " bytes", "rate": " bytes/s"}.get(info.unit, "")
