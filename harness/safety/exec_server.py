@@ -19,16 +19,16 @@ def main() -> None:
         with os.fdopen(int(sys.argv[1]), "rb") as file:
             order = marshal.load(file)
         os.set_inheritable(answer, False)
+        # Loaded before the user changes: Python's own files may lie where only we can read (a 0700 home).
+        libc = _libc()
         os.setsid()
         os.chdir(order["cwd"])
         if order["uid"] is not None:
             os.setgroups(order["groups"])
             os.setgid(order["gid"])
             os.setuid(order["uid"])
-        if sys.platform == "linux":
-            import ctypes
-
-            ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if libc is not None:
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != order["keeper"]:
             return
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
@@ -39,6 +39,16 @@ def main() -> None:
     except Exception as error:
         os.write(answer, f"{type(error).__name__}: {error}".encode())
     os._exit(127)
+
+
+def _libc():  # type: ignore[no-untyped-def]  # ctypes is imported late, where there is a prctl to call
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl  # noqa: B018  # look the symbol up now
+    return libc
 
 
 if __name__ == "__main__":
