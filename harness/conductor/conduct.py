@@ -258,6 +258,8 @@ class Conduct:
                 self._stop_load(end_s, at_once)
             case RecordStop(why=why, text=text):
                 self._history.add(Stopped, why=why, text=text, expression=self._board.expression)
+                if why == "baseline_broken":
+                    text = f"the service does not meet its targets without a fault, so nothing is injected: {text}"
                 self._board.message = text
                 self._say(text)
             case Finish():

@@ -95,6 +95,8 @@ def _conduct(
     if up is None:
         return plan
     assert session.keeper is not None and session.journal is not None
+    if session.owns_stack:
+        say(f"the stack is ready after {up.ready_s:.1f} s: {up.target.url}")
     plan = bind(plan, up.dependencies, faults, up.target.url)
     origin = provenance(command, up.versions, up.target.version)
     plan = msgspec.structs.replace(plan, provenance=origin)

@@ -128,7 +128,7 @@ def _baseline_judged(state: State, judged: BaselineJudged) -> Step:
     if state.stop is not None:
         return state, []
     if judged.broken:
-        text = "baseline was already broken, so nothing was injected: " + "; ".join(judged.broken)
+        text = "; ".join(judged.broken)
         return _stop(state, StopRequest(now=judged.now, why="baseline_broken", text=text))
     return msgspec.structs.replace(state, preparing=True), [Prepare()]
 
