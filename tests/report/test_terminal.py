@@ -1,0 +1,119 @@
+"""The summary on stdout."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+
+from harness.report import terminal
+from harness.report.story import lines_of
+
+from .sample import Kind, plan_of, result
+
+
+def summary(kind: Kind, *, width: int = 100, colour: bool = False) -> str:
+    return terminal.summary(plan_of(kind), result(kind), "runs/x", width=width, colour=colour)
+
+
+def test_target_assessment_reads_as_locust_users_know_it() -> None:
+    lines = terminal.assessment(lines_of(plan_of("fail"), result("fail"))).splitlines()
+    assert lines[0] == "TARGET ASSESSMENT"
+    assert lines[1].startswith("RPS Target (>=95% of 200):    ✅ PASS (200.1)")
+    assert lines[2].startswith("P95 Latency Target (<200ms):  ✅ PASS (168ms)")
+    assert lines[3] == "Failure Rate Target (<1%):    ❌ FAIL (fault: 12.4%)"
+    assert lines[4] == "Recovery Target (<30s):       ✅ PASS (1.3s, between 1.2s and 1.4s)"
+
+
+def test_the_worst_judged_phase_is_the_one_shown() -> None:
+    """p95 held everywhere, but it was seven times higher in the fault phase: 168ms is the number to see."""
+    line = next(line for line in lines_of(plan_of("fail"), result("fail")) if line.worst.metric == "p95")
+    assert (line.worst.phase, line.observed) == ("fault", "168ms")
+
+
+def test_a_phase_without_data_is_never_a_pass() -> None:
+    for line in lines_of(plan_of("interrupted"), result("interrupted")):
+        if line.primary:
+            assert "NOT JUDGED" in line.mark
+
+
+@pytest.mark.parametrize("kind", ["fail", "pass", "inconclusive", "interrupted", "control", "hostile"])
+def test_without_colour_there_is_no_control_character(kind: Kind) -> None:
+    text = summary(kind)
+    assert not [c for c in text if ord(c) < 32 and c != "\n"]
+    assert "\u202e" not in text
+
+
+def test_with_colour_outside_text_still_has_no_escape_codes() -> None:
+    """The sample's names hold `ESC[31m`; only our own codes may reach the terminal."""
+    text = summary("hostile", colour=True)
+    assert "\x1b[31mred" not in text
+    assert "\\x1b[31mred" in text
+    assert "/x/[/id]" in text  # rich's markup would have raised on it
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100, 140, 200])
+def test_no_number_is_clipped_at_any_width(width: int) -> None:
+    text = summary("fail", width=width)
+    table = text[text.index("PHASES") : text.index("ERRORS BY KIND")]
+    assert "…" not in table
+    for row in table.splitlines()[1:]:
+        assert len(row) <= width
+    fault = next(row for row in table.splitlines() if row.startswith("fault"))
+    assert "12.4%" in fault
+    assert "168ms" in fault
+
+
+def test_the_verdict_comes_last_with_its_reasons_and_the_report() -> None:
+    rows = summary("fail").splitlines()
+    assert rows[-1] == "Report: runs/x/report.html"
+    assert rows[-2].startswith("  - fault: error_rate")
+    assert rows[-3].startswith("FAIL: with redis-down, 12.4% of requests failed during the fault")
+
+
+def test_a_scaled_run_says_that_it_was() -> None:
+    said = "at 2 % of the target load; this does not show that the full load holds"
+    assert said in summary("pass")
+    full = msgspec.structs.replace(plan_of("pass"), scale=1.0)
+    assert "does not show" not in terminal.summary(full, result("pass"), colour=False)
+
+
+def test_a_pass_with_violating_time_says_so_in_its_first_sentence() -> None:
+    passed = result("pass")
+    assert passed.impact is not None
+    hurt = msgspec.structs.replace(passed, impact=msgspec.structs.replace(passed.impact, violating_s=1.9))
+    text = terminal.summary(plan_of("pass"), hurt, colour=False)
+    assert re.search(r"^PASS, but targets were broken for 1\.9s", text, re.MULTILINE)
+
+
+def test_an_unverified_undo_is_loud() -> None:
+    failed = result("fail")
+    left = msgspec.structs.replace(failed.faults[0], undo_verified=False)
+    text = terminal.summary(plan_of("fail"), msgspec.structs.replace(failed, faults=(left,)), colour=False)
+    assert "NOT VERIFIED" in text
+
+
+def test_nothing_but_a_verdict_can_be_summed_up() -> None:
+    """A run that failed in set-up has no phases, no targets and no faults."""
+    empty = msgspec.structs.replace(
+        result("interrupted"),
+        phases=(),
+        requests=(),
+        totals=(),
+        targets=(),
+        faults=(),
+        recovery=None,
+        impact=None,
+        generator=None,
+        memory=None,
+        signals={},
+        cpu_by_phase={},
+        exit_code=4,
+        reasons=("The load never started, so nothing was measured.",),
+    )
+    text = terminal.summary(plan_of("fail"), empty, colour=False)
+    assert "Total requests: 0" in text
+    assert "p95:            n/a" in text
+    assert "No target was judged." in text
+    assert "The load never started" in text

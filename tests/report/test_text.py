@@ -1,0 +1,84 @@
+"""Outside text cannot act in any place it is shown in."""
+
+from __future__ import annotations
+
+import html
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from harness.report import text
+
+from .sample import HOSTILE
+
+ANY = st.text(st.characters(), max_size=60)
+
+
+@given(ANY)
+def test_visible_leaves_no_control_or_format_character(outside: str) -> None:
+    shown = text.visible(outside)
+    assert shown.isprintable() or all(c.isprintable() or c.isspace() for c in shown)
+    assert not {"\n", "\r", "\x1b", "\u202e", "\u2028", "\x9b"} & set(shown)
+
+
+def test_long_text_says_how_much_is_missing() -> None:
+    assert text.visible("x" * 10_000, 10) == "xxxxxxxxxx... (9,990 more characters)"
+
+
+@given(ANY)
+def test_markdown_cells_stay_one_cell_of_plain_text(outside: str) -> None:
+    page = f"| a | b |\n| --- | --- |\n| x{text.markdown_escape(outside)}x | end |\n"
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(page)
+    cells = [t for t in tokens if t.type == "inline" and t.map and t.map[0] == 2]
+    assert len(cells) == 2
+    children = cells[0].children or []
+    assert {child.type for child in children} <= {"text", "text_special"}
+    assert (
+        "".join(c.content for c in children) == html.unescape(f"x{text.visible(outside)}x").rstrip() or "&" in outside
+    )
+
+
+@given(ANY)
+def test_markdown_code_shows_the_text_itself(outside: str) -> None:
+    page = f"| a | b |\n| --- | --- |\n| {text.markdown_code(outside)} | end |\n"
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(page)
+    cells = [t for t in tokens if t.type == "inline" and t.map and t.map[0] == 2]
+    assert len(cells) == 2
+    if text.visible(outside).strip():
+        assert [c.type for c in cells[0].children or []] == ["code_inline"]
+
+
+@given(ANY)
+def test_xml_takes_anything(outside: str) -> None:
+    node = ET.Element("a", {"name": text.xml_clean(outside)})
+    node.text = text.xml_clean(outside)
+    assert ET.fromstring(ET.tostring(node, encoding="unicode")).text == (text.xml_clean(outside) or None)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_plotly_labels_hold_no_markup(name: str) -> None:
+    label = text.plotly_label(name)
+    assert "<" not in label
+    assert "%{" not in label
+    assert "$" not in label
+    assert html.unescape(label) == text.visible(name, 60)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "n/a"), (0.0, "0%"), (0.00001, "0.001%"), (0.9999, "99.99%"), (1.0, "100%"), (0.124, "12.4%")],
+)
+def test_percent_neither_hides_a_failure_nor_claims_all(value: float | None, shown: str) -> None:
+    assert text.percent(value) == shown
+
+
+def test_clock() -> None:
+    assert [text.clock(v) for v in (0, 7.9, 83, 3723)] == ["0:00", "0:07", "1:23", "1:02:03"]
+
+
+@pytest.mark.parametrize(("width", "name"), [(20, "short"), (20, "/a/very/long/path/to/a/thing/{id}"), (3, "abcdef")])
+def test_shorten_fits(width: int, name: str) -> None:
+    assert len(text.shorten(name, width)) <= width
