@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.safety.processes import LINUX, ProcessId, Seen, same, send, table, wait_gone
+from harness.safety.processes import LINUX, ProcessId, Seen, alive, same, send, table, wait_gone
 
 MARKER = "RESILIENCE_HARNESS_SERVER"
 """Environment variable that marks a server's processes."""
@@ -127,23 +127,41 @@ def _older(process: ProcessId, than: ProcessId) -> bool:
 
 
 def stop_family(
-    root: Root, *, number: int | None, grace_s: float, others: Iterable[Root] = (), private: Iterable[str] = ()
+    root: Root,
+    *,
+    number: int | None,
+    grace_s: float,
+    others: Iterable[Root] = (),
+    private: Iterable[str] = (),
+    known: Iterable[ProcessId] = (),
 ) -> bool:
     """Ask with `number` (None: do not ask), wait `grace_s`, then SIGKILL all that remain. True when it had to.
 
-    Raises TimeoutError naming the pids that outlive SIGKILL by 10 s (stuck in the kernel, or not ours to kill).
+    known: members seen earlier: once the server itself is gone, a child that left its session and cleared its
+    environment can be told from a stranger only by having been seen. Raises TimeoutError naming the pids that outlive
+    SIGKILL by 10 s (stuck in the kernel, or not ours to kill).
     """
     others, private = tuple(others), tuple(private)
-    ask_family(root, number, others=others)
-    end = time.monotonic() + grace_s
-    while number is not None and (rest := end - time.monotonic()) > 0:
-        here = members(root, others=others, private=private)
-        if not here:
-            return False
-        wait_gone(here, min(rest, 0.5))
+    seen = {process.pid: process for process in known}
+
+    def living() -> list[ProcessId]:
+        here = {process.pid: process for process in seen.values() if alive(process)}
+        rows = table()
+        here |= {pid: rows[pid].id for pid in descendants(here, rows) if not rows[pid].zombie}
+        here |= {process.pid: process for process in members(root, others=others, private=private)}
+        seen.update(here)
+        return list(here.values())
+
+    here = living()
+    if number is not None and here:
+        ask_family(root, number, others=others)
+        end = time.monotonic() + grace_s
+        while here and (rest := end - time.monotonic()) > 0:
+            wait_gone(here, min(rest, 0.5))
+            here = living()
     end = time.monotonic() + 10.0
     hard = False
-    while here := members(root, others=others, private=private):
+    while here := living():
         if time.monotonic() > end:
             raise TimeoutError(f"{root.name}: still there after SIGKILL: pid " + ", ".join(str(p.pid) for p in here))
         hard = True

@@ -188,7 +188,7 @@ class Keeper:
         except BlockingIOError:
             pass  # thousands are waiting unread: the check below speaks of it
         except OSError:
-            self._lost = self._lost or "the keeper has closed its end"
+            self._lost = self._lost or "the keeper died"
         self._listen()
 
     @property
@@ -229,7 +229,7 @@ class Keeper:
         if self._lease is None:
             return
         if not said:
-            self._lost = self._lost or "the keeper has closed its end"
+            self._lost = self._lost or "the keeper died"
         if protocol.ACK in said:
             self._unanswered_since = None
         if protocol.STOPPING in said:

@@ -13,14 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
 from harness.model.errors import HarnessError, Refused, SetupError
 from harness.model.process import ServerProcess, ServerSpec
 from harness.safety.entries import Entry, Folder, FolderGone, Process, ProcessGone
-from harness.safety.family import MARKER, Root, ask_family, descendants, exe_of, stop_family
+from harness.safety.family import MARKER, Root, ask_family, descendants, exe_of, members, stop_family
 from harness.safety.folders import describe, remove
 from harness.safety.processes import ProcessId, identify, table, wait_gone
 from harness.safety.processes import send as send_signal
@@ -68,19 +68,14 @@ class Servers:
                 self.stop(spec.name)
             self._count += 1
             marker = f"{self._token}/{spec.name}/{self._count}"
-        child, answer = self._fork(spec, marker)
+        child, process, answer = self._fork(spec, marker)
         try:
             problem = _read_answer(answer)
         finally:
             os.close(answer)
-        if problem is None:
-            process = identify(child.pid)
-            if process is None:
-                problem = "it vanished"
-        if problem is not None:
+        if problem is not None or process is None:
             self._collect(child)
             raise SetupError(f"{spec.name}: cannot start {spec.argv[0]}: {problem}{_tail(spec.log)}")
-        assert process is not None
         root = Root(name=spec.name, process=process, cwd=spec.cwd, exe=exe_of(child.pid), marker=marker)
         with self._mutex:
             self._owned[spec.name] = _Owned(root, spec, child)
@@ -92,8 +87,8 @@ class Servers:
         self._say(f"started {spec.name}, pid {child.pid}")
         return ServerProcess(name=spec.name, pid=child.pid, start_time=process.start_time)
 
-    def _fork(self, spec: ServerSpec, marker: str) -> tuple[subprocess.Popen[bytes], int]:
-        """Fork the wrapper; returns the child and the descriptor on which it reports an error."""
+    def _fork(self, spec: ServerSpec, marker: str) -> tuple[subprocess.Popen[bytes], ProcessId | None, int]:
+        """Fork the wrapper; returns the child, its identity, and the descriptor on which it reports an error."""
         user = _user(spec)
         order_in, order_out = os.pipe()
         answer_in, answer_out = os.pipe()
@@ -111,7 +106,7 @@ class Servers:
                 **user,
             }
 
-            def fork() -> subprocess.Popen[bytes]:
+            def fork() -> tuple[subprocess.Popen[bytes], ProcessId | None]:
                 with log:
                     child = subprocess.Popen(
                         [sys.executable, "-I", "-S", _WRAPPER, str(order_in), str(answer_out)],
@@ -123,9 +118,10 @@ class Servers:
                         pass_fds=(order_in, answer_out),
                     )
                 self._children[child.pid] = child
-                return child
+                # Here, because even a child that ends at once is not collected before this thread comes to it.
+                return child, identify(child.pid)
 
-            child: subprocess.Popen[bytes] = self._on_main(fork)
+            child, process = self._on_main(fork)
             # Our copies of its ends: while we held them, a dead wrapper would look like a silent one.
             os.close(order_in)
             os.close(answer_out)
@@ -136,7 +132,7 @@ class Servers:
                     marshal.dump(order, file)
             except BrokenPipeError:
                 pass  # it died already; what it had to say is on the other pipe
-            return child, os.dup(answer_in)
+            return child, process, os.dup(answer_in)
         except OSError as error:
             raise SetupError(f"{spec.name}: cannot start a process: {error.strerror or error}") from error
         finally:
@@ -207,7 +203,7 @@ class Servers:
 
     # -- ending
 
-    def stop(self, name: str) -> bool:
+    def stop(self, name: str, known: Iterable[ProcessId] = ()) -> bool:
         """Stop it and everything it started; returns when gone. True when SIGKILL was needed.
 
         A name that was never started is gone already. Raises SetupError when something outlives SIGKILL.
@@ -221,7 +217,12 @@ class Servers:
         others = [root for root in self.roots() if root.process != owned.root.process]
         try:
             hard = stop_family(
-                owned.root, number=number, grace_s=grace, others=others, private=[f.path for f in self._folders]
+                owned.root,
+                number=number,
+                grace_s=grace,
+                others=others,
+                private=[folder.path for folder in self._folders],
+                known=known,
             )
         except TimeoutError as error:
             raise SetupError(str(error)) from error
@@ -245,6 +246,7 @@ class Servers:
         """
         with self._mutex:
             todo = [(name, owned) for name, owned in self._owned.items() if not owned.gone][::-1]
+        seen = {name: members(owned.root) for name, owned in todo}
         for _, owned in todo:
             if owned.spec is not None:
                 ask_family(owned.root, int(getattr(signal, owned.spec.stop_signal)), others=())
@@ -254,7 +256,7 @@ class Servers:
 
         def stop(name: str) -> None:
             try:
-                if self.stop(name):
+                if self.stop(name, seen[name]):
                     hard.append(name)
                 stopped.append(name)
             except HarnessError as error:
