@@ -13,7 +13,7 @@ looked at twenty times a second. A probe is *good* when it is answered faster th
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -85,24 +85,12 @@ class Prober:
         until = monotonic() + wait_s
         with self._changed:
             while True:
-                found = self._zero(sent)
+                found = zero_of(self._results, self._pending.values(), sent, self.good)
                 left = until - monotonic()
-                if found is not None or left <= 0 or self._thread is None:
+                over = self._stop.is_set() and not self._pending
+                if found is not None or left <= 0 or over or self._thread is None:
                     return found
                 self._changed.wait(left)
-
-    def _zero(self, sent: float) -> ProbeZero | None:
-        first = min(
-            (result for result in self._results if self.good(result) and result.ended >= sent),
-            key=lambda result: result.started,
-            default=None,
-        )
-        # A probe sent earlier and still under way might yet be the first good one, or the last bad one.
-        if first is None or any(started < first.started for started in self._pending.values()):
-            return None
-        zero = max(first.started, sent)
-        bad = [r.started for r in self._results if r.started < first.started and not self.good(r)]
-        return ProbeZero(zero=zero, lower=min(zero, max([sent, *bad])), upper=max(zero, first.ended))
 
     def _loop(self) -> None:
         most = int(self._timeout / self._every) + 2
@@ -131,6 +119,24 @@ class Prober:
                 if result is not None:
                     self._results.append(result)
                 self._changed.notify_all()
+
+
+def zero_of(
+    results: Iterable[ProbeResult], pending: Iterable[float], sent: float, good: Callable[[ProbeResult], bool]
+) -> ProbeZero | None:
+    """Zero from the probes that have ended; pending: send times of those that have not. None = not known yet."""
+    results = list(results)
+    first = min(
+        (result for result in results if good(result) and result.ended >= sent),
+        key=lambda result: result.started,
+        default=None,
+    )
+    # A probe sent earlier and still under way might yet be the first good one, or the last bad one.
+    if first is None or any(started < first.started for started in pending):
+        return None
+    zero = max(first.started, sent)
+    bad = [result.started for result in results if result.started < first.started and not good(result)]
+    return ProbeZero(zero=zero, lower=min(zero, max([sent, *bad])), upper=max(zero, first.ended))
 
 
 def _path(dependency: Dependency) -> Callable[[float], ProbeResult] | None:

@@ -27,8 +27,8 @@ from harness.model.clock import monotonic
 from harness.model.errors import Rejected
 from harness.model.faults import Address, Dependency, Evidence
 
-_LOOKS = 5
-_BETWEEN_LOOKS_S = 0.05
+_LOOKS = 3
+_BETWEEN_LOOKS_S = 0.1
 
 
 class PathClient(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,27 +59,30 @@ class PathSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def snapshot(dependency: Dependency, *, exclude: Collection[str] = ()) -> PathSnapshot:
-    """Look at who is connected, five times within a quarter of a second, because some clients come and go.
+    """Look at who is connected, three times within a quarter of a second, because some clients come and go.
 
     exclude: client or application names that are not the application's (an exporter). Raises AdapterError, UsageError.
     """
     if not _can_tell(dependency):
         return PathSnapshot(at=monotonic(), can_tell=False)
+    ends = _proxy_ends(dependency)
     seen: dict[str, PathClient] = {}
     looks: Counter[str] = Counter()
     for look in range(_LOOKS):
         if look:
             time.sleep(_BETWEEN_LOOKS_S)
         for client in _clients(dependency):
-            if client.label and client.label in exclude:
-                continue
-            looks[client.id] += 1
-            known = seen.get(client.id)
-            # Through the proxy once is through the proxy: the two lists are never taken at quite the same instant.
-            seen[client.id] = client if known is None or not known.on_proxy else _with_work(known, client)
-    # For the same reason one that was seen only once is not said to be beside the proxy: it may just have closed.
-    clients = tuple(client for client in seen.values() if client.on_proxy is not False or looks[client.id] > 1)
-    return PathSnapshot(at=monotonic(), clients=clients, total=_total(dependency))
+            if not client.label or client.label not in exclude:
+                looks[client.id] += 1
+                seen[client.id] = client
+        # Added up over the looks: the two lists are never taken at quite the same instant, and connections close.
+        ends = _joined(ends, _proxy_ends(dependency))
+    clients = [
+        msgspec.structs.replace(client, on_proxy=_through(client.address, ends, dependency)) for client in seen.values()
+    ]
+    # For the same reason one that was seen only once is not said to be beside the proxy.
+    certain = tuple(client for client in clients if client.on_proxy is not False or looks[client.id] > 1)
+    return PathSnapshot(at=monotonic(), clients=certain, total=_total(dependency))
 
 
 def path_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> Evidence | None:
@@ -136,10 +139,6 @@ def _rose(before: PathClient | None, after: PathClient) -> bool:
     return after.work is not None and before.work is not None and after.work > before.work + after.slack
 
 
-def _with_work(known: PathClient, newer: PathClient) -> PathClient:
-    return msgspec.structs.replace(known, work=newer.work)
-
-
 def _can_tell(dependency: Dependency) -> bool:
     match dependency.kind:
         case "redis":
@@ -154,11 +153,7 @@ def _can_tell(dependency: Dependency) -> bool:
 
 def _clients(dependency: Dependency) -> list[PathClient]:
     look = {"redis": _redis, "postgres": _postgres, "kafka": _kafka}[dependency.kind]
-    before = _proxy_ends(dependency)
-    found = look(dependency)
-    after = _proxy_ends(dependency)
-    ends = None if before is None or after is None else before | after
-    return [msgspec.structs.replace(client, on_proxy=_through(client.address, ends, dependency)) for client in found]
+    return look(dependency)
 
 
 def _redis(dependency: Dependency) -> list[PathClient]:
@@ -225,6 +220,10 @@ def _proxy_ends(dependency: Dependency) -> frozenset[Address] | None:
     if dependency.proxy_pid is None:
         return None
     return frozenset(own for own, _ in sockets.connections(dependency.proxy_pid))
+
+
+def _joined(one: frozenset[Address] | None, other: frozenset[Address] | None) -> frozenset[Address] | None:
+    return None if one is None or other is None else one | other
 
 
 def _through(address: Address, ends: frozenset[Address] | None, dependency: Dependency) -> bool | None:

@@ -1,0 +1,191 @@
+"""Does the application reach its dependency through the proxy, and only there? Real clients on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import msgspec
+import psycopg
+import pytest
+import redis
+from proxied import proxied
+from servers import KafkaServer, PostgresServer, ValkeyServer, wait_until
+
+from harness.conductor import proofs
+from harness.conductor.proofs import path_evidence, snapshot
+from harness.model.faults import Address, Dependency, Evidence
+from harness.model.process import ServerProcess
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def cache(toxiproxy_server: str, toxiproxy_process: ServerProcess, valkey_server: ValkeyServer) -> Iterator[Dependency]:
+    with proxied(toxiproxy_server, toxiproxy_process, valkey_server) as dependency:
+        yield dependency
+
+
+@pytest.fixture
+def db(
+    toxiproxy_server: str, toxiproxy_process: ServerProcess, postgres_server: PostgresServer
+) -> Iterator[Dependency]:
+    with proxied(toxiproxy_server, toxiproxy_process, postgres_server) as dependency:
+        yield dependency
+
+
+def client(address: Address | None, name: str | None = None) -> redis.Redis:
+    assert address is not None
+    return redis.Redis(host=address.host, port=address.port, client_name=name, single_connection_client=True)
+
+
+def session(db: Dependency, address: Address | None) -> psycopg.Connection[tuple[object, ...]]:
+    assert address is not None
+    return psycopg.connect(f"{db.login} host={address.host} port={address.port}", autocommit=True)
+
+
+def judged(dependency: Dependency, *busy: redis.Redis | psycopg.Connection[tuple[object, ...]]) -> Evidence:
+    """Two looks, between which the given clients are used."""
+    before = snapshot(dependency)
+    for one in busy:
+        if isinstance(one, redis.Redis):
+            one.ping()
+        else:
+            one.execute("SELECT 1")
+    evidence = path_evidence(before, snapshot(dependency), dependency)
+    assert evidence is not None and evidence.source == "path"
+    return evidence
+
+
+def test_a_cache_that_is_used_through_the_proxy(cache: Dependency) -> None:
+    with client(cache.path) as one, client(cache.path) as two:
+        one.ping(), two.ping()
+        evidence = judged(cache, one)
+        assert evidence.held, evidence.observed
+        assert "2 connections through the proxy, 1 commands in" in evidence.observed
+
+
+def test_a_cache_that_is_reached_past_the_proxy(cache: Dependency) -> None:
+    with client(cache.direct, "the-api") as one:
+        one.ping()
+        evidence = judged(cache, one)
+        assert not evidence.held
+        assert "0 connections through the proxy; 1 in use beside it (the-api from 127.0.0.1:" in evidence.observed
+
+
+def test_one_client_in_two_beside_the_proxy_is_noticed(cache: Dependency) -> None:
+    with client(cache.path) as one, client(cache.direct) as two:
+        one.ping(), two.ping()
+        evidence = judged(cache, one, two)
+        assert not evidence.held
+        assert "1 in use beside it" in evidence.observed
+
+
+def test_an_idle_client_beside_the_proxy_does_no_harm(cache: Dependency) -> None:
+    with client(cache.path) as one, client(cache.direct) as two:
+        one.ping(), two.ping()
+        evidence = judged(cache, one)
+        assert evidence.held
+        assert "1 idle beside it" in evidence.observed
+
+
+def test_a_monitoring_client_can_be_named_and_left_out(cache: Dependency) -> None:
+    with client(cache.path) as one, client(cache.direct, "exporter") as two:
+        one.ping(), two.ping()
+        before = snapshot(cache, exclude=["exporter"])
+        one.ping(), two.ping()
+        evidence = path_evidence(before, snapshot(cache, exclude=["exporter"]), cache)
+        assert evidence is not None and evidence.held
+
+
+def test_connections_that_nobody_uses_prove_nothing(cache: Dependency) -> None:
+    with client(cache.path) as one:
+        one.ping()
+        evidence = judged(cache)
+        assert not evidence.held
+        assert "none of them used" in evidence.observed
+
+
+def test_no_connection_at_all_proves_nothing(cache: Dependency) -> None:
+    evidence = judged(cache)
+    assert not evidence.held
+    assert "0 connections through the proxy" in evidence.observed
+
+
+def test_a_pool_that_reconnected_meanwhile_is_in_use(cache: Dependency) -> None:
+    with client(cache.path) as one:
+        one.ping()
+        before = snapshot(cache)
+    with client(cache.path) as two:
+        two.ping()
+        evidence = path_evidence(before, snapshot(cache), cache)
+        assert evidence is not None and evidence.held
+
+
+def test_without_the_proxys_process_nothing_is_claimed(cache: Dependency) -> None:
+    unknown = msgspec.structs.replace(cache, proxy_pid=None)
+    with client(cache.path) as one:
+        one.ping()
+        evidence = judged(unknown, one)
+        assert not evidence.held
+        assert "cannot be told" in evidence.observed
+
+
+def test_a_database_that_is_used_through_the_proxy(db: Dependency) -> None:
+    with session(db, db.path) as one, session(db, db.path):
+        evidence = judged(db, one)
+        assert evidence.held, evidence.observed
+        assert "2 connections through the proxy, 1 of them used" in evidence.observed
+
+
+def test_a_database_that_is_reached_past_the_proxy(db: Dependency) -> None:
+    with session(db, db.direct) as one:
+        evidence = judged(db, one)
+        assert not evidence.held
+        assert "1 in use beside it" in evidence.observed
+
+
+def test_other_roles_of_the_database_are_not_the_application(db: Dependency) -> None:
+    with session(db, db.path) as one, psycopg.connect(str(db.admin), autocommit=True) as theirs:
+        before = snapshot(db)
+        one.execute("SELECT 1"), theirs.execute("SELECT 1")
+        evidence = path_evidence(before, snapshot(db), db)
+        assert evidence is not None and evidence.held
+
+
+def test_the_look_leaves_nothing_behind(cache: Dependency, db: Dependency) -> None:
+    for dependency in (cache, db):
+        snapshot(dependency)
+        wait_until("our own session is gone", lambda one=dependency: not snapshot(one).clients)
+
+
+def test_a_dependency_that_cannot_tell_demands_nothing() -> None:
+    payments = Dependency(name="payments", kind="tcp", path=Address("127.0.0.1", 1), direct=Address("127.0.0.1", 1))
+    assert path_evidence(snapshot(payments), snapshot(payments), payments) is None
+    assert proofs.PathSnapshot(at=0.0).can_tell
+
+
+def test_a_broker_that_is_used_through_the_proxy_and_one_that_is_not(
+    toxiproxy_server: str, toxiproxy_process: ServerProcess, kafka_server: KafkaServer
+) -> None:
+    from aiokafka import AIOKafkaProducer
+
+    async def produce(address: Address, dependency: Dependency) -> Evidence | None:
+        producer = AIOKafkaProducer(bootstrap_servers=str(address), request_timeout_ms=20_000)
+        await producer.start()
+        try:
+            await producer.send_and_wait("proof", b"one")
+            before = await asyncio.to_thread(snapshot, dependency)
+            await producer.send_and_wait("proof", b"two")
+            return path_evidence(before, await asyncio.to_thread(snapshot, dependency), dependency)
+        finally:
+            await producer.stop()
+
+    with proxied(toxiproxy_server, toxiproxy_process, kafka_server, listen=kafka_server.advertised) as dependency:
+        through = asyncio.run(produce(kafka_server.advertised, dependency))
+        assert through is not None
+        assert through.held, through.observed
+        # Connections of the looking process itself are never the application's, and here that is this test.
+        past = asyncio.run(produce(kafka_server.direct, dependency))
+        assert past is not None
+        assert not past.held and "0 connections through the proxy" in past.observed
