@@ -8,12 +8,10 @@ from harness.analysis import changepoint
 from harness.analysis.binomial import exceeds, meets
 from harness.analysis.recovery import CLEARLY_OVER, EDGE_LEAD_STEPS, held_from
 from harness.analysis.series import Series
-from harness.analysis.stretches import violating_stretches
+from harness.analysis.stretches import Stretch, merged, violating_steps
 from harness.analysis.violations import LENGTHS, Baseline, Violations, sums, violating
 from harness.model.clock import next_step, step_of, step_start
 from harness.model.targets import Op
-
-Stretch = tuple[float, float]
 
 LEAD_STEPS = 50
 """5 s before the injection tell the rate before the impact."""
@@ -39,12 +37,12 @@ def impact_start(series: Series, baseline: Baseline, first_injection_step: int, 
 def violating_time(series: Series, baseline: Baseline, start_step: int, end_step: int) -> list[Stretch]:
     """Merged stretches (start_s, end_s) of [start_step, end_step) in which the target was broken.
 
-    A step counts when, at one length, both a window that begins and one that ends there violate. The windows may
-    reach beyond the asked-for range, so give a series that does, where there is one.
+    See violating_steps for what counts. The windows may reach beyond the asked-for range, so give a series that does,
+    where there is one.
     """
-    longest = max(LENGTHS)
-    found = violating(series, baseline, start_step - longest, end_step + longest)
-    return violating_stretches(found, start_step, end_step)
+    low = min(max(start_step - max(LENGTHS), series.start), series.end)
+    high = max(low, min(end_step + max(LENGTHS), series.end))
+    return merged(violating_steps(series, baseline, low, high), low, start_step, end_step)
 
 
 def mitigated(

@@ -16,7 +16,7 @@ import msgspec
 from harness.analysis import changepoint
 from harness.analysis.binomial import exceeds, meets
 from harness.analysis.series import Series
-from harness.analysis.stretches import violating_stretches
+from harness.analysis.stretches import Stretch, add_lone_windows, merged, violating_steps
 from harness.analysis.violations import Baseline, Violations, sums, violating, worst_baseline
 from harness.model.clock import next_step, step_of, step_start
 from harness.model.load import STEP_S
@@ -185,14 +185,16 @@ def recovery(
     )
 
 
-def relapses(series: Series, baseline: Baseline, recovered_step: int, end_step: int) -> list[tuple[float, float]]:
+def relapses(series: Series, baseline: Baseline, recovered_step: int, end_step: int) -> list[Stretch]:
     """The stretches, in seconds since t0, in which the target was broken again after the first recovered step.
 
     recovered_step: what the function of that name returns. Empty exactly when no window violates from there to
     end_step, which is when `recovery` sees no relapse.
     """
     found = violating(series, baseline, recovered_step, end_step)
-    return violating_stretches(found, found.start, found.end, lone=True)
+    steps = violating_steps(series, baseline, found.start, found.end)
+    add_lone_windows(steps, found)
+    return merged(steps, found.start, found.start, found.end)
 
 
 def combine(targets: Sequence[TargetRecovery]) -> TargetRecovery:

@@ -88,18 +88,20 @@ def violating(
     """Judge every window of the series, or of its steps in [start_step, end_step). Linear in the number of steps."""
     low = series.start if start_step is None else min(max(start_step, series.start), series.end)
     high = series.end if end_step is None else max(low, min(end_step, series.end))
-    n = sums(series.n[low - series.start : high - series.start])
-    bad = sums(series.bad[low - series.start : high - series.start])
-    p = series.limit
-    found = {}
-    for length in LENGTHS:
-        flags = bytearray(max(0, high - low - length + 1))
-        floor = max(p, WORSE_THAN_BASELINE * baseline.worst.get(length, 0.0))
-        for i, (n0, n1, b0, b1) in enumerate(zip(n, n[length:], bad, bad[length:], strict=False)):
-            if b1 - b0 > floor * (n1 - n0) and exceeds(b1 - b0, n1 - n0, p, RARE):
-                flags[i] = 1
-        found[length] = bytes(flags)
-    return Violations(low, high, found)
+    n, bad = series.n[low - series.start : high - series.start], series.bad[low - series.start : high - series.start]
+    return Violations(low, high, {length: flags(n, bad, length, series.limit, baseline) for length in LENGTHS})
+
+
+def flags(n: list[int], bad: list[int], length: int, limit: float, baseline: Baseline) -> bytes:
+    """For each window of one length, by the step it begins at: 1 where it violates."""
+    total, total_bad = sums(n), sums(bad)
+    found = bytearray(max(0, len(n) - length + 1))
+    floor = max(limit, WORSE_THAN_BASELINE * baseline.worst.get(length, 0.0))
+    ends = zip(total, total[length:], total_bad, total_bad[length:], strict=False)
+    for i, (n0, n1, b0, b1) in enumerate(ends):
+        if b1 - b0 > floor * (n1 - n0) and exceeds(b1 - b0, n1 - n0, limit, RARE):
+            found[i] = 1
+    return bytes(found)
 
 
 def sums(values: list[int]) -> list[int]:

@@ -76,11 +76,22 @@ def test_an_outage_violates_for_as_long_as_it_lasts(length_s: float) -> None:
     assert found == [(20.0, pytest.approx(20 + length_s))]
 
 
-def test_separate_outages_are_separate_stretches() -> None:
-    series = steady(60, (20, 20.3, 1.0), (26, 27, 1.0))
-    assert violating_time(series, CLEAN, 0, 600) == [(20.0, 20.3), (26.0, 27.0)]
-    assert violating_time(series, CLEAN, 202, 265) == [(20.2, 20.3), (26.0, 26.5)]
-    assert violating_time(series, CLEAN, 300, 600) == []
+@pytest.mark.parametrize("second_s", [21.5, 23.0, 26.0, 29.0, 40.0])
+def test_separate_outages_are_separate_stretches_however_near(second_s: float) -> None:
+    series = steady(60, (20, 20.3, 1.0), (second_s, second_s + 1, 1.0))
+    assert violating_time(series, CLEAN, 0, 600) == [(20.0, 20.3), (second_s, second_s + 1)]
+    assert violating_time(series, CLEAN, 202, round(second_s * 10) + 5) == [(20.2, 20.3), (second_s, second_s + 0.5)]
+    assert violating_time(series, CLEAN, 500, 600) == []
+
+
+def test_a_flapping_service_violates_only_while_it_is_down() -> None:
+    """2 s down in every 6 s, five times, under Poisson arrivals."""
+    edges = [60.0 + 6 * i + at for i in range(5) for at in (0, 2)]
+    rate = synthetic.worst_of(*(synthetic.outage(a, b, 1.0) for a, b in zip(edges[::2], edges[1::2], strict=True)))
+    for rps, doubt in ((50, 1.0), (200, 0.5), (1_000, 0.5)):
+        series = synthetic.series(rate, rps, 110, 0.01, rps, edges, 0.001)
+        found = violating_time(series, worst_baseline(series, 0, 600), 600, 1100)
+        assert sum(b - a for a, b in found) == pytest.approx(10.0, abs=doubt)
 
 
 @pytest.mark.parametrize(
