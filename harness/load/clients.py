@@ -155,6 +155,7 @@ class Tracker:
             if call is None or call.done:
                 # A client of another kind: all that is known is that it is over, and how long it took.
                 call = Call(name, _owner(greenlet), greenlet, monotonic() - took_ms / 1000)
+                call.active = False
         self._returned(call)
         if call.done:
             return

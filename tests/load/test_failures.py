@@ -1,0 +1,88 @@
+"""Every way in which a request can fail is told by its kind, with both clients and the same words."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from load_run import Run, make_plan
+from load_target import Target
+
+FAILING = Path(__file__).parent / "files" / "failing.py"
+
+KIND = {
+    "fine": None,
+    "status": "status",
+    "reset": "reset",
+    "close": "reset",
+    "garbage": "protocol",
+    "cut": "protocol",
+    "drip": "timeout",
+    "hang": "timeout",
+    "refused": "refused",
+    "check": "check",
+    "check of status": "status",
+    "check of reset": "reset",
+    "check of hang": "timeout",
+    "forgiven": None,
+    "crash in check": "exception",
+    "unused check": None,
+    "bad header": "exception",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    target = Target().start()
+    target.modes = {f"/{m}": m for m in ("status", "reset", "close", "garbage", "cut", "drip", "hang")}
+    with pytest.MonkeyPatch.context() as patch, socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # bound, not listening: connecting is refused for as long as this is open
+        patch.setenv("CLOSED_PORT", str(bound.getsockname()[1]))
+        plan = make_plan(FAILING, target.url, rate=80.0, request_timeout_s=1.0)
+        with Run(plan, tmp_path_factory.mktemp("failing")) as running:
+            yield running.go(6)
+    target.stop()
+
+
+@pytest.mark.parametrize("client", ["http", "fast"])
+@pytest.mark.parametrize("way", KIND)
+def test_the_kind_of_a_failure(run: Run, client: str, way: str) -> None:
+    counts = run.requests()[f"{client} {way}"]
+    kind = KIND[way]
+    total = counts.ok + sum(counts.fail.values())
+    assert total >= 1
+    assert counts.ok == (total if kind is None else 0)
+    assert counts.fail == ({} if kind is None else {kind: total})
+
+
+def test_every_arrival_is_accounted_for(run: Run) -> None:
+    classes = run.classes()
+    requests = run.requests()
+    for name, client in (("Http", "http"), ("Fast", "fast")):
+        counts = classes[name]
+        mine = [c for n, c in requests.items() if n.startswith(client)]
+        assert counts.planned == counts.ended == sum(c.ok + sum(c.fail.values()) for c in mine)
+        assert counts.unsent_cap == counts.unsent_generator == counts.failed == 0
+
+
+def test_a_reply_is_what_the_target_answered(run: Run) -> None:
+    """Error replies and failed checks are replies; resets, time-outs, refusals and exceptions are not."""
+    requests = run.requests()
+    for name, client in (("Http", "http"), ("Fast", "fast")):
+        replies = sum(
+            c.ok + c.fail.get("status", 0) + c.fail.get("check", 0) for n, c in requests.items() if n.startswith(client)
+        )
+        assert run.classes()[name].replied == replies
+
+
+def test_every_failure_has_an_example_and_adds_up(run: Run) -> None:
+    counted = {(k, n): c for n, counts in run.requests().items() for k, c in counts.fail.items()}
+    assert run.errors() == counted
+
+
+def test_the_total_timeout_holds_against_a_dripping_server(run: Run) -> None:
+    """Open until the last byte: the arrivals of the last second are over 1 s after the end, not 50 s."""
+    last = max(mark.at for mark in run.marks())
+    assert last < 6 + 1.0 + 5
