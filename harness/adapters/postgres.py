@@ -57,16 +57,16 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 def conninfo(options: str, *, address: Address | None = None, password: str | None = None, **more: str) -> str:
     """Connection options with an address, a password and more put in. Raises UsageError when they do not parse."""
     import psycopg
-    from psycopg.conninfo import make_conninfo
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-    values: dict[str, Any] = dict(more)
-    if address is not None:
-        # hostaddr would win over host and lead past the proxy.
-        values.update(host=address.host, port=str(address.port), hostaddr=None)
-    if password is not None:
-        values["password"] = password
     try:
-        return make_conninfo(options, **values)
+        values: dict[str, Any] = {**conninfo_to_dict(options), **more}
+        if address is not None:
+            # An empty hostaddr: one in the options or in PGHOSTADDR would win over host and lead past the proxy.
+            values.update(host=address.host, port=str(address.port), hostaddr="")
+        if password is not None:
+            values["password"] = password
+        return make_conninfo(**values)
     except psycopg.ProgrammingError:
         raise UsageError(
             "the PostgreSQL connection options are not understood", hint="write user=NAME dbname=NAME"
