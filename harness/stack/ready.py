@@ -63,7 +63,7 @@ def wait_ready(
 
 def tail(log: Path, lines: int = LOG_LINES) -> str:
     """The last lines of a log as the rest of a message, or nothing when there are none."""
-    last = last_lines(log, lines)
+    last = [line[:300] for line in last_lines(log, lines)]
     return ":" + "".join(f"\n  {line}" for line in last) if last else ""
 
 
@@ -72,9 +72,9 @@ def last_lines(log: Path, lines: int) -> list[str]:
     try:
         with log.open("rb") as file:
             file.seek(0, 2)
-            file.seek(max(0, file.tell() - 64 * lines * 8))
+            file.seek(max(0, file.tell() - 1024 * lines))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return []
     found = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return ["".join(c if c.isprintable() else "?" for c in line)[:300] for line in found[-lines:]]
+    return ["".join(c if c.isprintable() else "?" for c in line) for line in found[-lines:]]

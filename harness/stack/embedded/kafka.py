@@ -23,7 +23,8 @@ from harness.stack.ready import PROBE_TIMEOUT_S, NotReady
 
 TITLE = "Kafka"
 NAME = "kafka"
-TOPICS = ("transactions", "anomalies")
+TOPICS = ("anomaly-events",)
+"""What the sample API writes to and reads; others are created when somebody asks for them."""
 
 __all__ = ["NAME", "TITLE", "TOPICS", "VERSION", "KafkaPorts", "prepare", "probe", "spec"]
 

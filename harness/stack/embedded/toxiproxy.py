@@ -73,7 +73,8 @@ def spec(program: Path, folder: Path, port: int, proxies: Path, log: Path) -> Se
     return ServerSpec(
         name=NAME,
         argv=(str(program), "-host", "127.0.0.1", "-port", str(port), "-config", str(proxies)),
-        env=server_env(folder),
+        # Its own default is trace: two lines for every connection and link, written while the load runs.
+        env=server_env(folder, LOG_LEVEL="info"),
         cwd=str(folder),
         log=str(log),
     )

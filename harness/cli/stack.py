@@ -1,0 +1,219 @@
+"""`harness stack up|down|status|logs`: the embedded servers, kept up between runs by a keeper of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from harness.model.stack import Progress, StackUp
+    from harness.stack.registry import Kept
+
+NAMES = ("toxiproxy", "valkey", "postgres", "kafka", "api")
+ALIASES = {"redis": "valkey", "db": "postgres", "postgresql": "postgres"}
+
+
+@click.group()
+def stack() -> None:
+    """Keep the embedded servers up between runs.
+
+    `harness run` uses the stack that is up; without one it brings up its own and takes it down again. Runs on a
+    stack that is up share its data.
+    """
+
+
+@stack.command()
+@click.option("--quiet", "-q", is_flag=True, help="Print the target's URL only.")
+@click.option("--debug", is_flag=True, help="Tracebacks.")
+def up(quiet: bool, debug: bool) -> int:
+    """Bring the stack up; it stays until `harness stack down`.
+
+    Prints the target's URL. Settings of the sample API (API_WORKERS, DB_POOL_SIZE, ...) are taken from the
+    environment now, not from that of later runs.
+    """
+    from harness.stack import registry
+    from harness.stack.fetch import locked
+
+    def say(line: str) -> None:
+        if not quiet:
+            click.echo(line, err=True)
+
+    with locked(registry.file(), title="Stack", progress=say):
+        kept = registry.read()
+        if kept is not None and registry.keeper_alive(kept) and kept.up is not None:
+            running = registry.running()
+            assert running is not None
+            say(f"it is up already, since {kept.since}")
+            click.echo(running.target.url)
+            return 0
+        if kept is not None:
+            _take_down(kept, say_left_only=True)
+        ready = _bring_up(say)
+    say(f"The stack is ready after {ready.ready_s:.1f} s. It stays until: harness stack down")
+    click.echo(ready.target.url)
+    return 0
+
+
+@stack.command()
+@click.option("--quiet", "-q", is_flag=True, help="Only what is left, if anything.")
+@click.option("--debug", is_flag=True, help="Tracebacks.")
+def down(quiet: bool, debug: bool) -> int:
+    """Stop the stack and remove its data. Safe to repeat."""
+    from harness.stack import registry
+
+    kept = registry.read()
+    if kept is None:
+        if not quiet:
+            click.echo("no stack is up")
+        return 0
+    return _take_down(kept, say_left_only=quiet)
+
+
+@stack.command()
+@click.option("--debug", is_flag=True, help="Tracebacks.")
+def status(debug: bool) -> int:
+    """Parts, processes, addresses and whether they answer. Exit code 0 when all do, 4 otherwise."""
+    from harness.stack import registry
+    from harness.stack.embedded.health import parts
+
+    kept = registry.read()
+    if kept is None:
+        click.echo("no stack is up")
+        return 4
+    if not registry.keeper_alive(kept):
+        click.echo(f"the stack that was started {kept.since} is dead; tidy up with: harness stack down")
+        return 4
+    if kept.up is None:
+        click.echo(f"starting since {kept.since} (keeper {kept.keeper})")
+        return 4
+    click.echo(f"embedded, up for {_age(kept.since)} (since {kept.since}), keeper {kept.keeper}, {kept.up.folder}")
+    found = parts(kept.up)
+    rows = [("PART", "PID", "ADDRESS", "THROUGH ITS PROXY", "STATE")]
+    for part in found:
+        state = "ok" if part.trouble is None else part.trouble
+        rows.append((part.name, str(part.pid or "-"), part.address, part.path or "-", state))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0 if all(part.trouble is None for part in found) else 4
+
+
+@stack.command()
+@click.argument("part", required=False)
+@click.option("--lines", "-n", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
+@click.option("--debug", is_flag=True, help="Tracebacks.")
+def logs(part: str | None, lines: int, debug: bool) -> int:
+    """The last lines of the servers' logs. PART: toxiproxy, valkey, postgres, kafka or api; all of them without."""
+    from harness.model.errors import UsageError
+    from harness.model.suggest import unknown
+    from harness.stack import registry
+    from harness.stack.ready import last_lines
+
+    name = None if part is None else ALIASES.get(part, part)
+    if name is not None and name not in NAMES:
+        raise unknown("part", name, NAMES)
+    kept = registry.read()
+    if kept is None or kept.up is None or kept.up.folder is None:
+        raise UsageError("no stack is up", hint="a run's own logs are in its run directory, below logs/")
+    for each in NAMES if name is None else (name,):
+        if name is None:
+            click.echo(f"== {each}")
+        for line in last_lines(Path(kept.up.folder) / "logs" / f"{each}.log", lines):
+            click.echo(line)
+    return 0
+
+
+def _bring_up(say: Progress) -> StackUp:
+    """Keeper, registry, servers: in this order, so that whatever is started can be found and stopped."""
+    import tempfile
+
+    import msgspec
+    import psutil
+
+    from harness.model.clock import wall
+    from harness.safety.keeper_client import Keeper
+    from harness.stack import registry
+    from harness.stack.embedded import EmbeddedStack
+
+    with _signals_interrupt():
+        state = Path(tempfile.mkdtemp(prefix="embedded-", dir=registry.folder()))
+        keeper = Keeper.start(state, detached=True)
+        try:
+            kept = registry.Kept(
+                since=wall(),
+                keeper=keeper.pid,
+                keeper_start=psutil.Process(keeper.pid).create_time(),
+                state=str(state),
+            )
+            registry.write(kept)
+            ready = EmbeddedStack().up(keeper, say)
+            registry.write(msgspec.structs.replace(kept, up=ready))
+        except BaseException:
+            say("stopping what was started")
+            keeper.finish()
+            registry.forget()
+            shutil.rmtree(state, ignore_errors=True)
+            raise
+    return ready
+
+
+def _take_down(kept: Kept, *, say_left_only: bool) -> int:
+    """Through its keeper; where that is dead, as `harness heal` would."""
+    from harness.model.errors import SetupError
+    from harness.safety.heal import heal
+    from harness.safety.keeper_client import Keeper
+    from harness.stack import registry
+
+    state = Path(kept.state)
+
+    def say(line: str) -> None:
+        if not say_left_only:
+            click.echo(line, err=True)
+
+    try:
+        keeper = Keeper.connect(state)
+    except SetupError:
+        healed = heal(state, say)
+        stopped, left = healed.killed, healed.left
+    else:
+        report = keeper.finish()
+        stopped, left = report.stopped, report.left
+    if left:
+        for line in left:
+            click.echo(f"left: {line}")
+        return 5
+    registry.forget()
+    shutil.rmtree(state, ignore_errors=True)
+    if not say_left_only:
+        click.echo(f"stopped: {', '.join(stopped) or 'nothing was running'}")
+    return 0
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """TERM and HUP end a start as Ctrl-C does: by default they would leave the keeper and half a stack."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _age(since: str) -> str:
+    from datetime import UTC, datetime
+
+    seconds = int((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds())
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"
