@@ -200,6 +200,7 @@ class LiveView:
         self._monotonic = monotonic
         self._console: Console | None = None
         self._live: Live | None = None
+        self._lost = False
         self._size: tuple[int, int] = (0, 0)
         self._drawn_at = float("-inf")
         self._phase = ""
@@ -235,7 +236,8 @@ class LiveView:
         self._safely(write)
 
     def stop(self) -> None:
-        live, self._live = self._live, None
+        # Also after a failed write: if the terminal is there after all, it gets its cursor back.
+        live, self._live, self._lost = self._live, None, False
         if live is not None:
             self._safely(live.stop)
         self._console = None
@@ -270,7 +272,9 @@ class LiveView:
         self._live.update(Group(*lines), refresh=True)
 
     def _safely(self, act: Callable[[], object]) -> None:
+        if self._lost:
+            return
         try:
             act()
         except (OSError, ValueError, EOFError):  # hung-up terminal, closed stream, full disk, odd encoding
-            self._live = self._console = None
+            self._lost = True
