@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -36,19 +36,28 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Locks:
-    """Held locks. `fds` go to the keeper. `release()` lets go of this process's share and empties the files."""
+    """Held locks. `fds` go to the keeper. `release()` lets go of this process's share."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self.fds: tuple[int, ...] = ()
         self.resources: tuple[str, ...] = ()
+        self._folder = folder
 
     def _add(self, fd: int, resource: str) -> None:
         self.fds = (*self.fds, fd)
         self.resources = (*self.resources, resource)
 
     def release(self) -> None:
-        """Everything is undone. Call it after the keeper has gone; may be called again."""
-        clear(self.fds)
+        """Call it after the keeper has gone; may be called again.
+
+        While the owner's journal still lists something to undo, the files keep its name: the next run is refused and
+        told to heal first.
+        """
+        if self._folder is None or not _left_broken(self._folder):
+            clear(self.fds)
+        else:
+            for fd in self.fds:
+                os.close(fd)
         self.fds, self.resources = (), ()
 
     def __enter__(self) -> Locks:
@@ -76,41 +85,22 @@ def lock_file(resource: str) -> Path:
     return state_dir() / "locks" / f"{slug}-{hashlib.sha256(resource.encode()).hexdigest()[:16]}.lock"
 
 
-def acquire(
-    resources: Sequence[str],
-    owner: str,
-    *,
-    folder: Path | None = None,
-    unhealed: Callable[[Path], bool] | None = None,
-) -> Locks:
+def acquire(resources: Sequence[str], owner: str, *, folder: Path | None = None) -> Locks:
     """Lock all resources, in sorted order, for `owner` (the run's name).
 
-    folder: the run's state folder, remembered in the lock. unhealed(folder): whether a dead owner's folder still
-    lists something to undo (default: reads its journal). Raises Refused naming the run, host and pid that hold one,
-    or the run that left it broken; then none is held. Raises SetupError when the state directory cannot be used.
+    folder: the run's state folder, remembered in the lock. Raises Refused naming the run, host and pid that hold one,
+    or the dead run that left it broken; then none is held. Raises SetupError when the state directory cannot be used.
     """
-    locks = Locks()
+    locks = Locks(folder)
     try:
         private_folder(state_dir() / "locks")
         for resource in sorted(set(resources)):
-            path = lock_file(resource)
-            fd = open_private(path, os.O_RDWR | os.O_CREAT)
+            fd = open_private(lock_file(resource), os.O_RDWR | os.O_CREAT)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = _read(fd)
-                os.close(fd)
-                raise _refusal(resource, holder) from None
-            except OSError:
+                _take(fd, resource, folder)
+            except BaseException:
                 os.close(fd)
                 raise
-            holder = _read(fd)
-            if holder is not None and holder.folder and _left_broken(Path(holder.folder), folder, unhealed):
-                os.close(fd)  # without emptying it: it still stands for what is broken
-                raise Refused(
-                    f"{resource}: run {holder.owner} ({holder.host}, pid {holder.pid}) died and left changes behind",
-                    hint=f"run `harness heal {holder.folder}` first",
-                )
             locks._add(fd, resource)
             text = Holder(
                 resource=resource,
@@ -118,27 +108,39 @@ def acquire(
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 since=wall(),
-                folder=str(folder) if folder is not None else None,
+                folder=str(folder.absolute()) if folder is not None else None,
             )
             os.ftruncate(fd, 0)
             os.pwrite(fd, msgspec.json.encode(text) + b"\n", 0)
     except OSError as error:
         locks.release()
-        raise SetupError(f"cannot lock {', '.join(resources)}: {error}") from error
+        raise SetupError(f"cannot lock {', '.join(resources)}: {error.strerror or error}") from error
     except BaseException:
         locks.release()
         raise
     return locks
 
 
-def _left_broken(folder: Path, mine: Path | None, unhealed: Callable[[Path], bool] | None) -> bool:
-    if folder == mine or not folder.is_dir():
-        return False
-    if unhealed is None:
-        from harness.safety.journal import has_pending
+def _take(fd: int, resource: str, mine: Path | None) -> None:
+    """flock it. Raises Refused; the file keeps its text then: it still stands for what holds it or is broken."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _refusal(resource, _read(fd)) from None
+    holder = _read(fd)
+    if holder is None or holder.folder is None or (mine is not None and holder.folder == str(mine.absolute())):
+        return
+    if _left_broken(Path(holder.folder)):
+        raise Refused(
+            f"{resource}: run {holder.owner} ({holder.host}, pid {holder.pid}) ended and left changes behind",
+            hint=f"run `harness heal {holder.folder}` first",
+        )
 
-        unhealed = has_pending
-    return unhealed(folder)
+
+def _left_broken(folder: Path) -> bool:
+    from harness.safety.journal import has_pending
+
+    return folder.is_dir() and has_pending(folder)
 
 
 def _refusal(resource: str, holder: Holder | None) -> Refused:

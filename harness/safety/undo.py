@@ -268,16 +268,16 @@ def check_addresses(record: UndoRecord, allowed: Collection[str]) -> None:
     dependency = record.dependency
     for address in (dependency.path, dependency.direct):
         if address is not None:
-            check_address(address.host, address.port, allowed)
+            check_address(address.host, address.port, allowed, allow_hosts=allowed)
     if dependency.toxiproxy is not None:
         parts = urlsplit(dependency.toxiproxy)
         try:
             port = parts.port or 8474
         except ValueError as error:
             raise Refused(f"the record's Toxiproxy URL is not understood: {error}") from error
-        check_address(parts.hostname or "", port, allowed)
+        check_address(parts.hostname or "", port, allowed, allow_hosts=allowed)
     for host in _conninfo_hosts(dependency.admin or ""):
-        check_address(host, 5432, allowed)
+        check_address(host, 5432, allowed, allow_hosts=allowed)
 
 
 def _conninfo_hosts(conninfo: str) -> list[str]:

@@ -127,7 +127,7 @@ def test_both_killed_then_heal_in_another_process(
     assert proxy.state()["enabled"] is False
 
     # The lock files are free for the kernel, but what is broken still stands in the way of the next run.
-    with pytest.raises(Refused, match="died and left changes behind"):
+    with pytest.raises(Refused, match="ended and left changes behind"):
         acquire(["target"], "next")
     (left,) = find_active()
     assert left.folder == run.state and len(left.pending) == 2
