@@ -33,6 +33,8 @@ def run(**values: Any) -> int:
     harness run --fault none --scenario baseline --host http://127.0.0.1:8000
     harness run --fault db-connection-limit:limit=2 --target 'fault: error_rate < 5%'
     """
+    import msgspec
+
     from harness.cli.planning import plan_from
     from harness.conductor.experiment import run_experiment
     from harness.conductor.log import RunLog
@@ -77,7 +79,7 @@ def run(**values: Any) -> int:
             signals=signals,
         )
     if values["as_json"]:
-        click.echo((run_dir / "result.json").read_text(encoding="utf-8"), nl=False)
+        click.echo(msgspec.json.format(msgspec.json.encode(ended.result), indent=2).decode())
     else:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         width = min(os.get_terminal_size().columns, 120) if sys.stdout.isatty() else 100

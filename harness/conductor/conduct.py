@@ -65,6 +65,8 @@ TICK_S = 0.02
 LIVE_EVERY_S = 0.25
 SILENT_AFTER_S = 5.0
 """With a fault on, no window for this long ends the run: nobody is watching the service any more."""
+MOST_BUGS = 20
+"""A loop that fails this often cannot even find its way out; the undo is then done without it."""
 DRAIN_SLACK_S = 15.0
 """A load that has not ended this long after its own time-out is killed."""
 
@@ -115,12 +117,21 @@ class Conduct:
         self._state, effects = begin(self._plan)
         for effect in effects:
             self._carry_out(effect)
+        bugs = 0
         try:
             while not self._state.finished:
-                self._turn()
+                try:
+                    self._turn()
+                except Exception as error:
+                    bugs += 1
+                    if bugs > MOST_BUGS:
+                        raise
+                    self._stop("error", f"internal error: {type(error).__name__}: {error}")
         finally:
             self._tail.close()
             self._pool.shutdown(wait=True)
+            # Nothing to do after an ordinary end; after a bug in the loop itself this is the last way out.
+            self._works.undo_rest()
 
     def _turn(self) -> None:
         self._keeper.renew()

@@ -21,6 +21,7 @@ from harness.load.launcher import LoadProcess
 from harness.load.protocol import Failed, LoadMessage, Ready
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError, LoadError
+from harness.model.events import UndoNotVerified
 from harness.model.live import LiveState
 from harness.model.plan import Plan
 from harness.model.result import Result
@@ -69,6 +70,7 @@ def run_experiment(
         interrupted = True
     interrupted = interrupted or signals.count > 0
     say("stopping the servers and the keeper" if session.owns_stack else "releasing the locks and the keeper")
+    session.unverified = [f"{e.left}; {e.mend}" for e in history.events if isinstance(e, UndoNotVerified)]
     session.close()
     result = judge_and_write(plan, session, history, problem=problem, interrupted=interrupted, say=say)
     return Ended(

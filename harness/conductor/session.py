@@ -88,8 +88,10 @@ class Session:
         self.keeper: Keeper | None = None
         self.journal: Journal | None = None
         self.up: StackUp | None = None
+        self.unverified: list[str] = []
+        """Undos that could not be verified, sentences with how to mend it; they are in the history as well."""
         self.left: list[str] = []
-        """What could not be undone at the end, sentences with how to mend it."""
+        """What else is left at the end: servers, folders, locks."""
 
     @property
     def owns_stack(self) -> bool:
@@ -176,10 +178,11 @@ class Session:
 
     def _finish_keeper(self) -> None:
         if self.journal is not None:
-            self.journal.closed()
+            self.journal.closed(self.unverified)
             self.journal.close()
         if self.keeper is not None:
-            self.left += self.keeper.finish(stop_servers=True).left
+            report = self.keeper.finish(stop_servers=True)
+            self.left += [line for line in report.left if line not in self.unverified]
 
     def _keep_records(self) -> None:
         retire(self.state_dir, self.run_dir)

@@ -28,15 +28,18 @@ from harness.model.events import (
     UndoVerified,
     ZeroFound,
 )
-from harness.model.faults import Dependency, Evidence, UndoRecord
+from harness.model.faults import Dependency, Evidence, UndoOutcome, UndoRecord
 from harness.model.plan import Plan, PlannedFault
 from harness.plan import machine
-from harness.safety.journal import Journal
+from harness.safety.heal import torn_down
+from harness.safety.journal import Journal, read_journal
 from harness.safety.keeper_client import Keeper
 from harness.safety.undo import undo_record
 
 PROBE_LEAD_S = 0.15
 """The prober starts this long before a planned undo, so that the last bad probe is known."""
+SERVERS_DIE_S = 3.0
+"""How long the servers of a dead keeper may take to die."""
 GRACE_S = 30.0
 """The keeper undoes a fault on its own this long after its planned end: seconds after the injection."""
 
@@ -67,6 +70,8 @@ class Works:
         self._snapshots: dict[str, PathSnapshot] = {}
         self._unproven: set[str] = set()
         self._unsure: set[str] = set()
+        self._begun: set[str] = set()
+        self._ended: set[str] = set()
 
     def dependencies(self) -> tuple[Dependency, ...]:
         """The dependencies that this run's faults touch, each once."""
@@ -119,6 +124,7 @@ class Works:
         try:
             self._keeper.armed(record.id)
             self._journal.intent(record.id, "inject")
+            self._begun.add(fault_id)
         except (HarnessError, OSError) as error:
             return self._failed(fault_id, f"{fault_id} was not injected: {error}", False)
         try:
@@ -173,14 +179,20 @@ class Works:
             if prober is not None:
                 prober.stop()
 
+    def undo_rest(self) -> None:
+        """Undo what was injected and not undone yet."""
+        for fault_id in [name for name in self._records if name in self._begun and name not in self._ended]:
+            self.undo(fault_id, hurry=True)
+
     def _undo(self, fault_id: str, record: UndoRecord, prober: Prober | None) -> machine.Undone:
         since = self._history.since_t0
         self._journal.intent(record.id, "undo")
         requested = monotonic()
         self._history.add(UndoRequested, at=since(requested), fault=fault_id, sent_s=since(requested))
-        outcome = undo_record(
+        outcome = self._gone_with_the_keeper(record) or undo_record(
             record, say=self._say, restart_toxiproxy=self._restart_toxiproxy, unsure=fault_id in self._unsure
         )
+        self._ended.add(fault_id)
         applied = outcome.applied
         sent = applied.sent if applied is not None else requested
         if applied is not None:
@@ -200,6 +212,16 @@ class Works:
                     zero = self._zero(since(found.zero), since(found.lower), since(found.upper), "probe")
             self._history.add(UndoVerified, fault=fault_id, evidence=evidence, moot=outcome.state == "moot")
         return machine.Undone(now=since(), fault=fault_id, verified=outcome.state != "unverified", zero=zero)
+
+    def _gone_with_the_keeper(self, record: UndoRecord) -> UndoOutcome | None:
+        """Moot, when the keeper died and its servers with it; None when that cannot be shown."""
+        until = monotonic() + SERVERS_DIE_S
+        while self._keeper.lost and monotonic() < until:
+            outcome = torn_down(read_journal(self._keeper.state_dir), record)
+            if outcome is not None:
+                return outcome
+            time.sleep(0.05)
+        return None
 
     def _zero(self, zero_s: float, lower_s: float, upper_s: float, source: str) -> float:
         self._history.add(ZeroFound, zero_s=zero_s, lower_s=lower_s, upper_s=upper_s, source=source)
