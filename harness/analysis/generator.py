@@ -5,7 +5,7 @@ Saturated: lateness p99 above 50 ms, or a load process above 90 % of one core, o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.analysis.windows import Mark, WindowStore
 from harness.model.result import GeneratorResult
@@ -44,7 +44,7 @@ def generator(store: WindowStore, start_s: float, end_s: float, unsent: int) -> 
         if lateness is not None:
             late.append(lateness)
     return GeneratorResult(
-        cpu=max(cpu, default=None),
+        cpu=round(max(cpu), 6) if cpu else None,
         lateness_p99_ms=max(late, default=None),
         unsent=unsent,
         saturated=saturated(store, start_s, end_s),
@@ -57,20 +57,22 @@ def lateness_p99(marks: Sequence[Mark]) -> float | None:
     A mark keeps the p99 of its own arrivals, not their values: between marks they are taken as uniform from 0 to
     p99 / 0.99. Marks that are alike give their own p99 back.
     """
-    pairs = [(m.lateness_p99_ms, m.lateness_n) for m in marks if m.lateness_p99_ms is not None and m.lateness_n > 0]
-    if not pairs:
+    taken: dict[float, int] = {}
+    for mark in marks:
+        if mark.lateness_p99_ms is not None and mark.lateness_n > 0:
+            p99 = round(mark.lateness_p99_ms, 2)
+            taken[p99] = taken.get(p99, 0) + mark.lateness_n
+    if not taken:
         return None
-    total = sum(n for _, n in pairs)
-    low, high = 0.0, max(p99 for p99, _ in pairs)
-    if high == 0.0:
-        return 0.0
-    for _ in range(40):
+    total = sum(taken.values())
+    low, high = 0.0, max(taken)
+    while high - low > 0.001:
         middle = (low + high) / 2
-        if _later_than(middle, pairs) > LATE_SHARE * total:
+        if _later_than(middle, taken) > LATE_SHARE * total:
             low = middle
         else:
             high = middle
-    return high
+    return round(high, 3)
 
 
 def merge_stretches(stretches: Sequence[Stretch]) -> tuple[Stretch, ...]:
@@ -84,8 +86,8 @@ def merge_stretches(stretches: Sequence[Stretch]) -> tuple[Stretch, ...]:
     return tuple((round(a, 6), round(b, 6)) for a, b in merged)
 
 
-def _later_than(limit_ms: float, pairs: Sequence[tuple[float, int]]) -> float:
-    return sum(n * max(0.0, 1 - 0.99 * limit_ms / p99) for p99, n in pairs if p99 > 0)
+def _later_than(limit_ms: float, taken: Mapping[float, int]) -> float:
+    return sum(n * (1 - 0.99 * limit_ms / p99) for p99, n in taken.items() if p99 > 0.99 * limit_ms)
 
 
 def _of_worker(marks: Sequence[Mark]) -> list[Stretch]:

@@ -6,6 +6,7 @@ same numbers in any order. Steps are 100 ms, counted from t0; ranges of steps ar
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
@@ -20,7 +21,9 @@ from harness.model.windows import DeltaRow, ErrorRow, MarkRow, RequestCounts, Ro
 from harness.plan.schedule import planned_counts
 
 BLOCK = 10
-"""Steps whose sketches are merged once and kept: phases and charts are made of these."""
+"""Steps whose sketches are merged once and kept: charts are made of these."""
+LONG_BLOCK = 100
+"""The same for ten blocks: phases are made of these."""
 
 FAILING_AFTER_S = 1.0
 """Live rule: an arrival open for longer counts as failing until it ends."""
@@ -80,8 +83,9 @@ class WindowStore:
         self.total_failures = 0
         self._steps: list[Step | None] = []
         self._final = 0
-        self._blocks: dict[int, Totals] = {}
+        self._blocks: dict[tuple[int, int], Totals] = {}
         self._counted_from: dict[str, int] = {}
+        self._planned_limits = {limit_key(limit) for limit in plan.load.limits_ms}
 
     def add(self, row: Row) -> None:
         """Add one row. Costs a few microseconds a request name; rows before t0 (negative steps) are not judged."""
@@ -140,24 +144,21 @@ class WindowStore:
     def totals(self, start: int, end: int) -> Totals:
         """Counts and sketches of [start, end)."""
         whole = Totals(start, max(start, end))
-        at = max(0, start)
-        end = min(end, len(self._steps))
+        at, end = max(0, start), min(end, len(self._steps))
         while at < end:
-            if at % BLOCK == 0 and at + BLOCK <= end:
-                _merge(whole, self._block(at // BLOCK))
-                at += BLOCK
+            length = next(n for n in (LONG_BLOCK, BLOCK, 1) if at % n == 0 and at + n <= end)
+            if length == 1:
+                length = min(BLOCK - at % BLOCK, end - at)
+                self._add_steps(whole, at, at + length)
             else:
-                step = self._steps[at]
-                if step is not None:
-                    _add_step(whole, step)
-                at += 1
+                _merge(whole, self._block(at, length))
+            at += length
         return whole
 
     def counted_exactly(self, limit_ms: float, start: int) -> bool:
         """Whether the load counted this latency limit itself in every step from `start` on."""
-        if limit_ms in self.plan.load.limits_ms:
-            return True
-        return self._counted_from.get(limit_key(limit_ms), start + 1) <= start
+        key = limit_key(limit_ms)
+        return key in self._planned_limits or self._counted_from.get(key, start + 1) <= start
 
     def over(self, name: str | None, limit_ms: float, start: int, end: int) -> int:
         """Ok requests of [start, end) that took limit_ms or longer, as the load counted them."""
@@ -171,7 +172,8 @@ class WindowStore:
 
     def limit_seen(self, limit_ms: float) -> bool:
         """Whether the load has ever counted this limit."""
-        return limit_key(limit_ms) in self._counted_from or limit_ms in self.plan.load.limits_ms
+        key = limit_key(limit_ms)
+        return key in self._planned_limits or key in self._counted_from
 
     def note_limits(self, limits_ms: list[float], from_step: int) -> None:
         """These limits (of relative targets) are counted by the load from this step on."""
@@ -241,13 +243,34 @@ class WindowStore:
         step = self._step(number)
         return step is None or step.complete
 
-    def _block(self, block: int) -> Totals:
-        found = self._blocks.get(block)
+    def _block(self, start: int, length: int) -> Totals:
+        found = self._blocks.get((start, length))
         if found is None:
-            found = self._blocks[block] = Totals(block * BLOCK, (block + 1) * BLOCK)
-            for _, step in self.steps(block * BLOCK, (block + 1) * BLOCK):
-                _add_step(found, step)
+            found = Totals(start, start + length)
+            if length == LONG_BLOCK:
+                for at in range(start, start + length, BLOCK):
+                    _merge(found, self._block(at, BLOCK))
+            else:
+                self._add_steps(found, start, start + length)
+            self._blocks[(start, length)] = found
         return found
+
+    def _add_steps(self, whole: Totals, start: int, end: int) -> None:
+        sketches: dict[str, list[array[int]]] = {}
+        backfilled: dict[str, list[array[int]]] = {}
+        for _, step in self.steps(start, end):
+            for name, arrivals in step.classes.items():
+                whole.classes.setdefault(name, Arrivals()).add(arrivals)
+            for name, cell in step.cells.items():
+                whole.names.setdefault(name, NameTotals()).add(cell)
+                if cell.sketch is not None:
+                    sketches.setdefault(name, []).append(cell.sketch)
+                if cell.backfilled_sketch is not None:
+                    backfilled.setdefault(name, []).append(cell.backfilled_sketch)
+        for name, flats in sketches.items():
+            merge_flat(whole.names[name].sketch, flats)
+        for name, flats in backfilled.items():
+            merge_flat(whole.names[name].backfilled_sketch, flats)
 
     def _add_delta(self, row: DeltaRow) -> None:
         for name, counts in row.setup.items():
@@ -264,19 +287,21 @@ class WindowStore:
             if name not in step.classes:
                 step.classes[name] = Arrivals()
             step.classes[name].add(arrivals)
-            lost = arrivals.unsent_cap + arrivals.unsent_generator + arrivals.failed
-            self.total_failures += lost
+            self.total_failures += arrivals.unsent_cap + arrivals.unsent_generator + arrivals.failed
+        cells = step.cells
         for name, counts in row.requests.items():
-            if name not in step.cells:
-                step.cells[name] = Cell()
-            step.cells[name].add(counts)
-            failed = sum(counts.fail.values())
+            cell = cells.get(name)
+            if cell is None:
+                cell = cells[name] = Cell()
+            failed = cell.add(counts)
             self.total_requests += counts.ok - counts.backfilled + failed
             self.total_failures += failed
             for key in counts.over:
-                if number < self._counted_from.get(key, number + 1):
+                if key not in self._planned_limits and number < self._counted_from.get(key, number + 1):
                     self._counted_from[key] = number
-        self._blocks.pop(number // BLOCK, None)
+        if self._blocks:
+            for length in (BLOCK, LONG_BLOCK):
+                self._blocks.pop((number - number % length, length), None)
 
     def _add_mark(self, row: MarkRow) -> None:
         worker = self.workers.setdefault(row.worker, Worker())
@@ -346,7 +371,7 @@ def _over_by_sketch(cell: Cell, limit_ms: float) -> int:
     if cell.sketch is None:
         return 0
     merged = NameTotals()
-    merge_flat(merged.sketch, cell.sketch)
+    merge_flat(merged.sketch, [cell.sketch])
     return merged.over(limit_ms)[0]
 
 
@@ -355,18 +380,6 @@ def _proven(step: Step, name: str | None, saturated: bool) -> int:
     if name is None and not saturated:
         bad += sum(arrivals.unsent_cap for arrivals in step.classes.values())
     return bad
-
-
-def _add_step(whole: Totals, step: Step) -> None:
-    for name, arrivals in step.classes.items():
-        whole.classes.setdefault(name, Arrivals()).add(arrivals)
-    for name, cell in step.cells.items():
-        into = whole.names.setdefault(name, NameTotals())
-        into.add(cell)
-        if cell.sketch is not None:
-            merge_flat(into.sketch, cell.sketch)
-        if cell.backfilled_sketch is not None:
-            merge_flat(into.backfilled_sketch, cell.backfilled_sketch)
 
 
 def _merge(whole: Totals, part: Totals) -> None:
@@ -381,7 +394,7 @@ def _add_counts(into: NameTotals, counts: RequestCounts) -> None:
     cell.add(counts)
     into.add(cell)
     if cell.sketch is not None:
-        merge_flat(into.sketch, cell.sketch)
+        merge_flat(into.sketch, [cell.sketch])
 
 
 def _pairs(flat: list[int]) -> dict[int, int]:

@@ -8,7 +8,6 @@ from histories import (
     BASELINE,
     INJECTED,
     ZERO,
-    Reply,
     Run,
     Scene,
     evidence,
