@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 import msgspec
 
-from harness.model import target_grammar
 from harness.model.errors import Refused, UsageError
 from harness.model.faults import Change, Dependency, FaultSpec, ParamInfo
 from harness.model.load import Locustfile, Scenario
 from harness.model.plan import PhasePlan, Plan, PlannedFault, Provenance
 from harness.model.suggest import unknown
+from harness.model.target_grammar import defaults, merge, parse_targets
 from harness.model.targets import Target
 from harness.plan import loadplan, phases
 from harness.plan.fault_text import decode_params, parse_fault
@@ -158,8 +158,8 @@ def _planned(
 
 
 def _targets(request: RunRequest, *, has_rate: bool) -> tuple[Target, ...]:
-    explicit = tuple(target for text in request.targets for target in target_grammar.parse_targets(text))
-    return target_grammar.merge(target_grammar.defaults(has_rate), explicit, strict=request.strict)
+    explicit = tuple(target for text in request.targets for target in parse_targets(text))
+    return merge(defaults(has_rate), explicit, strict=request.strict)
 
 
 def _seed(created: str) -> int:
