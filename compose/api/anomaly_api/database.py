@@ -160,7 +160,7 @@ class Database:
         await self.connections.run(lambda connection: connection.execute(_WRITE, *columns), budget_s)
 
     async def _dial(self) -> asyncpg.Connection:
-        connection = await asyncpg.connect(self._url, timeout=3600, server_settings={"application_name": "anomaly-api"})
+        connection = await asyncpg.connect(self._url, timeout=3600, **_options(self._url))
         try:
             await self._prepare(connection)
             async with asyncio.timeout(self._budget_s):
@@ -225,7 +225,9 @@ class DriverPool:
     async def _open(self) -> None:
         while True:
             try:
-                pool = await asyncpg.create_pool(self._url, min_size=self._size, max_size=self._size)
+                pool = await asyncpg.create_pool(
+                    self._url, min_size=self._size, max_size=self._size, **_options(self._url)
+                )
                 async with pool.acquire() as connection:
                     await self._prepare(connection)
                 self._pool = pool
@@ -233,3 +235,9 @@ class DriverPool:
                 return
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 await asyncio.sleep(0.25)
+
+
+def _options(url: str) -> dict[str, Any]:
+    """TLS only where the URL asks for it: trying it first costs every new connection a round trip."""
+    options: dict[str, Any] = {"server_settings": {"application_name": "anomaly-api"}}
+    return options if "sslmode=" in url else {**options, "ssl": False}

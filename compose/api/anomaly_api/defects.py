@@ -37,10 +37,10 @@ HARDENED = Behaviour()
 
 DEFECTS: dict[str, Behaviour] = {
     "no-timeout": Behaviour(time_outs=False),
-    # A service that does not answer around its dependencies gives them a second, as most do.
-    "no-fallback": Behaviour(fallback=False, patience=20.0),
+    # Without anything to fall back on a service gives its dependencies seconds, as drivers do.
+    "no-fallback": Behaviour(fallback=False, patience=60.0),
     "sync-kafka": Behaviour(await_broker=True),
-    "small-pool": Behaviour(own_pool=False),
+    "small-pool": Behaviour(own_pool=False, patience=60.0),
 }
 
 
