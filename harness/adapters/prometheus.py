@@ -1,0 +1,43 @@
+"""Signals from a Prometheus /metrics page.
+
+One number a name, summed over its labels: counters as their running total, gauges as they are, of histograms and
+summaries only `_count` and `_sum`. Buckets, quantiles and creation times are left out.
+"""
+
+from __future__ import annotations
+
+import math
+
+from harness.model.errors import Rejected
+
+MAX_SIGNALS = 1_000
+"""A page with more names is no service's: the first ones in alphabetical order are kept."""
+
+_KEPT = {
+    "counter": ("", "_total"),
+    "gauge": ("",),
+    "unknown": ("",),
+    "untyped": ("",),
+    "histogram": ("_count", "_sum"),
+    "gaugehistogram": ("_gcount", "_gsum"),
+    "summary": ("_count", "_sum"),
+}
+
+
+def signals(text: str) -> dict[str, float]:
+    """Sample name -> value. Values that are no number are left out. Raises Rejected when it is no metrics page."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    # Buckets are most of a page and none of its signals: parsing them costs most of the time.
+    lines = [line for line in text.splitlines() if "_bucket{" not in line]
+    found: dict[str, float] = {}
+    try:
+        for family in text_string_to_metric_families("\n".join(lines) + "\n"):
+            names = {family.name + suffix for suffix in _KEPT.get(family.type, ())}
+            for sample in family.samples:
+                value = float(sample.value)
+                if sample.name in names and math.isfinite(value):
+                    found[sample.name] = found.get(sample.name, 0.0) + value
+    except (ValueError, KeyError, IndexError) as error:
+        raise Rejected(f"this is not a Prometheus metrics page: {error}") from error
+    return dict(sorted(found.items())[:MAX_SIGNALS])

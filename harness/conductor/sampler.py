@@ -1,0 +1,189 @@
+"""samples.jsonl: CPU, memory, machine and Prometheus signals, about once a second while a run lasts."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness.adapters.http import Client
+from harness.adapters.process import Identity, Machine, Processes, Tree, identify
+from harness.adapters.prometheus import signals
+from harness.model.clock import monotonic
+from harness.model.errors import AdapterError
+from harness.model.faults import Dependency
+from harness.model.jsonl import encode_line
+from harness.model.samples import Sample
+from harness.model.stack import TargetInfo
+
+INTERVAL_S = 1.0
+METRICS_TIMEOUT_S = 0.8
+METRICS_LEAD_S = 0.15
+"""Metrics are read this long before each sample, so that a sample's signals are as old in every row."""
+STOP_LIMIT_S = 2.0
+
+
+class Sampler:
+    """Two threads: one samples and writes, one reads the metrics page, which may hang without delaying the other.
+
+    Nothing here can fail a run: what cannot be read is left out, and `problem` says what was last wrong.
+    """
+
+    def __init__(self, *, interval_s: float = INTERVAL_S) -> None:
+        self.problem: str | None = None
+        self._interval_s = interval_s
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._signals: dict[str, float] | None = None
+        self._latest: Sample | None = None
+
+    def start(self, t0: float, target: TargetInfo, dependencies: Sequence[Dependency], out: Path) -> None:
+        """t0: CLOCK_MONOTONIC reading of the run's zero. Appends to `out`. Returns at once; call it once."""
+        pids = {"target": target.pid, **{one.name: one.pid for one in dependencies}}
+        begun = monotonic()
+        self._spawn("samples", self._sample, t0, begun, {name: pid for name, pid in pids.items() if pid}, out)
+        if target.metrics_url is not None:
+            self._spawn("metrics", self._scrape, begun, target.metrics_url)
+
+    def latest(self) -> Sample | None:
+        """The newest sample, for the live view."""
+        return self._latest
+
+    def stop(self) -> None:
+        """Ends both threads. Safe to repeat, and before start."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(STOP_LIMIT_S)
+
+    def _spawn(self, name: str, work: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=work, args=args, name=f"sampler {name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _sample(self, t0: float, begun: float, pids: dict[str, int], out: Path) -> None:
+        reader = _Reader(pids)
+        lines = _Lines(out)
+        tick = 0
+        try:
+            while True:
+                try:
+                    sample = reader.read(t0, self._take_signals())
+                    self._latest = sample
+                    lines.append(encode_line(sample))
+                except Exception as error:  # whatever it is, the run is worth more than its samples
+                    self.problem = f"samples: {error}"
+                tick = self._next(begun, tick)
+                if self._stop.wait(begun + tick * self._interval_s - monotonic()):
+                    return
+        finally:
+            lines.close()
+
+    def _scrape(self, begun: float, url: str) -> None:
+        lead = min(METRICS_LEAD_S, self._interval_s / 2)
+        tick = 0
+        with Client() as client:
+            while True:
+                try:
+                    found = signals(_page(client, url))
+                    with self._lock:
+                        self._signals = found
+                except AdapterError as error:
+                    self.problem = f"metrics: {error}"
+                except Exception as error:
+                    self.problem = f"metrics: {type(error).__name__}: {error}"
+                tick = self._next(begun - lead, tick)
+                if self._stop.wait(begun + tick * self._interval_s - lead - monotonic()):
+                    return
+
+    def _take_signals(self) -> dict[str, float]:
+        """What was read since the last sample: a page that hangs leaves a gap, not a repeat."""
+        with self._lock:
+            found, self._signals = self._signals, None
+        return found or {}
+
+    def _next(self, begun: float, tick: int) -> int:
+        """The next tick that is still to come: those missed on a busy machine are skipped, not made up for."""
+        return max(tick + 1, int((monotonic() - begun) / self._interval_s) + 1)
+
+
+class _Reader:
+    def __init__(self, pids: dict[str, int]) -> None:
+        self._machine = Machine()
+        self._trees: dict[str, Tree] = {}
+        for name, pid in pids.items():
+            identity = _identity(pid)
+            if identity is not None:
+                self._trees[name] = Tree(identity)
+
+    def read(self, t0: float, found: dict[str, float]) -> Sample:
+        processes = Processes()
+        trees = {}
+        for name, tree in self._trees.items():
+            try:
+                trees[name] = tree.read(processes)
+            except AdapterError:
+                continue  # it is not running now; the row says so by leaving it out
+        machine = self._machine.read()
+        return Sample(
+            at=round(processes.at - t0, 3),
+            trees=trees,
+            signals=found,
+            net_bytes_s=machine.net_bytes_s,
+            disk_bytes_s=machine.disk_bytes_s,
+            machine_cpu=machine.cpu,
+        )
+
+
+class _Lines:
+    """Whole lines only: what a full disk cut short is taken back, so that later lines can still be read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+        self._end = 0
+        self._torn = False
+
+    def append(self, line: bytes) -> None:
+        """Raises OSError; the file then ends as it did before."""
+        if self._descriptor is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._descriptor = os.open(self._path, flags, 0o644)
+            self._end = os.fstat(self._descriptor).st_size
+        if self._torn:
+            self._repair()
+        written = 0
+        try:
+            while written < len(line):
+                written += os.write(self._descriptor, line[written:])
+        except OSError:
+            self._torn = written > 0
+            if self._torn:
+                self._repair()
+            raise
+        self._end += len(line)
+
+    def _repair(self) -> None:
+        assert self._descriptor is not None
+        os.ftruncate(self._descriptor, self._end)
+        self._torn = False
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _identity(pid: int) -> Identity | None:
+    try:
+        return identify(pid)
+    except AdapterError:
+        return None
+
+
+def _page(client: Client, url: str) -> str:
+    reply = client.get(url, METRICS_TIMEOUT_S)
+    if reply.status != 200:
+        raise AdapterError(f"{url} answered {reply.status}")
+    return reply.text
