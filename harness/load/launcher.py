@@ -61,6 +61,9 @@ def describe(path: str | Path, *, python: str = sys.executable, timeout_s: float
         ) from None
     finally:
         _kill_group(child)
+        for stream in (child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
     try:
         described = msgspec.json.decode(out.strip().rpartition(b"\n")[2], type=Described)
     except msgspec.MsgspecError:

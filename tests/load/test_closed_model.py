@@ -1,0 +1,110 @@
+"""Closed model: Locust's own users and waits; what a hang kept them from sending is added."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from load_run import CLOSED, Run, make_plan, named
+from load_target import Target
+
+from harness.model.load import UserClass
+from harness.model.sketch import quantile
+
+PATHS = Path(__file__).parent / "files" / "paths.py"
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    server = Target().start()
+    yield server
+    server.stop()
+
+
+def test_a_total_hang_is_not_hidden_by_users_that_wait_for_it(target: Target, tmp_path: Path) -> None:
+    """10 users, a request each 0.12 s, a hang of 4 s in 8 s. Naively 20 of 340 requests are slow, and p90 is fine."""
+    target.delay_s = 0.02
+    plan = make_plan(PATHS, target.url, users=10, request_timeout_s=20.0, classes=named("Cycle"), **CLOSED)
+    with Run(plan, tmp_path) as run:
+        run.begin().at(4)
+        target.default = "hang"
+        run.at(8)
+        target.default = "ok"
+        run.finish(90)
+        hung = run.requests(range(41, 79))["/cycle"]
+        calm = run.requests(range(5, 38))["/cycle"]
+        sketch = run.sketch("/cycle", range(0, 80))
+    assert 0 <= hung.ok - hung.backfilled <= 20, "the users themselves sent next to nothing"
+    assert hung.backfilled > 100
+    assert hung.over["200"] > 0.8 * hung.ok
+    assert calm.backfilled < 0.1 * calm.ok
+    p90 = quantile(sketch, 0.9)
+    assert p90 is not None and p90 > 2000
+    # Totals leave them out.
+    total = run.requests()["/cycle"]
+    assert total.ok - total.backfilled == target.counts["/cycle"] == run.classes()["Cycle"].planned
+
+
+def test_what_times_out_is_missed_too(target: Target, tmp_path: Path) -> None:
+    target.delay_s = 0.02
+    plan = make_plan(PATHS, target.url, users=10, request_timeout_s=1.5, classes=named("Cycle"), **CLOSED)
+    with Run(plan, tmp_path) as run:
+        run.begin().at(4)
+        target.default = "hang"
+        run.at(7)
+        target.default = "ok"
+        run.finish(80)
+        counts = run.requests(range(41, 69))["/cycle"]
+    virtual = counts.backfilled_fail["timeout"]
+    assert counts.fail["timeout"] - virtual <= 40
+    assert virtual > 3 * (counts.fail["timeout"] - virtual)
+    assert sum(run.errors().values()) == counts.fail["timeout"] - virtual + sum(
+        c.fail.get("timeout", 0) - c.backfilled_fail.get("timeout", 0)
+        for steps in (range(0, 41), range(69, 80))
+        for c in run.requests(steps).values()
+    )
+
+
+def test_weights_are_shares_of_users_and_fixed_counts_are_kept(target: Target, tmp_path: Path) -> None:
+    classes = (
+        UserClass(name="Cycle", weight=3.0),
+        UserClass(name="Right", weight=1.0),
+        UserClass(name="Lonely", fixed_count=2),
+    )
+    target.delay_s = 0.05
+    plan = make_plan(PATHS, target.url, users=10, classes=classes, workers=2, **CLOSED)
+    with Run(plan, tmp_path) as run:
+        run.go(4)
+        counts = run.classes()
+        last = {mark.worker: mark.users for mark in run.marks() if 2.0 < mark.at < 3.9}
+    assert sum(last.values()) == 10
+    # 6 users at a cycle of 0.15 s, 2 at 0.05 s, 2 at 0.15 s: starts in proportion, on a busy machine roughly.
+    assert 1.5 < counts["Cycle"].planned / counts["Lonely"].planned < 6
+    assert all(c.planned == c.ended == c.replied for c in counts.values())
+    assert counts["Right"].planned > 0
+
+
+def test_the_jump_of_a_spike_and_back(target: Target, tmp_path: Path) -> None:
+    plan = make_plan(PATHS, target.url, users=40, jump_from=4, classes=named("Cycle"), **CLOSED)
+    with Run(plan, tmp_path) as run:
+        run.begin()
+        run.process.jump(40, 20)
+        run.at(3.0)
+        run.process.jump(4, 40)
+        run.at(6.0)
+        run.finish(65)
+        users = {round(mark.at, 1): mark.users for mark in run.marks()}
+        counts = run.requests()["/cycle"]
+    assert users[1.5] == 4 and users[1.9] == 4
+    assert max(users.values()) == 40
+    assert users[max(u for u in users if u < 6.0)] == 4
+    assert counts.fail == {}, "users that leave finish their request"
+
+
+def test_the_wait_is_the_users_own(target: Target, tmp_path: Path) -> None:
+    plan = make_plan(PATHS, target.url, users=5, classes=named("Cycle"), **CLOSED)
+    with Run(plan, tmp_path) as run:
+        run.go(3)
+        assert 5 <= run.classes()["Cycle"].planned <= 5 * 31
+        assert all(mark.lateness_n > 0 for mark in run.marks() if 1 < mark.at < 2.5)

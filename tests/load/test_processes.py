@@ -1,0 +1,261 @@
+"""The load's processes: nothing is left behind, whatever dies; and a broken locustfile is told in one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from load_run import ANOMALY, CLOSED, Run, gone, make_plan, named
+from load_target import Target
+
+from harness.load.launcher import describe
+from harness.load.protocol import Failed, Ready, WorkerLost
+from harness.model.errors import UsageError
+
+FILES = Path(__file__).parent / "files"
+PATHS = FILES / "paths.py"
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[Target]:
+    server = Target().start()
+    yield server
+    server.stop()
+
+
+def test_workers_die_with_the_process_that_started_them(target: Target, tmp_path: Path) -> None:
+    with Run(make_plan(PATHS, target.url, workers=2, classes=named("Right")), tmp_path) as run:
+        run.begin().at(1)
+        assert len(run.worker_pids) == 2
+        os.kill(run.process.pid, signal.SIGKILL)
+        assert all(gone(pid) for pid in run.worker_pids)
+        assert run.wait(lambda: run.code is not None, 10) and run.code == -signal.SIGKILL
+
+
+# What a killed conductor leaves: the end of its pipe, and nobody who would kill anything.
+_CONDUCTOR = """
+import sys, time, msgspec
+from pathlib import Path
+from harness.load.launcher import LoadProcess
+from harness.load.protocol import Ready
+from harness.model.load import LoadPlan
+plan = msgspec.json.decode(sys.argv[1], type=LoadPlan)
+def on_message(message):
+    if isinstance(message, Ready):
+        print(process.pid, *message.pids, flush=True)
+folder = Path(sys.argv[2])
+process = LoadProcess.start(plan, windows=folder / "w", log=folder / "l", on_message=on_message, on_exit=print)
+time.sleep(120)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_conductor_leaves_no_load(target: Target, tmp_path: Path, workers: int) -> None:
+    import msgspec
+
+    plan = make_plan(PATHS, target.url, workers=workers, classes=named("Right"))
+    conductor = subprocess.Popen(
+        [sys.executable, "-c", _CONDUCTOR, msgspec.json.encode(plan).decode(), str(tmp_path)], stdout=subprocess.PIPE
+    )
+    with conductor:
+        assert conductor.stdout is not None
+        pids = [int(pid) for pid in conductor.stdout.readline().split()]
+        assert len(pids) == 1 + (workers if workers > 1 else 0)
+        assert all(psutil.pid_exists(pid) for pid in pids)
+        conductor.kill()
+        assert all(gone(pid) for pid in pids)
+
+
+def test_a_busy_locustfile_cannot_outlive_its_conductor(target: Target, tmp_path: Path) -> None:
+    """The gevent loop is blocked for good; only a real thread can see the end of the pipe."""
+    file = tmp_path / "busy.py"
+    file.write_text(
+        "from locust import User, task\n"
+        "class Busy(User):\n"
+        "    @task\n"
+        "    def go(self):\n"
+        "        while True: pass\n"
+    )
+    with Run(make_plan(file, target.url, classes=named("Busy")), tmp_path) as run:
+        run.begin().at(1)
+        assert run.process._stdin is not None
+        run.process._stdin.close()
+        assert gone(run.process.pid)
+
+
+def test_a_lost_worker_is_told_and_the_others_go_on(target: Target, tmp_path: Path) -> None:
+    with Run(make_plan(PATHS, target.url, workers=2, classes=named("Right")), tmp_path) as run:
+        run.begin().at(1)
+        os.kill(run.worker_pids[1], signal.SIGKILL)
+        lost = run.message(WorkerLost, 10)
+        assert (lost.worker, lost.pid) == ("w1", run.worker_pids[1])
+        assert "signal 9" in lost.reason
+        run.at(3)
+        run.finish(30)
+        marks = run.marks()
+    assert max(mark.at for mark in marks if mark.worker == "w0") >= 3
+    assert [mark.worker for mark in marks if mark.final] == ["w0"]
+
+
+def test_all_workers_lost_ends_the_load(target: Target, tmp_path: Path) -> None:
+    with Run(make_plan(PATHS, target.url, workers=2, classes=named("Right")), tmp_path) as run:
+        run.begin()
+        for pid in run.worker_pids:
+            os.kill(pid, signal.SIGKILL)
+        assert run.message(Failed, 15).text == "every load worker is gone"
+        run.wait(lambda: run.code is not None, 20)
+        assert run.code == 4
+
+
+def test_the_terminals_interrupt_does_not_reach_the_load(target: Target, tmp_path: Path) -> None:
+    with Run(make_plan(PATHS, target.url, workers=2, classes=named("Right")), tmp_path) as run:
+        run.message(Ready)
+        ours = os.getsid(0)
+        assert all(os.getsid(pid) != ours for pid in (run.process.pid, *run.worker_pids))
+
+
+def test_stop_before_begin_ends_well(target: Target, tmp_path: Path) -> None:
+    with Run(make_plan(PATHS, target.url, classes=named("Right")), tmp_path) as run:
+        run.message(Ready)
+        run.finish(0)
+        assert target.counts["/never"] == 0
+
+
+def test_a_stop_in_the_past_is_at_once(target: Target, tmp_path: Path) -> None:
+    with Run(make_plan(PATHS, target.url, workers=2, classes=named("Right")), tmp_path) as run:
+        run.begin().at(2)
+        run.finish(10)
+        counts = run.classes()["Right"]
+        late = [step for row in run._deltas(None) for step in [row.step] if step > 30]
+    assert counts.planned == counts.ended > 0
+    assert not late
+
+
+@pytest.mark.parametrize("extra", [{}, CLOSED], ids=["open", "closed"])
+def test_a_locustfile_that_stops_the_test_is_a_failure(target: Target, tmp_path: Path, extra: dict[str, object]) -> None:
+    file = tmp_path / "quits.py"
+    file.write_text(
+        "from locust import FastHttpUser, task\n"
+        "class Quits(FastHttpUser):\n"
+        "    @task\n"
+        "    def go(self):\n"
+        "        self.client.get('/x')\n"
+        "        self.environment.runner.quit()\n"
+    )
+    with Run(make_plan(file, target.url, classes=named("Quits"), **extra), tmp_path) as run:
+        run.begin()
+        assert "stopped the test" in run.message(Failed, 20).text
+        run.wait(lambda: run.code is not None, 20)
+        assert run.code == 4
+
+
+def test_on_stop_and_test_stop_of_the_locustfile_run(target: Target, tmp_path: Path) -> None:
+    file = tmp_path / "tidy.py"
+    file.write_text(
+        "from locust import FastHttpUser, events, task\n"
+        "@events.test_stop.add_listener\n"
+        "def _(**kw): print('test_stop was here')\n"
+        "@events.quitting.add_listener\n"
+        "def _(environment, **kw): print('quitting with', environment.runner.stats.total.num_requests > 0)\n"
+        "class Tidy(FastHttpUser):\n"
+        "    def on_stop(self): print('on_stop was here')\n"
+        "    @task\n"
+        "    def go(self): self.client.get('/tidy')\n"
+    )
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        with Run(make_plan(file, target.url, classes=named("Tidy"), workers=workers), folder) as run:
+            run.go(1)
+        log = run.log.read_text()
+        assert "on_stop was here" in log and "test_stop was here" in log and "quitting with True" in log
+
+
+# describe
+
+
+def test_describe_tells_classes_weights_tasks_and_waits() -> None:
+    found = describe(ANOMALY)
+    assert [(c.name, c.weight, c.wait_s) for c in found.classes] == [
+        ("AnomalyDetectionUser", 1.0, (1.0, 3.0)),
+        ("HighThroughputUser", 1.0, (0.1, 0.5)),
+    ]
+    shares = {t.name: t.share for t in found.classes[0].tasks}
+    assert shares == {"single_prediction": 0.5, "batch_prediction": 0.25, "anomaly_query": 0.15, "health_check": 0.1}
+    assert len(found.sha256) == 64
+
+
+def test_describe_flattens_nested_task_sets() -> None:
+    classes = {c.name: c for c in describe(FILES / "kinds.py").classes}
+    shares = {t.name: round(t.share, 3) for t in classes["Nested"].tasks}
+    assert shares == {
+        "leaf": 0.5,
+        "Inner.once": 0.167,
+        "Inner.Innermost.raises_interrupt": 0.167,
+        "Inner.leave": 0.167,
+    }
+    assert classes["NoWait"].wait_s == (0.0, 0.0)
+
+
+BROKEN = {
+    "does not import": ("import locust\n\nimport no_such_module\n", r":3: ModuleNotFoundError: No module named"),
+    "syntax": ("class A(:\n", r":1: SyntaxError: "),
+    "raises": ("def f():\n    raise ValueError('bad\\nluck')\n\nf()\n", r":2: ValueError: bad luck$"),
+    "exits": ("import sys\nsys.exit('no token')\n", r":2: SystemExit: no token$"),
+    "dies": ("import os\nos._exit(3)\n", r"importing it ended the process \(exit code 3\)"),
+    "no user class": ("from locust import HttpUser\n", r"no user class in it"),
+    "abstract": ("from locust import HttpUser\nclass A(HttpUser):\n    abstract = True\n", r"no user class in it"),
+    "no tasks": ("from locust import HttpUser\nclass A(HttpUser):\n    pass\n", r"user class A has no tasks"),
+    "duplicates": (
+        "from locust import User, task\ndef make():\n    class A(User):\n        @task\n        def t(self): pass\n"
+        "    return A\nX, Y = make(), make()\n",
+        r"two user classes are named A",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_locustfile_is_one_clear_line(tmp_path: Path, case: str) -> None:
+    text, expected = BROKEN[case]
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=expected) as caught:
+        describe(file)
+    assert "\n" not in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_a_locustfile_that_never_finishes_importing_is_given_up(tmp_path: Path) -> None:
+    file = tmp_path / "endless.py"
+    file.write_text(f"import os\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\nwhile True: pass\n")
+    before = time.monotonic()
+    with pytest.raises(UsageError, match="did not finish importing within 3 s"):
+        describe(file, timeout_s=3)
+    assert time.monotonic() - before < 20
+    if (tmp_path / "pid").exists():
+        assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_a_missing_locustfile(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        describe(tmp_path / "none.py")
+
+
+def test_what_a_locustfile_prints_when_imported_does_not_disturb(tmp_path: Path) -> None:
+    file = tmp_path / "chatty.py"
+    file.write_text("print('{\"message\": 1}')\n" + (FILES / "paths.py").read_text())
+    assert describe(file).classes
+
+
+def test_the_launcher_needs_neither_locust_nor_gevent() -> None:
+    program = (
+        "import sys, harness.load.launcher, harness.load.protocol, harness.plan.schedule;"
+        "sys.exit(any(m.split('.')[0] in ('locust', 'gevent') for m in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
