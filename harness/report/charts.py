@@ -248,8 +248,9 @@ def _load(chart: ChartData, axis: _Axis) -> Panel:
     x = _middle(chart)
     data = [_trace("answered", x, chart.rps, "$rps", hovertemplate="%{y:,.1f}/s")]
     if any(value is not None for value in chart.planned_rps):
+        # Wide and pale behind the other: where the service keeps up the two lie on each other.
         planned = _trace(
-            "planned", x, chart.planned_rps, "$planned", line={"dash": "dash"}, hovertemplate="%{y:,.1f}/s"
+            "planned", x, chart.planned_rps, "$planned", line={"width": 5}, opacity=0.45, hovertemplate="%{y:,.1f}/s"
         )
         data.insert(0, planned)
     note = "Replies by the moment they were due, beside what the schedule asked for."

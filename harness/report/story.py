@@ -62,7 +62,16 @@ def headline(plan: Plan, result: Result) -> str:
             more = f"; and {len(broken) - 2} more targets were broken" if len(broken) > 2 else ""
             return f"FAIL: {subject}, {shown}{more}."
         case "inconclusive":
-            return f"INCONCLUSIVE: this run cannot say whether the service copes. {_first_reason(result)}"
+            if any(t.phase == "baseline" and t.primary and t.outcome == "broken" for t in result.targets):
+                return (
+                    "INCONCLUSIVE: the service missed its targets before anything was broken, so this run says "
+                    "nothing about the fault."
+                )
+            why = _first_reason(result)
+            # A long reason is listed below the sentence; in it, it would bury the point.
+            return "INCONCLUSIVE: this run cannot say whether the service copes." + (
+                f" {why}" if len(why) < 160 else ""
+            )
 
 
 def other_reasons(result: Result, first: str) -> tuple[str, ...]:
@@ -122,11 +131,11 @@ def recovery_sentence(plan: Plan, result: Result) -> str:
         return "No fault was injected, so there was nothing to recover from."
     if recovery is None:
         return "Recovery was not judged."
-    why = f" Because: {text.visible(recovery.why, 300)}." if recovery.why else ""
+    why = f": {text.visible(recovery.why, 300).rstrip('.')}" if recovery.why else ""
     match recovery.outcome:
         case "no_impact":
             upper = f" (at most {text.seconds(recovery.upper_s)})" if recovery.upper_s is not None else ""
-            return f"Targets held from the moment the undo was verified: no recovery was needed{upper}.{why}"
+            return f"Targets held from the moment the undo was verified: no recovery was needed{upper}{why}."
         case "recovered":
             between = interval(recovery)
             return (
@@ -138,15 +147,15 @@ def recovery_sentence(plan: Plan, result: Result) -> str:
                     else ""
                 )
                 + (_relapses(len(recovery.relapses)) if recovery.relapses else "")
-                + f".{why}"
+                + f"{why}."
             )
         case "not_recovered":
             waited = f" within {text.seconds(recovery.lower_s)}" if recovery.lower_s is not None else ""
-            return f"Did not recover{waited} after the undo took effect.{why}"
+            return f"Did not recover{waited} after the undo took effect{why}."
         case "undecided":
-            return f"Whether it recovered is undecided.{why}"
+            return f"Whether it recovered is undecided{why}."
         case "not_judged":
-            return f"Recovery was not judged.{why}"
+            return f"Recovery was not judged{why}."
 
 
 def _relapses(n: int) -> str:

@@ -1,0 +1,136 @@
+"""`harness report` and `harness check` as a user types them, on recorded runs and on Locust's CSV."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.analysis import rundir
+from tests.analysis.histories import Scene, failing
+
+CSV = """\
+Type,Name,Request Count,Failure Count,Median Response Time,Average Response Time,Min Response Time,Max Response Time,\
+Average Content Size,Requests/s,Failures/s,50%,66%,75%,80%,90%,95%,98%,99%,99.9%,99.99%,100%
+POST,/predict,9000,40,8,12.2,2,900,100,150.1,0.7,8,9,10,11,20,41,60,90,300,500,900
+,Aggregated,12000,48,8,12.2,2,900,100,200.1,0.8,8,9,10,11,20,41,60,90,300,500,900
+"""
+
+
+def harness(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from harness.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A judged run that failed 60 % of its requests, from the injection until 1.2 s after the undo."""
+    run_dir = Scene(service=failing(23.0, 44.2, 0.6), rate=100.0).build().write(tmp_path_factory.mktemp("run"))
+    rundir.write_result(run_dir, rundir.analyze(run_dir))
+    return run_dir
+
+
+def test_check_of_a_run_prints_the_assessment_and_exits_by_its_verdict(failed: Path) -> None:
+    done = harness("check", str(failed))
+    assert done.returncode == 1, done.stderr
+    rows = done.stdout.splitlines()
+    assert rows[0] == "TARGET ASSESSMENT"
+    assert [row.startswith("RPS Target (>=95% of 100):") for row in rows].count(True) == 1
+    assert any(row.startswith("Failure Rate Target (<1%):") and "❌ FAIL (fault: " in row for row in rows)
+    assert "\x1b" not in done.stdout
+    assert any(row.startswith("FAIL: with redis-down, ") for row in rows)
+
+
+def test_check_judges_a_further_target_without_writing(failed: Path) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in failed.iterdir()}
+    done = harness("check", str(failed), "--target", "fault: p99{GET /items} < 10ms")
+    assert "P99 Latency Target {GET /items} (<10ms):" in done.stdout
+    assert {path.name: path.stat().st_mtime_ns for path in failed.iterdir()} == before
+
+
+def test_check_of_a_run_that_was_never_judged_judges_it(failed: Path, tmp_path: Path) -> None:
+    for name in ("plan.json", "history.jsonl", "windows.jsonl", "samples.jsonl"):
+        (tmp_path / name).write_bytes((failed / name).read_bytes())
+    assert harness("check", str(tmp_path)).returncode == 1
+    assert not (tmp_path / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        ((), 0, "P95 Latency Target (<200ms):  ✅ PASS (41ms)"),
+        (("--scenario", "target", "--scale", "0.02"), 0, "RPS Target (>=95% of 200):    ✅ PASS (200.1)"),
+        (("--scenario", "target"), 1, "❌ FAIL (200.1)"),
+        (("--target", "error_rate < 0.1%"), 1, "Failure Rate Target (<0.1%):  ❌ FAIL (0.4%)"),
+        (("--target", "~p99 < 50ms"), 0, "🟡 WARN (90ms)"),
+        (("--name", "/predict", "--target", "rps >= 150"), 0, "RPS Target (>=150):           ✅ PASS (150.1)"),
+    ],
+)
+def test_check_of_locusts_csv(tmp_path: Path, arguments: Sequence[str], code: int, part: str) -> None:
+    path = tmp_path / "out_stats.csv"
+    path.write_text(CSV)
+    done = harness("check", str(path), *arguments)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert part in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("check", "/nowhere/at/all"), "no such file"),
+        (("check", "{csv}", "--scale", "0.5"), "--scale needs --scenario"),
+        (("check", "{csv}", "--scenario", "traget"), "target"),
+        (("check", "{csv}", "--scenario", "target", "--scale", "7"), "--scale 7"),
+        (("check", "{csv}", "--name", "/predikt"), "/predict"),
+        (("check", "{csv}", "--target", "p95 < 200"), "unit"),
+        (("check", "{run}", "--scale", "0.5"), "CSV file"),
+        (("report", "/nowhere"), "no such run directory"),
+        (("report", "{run}", "--format", "pdf"), "pdf"),
+        (("report", "{run}", "--format", "md", "--out", "/nowhere/at/all.md"), "cannot be written"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_2(
+    failed: Path, tmp_path: Path, arguments: Sequence[str], part: str
+) -> None:
+    path = tmp_path / "out_stats.csv"
+    path.write_text(CSV)
+    done = harness(*(argument.format(csv=path, run=failed) for argument in arguments))
+    assert done.returncode == 2
+    assert part in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+    assert done.stdout == ""
+
+
+def test_report_writes_every_format(failed: Path, tmp_path: Path) -> None:
+    assert json.loads(harness("report", str(failed), "--format", "json").stdout)["verdict"] == "fail"
+    assert ET.fromstring(harness("report", str(failed), "--format", "junit").stdout).tag == "testsuites"
+    assert harness("report", str(failed), "--format", "md").stdout.startswith("# ❌ redis-down / target\n")
+    out = tmp_path / "report.html"
+    done = harness("report", str(failed), "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "<title>FAIL: redis-down / target</title>" in out.read_text(encoding="utf-8")
+
+
+def test_a_run_without_a_result_says_how_to_make_one(failed: Path, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_bytes((failed / "plan.json").read_bytes())
+    done = harness("report", str(tmp_path), "--format", "md")
+    assert done.returncode == 2
+    assert "harness analyze" in done.stderr
+
+
+def test_help_names_the_exit_codes_and_examples() -> None:
+    text = " ".join(harness("check", "--help").stdout.split())
+    for part in ("0 PASS", "1 FAIL", "3 INCONCLUSIVE", "_stats.csv", "--target", "--scenario", "--scale", "--name"):
+        assert part in text

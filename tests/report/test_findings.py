@@ -1,0 +1,134 @@
+"""What to look at next: each piece of advice appears when its evidence is there, and not otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from harness.model.plan import Plan
+from harness.model.result import ErrorResult, GeneratorResult, MemoryResult, Result, SignalResult
+from harness.report import findings as rules
+from harness.report.findings import findings
+
+from .sample import Kind, plan, plan_of, planned_fault, result
+
+DOCS = Path(__file__).parents[2] / "docs" / "interpreting.md"
+
+
+def keys(plan_: Plan, result_: Result) -> list[str]:
+    return [finding.key for finding in findings(plan_, result_)]
+
+
+def found(kind: Kind) -> list[str]:
+    return keys(plan_of(kind), result(kind))
+
+
+def test_error_replies_in_the_fault_phase_mean_no_fallback() -> None:
+    assert "no-fallback" in found("fail")
+    assert "no-fallback" not in found("pass")
+    first = findings(plan_of("fail"), result("fail"))[0]
+    assert first.title == "No fallback for redis"
+    assert "503" in first.seen
+
+
+def errors(*kinds: str) -> Result:
+    failed = result("fail")
+    made = tuple(
+        ErrorResult(kind=kind, name="GET /x", count=1500 // len(kinds), first_s=73.0, last_s=130.0, example="")
+        for kind in kinds
+    )
+    return msgspec.structs.replace(failed, errors=made)
+
+
+def test_time_outs_mean_a_missing_time_out() -> None:
+    found = keys(plan_of("fail"), errors("timeout"))
+    assert "missing-timeout" in found
+    assert "no-fallback" not in found
+
+
+def test_refusals_mean_that_the_service_itself_went_down() -> None:
+    assert "target-down" in keys(plan_of("fail"), errors("refused"))
+
+
+def test_errors_outside_the_fault_are_not_blamed_on_it() -> None:
+    before = msgspec.structs.replace(errors("timeout").errors[0], first_s=20.0, last_s=40.0)
+    assert "missing-timeout" not in keys(plan_of("fail"), msgspec.structs.replace(result("fail"), errors=(before,)))
+
+
+def with_p95(fault_ms: float) -> Result:
+    passed = result("pass")
+    phases = tuple(
+        msgspec.structs.replace(phase, p95_ms=fault_ms) if phase.name == "fault" else phase for phase in passed.phases
+    )
+    return msgspec.structs.replace(passed, phases=phases)
+
+
+def test_latency_that_arrives_in_full_means_a_call_on_the_request_path() -> None:
+    slow = plan(planned_fault("kafka-latency", latency=0.3))
+    assert "synchronous-call" in keys(slow, with_p95(24.1 + 300))
+    assert "synchronous-call" not in keys(slow, with_p95(30.0))
+    twice = next(f for f in findings(slow, with_p95(24.1 + 600)) if f.key == "synchronous-call")
+    assert "2 round trips one after the other" in twice.seen
+
+
+def test_no_recovery_and_slow_recovery() -> None:
+    failed = result("fail")
+    assert failed.recovery is not None
+    for changes, expected in (
+        ({"outcome": "not_recovered", "seconds": None}, True),
+        ({"seconds": 14.0, "upper_s": 14.2}, True),
+        ({}, False),
+    ):
+        recovery = msgspec.structs.replace(failed.recovery, **changes)
+        changed = msgspec.structs.replace(failed, recovery=recovery)
+        assert ("slow-recovery" in keys(plan_of("fail"), changed)) is expected
+    relapsed = msgspec.structs.replace(failed.recovery, relapses=((140.0, 141.0),))
+    assert "relapse" in keys(plan_of("fail"), msgspec.structs.replace(failed, recovery=relapsed))
+
+
+def test_a_saturated_generator_comes_before_everything_it_spoils() -> None:
+    saturated = GeneratorResult(cpu=0.97, lateness_p99_ms=180, unsent=3, saturated=((80.0, 90.0),))
+    found = keys(plan_of("fail"), msgspec.structs.replace(result("fail"), generator=saturated))
+    assert found[0] == "saturated-generator"
+    assert "unsent" not in found
+
+
+def test_a_change_left_behind_comes_first_of_all() -> None:
+    failed = result("fail")
+    left = msgspec.structs.replace(failed.faults[0], undo_verified=False)
+    first = findings(plan_of("fail"), msgspec.structs.replace(failed, faults=(left,)))[0]
+    assert first.key == "undo-not-verified"
+    assert "harness heal" in first.advice
+
+
+def test_memory_cpu_lag_and_cache() -> None:
+    strained = msgspec.structs.replace(
+        result("pass"),
+        memory=MemoryResult(outcome="growing", slope=0.4, retained=None, why="12 MB in 5 minutes"),
+        cpu_by_phase={"baseline": 0.93},
+        signals={
+            "kafka_consumer_lag": SignalResult(by_phase={"baseline": 3.0, "after": 900.0}, counter=False),
+            "cache_hit_rate": SignalResult(by_phase={"baseline": 0.8, "after": 0.1}, counter=False),
+        },
+    )
+    assert {"memory", "cpu", "consumer-lag", "cold-cache"} <= set(keys(plan_of("pass"), strained))
+    assert not {"memory", "cpu", "consumer-lag", "cold-cache"} & set(found("pass"))
+
+
+def test_an_unproven_fault_and_an_undecided_target_say_what_to_do() -> None:
+    assert found("inconclusive")[:2] == ["fault-not-proven", "undecided"]
+
+
+def test_a_pass_names_the_next_experiment() -> None:
+    assert found("pass") == ["next-experiment"]
+    assert found("control") == ["next-experiment"]
+
+
+def test_every_finding_is_explained_in_the_docs() -> None:
+    """Each key is an anchor of docs/interpreting.md, so that neither can drift away."""
+    source = Path(rules.__file__).read_text(encoding="utf-8")
+    text = DOCS.read_text(encoding="utf-8")
+    used = {line.split('"')[1] for line in source.splitlines() if line.strip().startswith('key="')}
+    assert len(used) > 12
+    assert not [key for key in sorted(used) if f'<a id="{key}"></a>' not in text]
