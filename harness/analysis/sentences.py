@@ -47,7 +47,7 @@ def _broken(result: TargetResult) -> str:
     of = _of_name(result)
     asked = _asked(result)
     if result.observed is None:
-        return f"{result.metric}{of} was broken: {result.why}" if result.why else f"{result.metric}{of} was broken"
+        return result.why or f"{result.metric}{of} was broken"
     seen = format_value(result.observed, METRICS.get(result.metric, "number"))
     if result.metric == "error_rate":
         return f"{seen} of the requests{of} failed, {asked}"

@@ -122,10 +122,12 @@ def _target(text: str) -> Target:
 
 def _judge(target: Target, row: _Row, path: Path) -> TargetResult:
     requests, failures = _count(row, "requests", path), _count(row, "failures", path)
-    observed = failures / requests if target.metric == "error_rate" and requests else _number(row, target.metric)
     outcome: Outcome
-    if requests == 0 or observed is None:
+    if requests == 0:
         return _result(target, None, "undecided", "no requests")
+    observed = failures / requests if target.metric == "error_rate" else _number(row, target.metric)
+    if observed is None:
+        return _result(target, None, "undecided", "Locust wrote no value")
     if target.metric == "error_rate":
         outcome = "held" if COMPARE[target.op](observed, target.value) else "broken"
         why = f"{failures:,} of {requests:,} requests failed"

@@ -1,0 +1,201 @@
+"""The same rules while the run goes on: what the conductor decides by."""
+
+from __future__ import annotations
+
+import pytest
+from histories import INJECTED, ZERO, Reply, Run, Scene, failing, slow
+
+from harness.analysis import live
+from harness.analysis.windows import WindowStore
+from harness.model.errors import UsageError
+from harness.model.windows import DeltaRow
+
+
+def until(run: Run, now: float) -> WindowStore:
+    """The store as the conductor has it at `now`."""
+    return run.cut(now).store()
+
+
+OUTAGE = Scene(service=failing(INJECTED, ZERO + 3, 1.0, "refused"), recovery_s=3.1, after_s=30.0).build()
+
+
+def test_recovery_is_found_a_hold_after_it_came_and_not_before() -> None:
+    step = None
+    for now in range(int(ZERO) + 10, int(ZERO) + 30):
+        store = until(OUTAGE, float(now))
+        step = live.recovered_live(store, OUTAGE.plan, ZERO, float(now))
+        assert step is None or now >= ZERO + 3 + 15
+        if step is not None:
+            break
+    assert step is not None and step == pytest.approx((ZERO + 3) * 10, abs=1)
+
+
+def test_a_service_that_never_recovers_is_never_called_recovered() -> None:
+    run = Scene(service=failing(INJECTED, 1e9, 0.05), after_s=None).build()
+    for now in range(50, 115, 8):
+        assert live.recovered_live(until(run, float(now)), run.plan, ZERO, float(now)) is None
+
+
+def test_a_relapse_before_the_others_hold_is_complete_is_seen() -> None:
+    def service(at: float, draw: object) -> Reply:
+        if INJECTED <= at < ZERO + 1 or 60.0 <= at < 61.0:
+            return Reply(5.0, "status")  # errors end early, and come back at 60 s
+        return Reply(900.0) if ZERO + 1 <= at < ZERO + 4 else Reply(20.0)  # latency until 47 s
+
+    run = Scene(service=service, after_s=60.0).build()
+    assert live.recovered_live(until(run, 62.5), run.plan, ZERO, 62.5) is None
+    step = live.recovered_live(until(run, 80.0), run.plan, ZERO, 80.0)
+    assert step is not None and step >= 605
+
+
+def test_a_hang_is_not_mistaken_for_recovery() -> None:
+    """Nothing fails while everything hangs: open arrivals count as failing."""
+
+    def service(at: float, draw: object) -> Reply:
+        return Reply(kind="open") if at >= ZERO else Reply(20.0)
+
+    run = Scene(service=service, after_s=30.0).build()
+    assert live.recovered_live(until(run, 66.0), run.plan, ZERO, 66.0) is None
+
+
+def test_a_control_run_holds_from_its_zero_on() -> None:
+    run = Scene(faults=()).build()
+    assert live.recovered_live(until(run, 60.0), run.plan, ZERO, 60.0) == 430
+
+
+def test_a_healthy_baseline_may_be_injected_into_and_a_broken_one_not() -> None:
+    run = Scene().build()
+    assert live.baseline_broken(until(run, 22.9), run.plan, run.cut(22.9).events) == []
+    bad = Scene(service=failing(0, 1e9, 0.05)).build()
+    found = live.baseline_broken(until(bad, 22.9), bad.plan, bad.cut(22.9).events)
+    assert len(found) == 1 and "error_rate < 1%" in found[0] and "of the requests failed" in found[0]
+    slow_run = Scene(service=slow(0, 1e9, 900.0)).build()
+    assert any("p95" in r for r in live.baseline_broken(until(slow_run, 22.9), slow_run.plan, slow_run.events))
+    nothing = WindowStore(run.plan)
+    assert live.baseline_broken(nothing, run.plan, run.cut(22.9).events) == ["no request was recorded in baseline"]
+
+
+def test_limits_relative_to_baseline_are_the_ones_judged_later() -> None:
+    run = Scene(targets=("p95 < 2x baseline",)).build()
+    now = until(run, 22.9)
+    (limit,) = live.relative_limits(now, run.plan, run.cut(22.9).events)
+    found = next(t for t in run.judge().targets if t.target == "fault: p95 < 2x baseline")
+    assert found.limit == pytest.approx(limit, abs=1e-6)
+
+
+def test_a_relative_limit_that_the_load_counted_is_exact() -> None:
+    base = Scene(targets=("p95 < 2x baseline",), service=lambda at, draw: Reply(100.0 if at < 23 else 200.5)).build()
+    (limit,) = live.relative_limits(until(base, 22.9), base.plan, base.cut(22.9).events)
+    assert limit == pytest.approx(200, rel=0.01)
+    key = f"{limit:g}"
+    for i, row in enumerate(base.rows):
+        if isinstance(row, DeltaRow) and row.step >= 232:
+            requests = {}
+            for name, counts in row.requests.items():
+                over = {**counts.over, key: counts.ok} if limit <= 200.5 else counts.over
+                requests[name] = type(counts)(
+                    **{f: getattr(counts, f) for f in counts.__struct_fields__} | {"over": over}
+                )
+            base.rows[i] = DeltaRow(worker=row.worker, step=row.step, classes=row.classes, requests=requests)
+    found = next(t for t in base.judge().targets if t.target == "fault: p95 < 2x baseline")
+    assert found.outcome in ("broken", "held", "undecided")
+    if limit <= 200.5:
+        assert found.outcome == "broken"
+
+
+# -- the view ----------------------------------------------------------------------------------------------------------
+
+
+def test_live_numbers_of_a_healthy_service() -> None:
+    run = Scene().build()
+    numbers = live.live_numbers(until(run, 20.0), 20.0)
+    assert numbers.planned_rps == pytest.approx(200, rel=0.25)
+    assert numbers.rps == numbers.planned_rps
+    assert numbers.error_rate == 0
+    assert numbers.p95_ms is not None and 20 < numbers.p95_ms < 61
+    assert numbers.users == 40 and numbers.in_flight == 0
+
+
+def test_live_numbers_show_a_hang_at_once() -> None:
+    def service(at: float, draw: object) -> Reply:
+        return Reply(kind="open") if at >= 30.0 else Reply(20.0)
+
+    run = Scene(service=service).build()
+    numbers = live.live_numbers(until(run, 33.0), 33.0)
+    assert numbers.error_rate == 1.0
+    assert numbers.p95_ms is not None and numbers.p95_ms > 1000
+    assert numbers.in_flight > 400
+
+
+def test_before_the_first_window_nothing_is_known() -> None:
+    numbers = live.live_numbers(WindowStore(Scene().plan()), 3.0)
+    assert (numbers.rps, numbers.error_rate, numbers.p95_ms) == (None, None, None)
+
+
+def test_a_load_that_fell_silent_shows_nothing_rather_than_zero() -> None:
+    run = Scene().build()
+    numbers = live.live_numbers(until(run, 20.0), 40.0)
+    assert numbers.rps is None and numbers.error_rate is None
+
+
+# -- abort conditions --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("error_rate > 50%", "says no time"),
+        ("error_rate > 50 for 10s", "percent sign"),
+        ("error_rate > 50% for 10", "unit is missing"),
+        ("error_rate > 50% for 100ms", "between 1s and 1h"),
+        ("fault: error_rate > 50% for 10s", "without phase"),
+        ("~error_rate > 50% for 10s", "without phase"),
+        ("rps < 50% of plan for 10s", "without phase"),
+        ("recovery > 10s for 10s", "second by second"),
+        ("eror_rate > 50% for 10s", "did you mean 'error_rate'"),
+        ("", "says no time"),
+    ],
+)
+def test_wrong_abort_conditions_are_refused(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        live.parse_abort(text)
+
+
+def test_abort_parses() -> None:
+    abort = live.parse_abort("p95{POST /x for y} > 2s for 1m30s")
+    assert (abort.target.name, abort.target.value, abort.for_s) == ("POST /x for y", 2000.0, 90.0)
+
+
+def test_abort_needs_the_condition_all_the_time() -> None:
+    abort = live.parse_abort("error_rate > 50% for 5s")
+    fired = [now for now in range(20, 50) if live.abort_fires(abort, until(OUTAGE, float(now)), float(now))]
+    assert fired[0] == pytest.approx(INJECTED + 5 + 1, abs=1)
+    flaky = Scene(service=lambda at, draw: Reply(5.0, "status" if int(at) % 3 else None)).build()
+    assert not any(live.abort_fires(abort, until(flaky, float(now)), float(now)) for now in range(10, 60, 3))
+
+
+def test_abort_sees_a_hang_before_it_times_out() -> None:
+    def service(at: float, draw: object) -> Reply:
+        return Reply(kind="open") if at >= 30.0 else Reply(20.0)
+
+    run = Scene(service=service).build()
+    for text in ("error_rate > 50% for 3s", "p95 > 1s for 3s", "rps < 10 for 3s"):
+        assert live.abort_fires(live.parse_abort(text), until(run, 36.0), 36.0), text
+
+
+def test_abort_does_not_fire_on_old_or_missing_windows() -> None:
+    abort = live.parse_abort("error_rate > 50% for 5s")
+    assert not live.abort_fires(abort, until(OUTAGE, 35.0), 45.0)
+    assert not live.abort_fires(abort, WindowStore(OUTAGE.plan), 45.0)
+
+
+def test_other_metrics_abort_too() -> None:
+    slow_run = Scene(service=slow(30, 1e9, 900.0)).build()
+    for text, fires in (
+        ("p95 > 500ms for 3s", True),
+        ("p95 > 1s for 3s", False),
+        ("max > 800ms for 3s", True),
+        ("rps > 50 for 3s", True),
+        ("p95{GET /items} > 500ms for 3s", True),
+    ):
+        assert live.abort_fires(live.parse_abort(text), until(slow_run, 40.0), 40.0) is fires, text

@@ -1,0 +1,118 @@
+"""A run directory is read back whole, torn or damaged, and always says which file is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from histories import INJECTED, ZERO, Reply, Run, Scene, failing
+
+from harness.analysis.rundir import analyze, load_run, read_result, write_result
+from harness.analysis.timeline import bin_steps, chart_data
+from harness.model.errors import UsageError
+from harness.model.target_grammar import parse_targets
+from harness.model.windows import DeltaRow
+
+RUN = Scene(service=failing(INJECTED, ZERO + 1, 0.5, "refused"), recovery_s=1.1).build()
+
+
+def test_what_was_written_is_judged_as_it_was(tmp_path: Path) -> None:
+    folder = RUN.write(tmp_path / "run")
+    result = analyze(folder)
+    assert result == RUN.judge()
+    assert read_result(write_result(folder, result).parent) == result
+    assert not list(folder.glob("*.part"))
+    plan, history, store, samples = load_run(folder)
+    assert plan == RUN.plan and len(history) == len(RUN.events) and len(samples) == len(RUN.samples)
+    assert store.total_requests == RUN.store().total_requests
+
+
+def test_extra_targets(tmp_path: Path) -> None:
+    result = analyze(RUN.write(tmp_path), parse_targets("after: p95 < 1ms"))
+    assert any(t.target == "after: p95 < 1ms" and t.outcome == "broken" for t in result.targets)
+
+
+@pytest.mark.parametrize("name", ["windows.jsonl", "history.jsonl", "samples.jsonl"])
+def test_a_torn_last_line_is_ignored(tmp_path: Path, name: str) -> None:
+    folder = RUN.write(tmp_path)
+    before = analyze(folder)
+    with (folder / name).open("ab") as file:
+        file.write(b'{"row":"mark","worker":"w0","a')
+    assert analyze(folder) == before
+
+
+@pytest.mark.parametrize("name", ["windows.jsonl", "history.jsonl", "samples.jsonl", "plan.json"])
+def test_damage_elsewhere_names_the_file(tmp_path: Path, name: str) -> None:
+    folder = RUN.write(tmp_path)
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:50] + b"\x00garbage\n" + content[50:])
+    with pytest.raises(UsageError, match=name):
+        analyze(folder)
+
+
+@pytest.mark.parametrize("name", ["windows.jsonl", "history.jsonl", "plan.json"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    folder = RUN.write(tmp_path)
+    (folder / name).unlink()
+    with pytest.raises(UsageError, match=name):
+        analyze(folder)
+
+
+def test_no_such_directory(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such run directory"):
+        load_run(tmp_path / "nothing")
+    with pytest.raises(UsageError, match=r"result\.json is missing"):
+        read_result(tmp_path)
+
+
+def test_a_run_that_failed_before_its_load_has_a_result(tmp_path: Path) -> None:
+    folder = Run(RUN.plan, [], []).write(tmp_path)
+    (folder / "windows.jsonl").unlink()
+    (folder / "samples.jsonl").unlink()
+    result = analyze(folder)
+    assert (result.verdict, result.exit_code) == ("inconclusive", 4)
+
+
+def test_every_prefix_of_a_run_can_be_judged(tmp_path: Path) -> None:
+    """Whenever the machine stops, the record up to then gives a result and never a PASS."""
+    for at in range(0, 60, 4):
+        result = RUN.cut(float(at)).judge()
+        assert result.verdict == "inconclusive" or result.exit_code == 5, at
+        assert result.exit_code in (3, 4, 5)
+        assert result.reasons
+
+
+# -- chart data --------------------------------------------------------------------------------------------------------
+
+
+def test_chart_data_is_the_run() -> None:
+    chart = chart_data(RUN.store(), RUN.samples)
+    assert chart.step_s == 0.5 and len(chart.t) == len(chart.rps) == len(chart.p95_ms) == len(chart.in_flight)
+    total = sum(v for v in chart.planned_rps if v is not None) * chart.step_s
+    assert total == pytest.approx(RUN.store().totals(0, 10**6).planned, rel=0.01)  # the last bin is half full
+    at = chart.t.index(30.0)
+    assert chart.failures["refused"][at] == pytest.approx(100, abs=60)
+    assert chart.failures["refused"][chart.t.index(10.0)] == 0
+    assert chart.signals["http_requests_total"][5] == pytest.approx(200)
+    assert chart.signals["cache_hit_rate"][5] == 0.8
+    assert chart.cpu["target"][0] is None and chart.cpu["target"][5] == pytest.approx(0.4)
+
+
+def test_what_was_not_recorded_is_a_gap_and_not_zero() -> None:
+    lost = Run(RUN.plan, RUN.events, [r for r in RUN.rows if not (isinstance(r, DeltaRow) and 300 <= r.step < 320)])
+    chart = chart_data(lost.store(), [])
+    at = chart.t.index(30.5)
+    assert chart.rps[at] is None and chart.p95_ms[at] is None and chart.failures["refused"][at] is None
+    assert chart.rps[chart.t.index(20.0)] is not None
+
+
+def test_a_phase_of_silence_in_the_closed_model_is_zero() -> None:
+    run = Scene(rate=None, service=lambda at, draw: Reply(20.0)).build()
+    run.rows = [r for r in run.rows if not (isinstance(r, DeltaRow) and 300 <= r.step < 320)]
+    chart = chart_data(run.store(), [])
+    assert chart.rps[chart.t.index(30.5)] == 0 and chart.planned_rps[0] is None
+
+
+def test_long_runs_have_at_most_about_1200_points() -> None:
+    for steps in (10, 600, 1200, 6000, 36_000, 864_000):
+        assert steps / bin_steps(steps) <= 1201
