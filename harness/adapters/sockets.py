@@ -1,31 +1,105 @@
-"""The TCP connections of a process, as the kernel knows them."""
+"""The TCP connections of processes, as the kernel knows them.
+
+On Linux one reading of the kernel's table serves every process asked for: the table also lists thousands of closed
+connections under load, and reading it costs a tenth of a second then. Elsewhere psutil asks for each process.
+"""
 
 from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 from harness.model.errors import Gone, Rejected
 from harness.model.faults import Address
 
+Connection = tuple[Address, Address]
+"""(the process's own end, the other end)"""
 
-def connections(pid: int) -> tuple[tuple[Address, Address], ...]:
-    """Established connections of one process: (its own end, the other end).
+_ESTABLISHED = "01"
 
-    Raises Gone when there is no such process, Rejected when this user may not look at it.
+
+def connections(*pids: int) -> Mapping[int, frozenset[Connection]]:
+    """Established connections of each process. They must share a network (containers are asked one by one).
+
+    Raises Gone when a process does not exist, Rejected when this user may not look at it.
     """
+    return _linux(pids) if sys.platform.startswith("linux") else _portable(pids)
+
+
+def _linux(pids: tuple[int, ...]) -> Mapping[int, frozenset[Connection]]:
+    owners: dict[str, int] = {}
+    found: dict[int, set[Connection]] = {pid: set() for pid in pids}
+    for pid in found:
+        for inode in _socket_inodes(pid):
+            owners[inode] = pid
+    for pid in list(found)[:1]:
+        for table in ("tcp", "tcp6"):
+            for row in _rows(pid, table):
+                # 1 local, 2 remote, 3 state, 9 inode (proc_net_tcp of the kernel's documentation)
+                owner = owners.get(row[9])
+                if owner is not None and row[3] == _ESTABLISHED:
+                    found[owner].add((_decode(row[1]), _decode(row[2])))
+    return {pid: frozenset(pairs) for pid, pairs in found.items()}
+
+
+def _socket_inodes(pid: int) -> list[str]:
+    inodes = []
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            for entry in entries:
+                try:
+                    target = str(Path(entry.path).readlink())
+                except FileNotFoundError:
+                    continue  # closed since
+                if target.startswith("socket:["):
+                    inodes.append(target[len("socket:[") : -1])
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise Gone(f"process {pid} no longer exists") from error
+    except PermissionError as error:
+        raise Rejected(f"the connections of process {pid} may not be looked at by this user") from error
+    return inodes
+
+
+def _rows(pid: int, table: str) -> list[list[str]]:
+    """The table of that process's own network; a kernel without IPv6 has no tcp6."""
+    try:
+        text = Path(f"/proc/{pid}/net/{table}").read_text("ascii")
+    except OSError:
+        return []
+    return [line.split() for line in text.splitlines()[1:]]
+
+
+def _decode(end: str) -> Address:
+    """`0100007F:1F90`: 32-bit words in the machine's byte order, then the port in hexadecimal."""
+    host, port = end.split(":")
+    words = struct.pack(f"={len(host) // 8}I", *(int(host[at : at + 8], 16) for at in range(0, len(host), 8)))
+    family = socket.AF_INET if len(words) == 4 else socket.AF_INET6
+    return Address(_plain(socket.inet_ntop(family, words)), int(port, 16))
+
+
+def _portable(pids: tuple[int, ...]) -> Mapping[int, frozenset[Connection]]:
     import psutil
 
-    try:
-        found = psutil.Process(pid).net_connections(kind="tcp")
-    except psutil.NoSuchProcess as error:
-        raise Gone(f"process {pid} no longer exists") from error
-    except psutil.AccessDenied as error:
-        raise Rejected(f"the connections of process {pid} may not be looked at by this user") from error
-    return tuple(
-        (_address(one.laddr), _address(one.raddr))
-        for one in found
-        if one.status == psutil.CONN_ESTABLISHED and one.raddr
-    )
+    found = {}
+    for pid in pids:
+        try:
+            every = psutil.Process(pid).net_connections(kind="tcp")
+        except psutil.NoSuchProcess as error:
+            raise Gone(f"process {pid} no longer exists") from error
+        except psutil.AccessDenied as error:
+            raise Rejected(f"the connections of process {pid} may not be looked at by this user") from error
+        found[pid] = frozenset(
+            (Address(_plain(one.laddr.ip), one.laddr.port), Address(_plain(one.raddr.ip), one.raddr.port))
+            for one in every
+            if one.status == psutil.CONN_ESTABLISHED and one.raddr
+        )
+    return found
 
 
-def _address(end: tuple[str, int]) -> Address:
+def _plain(host: str) -> str:
     # A dual-stack socket shows an IPv4 peer as ::ffff:1.2.3.4, and its peer does not.
-    return Address(end[0].removeprefix("::ffff:"), end[1])
+    return host.removeprefix("::ffff:")

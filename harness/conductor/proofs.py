@@ -65,18 +65,20 @@ def snapshot(dependency: Dependency, *, exclude: Collection[str] = ()) -> PathSn
     """
     if not _can_tell(dependency):
         return PathSnapshot(at=monotonic(), can_tell=False)
-    ends = _proxy_ends(dependency)
+    kernel = _kernel(dependency)
+    ends = kernel.proxy
     seen: dict[str, PathClient] = {}
     looks: Counter[str] = Counter()
     for look in range(_LOOKS):
         if look:
             time.sleep(_BETWEEN_LOOKS_S)
-        for client in _clients(dependency):
+        for client in _clients(dependency, kernel):
             if not client.label or client.label not in exclude:
                 looks[client.id] += 1
                 seen[client.id] = client
         # Added up over the looks: the two lists are never taken at quite the same instant, and connections close.
-        ends = _joined(ends, _proxy_ends(dependency))
+        kernel = _kernel(dependency)
+        ends = None if ends is None or kernel.proxy is None else ends | kernel.proxy
     clients = [
         msgspec.structs.replace(client, on_proxy=_through(client.address, ends, dependency)) for client in seen.values()
     ]
@@ -151,9 +153,37 @@ def _can_tell(dependency: Dependency) -> bool:
             return False
 
 
-def _clients(dependency: Dependency) -> list[PathClient]:
-    look = {"redis": _redis, "postgres": _postgres, "kafka": _kafka}[dependency.kind]
-    return look(dependency)
+class _Kernel(msgspec.Struct, frozen=True, kw_only=True):
+    """One reading of the kernel's table. proxy: the proxy's own ends, None when its process is not known.
+
+    peers: who is connected to the dependency's process (asked for Kafka only).
+    """
+
+    proxy: frozenset[Address] | None = None
+    peers: frozenset[Address] = frozenset()
+
+
+def _kernel(dependency: Dependency) -> _Kernel:
+    from harness.adapters import sockets
+
+    broker = dependency.pid if dependency.kind == "kafka" else None
+    pids = [pid for pid in (dependency.proxy_pid, broker) if pid is not None]
+    found = sockets.connections(*pids, os.getpid()) if pids else {}
+    proxy = None
+    if dependency.proxy_pid is not None:
+        proxy = frozenset(own for own, _ in found[dependency.proxy_pid])
+    peers: frozenset[Address] = frozenset()
+    if broker is not None:
+        peers = frozenset(peer for _, peer in found[broker])
+        # A connection both of whose ends are the broker's is its own (controller, replication); ours do not count.
+        peers -= {own for own, _ in found[broker]} | {own for own, _ in found[os.getpid()]}
+    return _Kernel(proxy=proxy, peers=peers)
+
+
+def _clients(dependency: Dependency, kernel: _Kernel) -> list[PathClient]:
+    if dependency.kind == "kafka":
+        return [PathClient(id=str(one), address=one, label="", on_proxy=None, work=None) for one in kernel.peers]
+    return _redis(dependency) if dependency.kind == "redis" else _postgres(dependency)
 
 
 def _redis(dependency: Dependency) -> list[PathClient]:
@@ -186,22 +216,6 @@ def _postgres(dependency: Dependency) -> list[PathClient]:
         ]
 
 
-def _kafka(dependency: Dependency) -> list[PathClient]:
-    """The broker's connections with clients, from its process: Kafka itself does not list them."""
-    from harness.adapters import sockets
-
-    assert dependency.pid is not None
-    broker = sockets.connections(dependency.pid)
-    inner = {own for own, _ in broker}
-    ours = {own for own, _ in sockets.connections(os.getpid())}
-    return [
-        PathClient(id=str(peer), address=peer, label="", on_proxy=None, work=None)
-        for own, peer in broker
-        # A connection both of whose ends are the broker's is its own (controller, replication).
-        if own not in ours and peer not in inner and peer not in ours
-    ]
-
-
 def _total(dependency: Dependency) -> float | None:
     from harness.adapters import kafka
 
@@ -211,19 +225,6 @@ def _total(dependency: Dependency) -> float | None:
         return kafka.records_written(dependency.direct, deadline=monotonic() + 3.0)
     except ProbeError as error:
         raise Rejected(f"Kafka at {dependency.direct}: {error.detail}") from error
-
-
-def _proxy_ends(dependency: Dependency) -> frozenset[Address] | None:
-    """The proxy's own ends of its connections; None when its process is not known."""
-    from harness.adapters import sockets
-
-    if dependency.proxy_pid is None:
-        return None
-    return frozenset(own for own, _ in sockets.connections(dependency.proxy_pid))
-
-
-def _joined(one: frozenset[Address] | None, other: frozenset[Address] | None) -> frozenset[Address] | None:
-    return None if one is None or other is None else one | other
 
 
 def _through(address: Address, ends: frozenset[Address] | None, dependency: Dependency) -> bool | None:
