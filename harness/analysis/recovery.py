@@ -55,10 +55,10 @@ at all, that is gains LIKELY_WITHIN over none: a service well again 2 s before z
 background errors put "recovery" 45 s late."""
 
 CERTAIN_EDGE = 10.0
-"""Log-likelihood that an edge must gain over no edge before the hold is looked at from there instead of from the first
-clean step. Without it, a service that did recover was "too close to call" in up to 17 % of runs (20 requests/s, 60 %
-failing, 0.5 % background) and 43 % (50 requests/s, harmless pauses), because the last bad requests of the outage were
-counted against the hold. Noise does not gain 10: services that never recover fare as without it."""
+"""Log-likelihood that an edge must gain over no edge before the hold begins there instead of at the first clean step.
+Without it, a service that did recover was "too close to call" in up to 17 % of runs (20 requests/s, 60 % failing, 0.5 %
+background) and 43 % (50 requests/s, harmless pauses), because the last bad requests of the outage were counted against
+the hold. Noise does not gain 10: services that never recover fare as without it."""
 
 WIDEN_STEPS = 1
 """An edge lies inside a step, not on its border."""
@@ -96,12 +96,17 @@ def search(
     tail is at least 0.01. Whether the pooled proportion then meets the target is looked at once, by `recovery`:
     searching for a stretch that happens to lie below it finds one in nearly every service that never recovers.
 
-    Looks at steps before end_step (default: the series' end) only; costs about a millisecond a minute of data.
+    Such a step often lies a little before the edge, because a few bad requests make no violating window. Where the
+    edge is beyond doubt they are the outage's, not the hold's, and the hold begins at the edge.
+
+    Looks at steps before end_step (default: the series' end) only; a few milliseconds a minute of data. The series
+    should reach back 6 s before zero_step; without that the edge of an outage that ends at once may be missed.
     """
     last_end = last_step + hold_steps
     end = last_end if end_step is None else min(end_step, last_end)
-    found = violating(series, baseline, zero_step, end)
-    return _search(series, found, zero_step, hold_steps, last_step)
+    found = violating(series, baseline, zero_step - LOOK_BACK_STEPS, end)
+    held = _search(series, found, zero_step, hold_steps, last_step)
+    return Search(held.step, held.candidate)
 
 
 def recovery(
@@ -162,20 +167,16 @@ def recovery(
         at_least = step_start(best.candidate - 1) - zero.zero_s - later if best.candidate > first_step else 0.0
         return result("undecided", f"load ended before the hold was complete{relapse}", lower=max(0.0, at_least))
 
-    step = best.step
-    last_violating = found.last_beginning(found.start, step)
-    start = floor if last_violating is None else last_violating - EDGE_LEAD_STEPS
-    fit = _fit(series, start, step + hold)
-    bad, n = _pooled(series, held_from(step, fit), step + hold)
+    bad, n = _pooled(series, best.step, best.step + hold)
     if n == 0:
         return result("undecided", "no requests in the hold")
     if not meets(bad, n, series.limit, op):
         why = f"too close to call: {bad} of {n} requests in the hold were bad, the limit is {series.limit:.3g}"
         return result("undecided", why + relapse)
-    if step == first_step and last_violating is None:
+    if best.clean == first_step and not best.hurt:
         return result("no_impact", "nothing to recover from", 0.0, 0.0, STEP_S + earlier + later)
 
-    edge, low, high, hint = _edge(series, step, hold, floor, fit)
+    edge, low, high, hint = _edge(series, best, hold, floor)
     return result(
         "recovered",
         (hint + relapse).removeprefix("; "),
@@ -221,27 +222,51 @@ def combine(targets: Sequence[TargetRecovery]) -> TargetRecovery:
     )
 
 
-def _search(series: Series, found: Violations, zero_step: int, hold: int, last_step: int) -> Search:
-    step = max(zero_step, found.start)
-    low = step - series.start
+class _Held(msgspec.Struct, frozen=True):
+    """A search's outcome. clean: the first clean step; step: where the hold begins, at the edge or there.
+
+    hurt: some window violates before the clean step, within the look-back. fit: the edge between them.
+    """
+
+    step: int | None
+    candidate: int
+    clean: int
+    hurt: bool = False
+    fit: changepoint.Fit | None = None
+
+
+def _search(series: Series, found: Violations, zero_step: int, hold: int, last_step: int) -> _Held:
+    origin = max(zero_step, found.start)
+    low = origin - series.start
     n = sums(series.n[low : found.end - series.start])
     bad = sums(series.bad[low : found.end - series.start])
-    origin = step
-    while step <= last_step:
-        whole = step + hold <= found.end
-        violation = found.last_inside(step, step + hold if whole else found.end)
+    clean = origin
+    while clean <= last_step:
+        whole = clean + hold <= found.end
+        violation = found.last_inside(clean, clean + hold if whole else found.end)
         if violation is not None:
             # Every hold that begins at or before this window and reaches past it contains it.
-            step = violation + 1
+            clean = violation + 1
             continue
         if not whole:
             break
-        a, b = step - origin, step - origin + hold
+        a, b = clean - origin, clean - origin + hold
         if exceeds(bad[b] - bad[a], n[b] - n[a], series.limit, CLEARLY_OVER):
-            step += 1
+            clean += 1
             continue
-        return Search(step, step)
-    return Search(None, step)
+        last = found.last_beginning(max(found.start, origin - LOOK_BACK_STEPS), clean)
+        if last is None and clean == origin:
+            return _Held(clean, clean, clean)
+        fit = _fit(series, origin if last is None else last - EDGE_LEAD_STEPS, clean + hold)
+        step = held_from(clean, fit)
+        if step + hold > found.end:
+            return _Held(None, clean, clean)
+        violation = found.last_inside(step, step + hold)
+        if violation is not None:
+            clean = violation + 1
+            continue
+        return _Held(step if step <= last_step else None, step, clean, last is not None, fit)
+    return _Held(None, clean, clean)
 
 
 def _pooled(series: Series, start: int, end: int) -> tuple[int, int]:
@@ -249,24 +274,21 @@ def _pooled(series: Series, start: int, end: int) -> tuple[int, int]:
     return sum(series.bad[low:high]), sum(series.n[low:high])
 
 
-def held_from(step: int, fit: changepoint.Fit | None) -> int:
-    """Where the look at the hold's pooled proportion begins.
-
-    The first clean step often lies a little before the edge: a few bad requests make no violating window. Where the
-    edge is beyond doubt they are the outage's, not the hold's.
-    """
-    if fit is not None and fit.gain >= CERTAIN_EDGE and step < fit.edge <= step + LOOK_BACK_STEPS:
+def held_from(clean: int, fit: changepoint.Fit | None) -> int:
+    """Where a hold begins whose first clean step is known: at the edge, where that is beyond doubt and soon after."""
+    if fit is not None and fit.gain >= CERTAIN_EDGE and clean < fit.edge <= clean + LOOK_BACK_STEPS:
         return fit.edge
-    return step
+    return clean
 
 
-def _edge(series: Series, step: int, hold: int, floor: int, fit: changepoint.Fit | None) -> tuple[int, int, int, str]:
-    """The edge before a recovered step, its interval, in steps, and a hint. No edge before `floor` is this outage's."""
-    edge, low, high = (step, step, step) if fit is None else (fit.edge, min(fit.lower, step), max(fit.upper, step))
+def _edge(series: Series, held: _Held, hold: int, floor: int) -> tuple[int, int, int, str]:
+    """The edge before a hold, its interval, in steps, and a hint. No edge before `floor` is this outage's."""
+    clean, fit = held.clean, held.fit
+    edge, low, high = (clean, clean, clean) if fit is None else (fit.edge, min(fit.lower, clean), max(fit.upper, clean))
     bad_before, _ = _pooled(series, edge - EDGE_LEAD_STEPS, edge)
     if bad_before >= CLEAR_EDGE_BAD:
         return edge, low, high, ""
-    again = _fit(series, floor, step + hold)
+    again = _fit(series, floor, clean + hold)
     if again is not None and again.gain >= changepoint.LIKELY_WITHIN:
         edge, low, high = again.edge, min(low, again.lower), max(high, again.upper)
     hint = f"only {bad_before} bad requests in the second before the edge: the load was too low to place the instant"
