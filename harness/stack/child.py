@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from harness.model.errors import SetupError
 from harness.stack.ready import Interrupted
 
 OUTPUT_LINES = 4
+WORD_EVERY_S = 10.0
 
 
 class Child:
@@ -46,9 +48,11 @@ class Child:
         hint: str | None = None,
         limit_s: float,
         on_line: Callable[[str], None] | None = None,
+        on_wait: Callable[[float], None] | None = None,
         stop: threading.Event | None = None,
     ) -> list[str]:
-        """Run to the end; its last 200 lines of output.
+        """Run to the end; its last 200 lines of output. on_line: called with every line; on_wait: every ten seconds,
+        with the seconds so far.
 
         Raises SetupError beginning with `failed` (exit code and last lines, or the limit), Interrupted on `stop`.
         """
@@ -88,13 +92,16 @@ class Child:
                 assert process.stdin is not None
                 with contextlib.suppress(BrokenPipeError), process.stdin:
                     process.stdin.write(self._stdin)
-            waited = 0.0
+            began, next_word = time.monotonic(), WORD_EVERY_S
             while True:
                 try:
                     process.wait(timeout=0.1)
                     break
                 except subprocess.TimeoutExpired:
-                    waited += 0.1
+                    waited = time.monotonic() - began
+                if on_wait is not None and waited >= next_word:
+                    on_wait(waited)
+                    next_word += WORD_EVERY_S
                 if stop is not None and stop.is_set():
                     raise Interrupted(f"{failed}: stopped")
                 if waited > limit_s:

