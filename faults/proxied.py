@@ -10,6 +10,10 @@ from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, Refused, UndoUnverified
 from harness.model.faults import Applied, Change, Dependency, DependencyKind, Evidence, Scalar, UndoRecord
 
+ANY: frozenset[DependencyKind] = frozenset({"redis", "postgres", "kafka", "tcp", "http"})
+SPEAKING: frozenset[DependencyKind] = ANY - {"tcp"}
+"""Nothing can be sent to an unknown protocol, and a proxy accepts connections whatever its toxics do."""
+
 PREFIX = "harness-"
 """Every toxic of ours has a name that starts with this; others' toxics never do."""
 

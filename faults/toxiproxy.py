@@ -1,62 +1,33 @@
-"""Faults through Toxiproxy: a disabled proxy (`down`), and one row in TOXIC_FAULTS for each kind that is a toxic.
-
-Undo writes even when the read-back already looks clean: both writes are harmless when repeated, they queue behind an
-injection whose answer was lost, and their answer shows that the control plane is not wedged on that proxy.
-"""
+"""Faults through Toxiproxy: a disabled proxy (`down`), and one row at the end for each kind that is a toxic."""
 
 from __future__ import annotations
 
-import json
-import re
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-import msgspec
-
 from faults.observe import healthy, milliseconds, probe_path, seconds_of, seen
 from faults.proxied import (
-    PREFIX,
+    ANY,
     capture_proxy,
     make_again,
     normal_again,
-    our_toxics,
     planned_proxy,
     proxy_name,
     record_of,
     resources,
     same_proxy,
     server_of,
-    toxic_text,
 )
-from harness.adapters.probe import handshake
-from harness.adapters.toxiproxy import Stream, same_toxic
+from faults.toxic import DIRECTION, STREAMS, ToxicFault
+from harness.adapters.probe import closing, handshake
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
-from harness.model.errors import Gone, Refused, UndoUnverified
-from harness.model.faults import Applied, Change, Dependency, DependencyKind, Evidence, Scalar, UndoRecord
-
-_ANY: frozenset[DependencyKind] = frozenset({"redis", "postgres", "kafka", "tcp", "http"})
-# Nothing can be sent to an unknown protocol, and a proxy accepts connections whatever its toxics do.
-_SPEAKING: frozenset[DependencyKind] = _ANY - {"tcp"}
+from harness.model.errors import Gone, Refused
+from harness.model.faults import Applied, Change, Dependency, Evidence, Scalar, UndoRecord
 
 _SILENCE_S = 1.0
 _SLOW_CAP_S = 5.0
-_STREAMS: Mapping[str, tuple[Stream, ...]] = {
-    "down": ("downstream",),
-    "up": ("upstream",),
-    "both": ("downstream", "upstream"),
-}
-_DIRECTIONS = {"down": "to the application", "up": "to the dependency", "both": "in both directions"}
-
-DIRECTION = ParamInfo(
-    name="direction",
-    unit="choice",
-    default="down",
-    help="down: answers on their way to the application; up: requests to the dependency; both",
-    choices=("down", "up", "both"),
-)
 
 
 class Down:
@@ -66,7 +37,7 @@ class Down:
     summary = "the dependency is gone: connections are cut, new ones are refused"
     undo_summary = "the proxy is enabled again, if it is still the proxy that was disabled"
     proof_summary = "the proxy reads back disabled, and a probe through it is refused"
-    kinds = _ANY
+    kinds = ANY
     needs: Literal["proxy"] = "proxy"
     one_shot = False
     params: tuple[ParamInfo, ...] = ()
@@ -114,6 +85,7 @@ class Down:
         )
 
     def undo(self, record: UndoRecord) -> Applied:
+        """Also sets what is enabled already: that queues behind an injection whose answer was lost."""
         name, server = proxy_name(record), server_of(record)
         mend = f"""curl -X POST {server.url}/proxies/{name} -d '{{"enabled": true}}'"""
         try:
@@ -136,126 +108,13 @@ class Down:
         return control, normal_again(record, state)
 
 
-class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
-    """A kind of fault that is one Toxiproxy toxic in one or both directions.
-
-    attributes: the toxic's, from the decoded parameters. sees: probe evidence that it is on.
-    slowdown_s: what it adds to a probe at least, None where it does not slow. check: raises Refused.
-    """
-
-    kind: str
-    toxic: str
-    summary: str
-    proof_summary: str
-    does: Callable[[Mapping[str, Scalar]], str]
-    attributes: Callable[[Mapping[str, Scalar]], dict[str, int]]
-    sees: Callable[[UndoRecord], Evidence]
-    params: tuple[ParamInfo, ...]
-    slowdown_s: Callable[[Mapping[str, Scalar]], float | None] = lambda _: None
-    check: Callable[[Mapping[str, Scalar]], None] = lambda _: None
-    kinds: frozenset[DependencyKind] = _SPEAKING
-    undo_summary: str = "the toxic, which has a name of its own, is removed"
-    needs: Literal["proxy"] = "proxy"
-    one_shot: bool = False
-
-    def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
-        proxy = planned_proxy(self.kind, self.kinds, dependency)
-        self.check(params)
-        attributes = ", ".join(f"{name} {value}" for name, value in self.attributes(params).items())
-        direction = _DIRECTIONS[str(params["direction"])]
-        return Change(
-            kind=self.kind,
-            dependency=dependency,
-            params=dict(params),
-            does=f"{self.does(params)} {direction}: toxic {self.toxic} ({attributes}) on the Toxiproxy proxy {proxy}",
-            undoes=f"removes that toxic from the proxy {proxy}",
-            proves=f"the toxic reads back as asked; {self.proof_summary}",
-            resources=resources(dependency),
-        )
-
-    def capture(self, change: Change, record_id: str) -> UndoRecord:
-        state = capture_proxy(change.dependency)
-        found = healthy(change.dependency, slowdown_s=self.slowdown_s(change.params))
-        ours: dict[str, Scalar] = {
-            # The token tells this run's toxic from an older run's with the same record id.
-            "toxic": f"{PREFIX}{re.sub(r'[^A-Za-z0-9_.-]', '-', record_id)}-{secrets.token_hex(4)}",
-            "type": self.toxic,
-            "streams": ",".join(_STREAMS[str(change.params["direction"])]),
-            "attributes": json.dumps(self.attributes(change.params)),
-        }
-        return record_of(change, record_id, state, found, original={}, ours=ours)
-
-    def inject(self, record: UndoRecord) -> Applied:
-        server, bounds = server_of(record), []
-        for toxic in our_toxics(record):
-            stream: Stream = "upstream" if toxic.stream == "upstream" else "downstream"
-            bounds.append(
-                server.add_toxic(
-                    proxy_name(record), name=toxic.name, type=toxic.type, stream=stream, attributes=toxic.attributes
-                )
-            )
-        return Applied(bounds[0].sent, bounds[-1].replied)
-
-    def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
-        state = server_of(record).proxy(proxy_name(record))
-        wanted = our_toxics(record)
-        found = [state.toxic(toxic.name) for toxic in wanted]
-        control = Evidence(
-            source="control",
-            expected="; ".join(map(toxic_text, wanted)),
-            observed="; ".join("missing" if toxic is None else toxic_text(toxic) for toxic in found),
-            held=all(have is not None and same_toxic(have, want) for have, want in zip(found, wanted, strict=True)),
-            at=monotonic(),
-        )
-        return control, self.sees(record)
-
-    def undo(self, record: UndoRecord) -> Applied:
-        name, server = proxy_name(record), server_of(record)
-        sent = replied = monotonic()
-        try:
-            state = server.proxy(name)
-            for toxic in our_toxics(record):
-                found = state.toxic(toxic.name)
-                mend = f"curl -X DELETE {server.url}/proxies/{name}/toxics/{toxic.name}"
-                same_proxy(record, state, f"given the toxic {toxic.name}", mend, only_if=found is not None)
-                if found is not None and not same_toxic(found, toxic):
-                    raise UndoUnverified(
-                        f"somebody changed the toxic {toxic.name} on proxy {name}: it is {toxic_text(found)},"
-                        f" the harness had set {toxic_text(toxic)}",
-                        mend,
-                    )
-            for toxic in our_toxics(record):
-                try:
-                    replied = server.remove_toxic(name, toxic.name).replied
-                except Gone:
-                    # Answered: it is not there. Which of the two is missing, proxy or toxic, the next line tells.
-                    server.proxy(name)
-                    replied = monotonic()
-        except Gone:
-            return make_again(record, server)
-        return Applied(sent, replied)
-
-    def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
-        name = proxy_name(record)
-        state = server_of(record).proxy(name)
-        left = [toxic.name for toxic in our_toxics(record) if state.toxic(toxic.name) is not None]
-        control = Evidence(
-            source="undo",
-            expected=f"proxy {name} has no toxic of this fault",
-            observed=f"still there: {', '.join(left)}" if left else "none",
-            held=not left,
-            at=monotonic(),
-        )
-        return control, normal_again(record, state)
-
-
 def _whole_ms(value: Scalar) -> int:
     return round(seconds_of(value, default=0.0) * 1000)
 
 
 def _latency_floor(params: Mapping[str, Scalar]) -> float:
     """Seconds that every answer is late at least: a request and its answer pass each direction once."""
-    directions = len(_STREAMS[str(params["direction"])])
+    directions = len(STREAMS[str(params["direction"])])
     return directions * (_whole_ms(params["latency"]) - _whole_ms(params["jitter"])) / 1000
 
 
@@ -315,6 +174,22 @@ def _sees_reset(record: UndoRecord) -> Evidence:
     )
 
 
+def _sees_slow_close(record: UndoRecord) -> Evidence:
+    delay_s = seconds_of(record.params.get("delay"), default=0.0)
+    threshold = min(delay_s, _SLOW_CAP_S) - 0.001
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda _: closing(record.dependency, threshold + 2.0), range(3)))
+    quickest = min(results, key=lambda result: result.seconds)
+    late = all(result.seconds >= threshold and (result.ok or result.error_kind == "timeout") for result in results)
+    return Evidence(
+        source="probe",
+        expected=f"a connection that we close is closed by the other side after {milliseconds(threshold)} or more",
+        observed=f"fastest of 3: {seen(quickest)}",
+        held=late,
+        at=max(result.ended for result in results),
+    )
+
+
 DOWN = Down()
 
 LATENCY = ToxicFault(
@@ -357,6 +232,21 @@ RESET = ToxicFault(
     sees=_sees_reset,
     params=(
         ParamInfo(name="after", unit="duration", default="0ms", help="from the first data to the reset", low=0, high=4),
+        DIRECTION,
+    ),
+)
+
+SLOW_CLOSE = ToxicFault(
+    kind="slow-close",
+    toxic="slow_close",
+    summary="connections stay open for a while after they were closed",
+    proof_summary="a connection that a probe closes stays open for the delay asked",
+    does=lambda p: f"delays the closing of connections by {_whole_ms(p['delay'])} ms",
+    attributes=lambda p: {"delay": _whole_ms(p["delay"])},
+    sees=_sees_slow_close,
+    kinds=ANY,
+    params=(
+        ParamInfo(name="delay", unit="duration", default="1s", help="added before each close", low=0.1, high=300),
         DIRECTION,
     ),
 )

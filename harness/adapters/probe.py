@@ -50,6 +50,23 @@ def handshake(dependency: Dependency, timeout_s: float) -> ProbeResult:
     return _observed(partial(postgres.ssl_request, dependency.path), timeout_s)
 
 
+def closing(dependency: Dependency, timeout_s: float) -> ProbeResult:
+    """How long until a connection that we close is closed by the other side, for any protocol.
+
+    Raises UsageError when the dependency has no address.
+    """
+    address = dependency.path or dependency.direct
+    if address is None:
+        raise UsageError(f"{dependency.name} has no address to probe")
+
+    def close(deadline: float) -> str:
+        with Exchange(address, deadline=deadline) as exchange:
+            exchange.finish()
+        return "closed"
+
+    return _observed(close, timeout_s)
+
+
 def probe(
     kind: DependencyKind, address: Address, *, timeout_s: float, login: str | None = None, password: str | None = None
 ) -> ProbeResult:

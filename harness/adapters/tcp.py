@@ -71,6 +71,19 @@ class Exchange:
         data, self._buffer = self._buffer[:size], self._buffer[size:]
         return data
 
+    def finish(self) -> None:
+        """Close our direction and wait until the other side closes its own (or resets)."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+            while True:
+                self._socket.settimeout(self._left())
+                if not self._socket.recv(65536):
+                    return
+        except ConnectionResetError:
+            return
+        except OSError as error:
+            raise _probe_error(error, "waiting for the other side to close", connected=True) from error
+
     def _more(self) -> None:
         try:
             self._socket.settimeout(self._left())
