@@ -16,7 +16,7 @@ from harness.model.events import Event
 from harness.model.plan import Plan
 from harness.model.result import Result
 from harness.report import text
-from harness.report.spans import FaultSpan, PhaseSpan, fault_spans, phase_spans
+from harness.report.axis import Axis
 
 if TYPE_CHECKING:
     from harness.analysis.timeline import ChartData
@@ -62,16 +62,16 @@ class Zoom(msgspec.Struct, frozen=True, kw_only=True):
 
 def panels(plan: Plan, result: Result, chart: ChartData, history: Sequence[Event]) -> tuple[Panel, ...]:
     """Every panel that has data, top to bottom; those about requests come even without any."""
-    axis = _Axis(chart, result, history)
+    axis = Axis(plan, result, chart, history)
     made = [_load(chart, axis), _failures(chart, axis), _latency(plan, chart, axis), _in_flight(chart, axis)]
     made += _signals(chart, axis)
     made += [panel for panel in (_cpu(chart, axis), _memory(chart, axis)) if panel is not None]
     return tuple(made)
 
 
-def zooms(result: Result, chart: ChartData, history: Sequence[Event]) -> tuple[Zoom, ...]:
+def zooms(plan: Plan, result: Result, chart: ChartData, history: Sequence[Event]) -> tuple[Zoom, ...]:
     """The whole run, the faults with a little around them, the recovery."""
-    axis = _Axis(chart, result, history)
+    axis = Axis(plan, result, chart, history)
     found = [Zoom(label="Whole run", start_s=axis.start, end_s=axis.end)]
     if axis.faults:
         ends = [axis.end if span.end_s is None else span.end_s for span in axis.faults]
@@ -83,142 +83,6 @@ def zooms(result: Result, chart: ChartData, history: Sequence[Event]) -> tuple[Z
         length = max(6.0, 2.5 * (recovery.upper_s or 0.0))
         found.append(Zoom(label="Recovery", start_s=recovery.zero_s - 3, end_s=recovery.zero_s + length))
     return tuple(found)
-
-
-class _Axis:
-    """What every panel shares: the time range and the marks on it."""
-
-    def __init__(self, chart: ChartData, result: Result, history: Sequence[Event]) -> None:
-        self.faults: tuple[FaultSpan, ...] = fault_spans(history)
-        self.phases: tuple[PhaseSpan, ...] = phase_spans(history)
-        known = [0.0, *(phase.end_s for phase in result.phases)]
-        known += [span.end_s for span in self.phases if span.end_s is not None]
-        known += [span.end_s if span.end_s is not None else span.start_s for span in self.faults]
-        if chart.t:
-            known.append(chart.t[-1] + chart.step_s)
-        if chart.sample_t:
-            known.append(chart.sample_t[-1])
-        self.start, self.end = 0.0, max(known)
-        self.no_data = _no_data(chart)
-        self.result = result
-
-    def layout(self, *, first: bool = False, requests: bool = True, yaxis: dict[str, Any]) -> dict[str, Any]:
-        shapes = [self._fault(span, i, first) for i, span in enumerate(self.faults)]
-        shapes += [self._phase(span) for span in self.phases[1:]]
-        shapes += self._recovery(first)
-        if requests:
-            shapes += [
-                self._rect(f"no-data {start:g}", start, end, "$nodata", "no data" if first else "")
-                for start, end in self.no_data
-            ]
-        return {
-            "xaxis": {"range": [self.start, self.end], "ticksuffix": "s"},
-            "yaxis": {"rangemode": "tozero", **yaxis},
-            "shapes": shapes,
-            "annotations": self._phase_names() if first else [],
-        }
-
-    def _rect(self, name: str, start: float, end: float, colour: str, label: str) -> dict[str, Any]:
-        shape: dict[str, Any] = {
-            "type": "rect",
-            "name": name,
-            "xref": "x",
-            "yref": "paper",
-            "x0": start,
-            "x1": end,
-            "y0": 0,
-            "y1": 1,
-            "layer": "below",
-            "fillcolor": colour,
-            "line": {"width": 0},
-        }
-        if label:
-            shape["label"] = {
-                "text": label,
-                "textposition": "top center",
-                "padding": 6,
-                "font": {"size": 11, "color": "$muted"},
-            }
-        return shape
-
-    def _line(self, name: str, at: float, colour: str, dash: str, width: float = 1) -> dict[str, Any]:
-        return {
-            "type": "line",
-            "name": name,
-            "xref": "x",
-            "yref": "paper",
-            "x0": at,
-            "x1": at,
-            "y0": 0,
-            "y1": 1,
-            "layer": "below",
-            "line": {"color": colour, "dash": dash, "width": width},
-        }
-
-    def _fault(self, span: FaultSpan, index: int, first: bool) -> dict[str, Any]:
-        name = text.plotly_label(span.fault)
-        end = self.end if span.end_s is None else span.end_s
-        label = f"{name} (undo not recorded)" if span.end_s is None else name
-        shape = self._rect(f"fault {name}", span.start_s, end, "$fault", "")
-        # A one-shot is a moment: the outline keeps it visible at any zoom.
-        shape["line"] = {"width": 1, "color": "$faultline"}
-        if first:
-            shape["label"] = {
-                "text": "<br>" * (index % 4) + label,
-                "textposition": "top left",
-                "padding": 6,
-                "font": {"size": 12, "color": "$faulttext"},
-            }
-        return shape
-
-    def _phase(self, span: PhaseSpan) -> dict[str, Any]:
-        return self._line(f"phase {text.plotly_label(span.name)}", span.start_s, "$phase", "dot")
-
-    def _phase_names(self) -> list[dict[str, Any]]:
-        names = []
-        for span in self.phases:
-            end = self.end if span.end_s is None else span.end_s
-            if end - span.start_s < 0.045 * (self.end - self.start):
-                continue  # no room for its name: the lines still show it, and the table has it
-            names.append(
-                {
-                    "x": (span.start_s + end) / 2,
-                    "xref": "x",
-                    "y": 1,
-                    "yref": "paper",
-                    "yanchor": "bottom",
-                    "yshift": 2,
-                    "text": text.plotly_label(span.name),
-                    "showarrow": False,
-                    "font": {"size": 11, "color": "$muted"},
-                }
-            )
-        return names
-
-    def _recovery(self, first: bool) -> list[dict[str, Any]]:
-        recovery = self.result.recovery
-        if recovery is None or recovery.zero_s is None:
-            return []
-        shapes = [self._line("recovery zero", recovery.zero_s, "$zero", "solid", 1.5)]
-        if recovery.lower_s is not None and recovery.upper_s is not None:
-            lower, upper = recovery.zero_s + recovery.lower_s, recovery.zero_s + recovery.upper_s
-            shape = self._rect("recovery interval", lower, upper, "$recovery", "")
-            shape["line"] = {"width": 1, "color": "$zero"}
-            shapes.append(shape)
-        return shapes
-
-
-def _no_data(chart: ChartData) -> list[tuple[float, float]]:
-    """Stretches with no request data at all, as [start, end] in seconds."""
-    found: list[tuple[float, float]] = []
-    for at, value in zip(chart.t, chart.rps, strict=True):
-        if value is not None:
-            continue
-        if found and abs(found[-1][1] - at) < chart.step_s / 2:
-            found[-1] = (found[-1][0], at + chart.step_s)
-        else:
-            found.append((at, at + chart.step_s))
-    return found
 
 
 def _panel(id_: str, title: str, note: str, data: list[dict[str, Any]], layout: dict[str, Any], height: int) -> Panel:
@@ -244,7 +108,7 @@ def _middle(chart: ChartData) -> list[float]:
     return [round(at + chart.step_s / 2, 3) for at in chart.t]
 
 
-def _load(chart: ChartData, axis: _Axis) -> Panel:
+def _load(chart: ChartData, axis: Axis) -> Panel:
     x = _middle(chart)
     data = [_trace("answered", x, chart.rps, "$rps", hovertemplate="%{y:,.1f}/s")]
     if any(value is not None for value in chart.planned_rps):
@@ -257,7 +121,7 @@ def _load(chart: ChartData, axis: _Axis) -> Panel:
     return _panel("load", "Requests per second", note, data, axis.layout(first=True, yaxis={}), 250)
 
 
-def _failures(chart: ChartData, axis: _Axis) -> Panel:
+def _failures(chart: ChartData, axis: Axis) -> Panel:
     data = [
         {
             "type": "bar",
@@ -276,7 +140,7 @@ def _failures(chart: ChartData, axis: _Axis) -> Panel:
     return _panel("failures", "Failures per second", note, data, layout, 190 if data else 110)
 
 
-def _latency(plan: Plan, chart: ChartData, axis: _Axis) -> Panel:
+def _latency(plan: Plan, chart: ChartData, axis: Axis) -> Panel:
     x = _middle(chart)
     series = (("p50", chart.p50_ms, "$p50"), ("p95", chart.p95_ms, "$p95"), ("p99", chart.p99_ms, "$p99"))
     data = [_trace(name, x, values, colour, hovertemplate="%{y:,.1f} ms") for name, values, colour in series]
@@ -311,13 +175,13 @@ def _latency(plan: Plan, chart: ChartData, axis: _Axis) -> Panel:
     return _panel("latency", "Latency in milliseconds", note, data, axis.layout(yaxis=yaxis), 300)
 
 
-def _in_flight(chart: ChartData, axis: _Axis) -> Panel:
+def _in_flight(chart: ChartData, axis: Axis) -> Panel:
     data = [_trace("in flight", _middle(chart), chart.in_flight, "$series1", hovertemplate="%{y:,.0f}")]
     note = "Requests waiting for an answer. A rising line is a queue."
     return _panel("in-flight", "In flight", note, data, axis.layout(yaxis={}), 150)
 
 
-def _signals(chart: ChartData, axis: _Axis) -> list[Panel]:
+def _signals(chart: ChartData, axis: Axis) -> list[Panel]:
     made = []
     shown = [(name, values) for name, values in chart.signals.items() if any(v is not None for v in values)]
     counters = {name for name, signal in axis.result.signals.items() if signal.counter}
@@ -329,7 +193,7 @@ def _signals(chart: ChartData, axis: _Axis) -> list[Panel]:
     return made
 
 
-def _cpu(chart: ChartData, axis: _Axis) -> Panel | None:
+def _cpu(chart: ChartData, axis: Axis) -> Panel | None:
     data = _trees(chart.sample_t, chart.cpu, scale=100.0, hover="%{y:,.0f} %")
     if not data:
         return None
@@ -337,7 +201,7 @@ def _cpu(chart: ChartData, axis: _Axis) -> Panel | None:
     return _panel("cpu", "CPU", note, data, axis.layout(requests=False, yaxis={"ticksuffix": " %"}), 190)
 
 
-def _memory(chart: ChartData, axis: _Axis) -> Panel | None:
+def _memory(chart: ChartData, axis: Axis) -> Panel | None:
     data = _trees(chart.sample_t, chart.rss, scale=1e-6, hover="%{y:,.0f} MB")
     if not data:
         return None

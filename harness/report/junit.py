@@ -14,7 +14,7 @@ from harness.model.plan import Plan
 from harness.model.result import FaultResult, RecoveryResult, Result, TargetResult
 from harness.report import text
 from harness.report.assessment import unit_of
-from harness.report.story import fault_names, headline, recovery_sentence
+from harness.report.story import fault_names, headline, one_shots, recovery_sentence
 
 
 def render(plan: Plan, result: Result) -> str:
@@ -25,7 +25,7 @@ def render(plan: Plan, result: Result) -> str:
     if plan.faults and not any(target.metric == "recovery" for target in result.targets):
         _recovery(suite, plan, result)
     for fault in result.faults:
-        _proof(suite, fault)
+        _proof(suite, plan, fault)
     _verdict(suite, plan, result)
     cases = list(suite)
     length = max((phase.end_s for phase in result.phases), default=0.0)
@@ -98,12 +98,14 @@ def _recovery(suite: ET.Element, plan: Plan, result: Result) -> None:
         _mark(case, "error", "undecided", sentence)
 
 
-def _proof(suite: ET.Element, fault: FaultResult) -> None:
+def _proof(suite: ET.Element, plan: Plan, fault: FaultResult) -> None:
     case = _case(suite, "proof", f"{fault.name} was proven")
     if fault.injected_s is None:
         _mark(case, "skipped", "not_injected", "never injected")
     elif not fault.proven:
         _mark(case, "error", "not_proven", f"{fault.name} was not proven: {fault.missing or 'no evidence'}")
+    if fault.name in one_shots(plan) and fault.undo_verified is None:
+        return  # a moment, over before it could be undone
     case = _case(suite, "undo", f"{fault.name} was undone and verified")
     if fault.injected_s is None:
         _mark(case, "skipped", "not_injected", "never injected")

@@ -31,8 +31,9 @@ class LineView:
         self._write(line(state, changed=changed))
 
     def say(self, line: str) -> None:
-        """A line of its own between the others."""
-        self._write(text.visible(line, 1000))
+        """A line of the run's own, for example a warning."""
+        for part in line.splitlines():
+            self._write(text.visible(part, 1000))
 
     def stop(self) -> None:
         pass

@@ -7,6 +7,8 @@ starts the region anew on a clean screen.
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -200,6 +202,7 @@ class LiveView:
         self._monotonic = monotonic
         self._console: Console | None = None
         self._live: Live | None = None
+        self._lock = threading.RLock()
         self._lost = False
         self._size: tuple[int, int] = (0, 0)
         self._drawn_at = float("-inf")
@@ -226,12 +229,16 @@ class LiveView:
         self._safely(lambda: self._draw(state))
 
     def say(self, line: str) -> None:
-        """A line that stays, above the view."""
+        """A line that stays, above the view; before start and after stop a plain line on the same stream."""
         from rich.text import Text
 
         def write() -> None:
-            if self._console is not None:
-                self._console.print(Text(text.visible(line, 1000)), soft_wrap=True)
+            for part in line.splitlines():
+                shown = text.visible(part, 1000)
+                if self._console is not None:
+                    self._console.print(Text(shown), soft_wrap=True)
+                else:
+                    print(shown, file=self._stream or sys.stderr, flush=True)
 
         self._safely(write)
 
@@ -272,9 +279,10 @@ class LiveView:
         self._live.update(Group(*lines), refresh=True)
 
     def _safely(self, act: Callable[[], object]) -> None:
-        if self._lost:
-            return
-        try:
-            act()
-        except (OSError, ValueError, EOFError):  # hung-up terminal, closed stream, full disk, odd encoding
-            self._lost = True
+        with self._lock:  # lines may come from worker threads while the main loop draws
+            if self._lost:
+                return
+            try:
+                act()
+            except (OSError, ValueError, EOFError):  # hung-up terminal, closed stream, full disk, odd encoding
+                self._lost = True

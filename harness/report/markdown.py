@@ -21,6 +21,7 @@ from harness.report.story import (
     request_rows,
     scale_sentence,
     totals,
+    undo_words,
 )
 
 _NUMBERS = ("Requests", "Failures", "Fail %", "RPS", "Mean", "p50", "p95", "p99", "Max")
@@ -42,7 +43,7 @@ def render(plan: Plan, result: Result) -> str:
         "## Targets",
         _targets(lines_of(plan, result)),
         _phases(result),
-        _faults(result),
+        _faults(plan, result),
         _requests(result),
         _errors(result),
         _next(plan, result),
@@ -104,7 +105,7 @@ def _phases(result: Result) -> str:
     return f"{head}\n\n{_table(('Phase', 'From', 'Length', *_NUMBERS), rows)}"
 
 
-def _faults(result: Result) -> str:
+def _faults(plan: Plan, result: Result) -> str:
     if not result.faults:
         return ""
     parts = ["## Faults"]
@@ -112,11 +113,9 @@ def _faults(result: Result) -> str:
         if fault.injected_s is None:
             parts.append(f"**{esc(fault.name)}**: never injected.")
             continue
-        undo = {True: "verified", False: "**NOT VERIFIED**", None: "not verified yet"}[fault.undo_verified]
         state = "proven" if fault.proven else f"**NOT PROVEN**: {esc(fault.missing or 'no evidence', 300)}"
         parts.append(
-            f"**{esc(fault.name)}**: injected at {text.moment(fault.injected_s)}, "
-            f"undone at {text.moment(fault.undone_s)} ({undo}); {state}."
+            f"**{esc(fault.name)}**: injected at {text.moment(fault.injected_s)}, {undo_words(plan, fault)}; {state}."
         )
         rows = [
             ["✅" if e.held else "❌", e.source, esc(e.expected), esc(e.observed), text.moment(e.at)]

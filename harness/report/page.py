@@ -29,6 +29,7 @@ from harness.report.story import (
     reproduce,
     scale_sentence,
     totals,
+    undo_words,
 )
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def page(
         scale=scale_sentence(plan) or "",
         warnings=tuple(text.visible(warning, 500) for warning in result.warnings),
         tiles=_tiles(plan, result),
-        zooms=charts.zooms(result, chart, history),
+        zooms=charts.zooms(plan, result, chart, history),
         faulted=any(fault.injected_s is not None for fault in result.faults),
         zero=result.recovery is not None and result.recovery.zero_s is not None,
         began=f" at {text.when(begun.wall)}" if begun else "",
@@ -215,8 +216,7 @@ def _fault(plan: Plan, fault: FaultResult) -> FaultBlock:
             told=told,
             table=tables.proofs(fault.proof),
         )
-    undo = {True: "and verified", False: "but NOT VERIFIED", None: "and not verified yet"}[fault.undo_verified]
-    told += f"Injected at {text.moment(fault.injected_s)}; undone at {text.moment(fault.undone_s)} {undo}."
+    told += f"Injected at {text.moment(fault.injected_s)}; {undo_words(plan, fault)}."
     missing = f" Missing: {text.visible(fault.missing, 300)}." if fault.missing and not fault.proven else ""
     return FaultBlock(
         title=text.visible(fault.name, 80),

@@ -16,6 +16,8 @@ class View(Protocol):
 
     def update(self, state: LiveState) -> None: ...
 
+    def say(self, line: str) -> None: ...
+
     def stop(self) -> None: ...
 
 
@@ -24,6 +26,9 @@ class NoView:
         pass
 
     def update(self, state: LiveState) -> None:
+        pass
+
+    def say(self, line: str) -> None:
         pass
 
     def stop(self) -> None:

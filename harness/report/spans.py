@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -25,8 +25,11 @@ class PhaseSpan(msgspec.Struct, frozen=True, kw_only=True):
     end_s: float | None
 
 
-def fault_spans(history: Iterable[Event]) -> tuple[FaultSpan, ...]:
-    """FaultInjected to Undone, by fault; a verified undo closes one whose `undone` is missing (moot, one-shot)."""
+def fault_spans(history: Iterable[Event], one_shot: Collection[str] = ()) -> tuple[FaultSpan, ...]:
+    """FaultInjected to Undone, by fault; a verified undo closes one whose `undone` is missing (it was moot).
+
+    one_shot: faults that are a moment and have nothing to undo (flush): without an undo they end where they began.
+    """
     spans: list[FaultSpan] = []
     open_at: dict[str, float] = {}
     for event in history:
@@ -34,7 +37,9 @@ def fault_spans(history: Iterable[Event]) -> tuple[FaultSpan, ...]:
             open_at.setdefault(event.fault, event.at)
         elif isinstance(event, Undone | UndoVerified) and event.fault in open_at:
             spans.append(FaultSpan(fault=event.fault, start_s=open_at.pop(event.fault), end_s=event.at))
-    spans += [FaultSpan(fault=fault, start_s=at, end_s=None) for fault, at in open_at.items()]
+    spans += [
+        FaultSpan(fault=fault, start_s=at, end_s=at if fault in one_shot else None) for fault, at in open_at.items()
+    ]
     return tuple(sorted(spans, key=lambda span: span.start_s))
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import msgspec
 
+from harness.model.exit_codes import ExitCode
 from harness.model.plan import Plan
-from harness.model.result import RequestResult, Result
+from harness.model.result import FaultResult, RequestResult, Result
 from harness.model.targets import Target
 from harness.report import text
 from harness.report.assessment import Line, assess_result, interval
@@ -37,13 +38,26 @@ def is_control(plan: Plan) -> bool:
     return all(fault.spec.kind == "none" for fault in plan.faults)
 
 
-def dependency_names(plan: Plan) -> str:
-    names = dict.fromkeys(fault.spec.dependency for fault in plan.faults if fault.spec.kind != "none")
-    return " and ".join(text.visible(name, 40) for name in names)
+def one_shots(plan: Plan) -> frozenset[str]:
+    """Faults that are a moment: what they did is not undone, it is over."""
+    return frozenset(fault.id for fault in plan.faults if fault.change.one_shot)
+
+
+def undo_words(plan: Plan, fault: FaultResult) -> str:
+    """`undone at 132.4s and verified`, or what is the case instead."""
+    if fault.undone_s is None and fault.undo_verified is None and fault.name in one_shots(plan):
+        return "nothing to undo (one-shot)"
+    undone = "undo not recorded" if fault.undone_s is None else f"undone at {text.moment(fault.undone_s)}"
+    return undone + {True: " and verified", False: ", NOT VERIFIED", None: ", not verified yet"}[fault.undo_verified]
 
 
 def headline(plan: Plan, result: Result) -> str:
-    """One sentence a manager understands. Begins with the verdict's word."""
+    """One sentence a manager understands, two when a change was left behind. Begins with the verdict's word."""
+    left = " A change may still be in place: see the reasons." if result.exit_code == ExitCode.UNDO_UNVERIFIED else ""
+    return _sentence(plan, result) + left
+
+
+def _sentence(plan: Plan, result: Result) -> str:
     subject = "without any fault" if is_control(plan) else f"with {fault_names(plan)}"
     broken = [line for line in lines_of(plan, result) if line.outcome == "broken" and line.primary]
     match result.verdict:

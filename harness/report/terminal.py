@@ -20,6 +20,7 @@ from harness.report.story import (
     request_rows,
     scale_sentence,
     totals,
+    undo_words,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def summary(plan: Plan, result: Result, run_dir: Path | str | None = None, *, wi
     _requests(console, result)
     _phases(console, result)
     _errors(console, result)
-    _faults(console, result)
+    _faults(console, plan, result)
     _print(console, recovery_sentence(plan, result))
     _print(console, "")
     for row in assessment_lines(lines_of(plan, result)):
@@ -266,7 +267,7 @@ def _errors(console: Console, result: Result) -> None:
         _print(console, f"... and {len(result.errors) - MAX_ROWS} more, in result.json")
 
 
-def _faults(console: Console, result: Result) -> None:
+def _faults(console: Console, plan: Plan, result: Result) -> None:
     if not result.faults:
         return
     _print(console, "FAULTS", "bold")
@@ -274,9 +275,8 @@ def _faults(console: Console, result: Result) -> None:
         if fault.injected_s is None:
             _print(console, f"{text.visible(fault.name, 60)}: never injected", "yellow")
             continue
-        undone = "undo not recorded" if fault.undone_s is None else f"undone at {text.moment(fault.undone_s)}"
-        undo = {True: "and verified", False: "NOT VERIFIED", None: "not verified yet"}[fault.undo_verified]
-        _print(console, f"{text.visible(fault.name, 60)}: injected at {text.moment(fault.injected_s)}, {undone} {undo}")
+        injected = f"injected at {text.moment(fault.injected_s)}"
+        _print(console, f"{text.visible(fault.name, 60)}: {injected}, {undo_words(plan, fault)}")
         if fault.proven:
             _print(console, "  proven:", "green")
         else:

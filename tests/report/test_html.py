@@ -10,11 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.report import charts, html
+from harness.model.events import Event, FaultInjected, Undone
+from harness.report import charts, html, junit
 from harness.report.spans import fault_spans, phase_spans
 
 from . import browser
-from .sample import END_S, HOSTILE, INJECTED_S, UNDONE_S, ZERO_S, Kind, history, plan_of, result
+from .sample import END_S, HOSTILE, INJECTED_S, UNDONE_S, ZERO_S, Kind, history, plan, plan_of, planned_fault, result
 from .sample_chart import chart
 
 
@@ -123,6 +124,48 @@ def test_shading_comes_from_the_record_and_not_from_the_plan() -> None:
     without_undo = [event for event in history("fail") if "Und" not in type(event).__name__]
     assert [span.end_s for span in fault_spans(without_undo)] == [None]
     assert phase_spans(history("fail"))[-1].end_s == END_S
+
+
+def test_a_one_shot_is_a_moment_and_not_the_rest_of_the_run() -> None:
+    """A flushed cache has nothing to undo: no `undone` event will ever end it."""
+    planned = planned_fault("redis-flush")
+    flush = plan(msgspec.structs.replace(planned, change=msgspec.structs.replace(planned.change, one_shot=True)))
+    events = [
+        msgspec.structs.replace(e, fault="redis-flush") for e in history("fail") if type(e).__name__ == "FaultInjected"
+    ]
+    layout = json.loads(charts.panels(flush, result("fail"), chart("fail"), events)[0].figure)["layout"]
+    shape = next(shape for shape in layout["shapes"] if shape["name"] == "fault redis-flush")
+    assert (shape["x0"], shape["x1"]) == (INJECTED_S, INJECTED_S)
+    fault = msgspec.structs.replace(result("fail").faults[0], name="redis-flush", undone_s=None, undo_verified=None)
+    judged = msgspec.structs.replace(result("fail"), faults=(fault,))
+    assert "nothing to undo (one-shot)" in html.render(flush, judged, chart("fail"), events)
+    assert "undone and verified" not in junit.render(flush, judged)
+
+
+def test_a_flapping_fault_is_shaded_each_time_and_named_once() -> None:
+    events: list[Event] = []
+    for i in range(5):
+        name = "redis-down" if i == 0 else f"redis-down#{i + 1}"
+        events.append(FaultInjected(at=80.0 + 4 * i, wall="", experiment="", fault=name, sent_s=80.0 + 4 * i))
+        events.append(Undone(at=82.0 + 4 * i, wall="", experiment="", fault=name, sent_s=82.0 + 4 * i))
+    layout = json.loads(charts.panels(plan_of("fail"), result("fail"), chart("fail"), events)[0].figure)["layout"]
+    shapes = [shape for shape in layout["shapes"] if shape["name"].startswith("fault ")]
+    assert [(shape["x0"], shape["x1"]) for shape in shapes] == [(80 + 4 * i, 82 + 4 * i) for i in range(5)]
+    assert [shape["label"]["text"] for shape in shapes if "label" in shape] == ["redis-down"]
+
+
+def test_the_buttons_zoom_every_chart(tmp_path: Path) -> None:
+    """Pressed by a script of the test, so without the page's policy, which would refuse it."""
+    page = rendered("fail")
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    press = "<script>document.querySelectorAll('button[data-from]')[2].click()</script></body>"
+    path = tmp_path / "report.html"
+    path.write_text(page.replace("</body>", press), encoding="utf-8")
+    seen = browser.look(path)
+    for panel in charts.panels(plan_of("fail"), result("fail"), chart("fail"), history("fail")):
+        shown = re.findall(r'class="xtick"><text[^>]*>([\d.]+)s<', plot(seen.dom, panel.id))
+        assert shown, panel.id
+        assert all(ZERO_S - 3 <= float(tick) <= ZERO_S + 6 for tick in shown), panel.id
 
 
 def test_missing_data_is_a_gap_and_says_so() -> None:

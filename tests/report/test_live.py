@@ -162,6 +162,17 @@ def test_without_a_terminal_there_is_a_line_a_phase_and_every_ten_seconds() -> N
     assert "\x1b" not in stream.getvalue()
 
 
+def test_lines_of_the_run_itself_are_shown_by_either_view() -> None:
+    for view in (LineView(stream := io.StringIO()), LiveView(stream)):
+        view.say("before \x1b[2J")
+        view.start()
+        view.say("first\nsecond")
+        view.stop()
+        view.say("after")
+    rows = stream.getvalue().splitlines()
+    assert [row for row in rows if row.strip()] == ["before \\x1b[2J", "first", "second", "after"] * 2
+
+
 def test_a_change_of_a_fault_is_a_line_of_its_own() -> None:
     stream = io.StringIO()
     view = LineView(stream)

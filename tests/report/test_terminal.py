@@ -90,8 +90,10 @@ def test_a_pass_with_violating_time_says_so_in_its_first_sentence() -> None:
 def test_an_unverified_undo_is_loud() -> None:
     failed = result("fail")
     left = msgspec.structs.replace(failed.faults[0], undo_verified=False)
-    text = terminal.summary(plan_of("fail"), msgspec.structs.replace(failed, faults=(left,)), colour=False)
-    assert "NOT VERIFIED" in text
+    unsafe = msgspec.structs.replace(failed, faults=(left,), exit_code=5)
+    text = terminal.summary(plan_of("fail"), unsafe, colour=False)
+    assert "undone at 132.4s, NOT VERIFIED" in text
+    assert "A change may still be in place" in text
 
 
 def test_nothing_but_a_verdict_can_be_summed_up() -> None:
