@@ -22,10 +22,14 @@ SILENT_ACTS = ("timeout", "unfinished")
 
 @dataclass(slots=True)
 class Cell:
-    """Requests of one name intended in one step. failed and replies are sums over `fail`, kept for speed."""
+    """Requests of one name intended in one step. failed and replies are sums over `fail`, kept for speed.
+
+    ok holds backfilled; fail and failed hold no virtual arrivals: those are backfilled_failed.
+    """
 
     ok: int = 0
     failed: int = 0
+    backfilled_failed: int = 0
     replies: int = 0
     backfilled: int = 0
     sum_ms: float = 0.0
@@ -58,12 +62,15 @@ class Cell:
                 self.sketch = array("i", counts.sketch)
             else:
                 self.sketch.fromlist(counts.sketch)
-        return self._add_failures(counts.fail) if counts.fail else 0
+        return self._add_failures(counts.fail, counts.backfilled_fail) if counts.fail else 0
 
-    def _add_failures(self, kinds: Mapping[str, int]) -> int:
+    def _add_failures(self, kinds: Mapping[str, int], virtual: Mapping[str, int]) -> int:
         fail = self.fail = self.fail or {}
         failed = 0
         for kind, count in kinds.items():
+            if kind in virtual:
+                self.backfilled_failed += virtual[kind]
+                count -= virtual[kind]
             fail[kind] = fail.get(kind, 0) + count
             failed += count
             if kind in REPLY_KINDS:
@@ -122,6 +129,7 @@ class NameTotals:
 
     ok: int = 0
     failed: int = 0
+    backfilled_failed: int = 0
     replies: int = 0
     backfilled: int = 0
     sum_ms: float = 0.0
@@ -135,6 +143,7 @@ class NameTotals:
         """Counts only; sketches are merged by their owner."""
         self.ok += part.ok
         self.failed += part.failed
+        self.backfilled_failed += part.backfilled_failed
         self.replies += part.replies
         self.backfilled += part.backfilled
         self.sum_ms += part.sum_ms

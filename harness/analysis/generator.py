@@ -5,6 +5,7 @@ Saturated: lateness p99 above 50 ms, or a load process above 90 % of one core, o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from harness.analysis.windows import Mark, WindowStore
@@ -93,7 +94,8 @@ def _later_than(limit_ms: float, taken: Mapping[float, int]) -> float:
 def _of_worker(marks: Sequence[Mark]) -> list[Stretch]:
     found: list[Stretch] = []
     first = 0
-    busy = span = late = taken = 0.0
+    busy = span = 0.0
+    late = taken = 0
     for index, mark in enumerate(marks):
         gap = _gap(marks, index)
         busy += (mark.cpu or 0.0) * gap
@@ -110,7 +112,8 @@ def _of_worker(marks: Sequence[Mark]) -> list[Stretch]:
             first += 1
         whole = first > 0 or mark.at >= WINDOW_S
         over_cpu = whole and span >= WINDOW_S / 2 and busy / span > MAX_CPU
-        over_late = whole and taken > 0 and late > LATE_SHARE * taken + 1e-9
+        # One late arrival among a few is no 99th percentile.
+        over_late = whole and late > 1 and late > LATE_SHARE * taken
         if mark.saturated or over_cpu or over_late:
             found.append((max(0.0, mark.at - WINDOW_S), mark.at))
     return found
@@ -121,10 +124,11 @@ def _gap(marks: Sequence[Mark], index: int) -> float:
     return marks[index].at - marks[index - 1].at if index else 0.0
 
 
-def _late(mark: Mark) -> float:
-    if not mark.lateness_p99_ms or mark.lateness_p99_ms <= MAX_LATENESS_MS:
-        return 0.0
-    return mark.lateness_n * (1 - 0.99 * MAX_LATENESS_MS / mark.lateness_p99_ms)
+def _late(mark: Mark) -> int:
+    """Arrivals that were certainly late: those at or above the mark's own 99th percentile, when that is late."""
+    if mark.lateness_p99_ms is None or mark.lateness_p99_ms <= MAX_LATENESS_MS:
+        return 0
+    return mark.lateness_n - math.ceil(0.99 * mark.lateness_n) + 1
 
 
 def _mean_cpu(marks: Sequence[Mark]) -> float | None:

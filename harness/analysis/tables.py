@@ -32,7 +32,7 @@ def phase_result(span: Span, totals: Totals, violating: Sequence[tuple[float, fl
         failures=names.failed,
         unsent=totals.unsent,
         unfinished=names.fail.get("unfinished", 0),
-        backfilled=names.backfilled,
+        backfilled=names.backfilled + names.backfilled_failed,
         failed_arrivals=totals.failed_arrivals,
         mix_planned=_rounded(shares((name, a.planned) for name, a in classes)),
         mix_sent=_rounded(shares((name, a.planned - a.unsent) for name, a in classes)),
@@ -74,7 +74,7 @@ def request_result(name: str, phase: str, names: NameTotals, seconds: float | No
         requests=requests,
         failures=names.failed,
         unfinished=names.fail.get("unfinished", 0),
-        backfilled=names.backfilled,
+        backfilled=names.backfilled + names.backfilled_failed,
         error_rate=_round(names.failed / requests) if requests else None,
         rps=_round(names.replies / seconds) if seconds else None,
         mean_ms=_round(names.mean_ms),
@@ -94,6 +94,7 @@ def error_results(store: WindowStore) -> tuple[ErrorResult, ...]:
     """
     counted: dict[tuple[str, str | None], ErrorSeen] = {}
     unsent = {"cap": 0, "generator": 0}
+    told_failed = any(name is None and kind != "unsent" for kind, name in store.errors)
 
     def note(key: tuple[str, str | None], count: int, number: int) -> None:
         seen = counted.setdefault(key, ErrorSeen(first_s=step_start(number)))
@@ -109,7 +110,8 @@ def error_results(store: WindowStore) -> tuple[ErrorResult, ...]:
                 note(("unsent", None), arrivals.unsent, number)
                 unsent["cap"] += arrivals.unsent_cap
                 unsent["generator"] += arrivals.unsent_generator
-            if arrivals.failed:
+            # An arrival that failed without a request has no name; its error row knows the kind.
+            if arrivals.failed and not told_failed:
                 note(("exception", None), arrivals.failed, number)
     found = []
     for key in counted.keys() | store.errors.keys():

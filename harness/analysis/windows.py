@@ -349,11 +349,13 @@ class _Counter:
                 bad += arrivals.unsent_cap + arrivals.unsent_generator + arrivals.failed
             n = bad
         for cell in _cells(step, self.name):
-            bad += cell.failed
-            n += cell.ok + cell.failed
+            # Virtual arrivals count here, where it matters *when* the service was bad; totals leave them out.
+            failed = cell.failed + cell.backfilled_failed
+            bad += failed
+            n += cell.ok + failed
             if self.latency_ms is None:
-                n -= cell.backfilled
-            elif self.key is None:
+                continue
+            if self.key is None:
                 bad += _over_by_sketch(cell, self.latency_ms)
             elif cell.over is not None:
                 bad += cell.over.get(self.key, 0)

@@ -146,6 +146,11 @@ def test_errors_have_counts_times_and_examples() -> None:
     assert errors[("status", "POST /login")].count == 2
     unsent = Scene(service=failing(INJECTED, ZERO, 0.1, "unsent_cap")).build().judge().errors
     assert unsent[0].kind == "unsent" and unsent[0].name is None and "waiting for the target" in unsent[0].example
+    failed = Scene(service=failing(INJECTED, ZERO, 0.1, "failed")).build()
+    assert [(e.kind, e.name) for e in failed.judge().errors] == [("exception", None)]
+    failed.rows.append(ErrorRow(worker="w0", kind="unfinished", count=3, example="its task was running"))
+    failed.rows.append(ErrorRow(worker="w0", kind="exception", count=4, example="ValueError"))
+    assert {(e.kind, e.count) for e in failed.judge().errors} == {("unfinished", 3), ("exception", 4)}
 
 
 def test_the_doubt_about_zero_widens_the_interval() -> None:

@@ -309,6 +309,24 @@ def test_cpu_over_five_seconds_is_saturation_without_any_flag() -> None:
     assert ended(short.judge()) == ("pass", 0)
 
 
+def test_a_single_late_arrival_is_no_saturation() -> None:
+    run = Scene().build()
+    run.rows = [
+        mark(0, r.at, r.done, {}, lateness_p99_ms=400.0, lateness_n=3) if isinstance(r, MarkRow) and r.at == 30 else r
+        for r in run.rows
+    ]
+    assert ended(run.judge()) == ("pass", 0)
+
+
+def test_lateness_over_five_seconds_is_saturation_without_any_flag() -> None:
+    run = Scene().build()
+    run.rows = [
+        mark(0, r.at, r.done, {}, lateness_p99_ms=90.0) if isinstance(r, MarkRow) and 30 <= r.at < 35 else r
+        for r in run.rows
+    ]
+    assert ended(run.judge()) == ("inconclusive", 3)
+
+
 def test_saturated_recovery_that_never_came_is_not_the_services_fault() -> None:
     scene = Scene(service=slow(INJECTED, 1e9, 900.0), after_s=None, targets=TOLERANT)
     assert ended(saturate(scene.build(), 45, 80).judge()) == ("inconclusive", 3)

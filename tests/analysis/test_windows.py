@@ -152,7 +152,14 @@ def test_backfilled_arrivals_count_in_windows_but_not_in_totals() -> None:
     latency = store.series(one("p95 < 200ms"), 0, 1)
     assert (latency.n, latency.bad) == ([12], [10])
     errors = store.series(one("error_rate < 1%"), 0, 1)
-    assert (errors.n, errors.bad) == ([2], [0])
+    assert (errors.n, errors.bad) == ([12], [0])
+    failed = RequestCounts(fail={"timeout": 9, "status": 1}, backfilled_fail={"timeout": 8})
+    store.add(DeltaRow(worker="w0", step=1, requests={"GET /items": failed}))
+    totals = store.totals(1, 2)
+    assert (totals.bad, totals.attempts, store.total_failures) == (2, 2, 2)
+    assert totals.names["GET /items"].fail == {"timeout": 1, "status": 1}
+    assert store.series(one("error_rate < 1%"), 1, 2).bad == [10]
+    assert store.series(one("p95 < 200ms"), 1, 2).bad == [10]
 
 
 def test_final_waits_for_every_worker() -> None:
