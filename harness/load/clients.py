@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from select import POLLIN
 from typing import Any
 
 import gevent
@@ -216,6 +217,8 @@ class Tracker:
 
         FastHttpSession.request = request
 
+        check_idle_sockets_with_poll()
+
     def _hook_requests(self) -> None:
         from locust.clients import HttpSession, ResponseContextManager
         from requests.exceptions import ReadTimeout
@@ -275,6 +278,25 @@ class Tracker:
         if carrier is not None:
             carrier._harness_call = call
         call.state.unreported.append(call)
+
+
+def check_idle_sockets_with_poll() -> None:
+    """geventhttpclient asks select() whether an idle connection is still open, which refuses descriptors from 1024
+    on and so takes every connection of the thousandth user for dead: a new one for each request."""
+    from gevent.monkey import get_original
+    from geventhttpclient.connectionpool import ConnectionPool
+
+    poll = get_original("select", "poll")
+
+    def is_alive(_pool: Any, sock: Any) -> bool:
+        if sock is None or sock.fileno() < 0:
+            return False
+        poller = poll()
+        poller.register(sock.fileno(), POLLIN)
+        # An idle connection has nothing to say: readable means closed, or out of step.
+        return not poller.poll(0)
+
+    ConnectionPool._is_socket_alive = is_alive
 
 
 def _owner(greenlet: Any) -> UserState | None:
