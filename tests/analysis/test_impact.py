@@ -153,6 +153,11 @@ def test_a_hold_is_made_of_the_time_in_which_a_flapping_fault_is_on() -> None:
     assert mitigated(series, CLEAN, faults[:3], 15.0, 90.0) == (63.0, True)
 
 
+def test_what_happens_in_a_gap_does_not_spoil_a_hold() -> None:
+    faults = [(20.0, 30.0), (40.0, 60.0)]
+    assert mitigated(steady(90, (20, 22, 1.0), (31, 33, 1.0)), CLEAN, faults, 15.0, 60.0) == (22.0, False)
+
+
 def test_a_service_that_stays_over_its_target_is_not_mitigated() -> None:
     for seed in range(10):
         series = synthetic.series(

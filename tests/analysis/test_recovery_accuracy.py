@@ -133,3 +133,17 @@ def test_slow_is_placed_like_failing() -> None:
     found = simulated(case, 200, "slow")
     assert all(run.recovery.outcome == "recovered" and run.holds_truth for run in found)
     assert max(run.error_s for run in found) <= 0.25
+
+
+@pytest.mark.parametrize("run", [1, 41, 58, 81])
+def test_a_thin_outage_that_outlasts_its_last_violating_window_is_still_inside_the_interval(run: int) -> None:
+    """Too few bad requests for an edge: the data since zero are fitted as well. (Chosen runs: few need it.)"""
+    found = synthetic.simulate(CASES["5%"], 50, f"thin 5 50 {run}")
+    assert "the load was too low" in found.recovery.why
+    assert found.holds_truth
+
+
+def test_a_steady_one_and_a_half_percent_is_ruled_out_by_the_count_of_a_whole_hold() -> None:
+    """No window is bad enough for that; 15,000 requests together are."""
+    found = [run.recovery.outcome for run in simulated(synthetic.never(0.015), 1_000, "count", 10)]
+    assert found.count("not_recovered") >= 9
