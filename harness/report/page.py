@@ -13,7 +13,8 @@ from harness.model.plan import Plan
 from harness.model.result import FaultResult, PhaseResult, Result
 from harness.report import charts, tables, text
 from harness.report.assessment import interval
-from harness.report.findings import Finding, findings
+from harness.report.finding import Finding
+from harness.report.findings import findings
 from harness.report.guide import GUIDE, Named
 from harness.report.happened import moments
 from harness.report.spans import started

@@ -8,7 +8,7 @@ import msgspec
 
 from harness.model.plan import Plan
 from harness.model.result import ErrorResult, GeneratorResult, MemoryResult, Result, SignalResult
-from harness.report import findings as rules
+from harness.report import run_findings, service_findings
 from harness.report.findings import findings
 
 from .sample import Kind, plan, plan_of, planned_fault, result
@@ -127,7 +127,7 @@ def test_a_pass_names_the_next_experiment() -> None:
 
 def test_every_finding_is_explained_in_the_docs() -> None:
     """Each key is an anchor of docs/interpreting.md, so that neither can drift away."""
-    source = Path(rules.__file__).read_text(encoding="utf-8")
+    source = "\n".join(Path(m.__file__).read_text(encoding="utf-8") for m in (run_findings, service_findings))
     text = DOCS.read_text(encoding="utf-8")
     used = {line.split('"')[1] for line in source.splitlines() if line.strip().startswith('key="')}
     assert len(used) > 12
