@@ -136,7 +136,7 @@ class Database:
                 refusals=REFUSALS,
             )
         else:
-            self.connections = DriverPool(self._url, settings.behaviour.driver_pool_size, self._prepare)
+            self.connections = PlainPool(self._dial, settings.behaviour.plain_pool_size, self._budget_s)
 
     async def profiles(self, addresses: Sequence[str]) -> dict[str, Profile]:
         """The profiles that exist, by address."""
@@ -179,24 +179,22 @@ class Database:
             self._has_schema = True
 
 
-class DriverPool:
-    """The driver's own pool, used plainly."""
+class PlainPool:
+    """A fixed number of slots, handed out in turn; a slot whose connection is gone connects again when it is used."""
 
-    def __init__(self, url: str, size: int, prepare: Callable[[Any], Awaitable[None]]) -> None:
-        self._url = url
+    def __init__(self, dial: Callable[[], Awaitable[Any]], size: int, budget_s: float | None) -> None:
+        self._dial = dial
         self._size = size
-        self._prepare = prepare
-        self._pool: asyncpg.Pool | None = None
+        self._budget_s = budget_s
+        self._slots: asyncio.Queue[Any] = asyncio.Queue()
         self._first = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._failed = False
-
-    @property
-    def up(self) -> bool:
-        return self._pool is not None and not self._failed
+        self.up = False
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._open(), name="database pool")
+        for _ in range(self._size):
+            self._slots.put_nowait(None)
+        self._task = asyncio.create_task(self._try_out(), name="database connections")
 
     async def wait_up(self) -> None:
         await self._first.wait()
@@ -205,36 +203,47 @@ class DriverPool:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        if self._pool is not None:
-            self._pool.terminate()
+        while not self._slots.empty():
+            connection = self._slots.get_nowait()
+            if connection is not None:
+                connection.terminate()
 
     async def run(self, call: Callable[[Any], Awaitable[T]], budget_s: float | None = None) -> T:
-        if self._pool is None:
-            raise Unavailable("database")
+        budget = self._budget_s if self._budget_s is None or budget_s is None else max(self._budget_s, budget_s)
+        connection = None
+        taken = good = False
         try:
-            async with asyncio.timeout(budget_s or 5.0), self._pool.acquire() as connection:
+            async with asyncio.timeout(budget):
+                connection = await self._slots.get()
+                taken = True
+                if connection is None or connection.is_closed():
+                    connection = await self._dial()
                 answer = await call(connection)
+                good = True
         except REFUSALS:
+            good = True
             raise
         except Exception as error:
-            self._failed = True
+            self.up = False
             raise Unavailable("database") from error
-        self._failed = False
+        finally:
+            if connection is not None and not good:
+                connection.terminate()
+            if taken:
+                self._slots.put_nowait(connection if good else None)
+        self.up = True
         return answer
 
-    async def _open(self) -> None:
-        while True:
-            try:
-                pool = await asyncpg.create_pool(
-                    self._url, min_size=self._size, max_size=self._size, **_options(self._url)
-                )
-                async with pool.acquire() as connection:
-                    await self._prepare(connection)
-                self._pool = pool
-                self._first.set()
-                return
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+    async def _try_out(self) -> None:
+        """Open every slot once, and until one call has succeeded."""
+        while not self.up:
+            await asyncio.gather(
+                *(self.run(lambda connection: connection.fetchval("SELECT pg_sleep(0.05)")) for _ in range(self._size)),
+                return_exceptions=True,
+            )
+            if not self.up:
                 await asyncio.sleep(0.25)
+        self._first.set()
 
 
 def _options(url: str) -> dict[str, Any]:

@@ -17,8 +17,8 @@ class Behaviour:
     time_outs: every call to a dependency has a budget. patience: factor on those budgets.
     fallback: a failing dependency is answered around (stale or local data, a neutral profile, a backlog).
     await_broker: a prediction is answered only after the broker has acknowledged its event.
-    own_pool: database connections come from our pool, which keeps and queues for the good ones; otherwise from
-    the driver's, at `driver_pool_size`.
+    own_pool: database connections come from a pool that keeps to the good ones; otherwise from a plain one of
+    `plain_pool_size`, with nothing to fall back on.
     """
 
     time_outs: bool = True
@@ -26,7 +26,7 @@ class Behaviour:
     fallback: bool = True
     await_broker: bool = False
     own_pool: bool = True
-    driver_pool_size: int = 4
+    plain_pool_size: int = 4
 
     @property
     def database_fallback(self) -> bool:
