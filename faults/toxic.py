@@ -57,6 +57,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
 
     attributes: the toxic's, from the decoded parameters. sees: probe evidence that it is on.
     slowdown_s: what it adds to a probe at least, None where it does not slow. check: raises Refused.
+    blind: the protocol probe is answered all the same, so recovery's zero is the undo's reply.
     """
 
     kind: str
@@ -70,6 +71,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
     slowdown_s: Callable[[Mapping[str, Scalar]], float | None] = lambda _: None
     check: Callable[[Mapping[str, Scalar]], None] = lambda _: None
     kinds: frozenset[DependencyKind] = SPEAKING
+    blind: bool = False
     undo_summary: str = "the toxic, which has a name of its own, is removed"
     needs: Literal["proxy"] = "proxy"
     one_shot: bool = False
@@ -87,6 +89,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             undoes=f"removes that toxic from the proxy {proxy}",
             proves=f"the toxic reads back as asked; {self.proof_summary}",
             resources=resources(dependency),
+            blind_probe=self.blind,
         )
 
     def capture(self, change: Change, record_id: str) -> UndoRecord:

@@ -244,6 +244,7 @@ SLOW_CLOSE = ToxicFault(
     does=lambda p: f"delays the closing of connections by {_whole_ms(p['delay'])} ms",
     attributes=lambda p: {"delay": _whole_ms(p["delay"])},
     sees=_sees_slow_close,
+    blind=True,
     kinds=ANY,
     params=(
         ParamInfo(name="delay", unit="duration", default="1s", help="added before each close", low=0.1, high=300),

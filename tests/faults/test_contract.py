@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from proxied import outside, proxied
 
+from harness.adapters.probe import path_probe
 from harness.fault import Fault, registered
 from harness.model.faults import Change, Dependency, Evidence, FaultSpec, UndoRecord
 from harness.plan.fault_text import decode_params
@@ -105,6 +106,10 @@ def test_a_fault_is_proven_while_on_and_undone_without_a_trace(
             assert_held(fault.prove(record, "injected"))
             assert_held(fault.prove(record, "held"))
             assert not all(item.held for item in fault.verify_undone(record)), "verified although it is on"
+            # Recovery's zero comes from probes where they can see the fault, and only there.
+            probed = path_probe(dependency)(1.0)
+            normal = probed.ok and probed.seconds < float(str(record.healthy["good_below_s"]))
+            assert change.blind_probe or not normal, "the probe does not see it, and the change does not say so"
         finally:
             done = subprocess.run(
                 [sys.executable, "-c", UNDO_ELSEWHERE],
