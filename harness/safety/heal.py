@@ -24,7 +24,7 @@ from harness.safety.entries import boottime as boottime_now
 from harness.safety.family import stop_family
 from harness.safety.folders import remove
 from harness.safety.journal import JOURNAL, KEEPER, JournalView, Log, is_written, read_journal
-from harness.safety.processes import alive, identify, send, wait_gone
+from harness.safety.processes import alive, boot_id, identify, send, wait_gone
 from harness.safety.protocol import KEEPER_LOG
 
 Say = Callable[[str], None]
@@ -97,10 +97,12 @@ def heal_all(say: Say) -> list[Healed]:
     """Heal every run whose harness is dead; what still runs is left alone. Clean folders are cleared away."""
     healed = []
     for folder in _folders():
-        if is_written(folder / JOURNAL):
-            say(f"{folder.name}: still running, left alone")
-            continue
         try:
+            if is_written(folder / JOURNAL):
+                say(f"{folder.name}: still running, left alone")
+                continue
+            if _stays_up(folder):
+                continue
             healed.append(heal(folder, say))
         except HarnessError as error:
             healed.append(Healed(folder=str(folder), left=(str(error) + (f" ({error.hint})" if error.hint else ""),)))
@@ -116,23 +118,26 @@ def heal(folder: Path, say: Say, *, retire_clean: bool = True) -> Healed:
     """
     if not folder.is_dir():
         return Healed(folder=str(folder))
+    copied = (folder / "plan.json").exists()  # a run directory: what it is in may be shared, the journal may not
     try:
-        view = read_journal(folder)
+        view = read_journal(folder, copied=copied)
         _refuse_living(view)
+        if copied and not view.something_left:
+            return Healed(folder=str(folder))
         log = _take_over(folder, view, say)
     except FileNotFoundError:
         log = None
     if log is None:  # the keeper healed it while we waited
         return Healed(folder=str(folder))
     try:
-        view = read_journal(folder)
+        view = read_journal(folder, copied=copied)
         if not view.something_left:
             healed = Healed(folder=str(folder))
         else:
             healed = _heal(view, log, say)
     finally:
         log.close()
-    if retire_clean and not healed.left and folder.parent == active_dir():
+    if retire_clean and not healed.left and folder.parent in _homes():
         retire(folder, Path(view.opened.run_dir) if view.opened is not None and view.opened.run_dir else None)
     return healed
 
@@ -276,30 +281,55 @@ def retire(folder: Path, run_dir: Path | None = None) -> None:
             for name in (JOURNAL, KEEPER):
                 if (folder / name).exists():
                     shutil.copyfile(folder / name, run_dir / name)
+                    (run_dir / name).chmod(0o600)  # it may be read back as instructions
             if (folder / KEEPER_LOG).exists():
                 (run_dir / "logs").mkdir(exist_ok=True)
                 shutil.copyfile(folder / KEEPER_LOG, run_dir / "logs" / KEEPER_LOG)
         if not read_journal(folder).something_left:
-            shutil.rmtree(folder)
+            # First out of the way, in one step: whoever waits to heal it finds all of it or nothing.
+            gone = folder.with_name(f".{folder.name}.gone")
+            folder.rename(gone)
+            shutil.rmtree(gone)
     except (OSError, HarnessError):
         pass
 
 
+def _homes() -> tuple[Path, ...]:
+    """Folders of state folders: runs, and stacks that were brought up to stay."""
+    return active_dir(), state_dir() / "stacks"
+
+
 def _folders() -> list[Path]:
-    try:
-        return sorted(path for path in active_dir().iterdir() if path.is_dir())
-    except OSError:
-        return []
+    found: list[Path] = []
+    for home in _homes():
+        try:
+            found += sorted(path for path in home.iterdir() if path.is_dir() and not path.name.startswith("."))
+        except OSError:
+            continue
+    return found
+
+
+def _stays_up(folder: Path) -> bool:
+    """A living stack that was brought up to stay: nothing to heal."""
+    if not is_written(folder / KEEPER):
+        return False
+    keeper = read_journal(folder).keeper
+    return keeper is not None and keeper.detached
 
 
 def _refuse_living(view: JournalView) -> None:
     opened, keeper = view.opened, view.keeper
     host = opened.host if opened is not None else keeper.host if keeper is not None else None
-    if host is not None and host != socket.gethostname():
+    writers = [opened.run] if opened is not None else []
+    writers += [keeper.keeper] if keeper is not None else []
+    boots = {writer.boot for writer in writers}
+    # A laptop's name changes with its network; within one boot it is the same machine all the same.
+    if host is not None and host != socket.gethostname() and (boot_id() is None or boot_id() not in boots):
         raise Refused(f"{view.folder} belongs to a run on {host}", hint="run `harness heal` there")
-    if opened is not None and alive(opened.run) and opened.run.pid != os.getpid():
+    run = opened.run if opened is not None else keeper.run if keeper is not None else None
+    if run is not None and alive(run) and run.pid != os.getpid():
         raise Refused(
-            f"run {opened.owner} is still running (pid {opened.run.pid})",
+            f"run {opened.owner if opened is not None else Path(view.folder).name} is still running (pid {run.pid})",
             hint="stop it with Ctrl-C; it undoes everything itself",
         )
     if keeper is not None and keeper.detached and alive(keeper.keeper):
@@ -318,7 +348,9 @@ def _take_over(folder: Path, view: JournalView, say: Say) -> Log | None:
         except Refused:
             if not is_written(folder / KEEPER):
                 raise
-        keeper = read_journal(folder).keeper or view.keeper
+        view = read_journal(folder, copied=True)
+        _refuse_living(view)
+        keeper = view.keeper
         if not told:
             told = True
             say(f"{folder.name}: its keeper" + (f" (pid {keeper.keeper.pid})" if keeper else "") + " is healing it")

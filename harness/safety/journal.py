@@ -55,7 +55,8 @@ class Log:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises Refused when it is not ours alone or another process writes it, OSError."""
+        """Raises Refused when it is not ours alone or another process writes it; FileNotFoundError when it was removed
+        while we waited for its writer; OSError."""
         self.path = path
         self._mutex = threading.Lock()
         self.fd = open_private(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
@@ -72,6 +73,9 @@ class Log:
                 if isinstance(error, BlockingIOError):
                     raise Refused(f"{path} is being written by another process") from None
                 raise
+        if not _still_there(path, self.fd):
+            os.close(self.fd)
+            raise FileNotFoundError(2, "it was removed meanwhile", str(path))
         self._torn = not self._ends_with_newline()
 
     def _ends_with_newline(self) -> bool:
@@ -95,6 +99,13 @@ class Log:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _still_there(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(fd))
+    except OSError:
+        return False
 
 
 def is_written(path: Path) -> bool:
@@ -241,13 +252,14 @@ class JournalView(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.pending or self.servers or self.load or self.folders or self.damage)
 
 
-def read_journal(folder: Path) -> JournalView:
-    """Read both files of a run's state folder (or of a run directory they were copied to).
+def read_journal(folder: Path, *, copied: bool = False) -> JournalView:
+    """Read both files of a run's state folder, or of a run directory they were copied to (copied=True).
 
     Missing files are empty. A torn last line is ignored: nothing was injected after it. Raises Refused when a file
     belongs to someone else or others may write it.
     """
-    check_private(folder, os.lstat(folder), folder=True)
+    if not copied:
+        check_private(folder, os.lstat(folder), folder=True)
     damage: list[str] = []
     entries = _read(folder / JOURNAL, damage)
     return _merge(folder, entries, _read(folder / KEEPER, damage), damage)

@@ -30,12 +30,13 @@ from harness.safety.entries import Healing, KeeperOpened, boottime
 from harness.safety.healer import IMPORT_LIMIT_S, Healer, Slot, next_deadline
 from harness.safety.journal import JOURNAL, KEEPER, Log, read_journal
 from harness.safety.lock import clear
-from harness.safety.processes import identify
+from harness.safety.processes import alive, identify
 from harness.safety.servers import Servers
 
 TICK_S = 0.25
 GRACE_AT_END_S = 0.05
 """A run that closes its end is usually exiting: let it have its own exit status."""
+UNUSED_LIMIT_S = 30.0
 STOPPING_LIMIT_S = 120.0
 """A run whose keeper was told to stop has this long to undo everything itself."""
 
@@ -59,7 +60,7 @@ class Keeper:
         )
         self._mutex = threading.Lock()
         self._phase = "serving"
-        self._renewed = boottime()
+        self._renewed = self._used = boottime()
         self._partial = b""
         self._told_to_stop: float | None = None
         self._handed_over = False
@@ -156,9 +157,12 @@ class Keeper:
         self._servers.reap()
         while not self._calls.empty():
             self._calls.get()()
-        if self._options.detached or self._phase != "serving":
+        if self._phase != "serving":
             return
         now = boottime()
+        if self._options.detached:
+            self._end_when_unused(now)
+            return
         if now - self._renewed > self._options.lease_s:
             self._start_healing(f"the run's lease was not renewed for {now - self._renewed:.1f} s")
             return
@@ -166,6 +170,14 @@ class Keeper:
             self._start_healing(f"the run did not end within {STOPPING_LIMIT_S:g} s of the keeper's SIGTERM")
             return
         self._watch_deadlines(now)
+
+    def _end_when_unused(self, now: float) -> None:
+        """A `stack up` that was killed before it started a server leaves a keeper that nobody needs."""
+        if self._servers.running() or alive(self._options.run):
+            self._used = now
+        elif now - self._used > UNUSED_LIMIT_S:
+            self._say("nobody has needed this keeper: it ends")
+            self._on_stop_signal()
 
     def _watch_deadlines(self, now: float) -> None:
         try:

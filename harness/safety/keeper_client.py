@@ -287,6 +287,8 @@ class Keeper:
     def _ask(self, request: protocol.Request, limit_s: float = ASK_LIMIT_S) -> protocol.Reply:
         try:
             return protocol.ask(self._socket, request, limit_s)
+        except UnicodeEncodeError as error:
+            raise SetupError(f"not text that can be sent to the keeper: {error}") from error
         except (OSError, msgspec.MsgspecError) as error:
             if isinstance(error, TimeoutError):
                 what = f"did not answer in {limit_s:g} s"

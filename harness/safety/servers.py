@@ -60,6 +60,8 @@ class Servers:
 
     def launch(self, spec: ServerSpec) -> ServerProcess:
         """Start it. Raises SetupError with the end of the log when exec fails, Refused when the name is taken."""
+        if not spec.argv or not hasattr(signal, spec.stop_signal):
+            raise Refused(f"{spec.name}: no command, or no signal called {spec.stop_signal}")
         with self._mutex:
             old = self._owned.get(spec.name)
             if old is not None and not old.gone and self.exit_code(spec.name) is None:

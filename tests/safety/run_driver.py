@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,9 @@ def main() -> int:
     locks = acquire(config.get("locks", []), config["name"], folder=folder)
     keeper = Keeper.start(folder, lease_s=config.get("lease_s", 10.0), locks=locks)
     say("keeper", keeper.pid)
+    ready = threading.Event()
+    renewer = threading.Thread(target=lambda: [keeper.renew() for _ in iter(lambda: ready.wait(0.1), True)])
+    renewer.start()
     journal = Journal.create(
         folder, owner=config["name"], run_dir=Path(config["run_dir"]) if "run_dir" in config else None
     )
@@ -77,6 +81,8 @@ def main() -> int:
         if config.get("stop_after") != "inject":
             journal.outcome(record.id, "injected")
     keeper.armed()
+    ready.set()
+    renewer.join()
     say("injected", [record.id for record in records])
     while not stop and not keeper.lost:
         keeper.renew()

@@ -51,7 +51,7 @@ def test_a_killed_run_has_its_faults_undone_in_the_right_order(proxy: Proxy, sta
 
 
 def test_a_stopped_run_loses_its_lease_and_cannot_come_back(proxy: Proxy, start_run: Any) -> None:
-    run = start_run(**on(proxy, LATENCY, lease_s=1.5))
+    run = start_run(**on(proxy, LATENCY, lease_s=4.0))
     run.wait("injected")
     run.kill(signal.SIGSTOP)
     wait_for("toxics removed", proxy.clean)
@@ -63,10 +63,10 @@ def test_a_stopped_run_loses_its_lease_and_cannot_come_back(proxy: Proxy, start_
 
 
 def test_a_run_that_renews_its_lease_is_left_alone(proxy: Proxy, start_run: Any) -> None:
-    run = start_run(**on(proxy, LATENCY, lease_s=1.5))
+    run = start_run(**on(proxy, LATENCY, lease_s=4.0))
     run.wait("injected")
     with pytest.raises(subprocess.TimeoutExpired):
-        run.process.wait(4)
+        run.process.wait(6)
     assert len(proxy.toxics()) == 2
     run.kill(signal.SIGTERM)
     assert run.wait("undone") == ["verified"]
@@ -87,7 +87,7 @@ def test_a_run_without_its_keeper_undoes_everything_itself(proxy: Proxy, start_r
 
 
 def test_a_silent_keeper_is_ended_before_the_run_undoes(proxy: Proxy, start_run: Any) -> None:
-    run = start_run(**on(proxy, LATENCY, lease_s=1.5))
+    run = start_run(**on(proxy, LATENCY, lease_s=4.0))
     run.wait("injected")
     os.kill(run.said["keeper"], signal.SIGSTOP)
     assert "silent" in run.wait("ending")
@@ -96,7 +96,7 @@ def test_a_silent_keeper_is_ended_before_the_run_undoes(proxy: Proxy, start_run:
     assert run.process.wait(30) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_the_keeper_makes_the_run_end_well(
     proxy: Proxy, start_run: Any, number: int, tmp_path: Path
 ) -> None:

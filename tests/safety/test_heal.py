@@ -1,0 +1,166 @@
+"""`harness heal`, as a person uses it: what it lists, what it leaves alone, what it says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.model.errors import Refused
+from harness.model.paths import state_dir
+from harness.model.process import ServerSpec
+from harness.safety.heal import find_active, heal, heal_all
+from harness.safety.journal import JOURNAL, Journal, read_journal
+from harness.safety.keeper_client import Keeper
+from tests.safety.test_journal import injected, record
+from tests.safety.world import gone, wait_for
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def harness(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from harness.cli import main; main()", "heal", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def dead_run(name: str, run_dir: Path | None = None) -> Path:
+    """The state folder of a run that was killed with a change on; nothing listens where the change was."""
+    folder = state_dir() / "active" / name
+    where = f"Path({str(run_dir)!r})" if run_dir is not None else "None"
+    code = (
+        "import os; from pathlib import Path; from harness.safety.journal import Journal;"
+        "from tests.safety.test_journal import injected;"
+        f"injected(Journal.create(Path({str(folder)!r}), owner={name!r}, run_dir={where}), 1); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2])
+    assert (folder / JOURNAL).exists()
+    return folder
+
+
+def test_without_a_name_it_lists_what_is_left(state_home: Path) -> None:
+    done = harness()
+    assert (done.returncode, done.stdout) == (0, "nothing is left of any run\n")
+    dead_run("run-a")
+    done = harness()
+    assert done.returncode == 2 and "run-a" in done.stdout and record().id in done.stdout
+    assert "--all" in done.stderr
+
+
+def test_bad_arguments_are_told_and_touch_nothing(state_home: Path) -> None:
+    folder = dead_run("run-a")
+    before = (folder / JOURNAL).read_bytes()
+    for args in (("no-such-run",), ("/etc",), ("run-a", "--all")):
+        done = harness(*args)
+        assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) <= 2
+    assert (folder / JOURNAL).read_bytes() == before
+
+
+def test_what_cannot_be_undone_ends_5_and_stays(state_home: Path) -> None:
+    folder = dead_run("run-a")
+    path = folder / JOURNAL
+    path.write_bytes(path.read_bytes().replace(b"harness-x", b"harness-y"))  # a damaged undo record
+    for _ in range(2):
+        done = harness("--all", "--quiet")
+        assert done.returncode == 5
+        lines = done.stdout.splitlines()
+        assert len(lines) == 2 and all(line.startswith("run-a: LEFT: journal.jsonl") for line in lines)
+        assert record().id in lines[1]
+    assert folder.exists() and len(find_active()) == 1
+
+
+def test_a_clean_run_directory_says_that_nothing_is_left(state_home: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "runs" / "run-a"
+    run_dir.mkdir(parents=True)
+    run_dir.chmod(0o775)  # a shared folder is no reason to refuse
+    (run_dir / "plan.json").touch()
+    assert harness(str(run_dir)).stdout == "run-a: nothing is left\n"
+    journal = Journal.create(state_dir() / "active" / "run-a")
+    injected(journal, 1)
+    journal.outcome(record().id, "verified")
+    journal.closed()
+    (run_dir / JOURNAL).write_bytes((journal.folder / JOURNAL).read_bytes())
+    (run_dir / JOURNAL).chmod(0o600)
+    journal.close()
+    assert heal(run_dir, quiet).left == ()
+    (run_dir / JOURNAL).chmod(0o660)
+    with pytest.raises(Refused, match="may be written by others"):
+        heal(run_dir, quiet)
+
+
+def test_a_run_that_is_just_starting_is_left_alone(state_home: Path) -> None:
+    folder = state_dir() / "active" / "starting"
+    code = (
+        "import sys; from pathlib import Path; from harness.safety.keeper_client import Keeper;"
+        f"k = Keeper.start(Path({str(folder)!r}), lease_s=600); print('up', flush=True); sys.stdin.read(); k.finish()"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert run.stdout is not None and run.stdin is not None
+    try:
+        assert run.stdout.readline() == b"up\n"
+        with pytest.raises(Refused, match=rf"still running \(pid {run.pid}\)"):
+            heal(folder, quiet)
+        assert find_active() == []
+    finally:
+        run.stdin.close()
+        assert run.wait(30) == 0
+        run.stdout.close()
+
+
+def test_a_stack_that_stays_up_is_left_alone_and_a_dead_one_is_cleared(state_home: Path, tmp_path: Path) -> None:
+    folder = state_dir() / "stacks" / "embedded-x"
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    keeper = Keeper.start(folder, detached=True)
+    keeper.remove_at_end(str(temporary))
+    spec = ServerSpec(name="s", argv=("/bin/sleep", "600"), env={}, cwd=str(temporary), log=str(tmp_path / "log"))
+    server = keeper.launch(spec)
+    assert heal_all(quiet) == [] and find_active() == [] and not gone(server.pid)
+    os.kill(keeper.pid, signal.SIGKILL)
+    wait_for("the server gone", lambda: gone(server.pid))
+    assert [left.folder for left in find_active()] == [folder]
+    (healed,) = heal_all(quiet)
+    assert healed.removed == (str(temporary),) and healed.left == ()
+    assert not temporary.exists() and not folder.exists()
+
+
+def test_another_machines_run_is_left_to_it(state_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = dead_run("run-a")
+    name = socket.gethostname()
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    assert read_journal(folder).opened is not None
+    monkeypatch.setattr("harness.safety.heal.boot_id", lambda: "another boot")
+    with pytest.raises(Refused, match=f"belongs to a run on {name}"):
+        heal(folder, quiet)
+
+
+def test_two_heals_at_once_do_it_once(proxy: Any, start_run: Any) -> None:
+    import msgspec
+
+    run = start_run(dependency=msgspec.to_builtins(proxy.dependency()), faults=[["down", {}]])
+    run.wait("injected")
+    os.kill(run.said["keeper"], signal.SIGKILL)
+    run.kill()
+    run.process.wait(30)
+    heals = [
+        subprocess.Popen(
+            [sys.executable, "-c", "from harness.cli import main; main()", "heal", "--all"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    outs = [process.communicate(timeout=60)[0] for process in heals]
+    assert [process.returncode for process in heals] == [0, 0, 0]
+    assert "".join(outs).count("undone and verified") == 1 and proxy.clean() and not run.state.exists()
