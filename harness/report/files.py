@@ -33,8 +33,13 @@ def render(run_dir: Path, format_: str) -> str:
         return (run_dir / rundir.RESULT).read_text(encoding="utf-8")
     if format_ == "html":
         from harness.analysis.timeline import chart_data
+        from harness.analysis.windows import WindowStore
         from harness.report import html
 
+        if not (run_dir / rundir.HISTORY).exists():
+            # The run failed before anything could happen; its result says why, and that deserves a page too.
+            plan = read_plan(run_dir)
+            return html.render(plan, result, chart_data(WindowStore(plan), ()), (), run_dir)
         run = rundir.load_run(run_dir)
         return html.render(run.plan, result, chart_data(run.store, run.samples), run.history, run_dir)
     plan = read_plan(run_dir)

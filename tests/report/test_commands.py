@@ -130,6 +130,15 @@ def test_a_run_without_a_result_says_how_to_make_one(failed: Path, tmp_path: Pat
     assert "harness analyze" in done.stderr
 
 
+def test_a_run_that_failed_in_set_up_has_a_page(failed: Path, tmp_path: Path) -> None:
+    """Only plan.json and result.json were written before it ended."""
+    for name in ("plan.json", "result.json"):
+        (tmp_path / name).write_bytes((failed / name).read_bytes())
+    done = harness("report", str(tmp_path), "--out", str(tmp_path / "report.html"))
+    assert done.returncode == 0, done.stderr
+    assert "<h2>Targets by phase</h2>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_help_names_the_exit_codes_and_examples() -> None:
     text = " ".join(harness("check", "--help").stdout.split())
     for part in ("0 PASS", "1 FAIL", "3 INCONCLUSIVE", "_stats.csv", "--target", "--scenario", "--scale", "--name"):
