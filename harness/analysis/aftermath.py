@@ -147,7 +147,7 @@ def impact_result(
         start_s=start_s,
         mitigated_s=mitigated_s,
         mitigated_at_least=at_least,
-        violating_s=round(sum(b - max(a, first) for a, b in stretches if b > first), 6),
+        violating_s=round(sum((b - max(a, first) for a, b in stretches if b > first), 0.0), 6),
         failed_requests=after.bad,
         budget_burnt=_budget(facts, run.bad, run.planned or run.attempts),
         violating=tuple(stretches),

@@ -44,7 +44,6 @@ def judge(
         plan = msgspec.structs.replace(plan, targets=merge(plan.targets, extra_targets, plan.strict))
     phases = spans(history, store.end)
     facts = Facts(plan=plan, store=store, spans=phases, samples=samples)
-    _note_relative_limits(facts)
     faults = fault_results(plan, history)
     injected = any(fault.injected_s is not None for fault in faults)
     watched = aftermath.watch(facts)
@@ -69,11 +68,12 @@ def judge(
             gaps=store.gaps(first, last) if last > first else [],
             mix=_mix_moves(facts),
             left=left_over(plan, history),
-            violating_s=round(sum(b - a for a, b in facts.violating), 6),
+            violating_s=round(sum((b - a for a, b in facts.violating), 0.0), 6),
         )
     )
     seen = [span for span in phases if span.end > span.start]
     timed = facts.violating if watched and recovery_targets(plan) else None
+    rows = [(span, timed if first <= span.start < max(last, first + 1) else None) for span in seen]
     started = next((event.wall for event in history if isinstance(event, ev.Started)), None)
     return Result(
         verdict=ruling.verdict,
@@ -87,7 +87,7 @@ def judge(
         experiment=plan.experiment,
         target_url=plan.load.host,
         started=started,
-        phases=tuple(tables.phase_result(span, facts.totals(span), timed) for span in seen),
+        phases=tuple(tables.phase_result(span, facts.totals(span), times) for span, times in rows),
         requests=tuple(row for span in seen for row in tables.request_results(span.name, facts.totals(span))),
         totals=tables.whole_run(store),
         setup=tables.setup_results(store),
@@ -126,18 +126,6 @@ def _baseline_judged(facts: Facts) -> bool:
 
 def _unsent(facts: Facts) -> int:
     return sum(facts.totals(span).unsent for span in facts.spans if span.name != "warmup" and span.end > span.start)
-
-
-def _note_relative_limits(facts: Facts) -> None:
-    """A limit relative to baseline was sent to the load before the injection: from there its count is exact."""
-    fault = span_of(facts.spans, "fault")
-    if fault is None:
-        return
-    for target in facts.plan.targets:
-        if target.relative == "baseline" and target.unit == "ms":
-            limit = resolve(target, facts)
-            if limit is not None and facts.store.limit_seen(limit):
-                facts.store.note_limits([limit], fault.start)
 
 
 def _memory(

@@ -222,7 +222,7 @@ def _violating(target: Target, span: Span, facts: Facts) -> TargetResult:
 
 def violating_in(violating: Sequence[tuple[float, float]], span: Span) -> float:
     """Seconds of violating time inside a phase."""
-    total = sum(max(0.0, min(end, span.end_s) - max(start, span.start_s)) for start, end in violating)
+    total = sum((max(0.0, min(end, span.end_s) - max(start, span.start_s)) for start, end in violating), 0.0)
     return round(total, 6)
 
 

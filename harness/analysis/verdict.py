@@ -34,7 +34,7 @@ _STOPPED: dict[str, str] = {
     "silent": "The load went silent in the {phase} phase: {text}",
     "lost_load": "The load was lost in the {phase} phase: {text}",
     "lost_keeper": "The process that guards the undo was lost in the {phase} phase: {text}",
-    "baseline_broken": "The service did not meet its targets before any fault, so nothing was injected: {text}",
+    "baseline_broken": "The service did not meet its targets before any fault, so nothing was injected",
     "error": "The harness failed in the {phase} phase: {text}",
     "abort": "The run was aborted in the {phase} phase: {text}",
 }
@@ -125,11 +125,7 @@ def _distrust(case: Case) -> list[str]:
         for e in case.history
         if isinstance(e, ev.ClockDoubt) and e.seconds > STEP_S
     ]
-    found += [
-        f"{sentences.broken(t, control=case.plan.control_run)} Nothing can be said about the fault."
-        for t in case.targets
-        if t.primary and t.phase == "baseline" and t.outcome == "broken"
-    ]
+    found += [sentences.broken(t, control=case.plan.control_run) for t in case.targets if _baseline_broken(t)]
     found += [
         f"The fault {fault.name} was not proven: {fault.missing}."
         for fault in case.faults
@@ -145,6 +141,10 @@ def _distrust(case: Case) -> list[str]:
     if baseline is not None and baseline.overlaps(case.saturated):
         found.append(f"{_saturated(case)} Baseline was touched, so nothing can be compared with it.")
     return found
+
+
+def _baseline_broken(target: TargetResult) -> bool:
+    return target.primary and target.phase == "baseline" and target.outcome == "broken"
 
 
 def _lost_workers(case: Case) -> list[str]:
@@ -164,7 +164,9 @@ def _early_end(case: Case) -> tuple[str, ...]:
         phase = phase_at(case.spans, stopped.at)
         if stopped.why == "interrupt":
             return (f"interrupted in {phase}: {stopped.text}".rstrip(": ").rstrip(".") + ".",)
-        return (_STOPPED[stopped.why].format(phase=phase, text=stopped.text).rstrip(".") + ".",)
+        if stopped.why == "baseline_broken" and not any(_baseline_broken(t) for t in case.targets):
+            return (f"Nothing was injected: {stopped.text.rstrip('.')}.",)
+        return (_STOPPED[stopped.why].format(phase=phase, text=stopped.text).rstrip(". :") + ".",)
     if not any(isinstance(event, ev.Started) for event in case.history):
         return ("The load never started, so nothing was measured.",)
     if not any(isinstance(event, ev.LoadEnded) for event in case.history):

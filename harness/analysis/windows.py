@@ -156,7 +156,10 @@ class WindowStore:
         return whole
 
     def counted_exactly(self, limit_ms: float, start: int) -> bool:
-        """Whether the load counted this latency limit itself in every step from `start` on."""
+        """Whether the load counted this latency limit itself in every step from `start` on.
+
+        A row names every limit in force, those at 0 too, so the first row that names one tells since when.
+        """
         key = limit_key(limit_ms)
         return key in self._planned_limits or self._counted_from.get(key, start + 1) <= start
 
@@ -169,17 +172,6 @@ class WindowStore:
             for cell in _cells(step, name)
             if cell.over is not None
         )
-
-    def limit_seen(self, limit_ms: float) -> bool:
-        """Whether the load has ever counted this limit."""
-        key = limit_key(limit_ms)
-        return key in self._planned_limits or key in self._counted_from
-
-    def note_limits(self, limits_ms: list[float], from_step: int) -> None:
-        """These limits (of relative targets) are counted by the load from this step on."""
-        for limit in limits_ms:
-            key = limit_key(limit)
-            self._counted_from[key] = min(from_step, self._counted_from.get(key, from_step))
 
     def series(
         self,

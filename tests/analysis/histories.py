@@ -270,12 +270,16 @@ class Run:
     events: list[ev.Event]
     rows: list[Row]
     samples: list[Sample] = field(default_factory=list)
+    _stored: tuple[list[Row], WindowStore] | None = None
 
     def store(self) -> WindowStore:
-        store = WindowStore(self.plan)
-        for row in self.rows:
-            store.add(row)
-        return store
+        """The rows read in; kept until the rows are others."""
+        if self._stored is None or self._stored[0] != self.rows:
+            store = WindowStore(self.plan)
+            for row in self.rows:
+                store.add(row)
+            self._stored = list(self.rows), store
+        return self._stored[1]
 
     def judge(self, *extra: str) -> Result:
         targets = tuple(t for text in extra for t in parse_targets(text))

@@ -16,9 +16,23 @@ from harness.model.errors import UsageError
 from harness.plan.scenarios import SCENARIOS
 
 LOCUSTFILE = """
-from locust import HttpUser, constant, task
+import gevent
+from locust import HttpUser, constant, events, task
+
+@events.request.add_listener
+def enough(**_):
+    # A busy machine decides how long it takes; Locust writes the file once a second.
+    runner = Visitor.runner
+    if runner is not None and runner.stats.total.num_requests >= 400:
+        Visitor.runner = None
+        gevent.spawn_later(3, runner.quit)
+
+@events.init.add_listener
+def begin(environment, **_):
+    Visitor.runner = environment.runner
 
 class Visitor(HttpUser):
+    runner = None
     wait_time = constant(0.01)
 
     @task(3)
@@ -62,13 +76,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     try:
         subprocess.run(
             [
-                *(sys.executable, "-m", "locust", "-f", "file.py", "--headless", "-u", "8", "-r", "8", "-t", "4s"),
+                *(sys.executable, "-m", "locust", "-f", "file.py", "--headless", "-u", "8", "-r", "8", "-t", "100s"),
                 *("--csv", "out", "--host", f"http://127.0.0.1:{server.server_port}", "--exit-code-on-error", "0"),
             ],
             cwd=folder,
             check=True,
             capture_output=True,
-            timeout=120,
+            timeout=150,
         )
         yield folder / "out_stats.csv"
     finally:

@@ -6,7 +6,7 @@ import random
 
 import msgspec
 import pytest
-from histories import CLASSES, GAP, INJECTED, Reply, Run, Scene, failing, healthy, mark, slow, tally
+from histories import CLASSES, GAP, INJECTED, Reply, Run, Scene, failing, healthy, mark, tally
 
 from harness.analysis.windows import WindowStore
 from harness.model.plan import Plan
@@ -231,11 +231,12 @@ def test_a_limit_of_the_plan_is_exact_where_the_sketch_is_not() -> None:
 
 
 def test_a_limit_that_came_later_is_exact_from_then_on() -> None:
-    run = Scene(service=slow(INJECTED, 43, 150.0)).build()
-    store = run.store()
-    assert not store.counted_exactly(123.0, 230)
-    store.note_limits([123.0], 225)
-    assert store.counted_exactly(123.0, 230) and not store.counted_exactly(123.0, 20)
+    store = empty()
+    for step in range(10, 30):
+        store.add(delta(step, ok=2, over={"200": 0, **({"123": 0} if step >= 22 else {})}))
+    assert store.counted_exactly(123.0, 22) and store.counted_exactly(123.0, 25)
+    assert not store.counted_exactly(123.0, 20)
+    assert store.counted_exactly(200.0, 0) and not store.counted_exactly(77.0, 25)
 
 
 def test_errors_are_merged_over_workers_and_flushes() -> None:
