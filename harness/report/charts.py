@@ -135,7 +135,10 @@ def _failures(chart: ChartData, axis: Axis) -> Panel:
         for kind, values in chart.failures.items()
         if any(values)
     ]
-    note = "Failed requests per second by kind, stacked." if data else "No request failed."
+    known = any(value is not None for value in chart.rps)
+    note = "Failed requests per second by kind, stacked."
+    if not data:
+        note = "No request failed." if known else "Nothing was recorded."
     layout = {**axis.layout(yaxis={}), "barmode": "stack", "bargap": 0}
     return _panel("failures", "Failures per second", note, data, layout, 190 if data else 110)
 

@@ -223,6 +223,8 @@ def test_a_run_that_recorded_nothing_has_a_page_too(tmp_path: Path) -> None:
     seen = browser.look(path)
     assert seen.console == ()
     assert 'data-drawn="4"' in seen.dom
+    assert "No request failed" not in seen.dom
+    assert "Nothing was recorded." in seen.dom
 
 
 def test_the_page_is_one_file_with_plotly_once() -> None:
