@@ -62,10 +62,12 @@ def up(quiet: bool, debug: bool) -> int:
 
 
 @stack.command()
+@click.option("--force", is_flag=True, help="Also while a run uses it, or a dead run has left changes on it.")
 @click.option("--quiet", "-q", is_flag=True, help="Only what is left, if anything.")
 @click.option("--debug", is_flag=True, help="Tracebacks.")
-def down(quiet: bool, debug: bool) -> int:
+def down(force: bool, quiet: bool, debug: bool) -> int:
     """Stop the stack and remove its data. Safe to repeat."""
+    from harness.safety.lock import acquire
     from harness.stack import registry
 
     kept = registry.read()
@@ -73,7 +75,12 @@ def down(quiet: bool, debug: bool) -> int:
         if not quiet:
             click.echo("no stack is up")
         return 0
-    return _take_down(kept, say_left_only=quiet)
+    if force or kept.up is None or not registry.keeper_alive(kept):
+        return _take_down(kept, say_left_only=quiet)
+    # The lock that a run holds on its target: refused while one uses the stack. A dead run's changes are healed
+    # first, while the servers can still show that they are undone.
+    with acquire([f"target {kept.up.target.url}"], owner="harness stack down"):
+        return _take_down(kept, say_left_only=quiet)
 
 
 @stack.command()

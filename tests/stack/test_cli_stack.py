@@ -15,6 +15,8 @@ import psutil
 import pytest
 from servers import wait_until
 
+from harness.safety.lock import acquire
+
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 Harness = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -88,6 +90,11 @@ def test_up_status_logs_down(state: Path) -> None:
     wrong = harness("logs", "kafak")
     assert wrong.returncode == 2
     assert "did you mean 'kafka'?" in wrong.stderr
+
+    with acquire([f"target {done.stdout.strip()}"], owner="a-run"):
+        refused = harness("down")
+    assert refused.returncode == 2
+    assert "is in use by run a-run" in refused.stderr
 
     os.kill(int(rows[1][1]), signal.SIGKILL)
     status = harness("status")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import stat
 import tempfile
@@ -46,12 +47,15 @@ class PrivateFolder:
 
 
 def temporary_base() -> Path:
-    """TMPDIR when it is short enough and, as root, every user can enter it; else /tmp or /var/tmp.
+    """TMPDIR when its path is short and plain and, as root, every user can enter it; else /tmp or /var/tmp.
 
+    Plain: letters, digits and ._+- only, for it stands in connection strings, lists of folders and properties.
     Raises SetupError when none will do.
     """
     tried = [Path(tempfile.gettempdir()).resolve(), Path("/tmp"), Path("/var/tmp")]
     for base in tried:
+        if re.fullmatch(r"[\w./+-]+", str(base), re.ASCII) is None:
+            continue
         if len(str(base)) + _SOCKET_ROOM > _SOCKET_LIMIT or not os.access(base, os.W_OK | os.X_OK):
             continue
         if os.geteuid() == 0 and not everybody_enters(base):
