@@ -4,13 +4,17 @@
 load process (`python -m harness.load`):
 
     __main__     which of the three programs: describe, worker, or the load itself
+    start        what must happen before locust is imported
     main         the load process: local workers, commands, the only writer of windows.jsonl
     worker       one generator of load: users, recorder, commands from the main process
     dispatcher   open model: hands arrivals of the schedule to users, starts users, gives up after 1 s
     closed       closed model: task starts, usual cycles, virtual arrivals for the cycles a user missed
     hooks        where Locust's users meet the two models and the recorder
     recorder     counts by step, class and request name; rows, marks, saturation
-    clients      total time-out and start of every request; kinds of failure
+    tally        the mutable counts behind a row
+    calls        one request, and whose it is
+    failures     the kind of a failed request
+    clients      total time-out and start of every request
     locustfile   import of the user's file, description of its classes
     pipe         lines from the parent on a real thread; the end of the pipe is the end of the process
 """

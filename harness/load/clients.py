@@ -16,6 +16,7 @@ import gevent
 from gevent import getcurrent
 
 from harness.load.arrival import Arrival, UserState
+from harness.load.calls import Call, owner_of
 from harness.load.closed import Cycles
 from harness.load.failures import failure_kind
 from harness.load.recorder import Recorder
@@ -27,46 +28,6 @@ REAP_S = 0.02
 
 class RequestTimeout(gevent.Timeout):  # type: ignore[misc]
     """Thrown into the greenlet whose request is open longer than the total time-out."""
-
-
-class Call:
-    """One request. arrival None: outside of any task. active: sent and not returned, so it can be timed out.
-
-    response: what the client returned where the caller decides the outcome later (catch_response).
-    """
-
-    __slots__ = (
-        "active",
-        "arrival",
-        "done",
-        "first",
-        "greenlet",
-        "intended",
-        "name",
-        "response",
-        "start",
-        "state",
-        "step",
-        "timed_out",
-        "took_ms",
-    )
-
-    def __init__(self, name: str, state: UserState | None, greenlet: Any, start: float) -> None:
-        arrival = state.arrival if state is not None else None
-        self.name = name
-        self.state = state
-        self.greenlet = greenlet
-        self.start = start
-        self.arrival = arrival
-        self.first = arrival is not None and arrival.requests == 0
-        self.intended = arrival.intended if arrival is not None and self.first else start
-        if arrival is not None:
-            arrival.requests += 1
-        self.active = True
-        self.done = self.timed_out = False
-        self.response: Any = None
-        self.took_ms = 0.0
-        self.step = 0
 
 
 class Tracker:
@@ -91,7 +52,7 @@ class Tracker:
 
     def begin(self, name: str) -> Call:
         greenlet = getcurrent()
-        call = Call(name, _owner(greenlet), greenlet, monotonic())
+        call = Call(name, owner_of(greenlet), greenlet, monotonic())
         if call.arrival is not None:
             call.step = call.arrival.step if call.first else self._recorder.step(call.start)
             self._recorder.started(name, call.step)
@@ -155,7 +116,7 @@ class Tracker:
             call = getattr(greenlet, "harness_call", None)
             if call is None or call.done:
                 # A client of another kind: all that is known is that it is over, and how long it took.
-                call = Call(name, _owner(greenlet), greenlet, monotonic() - took_ms / 1000)
+                call = Call(name, owner_of(greenlet), greenlet, monotonic() - took_ms / 1000)
                 call.active = False
         self._returned(call)
         if call.done:
@@ -297,19 +258,3 @@ def check_idle_sockets_with_poll() -> None:
         return not poller.poll(0)
 
     ConnectionPool._is_socket_alive = is_alive
-
-
-def _owner(greenlet: Any) -> UserState | None:
-    """The user that a greenlet belongs to: its own, or whose task (or whose helper's helper) spawned it."""
-    seen = greenlet
-    for _ in range(10):
-        state: UserState | None = getattr(seen, "harness_state", None)
-        if state is not None:
-            if seen is not greenlet:
-                greenlet.harness_state = state
-            return state
-        parent = getattr(seen, "spawning_greenlet", None)
-        seen = parent() if parent is not None else None
-        if seen is None:
-            return None
-    return None

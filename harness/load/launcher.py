@@ -151,7 +151,10 @@ class LoadProcess:
         self._send(Jump(users=users, at_step=at_step))
 
     def stop(self, end_step: int) -> None:
-        """No arrivals at or after this step; then the drain, the message Drained and exit 0."""
+        """No arrivals at or after this step; then the drain, the message Drained and exit 0.
+
+        A second call before the drain is over replaces the first.
+        """
         self._send(Stop(end_step=end_step))
 
     def kill(self) -> None:

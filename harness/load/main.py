@@ -198,7 +198,7 @@ class Load:
                 self._broadcast(line)
             elif isinstance(command, Jump) and self._t0 is not None:
                 self._users_at(self._t0 + step_start(command.at_step), command.users)
-            elif isinstance(command, Stop) and self._end_step is None:
+            elif isinstance(command, Stop):
                 self._end_step = command.end_step
                 self._broadcast(line)
 

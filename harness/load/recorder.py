@@ -48,6 +48,11 @@ class Recorder:
         self._last_mark = (monotonic(), time.process_time())
         self._setup_warned: set[tuple[str, str]] = set()
 
+    def begin(self, t0: float) -> None:
+        """The schedule starts at t0; what was used before, for imports, is not the generator's load."""
+        self.t0 = t0
+        self._last_mark = (monotonic(), time.process_time())
+
     # Arrivals
 
     @property
@@ -114,6 +119,8 @@ class Recorder:
         steps[step] -= 1
         if not steps[step]:
             del steps[step]
+            if not steps:
+                del self._open_names[name]
 
     def request(self, name: str, intended: float, latency_ms: float, kind: str | None, text: str) -> None:
         """A request ended. kind: of the failure, None = ok."""
@@ -197,9 +204,7 @@ class Recorder:
             done=done,
             open=[x for pair in sorted(self._open_steps.items()) for x in pair],
             open_names={
-                name: [x for pair in sorted(steps.items()) for x in pair]
-                for name, steps in self._open_names.items()
-                if steps
+                name: [x for pair in sorted(steps.items()) for x in pair] for name, steps in self._open_names.items()
             },
             cpu=round(used / wall, 4) if wall > 0 else None,
             lateness_p99_ms=round(lateness[math.ceil(0.99 * n) - 1] * 1000, 3) if n else None,

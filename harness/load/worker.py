@@ -19,6 +19,7 @@ import sys
 from typing import Any
 
 import gevent
+import locust.log
 import msgspec
 import psutil
 from gevent.event import Event
@@ -50,6 +51,8 @@ class Generator:
         self._plan = plan
         self._index = index
         self._finishing = False
+        self._finisher: Any = None
+        self._unhandled = False
         self.recorder = Recorder(f"w{index}", plan.limits_ms)
         self._cycles = Cycles() if plan.model == "closed" else None
         self._tracker = Tracker(self.recorder, plan.request_timeout_s, self._cycles)
@@ -83,13 +86,16 @@ class Generator:
             # What was imported lives as long as the process: keep it out of every later collection.
             gc.collect()
             gc.freeze()
-            self.recorder.t0 = command.t0
+            self.recorder.begin(command.t0)
             self._model.begin(command.t0)
             gevent.spawn(self._flush_regularly)
         elif isinstance(command, Limits):
             self.recorder.add_limits(command.limits_ms)
-        elif isinstance(command, Stop):
-            gevent.spawn(self._finish, command.end_step)
+        elif isinstance(command, Stop) and not self._finishing:
+            # A later stop replaces the one before: a run that is to end early need not wait for its planned end.
+            if self._finisher is not None:
+                self._finisher.kill()
+            self._finisher = gevent.spawn(self._finish, command.end_step)
 
     def _flush_regularly(self) -> None:
         flushes = 0
@@ -110,6 +116,9 @@ class Generator:
         for text in self.recorder.setup_failures:
             self._warn(text)
         self.recorder.setup_failures.clear()
+        if locust.log.unhandled_greenlet_exception and not self._unhandled:
+            self._unhandled = True
+            self._warn("a listener or the start of a user raised an exception; see the load's log")
 
     def _finish(self, end_step: int) -> None:
         """No arrivals from end_step on, let what is open end, call the rest unfinished, say so."""

@@ -121,9 +121,11 @@ def test_stop_before_begin_ends_well(target: Target, tmp_path: Path) -> None:
         assert target.counts["/never"] == 0
 
 
-def test_a_stop_in_the_past_is_at_once(target: Target, tmp_path: Path) -> None:
+def test_a_stop_in_the_past_is_at_once_and_replaces_a_later_one(target: Target, tmp_path: Path) -> None:
     with Run(make_plan(PATHS, target.url, classes=named("Right")), tmp_path) as run:
-        run.begin().at(2)
+        run.begin()
+        run.process.stop(10_000)
+        run.at(2)
         run.finish(10)
         counts = run.classes()["Right"]
         late = [step for row in run._deltas(None) for step in [row.step] if step > 30]

@@ -55,6 +55,7 @@ ALL = [
     "Custom",
     "Measured",
     "Stops",
+    "Markov",
 ]
 MAKES_NO_REQUEST_TO_THE_TARGET = {"Raises", "Custom", "Measured"}
 

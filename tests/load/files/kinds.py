@@ -2,7 +2,19 @@
 
 import time
 
-from locust import FastHttpUser, HttpUser, SequentialTaskSet, TaskSet, User, between, constant, events, task
+from locust import (
+    FastHttpUser,
+    HttpUser,
+    MarkovTaskSet,
+    SequentialTaskSet,
+    TaskSet,
+    User,
+    between,
+    constant,
+    events,
+    task,
+    transition,
+)
 from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately
 
 
@@ -156,3 +168,15 @@ class Stops(FastHttpUser):
         self.served += 1
         if self.served == 3:
             self.stop()
+
+
+class Markov(FastHttpUser):
+    @task
+    class Chain(MarkovTaskSet):
+        @transition("second")
+        def first(self):
+            self.client.get("/Markov")
+
+        @transition("first")
+        def second(self):
+            self.client.get("/Markov")
