@@ -125,29 +125,33 @@ def heal(folder: Path, say: Say, *, retire_clean: bool = True) -> Healed:
         if copied and not view.something_left:
             return Healed(folder=str(folder))
         log = _take_over(folder, view, say)
-    except FileNotFoundError:
-        log = None
-    if log is None:  # the keeper healed it while we waited
+    except FileNotFoundError:  # the keeper healed it while we waited
         return Healed(folder=str(folder))
+    except OSError as error:
+        say(f"cannot write to {folder / KEEPER}: {error.strerror or error}; healing goes on without")
+        log = None
     try:
         view = read_journal(folder, copied=copied)
-        if not view.something_left:
-            healed = Healed(folder=str(folder))
-        else:
-            healed = _heal(view, log, say)
+        healed = _heal(view, log, say) if view.something_left else Healed(folder=str(folder))
     finally:
-        log.close()
+        if log is not None:
+            log.close()
     if retire_clean and not healed.left and folder.parent in _homes():
         retire(folder, Path(view.opened.run_dir) if view.opened is not None and view.opened.run_dir else None)
     return healed
 
 
-def _heal(view: JournalView, log: Log, say: Say) -> Healed:
+def _heal(view: JournalView, log: Log | None, say: Say) -> Healed:
+    said: list[str] = []
+
     def write(entry: Entry) -> None:
         try:
-            log.append(entry)
+            if log is not None:
+                log.append(entry)
         except OSError as error:
-            say(f"cannot write to {log.path}: {error.strerror or error}; healing goes on")
+            if not said:
+                said.append(f"cannot write to {KEEPER}: {error.strerror or error}; healing goes on without")
+                say(said[0])
 
     me = identify(os.getpid())
     if me is not None:
@@ -336,15 +340,13 @@ def _refuse_living(view: JournalView) -> None:
         raise Refused(f"{view.folder} is a stack that was brought up to stay", hint="harness stack down")
 
 
-def _take_over(folder: Path, view: JournalView, say: Say) -> Log | None:
-    """The keeper's log, to write it ourselves. None when a keeper healed everything meanwhile."""
+def _take_over(folder: Path, view: JournalView, say: Say) -> Log:
+    """The keeper's log, to write it ourselves. FileNotFoundError when a keeper healed everything meanwhile."""
     end = time.monotonic() + KEEPER_LIMIT_S
     told = False
     while True:
         try:
             return Log(folder / KEEPER)
-        except FileNotFoundError:
-            return None
         except Refused:
             if not is_written(folder / KEEPER):
                 raise

@@ -150,14 +150,6 @@ class Keeper:
         assert process is not None
         return process
 
-    def restart_toxiproxy(self) -> bool:
-        """For `undo_record`: restart the Toxiproxy this keeper owns. False where there is none, or it fails."""
-        try:
-            names = [server.name for server in self.servers() if "toxiproxy" in server.name]
-            return bool(names) and self.restart(names[0]) is not None
-        except HarnessError:
-            return False
-
     def adopt(self, name: str, pid: int, start_time: float) -> None:
         """A process this run started itself (the load): the keeper ends what remains of it."""
         self._ask(protocol.Adopt(name, pid, start_time))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from harness.model.errors import Refused, SetupError
 from harness.model.faults import Address, Dependency, UndoRecord
-from harness.safety.entries import decode
+from harness.safety.entries import boottime, decode
 from harness.safety.heal import heal
+from harness.safety.healer import next_deadline
 from harness.safety.journal import JOURNAL, KEEPER, Journal, JournalView, read_journal
 
 
@@ -182,60 +183,18 @@ def test_an_empty_or_missing_journal_reads_as_nothing(tmp_path: Path) -> None:
     assert not read_journal(folder).something_left
 
 
-FULL = """
-import sys
-from pathlib import Path
-from harness.model.errors import SetupError
-from harness.safety.journal import Journal, read_journal
-sys.path.insert(0, sys.argv[2])
-from tests.safety.test_journal import injected, pending, record
-folder = Path(sys.argv[1]) / "run"
-journal = Journal.create(folder)
-injected(journal, 1)
-filler = (Path(sys.argv[1]) / "filler").open("wb", buffering=0)
-try:
-    while True: filler.write(b"x" * 1000)
-except OSError: pass
-refused = 0
-for number in range(2, 80):
-    try: journal.record(record(number))
-    except SetupError as error:
-        assert "nothing is injected" in error.hint
-        refused += 1
-assert refused > 10, refused
-try: journal.intent("redis-latency-2", "inject")
-except SetupError: pass
-else: sys.exit("the intent to inject was accepted on a full disk")
-# Undoing goes on: none of these raises, and the change still counts as pending.
-journal.intent(record(1).id, "undo"); journal.outcome(record(1).id, "verified"); journal.closed()
-assert journal.trouble
-view = read_journal(folder)
-assert record(1).id in [one.id for one in view.pending] and not view.damage, view
-filler.truncate(0)
-journal.outcome(record(1).id, "verified")
-view = read_journal(folder)
-assert not view.damage and not view.pending, view
-print("held")
-"""
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED HERE: a full disk needs root, to mount a tiny one")
-def test_a_full_disk_refuses_injections_and_stops_no_undo(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"NOT TESTED HERE: no tmpfs can be mounted: {mounted.stderr.decode()}")
-    try:
-        root = Path(__file__).parents[2]
-        done = subprocess.run(
-            [sys.executable, "-c", FULL, str(disk), str(root)], capture_output=True, text=True, check=False, cwd=root
-        )
-        assert done.stdout.strip() == "held", done.stderr
-    finally:
-        subprocess.run(["umount", str(disk)], check=False)
+def test_the_keeper_waits_for_the_end_of_an_undo_that_has_begun(journal: Journal, folder: Path) -> None:
+    one = msgspec.structs.replace(record(), deadline_s=40.0)
+    journal.record(one)
+    assert next_deadline(read_journal(folder)) is None
+    journal.intent(one.id, "inject")
+    due = next_deadline(read_journal(folder))
+    assert due is not None and due[1] == one.id and 30 < due[0] - boottime() <= 40
+    journal.intent(one.id, "undo")
+    longer = next_deadline(read_journal(folder))
+    assert longer is not None and longer[0] > due[0]
+    journal.outcome(one.id, "verified")
+    assert next_deadline(read_journal(folder)) is None
 
 
 def test_a_failing_fsync_refuses_the_injection(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
