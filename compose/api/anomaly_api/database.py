@@ -78,8 +78,8 @@ _NEWEST = f"SELECT {_COLUMNS} FROM predictions WHERE is_anomaly ORDER BY detecte
 _NEWEST_OF = f"SELECT {_COLUMNS} FROM predictions WHERE is_anomaly AND severity = $2 ORDER BY detected_at DESC LIMIT $1"
 _ONE = "SELECT is_anomaly, confidence, severity, model_version FROM predictions WHERE hash = $1"
 
-REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.SyntaxOrAccessError)
-"""Errors of the statement, not of the connection."""
+REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+"""Errors of the values, not of the connection."""
 
 
 class Row(NamedTuple):
@@ -141,23 +141,31 @@ class Database:
     async def profiles(self, addresses: Sequence[str]) -> dict[str, Profile]:
         """The profiles that exist, by address."""
         wanted = list(addresses)
-        rows = await self.connections.run(lambda connection: connection.fetch(_PROFILES, wanted))
+        rows = await self._run(lambda connection: connection.fetch(_PROFILES, wanted))
         return {row[0]: Profile(row[1], row[2], row[3], row[4], row[5]) for row in rows}
 
     async def anomalies(self, limit: int, severity: Severity | None) -> list[Anomaly]:
         """Newest first."""
         query, arguments = (_NEWEST, (limit,)) if severity is None else (_NEWEST_OF, (limit, severity))
-        rows = await self.connections.run(lambda connection: connection.fetch(query, *arguments))
+        rows = await self._run(lambda connection: connection.fetch(query, *arguments))
         return [Anomaly(*row) for row in rows]
 
     async def prediction(self, hash_: str) -> tuple[bool, float, Severity | None, str] | None:
-        row = await self.connections.run(lambda connection: connection.fetchrow(_ONE, hash_))
+        row = await self._run(lambda connection: connection.fetchrow(_ONE, hash_))
         return None if row is None else tuple(row)
 
     async def write(self, rows: Sequence[Row], budget_s: float) -> None:
         """All or nothing, and harmless to repeat. Raises Unavailable or one of REFUSALS."""
         columns = [list(column) for column in zip(*rows, strict=True)]
-        await self.connections.run(lambda connection: connection.execute(_WRITE, *columns), budget_s)
+        await self._run(lambda connection: connection.execute(_WRITE, *columns), budget_s)
+
+    async def _run(self, call: Callable[[Any], Awaitable[T]], budget_s: float | None = None) -> T:
+        try:
+            return await self.connections.run(call, budget_s)
+        except Unavailable as error:
+            if isinstance(error.__cause__, asyncpg.UndefinedTableError):
+                self._has_schema = False  # somebody gave us an empty database: the next connection fills it
+            raise
 
     async def _dial(self) -> asyncpg.Connection:
         connection = await asyncpg.connect(self._url, timeout=3600, **_options(self._url))

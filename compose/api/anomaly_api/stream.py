@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections import Counter, deque
 from typing import Any
 
@@ -24,6 +25,8 @@ logger = logging.getLogger("anomaly_api")
 BATCH = 500
 REQUEST_LIMIT_MS = 5_000
 RETRY_S = 0.25
+SILENT_S = 1.0
+"""A broker that has not acknowledged a batch for this long is reported as down; the client itself waits longer."""
 LINGER_S = 0.1
 """Events are gathered this long: a batch costs the broker, the consumers and us as much as a single event."""
 PARTITIONS = 3
@@ -50,10 +53,17 @@ class Stream:
         self._tasks: list[asyncio.Task[None]] = []
         self._first = asyncio.Event()
         self._lags: dict[int, int] = {}
-        self.up = False
+        self._answered = False
+        self._waiting_since: float | None = None
         self.delivered = 0
         self.dropped = 0
         self.consumed: Counter[str] = Counter()
+
+    @property
+    def up(self) -> bool:
+        """The last batch was acknowledged, and none has been waiting for long."""
+        since = self._waiting_since
+        return self._answered and (since is None or time.monotonic() - since < SILENT_S)
 
     @property
     def backlog(self) -> int:
@@ -122,6 +132,8 @@ class Stream:
 
     async def _deliver_batch(self, producer: AIOKafkaProducer, turn: int) -> None:
         topic = self._settings.kafka_topic
+        if self._waiting_since is None:
+            self._waiting_since = time.monotonic()
         known = sorted(await producer.partitions_for(topic))
         batch = producer.create_batch()
         events = 0
@@ -132,6 +144,7 @@ class Stream:
         start = self._taken_off
         acknowledged = await producer.send_batch(batch, topic, partition=known[turn % len(known)])
         await acknowledged
+        self._waiting_since = None
         # Meanwhile a full queue may have dropped some of these from its head.
         self._take_off(max(0, start + events - self._taken_off))
         self.delivered += events
@@ -208,14 +221,14 @@ class Stream:
         self.consumed.update(event.anomalies)
 
     def _say_up(self) -> None:
-        if not self.up:
-            self.up = True
+        if not self._answered:
+            self._answered = True
             logger.warning("kafka answers")
 
     def _say_down(self, error: BaseException) -> None:
-        if self.up or not self._first.is_set():
-            logger.log(logging.WARNING if self.up else logging.INFO, "kafka does not answer (%s)", type(error).__name__)
-        self.up = False
+        level = logging.WARNING if self._answered else logging.INFO
+        logger.log(level, "kafka does not answer (%s)", type(error).__name__)
+        self._answered = False
 
 
 async def _create_topic(settings: Settings) -> None:
