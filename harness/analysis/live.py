@@ -36,6 +36,7 @@ from harness.model.units import parse_duration
 SLOW_TO_SHOW_S = 0.2
 """An open arrival joins the percentiles shown, with the age it has, once it is this old."""
 
+BEFORE_ZERO_STEPS = 60
 STALE_STEPS = 30
 """Windows more than 3 s behind now say nothing about now."""
 
@@ -104,7 +105,8 @@ def recovered_live(store: WindowStore, plan: Plan, zero_s: float, now_s: float) 
         limit, baseline = _baseline_of(store, plan, target)
         if limit is None:
             return None
-        series = store.series(target, max(0, zero - 1), end, now_s, limit=limit)
+        # The rules also look at windows that begin before zero.
+        series = store.series(target, max(0, zero - BEFORE_ZERO_STEPS), end, now_s, limit=limit)
         step = recovery_rules.recovered_step(series, baseline, zero, hold, last)
         if step is None:
             return None

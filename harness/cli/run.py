@@ -47,6 +47,7 @@ def run(**values: Any) -> int:
     from harness.stack.embedded import EmbeddedStack
 
     planned = plan_from(values)
+    planned.stack.check()
     state_dir = run_state_dir(planned.plan.experiment)
     locks = acquire(lock_names(planned.plan, planned.running), owner=planned.plan.experiment, folder=state_dir)
     try:

@@ -99,7 +99,7 @@ def _conduct(
     assert session.keeper is not None and session.journal is not None
     if session.owns_stack:
         say(f"the stack is ready after {up.ready_s:.1f} s: {up.target.url}")
-    plan = bind(plan, up.dependencies, faults, up.target.url)
+    plan = bind(plan, up, faults)
     origin = provenance(command, up.versions, up.target.version)
     plan = msgspec.structs.replace(plan, provenance=origin)
     write_plan(session.run_dir, plan)

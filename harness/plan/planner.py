@@ -12,8 +12,9 @@ from harness.model.errors import Refused, UsageError
 from harness.model.faults import Change, Dependency, FaultSpec, ParamInfo
 from harness.model.load import Locustfile, Scenario
 from harness.model.plan import PhasePlan, Plan, PlannedFault, Provenance
+from harness.model.stack import StackUp
 from harness.model.suggest import unknown
-from harness.model.target_grammar import defaults, merge, parse_targets
+from harness.model.target_grammar import defaults, merge, parse_targets, refuse_impossible
 from harness.model.targets import Target
 from harness.plan import loadplan, phases
 from harness.plan.fault_text import decode_params, parse_fault
@@ -79,6 +80,7 @@ def build_plan(
         soak_s=request.soak_s,
     )
     targets = _targets(request, has_rate=load.rate is not None)
+    refuse_impossible(targets, open_model=load.rate is not None)
     load = loadplan.with_limits(load, latency_limits(targets))
     plan = Plan(
         experiment=_name(created, planned, scenario),
@@ -97,16 +99,17 @@ def build_plan(
     return msgspec.structs.replace(plan, warnings=plan_warnings(plan, request))
 
 
-def bind(plan: Plan, dependencies: tuple[Dependency, ...], faults: Mapping[str, FaultDescription], host: str) -> Plan:
+def bind(plan: Plan, up: StackUp, faults: Mapping[str, FaultDescription]) -> Plan:
     """The same plan against a running stack: changes made again from dependencies that now have addresses."""
-    by_name = {dependency.name: dependency for dependency in dependencies}
+    by_name = {dependency.name: dependency for dependency in up.dependencies}
     bound = tuple(
         msgspec.structs.replace(
             fault, change=faults[fault.spec.kind].plan(by_name[fault.spec.dependency], fault.change.params)
         )
         for fault in plan.faults
     )
-    return msgspec.structs.replace(plan, faults=bound, load=msgspec.structs.replace(plan.load, host=host))
+    load = msgspec.structs.replace(plan.load, host=up.target.url)
+    return msgspec.structs.replace(plan, faults=bound, load=load, target_workers=up.target.workers)
 
 
 def latency_limits(targets: tuple[Target, ...]) -> tuple[float, ...]:

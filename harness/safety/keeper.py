@@ -106,9 +106,13 @@ class Keeper:
                 selector.register(self._options.run_pidfd, selectors.EVENT_READ, lambda: self._on_run_gone(selector))
         threading.Thread(target=self._healer.import_all, name="imports", daemon=True).start()
         while self._exit is None:
-            for key, _ in selector.select(TICK_S):
-                key.data()
-            self._tick()
+            try:
+                for key, _ in selector.select(TICK_S):
+                    key.data()
+                self._tick()
+            except Exception as error:  # a bug here must not end the healing that other threads are at
+                self._say(f"the keeper's loop: {type(error).__name__}: {error}")
+                time.sleep(TICK_S)
         listener.close()
         path.unlink(missing_ok=True)
         if path.parent != self._folder:
@@ -240,9 +244,13 @@ class Keeper:
             self._tell(protocol.STOPPING)
 
     def _end_detached(self) -> None:
-        _, _, left = self._servers.end()
-        self._healer.close(left)
-        self._end(5 if left else 0)
+        code = 5
+        try:
+            _, _, left = self._servers.end()
+            self._healer.close(left)
+            code = 5 if left else 0
+        finally:
+            self._end(code)
 
     # -- healing
 
@@ -254,10 +262,14 @@ class Keeper:
         self._say(f"healing: {why}")
 
         def heal() -> None:
-            left = self._healer.heal_dead_run(self._options.run, why, grace_s)
-            if not left:
-                self._healer.retire()
-            self._end(5 if left else 0)
+            code = 5
+            try:
+                if not self._healer.heal_dead_run(self._options.run, why, grace_s):
+                    self._healer.retire()
+                    code = 0
+            except Exception as error:
+                self._say(f"healing broke off: {type(error).__name__}: {error}")
+            self._end(code)
 
         threading.Thread(target=heal, name="heal", daemon=True).start()
 

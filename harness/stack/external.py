@@ -31,15 +31,14 @@ class ExternalStack:
     def describe(self) -> tuple[Dependency, ...]:
         return ()
 
-    def up(self, launcher: Launcher, progress: Progress) -> StackUp:
-        """Look whether it may be tested and whether it answers.
+    def check(self) -> None:
+        """Look whether it may be tested and whether it answers, before anything is made for a run.
 
         Raises Refused for an address that is neither loopback nor allowed, UsageError when nothing answers.
         """
         from harness.adapters.http import Client
 
         check_allowed(self.url, self._allow)
-        progress(f"{self.url}: looking whether it answers")
         try:
             # Any status will do: a service may well have nothing at its root.
             Client().get(self.url + "/", ANSWER_LIMIT_S)
@@ -47,10 +46,19 @@ class ExternalStack:
             raise UsageError(
                 f"--host {self.url}: {error}", hint="start the target first, or correct the URL"
             ) from error
+
+    def up(self, launcher: Launcher, progress: Progress) -> StackUp:
+        """Raises what `check` raises."""
+        progress(f"{self.url}: looking whether it answers")
+        self.check()
         return StackUp(name=self.name, target=TargetInfo(url=self.url, metrics_url=f"{self.url}/metrics"))
 
     def down(self) -> None:
         """Nothing here is ours."""
+
+    def restart_toxiproxy(self, launcher: Launcher) -> bool:
+        """There is none of ours."""
+        return False
 
 
 def target_url(text: str) -> str:

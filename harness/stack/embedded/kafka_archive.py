@@ -30,6 +30,8 @@ from harness.stack.ready import Interrupted, NotReady
 
 START_LIMIT_S = 60.0
 EXIT_LIMIT_S = 90.0
+KEPT = 3
+"""Archives of other Javas, of 50 to 65 MB each, that stay in the cache, this one included."""
 
 
 def ensure(java: Java, files: KafkaFiles, progress: Progress, stop: threading.Event | None = None) -> Path | None:
@@ -66,9 +68,7 @@ def _key(java: Java, files: KafkaFiles) -> str:
 
 def _record(target: Path, java: Java, files: KafkaFiles, progress: Progress, stop: threading.Event | None) -> None:
     progress(f"{kafka.TITLE}: preparing quicker starts (once, about ten seconds)")
-    for old in target.parent.glob("classes-*.archive*"):
-        if not old.name.endswith(".lock"):
-            old.unlink(missing_ok=True)
+    forget_oldest(target.parent, KEPT - 1)
     work = Path(tempfile.mkdtemp(prefix="harness-", dir=temporary_base()))
     try:
         with Ports() as ports, (work / "log").open("wb") as log:
@@ -98,6 +98,14 @@ def _record(target: Path, java: Java, files: KafkaFiles, progress: Progress, sto
         target.write_bytes(made.read_bytes())
     finally:
         remove(work)
+
+
+def forget_oldest(folder: Path, keep: int) -> None:
+    """Remove all but the newest archives. Some stay, for whoever goes to and fro between two Javas."""
+    archives = sorted(folder.glob("classes-*.archive"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in archives[keep:]:
+        for path in (old, *folder.glob(f"{old.name}.*")):
+            path.unlink(missing_ok=True)
 
 
 def _serve_once(process: subprocess.Popen[bytes], address: Address, stop: threading.Event | None) -> None:

@@ -87,6 +87,9 @@ class EmbeddedStack:
             ),
         )
 
+    def check(self) -> None:
+        """Nothing to find out before `up`."""
+
     def up(self, launcher: Launcher, progress: Progress) -> StackUp:
         """Set up what is not cached, start everything, and return when the API answers through the proxies.
 
