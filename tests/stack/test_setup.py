@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import os
 import shutil
 import threading
 import time
@@ -223,6 +224,17 @@ def test_without_prepared_classes_kafka_only_starts_slower(
         "Kafka: preparing quicker starts (once, about ten seconds)",
         "Kafka: starts stay slower: the broker ended with exit code 3",
     ]
+
+
+def test_going_to_and_fro_between_two_javas_does_not_prepare_again_each_time(tmp_path: Path) -> None:
+    for age, name in enumerate(("one", "two", "three", "four")):
+        for suffix in ("", ".sha256", ".lock"):
+            path = tmp_path / f"classes-25-{name}.archive{suffix}"
+            path.touch()
+            os.utime(path, (1000 - age, 1000 - age))
+    kafka_archive.forget_oldest(tmp_path, 2)
+    assert {p.name.split(".")[0] for p in tmp_path.iterdir()} == {"classes-25-one", "classes-25-two"}
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_the_list_of_jars_is_whole() -> None:
