@@ -154,24 +154,23 @@ def test_connections_survive_a_restart_of_the_target(target: Target, tmp_path: P
     assert kinds <= {"refused", "reset"}
 
 
-def test_new_users_log_in_before_they_serve_and_their_arrival_waits(target: Target, tmp_path: Path) -> None:
-    plan = make_plan(PATHS, target.url, rate=30.0, classes=named("SlowStart"))
-    with Run(plan, tmp_path) as run:
-        run.go(2)
-        assert run.setup()["/login"].ok == target.counts["/login"] >= 1
-        assert run.classes()["SlowStart"].replied == target.counts["/after-login"] == run.classes()["SlowStart"].planned
-
-
-def test_users_that_cannot_start_leave_arrivals_unsent_and_say_why(target: Target, tmp_path: Path) -> None:
-    plan = make_plan(PATHS, target.url, rate=30.0, classes=named("BadStart", "Right"))
+def test_users_on_their_way(target: Target, tmp_path: Path) -> None:
+    """Arrivals wait for users that log in; users that cannot start leave theirs unsent, and say why, once."""
+    plan = make_plan(PATHS, target.url, rate=60.0, classes=named("SlowStart", "BadStart", "Right", "Prints"))
     with Run(plan, tmp_path) as run:
         run.go(3)
         classes = run.classes()
         warnings = [m.text for m in run.messages if isinstance(m, Warned)]
+        assert run.setup()["/login"].ok == target.counts["/login"] >= 1
+    assert classes["SlowStart"].replied == target.counts["/after-login"]
     bad = classes["BadStart"]
     assert bad.planned == bad.ended == bad.unsent_cap + bad.unsent_generator > 0
-    assert classes["Right"].replied == classes["Right"].planned
+    for name in ("SlowStart", "Right", "Prints"):
+        counts = classes[name]
+        assert counts.planned == counts.ended == counts.replied + counts.unsent_cap + counts.unsent_generator
+        assert counts.replied > counts.planned / 2
     assert warnings == ["a user of class BadStart could not start: no account left"]
+    assert "a line on standard output" in run.log.read_text(), "and not among the messages to the conductor"
 
 
 def test_a_limit_added_while_running_counts_exactly_from_the_next_step(target: Target, tmp_path: Path) -> None:
@@ -185,12 +184,6 @@ def test_a_limit_added_while_running_counts_exactly_from_the_next_step(target: T
         before, after = run.requests(range(0, 15))["/right"], run.requests(range(25, 40))["/right"]
     assert before.over == {"30000": 0}
     assert after.over == {"30000": 0, "40": after.ok}
-
-
-def test_what_the_locustfile_prints_goes_to_the_log(target: Target, tmp_path: Path) -> None:
-    with Run(make_plan(PATHS, target.url, rate=20.0, classes=named("Prints")), tmp_path) as run:
-        run.go(1)
-    assert "a line on standard output" in run.log.read_text()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

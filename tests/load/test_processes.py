@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from load_run import ANOMALY, CLOSED, Run, gone, make_plan, named
+from load_run import ANOMALY, Run, gone, make_plan, named
 from load_target import Target
 
 from harness.load.launcher import describe
@@ -133,10 +133,7 @@ def test_a_stop_in_the_past_is_at_once_and_replaces_a_later_one(target: Target, 
     assert not late
 
 
-@pytest.mark.parametrize("extra", [{}, CLOSED], ids=["open", "closed"])
-def test_a_locustfile_that_stops_the_test_is_a_failure(
-    target: Target, tmp_path: Path, extra: dict[str, object]
-) -> None:
+def test_a_locustfile_that_stops_the_test_is_a_failure(target: Target, tmp_path: Path) -> None:
     file = tmp_path / "quits.py"
     file.write_text(
         "from locust import FastHttpUser, task\n"
@@ -146,7 +143,7 @@ def test_a_locustfile_that_stops_the_test_is_a_failure(
         "        self.client.get('/x')\n"
         "        self.environment.runner.quit()\n"
     )
-    with Run(make_plan(file, target.url, classes=named("Quits"), **extra), tmp_path) as run:
+    with Run(make_plan(file, target.url, classes=named("Quits")), tmp_path) as run:
         run.begin()
         assert "stopped the test" in run.message(Failed, 20).text
         run.wait(lambda: run.code is not None, 20)
