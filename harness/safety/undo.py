@@ -247,13 +247,20 @@ class _Undo:
                 )
             time.sleep(min(CLEAN_STEP_S, self._patience.clean_s))
             try:
-                # Undoing again costs nothing where it is clean, and takes what a late request has brought back.
-                self._undo_once()
+                # Look before undoing again: an undo would take away what has just shown that it is not over.
                 evidence = self._look()
+                continue
             except UndoUnverified:
                 raise
             except (HarnessError, _NotYet):
-                clean_since = time.monotonic()
+                pass
+            try:
+                self._undo_once()
+            except UndoUnverified:
+                raise
+            except HarnessError:
+                pass  # the look after the next step tells
+            clean_since = time.monotonic()
         return evidence
 
     def _failed(self, error: Exception, more: str = "") -> UndoOutcome:
