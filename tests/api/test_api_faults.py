@@ -13,8 +13,8 @@ from .conftest import LIMIT_S, Api, World, running, wait_until
 from .traffic import Seen, Traffic, Transactions, client
 
 RATE = 30.0
-HEALTHY_S = 1.0
-FAULT_S = 2.0
+HEALTHY_S = 0.6
+FAULT_S = 1.8
 
 FAULTS = [(name, kind) for name in ("redis", "db", "kafka") for kind in ("down", "hang", "latency")]
 WORD = {"redis": "redis", "db": "database", "kafka": "kafka"}
@@ -38,8 +38,8 @@ async def through(api: Api, world: World, name: str, kind: str, seed: int) -> tu
 @pytest.mark.parametrize(("name", "kind"), FAULTS)
 def test_no_request_fails_while_a_dependency_does(api: Api, world: World, name: str, kind: str) -> None:
     wait_until("every dependency", lambda: set(api.health().values()) == {"up"})
-    seen, _, during = asyncio.run(through(api, world, name, kind, seed=hash((name, kind)) % 1000))
-    assert len(seen.replies) > 30
+    seen, _, during = asyncio.run(through(api, world, name, kind, seed=100 + FAULTS.index((name, kind))))
+    assert len(seen.replies) > 20
     assert seen.error_rate == 0, seen.summary()
     # A slow broker is still a broker: its events simply wait.
     assert during[WORD[name]] == ("up" if (name, kind) == ("kafka", "latency") else "down")

@@ -90,7 +90,7 @@ class Service:
             for transaction, known in zip(transactions, found, strict=True)
         ]
         self.metrics.predicted(len(transactions) - len(missing), len(missing))
-        severities = Counter(made.severity for made in predictions if made.severity is not None)
+        severities: Counter[str] = Counter(made.severity for made in predictions if made.severity is not None)
         event = Event(time.time(), len(predictions), dict(severities))
         if self._settings.behaviour.await_broker:
             await self.stream.publish_now(event)
