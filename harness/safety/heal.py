@@ -23,7 +23,7 @@ from harness.safety.entries import Closed, Entry, FolderGone, Healing, Intent, K
 from harness.safety.entries import boottime as boottime_now
 from harness.safety.family import stop_family
 from harness.safety.folders import remove
-from harness.safety.journal import JOURNAL, KEEPER, JournalView, Log, is_written, read_journal
+from harness.safety.journal import JOURNAL, KEEPER, Busy, JournalView, Log, is_written, read_journal
 from harness.safety.processes import alive, boot_id, identify, send, wait_gone
 from harness.safety.protocol import KEEPER_LOG
 
@@ -347,9 +347,8 @@ def _take_over(folder: Path, view: JournalView, say: Say) -> Log:
     while True:
         try:
             return Log(folder / KEEPER)
-        except Refused:
-            if not is_written(folder / KEEPER):
-                raise
+        except Busy:
+            pass
         view = read_journal(folder, copied=True)
         _refuse_living(view)
         keeper = view.keeper

@@ -47,6 +47,10 @@ TORN = b"#torn"
 UNDONE = frozenset({"verified", "moot", "not_injected"})
 
 
+class Busy(Refused):
+    """Another living process writes this log."""
+
+
 class Log:
     """An append-only file of entries, locked by its writer for as long as it lives.
 
@@ -55,7 +59,7 @@ class Log:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises Refused when it is not ours alone or another process writes it; FileNotFoundError when it was removed
+        """Raises Busy while another process writes it; Refused when it is not ours alone; FileNotFoundError when it was removed
         while we waited for its writer; OSError."""
         self.path = path
         self._mutex = threading.Lock()
@@ -71,7 +75,7 @@ class Log:
                     continue
                 os.close(self.fd)
                 if isinstance(error, BlockingIOError):
-                    raise Refused(f"{path} is being written by another process") from None
+                    raise Busy(f"{path} is being written by another process") from None
                 raise
         if not _still_there(path, self.fd):
             os.close(self.fd)
