@@ -163,10 +163,10 @@ class Conduct:
 
     def _clean_from(self, now: float) -> float | None:
         """The first second of a clean hold, on provisional counts; None while there is none."""
-        zero = next((e for e in reversed(self._history.events) if isinstance(e, ZeroFound)), None)
-        if zero is None or now - zero.zero_s < self._plan.phases.hold_s or not self._board.due("recovery", now, 0.2):
+        zero = self._state.zero
+        if zero is None or now - zero < self._plan.phases.hold_s or not self._board.due("recovery", now, 0.2):
             return None
-        step = live_rules.recovered_live(self._store, self._plan, zero.zero_s, now)
+        step = live_rules.recovered_live(self._store, self._plan, zero, now)
         return None if step is None else step / 10
 
     # -- what arrives ------------------------------------------------------------------------------------------
@@ -248,6 +248,9 @@ class Conduct:
             case EnterPhase(phase=phase, start_s=start_s):
                 self._history.add(PhaseStarted, phase=phase, start_s=start_s)
                 self._board.entered(phase, start_s)
+                if phase == "recovery" and self._plan.control_run:
+                    # Nothing was undone: what there is to recover from ends, at the latest, where the phase ends.
+                    self._history.add(ZeroFound, zero_s=start_s, lower_s=start_s, upper_s=start_s, source="undo")
                 if phase == "baseline" and self._plan.faults:
                     self._pool.submit(self._works.snapshot_paths)
             case JudgeBaseline():

@@ -120,6 +120,9 @@ def _conduct(
         ready = _wait_ready(messages, session, signals)
         if ready is None:
             return plan
+        for number, (pid, started) in enumerate(zip(ready.pids, ready.start_times, strict=True)):
+            session.keeper.adopt(f"load-worker-{number}", pid, started)
+            session.journal.load_process(f"load-worker-{number}", pid, started)
         t0 = monotonic() + START_LEAD_S
         history.start(t0)
         load.begin(t0)
