@@ -59,8 +59,9 @@ class Log:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises Busy while another process writes it; Refused when it is not ours alone; FileNotFoundError when it was removed
-        while we waited for its writer; OSError."""
+        """Raises Busy while another process writes it, Refused when it is not ours alone, FileNotFoundError when it
+        was removed while we waited for its writer, OSError.
+        """
         self.path = path
         self._mutex = threading.Lock()
         self.fd = open_private(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
