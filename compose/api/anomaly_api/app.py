@@ -13,6 +13,7 @@ import msgspec
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect
 
 from anomaly_api import __version__, scoring
 from anomaly_api.middleware import Measure
@@ -29,7 +30,7 @@ from anomaly_api.schemas import (
     invalid,
     openapi,
 )
-from anomaly_api.service import Service
+from anomaly_api.service import ClientGone, Service
 from anomaly_api.settings import Settings
 
 MAX_BODY = 256 * 1024
@@ -62,6 +63,11 @@ def create_app(settings: Settings) -> FastAPI:
         assert isinstance(error, Invalid)
         return JSONResponse({"detail": error.detail}, 422)
 
+    @app.exception_handler(ClientGone)
+    @app.exception_handler(ClientDisconnect)
+    async def unheard(_: Request, __: Exception) -> Response:
+        return Response(status_code=499)  # nginx's number for it; it is seen in the metrics only
+
     @app.post("/api/v1/predict", openapi_extra=openapi(PredictRequest))
     async def predict(request: Request) -> Response:
         """Score one transaction."""
@@ -70,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
             wanted = decode_predict(body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise invalid(error) from error
-        (prediction,) = await service.predict((wanted.transaction,))
+        (prediction,) = await service.predict((wanted.transaction,), request.is_disconnected)
         return _json(prediction)
 
     @app.post("/api/v1/batch/predict", openapi_extra=openapi(BatchRequest))
@@ -81,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
             wanted = decode_batch(body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise invalid(error) from error
-        predictions = await service.predict(wanted.transactions)
+        predictions = await service.predict(wanted.transactions, request.is_disconnected)
         return _json(BatchAnswer(predictions, len(predictions)))
 
     @app.get("/api/v1/anomalies")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -29,6 +29,12 @@ from anomaly_api.writer import Writer
 
 RECENT_ANOMALIES = 1_000
 STOP_S = 0.5
+PATIENT_S = 1.0
+"""After a longer wait it is worth asking whether the client is still there, before more is done for it."""
+
+
+class ClientGone(Exception):
+    """Nobody waits for this answer any more."""
 
 
 class Service:
@@ -67,9 +73,14 @@ class Service:
         await self.writer.stop(STOP_S)
         await asyncio.gather(self.stream.stop(), self.cache.stop(), self.database.connections.stop())
 
-    async def predict(self, transactions: Sequence[Transaction]) -> list[Prediction]:
-        """One prediction a transaction, in order."""
+    async def predict(
+        self, transactions: Sequence[Transaction], gone: Callable[[], Awaitable[bool]]
+    ) -> list[Prediction]:
+        """One prediction a transaction, in order. Raises ClientGone when gone() says so after a long wait."""
+        begun = time.monotonic()
         found = await self._lookup([transaction.hash for transaction in transactions])
+        if time.monotonic() - begun > PATIENT_S and await gone():
+            raise ClientGone
         missing = [transaction for transaction, known in zip(transactions, found, strict=True) if known is None]
         scored: dict[str, Prediction] = {}
         if missing:
