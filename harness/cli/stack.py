@@ -84,9 +84,13 @@ def down(force: bool, quiet: bool, debug: bool) -> int:
 
 
 @stack.command()
+@click.option(
+    "--json", "as_json", is_flag=True, help="Addresses and processes as JSON, for scripts; nothing is probed."
+)
 @click.option("--debug", is_flag=True, help="Tracebacks.")
-def status(debug: bool) -> int:
+def status(as_json: bool, debug: bool) -> int:
     """Parts, processes, addresses and whether they answer. Exit code 0 when all do, 4 otherwise."""
+    from harness.model.jsonl import encode_line
     from harness.stack import registry
     from harness.stack.embedded.health import parts
 
@@ -100,6 +104,9 @@ def status(debug: bool) -> int:
     if kept.up is None:
         click.echo(f"starting since {kept.since} (keeper {kept.keeper})")
         return 4
+    if as_json:
+        click.echo(encode_line(kept.up).decode(), nl=False)
+        return 0
     click.echo(f"embedded, up for {_age(kept.since)} (since {kept.since}), keeper {kept.keeper}, {kept.up.folder}")
     found = parts(kept.up)
     rows = [("PART", "PID", "ADDRESS", "THROUGH ITS PROXY", "STATE")]

@@ -8,6 +8,7 @@ from harness.model.plan import Plan
 from harness.model.result import PhaseResult, RequestResult, Result
 from harness.report import text
 from harness.report.assessment import Line
+from harness.report.evidence import fold
 from harness.report.findings import findings
 from harness.report.story import (
     fault_names,
@@ -118,8 +119,8 @@ def _faults(plan: Plan, result: Result) -> str:
             f"**{esc(fault.name)}**: injected at {text.moment(fault.injected_s)}, {undo_words(plan, fault)}; {state}."
         )
         rows = [
-            ["✅" if e.held else "❌", e.source, esc(e.expected), esc(e.observed), text.moment(e.at)]
-            for e in fault.proof[:20]
+            ["✅" if e.first.held else "❌", e.first.source, esc(e.first.expected), esc(e.first.observed), e.when]
+            for e in fold(fault.proof)[:20]
         ]
         if rows:
             parts.append(_table(("", "Source", "Expected", "Observed", "At"), rows, 4))

@@ -10,6 +10,7 @@ from harness.model.faults import Evidence
 from harness.model.result import Outcome, PhaseResult, RequestResult, Result
 from harness.report import text
 from harness.report.assessment import Line, mark, unit_of
+from harness.report.evidence import fold
 from harness.report.happened import Moment
 from harness.report.story import request_rows
 
@@ -126,12 +127,16 @@ def proofs(evidence: Sequence[Evidence]) -> Table:
         columns,
         tuple(
             _row(
-                Cell("✅ seen" if e.held else "❌ not seen", "held" if e.held else "broken", names[e.source]),
-                text.visible(e.expected, 300),
-                text.visible(e.observed, 300),
-                text.moment(e.at),
+                Cell(
+                    "✅ seen" if e.first.held else "❌ not seen",
+                    "held" if e.first.held else "broken",
+                    names[e.first.source],
+                ),
+                text.visible(e.first.expected, 300),
+                text.visible(e.first.observed, 300),
+                e.when,
             )
-            for e in evidence[:30]
+            for e in fold(evidence)[:30]
         ),
     )
 

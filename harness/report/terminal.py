@@ -11,6 +11,7 @@ from harness.model.plan import Plan
 from harness.model.result import PhaseResult, RequestResult, Result
 from harness.report import text
 from harness.report.assessment import Line
+from harness.report.evidence import fold
 from harness.report.story import (
     headline,
     lines_of,
@@ -281,14 +282,18 @@ def _faults(console: Console, plan: Plan, result: Result) -> None:
             _print(console, "  proven:", "green")
         else:
             _print(console, f"  NOT PROVEN: {text.visible(fault.missing or 'no evidence', 300)}", "bold yellow")
-        for evidence in fault.proof[:8]:
+        seen = fold(fault.proof)
+        for item in seen[:8]:
+            evidence = item.first
             sign = "✅" if evidence.held else "❌"
+            again = f", {item.times} times" if item.times > 1 else ""
             expected = text.visible(evidence.expected, 100)
             _print(
-                console, f"  {sign} {evidence.source}: {text.visible(evidence.observed, 160)} (expected: {expected})"
+                console,
+                f"  {sign} {evidence.source}: {text.visible(evidence.observed, 160)}{again} (expected: {expected})",
             )
-        if len(fault.proof) > 8:
-            _print(console, f"  ... and {len(fault.proof) - 8} more observations, in history.jsonl")
+        if len(seen) > 8:
+            _print(console, f"  ... and {len(seen) - 8} more kinds of observation, in history.jsonl")
     _print(console, "")
 
 

@@ -11,6 +11,18 @@ from typing import Any
 from tests.e2e.observe import HARNESS, http_json, proxies
 
 
+def harness_command(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the real command to its end."""
+    return subprocess.run(
+        [str(HARNESS), *args],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
 class StandingStack:
     """Brings the stack up with the real command; state is its XDG_STATE_HOME, shared with the runs against it."""
 
@@ -18,17 +30,14 @@ class StandingStack:
         self.state = folder / "state"
         done = self.harness("stack", "up")
         assert done.returncode == 0, done.stderr
-        self.info: dict[str, Any] = json.loads(self.harness("stack", "status", "--json").stdout)
+        try:
+            self.info: dict[str, Any] = json.loads(self.harness("stack", "status", "--json").stdout)
+        except BaseException:
+            self.down()
+            raise
 
     def harness(self, *args: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(HARNESS), *args],
-            env={**os.environ, "XDG_STATE_HOME": str(self.state)},
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
+        return harness_command(*args, XDG_STATE_HOME=str(self.state))
 
     def dependency(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = next(d for d in self.info["dependencies"] if d["name"] == name)

@@ -18,6 +18,8 @@ from tests.e2e.standing import StandingStack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
+# What is looked at here is the end, not the speed of a busy machine: targets that nothing breaks.
+LOOSE = ("--rate", "50", "--target", "p95 < 9s", "--target", "error_rate < 90%", "--target", "rps >= 5% of plan")
 FAULTS = ("--fault", "redis-down", "--fault", "kafka-latency", "--fault", "db-connection-limit")
 
 
@@ -29,7 +31,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandingStack
 
 
 def run_on(standing: StandingStack, folder: Path) -> Run:
-    return Run(folder, *QUICK, *PHASES, *FAULTS, env={"XDG_STATE_HOME": str(standing.state)})
+    return Run(folder, *QUICK, *PHASES, *LOOSE, *FAULTS, env={"XDG_STATE_HOME": str(standing.state)})
 
 
 def finish(run: Run) -> None:
@@ -38,7 +40,7 @@ def finish(run: Run) -> None:
 
 @pytest.mark.parametrize("phase", ["setup", "warmup", "baseline", "fault", "recovery"])
 def test_ctrl_c_on_an_own_stack_leaves_no_process(tmp_path: Path, phase: str) -> None:
-    run = Run(tmp_path, *QUICK, *PHASES, *FAULTS)
+    run = Run(tmp_path, *QUICK, *PHASES, *LOOSE, *FAULTS)
     try:
         run.wait_phase(phase)
         if phase == "fault":
@@ -90,7 +92,7 @@ def test_sigkill_of_the_run_heals_a_standing_stack_and_leaves_it_up(standing: St
 
 
 def test_sigkill_of_the_run_takes_its_own_stack_with_it(tmp_path: Path) -> None:
-    run = Run(tmp_path, *QUICK, *PHASES, *FAULTS)
+    run = Run(tmp_path, *QUICK, *PHASES, *LOOSE, *FAULTS)
     try:
         run.wait_proven()
         members = family(run.process.pid)
