@@ -33,8 +33,10 @@ DURATION = Duration()
 
 
 def _option(*names: str, **settings: Any) -> Callable[[F], F]:
-    variable = "HARNESS_" + names[0].lstrip("-").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, **settings)
+    """A click option that can also be set by HARNESS_<NAME>, except where a list's values hold spaces."""
+    if names[0] in ("--target", "--abort-if"):
+        return click.option(*names, **settings)
+    return click.option(*names, envvar="HARNESS_" + names[0].lstrip("-").replace("-", "_").upper(), **settings)
 
 
 EXPERIMENT_OPTIONS: tuple[Callable[[Any], Any], ...] = (

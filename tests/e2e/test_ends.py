@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 # What is looked at here is the end, not the speed of a busy machine: targets that nothing breaks.
 LOOSE = ("--rate", "50", "--target", "p95 < 9s", "--target", "error_rate < 90%", "--target", "rps >= 5% of plan")
+DYING = Path(__file__).with_name("locustfile_dying.py")
 FAULTS = ("--fault", "redis-down", "--fault", "kafka-latency", "--fault", "db-connection-limit")
 
 
@@ -38,15 +39,25 @@ def finish(run: Run) -> None:
     run.kill_group()
 
 
-@pytest.mark.parametrize("phase", ["setup", "warmup", "baseline", "fault", "recovery"])
-def test_ctrl_c_on_an_own_stack_leaves_no_process(tmp_path: Path, phase: str) -> None:
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [
+        ("setup", signal.SIGINT),
+        ("warmup", signal.SIGINT),
+        ("baseline", signal.SIGINT),
+        ("fault", signal.SIGINT),
+        ("fault", signal.SIGTERM),
+        ("recovery", signal.SIGINT),
+    ],
+)
+def test_a_signal_on_an_own_stack_leaves_no_process(tmp_path: Path, phase: str, number: signal.Signals) -> None:
     run = Run(tmp_path, *QUICK, *PHASES, *LOOSE, *FAULTS)
     try:
         run.wait_phase(phase)
         if phase == "fault":
             run.wait_proven()
         members = family(run.process.pid)
-        run.process.send_signal(signal.SIGINT)
+        run.process.send_signal(number)
         assert run.end() == 130, run.text()
         assert wait_until(lambda: not still_alive(members)), still_alive(members)
         result = run.result()
@@ -104,19 +115,31 @@ def test_sigkill_of_the_run_takes_its_own_stack_with_it(tmp_path: Path) -> None:
         finish(run)
 
 
-def test_a_load_process_that_dies_ends_the_run_with_everything_undone(standing: StandingStack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", [True, False], ids=["own stack", "standing stack"])
+@pytest.mark.parametrize("how", ["killed", "exception"])
+def test_a_load_process_that_dies_ends_the_run_with_everything_undone(
+    standing: StandingStack, tmp_path: Path, how: str, own: bool
+) -> None:
     before = standing.snapshot()
-    run = run_on(standing, tmp_path)
+    trigger = tmp_path / "trigger"
+    env = {"TEST_TRIGGER": str(trigger)} | ({} if own else {"XDG_STATE_HOME": str(standing.state)})
+    extra = ("--locustfile", str(DYING)) if how == "exception" else ()
+    run = Run(tmp_path, *QUICK, *PHASES, *LOOSE, *FAULTS, *extra, env=env)
     try:
         run.wait_proven()
         members = family(run.process.pid)
-        load = [pid for pid, label in members.items() if "harness.load" in label]
-        assert load, members
-        for pid in load:
-            os.kill(pid, signal.SIGKILL)
+        if how == "exception":
+            trigger.touch()
+        else:
+            load = [pid for pid, label in members.items() if "harness.load" in label]
+            assert load, members
+            for pid in load:
+                os.kill(pid, signal.SIGKILL)
         assert run.end() == 3, run.text()
         assert standing.snapshot() == before
         assert any("load" in reason for reason in run.result()["reasons"])
+        events = [event["event"] for event in run.events()]
+        assert events.count("undo_verified") == events.count("fault_injected") > 0
         assert wait_until(lambda: not still_alive(members)), still_alive(members)
     finally:
         finish(run)
