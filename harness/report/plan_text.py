@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from harness.model.plan import Plan, PlannedFault
 from harness.model.target_grammar import canonical
 from harness.model.units import format_duration, format_percent
@@ -83,9 +85,15 @@ def _changes(plan: Plan) -> str:
 
 
 def _targets(plan: Plan) -> str:
-    lines = ["Targets"]
+    """One line a threshold, with the phases it must hold in."""
+    phases: dict[tuple[str, bool], list[str]] = {}
     for target in plan.targets:
-        lines.append(f"  {canonical(target):<40} {'' if target.primary else 'secondary: a warning'}".rstrip())
+        text = canonical(msgspec.structs.replace(target, phase=None))
+        phases.setdefault((text, target.primary), []).append(target.phase or "")
+    lines = ["Targets"]
+    for (text, primary), names in phases.items():
+        where = ", ".join(name for name in names if name)
+        lines.append(f"  {text:<28} {where:<24} {'' if primary else 'secondary: a warning'}".rstrip())
     return "\n".join(lines)
 
 

@@ -122,7 +122,8 @@ def _fetch_all(folder: Path, wanted: list[Jar], progress: Progress, stop: thread
         try:
             for done, job in enumerate(concurrent.futures.as_completed(jobs), 1):
                 job.result()
-                progress(f"{TITLE}: fetching {len(wanted)} jars, {done} done")
+                if done % 10 == 0 and done < len(wanted):
+                    progress(f"{TITLE}: fetching {len(wanted)} jars, {done} done")
         except BaseException:
             for job in jobs:
                 job.cancel()
