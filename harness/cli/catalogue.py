@@ -33,13 +33,12 @@ def faults(name: str | None, as_json: bool) -> int:
         return 0
     for kind, fault in chosen.items():
         click.echo(f"{kind}\n  {fault.summary}")
-        click.echo(f"  faults   {', '.join(f'{d}-{kind}' for d in where[kind]) or 'none on the embedded stack'}")
+        names = ", ".join(f"{d}-{kind}" for d in where[kind]) or (kind if not fault.kinds else "")
+        click.echo(f"  faults   {names or 'not on the embedded stack'}")
         for info in fault.params:
             bounds = f" ({', '.join(info.choices)})" if info.choices else ""
             click.echo(f"  {info.name}={info.default:<10} {info.unit}{bounds}: {info.help}")
         click.echo(f"  undo     {fault.undo_summary}\n  proof    {fault.proof_summary}\n")
-    if name is None:
-        click.echo("none\n  nothing: the control run, with the same phases")
     return 0
 
 

@@ -150,7 +150,7 @@ def test_a_fault_whose_record_was_never_injected_is_undone_without_harm(request:
     """The run may die between writing the record and injecting."""
     with dependency_called("db", request) as dependency:
         before = outside(dependency)
-        for fault in registered().values():
+        for fault in (f for f in registered().values() if "postgres" in f.kinds):
             record = fault.capture(change_for(fault, dependency), "r")
             fault.undo(record)
             assert_held(fault.verify_undone(record))
