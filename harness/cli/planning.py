@@ -12,6 +12,7 @@ from harness.fault import registered
 from harness.load.launcher import describe
 from harness.model.clock import wall
 from harness.model.errors import UsageError
+from harness.model.load import Locustfile
 from harness.model.plan import Plan
 from harness.model.resources import resource
 from harness.model.stack import Stack, StackUp
@@ -49,15 +50,17 @@ def plan_from(values: dict[str, Any]) -> Planned:
     if not file.is_file():
         raise UsageError(f"--locustfile {file}: no such file")
     dependencies = running.dependencies if running is not None else stack.describe()
-    plan = build_plan(
-        request,
-        locustfile=describe(file),
-        dependencies=dependencies,
-        faults=registered(),
-        host=request.host or (running.target.url if running is not None else ""),
-        created=wall(),
-    )
-    return Planned(request=request, plan=plan, stack=stack, running=running)
+    host = request.host or (running.target.url if running is not None else "")
+    created = wall()
+
+    def plan_with(locustfile: Locustfile, wanted: RunRequest) -> Plan:
+        return build_plan(
+            wanted, locustfile=locustfile, dependencies=dependencies, faults=registered(), host=host, created=created
+        )
+
+    # Importing a locustfile takes a second or two: whatever else is wrong is told before that.
+    plan_with(Locustfile(path=str(file), sha256="", classes=()), msgspec.structs.replace(request, user_classes=()))
+    return Planned(request=request, plan=plan_with(describe(file), request), stack=stack, running=running)
 
 
 def check_aborts(request: RunRequest) -> None:
