@@ -40,4 +40,11 @@ def signals(text: str) -> dict[str, float]:
                     found[sample.name] = found.get(sample.name, 0.0) + value
     except (ValueError, KeyError, IndexError) as error:
         raise Rejected(f"this is not a Prometheus metrics page: {error}") from error
-    return dict(sorted(found.items())[:MAX_SIGNALS])
+    kept = {name: value for name, value in found.items() if not _is_creation_time(name, found)}
+    return dict(sorted(kept.items())[:MAX_SIGNALS])
+
+
+def _is_creation_time(name: str, found: dict[str, float]) -> bool:
+    """Some clients write the birth of a counter, histogram or summary as a gauge of its own."""
+    base = name.removesuffix("_created")
+    return base != name and any(base + suffix in found for suffix in ("", "_total", "_count"))

@@ -65,6 +65,8 @@ def _with_ending(
         code = int(problem.exit_code) if not interrupted else code
     if interrupted and code != ExitCode.UNDO_UNVERIFIED:
         code = int(ExitCode.INTERRUPTED)
+        if not history.events:
+            reasons.insert(0, "The run was interrupted in set-up.")
     if not history.complete:
         reasons.append("the history could not be written completely")
         code = code if code != ExitCode.PASS else int(ExitCode.INCONCLUSIVE)

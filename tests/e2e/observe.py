@@ -70,7 +70,8 @@ class Run:
     def wait_phase(self, phase: str, timeout_s: float = 120) -> None:
         """Until the phase has begun; `setup` is before there is any history."""
         if phase == "setup":
-            time.sleep(1.5)
+            assert wait_until(lambda: (self.dir / "journal.jsonl").exists() or (self.dir / "log.jsonl").exists(), 60)
+            time.sleep(0.7)
             return
         self.wait_for(lambda e: e["event"] == "phase" and e["phase"] == phase, timeout_s)
 

@@ -97,7 +97,7 @@ def test_sigkill_of_the_run_heals_a_standing_stack_and_leaves_it_up(standing: St
         run.process.wait(30)
         assert wait_until(lambda: standing.snapshot() == before), standing.snapshot()
         assert wait_until(lambda: not still_alive(members)), still_alive(members)
-        assert standing.healthy()
+        assert wait_until(standing.healthy), "the service found its dependencies again"
     finally:
         finish(run)
 
