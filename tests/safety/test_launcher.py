@@ -139,7 +139,9 @@ def test_a_server_ignores_no_signal_that_the_keeper_handles(keeper: Keeper, tmp_
     process = keeper.launch(spec("plain", tmp_path, "sleep", "600"))
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     masks = {line.split(":")[0]: int(line.split()[1], 16) for line in lines if line[:6] in ("SigBlk", "SigIgn")}
-    assert masks == {"SigBlk": 0, "SigIgn": 0}
+    # Only the signals that have a name: a C library may keep one of the others ignored for itself.
+    named = sum(1 << (number - 1) for number in range(1, 32))
+    assert {name: mask & named for name, mask in masks.items()} == {"SigBlk": 0, "SigIgn": 0}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start servers as another user")
