@@ -95,6 +95,13 @@ def load_plan(request: RunRequest, scenario: Scenario, file: Locustfile, *, host
     )
 
 
+def share_of_full_load(load: LoadPlan, scenario: Scenario) -> float:
+    """What the load really is of the scenario's, 1.0 = all of it: floors, --rate and --users change it too."""
+    if load.rate is not None:
+        return round(load.rate / scenario.rate, 6) if scenario.rate else 1.0
+    return round(load.users / scenario.users, 6)
+
+
 def _ramp_s(request: RunRequest, scenario: Scenario) -> float:
     """Unscaled users / unscaled spawn rate, so that a scaled run ramps as the full one would."""
     users = request.users if request.users is not None else scenario.users

@@ -56,7 +56,6 @@ def build_plan(
     Raises UsageError for anything in the request that cannot be, Refused for what must not be.
     """
     scenario = find_scenario(request.scenario)
-    scale = loadplan.scale_of(request)
     specs = [parse_fault(text, (d.name for d in dependencies), faults) for text in request.faults]
     if None in specs and len(specs) > 1:
         raise UsageError("--fault none is the control run: it cannot be combined with a fault")
@@ -86,7 +85,7 @@ def build_plan(
         experiment=_name(created, planned, scenario),
         created=created,
         scenario=scenario,
-        scale=scale,
+        scale=loadplan.share_of_full_load(load, scenario),
         stack=request.stack,
         load=load,
         phases=length,

@@ -67,6 +67,20 @@ def test_floors_keep_a_small_scale_meaningful() -> None:
     assert plan.phases.hold_s == 50, "1,000 arrivals at 20 RPS"
 
 
+@pytest.mark.parametrize(
+    ("options", "share"),
+    [
+        ({}, 0.02),
+        ({"rate": 50.0}, 0.005),
+        ({"scenario": "baseline", "scale": 0.001}, 0.02),
+        ({"scenario": "stress", "users": 500}, 0.05),
+        ({"rate": 10_000.0}, 1.0),
+    ],
+)
+def test_the_plan_says_what_share_of_the_full_load_it_really_is(options: dict[str, Any], share: float) -> None:
+    assert make(**options).scale == share
+
+
 def test_an_external_target_gets_the_full_load_by_default() -> None:
     plan = make(stack="external", host="http://127.0.0.1:1")
     assert plan.scale == 1 and plan.load.rate == 10_000 and plan.load.max_in_flight == 20_000
