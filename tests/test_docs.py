@@ -1,0 +1,65 @@
+"""The documents name only commands and options that exist, and every command is in the README."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from harness.cli import COMMANDS, cli
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def code_lines(path: Path) -> list[str]:
+    """Lines of code blocks (fenced or indented) and code spans that call the harness, continuation lines joined."""
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    # YAML folds a command over lines that are indented more.
+    text = re.sub(r"run: >\n((?:\s{10,}.*\n)+)", lambda m: " ".join(m[1].split()) + "\n", text)
+    lines = [line.strip().removeprefix("$ ") for line in text.splitlines()]
+    found = [line for line in lines if line.startswith("harness ")]
+    found += re.findall(r"`(harness [^`\n]+)`", text)
+    return found
+
+
+def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
+    command: click.Command = cli
+    context = click.Context(cli)
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(context, words[0].split("|")[0])
+        assert found is not None, f"no command {words[0]!r}"
+        command, words = found, words[1:]
+    return command, words
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
+def test_every_command_and_option_in_the_documents_exists(path: Path) -> None:
+    for line in code_lines(path):
+        line = line.split("  #")[0]
+        line = re.sub(r"\$\{\{.*?\}\}", "X", line).replace("...", "")
+        try:
+            words = shlex.split(line)[1:]
+        except ValueError:
+            continue  # prose with an apostrophe, not a command
+        command, rest = resolve([w for w in words if w not in ("|", ">", ">>")])
+        known = {opt for param in command.params for opt in (*param.opts, *param.secondary_opts)}
+        for word in rest:
+            option = word.split("=")[0]
+            if option.startswith("--") and option != "--help":
+                assert option in known, f"{path.name}: {line!r}: no option {option}"
+
+
+def test_every_command_is_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert f"harness {name}" in readme, f"`harness {name}` is not in the README"
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in DOCS:
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
