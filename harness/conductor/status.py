@@ -58,7 +58,7 @@ class StatusBoard:
             "baseline": "measuring the healthy service",
             "gap": "waiting until every baseline request has ended",
             "fault": "",
-            "recovery": "waiting until targets hold again",
+            "recovery": "watching for a hold: targets must be met from one instant on",
             "after": "targets hold; watching that they stay so",
             "tail": "letting the last requests end",
         }[phase]
@@ -90,7 +90,13 @@ class StatusBoard:
             return
         if isinstance(event, FaultInjected):
             self._injected.add(fault)
-        detail = event.missing if isinstance(event, FaultNotProven) else self._states[fault].detail
+        detail = self._states[fault].detail
+        if isinstance(event, FaultNotProven):
+            detail = event.missing
+        elif isinstance(event, UndoVerified):
+            detail = event.evidence[-1].observed if event.evidence else ""
+        elif isinstance(event, UndoNotVerified):
+            detail = event.left
         # A missing path proof is found before the injection; the fault itself is still only planned.
         if state == "not proven" and fault not in self._injected:
             state = "planned"

@@ -63,7 +63,7 @@ def line(state: LiveState, *, changed: bool) -> str:
         for f in state.faults
     ]
     if state.recovery_s is not None:
-        parts.append(f"recovering for {text.seconds(state.recovery_s)}")
+        parts.append(f"{text.seconds(state.recovery_s)} since the undo took effect")
     if state.message and changed:
         parts.append(text.visible(state.message, 200))
     arrow = ">" if changed else " "

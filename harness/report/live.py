@@ -102,7 +102,7 @@ def frame(state: LiveState, history: History, width: int, height: int, *, ascii_
     faults = [_fault(fault, state.at_s, ascii_only) for fault in state.faults]
     tail = []
     if state.recovery_s is not None:
-        tail.append(Text(f"Recovering for {text.seconds(state.recovery_s)}", style="bold"))
+        tail.append(Text(f"{text.seconds(state.recovery_s)} since the undo took effect", style="bold"))
     if state.message:
         tail.append(Text(text.visible(state.message, 300), style="italic"))
     blank = Text("")
