@@ -72,7 +72,7 @@ def test_every_headline_fault_is_registered() -> None:
 def test_a_fault_describes_itself_to_people(kind: str, fault: Fault) -> None:
     assert fault.kind == kind
     assert fault.summary and fault.undo_summary and fault.proof_summary
-    assert fault.kinds
+    assert fault.kinds or kind == "none"
     for info in fault.params:
         assert info.help and info.default
 
@@ -163,7 +163,7 @@ def test_the_records_hold_no_secret(monkeypatch: pytest.MonkeyPatch, request: py
         dependency = msgspec.structs.replace(
             dependency, password_env="THE_PASSWORD", admin_password_env="THE_PASSWORD", probe_login=None
         )
-        for fault in registered().values():
+        for fault in (f for f in registered().values() if "postgres" in f.kinds):
             text = msgspec.json.encode(fault.capture(change_for(fault, dependency), "r")).decode()
             assert "correct horse" not in text
             assert "THE_PASSWORD" in text
