@@ -122,7 +122,7 @@ def _fetch_all(folder: Path, wanted: list[Jar], progress: Progress, stop: thread
         try:
             for done, job in enumerate(concurrent.futures.as_completed(jobs), 1):
                 job.result()
-                if done % 10 == 0 and done < len(wanted):
+                if done % 10 == 0 or done == len(wanted):
                     progress(f"{TITLE}: fetching {len(wanted)} jars, {done} done")
         except BaseException:
             for job in jobs:
