@@ -7,7 +7,7 @@ result back on one queue, where signals, the load's messages and a lost keeper a
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from harness.conductor.signals import Signals
 from harness.conductor.status import StatusBoard
 from harness.conductor.tail import WindowTail
 from harness.conductor.works import Works
-from harness.fault import Fault
 from harness.load.launcher import LoadProcess
 from harness.load.protocol import ClockDoubt as LoadClockDoubt
 from harness.load.protocol import Drained, Failed, LoadMessage, Warned, WorkerLost
@@ -78,7 +77,6 @@ class Conduct:
         self,
         plan: Plan,
         *,
-        faults: Mapping[str, Fault],
         history: History,
         works: Works,
         keeper: Keeper,
@@ -101,7 +99,6 @@ class Conduct:
         self._signals = signals
         self._say = say
         self._show = show
-        self._faults = faults
         self._inputs: queue.SimpleQueue[Input] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(max_workers=4 + 2 * len(plan.faults), thread_name_prefix="work")
         self._checks: dict[str, Future[None]] = {}

@@ -132,7 +132,6 @@ def _conduct(
         )
         Conduct(
             plan,
-            faults=faults,
             history=history,
             works=works,
             keeper=session.keeper,
