@@ -34,6 +34,10 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     admin_password_env: the same for the admin login. probe_login: PostgreSQL: conninfo options (user, dbname) of a
     login that the application does not use, so that probes never take one of its slots; None = probe as `login`.
     proxy_pid: Toxiproxy's process, where it runs on this machine: lets path proofs see whose connections are its.
+    target: it is the service under test itself (`api` in `api-kill`). url: HTTP: what answers when it is well.
+    startable: it can be started again after a kill. How: server is its name with the keeper of its stack, whose state
+    folder is keeper; or start_config is the harness.toml with its start command, start_sha256 that file's SHA-256 when
+    it was read. pid_file: where its process writes its pid, read again when the pid is needed.
     """
 
     name: str
@@ -52,6 +56,14 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     admin_password_env: str | None = None
     probe_login: str | None = None
     proxy_pid: int | None = None
+    target: bool = False
+    url: str | None = None
+    startable: bool = False
+    server: str | None = None
+    keeper: str | None = None
+    start_config: str | None = None
+    start_sha256: str | None = None
+    pid_file: str | None = None
 
 
 class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):
