@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.observe import Run
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.calm]
 
 PHASES = (
     "--spawn-rate",

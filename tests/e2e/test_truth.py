@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.observe import Run, family
 from tests.e2e.programmable import Programmable
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.calm]
 
 FILE = Path(__file__).with_name("locustfile_simple.py")
 

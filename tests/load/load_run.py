@@ -173,7 +173,10 @@ def gone(pid: int, limit_s: float = 5.0) -> bool:
     """Whether the process ends within the limit."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.01)
     return False
