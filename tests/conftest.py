@@ -37,7 +37,7 @@ def _ordinary_signals() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _ordinary_terminal() -> None:
-    """A parallel run of the suite sets a terminal size in the environment, which programs believe more than a real one."""
+    """A parallel run puts a terminal size in the environment, which programs believe before a real one."""
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
 
