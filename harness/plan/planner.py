@@ -160,8 +160,10 @@ def _planned(
 
 
 def _targets(request: RunRequest, *, has_rate: bool) -> tuple[Target, ...]:
-    explicit = tuple(target for text in request.targets for target in parse_targets(text))
-    return merge(defaults(has_rate), explicit, strict=request.strict)
+    merged = defaults(has_rate)
+    for layer in (*request.target_layers, request.targets):
+        merged = merge(merged, (target for text in layer for target in parse_targets(text)))
+    return merge(merged, (), strict=request.strict)
 
 
 def _seed(created: str) -> int:

@@ -6,18 +6,22 @@ import msgspec
 
 from harness.model.load import Arrivals, Model
 from harness.model.stack import StackName
+from harness.plan.entries import Entry
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """None means "not given": the scenario, the stack or a built-in default decides.
 
     Durations in seconds, rate in arrivals per second (already as wanted: --rate is not scaled).
-    faults, targets, abort_if: texts as written.
+    faults, targets, abort_if: texts as written. timeline: the faults of an experiment file, beside `faults`.
+    target_layers: targets of lower layers of settings (harness.toml, then the experiment file), each replacing those
+    of the layers before with the same phase, metric and name; `targets` come last.
     """
 
     scenario: str
     stack: StackName
     faults: tuple[str, ...] = ()
+    timeline: tuple[Entry, ...] = ()
     host: str | None = None
     scale: float | None = None
     rate: float | None = None
@@ -36,6 +40,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     hold_s: float | None = None
     soak_s: float = 0.0
     targets: tuple[str, ...] = ()
+    target_layers: tuple[tuple[str, ...], ...] = ()
     abort_if: tuple[str, ...] = ()
     strict: bool = False
     seed: int | None = None
