@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = {
     "model": 0,
+    "config": 1,
     "plan": 1,
     "analysis": 2,
     "adapters": 3,

@@ -1,0 +1,1 @@
+"""harness.toml: the user's own system, and their defaults for `run`."""

@@ -1,0 +1,130 @@
+"""What harness.toml may hold: one struct a table, one for each kind of dependency.
+
+Texts are as written; paths are made absolute by the loader. The page docs/configuration.md describes every key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from harness.model.faults import DependencyKind
+
+
+class Runnable(msgspec.Struct, frozen=True, kw_only=True):
+    """A process of the user's on this machine.
+
+    pid_file: where it writes its pid. start: argv that starts it again after a kill, run in `cwd` (the file's own
+    folder when left out), its output appended to `log`. log: also what `harness stack logs` shows.
+    """
+
+    pid_file: str | None = None
+    start: tuple[str, ...] | None = None
+    cwd: str | None = None
+    log: str | None = None
+
+
+class TargetTable(Runnable, frozen=True, kw_only=True):
+    """The service under test. metrics, health: paths below url. workers: its worker processes, for CPU shares."""
+
+    url: str
+    name: str = "api"
+    metrics: str = "/metrics"
+    health: str | None = None
+    workers: int | None = None
+
+
+class ToxiproxyTable(msgspec.Struct, frozen=True, kw_only=True):
+    """seen_as: addresses from which the dependencies see its connections come, where it runs in a container."""
+
+    url: str
+    seen_as: tuple[str, ...] = ()
+    log: str | None = None
+
+
+class DependencyTable(Runnable, frozen=True, kw_only=True):
+    """What every kind has. proxy: its name in Toxiproxy. direct: the server itself.
+
+    path: what the application uses; the proxy's listener when left out.
+    """
+
+    kind: DependencyKind
+    proxy: str | None = None
+    direct: str | None = None
+    path: str | None = None
+
+
+class RedisTable(DependencyTable, frozen=True, kw_only=True):
+    password_env: str | None = None
+    allow_flush: bool = False
+
+
+class PostgresTable(DependencyTable, frozen=True, kw_only=True):
+    """login, admin, probe_login: connection options (`user=app dbname=app`). role: login's user when left out."""
+
+    login: str | None = None
+    role: str | None = None
+    password_env: str | None = None
+    admin: str | None = None
+    admin_password_env: str | None = None
+    probe_login: str | None = None
+    probe_password_env: str | None = None
+
+
+class KafkaTable(DependencyTable, frozen=True, kw_only=True):
+    pass
+
+
+class TcpTable(DependencyTable, frozen=True, kw_only=True):
+    pass
+
+
+class HttpTable(DependencyTable, frozen=True, kw_only=True):
+    """health: the path that answers when it is well."""
+
+    health: str | None = None
+
+
+class TargetsTable(msgspec.Struct, frozen=True, kw_only=True):
+    """Expressions as after --target; secondary ones warn only."""
+
+    primary: tuple[str, ...] = ()
+    secondary: tuple[str, ...] = ()
+
+
+KINDS: Mapping[str, type[DependencyTable]] = MappingProxyType(
+    {"redis": RedisTable, "postgres": PostgresTable, "kafka": KafkaTable, "tcp": TcpTable, "http": HttpTable}
+)
+
+PROVEN_DIRECTLY = frozenset({"redis", "postgres", "kafka"})
+"""Kinds whose server can be asked who is connected, which proves that the application uses the proxy."""
+
+RunValue = str | bool | int | float | tuple[str, ...]
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole harness.toml. path: of the file, absolute. sha256: of its bytes as they were read.
+
+    run: defaults of the options of `run`, by their long names without the dashes.
+    """
+
+    path: str
+    sha256: str
+    target: TargetTable | None = None
+    toxiproxy: ToxiproxyTable | None = None
+    dependencies: dict[str, DependencyTable] = {}
+    run: dict[str, RunValue] = {}
+    targets: TargetsTable = TargetsTable()
+
+    def process(self, name: str) -> Runnable | None:
+        """The target or the dependency of that name; None when there is none."""
+        if self.target is not None and self.target.name == name:
+            return self.target
+        return self.dependencies.get(name)
+
+    @property
+    def target_texts(self) -> tuple[str, ...]:
+        """Both lists as --target would have them: `~` marks a secondary one."""
+        return (*self.targets.primary, *("~" + text.lstrip("~ ") for text in self.targets.secondary))

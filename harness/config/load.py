@@ -1,0 +1,275 @@
+"""Find, read and check harness.toml. Pure but for reading that one file.
+
+It is looked for in the current directory only, not in the folders above it: what a load test hits must not depend on
+a file that nobody is looking at. `--config FILE` or HARNESS_CONFIG name another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from harness.config import rules
+from harness.config.file import (
+    KINDS,
+    PROVEN_DIRECTLY,
+    Configuration,
+    DependencyTable,
+    HttpTable,
+    PostgresTable,
+    RedisTable,
+    Runnable,
+    RunValue,
+    TargetsTable,
+    TargetTable,
+    ToxiproxyTable,
+)
+from harness.model.errors import UsageError
+from harness.model.suggest import unknown
+from harness.model.target_grammar import parse_targets
+
+NAME = "harness.toml"
+MAX_BYTES = 1_000_000
+TABLES = ("target", "toxiproxy", "dependencies", "run", "targets")
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def find(folder: Path) -> Path | None:
+    """The harness.toml of this folder, if there is one."""
+    path = folder / NAME
+    return path if path.is_file() else None
+
+
+def load(path: Path) -> Configuration:
+    """Read and check a file. Raises UsageError in one line that names the file and the key path."""
+    return parse(read(path), path)
+
+
+def parse(data: bytes, path: Path) -> Configuration:
+    """The configuration in these bytes of that file. Raises as `load` does."""
+    shown = path.name if path.parent.resolve() == Path.cwd() else str(path)
+    try:
+        tables = tomllib.loads(data.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{shown}: not TOML: {error}") from error
+    return _configuration(tables, path, hashlib.sha256(data).hexdigest(), f"{shown}: ")
+
+
+def read(path: Path) -> bytes:
+    """The file's bytes. Raises UsageError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"{path}: over {MAX_BYTES // 1_000_000} MB is no configuration")
+    return data
+
+
+def _configuration(tables: dict[str, Any], path: Path, sha256: str, where: str) -> Configuration:
+    for name, table in tables.items():
+        if name not in TABLES:
+            raise unknown("table", name, TABLES, where=where)
+        if not isinstance(table, dict):
+            raise UsageError(f"{where}{name} is a table", hint=f"write [{name}] on a line of its own")
+    rules.refuse_secrets(tables, where)
+    folder = path.absolute().parent
+    found = Configuration(
+        path=str(path.absolute()),
+        sha256=sha256,
+        target=_target(tables["target"], f"{where}target", folder) if "target" in tables else None,
+        toxiproxy=_toxiproxy(tables["toxiproxy"], f"{where}toxiproxy", folder) if "toxiproxy" in tables else None,
+        dependencies={
+            name: _dependency(name, table, f"{where}dependencies.{name}", folder)
+            for name, table in tables.get("dependencies", {}).items()
+        },
+        run=_run(tables.get("run", {}), f"{where}run"),
+        targets=_targets(tables.get("targets", {}), f"{where}targets"),
+    )
+    _consistent(found, where)
+    return found
+
+
+def _target(table: dict[str, Any], where: str, folder: Path) -> TargetTable:
+    found = _convert(table, TargetTable, where)
+    rules.check_name(found.name, f"{where}.name")
+    rules.check_path(found.metrics, f"{where}.metrics", empty=True)
+    rules.check_path(found.health, f"{where}.health")
+    if found.workers is not None and not 1 <= found.workers <= 10_000:
+        raise UsageError(f"{where}.workers: {found.workers} worker processes cannot be", hint="from 1 to 10000")
+    url = rules.base_url(found.url, f"{where}.url", example='url = "http://127.0.0.1:8000"')
+    return msgspec.structs.replace(_runnable(found, where, folder), url=url)
+
+
+def _toxiproxy(table: dict[str, Any], where: str, folder: Path) -> ToxiproxyTable:
+    found = _convert(table, ToxiproxyTable, where)
+    url = rules.base_url(found.url, f"{where}.url", example='url = "http://127.0.0.1:8474"', schemes=("http",))
+    if url.count("/") > 2:
+        raise UsageError(f"{where}.url: Toxiproxy's API has no path: {found.url}", hint="write http://HOST:PORT")
+    log = str(folder / found.log) if found.log is not None else None
+    return msgspec.structs.replace(found, url=url, log=log)
+
+
+def _dependency(name: str, table: Any, where: str, folder: Path) -> DependencyTable:
+    rules.check_name(name, where)
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} is a table", hint=f"write [dependencies.{name}] on a line of its own")
+    kind = table.get("kind")
+    if kind is None:
+        raise UsageError(f"{where}.kind is missing", hint=f"one of {', '.join(KINDS)}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise unknown("kind", str(kind), KINDS, where=f"{where}.kind: ")
+    found = _runnable(_convert(table, KINDS[kind], where), where, folder)
+    for key in ("direct", "path"):
+        if (text := getattr(found, key)) is not None:
+            rules.address(text, f"{where}.{key}")
+    if found.proxy is not None and (not found.proxy or "/" in found.proxy):
+        raise UsageError(f"{where}.proxy: {found.proxy!r} cannot be addressed through Toxiproxy's API")
+    if found.direct is None and kind in PROVEN_DIRECTLY:
+        raise UsageError(
+            f"{where}.direct is missing: the server's own address, to ask it who is connected",
+            hint='for example direct = "127.0.0.1:6379"; without it no fault on it could be proven',
+        )
+    if found.proxy is None and found.direct is None:
+        raise UsageError(f"{where}: where is it?", hint="name its proxy, its direct address, or both")
+    match found:
+        case RedisTable():
+            rules.check_variable(found.password_env, f"{where}.password_env")
+        case PostgresTable():
+            for key in ("password_env", "admin_password_env", "probe_password_env"):
+                rules.check_variable(getattr(found, key), f"{where}.{key}")
+            if found.login is None:
+                raise UsageError(
+                    f"{where}.login is missing: how the application logs in",
+                    hint='for example login = "user=app dbname=app" and password_env = "APP_DB_PASSWORD"',
+                )
+            if found.probe_password_env is not None and found.probe_login is None:
+                raise UsageError(f"{where}.probe_password_env has no probe_login")
+        case HttpTable():
+            rules.check_path(found.health, f"{where}.health")
+        case _:
+            pass
+    return found
+
+
+R = TypeVar("R", bound=Runnable)
+
+
+def _runnable(found: R, where: str, folder: Path) -> R:
+    """The same with absolute paths."""
+    if found.start is not None:
+        if not found.start or not found.start[0].strip():
+            raise UsageError(f"{where}.start: a program and its arguments are wanted", hint='start = ["./serve"]')
+        if found.pid_file is None:
+            raise UsageError(
+                f"{where}.start needs {where.rpartition(': ')[2]}.pid_file, where the new process writes its pid"
+            )
+    elif found.cwd is not None:
+        raise UsageError(f"{where}.cwd is where `start` runs, and there is no start")
+    argv = found.start
+    if argv is not None and "/" in argv[0]:
+        argv = (str(folder / argv[0]), *argv[1:])
+
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else str(folder / Path(path).expanduser())
+
+    return msgspec.structs.replace(
+        found, pid_file=absolute(found.pid_file), cwd=absolute(found.cwd), log=absolute(found.log), start=argv
+    )
+
+
+def _run(table: dict[str, Any], where: str) -> dict[str, RunValue]:
+    """Shapes only: which options there are, and what they take, the command line knows."""
+    found: dict[str, RunValue] = {}
+    for key, value in table.items():
+        if isinstance(value, list):
+            if not all(isinstance(item, str) for item in value):
+                raise UsageError(f"{where}.{key}: a list of texts is wanted")
+            found[key] = tuple(value)
+        elif isinstance(value, str | bool | int | float):
+            found[key] = value
+        else:
+            raise UsageError(f"{where}.{key}: a text, a number, true or false, or a list of texts is wanted")
+    return found
+
+
+def _targets(table: dict[str, Any], where: str) -> TargetsTable:
+    found = _convert(table, TargetsTable, where)
+    for key in ("primary", "secondary"):
+        for index, text in enumerate(getattr(found, key)):
+            _expression(text, f"{where}.{key}[{index}]")
+            if key == "primary" and text.lstrip().startswith("~"):
+                raise UsageError(f"{where}.primary[{index}]: `~` marks a secondary target", hint="move it there")
+    return found
+
+
+def _expression(text: str, where: str) -> None:
+    try:
+        parse_targets(text)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}", hint=error.hint) from error
+
+
+def _consistent(found: Configuration, where: str) -> None:
+    """What one table demands of another."""
+    if found.target is None and (found.dependencies or found.toxiproxy is not None):
+        raise UsageError(
+            f"{where}target is missing: the service that these dependencies belong to",
+            hint='[target] and url = "http://127.0.0.1:8000"',
+        )
+    taken: dict[str, str] = {}
+    for name, dependency in found.dependencies.items():
+        at = f"{where}dependencies.{name}"
+        if found.target is not None and name == found.target.name:
+            raise UsageError(f"{at}: the target is called {name!r} already", hint="give one of them another name")
+        if dependency.proxy is None:
+            continue
+        if found.toxiproxy is None:
+            raise UsageError(f"{at}.proxy: which Toxiproxy?", hint='[toxiproxy] and url = "http://127.0.0.1:8474"')
+        if dependency.proxy in taken:
+            raise UsageError(f"{at}.proxy: {dependency.proxy!r} is the proxy of {taken[dependency.proxy]} already")
+        taken[dependency.proxy] = f"dependencies.{name}"
+
+
+def _convert(table: dict[str, Any], type_: type[S], where: str) -> S:
+    """One table as its struct. Unknown keys and wrong types are told by key path."""
+    for key in table:
+        if key not in type_.__struct_fields__:
+            raise unknown("key", key, type_.__struct_fields__, where=f"{where}: ")
+    try:
+        return msgspec.convert(table, type_, strict=True)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}{_said(str(error))}") from error
+
+
+def _said(text: str) -> str:
+    """msgspec's "Expected `int`, got `str` - at `$.workers`" with the key path in front."""
+    message, _, at = text.partition(" - at `$")
+    missing = re.fullmatch(r"Object missing required field `(\w+)`", message)
+    if missing:
+        return f".{missing[1]} is missing"
+    words = {"int": "a whole number", "str": "a text", "bool": "true or false", "array": "a list", "object": "a table"}
+    words["float"] = "a number"
+    message = re.sub(r"`(\w+)(?: \| null)?`", lambda m: words.get(m[1], m[1]), message)
+    return f"{at.rstrip('`')}: {message[0].lower()}{message[1:]}"
+
+
+def chosen(config: str | None) -> Path | None:
+    """The file to use: the one named, else that of the current directory. Raises UsageError for a missing one."""
+    if config is None:
+        return find(Path.cwd())
+    path = Path(config)
+    if not path.is_file():
+        hint = f"name the file itself: {path / NAME}" if (path / NAME).is_file() else None
+        raise UsageError(f"--config {config}: no such file", hint=hint)
+    return path
+
+
+__all__ = ["NAME", "chosen", "find", "load", "parse", "read"]

@@ -1,0 +1,86 @@
+"""What a value in harness.toml must look like. Every error names the key path; none repeats a secret."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.model.errors import UsageError
+from harness.model.faults import Address
+
+_NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET_KEYS = re.compile(r"(^|_)(password|passwd|pass|secret|token|api_?key)$", re.IGNORECASE)
+_SECRET_TEXT = re.compile(
+    r"://[^/@\s]*:[^/@\s]*@"  # scheme://user:password@
+    r"|(^|[\s?&'\"])-{0,2}(password|passwd|pgpassword|sslpassword)\s*=\s*\S",
+    re.IGNORECASE,
+)
+_ADVICE = 'name the variable that holds it, for example password_env = "REDIS_PASSWORD"'
+
+
+def refuse_secrets(value: Any, where: str) -> None:
+    """Raise UsageError for what looks like a secret itself, anywhere in a value. It would end up in reports."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            path = f"{where}{key}" if where.endswith(": ") else f"{where}.{key}"
+            if _SECRET_KEYS.search(key):
+                raise UsageError(f"{path}: a secret does not belong in this file", hint=_ADVICE)
+            refuse_secrets(inner, path)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            refuse_secrets(inner, f"{where}[{index}]")
+    elif isinstance(value, str) and _SECRET_TEXT.search(value):
+        raise UsageError(f"{where}: a password does not belong in this file", hint=_ADVICE)
+
+
+def check_name(name: str, where: str) -> None:
+    """A name that faults can begin with: `redis` in `redis-down`."""
+    if not _NAME.fullmatch(name) or len(name) > 60 or name == "none":
+        raise UsageError(
+            f"{where}: {name!r} cannot be the name of a dependency",
+            hint="small letters, digits, and single - or _ between them, for example payments or orders-db",
+        )
+
+
+def check_variable(name: str | None, where: str) -> None:
+    # Not repeated in the message: who misunderstands the key writes the password itself here.
+    if name is not None and not _VARIABLE.fullmatch(name):
+        raise UsageError(f"{where}: the *name* of an environment variable is wanted", hint="for example REDIS_PASSWORD")
+
+
+def base_url(text: str, where: str, *, example: str, schemes: tuple[str, ...] = ("http", "https")) -> str:
+    """The URL without a slash at its end. Raises UsageError in one line for what is no URL of a server."""
+    url = text.strip()
+    hint = f"for example: {example}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}", hint=hint) from error
+    if parts.username is not None or parts.password is not None:
+        raise UsageError(f"{where}: a URL with a password in it would end up in reports", hint="use a header")
+    if parts.scheme not in schemes or not parts.hostname or re.search(r"\s", url):
+        raise UsageError(f"{where}: an {' or '.join(schemes)} URL is wanted, not {text!r}", hint=hint)
+    if parts.query or parts.fragment:
+        raise UsageError(f"{where}: no query and no fragment, please: {text}", hint=hint)
+    if port == 0:
+        raise UsageError(f"{where}: port 0 is no port")
+    return url.rstrip("/")
+
+
+def check_path(text: str | None, where: str, *, empty: bool = False) -> None:
+    """A path below the target's URL."""
+    if text is None or (empty and text == ""):
+        return
+    if not text.startswith("/") or re.search(r"\s", text):
+        raise UsageError(f"{where}: a path that begins with / is wanted, not {text!r}", hint='for example "/health"')
+
+
+def address(text: str, where: str) -> Address:
+    """HOST:PORT, an IPv6 host in brackets. Raises UsageError."""
+    matched = re.fullmatch(r"(\[[^\]\s]+\]|[^:/\s@\[\]]+):([0-9]{1,5})", text.strip())
+    if matched is None or not 0 < int(matched[2]) < 65536:
+        raise UsageError(f"{where}: {text!r} is no address", hint="write HOST:PORT, for example 127.0.0.1:6379")
+    return Address(matched[1].strip("[]"), int(matched[2]))
