@@ -73,6 +73,37 @@ def conninfo(options: str, *, address: Address | None = None, password: str | No
         ) from None
 
 
+def server_address(options: str, *, default: Address | None = None) -> tuple[str, int] | None:
+    """Host (or address) and port that connection options lead to; None for a unix socket.
+
+    default: the server where the options name none (libpq would take it from the environment). Raises UsageError for
+    options that do not parse, that name several servers (which one would be changed?) or a service file.
+    """
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        values = {name: str(value) for name, value in conninfo_to_dict(options).items() if value}
+    except psycopg.ProgrammingError:
+        raise UsageError(
+            "the PostgreSQL connection options are not understood", hint="write host=NAME port=NUMBER user=NAME"
+        ) from None
+    host, port = values.get("hostaddr") or values.get("host", ""), values.get("port", "")
+    if "service" in values:
+        raise UsageError("a service file hides which PostgreSQL server is meant", hint="name host and port")
+    if "," in host + port:
+        raise UsageError(f"the PostgreSQL connection options name several servers ({host})", hint="name one")
+    if host.startswith(("/", "@")):
+        return None
+    if not host and default is not None:
+        host, port = default.host, port or str(default.port)
+    if not host:
+        raise UsageError("the PostgreSQL connection options name no host", hint="write host=NAME port=NUMBER")
+    if port and not port.isdigit():
+        raise UsageError(f"the PostgreSQL port {port!r} is not a number")
+    return host, int(port or 5432)
+
+
 def default_login(role: str) -> str:
     """Connection options for a role where no login is declared."""
     return conninfo("", user=role)

@@ -7,17 +7,15 @@ undo counts as verified, and what to tell a person when it does not.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from harness.model.errors import Gone, HarnessError, OutcomeUnknown, Refused, UndoUnverified
+from harness.adapters.addresses import check_address, reached
+from harness.model.errors import Gone, HarnessError, OutcomeUnknown, UndoUnverified
 from harness.model.faults import Applied, Evidence, UndoOutcome, UndoRecord
-from harness.safety.allow_list import check_address
 from harness.safety.redact import redactor
 
 if TYPE_CHECKING:
@@ -271,33 +269,9 @@ class _Undo:
 
 
 def check_addresses(record: UndoRecord, allowed: Collection[str]) -> None:
-    """Check again every address that undoing this record would reach. Raises Refused."""
-    dependency = record.dependency
-    for address in (dependency.path, dependency.direct):
-        if address is not None:
-            check_address(address.host, address.port, allowed, allow_hosts=allowed)
-    if dependency.toxiproxy is not None:
-        parts = urlsplit(dependency.toxiproxy)
-        try:
-            port = parts.port or 8474
-        except ValueError as error:
-            raise Refused(f"the record's Toxiproxy URL is not understood: {error}") from error
-        check_address(parts.hostname or "", port, allowed, allow_hosts=allowed)
-    for host in _conninfo_hosts(dependency.admin or ""):
-        check_address(host, 5432, allowed, allow_hosts=allowed)
-
-
-def _conninfo_hosts(conninfo: str) -> list[str]:
-    """Hosts that PostgreSQL connection options name, in either form; unix sockets left out."""
-    if "://" in conninfo:
-        authority = urlsplit(conninfo).netloc.rpartition("@")[2]
-        found = [urlsplit(f"//{part}").hostname or "" for part in authority.split(",")]
-        conninfo = " ".join(urlsplit(conninfo).query.split("&"))
-    else:
-        found = []
-    for value in re.findall(r"\bhost(?:addr)?\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", conninfo):
-        found += unquote(value.strip("'")).split(",")
-    return [host for host in found if host and not host.startswith(("/", "@"))]
+    """Check again every address that undoing this record would reach. Raises Refused, UsageError."""
+    for host, port in reached(record.dependency):
+        check_address(host, port, allowed, allow_hosts=allowed)
 
 
 def _unheld(evidence: tuple[Evidence, ...]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.adapters.addresses import check_address
 from harness.model.errors import Refused, UsageError
-from harness.safety.allow_list import check_address
 from harness.safety.redact import redact, redactor
 
 

@@ -1,0 +1,162 @@
+"""Which addresses the harness may speak to, and pinning: a name is resolved once, then only its address is used.
+
+The rule, the same for load, control and undo: loopback always; a private address when the configuration names it; any
+other only with --allow-host. A name may resolve to several addresses: each of them must pass, the first one is used.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Collection
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from harness.model.errors import Refused, UsageError
+from harness.model.faults import Address, Dependency
+
+_IP = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+TOXIPROXY_PORT = 8474
+_PORTS = {"http": 80, "https": 443}
+
+
+def check_address(host: str, port: int, allowed: Collection[str], *, allow_hosts: Collection[str] = ()) -> list[str]:
+    """Resolve a host once, and return its addresses to be used from then on (pinned).
+
+    Every address must be loopback, or private and its host, address or network named in `allowed` (from the
+    configuration), or be named in `allow_hosts` (from --allow-host), which may be public. Unspecified, multicast,
+    reserved and link-local addresses (a cloud's metadata service is one) need --allow-host. Raises Refused, and
+    UsageError when the name does not resolve.
+    """
+    if not host or not 0 < port < 65536:
+        raise UsageError(f"{host or 'an empty host'}:{port} is not an address")
+    addresses = _resolve(host, port)
+    for address in addresses:
+        plain = _plain(address)
+        if plain.is_loopback or _named(host, plain, allow_hosts):
+            continue
+        said = f"{host}:{port} is" + ("" if host.strip("[]") == address else f" {address},")
+        hint = f"if it is meant to be under test: --allow-host {host}"
+        if not _is_private(plain):
+            raise Refused(f"{said} neither loopback nor a private address", hint=hint)
+        if not _named(host, plain, allowed):
+            raise Refused(f"{said} a private address that the configuration does not name", hint=hint)
+    return addresses
+
+
+def check_url(url: str, allowed: Collection[str], *, allow_hosts: Collection[str] = ()) -> list[str]:
+    """The same for a URL's host; without a port it is the scheme's. Raises as check_address does."""
+    host, port = url_address(url)
+    return check_address(host, port, allowed, allow_hosts=allow_hosts)
+
+
+def url_address(url: str, default_port: int | None = None) -> tuple[str, int]:
+    """Host and port of a URL. Raises UsageError for what is none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"{url} is not a URL: {error}") from error
+    if port is None:
+        port = default_port or _PORTS.get(parts.scheme)
+    if not parts.hostname or port is None:
+        raise UsageError(f"{url} is not a URL with a host", hint="for example: http://127.0.0.1:8000")
+    return parts.hostname, port
+
+
+def pinned(dependency: Dependency, allowed: Collection[str], *, allow_hosts: Collection[str] = ()) -> Dependency:
+    """The dependency with every name in it replaced by an address that may be spoken to.
+
+    path, direct, the Toxiproxy URL (plain HTTP only, so the address can stand in the URL) and the admin login get the
+    address itself; an https `url` keeps its name, which its certificate is for. Raises Refused and UsageError, naming
+    the dependency and which of its addresses it is.
+    """
+
+    def first(host: str, port: int, what: str) -> str:
+        try:
+            return check_address(host, port, allowed, allow_hosts=allow_hosts)[0]
+        except UsageError as error:
+            raise type(error)(f"{dependency.name}: {what}: {error}", hint=error.hint) from error
+
+    changed: dict[str, Address | str] = {}
+    for name, address in (("path", dependency.path), ("direct", dependency.direct)):
+        if address is not None:
+            changed[name] = Address(first(address.host, address.port, name), address.port)
+    if dependency.toxiproxy is not None:
+        host, port = url_address(dependency.toxiproxy, TOXIPROXY_PORT)
+        changed["toxiproxy"] = f"http://{Address(first(host, port, 'toxiproxy'), port)}"
+    if dependency.url is not None:
+        host, port = url_address(dependency.url)
+        found = first(host, port, "url")
+        if urlsplit(dependency.url).scheme == "http":
+            changed["url"] = urlunsplit(urlsplit(dependency.url)._replace(netloc=str(Address(found, port))))
+    if dependency.admin is not None:
+        changed["admin"] = _pinned_login(dependency, first)
+    return msgspec.structs.replace(dependency, **changed)
+
+
+def reached(dependency: Dependency) -> list[tuple[str, int]]:
+    """Host and port of everything that a fault on this dependency speaks to. Raises UsageError."""
+    found = [(a.host, a.port) for a in (dependency.path, dependency.direct) if a is not None]
+    if dependency.toxiproxy is not None:
+        found.append(url_address(dependency.toxiproxy, TOXIPROXY_PORT))
+    if dependency.url is not None:
+        found.append(url_address(dependency.url))
+    if dependency.admin is not None:
+        from harness.adapters.postgres import server_address
+
+        server = server_address(dependency.admin)
+        if server is not None:
+            found.append(server)
+    return list(dict.fromkeys(found))
+
+
+def _pinned_login(dependency: Dependency, first: Callable[[str, int, str], str]) -> str:
+    """The admin login with hostaddr and port spelled out: libpq takes what is missing from its environment."""
+    from harness.adapters.postgres import conninfo, server_address
+
+    assert dependency.admin is not None
+    try:
+        server = server_address(dependency.admin, default=dependency.direct)
+    except UsageError as error:
+        raise type(error)(f"{dependency.name}: admin: {error}", hint=error.hint) from error
+    if server is None:  # a unix socket: nothing to resolve, and no address of the environment may win over it
+        return conninfo(dependency.admin, hostaddr="")
+    host, port = server
+    return conninfo(dependency.admin, port=str(port), hostaddr=first(host, port, "admin"))
+
+
+def _resolve(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"the host {host} does not resolve: {error}") from error
+    return list(dict.fromkeys(str(item[4][0]) for item in found))
+
+
+def _plain(address: str) -> _IP:
+    """The address itself: no zone, and IPv4 where it is an IPv4-mapped one (which Python calls private)."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return mapped if isinstance(mapped, ipaddress.IPv4Address) else ip
+
+
+def _is_private(ip: _IP) -> bool:
+    # is_private also covers documentation, benchmark and broadcast ranges, where nobody's own server is.
+    own = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+    return any(ip in network for network in map(ipaddress.ip_network, own) if network.version == ip.version)
+
+
+def _named(host: str, ip: _IP, names: Collection[str]) -> bool:
+    for name in names:
+        bare = name.strip().strip("[]").lower()
+        if bare == host.strip("[]").lower().rstrip("."):
+            return True
+        try:
+            if ip in ipaddress.ip_network(bare, strict=False):
+                return True
+        except (ValueError, TypeError):
+            continue
+    return False
