@@ -50,7 +50,9 @@ def test_every_name_in_a_dependency_becomes_its_address(names: list[str]) -> Non
     assert (login["host"], login["hostaddr"], login["port"]) == ("db.internal", "10.0.0.7", "5432")
     # What was pinned is not asked again.
     del names[:]
-    assert pinned(made, ["10.0.0.7", "db.internal"]) == made
+    again = pinned(made, ["10.0.0.7"])
+    assert (again.path, again.direct, again.toxiproxy, again.url) == (made.path, made.direct, made.toxiproxy, made.url)
+    assert conninfo_to_dict(again.admin or "") == login
     assert set(names) <= {"127.0.0.1", "10.0.0.7"}
 
 
