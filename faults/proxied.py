@@ -74,7 +74,7 @@ def record_of(
     ours: dict[str, Scalar],
 ) -> UndoRecord:
     dependency = change.dependency
-    env = None if dependency.probe_login is not None else dependency.password_env
+    env = dependency.probe_password_env if dependency.probe_login is not None else dependency.password_env
     return UndoRecord(
         id=record_id,
         kind=change.kind,
@@ -126,7 +126,7 @@ def same_proxy(record: UndoRecord, state: ProxyState, what: str, mend: str, *, o
 def make_again(record: UndoRecord, server: Toxiproxy) -> Applied:
     """A Toxiproxy that restarted has lost its proxies: ours is made again, an external one's is told."""
     name, listen, upstream = (str(record.where[key]) for key in ("proxy", "listen", "upstream"))
-    if record.dependency.proxy_pid is not None:
+    if record.dependency.proxy_pid is not None and not record.dependency.external:
         return server.create(name, listen=listen, upstream=upstream)
     body = json.dumps({"name": name, "listen": listen, "upstream": upstream, "enabled": True})
     raise UndoUnverified(

@@ -104,7 +104,7 @@ def path_probe(dependency: Dependency) -> Callable[[float], ProbeResult]:
         raise UsageError(f"{dependency.name} has no address to probe")
     login, password_env = dependency.login, dependency.password_env
     if dependency.probe_login is not None:
-        login, password_env = dependency.probe_login, None
+        login, password_env = dependency.probe_login, dependency.probe_password_env
     return partial(_observed, partial(_exchange, dependency.kind, address, login, secret(password_env)))
 
 

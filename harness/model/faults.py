@@ -38,6 +38,9 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     startable: it can be started again after a kill. How: server is its name with the keeper of its stack, whose state
     folder is keeper; or start_config is the harness.toml with its start command, start_sha256 that file's SHA-256 when
     it was read. pid_file: where its process writes its pid, read again when the pid is needed.
+    probe_password_env: the variable with the password of probe_login. seen_as: addresses from which the dependency
+    sees its proxy's connections come, where that runs in a container or on another host. external: the user's own,
+    not started by us: nothing of it is ever made again. allow_flush: though it is the user's own, it may be emptied.
     """
 
     name: str
@@ -64,6 +67,10 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     start_config: str | None = None
     start_sha256: str | None = None
     pid_file: str | None = None
+    probe_password_env: str | None = None
+    seen_as: tuple[str, ...] = ()
+    external: bool = False
+    allow_flush: bool = False
 
 
 class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +125,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     one_shot: bool = False
     blind_probe: bool = False
     """True when the verification probe cannot see the fault, so recovery's zero is the undo's reply."""
+    hides_path: bool = False
+    """True when nothing gets through the path while it is on (down, hang, pause): then no other fault on the same
+    dependency could be proven or verified, so planning refuses the two together."""
 
 
 class UndoRecord(msgspec.Struct, frozen=True, kw_only=True):
