@@ -58,6 +58,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
     attributes: the toxic's, from the decoded parameters. sees: probe evidence that it is on.
     slowdown_s: what it adds to a probe at least, None where it does not slow. check: raises Refused.
     blind: the protocol probe is answered all the same, so recovery's zero is the undo's reply.
+    hides_path: nothing gets through while it is on.
     """
 
     kind: str
@@ -72,6 +73,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
     check: Callable[[Mapping[str, Scalar]], None] = lambda _: None
     kinds: frozenset[DependencyKind] = SPEAKING
     blind: bool = False
+    hides_path: bool = False
     undo_summary: str = "the toxic, which has a name of its own, is removed"
     needs: Literal["proxy"] = "proxy"
     one_shot: bool = False
@@ -90,6 +92,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             proves=f"the toxic reads back as asked; {self.proof_summary}",
             resources=resources(dependency),
             blind_probe=self.blind,
+            hides_path=self.hides_path,
         )
 
     def capture(self, change: Change, record_id: str) -> UndoRecord:

@@ -52,6 +52,7 @@ class Down:
             undoes=f"enables the proxy {proxy} again",
             proves=f"the proxy {proxy} reads back disabled; a probe through it is refused",
             property=f"proxy {proxy}: enabled",
+            hides_path=True,
             resources=resources(dependency),
         )
 
@@ -219,6 +220,7 @@ HANG = ToxicFault(
     does=lambda _: "swallows all data",
     attributes=lambda _: {"timeout": 0},
     sees=_sees_silence,
+    hides_path=True,
     params=(DIRECTION,),
 )
 
@@ -230,6 +232,7 @@ RESET = ToxicFault(
     does=lambda p: f"resets connections {_whole_ms(p['after'])} ms after data arrives",
     attributes=lambda p: {"timeout": _whole_ms(p["after"])},
     sees=_sees_reset,
+    hides_path=True,
     params=(
         ParamInfo(name="after", unit="duration", default="0ms", help="from the first data to the reset", low=0, high=4),
         DIRECTION,

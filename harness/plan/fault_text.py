@@ -24,12 +24,17 @@ _FAULT = re.compile(r"(?P<name>[^:@+]+)(:(?P<params>[^@]*?))?(@(?P<at>[^+]*))?(\
 _MAX_S = 24 * 3600.0
 
 
-def parse_fault(text: str, dependencies: Iterable[str], kinds: Iterable[str]) -> FaultSpec | None:
-    """Parse one --fault; None for `none`. Raises UsageError naming what is wrong in it."""
+def parse_fault(
+    text: str, dependencies: Iterable[str], kinds: Iterable[str], *, where: str | None = None
+) -> FaultSpec | None:
+    """Parse one --fault; None for `none`. Raises UsageError naming what is wrong in it.
+
+    where: what an error begins with, ending in ": "; the option and its text where it is not given.
+    """
     matched = _FAULT.fullmatch(text.strip())
-    where = f"--fault {text!r}: "
+    where = f"--fault {text!r}: " if where is None else where
     if matched is None:
-        raise UsageError(f"{where}not a fault", hint="write DEPENDENCY-KIND, for example redis-down")
+        raise UsageError(f"{where}not a fault: {text!r}", hint="write DEPENDENCY-KIND, for example redis-down")
     name = matched["name"].strip()
     if name == NONE:
         if matched["params"] is not None or matched["at"] is not None or matched["for"] is not None:
@@ -91,13 +96,14 @@ def _duration(text: str | None, what: str, where: str) -> float | None:
     return seconds
 
 
-def decode_params(spec: FaultSpec, infos: Iterable[ParamInfo]) -> dict[str, Scalar]:
+def decode_params(spec: FaultSpec, infos: Iterable[ParamInfo], *, where: str | None = None) -> dict[str, Scalar]:
     """A fault's parameters in base units (seconds, bytes, bytes per second), defaults filled in.
 
+    where: what an error begins with, as in parse_fault.
     Raises UsageError for an unknown name, a wrong unit, or a value out of its bounds.
     """
     known: Mapping[str, ParamInfo] = {info.name: info for info in infos}
-    where = f"--fault {spec.text!r}: "
+    where = f"--fault {spec.text!r}: " if where is None else where
     for name in spec.params:
         if name not in known:
             if not known:
@@ -138,3 +144,14 @@ def _shown(value: float, info: ParamInfo) -> str:
     if info.unit == "duration":
         return units.format_duration(value)
     return f"{value:g}" + {"size": " bytes", "rate": " bytes/s"}.get(info.unit, "")
+
+
+def fault_text(name: str, params: Mapping[str, str], at_s: float, for_s: float | None) -> str:
+    """The --fault that means the same: `redis-down@8s+4s`."""
+    given = ",".join(f"{key}={value}" for key, value in params.items())
+    start = f"@{_exactly(at_s)}" if at_s else ""
+    return name + (f":{given}" if given else "") + start + (f"+{_exactly(for_s)}" if for_s is not None else "")
+
+
+def _exactly(seconds: float) -> str:
+    return f"{round(seconds, 3):g}s" if seconds < 1e5 else f"{round(seconds)}s"

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 import msgspec
 
-from harness.model.errors import Refused, UsageError
-from harness.model.faults import Change, Dependency, FaultSpec, ParamInfo
+from harness.model.faults import Dependency
 from harness.model.load import Locustfile, Scenario
 from harness.model.plan import PhasePlan, Plan, PlannedFault, Provenance
 from harness.model.stack import StackUp
@@ -17,22 +15,11 @@ from harness.model.suggest import unknown
 from harness.model.target_grammar import defaults, merge, parse_targets, refuse_impossible
 from harness.model.targets import Target
 from harness.plan import loadplan, phases
-from harness.plan.fault_text import decode_params, parse_fault
+from harness.plan.entries import FaultEntry
 from harness.plan.request import RunRequest
 from harness.plan.scenarios import SCENARIOS
+from harness.plan.timeline import FaultDescription, expand
 from harness.plan.warnings import plan_warnings
-
-
-class FaultDescription(Protocol):
-    """What planning needs of a fault."""
-
-    @property
-    def one_shot(self) -> bool: ...
-
-    @property
-    def params(self) -> tuple[ParamInfo, ...]: ...
-
-    def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change: ...
 
 
 def find_scenario(name: str) -> Scenario:
@@ -56,13 +43,10 @@ def build_plan(
     Raises UsageError for anything in the request that cannot be, Refused for what must not be.
     """
     scenario = find_scenario(request.scenario)
-    specs = [parse_fault(text, (d.name for d in dependencies), faults) for text in request.faults]
-    if None in specs and len(specs) > 1:
-        raise UsageError("--fault none is the control run: it cannot be combined with a fault")
     fault_s = request.fault_s if request.fault_s is not None else scenario.fault_s
-    planned = _planned([s for s in specs if s is not None], dependencies, faults, fault_s)
-    refuse_overlaps(planned)
     seed = request.seed if request.seed is not None else _seed(created)
+    entries = (*(FaultEntry(where=f"--fault {text!r}", fault=text) for text in request.faults), *request.timeline)
+    planned = expand(entries, dependencies=dependencies, faults=faults, fault_s=fault_s, seed=seed)
     load = loadplan.load_plan(request, scenario, locustfile, host=host, seed=seed)
     lasting = [f for f in planned if f.for_s is not None]
     length = phases.lengths(
@@ -90,7 +74,7 @@ def build_plan(
         load=load,
         phases=length,
         targets=targets,
-        faults=tuple(planned),
+        faults=planned,
         abort_if=request.abort_if,
         strict=request.strict,
         provenance=provenance,
@@ -111,52 +95,15 @@ def bind(plan: Plan, up: StackUp, faults: Mapping[str, FaultDescription]) -> Pla
     return msgspec.structs.replace(plan, faults=bound, load=load, target_workers=up.target.workers)
 
 
+def replay_bytes(plan: Plan) -> bytes:
+    """What the same request, seed and version give again byte for byte: the plan as JSON, without when and where it
+    was made (`experiment`, which holds the time, `created` and `provenance`)."""
+    return msgspec.json.encode(msgspec.structs.replace(plan, experiment="", created="", provenance=None))
+
+
 def latency_limits(targets: tuple[Target, ...]) -> tuple[float, ...]:
     """Absolute latency limits in ms, sorted: what the load counts exactly from the start."""
     return tuple(sorted({t.value for t in targets if t.unit == "ms" and t.relative is None}))
-
-
-def refuse_overlaps(planned: list[PlannedFault]) -> None:
-    """Two faults that set the same property at the same time cannot both be undone to the original."""
-    for index, first in enumerate(planned):
-        for second in planned[index + 1 :]:
-            if first.change.property and first.change.property == second.change.property and _overlap(first, second):
-                raise Refused(
-                    f"{first.id} and {second.id} both set {first.change.property!r} at the same time",
-                    hint="let one end before the other begins, or leave one out",
-                )
-
-
-def _overlap(a: PlannedFault, b: PlannedFault) -> bool:
-    return a.at_s < b.at_s + (b.for_s or 1.0) and b.at_s < a.at_s + (a.for_s or 1.0)
-
-
-def _planned(
-    specs: list[FaultSpec],
-    dependencies: tuple[Dependency, ...],
-    faults: Mapping[str, FaultDescription],
-    fault_s: float,
-) -> list[PlannedFault]:
-    by_name = {dependency.name: dependency for dependency in dependencies}
-    planned: list[PlannedFault] = []
-    seen: dict[str, int] = {}
-    for spec in specs:
-        fault = faults[spec.kind]
-        change = fault.plan(by_name[spec.dependency], decode_params(spec, fault.params))
-        if change.one_shot and spec.for_s is not None:
-            raise UsageError(f"--fault {spec.text!r}: {spec.kind} happens once and takes no duration")
-        seen[spec.name] = seen.get(spec.name, 0) + 1
-        suffix = f"#{seen[spec.name]}" if seen[spec.name] > 1 else ""
-        planned.append(
-            PlannedFault(
-                id=spec.name + suffix,
-                spec=spec,
-                change=change,
-                at_s=phases.on_grid(spec.at_s),
-                for_s=None if change.one_shot else phases.on_grid(spec.for_s if spec.for_s is not None else fault_s),
-            )
-        )
-    return planned
 
 
 def _targets(request: RunRequest, *, has_rate: bool) -> tuple[Target, ...]:
@@ -171,10 +118,10 @@ def _seed(created: str) -> int:
     return int.from_bytes(hashlib.blake2b(created.encode(), digest_size=4).digest(), "big")
 
 
-def _name(created: str, planned: list[PlannedFault], scenario: Scenario) -> str:
+def _name(created: str, planned: tuple[PlannedFault, ...], scenario: Scenario) -> str:
     stamp = created.replace("-", "").replace(":", "").partition(".")[0].rstrip("Z") + "Z"
-    faults = "+".join(fault.spec.name for fault in planned) or "none"
+    faults = "+".join(dict.fromkeys(fault.spec.name for fault in planned)) or "none"
     return f"{stamp}-{faults[:80]}-{scenario.name}"
 
 
-__all__ = ["FaultDescription", "PhasePlan", "bind", "build_plan", "find_scenario", "latency_limits", "refuse_overlaps"]
+__all__ = ["FaultDescription", "PhasePlan", "bind", "build_plan", "find_scenario", "latency_limits", "replay_bytes"]
