@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from harness.model.errors import Gone, Rejected
@@ -28,6 +28,36 @@ def connections(*pids: int) -> Mapping[int, frozenset[Connection]]:
     Raises Gone when a process does not exist, Rejected when this user may not look at it.
     """
     return _linux(pids) if sys.platform.startswith("linux") else _portable(pids)
+
+
+def holders(ends: Collection[Address]) -> Mapping[Address, str | None]:
+    """Established connections of this machine by their own end, and who has each open: `python (pid 4711)`.
+
+    An end that no connection has is missing; None = it exists, whose it is cannot be told (another user's).
+    """
+    import psutil
+
+    found: dict[Address, str | None] = {}
+    try:
+        every = psutil.net_connections(kind="tcp")
+    except psutil.Error:
+        return dict.fromkeys(ends)  # macOS shows them to root only
+    for one in every:
+        own = Address(_plain(one.laddr.ip), one.laddr.port) if one.laddr else None
+        if own in ends and one.status == psutil.CONN_ESTABLISHED:
+            found[own] = _called(one.pid)
+    return found
+
+
+def _called(pid: int | None) -> str | None:
+    import psutil
+
+    if pid is None:
+        return None
+    try:
+        return f"{psutil.Process(pid).name()} (pid {pid})"
+    except psutil.Error:
+        return f"pid {pid}"
 
 
 def _linux(pids: tuple[int, ...]) -> Mapping[int, frozenset[Connection]]:

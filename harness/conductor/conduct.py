@@ -66,6 +66,8 @@ SILENT_AFTER_S = 5.0
 """With a fault on, no window for this long ends the run: nobody is watching the service any more."""
 MOST_BUGS = 20
 """A loop that fails this often cannot even find its way out; the undo is then done without it."""
+LOOK_EVERY_S = 3.0
+"""How often it is looked whether somebody goes past a proxy with a fault on it: a look costs more than a probe."""
 DRAIN_SLACK_S = 15.0
 """A load that has not ended this long after its own time-out is killed."""
 
@@ -102,6 +104,7 @@ class Conduct:
         self._inputs: queue.SimpleQueue[Input] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(max_workers=4 + 2 * len(plan.faults), thread_name_prefix="work")
         self._checks: dict[str, Future[None]] = {}
+        self._look: Future[None] | None = None
         self._board = StatusBoard(plan, history)
         self._aborts = [live_rules.parse_abort(text) for text in plan.abort_if]
         self._state: State
@@ -261,6 +264,7 @@ class Conduct:
             case Check(fault=fault):
                 if fault not in self._checks or self._checks[fault].done():
                     self._checks[fault] = self._pool.submit(self._works.prove, fault, "held")
+                self._look_for_bypass()
             case Undo(fault=fault, hurry=hurry):
                 self._undo(fault, hurry)
             case Jump(users=users, at_s=at_s):
@@ -310,6 +314,12 @@ class Conduct:
             return answer
 
         self._submit(inject, bug)
+
+    def _look_for_bypass(self) -> None:
+        # No undo waits for it: with a dependency that hangs it takes seconds.
+        idle = self._look is None or self._look.done()
+        if idle and self._board.due("bypass", self._history.since_t0(), LOOK_EVERY_S):
+            self._look = self._pool.submit(self._works.look_for_bypass)
 
     def _undo(self, fault: str, hurry: bool) -> None:
         check = self._checks.pop(fault, None)

@@ -1,112 +1,47 @@
 """Path proof: the application really reaches the dependency through the proxy that carries the fault.
 
-Two looks, early in baseline and just before the first injection. At each the dependency's own list of clients is held
-against the proxy's sockets: a client whose end belongs to the proxy came through it, any other came past it. Between
-the two, the dependency's own counters for those clients must have risen. Without this a fault on an idle proxy would
-give a PASS that says nothing.
+Two looks (looks.py), early in baseline and just before the first injection. Clients must have come through the proxy,
+nobody past it, and between the two looks the dependency's own counters for those clients must have risen. Without this
+a fault on an idle proxy would give a PASS that says nothing.
 
-    redis     CLIENT LIST, and the commands each client has sent (older servers: the second of its last one)
-    postgres  pg_stat_activity, and when each session was last active
-    kafka     the broker's own sockets; Kafka has no count for each client, so the end offsets of all topics stand in
+While a fault on the proxy lasts the look is repeated: a connection past the proxy that is opened or used only then
+means that the fault no longer bites. A connection that lives for less than a tenth of a second can escape the looks.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import time
-from collections import Counter
-from collections.abc import Collection
-from urllib.parse import urlsplit
+from collections.abc import Iterable
 
-import msgspec
-
-from harness.adapters.probe import secret
-from harness.adapters.tcp import ProbeError
-from harness.model.clock import monotonic
-from harness.model.errors import Rejected
-from harness.model.faults import Address, Dependency, Evidence
-
-_LOOKS = 3
-_BETWEEN_LOOKS_S = 0.1
+from harness.conductor.looks import PathClient, PathSnapshot
+from harness.conductor.looks import snapshot as snapshot
+from harness.model.faults import Dependency, Evidence
 
 
-class PathClient(msgspec.Struct, frozen=True, kw_only=True):
-    """One connection of the application, as the dependency sees it.
+def path_evidence(
+    before: PathSnapshot, after: PathSnapshot, dependency: Dependency, *, on_proxy: bool = True
+) -> Evidence | None:
+    """Judge two looks. None where the dependency has no way to tell, so that nothing is claimed or demanded.
 
-    on_proxy: None when it cannot be told. work: a count or a time that rises with use, None = not known; it counts
-    as risen when it rose by more than slack.
+    on_proxy: the fault lies on the proxy, so that whatever goes past it is not hurt. A fault on the dependency itself
+    (its process, its role) hurts every client, so there any use counts.
     """
-
-    id: str
-    address: Address
-    label: str
-    on_proxy: bool | None
-    work: float | None
-    slack: float = 0.0
-
-
-class PathSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """at: CLOCK_MONOTONIC seconds. clients: seen during the look. total: a counter of the dependency as a whole.
-
-    can_tell: False where this dependency has no way to tell who is connected.
-    """
-
-    at: float
-    clients: tuple[PathClient, ...] = ()
-    total: float | None = None
-    can_tell: bool = True
-
-
-def snapshot(dependency: Dependency, *, exclude: Collection[str] = ()) -> PathSnapshot:
-    """Look at who is connected, three times within a quarter of a second, because some clients come and go.
-
-    exclude: client or application names that are not the application's (an exporter). Raises AdapterError, UsageError.
-    """
-    if not _can_tell(dependency):
-        return PathSnapshot(at=monotonic(), can_tell=False)
-    kernel = _kernel(dependency)
-    ends = kernel.proxy
-    seen: dict[str, PathClient] = {}
-    looks: Counter[str] = Counter()
-    for look in range(_LOOKS):
-        if look:
-            time.sleep(_BETWEEN_LOOKS_S)
-        for client in _clients(dependency, kernel):
-            if not client.label or client.label not in exclude:
-                looks[client.id] += 1
-                seen[client.id] = client
-        # Added up over the looks: the two lists are never taken at quite the same instant, and connections close.
-        kernel = _kernel(dependency)
-        ends = None if ends is None or kernel.proxy is None else ends | kernel.proxy
-    clients = [
-        msgspec.structs.replace(client, on_proxy=_through(client.address, ends, dependency)) for client in seen.values()
-    ]
-    # For the same reason one that was seen only once is not said to be beside the proxy.
-    certain = tuple(client for client in clients if client.on_proxy is not False or looks[client.id] > 1)
-    return PathSnapshot(at=monotonic(), clients=certain, total=_total(dependency))
-
-
-def path_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> Evidence | None:
-    """Judge two looks. None where the dependency has no way to tell, so that nothing is claimed or demanded."""
     if not (before.can_tell and after.can_tell):
         return None
-    past = {client.id: client for client in before.clients}
+    if not on_proxy:
+        return _use_evidence(before, after, dependency)
     through = [client for client in after.clients if client.on_proxy]
     beside = [client for client in after.clients if client.on_proxy is False]
-    busy = [client for client in through if _rose(past.get(client.id), client)]
-    strays = [client for client in beside if _rose(past.get(client.id), client)]
+    busy = _used(before, through)
+    strays = strays_of(before, after, dependency)
     rose = bool(busy)
     if dependency.kind == "kafka":
         # Every established connection counts as used; what rises is the broker's log.
-        strays = beside
         rose = bool(through) and (after.total or 0) > (before.total or 0)
     parts = [f"{len(through)} connections through the proxy"]
     if through:
         parts[0] += _use(dependency, before, after, busy)
     if strays:
-        who = ", ".join(f"{client.label or 'unnamed'} from {client.address}" for client in strays[:3])
-        parts.append(f"{len(strays)} in use beside it ({who})")
+        parts.append(f"{len(strays)} in use beside it ({', '.join(map(str, strays[:3]))})")
     elif beside:
         parts.append(f"{len(beside)} idle beside it")
     unknown = [client for client in after.clients if client.on_proxy is None]
@@ -119,6 +54,46 @@ def path_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Depende
         held=rose and not strays and not unknown,
         at=after.at,
     )
+
+
+def _use_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> Evidence:
+    busy = _used(before, after.clients)
+    rose = bool(busy)
+    if dependency.kind == "kafka":
+        rose = bool(after.clients) and (after.total or 0) > (before.total or 0)
+    observed = f"{len(after.clients)} connections"
+    if after.clients:
+        observed += _use(dependency, before, after, busy)
+    return Evidence(
+        source="path", expected=f"the application uses {dependency.name}", observed=observed, held=rose, at=after.at
+    )
+
+
+def bypass_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> Evidence | None:
+    """While a fault on the proxy lasts: does anybody use the dependency past it? None where nobody can tell."""
+    if not (before.can_tell and after.can_tell):
+        return None
+    strays = strays_of(before, after, dependency)
+    observed = f"{len(strays)} in use past it ({', '.join(map(str, strays[:3]))})" if strays else "no other is in use"
+    return Evidence(
+        source="path",
+        expected=f"no connection to {dependency.name} but those through the proxy",
+        observed=observed,
+        held=not strays,
+        at=after.at,
+    )
+
+
+def strays_of(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> list[PathClient]:
+    """Who used the dependency past the proxy between two looks."""
+    beside = [client for client in after.clients if client.on_proxy is False]
+    # Kafka counts nothing for each client: every established connection counts as used.
+    return beside if dependency.kind == "kafka" else _used(before, beside)
+
+
+def _used(before: PathSnapshot, clients: Iterable[PathClient]) -> list[PathClient]:
+    past = {client.id: client for client in before.clients}
+    return [client for client in clients if _rose(past.get(client.id), client)]
 
 
 def _use(dependency: Dependency, before: PathSnapshot, after: PathSnapshot, busy: list[PathClient]) -> str:
@@ -139,102 +114,3 @@ def _rose(before: PathClient | None, after: PathClient) -> bool:
     if before is None:
         return True
     return after.work is not None and before.work is not None and after.work > before.work + after.slack
-
-
-def _can_tell(dependency: Dependency) -> bool:
-    match dependency.kind:
-        case "redis":
-            return dependency.direct is not None
-        case "postgres":
-            return dependency.admin is not None
-        case "kafka":
-            return dependency.direct is not None and dependency.pid is not None
-        case _:
-            return False
-
-
-class _Kernel(msgspec.Struct, frozen=True, kw_only=True):
-    """One reading of the kernel's table. proxy: the proxy's own ends, None when its process is not known.
-
-    peers: who is connected to the dependency's process (asked for Kafka only).
-    """
-
-    proxy: frozenset[Address] | None = None
-    peers: frozenset[Address] = frozenset()
-
-
-def _kernel(dependency: Dependency) -> _Kernel:
-    from harness.adapters import sockets
-
-    broker = dependency.pid if dependency.kind == "kafka" else None
-    pids = [pid for pid in (dependency.proxy_pid, broker) if pid is not None]
-    found = sockets.connections(*pids, os.getpid()) if pids else {}
-    proxy = None
-    if dependency.proxy_pid is not None:
-        proxy = frozenset(own for own, _ in found[dependency.proxy_pid])
-    peers: frozenset[Address] = frozenset()
-    if broker is not None:
-        peers = frozenset(peer for _, peer in found[broker])
-        # A connection both of whose ends are the broker's is its own (controller, replication); ours do not count.
-        peers -= {own for own, _ in found[broker]} | {own for own, _ in found[os.getpid()]}
-    return _Kernel(proxy=proxy, peers=peers)
-
-
-def _clients(dependency: Dependency, kernel: _Kernel) -> list[PathClient]:
-    if dependency.kind == "kafka":
-        return [PathClient(id=str(one), address=one, label="", on_proxy=None, work=None) for one in kernel.peers]
-    return _redis(dependency) if dependency.kind == "redis" else _postgres(dependency)
-
-
-def _redis(dependency: Dependency) -> list[PathClient]:
-    from harness.adapters import redis
-
-    assert dependency.direct is not None
-    found = []
-    for row in redis.clients(dependency.direct, password=secret(dependency.password_env)):
-        # `idle` is in whole seconds, so the moment of the last command wanders by one while nothing happens.
-        work, slack = (row.commands, 0.0) if row.commands is not None else (monotonic() - row.idle_s, 1.5)
-        found.append(PathClient(id=row.id, address=row.address, label=row.name, on_proxy=None, work=work, slack=slack))
-    return found
-
-
-def _postgres(dependency: Dependency) -> list[PathClient]:
-    from harness.adapters import postgres
-
-    assert dependency.admin is not None
-    with postgres.Admin(dependency.admin, password=secret(dependency.admin_password_env)) as admin:
-        return [
-            PathClient(
-                id=str(row.pid),
-                address=Address(row.host or "", row.port),
-                label=row.application or row.role,
-                on_proxy=None,
-                work=row.active_at,
-            )
-            for row in admin.sessions()
-            if row.role and (dependency.role is None or row.role == dependency.role)
-        ]
-
-
-def _total(dependency: Dependency) -> float | None:
-    from harness.adapters import kafka
-
-    if dependency.kind != "kafka" or dependency.direct is None:
-        return None
-    try:
-        return kafka.records_written(dependency.direct, deadline=monotonic() + 3.0)
-    except ProbeError as error:
-        raise Rejected(f"Kafka at {dependency.direct}: {error.detail}") from error
-
-
-def _through(address: Address, ends: frozenset[Address] | None, dependency: Dependency) -> bool | None:
-    if ends is not None:
-        return address in ends
-    # A proxy in a container or on another host has an address of its own; on loopback everybody has the same.
-    host = urlsplit(dependency.toxiproxy or "").hostname
-    if host is None or address.host.startswith("127.") or address.host in ("::1", ""):
-        return None
-    try:
-        return address.host in {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
-    except OSError:
-        return None

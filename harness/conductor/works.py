@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from harness.conductor.history import History
+from harness.conductor.paths import EvidenceStage, Paths
 from harness.conductor.prober import Prober
-from harness.conductor.proofs import PathSnapshot, path_evidence, snapshot
 from harness.fault import Fault, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError, OutcomeUnknown
@@ -30,6 +30,7 @@ from harness.model.events import (
 )
 from harness.model.faults import Dependency, Evidence, UndoOutcome, UndoRecord
 from harness.model.plan import Plan, PlannedFault
+from harness.model.units import format_duration
 from harness.plan import machine
 from harness.safety.heal import torn_down
 from harness.safety.journal import Journal, read_journal
@@ -40,6 +41,8 @@ PROBE_LEAD_S = 0.15
 """The prober starts this long before a planned undo, so that the last bad probe is known."""
 SERVERS_DIE_S = 3.0
 """How long the servers of a dead keeper may take to die."""
+RECORD_EVERY_S = 3.0
+"""A fault is asserted every second; one that is as it should be is written down this often."""
 GRACE_S = 30.0
 """The keeper undoes a fault on its own this long after its planned end: seconds after the injection."""
 
@@ -67,11 +70,13 @@ class Works:
         self._restart_toxiproxy = restart_toxiproxy
         self._planned: dict[str, PlannedFault] = {fault.id: fault for fault in plan.faults}
         self._records: dict[str, UndoRecord] = {}
-        self._snapshots: dict[str, PathSnapshot] = {}
+        self._seen_on: dict[str, float] = {}
+        self._recorded: dict[str, float] = {}
         self._unproven: set[str] = set()
         self._unsure: set[str] = set()
         self._begun: set[str] = set()
         self._ended: set[str] = set()
+        self._paths = Paths(plan, faults, say=say, evidence=self._record_evidence, not_proven=self._not_proven)
 
     def dependencies(self) -> tuple[Dependency, ...]:
         """The dependencies that this run's faults touch, each once."""
@@ -80,16 +85,13 @@ class Works:
     def snapshot_paths(self) -> None:
         """Take the first half of the path proof, early in baseline. A failure shows as a missing proof later."""
         for dependency in self.dependencies():
-            try:
-                self._snapshots[dependency.name] = snapshot(dependency)
-            except HarnessError as error:
-                self._say(f"path proof of {dependency.name}: {error}")
+            self._paths.first_look(dependency)
 
     def prepare(self) -> machine.Prepared:
         """Path proofs, then capture every original and write every undo record to disk."""
         try:
-            for planned in self._plan.faults:
-                self._prove_path(planned)
+            for dependency in self.dependencies():
+                self._paths.prove(dependency)
             for planned in self._plan.faults:
                 record = self._faults[planned.spec.kind].capture(planned.change, planned.id)
                 record = msgspec.structs.replace(record, deadline_s=(planned.for_s or 0.0) + GRACE_S)
@@ -98,23 +100,6 @@ class Works:
         except (HarnessError, OSError) as error:
             return machine.Prepared(now=self._history.since_t0(), problem=f"nothing was injected: {error}")
         return machine.Prepared(now=self._history.since_t0())
-
-    def _prove_path(self, planned: PlannedFault) -> None:
-        dependency = planned.change.dependency
-        before = self._snapshots.get(dependency.name)
-        if before is None:
-            self._not_proven(planned.id, f"the path of {dependency.name} could not be looked at in baseline")
-            return
-        try:
-            evidence = path_evidence(before, snapshot(dependency), dependency)
-        except HarnessError as error:
-            self._not_proven(planned.id, f"the path of {dependency.name} could not be looked at: {error}")
-            return
-        if evidence is None:
-            return
-        self._record_evidence(planned.id, "path", evidence)
-        if not evidence.held:
-            self._not_proven(planned.id, f"the target does not reach {dependency.name} through the proxy")
 
     def inject(self, fault_id: str) -> machine.Input:
         """Inject once; never retried. Then prove it."""
@@ -145,23 +130,44 @@ class Works:
         self._journal.outcome(record.id, "injected")
         return machine.Injected(now=self._history.since_t0(applied.replied), fault=fault_id)
 
+    def look_for_bypass(self) -> None:
+        """Does anybody use a dependency past its proxy while a fault is on it?"""
+        self._paths.look_again(lambda fault_id: fault_id in self._seen_on and fault_id not in self._ended)
+
     def prove(self, fault_id: str, stage: Stage) -> None:
         """Assert that the fault is on; the first time, say whether it is proven."""
         fault = self._faults[self._planned[fault_id].spec.kind]
         try:
             evidence = fault.prove(self._records[fault_id], stage)
         except HarnessError as error:
-            self._not_proven(fault_id, f"{fault_id} could not be checked: {error}")
+            self._lost(fault_id, stage, f"it could not be checked: {error}")
             return
-        for item in evidence:
-            self._record_evidence(fault_id, stage, item)
+        now = self._history.since_t0()
         failed = [item for item in evidence if not item.held]
+        if failed or stage == "injected" or now - self._recorded.get(fault_id, 0.0) >= RECORD_EVERY_S - 0.1:
+            self._recorded[fault_id] = now
+            for item in evidence:
+                self._record_evidence(fault_id, stage, item)
         if failed:
-            self._not_proven(fault_id, f"expected {failed[0].expected}, observed {failed[0].observed}")
-        elif not evidence:
+            self._lost(fault_id, stage, f"expected {failed[0].expected}, observed {failed[0].observed}")
+            return
+        if not evidence:
             self._not_proven(fault_id, "nothing could be observed of it")
-        elif stage == "injected" and fault_id not in self._unproven:
+            return
+        self._seen_on[fault_id] = self._history.since_t0(min(item.at for item in evidence))
+        if stage == "injected" and fault_id not in self._unproven:
             self._history.add(FaultProven, fault=fault_id)
+
+    def _lost(self, fault_id: str, stage: Stage, what: str) -> None:
+        """It is not as it should be: say since when."""
+        last = self._seen_on.get(fault_id)
+        if stage == "injected" or last is None:
+            self._not_proven(fault_id, what)
+            return
+        now = format_duration(self._history.since_t0())
+        self._not_proven(
+            fault_id, f"it did not last: {now} after the start {what} (last seen on at {format_duration(last)})"
+        )
 
     def undo(self, fault_id: str, *, hurry: bool) -> machine.Undone:
         """Undo, verify, and find recovery's zero."""
@@ -231,7 +237,7 @@ class Works:
         self._not_proven(fault_id, text)
         return machine.InjectFailed(now=self._history.since_t0(), fault=fault_id, text=text, unknown=unknown)
 
-    def _record_evidence(self, fault_id: str, stage: str, evidence: Evidence) -> None:
+    def _record_evidence(self, fault_id: str, stage: EvidenceStage, evidence: Evidence) -> None:
         self._history.add(FaultEvidence, fault=fault_id, stage=stage, evidence=self._on_run_clock(evidence))
 
     def _on_run_clock(self, evidence: Evidence) -> Evidence:

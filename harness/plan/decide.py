@@ -42,7 +42,7 @@ from harness.plan.machine import (
     Undone,
 )
 
-CHECK_EVERY_S = 3.0
+CHECK_EVERY_S = 1.0
 """How often a lasting fault is asserted again."""
 CHECK_MARGIN_S = 1.5
 """No assertion begins this close to the planned undo: the two would race."""

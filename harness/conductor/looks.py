@@ -1,0 +1,212 @@
+"""Who is connected to a dependency, and did he come through the proxy?
+
+The dependency's own list of clients is held against the proxy's sockets: a client whose end belongs to the proxy came
+through it, any other came past it.
+
+    redis     CLIENT LIST, and the commands each client has sent (older servers: the second of its last one)
+    postgres  pg_stat_activity, and when each session was last active
+    kafka     the broker's own sockets; Kafka has no count for each client, so the end offsets of all topics stand in
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+import msgspec
+
+from harness.adapters.probe import secret
+from harness.adapters.tcp import ProbeError
+from harness.model.clock import monotonic
+from harness.model.errors import Rejected
+from harness.model.faults import Address, Dependency
+
+_LOOKS = 3
+_BETWEEN_LOOKS_S = 0.1
+
+
+class PathClient(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection of the application, as the dependency sees it.
+
+    on_proxy: None when it cannot be told. work: a count or a time that rises with use, None = not known; it counts
+    as risen when it rose by more than slack. holder: the process that has it open, where that can be told.
+    """
+
+    id: str
+    address: Address
+    label: str
+    on_proxy: bool | None
+    work: float | None
+    slack: float = 0.0
+    holder: str | None = None
+
+    def __str__(self) -> str:
+        holder = f", {self.holder}" if self.holder else ""
+        return f"{self.label or 'unnamed'} from {self.address}{holder}"
+
+
+class PathSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """at: CLOCK_MONOTONIC seconds. clients: seen during the look. total: a counter of the dependency as a whole.
+
+    can_tell: False where this dependency has no way to tell who is connected.
+    """
+
+    at: float
+    clients: tuple[PathClient, ...] = ()
+    total: float | None = None
+    can_tell: bool = True
+
+
+def snapshot(dependency: Dependency, *, exclude: Collection[str] = ()) -> PathSnapshot:
+    """Look at who is connected, three times within a quarter of a second, because some clients come and go.
+
+    exclude: client or application names that are not the application's (an exporter). Raises AdapterError, UsageError.
+    """
+    if not _can_tell(dependency):
+        return PathSnapshot(at=monotonic(), can_tell=False)
+    kernel = _kernel(dependency)
+    ends = kernel.proxy
+    seen: dict[str, PathClient] = {}
+    looks: Counter[str] = Counter()
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_BETWEEN_LOOKS_S)
+        for client in _clients(dependency, kernel):
+            if not client.label or client.label not in exclude:
+                looks[client.id] += 1
+                seen[client.id] = client
+        # Added up over the looks: the two lists are never taken at quite the same instant, and connections close.
+        kernel = _kernel(dependency)
+        ends = None if ends is None or kernel.proxy is None else ends | kernel.proxy
+    clients = [
+        msgspec.structs.replace(client, on_proxy=_through(client.address, ends, dependency)) for client in seen.values()
+    ]
+    # For the same reason one that was seen only once is not said to be beside the proxy.
+    certain = [client for client in clients if client.on_proxy is not False or looks[client.id] > 1]
+    return PathSnapshot(at=monotonic(), clients=_without_dead(certain), total=_total(dependency))
+
+
+def _without_dead(clients: list[PathClient]) -> tuple[PathClient, ...]:
+    """Say whose the connections beside the proxy are, and leave out those that have no other end any more.
+
+    A server goes on listing a client that has left until it looks at the connection again: a session of PostgreSQL
+    ends its query first. When a proxy is cut that would be taken for a client beside it.
+    """
+    from harness.adapters import sockets
+
+    beside = {client.address for client in clients if client.on_proxy is False}
+    if not beside:
+        return tuple(clients)
+    holders = sockets.holders(beside)
+    return tuple(
+        msgspec.structs.replace(client, holder=holders.get(client.address))
+        for client in clients
+        if client.address not in beside or client.address in holders or not _loopback(client.address)
+    )
+
+
+def _loopback(address: Address) -> bool:
+    return address.host.startswith("127.") or address.host == "::1"
+
+
+def _can_tell(dependency: Dependency) -> bool:
+    match dependency.kind:
+        case "redis":
+            return dependency.direct is not None
+        case "postgres":
+            return dependency.admin is not None
+        case "kafka":
+            return dependency.direct is not None and dependency.pid is not None
+        case _:
+            return False
+
+
+class _Kernel(msgspec.Struct, frozen=True, kw_only=True):
+    """One reading of the kernel's table. proxy: the proxy's own ends, None when its process is not known.
+
+    peers: who is connected to the dependency's process (asked for Kafka only).
+    """
+
+    proxy: frozenset[Address] | None = None
+    peers: frozenset[Address] = frozenset()
+
+
+def _kernel(dependency: Dependency) -> _Kernel:
+    from harness.adapters import sockets
+
+    broker = dependency.pid if dependency.kind == "kafka" else None
+    pids = [pid for pid in (dependency.proxy_pid, broker) if pid is not None]
+    found = sockets.connections(*pids, os.getpid()) if pids else {}
+    proxy = None
+    if dependency.proxy_pid is not None:
+        proxy = frozenset(own for own, _ in found[dependency.proxy_pid])
+    peers: frozenset[Address] = frozenset()
+    if broker is not None:
+        peers = frozenset(peer for _, peer in found[broker])
+        # A connection both of whose ends are the broker's is its own (controller, replication); ours do not count.
+        peers -= {own for own, _ in found[broker]} | {own for own, _ in found[os.getpid()]}
+    return _Kernel(proxy=proxy, peers=peers)
+
+
+def _clients(dependency: Dependency, kernel: _Kernel) -> list[PathClient]:
+    if dependency.kind == "kafka":
+        return [PathClient(id=str(one), address=one, label="", on_proxy=None, work=None) for one in kernel.peers]
+    return _redis(dependency) if dependency.kind == "redis" else _postgres(dependency)
+
+
+def _redis(dependency: Dependency) -> list[PathClient]:
+    from harness.adapters import redis
+
+    assert dependency.direct is not None
+    found = []
+    for row in redis.clients(dependency.direct, password=secret(dependency.password_env)):
+        # `idle` is in whole seconds, so the moment of the last command wanders by one while nothing happens.
+        work, slack = (row.commands, 0.0) if row.commands is not None else (monotonic() - row.idle_s, 1.5)
+        found.append(PathClient(id=row.id, address=row.address, label=row.name, on_proxy=None, work=work, slack=slack))
+    return found
+
+
+def _postgres(dependency: Dependency) -> list[PathClient]:
+    from harness.adapters import postgres
+
+    assert dependency.admin is not None
+    with postgres.Admin(dependency.admin, password=secret(dependency.admin_password_env)) as admin:
+        return [
+            PathClient(
+                id=str(row.pid),
+                address=Address(row.host or "", row.port),
+                label=row.application or row.role,
+                on_proxy=None,
+                work=row.active_at,
+            )
+            for row in admin.sessions()
+            if row.role and (dependency.role is None or row.role == dependency.role)
+        ]
+
+
+def _total(dependency: Dependency) -> float | None:
+    from harness.adapters import kafka
+
+    if dependency.kind != "kafka" or dependency.direct is None:
+        return None
+    try:
+        return kafka.records_written(dependency.direct, deadline=monotonic() + 3.0)
+    except ProbeError as error:
+        raise Rejected(f"Kafka at {dependency.direct}: {error.detail}") from error
+
+
+def _through(address: Address, ends: frozenset[Address] | None, dependency: Dependency) -> bool | None:
+    if ends is not None:
+        return address in ends
+    # A proxy in a container or on another host has an address of its own; on loopback everybody has the same.
+    host = urlsplit(dependency.toxiproxy or "").hostname
+    if host is None or _loopback(address) or not address.host:
+        return None
+    try:
+        return address.host in {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        return None

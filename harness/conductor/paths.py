@@ -1,0 +1,107 @@
+"""The path proofs of a run: which dependency was looked at when, and what that says about each fault on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from harness.conductor.looks import PathSnapshot, snapshot
+from harness.conductor.proofs import bypass_evidence, path_evidence, strays_of
+from harness.fault import Fault
+from harness.model.errors import HarnessError
+from harness.model.faults import Dependency, Evidence
+from harness.model.plan import Plan
+
+EvidenceStage = Literal["path", "injected", "held"]
+
+
+class Paths:
+    """evidence: records an observation about a fault. not_proven: says why a fault does not count."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        faults: Mapping[str, Fault],
+        *,
+        say: Callable[[str], None],
+        evidence: Callable[[str, EvidenceStage, Evidence], None],
+        not_proven: Callable[[str, str], None],
+    ) -> None:
+        self._say = say
+        self._evidence = evidence
+        self._not_proven = not_proven
+        self._faults: dict[str, list[str]] = {}
+        self._dependencies: dict[str, Dependency] = {}
+        self._on_proxy: set[str] = set()
+        for planned in plan.faults:
+            dependency = planned.change.dependency
+            self._dependencies[dependency.name] = dependency
+            self._faults.setdefault(dependency.name, []).append(planned.id)
+            if faults[planned.spec.kind].needs == "proxy":
+                self._on_proxy.add(planned.id)
+        self._last: dict[str, PathSnapshot] = {}
+
+    def first_look(self, dependency: Dependency) -> None:
+        """Early in baseline."""
+        try:
+            self._last[dependency.name] = snapshot(dependency)
+        except HarnessError as error:
+            self._say(f"path proof of {dependency.name}: {error}")
+
+    def prove(self, dependency: Dependency) -> None:
+        """Just before the injection: the second look, judged for every fault on this dependency."""
+        before = self._last.get(dependency.name)
+        problem = "nothing could be seen in baseline"
+        after = None
+        try:
+            after = self._last[dependency.name] = snapshot(dependency)
+        except HarnessError as error:
+            problem = str(error)
+        for fault_id in self._faults[dependency.name]:
+            if before is None or after is None:
+                self._not_proven(fault_id, f"who uses {dependency.name} could not be looked at: {problem}")
+            else:
+                self._judge(fault_id, before, after, dependency)
+
+    def look_again(self, is_on: Callable[[str], bool]) -> None:
+        """While faults are on: does anybody use a dependency past the proxy that carries one?
+
+        What cannot be seen is no reason to doubt: another fault may have stopped the dependency itself.
+        """
+        for name, dependency in self._dependencies.items():
+            before = self._last.get(name)
+            if before is None or not self._hurt(name, is_on):
+                continue
+            try:
+                after = self._last[name] = snapshot(dependency)
+            except HarnessError:
+                continue
+            evidence = bypass_evidence(before, after, dependency)
+            if evidence is None:
+                continue
+            for fault_id in self._hurt(name, is_on):
+                self._evidence(fault_id, "held", evidence)
+                if not evidence.held:
+                    self._not_proven(
+                        fault_id, f"while it was on the target reached {name} past the proxy: {evidence.observed}"
+                    )
+
+    def _hurt(self, name: str, is_on: Callable[[str], bool]) -> list[str]:
+        """Faults that are on this dependency's proxy now."""
+        return [fault for fault in self._faults[name] if fault in self._on_proxy and is_on(fault)]
+
+    def _judge(self, fault_id: str, before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> None:
+        on_proxy = fault_id in self._on_proxy
+        evidence = path_evidence(before, after, dependency, on_proxy=on_proxy)
+        if evidence is None:
+            return
+        self._evidence(fault_id, "path", evidence)
+        if evidence.held:
+            return
+        how = f"does not use {dependency.name}"
+        if on_proxy and strays_of(before, after, dependency):
+            partly = any(client.on_proxy for client in after.clients)
+            how = f"reaches {dependency.name} past the proxy{' as well' if partly else ''}"
+        elif on_proxy:
+            how = f"does not use {dependency.name} through the proxy"
+        self._not_proven(fault_id, f"the target {how}: {evidence.observed}")
