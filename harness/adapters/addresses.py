@@ -105,17 +105,40 @@ def reached(dependency: Dependency) -> list[tuple[str, int]]:
     if dependency.url is not None:
         found.append(url_address(dependency.url))
     if dependency.admin is not None:
-        from harness.adapters.postgres import server_address
-
         server = server_address(dependency.admin)
         if server is not None:
             found.append(server)
     return list(dict.fromkeys(found))
 
 
+def server_address(options: str, *, default: Address | None = None) -> tuple[str, int] | None:
+    """Host (or address) and port that PostgreSQL connection options lead to; None for a unix socket.
+
+    default: the server where the options name none (libpq would take it from the environment). Raises UsageError for
+    options that do not parse, that name several servers (which one would be changed?) or a service file.
+    """
+    from harness.adapters.postgres import options_of
+
+    values = options_of(options)
+    host, port = values.get("hostaddr") or values.get("host", ""), values.get("port", "")
+    if "service" in values:
+        raise UsageError("a service file hides which PostgreSQL server is meant", hint="name host and port")
+    if "," in host + port:
+        raise UsageError(f"the PostgreSQL connection options name several servers ({host})", hint="name one")
+    if host.startswith(("/", "@")):
+        return None
+    if not host and default is not None:
+        host, port = default.host, port or str(default.port)
+    if not host:
+        raise UsageError("the PostgreSQL connection options name no host", hint="write host=NAME port=NUMBER")
+    if port and not port.isdigit():
+        raise UsageError(f"the PostgreSQL port {port!r} is not a number")
+    return host, int(port or 5432)
+
+
 def _pinned_login(dependency: Dependency, first: Callable[[str, int, str], str]) -> str:
     """The admin login with hostaddr and port spelled out: libpq takes what is missing from its environment."""
-    from harness.adapters.postgres import conninfo, server_address
+    from harness.adapters.postgres import conninfo
 
     assert dependency.admin is not None
     try:

@@ -73,35 +73,17 @@ def conninfo(options: str, *, address: Address | None = None, password: str | No
         ) from None
 
 
-def server_address(options: str, *, default: Address | None = None) -> tuple[str, int] | None:
-    """Host (or address) and port that connection options lead to; None for a unix socket.
-
-    default: the server where the options name none (libpq would take it from the environment). Raises UsageError for
-    options that do not parse, that name several servers (which one would be changed?) or a service file.
-    """
+def options_of(text: str) -> dict[str, str]:
+    """Connection options in either form, by name. Raises UsageError, which echoes nothing of them."""
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 
     try:
-        values = {name: str(value) for name, value in conninfo_to_dict(options).items() if value}
+        return {name: str(value) for name, value in conninfo_to_dict(text).items() if value}
     except psycopg.ProgrammingError:
         raise UsageError(
             "the PostgreSQL connection options are not understood", hint="write host=NAME port=NUMBER user=NAME"
         ) from None
-    host, port = values.get("hostaddr") or values.get("host", ""), values.get("port", "")
-    if "service" in values:
-        raise UsageError("a service file hides which PostgreSQL server is meant", hint="name host and port")
-    if "," in host + port:
-        raise UsageError(f"the PostgreSQL connection options name several servers ({host})", hint="name one")
-    if host.startswith(("/", "@")):
-        return None
-    if not host and default is not None:
-        host, port = default.host, port or str(default.port)
-    if not host:
-        raise UsageError("the PostgreSQL connection options name no host", hint="write host=NAME port=NUMBER")
-    if port and not port.isdigit():
-        raise UsageError(f"the PostgreSQL port {port!r} is not a number")
-    return host, int(port or 5432)
 
 
 def default_login(role: str) -> str:
@@ -330,6 +312,10 @@ class Admin:
             Session(pid=pid, role=role, application=app, host=host, port=-1 if port is None else port, active_at=at)
             for pid, role, app, host, port, at in rows
         )
+
+    def ask(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows of any statement of ours. Raises Rejected, OutcomeUnknown."""
+        return self._rows(statement, values)
 
     def _row(self, statement: str, values: tuple[Any, ...] = ()) -> tuple[Any, ...]:
         return self._rows(statement, values)[0]
