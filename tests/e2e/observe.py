@@ -16,17 +16,34 @@ from typing import Any
 HARNESS = Path(sys.executable).parent / "harness"
 QUICK = ("--scenario", "target", "--spawn-rate", "100000", "--warmup", "2s", "--request-timeout", "5s")
 PHASES = ("--baseline", "15s", "--fault-for", "10s", "--recovery-limit", "30s")
+SHORTENED = (
+    "from harness.plan import phases as p; "
+    "p.MIN_BASELINE_S = p.MIN_FAULT_S = p.MIN_HOLD_S = 2.0; p.HOLD_ARRIVALS = 50; p.MIN_RECOVERY_LIMIT_S = 10.0; "
+    "from harness.cli import main; main()"
+)
+"""The real command, whose shortest phases are lowered: a verdict needs their length, no way out depends on it."""
 
 
 class Run:
-    """A real `harness run` process in its own session, as a shell would start it."""
+    """A real `harness run` process in its own session, as a shell would start it.
 
-    def __init__(self, cwd: Path, *args: str, env: dict[str, str] | None = None) -> None:
+    shortened: phases may be a few seconds long. prefix: a command that runs it, for example a shell with redirections.
+    """
+
+    def __init__(
+        self,
+        cwd: Path,
+        *args: str,
+        env: dict[str, str] | None = None,
+        shortened: bool = False,
+        prefix: tuple[str, ...] = (),
+    ) -> None:
         self.cwd = cwd
+        program = [sys.executable, "-c", SHORTENED] if shortened else [str(HARNESS)]
         self.stderr = (cwd / "stderr.txt").open("wb")
         self.stdout = (cwd / "stdout.txt").open("wb")
         self.process = subprocess.Popen(
-            [str(HARNESS), "run", *args, "--out", str(cwd / "runs")],
+            [*prefix, *program, "run", *args, "--out", str(cwd / "runs")],
             cwd=cwd,
             env={**os.environ, "XDG_STATE_HOME": str(cwd / "state"), **(env or {})},
             stdin=subprocess.DEVNULL,

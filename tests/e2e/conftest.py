@@ -1,0 +1,43 @@
+"""One standing stack for all tests of a process that only need some stack which outlives their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.standing import StandingStack
+
+
+class _Kept:
+    stack: StandingStack | None = None
+    original: dict[str, Any] | None = None
+
+    def drop(self) -> None:
+        stack, self.stack = self.stack, None
+        if stack is not None:
+            stack.down()
+
+
+@pytest.fixture(scope="session")
+def _kept() -> Iterator[_Kept]:
+    kept = _Kept()
+    yield kept
+    kept.drop()
+
+
+@pytest.fixture
+def stack(_kept: _Kept, tmp_path_factory: pytest.TempPathFactory) -> StandingStack:
+    """A standing stack as it was when it came up; one that a failed test left broken is replaced."""
+    if _kept.stack is not None:
+        try:
+            sound = _kept.stack.snapshot() == _kept.original and _kept.stack.healthy()
+        except Exception:
+            sound = False
+        if not sound:
+            _kept.drop()
+    if _kept.stack is None:
+        _kept.stack = StandingStack(tmp_path_factory.mktemp("stack"))
+        _kept.original = _kept.stack.snapshot()
+    return _kept.stack

@@ -1,0 +1,81 @@
+"""A run is ended in each of its phases, gently and hard, and nothing stays: seen from outside, on a stack that stays up."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.life import LONG, assert_nothing_left, brief_run, stopped, tree
+from tests.e2e.observe import Run, family
+from tests.e2e.standing import StandingStack
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+INT, TERM, HUP, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL
+
+
+def reach(run: Run, phase: str, stack: StandingStack, waits: contextlib.ExitStack) -> None:
+    """Until the run is in the phase, and will stay there for a while."""
+    if phase == "gap":
+        # The gap lasts as long as requests of the baseline are open: the service hangs from just before its end.
+        run.wait_phase("baseline")
+        time.sleep(2.5)
+        waits.enter_context(stopped(tree(stack.info["target"]["pid"])))
+    run.wait_phase(phase)
+    if phase == "fault":
+        run.wait_proven()
+
+
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [
+        ("setup", TERM),
+        ("setup", KILL),
+        ("warmup", HUP),
+        ("warmup", KILL),
+        ("baseline", TERM),
+        ("baseline", KILL),
+        ("gap", INT),
+        ("gap", KILL),
+        ("fault", HUP),
+        ("fault", KILL),
+        ("recovery", TERM),
+        ("recovery", KILL),
+        ("after", INT),
+        ("after", KILL),
+        ("tail", INT),
+        ("tail", KILL),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_an_end_in_any_phase_leaves_nothing(
+    stack: StandingStack, tmp_path: Path, phase: str, number: signal.Signals
+) -> None:
+    before = stack.snapshot()
+    run = brief_run(stack, tmp_path, *(LONG if phase == "fault" else ()))
+    try:
+        with contextlib.ExitStack() as waits:
+            reach(run, phase, stack, waits)
+            if phase == "fault":
+                assert stack.snapshot() != before, "the faults are on"
+            members = family(run.process.pid)
+            run.process.send_signal(number)
+            code = run.end()
+        assert_nothing_left(stack, before, members)
+        if number == KILL:
+            assert code == -KILL
+            return
+        assert code == 130, run.text()
+        result = run.result()
+        assert result["verdict"] == "inconclusive" and result["exit_code"] == 130
+        assert any("interrupted" in reason for reason in result["reasons"]), result["reasons"]
+        events = [event["event"] for event in run.events()]
+        assert events.count("undo_verified") == events.count("fault_injected") and "undo_not_verified" not in events
+        for name in ("report.html", "report.md", "junit.xml", "journal.jsonl", "keeper.jsonl"):
+            assert (run.dir / name).stat().st_size > 0, name
+    finally:
+        run.kill_group()
