@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.model.plan import Plan
-from harness.model.result import PhaseResult, RequestResult, Result
+from harness.model.result import Result
 from harness.report import text
 from harness.report.assessment import Line
 from harness.report.evidence import fold
+from harness.report.figures import FIGURES, figures
 from harness.report.findings import findings
 from harness.report.story import (
     fault_names,
@@ -25,7 +26,6 @@ from harness.report.story import (
     undo_words,
 )
 
-_NUMBERS = ("Requests", "Failures", "Fail %", "RPS", "Mean", "p50", "p95", "p99", "Max")
 _SIGNS = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
 MAX_ROWS = 50
 
@@ -77,25 +77,11 @@ def _targets(lines: Sequence[Line]) -> str:
     return _table(("Target", "Kind", "Outcome", "Observed", "Worst phase", "Why"), rows, 6)
 
 
-def _numbers(row: PhaseResult | RequestResult) -> list[str]:
-    return [
-        text.count(row.requests),
-        text.count(row.failures),
-        text.percent(row.error_rate),
-        text.rps(row.rps),
-        text.ms(row.mean_ms),
-        text.ms(row.p50_ms),
-        text.ms(row.p95_ms),
-        text.ms(row.p99_ms),
-        text.ms(row.max_ms),
-    ]
-
-
 def _phases(result: Result) -> str:
     if not result.phases:
         return ""
     rows = [
-        [esc(phase.name), text.moment(phase.start_s), text.seconds(phase.end_s - phase.start_s), *_numbers(phase)]
+        [esc(phase.name), text.moment(phase.start_s), text.seconds(phase.end_s - phase.start_s), *figures(phase)]
         for phase in result.phases
     ]
     whole = totals(result)
@@ -103,7 +89,7 @@ def _phases(result: Result) -> str:
     if whole.unsent:
         said += f", {whole.unsent:,} unsent"
     head = f"## Phases\n\nWhole run: {said}. Latencies are of successful requests."
-    return f"{head}\n\n{_table(('Phase', 'From', 'Length', *_NUMBERS), rows)}"
+    return f"{head}\n\n{_table(('Phase', 'From', 'Length', *FIGURES), rows)}"
 
 
 def _faults(plan: Plan, result: Result) -> str:
@@ -132,8 +118,8 @@ def _requests(result: Result) -> str:
     if not rows:
         return ""
     where = "whole run" if result.totals else f"{esc(rows[0].phase)} phase"
-    made = [[esc(row.name, 80), *_numbers(row)] for row in rows[:MAX_ROWS]]
-    return f"## Requests ({where})\n\n{_table(('Name', *_NUMBERS), made)}"
+    made = [[esc(row.name, 80), *figures(row)] for row in rows[:MAX_ROWS]]
+    return f"## Requests ({where})\n\n{_table(('Name', *FIGURES), made)}"
 
 
 def _errors(result: Result) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import msgspec
 
 from harness.model.faults import Evidence
-from harness.model.result import Outcome, PhaseResult, RequestResult, Result
+from harness.model.result import Outcome, Result
 from harness.report import text
 from harness.report.assessment import Line, mark, unit_of
 from harness.report.evidence import fold
+from harness.report.figures import FIGURES, figures
 from harness.report.happened import Moment
 from harness.report.story import request_rows
 
@@ -53,23 +54,6 @@ def _columns(*names: str, first: int = 1) -> tuple[Column, ...]:
 
 def _row(*cells: str | Cell, loud: bool = False) -> Row:
     return Row(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in cells), loud)
-
-
-_NUMBERS = ("Requests", "Failures", "Fail %", "RPS", "Mean", "p50", "p95", "p99", "Max")
-
-
-def _numbers(row: PhaseResult | RequestResult) -> tuple[str, ...]:
-    return (
-        text.count(row.requests),
-        text.count(row.failures),
-        text.percent(row.error_rate),
-        text.rps(row.rps),
-        text.ms(row.mean_ms),
-        text.ms(row.p50_ms),
-        text.ms(row.p95_ms),
-        text.ms(row.p99_ms),
-        text.ms(row.max_ms),
-    )
 
 
 PHASE_COLUMNS = ("baseline", "fault", "after")
@@ -143,14 +127,14 @@ def proofs(evidence: Sequence[Evidence]) -> Table:
 
 def phases(result: Result) -> Table:
     return Table(
-        _columns("Phase", "From", "Length", "Planned", *_NUMBERS, "Unsent", "Broken for"),
+        _columns("Phase", "From", "Length", "Planned", *FIGURES, "Unsent", "Broken for"),
         tuple(
             _row(
                 text.visible(p.name, 20),
                 text.moment(p.start_s),
                 text.seconds(p.end_s - p.start_s),
                 text.count(p.planned),
-                *_numbers(p),
+                *figures(p),
                 text.count(p.unsent),
                 text.seconds(p.violating_s),
                 loud=p.name == "fault",
@@ -181,19 +165,19 @@ def requests(result: Result) -> Table:
     where = "Whole run" if result.totals or not rows else f"In phase {rows[0].phase}"
     aggregated = tuple(row for row in result.totals if row.name == "Aggregated")
     return Table(
-        _columns(where, *_NUMBERS),
+        _columns(where, *FIGURES),
         (
-            *(_row(text.visible(row.name), *_numbers(row)) for row in rows[:MAX_ROWS]),
-            *(_row("All together", *_numbers(row), loud=True) for row in aggregated),
+            *(_row(text.visible(row.name), *figures(row)) for row in rows[:MAX_ROWS]),
+            *(_row("All together", *figures(row), loud=True) for row in aggregated),
         ),
     )
 
 
 def by_phase(result: Result) -> Table:
     return Table(
-        _columns("Name", "Phase", *_NUMBERS, first=2),
+        _columns("Name", "Phase", *FIGURES, first=2),
         tuple(
-            _row(text.visible(row.name), row.phase, *_numbers(row))
+            _row(text.visible(row.name), row.phase, *figures(row))
             for row in (*result.setup, *result.requests)[:MAX_ROWS]
         ),
     )

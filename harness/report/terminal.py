@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.model.plan import Plan
-from harness.model.result import PhaseResult, RequestResult, Result
+from harness.model.result import RequestResult, Result
 from harness.report import text
 from harness.report.assessment import Line
 from harness.report.evidence import fold
+from harness.report.figures import FIGURES, figures
 from harness.report.story import (
     headline,
     lines_of,
@@ -159,9 +160,6 @@ def _totals(console: Console, result: Result) -> None:
     _print(console, "")
 
 
-_NUMBERS = ("Requests", "Failures", "Fail %", "RPS", "Mean", "p50", "p95", "p99", "Max")
-
-
 def _fitting(console: Console, build: Callable[[tuple[str, ...]], Table]) -> Table:
     """The table with as many columns of numbers as fit whole: a clipped number is a wrong number.
 
@@ -172,25 +170,10 @@ def _fitting(console: Console, build: Callable[[tuple[str, ...]], Table]) -> Tab
     left_out: set[str] = set()
     for more in ("", "Mean", "p50", "Max", "RPS", "p99", "Requests"):
         left_out.add(more)
-        table = build(tuple(column for column in _NUMBERS if column not in left_out))
+        table = build(tuple(column for column in FIGURES if column not in left_out))
         if Measurement.get(console, console.options.update(max_width=10_000), table).maximum <= console.width:
             break
     return table
-
-
-def _numbers(row: PhaseResult | RequestResult, columns: tuple[str, ...]) -> tuple[str, ...]:
-    cells = {
-        "Requests": text.count(row.requests),
-        "Failures": text.count(row.failures),
-        "Fail %": text.percent(row.error_rate),
-        "RPS": text.rps(row.rps),
-        "Mean": text.ms(row.mean_ms),
-        "p50": text.ms(row.p50_ms),
-        "p95": text.ms(row.p95_ms),
-        "p99": text.ms(row.p99_ms),
-        "Max": text.ms(row.max_ms),
-    }
-    return tuple(cells[column] for column in columns)
 
 
 def _right(columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -203,7 +186,7 @@ def _request_table(console: Console, title: str, rows: list[RequestResult]) -> N
     def build(columns: tuple[str, ...]) -> Table:
         table = _table(title, ("Name", "left"), *_right(columns))
         for name, row in zip(names, rows, strict=False):
-            _row(table, name, *_numbers(row, columns))
+            _row(table, name, *figures(row, columns))
         return table
 
     _show(console, _fitting(console, build))
@@ -234,7 +217,7 @@ def _phases(console: Console, result: Result) -> None:
                 text.visible(phase.name, 20),
                 text.moment(phase.start_s),
                 text.seconds(phase.end_s - phase.start_s),
-                *_numbers(phase, columns),
+                *figures(phase, columns),
                 style="bold" if phase.name == "fault" else "",
             )
         return table
