@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from harness.cli.settings import Setting, config_option, rank
 from harness.model import units
 from harness.model.errors import UsageError
+from harness.model.stack import StackName
 from harness.plan.request import RunRequest
+
+if TYPE_CHECKING:
+    from harness.config.file import Configuration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,8 +40,10 @@ DURATION = Duration()
 def _option(*names: str, **settings: Any) -> Callable[[F], F]:
     """A click option that can also be set by HARNESS_<NAME>, except where a list's values hold spaces."""
     if names[0] in ("--target", "--abort-if"):
-        return click.option(*names, **settings)
-    return click.option(*names, envvar="HARNESS_" + names[0].lstrip("-").replace("-", "_").upper(), **settings)
+        return click.option(*names, cls=Setting, **settings)
+    return click.option(
+        *names, cls=Setting, envvar="HARNESS_" + names[0].lstrip("-").replace("-", "_").upper(), **settings
+    )
 
 
 EXPERIMENT_OPTIONS: tuple[Callable[[Any], Any], ...] = (
@@ -53,7 +60,7 @@ EXPERIMENT_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _option(
         "--stack",
         type=click.Choice(["embedded", "external"]),
-        help="What the target runs on. [default: embedded, or external with --host]",
+        help="What the target runs on. [default: embedded; external with --host or a [target] in harness.toml]",
     ),
     _option("--host", metavar="URL", help="An own target; means the external stack."),
     _option("--scale", type=float, help="Share of the full load. [default: 0.02 on the embedded stack, 1 on external]"),
@@ -129,20 +136,43 @@ def experiment_options(command: F) -> F:
     """Add every option that says what experiment it is."""
     for option in reversed(EXPERIMENT_OPTIONS):
         command = option(command)
-    return command
+    return config_option(command)
+
+
+def choose_stack(values: dict[str, Any]) -> tuple[StackName, str | None]:
+    """The stack, and the target's URL where it is the user's own.
+
+    Of --host and --stack embedded the one that was said more directly counts. Raises UsageError where both were, and
+    where nothing names the target of the external stack.
+    """
+    host, stack = values["host"], values["stack"]
+    config: Configuration | None = values.get("config")
+    if host is not None and stack == "embedded":
+        if rank("host") == rank("stack"):
+            raise UsageError("--host names your own target, --stack embedded starts ours", hint="leave one of them out")
+        if rank("host") > rank("stack"):
+            stack = None
+        else:
+            host = None
+    own = host if host is not None else (config.target.url if config is not None and config.target else None)
+    if stack == "embedded" or (stack is None and own is None):
+        return "embedded", None
+    if own is None:
+        raise UsageError(
+            "--stack external needs a target", hint="name it with --host URL, or in [target] of harness.toml"
+        )
+    return "external", own
 
 
 def decode(values: dict[str, Any]) -> RunRequest:
     """The RunRequest of decoded click values. Raises UsageError for options that contradict each other."""
-    host, stack = values["host"], values["stack"]
-    if host is not None and stack == "embedded":
-        raise UsageError("--host names your own target, --stack embedded starts ours", hint="leave one of them out")
-    if host is None and stack == "external":
-        raise UsageError("--stack external needs a target", hint="name it with --host URL")
+    stack, host = choose_stack(values)
+    config: Configuration | None = values.get("config")
     return RunRequest(
         scenario=values["scenario"],
-        stack="external" if host is not None else "embedded",
+        stack=stack,
         faults=tuple(values["faults"]),
+        timeline=values.get("timeline", ()),
         host=host,
         scale=values["scale"],
         rate=values["rate"],
@@ -161,6 +191,10 @@ def decode(values: dict[str, Any]) -> RunRequest:
         hold_s=values["hold"],
         soak_s=values["soak"],
         targets=tuple(values["targets"]),
+        target_layers=(
+            *((config.target_texts,) if config is not None and config.target_texts else ()),
+            *values.get("target_layers", ()),
+        ),
         abort_if=tuple(values["abort_if"]),
         strict=values["strict"],
         seed=values["seed"],

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from harness.cli.options import decode
+from harness.cli.settings import named, shown
 from harness.fault import registered
 from harness.load.launcher import describe
 from harness.model.clock import wall
@@ -32,17 +33,33 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
     stack: Stack
     running: StackUp | None
+    allow_hosts: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """Every host that an undo may reach besides loopback; complete once the stack was checked."""
+        return self.stack.allowed if isinstance(self.stack, ExternalStack) else self.allow_hosts
 
 
 def plan_from(values: dict[str, Any]) -> Planned:
-    """Executes the locustfile in a child to describe it, and touches nothing else. Raises UsageError."""
+    """Executes the locustfile in a child to describe it, and touches nothing else.
+
+    Raises UsageError, naming the origin of what is wrong: the option, the variable, or file and key path.
+    """
+    try:
+        return _plan_from(values)
+    except UsageError as error:
+        raise named(error) from error
+
+
+def _plan_from(values: dict[str, Any]) -> Planned:
     request = decode(values)
     find_scenario(request.scenario)
     check_aborts(request)
     stack: Stack
     running: StackUp | None = None
     if request.host is not None:
-        stack = ExternalStack(request.host, allow_hosts=tuple(values["allow_hosts"]))
+        stack = external_stack(request.host, values)
     else:
         stack = EmbeddedStack()
         running = registry.running()
@@ -60,7 +77,19 @@ def plan_from(values: dict[str, Any]) -> Planned:
 
     # Importing a locustfile takes a second or two: whatever else is wrong is told before that.
     plan_with(Locustfile(path=str(file), sha256="", classes=()), msgspec.structs.replace(request, user_classes=()))
-    return Planned(request=request, plan=plan_with(describe(file), request), stack=stack, running=running)
+    plan = plan_with(describe(file), request)
+    return Planned(request=request, plan=plan, stack=stack, running=running, allow_hosts=tuple(values["allow_hosts"]))
+
+
+def external_stack(url: str, values: dict[str, Any]) -> ExternalStack:
+    """The user's own system, as harness.toml declares it where there is one."""
+    config = values.get("config")
+    return ExternalStack(
+        url,
+        allow_hosts=tuple(values["allow_hosts"]),
+        configuration=config,
+        file=shown(config) if config is not None else "",
+    )
 
 
 def check_aborts(request: RunRequest) -> None:

@@ -14,6 +14,7 @@ from harness.cli.options import experiment_options
 
 
 @click.command()
+@click.argument("experiment", required=False, metavar="[EXPERIMENT.yaml]")
 @experiment_options
 @click.option(
     "--out", envvar="HARNESS_OUT", default="runs", show_default=True, metavar="DIR", help="Where run directories go."
@@ -26,15 +27,18 @@ def run(**values: Any) -> int:
     """Run an experiment and leave a report.
 
     Starts load, proves that every fault is on, undoes and verifies it whatever happens, and judges from the
-    recorded requests. Executes the locustfile.
+    recorded requests. Executes the locustfile. EXPERIMENT.yaml holds the same options and a timeline of faults; what
+    is typed beside it counts more.
 
     \b
     harness run --fault redis-down --scenario target
+    harness run chaos.yaml --seed 7
     harness run --fault none --scenario baseline --host http://127.0.0.1:8000
     harness run --fault db-connection-limit:limit=2 --target 'fault: error_rate < 5%'
     """
     import msgspec
 
+    from harness.cli.experiment import told_of, with_file
     from harness.cli.planning import plan_from
     from harness.conductor.experiment import run_experiment
     from harness.conductor.log import RunLog
@@ -46,7 +50,9 @@ def run(**values: Any) -> int:
     from harness.safety.lock import acquire
     from harness.stack.embedded import EmbeddedStack
 
-    planned = plan_from(values)
+    values, file = with_file(values)
+    with told_of(file):
+        planned = plan_from(values)
     planned.stack.check()
     state_dir = run_state_dir(planned.plan.experiment)
     locks = acquire(lock_names(planned.plan, planned.running), owner=planned.plan.experiment, folder=state_dir)
@@ -66,7 +72,7 @@ def run(**values: Any) -> int:
             state_dir=state_dir,
             stack=stack,
             running=planned.running,
-            allowed=values["allow_hosts"],
+            allowed=planned.allowed,
             say=log.say,
             locks=locks,
         )

@@ -1,13 +1,16 @@
-"""A target of the user's own, known by its URL only: no dependencies, so no faults but `none`."""
+"""The user's own system: known by its URL alone (`--host`), or declared in harness.toml.
+
+Everything is declared; nothing of it is created, removed or set otherwise than by the faults themselves.
+"""
 
 from __future__ import annotations
 
-import ipaddress
-import socket
+import threading
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
-from harness.model.errors import AdapterError, Refused, UsageError
+from harness.config import rules
+from harness.config.file import Configuration
+from harness.model.errors import AdapterError, SetupError, UsageError
 from harness.model.faults import Dependency
 from harness.model.process import Launcher
 from harness.model.stack import Progress, StackName, StackUp, TargetInfo
@@ -16,98 +19,116 @@ ANSWER_LIMIT_S = 3.0
 
 
 class ExternalStack:
-    """url: http or https, with an optional path that every request begins with.
+    """url: http or https, with an optional path that every request begins with. configuration: harness.toml, if any.
 
-    allow_hosts: host names, addresses or networks that may be tested besides loopback.
+    allow_hosts: host names, addresses or networks that may be tested besides loopback and private addresses that the
+    configuration names. file: what messages call the configuration.
     """
 
     name: StackName = "external"
 
-    def __init__(self, url: str, allow_hosts: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        url: str,
+        allow_hosts: Collection[str] = (),
+        *,
+        configuration: Configuration | None = None,
+        file: str = "harness.toml",
+    ) -> None:
         """Raises UsageError for a URL that cannot be a target; resolves and connects to nothing."""
         self.url = target_url(url)
         self._allow = tuple(allow_hosts)
+        self._config = configuration if configuration is not None and configuration.target is not None else None
+        self._file = file
+        self._up: StackUp | None = None
+        self._stop = threading.Event()
 
     def describe(self) -> tuple[Dependency, ...]:
-        return ()
+        """What is declared, with addresses as they are written; touches nothing."""
+        if self._config is None:
+            return ()
+        from harness.stack.external_declared import dependencies
+
+        return dependencies(self._config, self.url)
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """Every host that an undo may reach: what was allowed or declared, and after `check` their addresses too."""
+        if self._config is None:
+            return self._allow
+        from harness.adapters.addresses import reached
+        from harness.stack.external_declared import named_hosts
+
+        found = {*self._allow, *named_hosts(self._config, self.url)}
+        for dependency in self._up.dependencies if self._up is not None else ():
+            found |= {host for host, _ in reached(dependency)}
+        return tuple(sorted(found))
 
     def check(self) -> None:
-        """Look whether it may be tested and whether it answers, before anything is made for a run.
+        """Look at every part, before anything is made for a run: it is well, it may be tested, the proxies are free.
 
-        Raises Refused for an address that is neither loopback nor allowed, UsageError when nothing answers.
+        Raises Refused for what must not be, UsageError for what does not answer or is not as declared.
         """
-        from harness.adapters.http import Client
-
-        check_allowed(self.url, self._allow)
-        try:
-            # Any status will do: a service may well have nothing at its root.
-            Client().get(self.url + "/", ANSWER_LIMIT_S)
-        except AdapterError as error:
-            raise UsageError(
-                f"--host {self.url}: {error}", hint="start the target first, or correct the URL"
-            ) from error
+        self._up = self._look(lambda _: None)
 
     def up(self, launcher: Launcher, progress: Progress) -> StackUp:
-        """Raises what `check` raises."""
+        """Look again, now that the locks are held. Raises what `check` raises."""
         progress(f"{self.url}: looking whether it answers")
-        self.check()
-        return StackUp(name=self.name, target=TargetInfo(url=self.url, metrics_url=f"{self.url}/metrics"))
+        self._up = self._look(progress)
+        if self._stop.is_set():
+            raise SetupError("stopped while the system was looked at")
+        return self._up
 
     def down(self) -> None:
         """Nothing here is ours."""
+        self._stop.set()
 
     def restart_toxiproxy(self, launcher: Launcher) -> bool:
         """There is none of ours."""
         return False
 
+    def _look(self, progress: Progress) -> StackUp:
+        if self._config is None:
+            return self._look_at_url()
+        from harness.stack.external_look import look
+
+        found = look(self._config, self.url, allow_hosts=self._allow, file=self._file)
+        troubles = [part.trouble for part in found.parts if part.trouble is not None]
+        if troubles:
+            raise first_of(troubles)
+        for note in found.notes:
+            progress(f"note: {note}")
+        assert found.target is not None
+        return StackUp(name=self.name, target=found.target, dependencies=found.dependencies, versions=found.versions)
+
+    def _look_at_url(self) -> StackUp:
+        from harness.adapters.addresses import check_url
+        from harness.adapters.http import Client
+
+        try:
+            check_url(self.url, (), allow_hosts=self._allow)
+        except UsageError as error:
+            raise type(error)(f"--host {self.url}: {error}", hint=error.hint) from error
+        try:
+            # Any status will do: a service may well have nothing at its root.
+            with Client() as client:
+                client.get(self.url + "/", ANSWER_LIMIT_S)
+        except AdapterError as error:
+            raise UsageError(
+                f"--host {self.url}: {error}", hint="start the target first, or correct the URL"
+            ) from error
+        return StackUp(name=self.name, target=TargetInfo(url=self.url, metrics_url=f"{self.url}/metrics"))
+
+
+def first_of(troubles: list[UsageError]) -> UsageError:
+    """One error for all: the first, with how many more there are."""
+    first = troubles[0]
+    if len(troubles) == 1:
+        return first
+    more = f"{len(troubles) - 1} more; see all with: harness stack status"
+    return type(first)(str(first), hint=f"{first.hint}; {more}" if first.hint else more)
+
 
 def target_url(text: str) -> str:
     """The URL without a slash at its end. Raises UsageError in one line for what is no target's URL."""
-    url = text.strip()
-    where = f"--host {text}: "
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise UsageError(f"{where}{error}", hint="for example: --host http://127.0.0.1:8000") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{where}an http or https URL is wanted", hint="for example: --host http://127.0.0.1:8000")
-    if parts.username is not None or parts.password is not None:
-        raise UsageError(f"{where[:7]}: a URL with a password in it would end up in reports", hint="use a header")
-    if parts.query or parts.fragment:
-        raise UsageError(f"{where}a target has no query and no fragment")
-    if port == 0:
-        raise UsageError(f"{where}port 0 is no port")
-    return url.rstrip("/")
-
-
-def check_allowed(url: str, allow_hosts: Collection[str]) -> None:
-    """Every address of the host must be loopback, unless the host, address or network is in `allow_hosts`.
-
-    Raises Refused, and UsageError when the name does not resolve.
-    """
-    host = urlsplit(url).hostname or ""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise UsageError(f"--host {url}: the name {host} does not resolve") from error
-    for address in dict.fromkeys(str(item[4][0]) for item in found):
-        ip = ipaddress.ip_address(address.partition("%")[0])
-        if not ip.is_loopback and not _named(host, ip, allow_hosts):
-            raise Refused(
-                f"--host {url}: {host} is {address}, which is not this machine",
-                hint=f"a load test hits hard; if this is meant: --allow-host {host}",
-            )
-
-
-def _named(host: str, ip: ipaddress.IPv4Address | ipaddress.IPv6Address, names: Collection[str]) -> bool:
-    for name in names:
-        bare = name.strip().strip("[]").lower()
-        if bare == host.lower().rstrip("."):
-            return True
-        try:
-            if ip in ipaddress.ip_network(bare, strict=False):
-                return True
-        except (ValueError, TypeError):  # not an address; or the other family
-            continue
-    return False
+    return rules.base_url(text, "--host", example="--host http://127.0.0.1:8000")

@@ -1,0 +1,148 @@
+"""Where a setting comes from: built-in default, harness.toml, environment, command line, in rising order.
+
+Click does the layering: [run] of harness.toml becomes the context's default map, HARNESS_* are the options' variables.
+What this adds: the file is found and read before any other option is looked at, and an error names the origin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from harness.model.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.config.file import Configuration, RunValue
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ELSEWHERE = {
+    "host": 'write it as url in [target], for example url = "http://127.0.0.1:8000"',
+    "target": 'write it in [targets], for example primary = ["p95 < 200ms"]',
+    "config": "a file cannot name another one",
+}
+"""Options that [run] does not take, and where the same is said in the file."""
+
+_RANK = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE)
+_META = "harness.config"
+
+
+class Setting(click.Option):
+    """An option whose errors name harness.toml or the variable when that is where the value is from."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        try:
+            return super().process_value(ctx, value)
+        except (click.BadParameter, UsageError) as error:
+            origin = origin_of(self, ctx)
+            if origin is None:
+                raise
+            hint = error.hint if isinstance(error, UsageError) else None
+            text = error.message.rstrip(".") if isinstance(error, click.BadParameter) else str(error)
+            raise UsageError(f"{origin}: {text.removeprefix(f'{self.opts[0]}: ')}", hint=hint) from error
+
+
+def config_option(command: F) -> F:
+    """`--config FILE`: its value is a Configuration, or None where there is no harness.toml."""
+    return click.option(
+        "--config",
+        metavar="FILE",
+        envvar="HARNESS_CONFIG",
+        is_eager=True,
+        callback=_read,
+        help="Your system and your defaults.  [default: harness.toml in the current directory, if there is one]",
+    )(command)
+
+
+def _read(ctx: click.Context, param: click.Parameter, value: str | None) -> Configuration | None:
+    if ctx.resilient_parsing:
+        return None
+    from harness.config.load import chosen, load
+
+    path = chosen(value)
+    if path is None:
+        return None
+    found = load(path)
+    ctx.meta[_META] = found
+    ctx.default_map = {**(ctx.default_map or {}), **_defaults(found, ctx.command)}
+    return found
+
+
+def _defaults(config: Configuration, command: click.Command) -> dict[str, Any]:
+    """[run] by parameter name, for this command. Raises UsageError for a key that `run` does not have."""
+    from harness.cli.run import run
+    from harness.model.suggest import unknown
+
+    where = f"{shown(config)}: run."
+    options = {option.lstrip("-"): param for param in run.params for option in param.opts if option.startswith("--")}
+    mine = {param.name for param in command.params}
+    known = sorted(set(options) - set(ELSEWHERE) - {"debug"})
+    found: dict[str, Any] = {}
+    for key, value in config.run.items():
+        if key in ELSEWHERE:
+            raise UsageError(f"{where}{key} is not set here", hint=ELSEWHERE[key])
+        if key not in known:
+            raise unknown("option", key, known, where=where.removesuffix(".") + ": ")
+        param = options[key]
+        assert isinstance(param, click.Option) and param.name is not None
+        checked = _shaped(value, param, f"{where}{key}")
+        if command.name in ("run", "plan") and param.name in mine:
+            found[param.name] = checked
+    return found
+
+
+def _shaped(value: RunValue, param: click.Option, where: str) -> Any:
+    """A value as the command line would give it: texts, so that one set of rules reads both."""
+    if param.is_flag:
+        if not isinstance(value, bool):
+            raise UsageError(f"{where}: true or false is wanted, not {value!r}")
+        return value
+    if isinstance(value, bool):
+        raise UsageError(f"{where}: {param.opts[0]} takes a value, not true or false")
+    if param.multiple:
+        return value if isinstance(value, tuple) else (str(value),)
+    if isinstance(value, tuple):
+        raise UsageError(f"{where}: {param.opts[0]} takes one value, not a list")
+    return str(value)
+
+
+def shown(config: Configuration) -> str:
+    """The file as people call it: its name alone where it lies in the current directory."""
+    path = Path(config.path)
+    return path.name if path.parent == Path.cwd() else config.path
+
+
+def origin_of(param: click.Parameter, ctx: click.Context) -> str | None:
+    """The file and key path, or the variable, that gave a parameter its value; None for the command line itself."""
+    match ctx.get_parameter_source(param.name or ""):
+        case ParameterSource.DEFAULT_MAP if (config := ctx.meta.get(_META)) is not None:
+            return f"{shown(config)}: run.{param.opts[0].lstrip('-')}"
+        case ParameterSource.ENVIRONMENT:
+            return param.envvar if isinstance(param.envvar, str) else None
+        case _:
+            return None
+
+
+def rank(name: str) -> int:
+    """How much the source of a parameter weighs: 3 command line, 2 environment, 1 harness.toml, 0 none of them."""
+    ctx = click.get_current_context(silent=True)
+    source = ctx.get_parameter_source(name) if ctx is not None else None
+    return _RANK.index(source) if source in _RANK else 3
+
+
+def named(error: UsageError) -> UsageError:
+    """The same error, with the options in it called by where their values are from."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is None:
+        return error
+    text = str(error)
+    for param in ctx.command.params:
+        origin = origin_of(param, ctx) if param.opts[0].startswith("--") else None
+        if origin is not None:
+            text = re.sub(rf"^{re.escape(param.opts[0])}(?![\w-])", origin.replace("\\", r"\\"), text, count=1)
+    return error if text == str(error) else type(error)(text, hint=error.hint)

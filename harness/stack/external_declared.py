@@ -1,0 +1,120 @@
+"""What harness.toml declares, as dependencies: nothing is resolved, read or connected to."""
+
+from __future__ import annotations
+
+import msgspec
+
+from harness.config import rules
+from harness.config.file import (
+    Configuration,
+    DependencyTable,
+    HttpTable,
+    PostgresTable,
+    RedisTable,
+    Runnable,
+    TargetTable,
+)
+from harness.model.errors import UsageError
+from harness.model.faults import Address, Dependency
+
+
+def dependencies(config: Configuration, url: str) -> tuple[Dependency, ...]:
+    """The declared dependencies, and the target as one of them. url: of the target, which --host may have given.
+
+    Addresses are as written; `path` is known only where it is written. Raises UsageError for login options that
+    name no user.
+    """
+    found = [_dependency(name, table, config) for name, table in config.dependencies.items()]
+    if config.target is not None:
+        found.append(_target(config.target, url, config))
+    return tuple(found)
+
+
+def named_hosts(config: Configuration, url: str) -> tuple[str, ...]:
+    """Every host that the configuration names: where they are private addresses, they may be spoken to."""
+    from harness.adapters.addresses import reached, url_address
+
+    found = {url_address(url)[0]}
+    for dependency in dependencies(config, url):
+        found |= {host for host, _ in reached(_with_admin_host(dependency))}
+    return tuple(sorted(found))
+
+
+def toxiproxy_url(config: Configuration) -> str | None:
+    """As the adapter writes it, so that one server has one name in locks."""
+    return config.toxiproxy.url if config.toxiproxy is not None else None
+
+
+def _target(table: TargetTable, url: str, config: Configuration) -> Dependency:
+    found = Dependency(name=table.name, kind="http", target=True, url=url + (table.health or "/"), external=True)
+    return _with_process(found, table, config)
+
+
+def _dependency(name: str, table: DependencyTable, config: Configuration) -> Dependency:
+    where = f"dependencies.{name}"
+    found = Dependency(
+        name=name,
+        kind=table.kind,
+        proxied=table.proxy is not None,
+        proxy=table.proxy,
+        toxiproxy=toxiproxy_url(config) if table.proxy is not None else None,
+        seen_as=config.toxiproxy.seen_as if config.toxiproxy is not None and table.proxy is not None else (),
+        direct=_address(table.direct, f"{where}.direct"),
+        path=_address(table.path, f"{where}.path"),
+        external=True,
+    )
+    found = _with_process(found, table, config)
+    match table:
+        case RedisTable():
+            return msgspec.structs.replace(found, password_env=table.password_env, allow_flush=table.allow_flush)
+        case PostgresTable():
+            return _postgres(found, table, where)
+        case HttpTable(health=health) if health is not None and (address := found.path or found.direct) is not None:
+            return msgspec.structs.replace(found, url=f"http://{address}{health}")
+        case _:
+            return found
+
+
+def _postgres(found: Dependency, table: PostgresTable, where: str) -> Dependency:
+    from harness.adapters.identity import login_user
+
+    assert table.login is not None
+    user = login_user(table.login)
+    if user is None:
+        raise UsageError(f"{where}.login names no user", hint='for example login = "user=app dbname=app"')
+    return msgspec.structs.replace(
+        found,
+        login=table.login,
+        role=table.role or user,
+        password_env=table.password_env,
+        admin=table.admin,
+        admin_password_env=table.admin_password_env,
+        probe_login=table.probe_login,
+        probe_password_env=table.probe_password_env,
+    )
+
+
+def _with_process(found: Dependency, table: Runnable, config: Configuration) -> Dependency:
+    if table.pid_file is None:
+        return found
+    found = msgspec.structs.replace(found, runtime="process", pid_file=table.pid_file)
+    if table.start is None:
+        return found
+    return msgspec.structs.replace(found, startable=True, start_config=config.path, start_sha256=config.sha256)
+
+
+def _with_admin_host(dependency: Dependency) -> Dependency:
+    """An admin login that names no host is for the direct address."""
+    if dependency.admin is None or dependency.direct is None:
+        return dependency
+    from harness.adapters.addresses import server_address
+    from harness.adapters.postgres import conninfo
+
+    server = server_address(dependency.admin, default=dependency.direct)
+    if server is None:
+        return dependency
+    return msgspec.structs.replace(dependency, admin=conninfo(dependency.admin, host=server[0], port=str(server[1])))
+
+
+def _address(text: str | None, where: str) -> Address | None:
+    return None if text is None else rules.address(text, where)

@@ -1,0 +1,280 @@
+"""Look at the user's own system, part by part, as a doctor would. Everything is read, nothing is changed.
+
+The same look serves `run`, which needs all of it to be well, and `harness stack status`, which shows every part.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+import msgspec
+
+from harness.adapters.addresses import check_url, pinned, url_address
+from harness.adapters.http import Client
+from harness.adapters.listeners import listener, listens
+from harness.adapters.pid_file import process_of
+from harness.adapters.process import identify, worker_count
+from harness.adapters.toxiproxy import ProxyState, Toxiproxy
+from harness.config.file import Configuration, TargetTable
+from harness.model.errors import AdapterError, HarnessError, Refused, Rejected, UsageError
+from harness.model.faults import Address, Dependency
+from harness.model.stack import TargetInfo
+from harness.stack import external_declared as declared
+from harness.stack import external_servers as servers
+
+ANSWER_LIMIT_S = 3.0
+FOREIGN = "harness-"
+"""Toxics and locks of ours have names that begin so."""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One part as found. path: where the application reaches it. trouble: None = all is well."""
+
+    name: str
+    address: str
+    path: str | None = None
+    pid: int | None = None
+    trouble: UsageError | None = None
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """parts: every one, in the order of the file. target and dependencies: those that are well. notes: no hindrance."""
+
+    parts: tuple[Part, ...]
+    target: TargetInfo | None
+    dependencies: tuple[Dependency, ...]
+    versions: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def look(config: Configuration, url: str, *, allow_hosts: Collection[str], file: str) -> Look:
+    """Look at everything. url: the target's. file: what messages call the configuration."""
+    return _Looking(config, url, allow_hosts, file).look()
+
+
+class _Looking:
+    def __init__(self, config: Configuration, url: str, allow_hosts: Collection[str], file: str) -> None:
+        self._config = config
+        self._url = url
+        self._allow = allow_hosts
+        self._file = file
+        self._named = declared.named_hosts(config, url)
+        self._parts: list[Part] = []
+        self._notes: list[str] = []
+        self._versions: dict[str, str] = {}
+        self._proxies: dict[str, ProxyState] = {}
+        self._toxiproxy: str | None = None
+        self._proxy_pid: int | None = None
+
+    def look(self) -> Look:
+        target, dependencies = None, []
+        wanted = declared.dependencies(self._config, self._url)
+        if self._config.toxiproxy is not None:
+            self._look_at_toxiproxy(self._config.toxiproxy.url)
+        for dependency in wanted:
+            if not dependency.target:
+                found = self._look_at_dependency(dependency)
+                if found is not None:
+                    dependencies.append(found)
+        if self._config.target is not None:
+            target, itself = self._look_at_target(self._config.target, next(d for d in wanted if d.target))
+            if itself is not None:
+                dependencies.append(itself)
+        return Look(
+            parts=tuple(self._parts),
+            target=target,
+            dependencies=tuple(dependencies),
+            versions=self._versions,
+            notes=tuple(self._notes),
+        )
+
+    def _look_at_toxiproxy(self, url: str) -> None:
+        where = f"{self._file}: toxiproxy.url"
+        pid = None
+        try:
+            host, port = url_address(url, 8474)
+            address = check_url(f"http://{Address(host, port)}", self._named, allow_hosts=self._allow)[0]
+            server = Toxiproxy(f"http://{Address(address, port)}", timeout_s=ANSWER_LIMIT_S)
+            self._versions["toxiproxy"] = server.version()
+            self._proxies = server.proxies()
+            self._toxiproxy = server.url
+            pid = self._proxy_pid = _toxiproxy_pid(port, self._proxies) if _is_loopback(address) else None
+            trouble = None
+        except HarnessError as error:
+            trouble = _trouble(where, error, "start it, or correct the URL")
+        self._parts.append(Part(name="toxiproxy", address=url, pid=pid, trouble=trouble))
+
+    def _look_at_dependency(self, wanted: Dependency) -> Dependency | None:
+        where = f"{self._file}: dependencies.{wanted.name}"
+        found = wanted
+        trouble = None
+        try:
+            listener_port = None
+            if wanted.proxied:
+                if self._toxiproxy is None:
+                    raise UsageError("its Toxiproxy does not answer")
+                listen = self._proxy(wanted, where)
+                listener_port = listen.port
+                found = msgspec.structs.replace(
+                    found, toxiproxy=self._toxiproxy, proxy_pid=self._proxy_pid, path=found.path or listen
+                )
+            else:
+                found = msgspec.structs.replace(found, path=found.path or found.direct)
+            found = pinned(found, (*self._named, *self._host_of(found)), allow_hosts=self._allow)
+            found, version = servers.look(found, where, listener_port=listener_port)
+            if version:
+                self._versions[wanted.name] = version
+            if found.pid_file is not None:
+                port = found.direct.port if found.direct is not None else None
+                process = process_of(found.pid_file, port=port)
+                found = msgspec.structs.replace(found, pid=process.first.pid)
+        except HarnessError as error:
+            trouble = _trouble(where, error, None)
+        self._parts.append(
+            Part(
+                name=wanted.name,
+                address=str(wanted.direct or "-"),
+                path=str(found.path) if wanted.proxied and found.path is not None else None,
+                pid=found.pid,
+                trouble=trouble,
+            )
+        )
+        return found if trouble is None else None
+
+    def _proxy(self, wanted: Dependency, where: str) -> Address:
+        """Where the proxy listens, as it can be reached from here. Raises Refused for one that is in use or unfit."""
+        assert wanted.proxy is not None and self._toxiproxy is not None
+        state = self._proxies.get(wanted.proxy)
+        if state is None:
+            others = ", ".join(sorted(name for name in self._proxies if not name.startswith(FOREIGN)))
+            body = {
+                "name": wanted.proxy,
+                "listen": "127.0.0.1:PORT",
+                "upstream": str(wanted.direct or "HOST:PORT"),
+                "enabled": True,
+            }
+            raise Refused(
+                f"{where}.proxy: Toxiproxy at {self._toxiproxy} has no proxy {wanted.proxy!r}"
+                f" (it has: {others or 'none'})",
+                hint=f"make it: curl -X POST {self._toxiproxy}/proxies -d '{json.dumps(body)}'",
+            )
+        if not state.enabled:
+            raise Refused(
+                f"{where}.proxy: proxy {state.name} is disabled: that cannot be recorded as its original state",
+                hint="enable it: curl -X POST "
+                f"""{self._toxiproxy}/proxies/{state.name} -d '{{"enabled": true}}'""",
+            )
+        foreign = [toxic.name for toxic in state.toxics if toxic.name.startswith(FOREIGN)]
+        if foreign:
+            raise Refused(
+                f"{where}.proxy: proxy {state.name} carries the toxic {foreign[0]} of another run",
+                hint="run `harness heal --all`, or remove it: "
+                f"curl -X DELETE {self._toxiproxy}/proxies/{state.name}/toxics/{foreign[0]}",
+            )
+        if state.toxics:
+            self._notes.append(f"proxy {state.name} carries toxics of yours ({state.toxics[0].name}): they stay on")
+        return self._reachable(state, wanted, where)
+
+    def _reachable(self, state: ProxyState, wanted: Dependency, where: str) -> Address:
+        host, _, port = state.listen.rpartition(":")
+        host = host.strip("[]")
+        server = urlsplit(self._toxiproxy or "").hostname or "127.0.0.1"
+        if host in ("", "0.0.0.0", "::"):
+            return Address(server, int(port))
+        if _is_loopback(host) and not _is_loopback(server) and wanted.path is None:
+            raise UsageError(
+                f"{where}: proxy {state.name} listens on {state.listen} of {server}, which cannot be reached from here",
+                hint=f'say where the application connects: path = "HOST:{port}"',
+            )
+        return Address(host, int(port))
+
+    def _host_of(self, found: Dependency) -> tuple[str, ...]:
+        # Where the proxy of a declared Toxiproxy listens is declared with it.
+        return (found.path.host,) if found.path is not None else ()
+
+    def _look_at_target(self, table: TargetTable, itself: Dependency) -> tuple[TargetInfo | None, Dependency | None]:
+        where = f"{self._file}: target"
+        info = TargetInfo(url=self._url, workers=table.workers or 1)
+        trouble = None
+        try:
+            check_url(self._url, self._named, allow_hosts=self._allow)
+            with Client() as client:
+                version = _answers(client, self._url, table, where)
+                metrics = self._metrics(client, table)
+            host, port = url_address(self._url)
+            itself = pinned(
+                msgspec.structs.replace(itself, path=Address(host, port), direct=Address(host, port)),
+                self._named,
+                allow_hosts=self._allow,
+            )
+            if itself.pid_file is not None:
+                pid = process_of(itself.pid_file, port=port).first.pid
+                itself = msgspec.structs.replace(itself, pid=pid)
+                workers = table.workers or worker_count(identify(pid), port)
+                info = msgspec.structs.replace(info, pid=pid, workers=workers)
+            info = msgspec.structs.replace(info, metrics_url=metrics, version=version)
+        except HarnessError as error:
+            trouble = _trouble(where, error, None)
+        self._parts.append(Part(name=table.name, address=self._url, pid=info.pid, trouble=trouble))
+        return (info, itself) if trouble is None else (None, None)
+
+    def _metrics(self, client: Client, table: TargetTable) -> str | None:
+        if not table.metrics:
+            return None
+        url = self._url + table.metrics
+        try:
+            status = client.get(url, ANSWER_LIMIT_S).status
+        except AdapterError as error:
+            self._notes.append(f"no signals of the target: {error}")
+            return None
+        if status != 200:
+            self._notes.append(f"no signals of the target: {url} answers {status}")
+            return None
+        return url
+
+
+def _answers(client: Client, url: str, table: TargetTable, where: str) -> str | None:
+    """The target answers; its version, where its health page is JSON that has one."""
+    at = url + (table.health or "/")
+    try:
+        reply = client.get(at, ANSWER_LIMIT_S)
+    except AdapterError as error:
+        raise UsageError(f"{where}.url: {error}", hint="start the target first, or correct the URL") from error
+    # Without a health page any status will do: a service may well have nothing at its root.
+    if table.health is not None and reply.status >= 400:
+        raise UsageError(
+            f"{where}.health: {at} answers {reply.status}",
+            hint="a service that is not well before the run proves nothing",
+        )
+    try:
+        body = json.loads(reply.body)
+    except ValueError:
+        return None
+    version = body.get("version") if isinstance(body, dict) else None
+    return version[:100] if isinstance(version, str) else None
+
+
+def _toxiproxy_pid(port: int, proxies: dict[str, ProxyState]) -> int | None:
+    """The process of a Toxiproxy on this machine: it listens on the API's port and on its proxies' as well.
+
+    What listens for a container's published port holds one port only, and its connections are not the proxy's.
+    """
+    pid = listener(port)
+    listening = [int(state.listen.rpartition(":")[2]) for state in proxies.values() if state.enabled]
+    try:
+        return pid if pid is not None and listening and all(listens([pid], one) for one in listening) else None
+    except Rejected:
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    return host.startswith("127.") or host in ("::1", "localhost")
+
+
+def _trouble(where: str, error: HarnessError, hint: str | None) -> UsageError:
+    """The error with the key path in front, once."""
+    text = str(error)
+    kind = type(error) if isinstance(error, UsageError) else UsageError
+    return kind(text if text.startswith(where) else f"{where}: {text}", hint=error.hint or hint)
