@@ -38,7 +38,8 @@ TOXICS: Mapping[str, Mapping[str, int]] = MappingProxyType(
         "slow_close": {"delay": 0},
         "timeout": {"timeout": 0},
         "reset_peer": {"timeout": 0},
-        "slicer": {"average_size": 1, "size_variation": 0, "delay": 0},
+        # 1 and not 0: with a variation of 0 the first data that it slices panics the whole server.
+        "slicer": {"average_size": 2, "size_variation": 1, "delay": 0},
         "limit_data": {"bytes": 0},
     }
 )
@@ -170,6 +171,16 @@ class Toxiproxy:
         found = self._read_back(name)
         if (found.listen, found.upstream, found.enabled) != (listen, upstream, enabled):
             raise Rejected(f"proxy {name!r} reads back as {_text(found)}")
+        return Applied(sent, replied)
+
+    def remove(self, name: str) -> Applied:
+        """Remove a proxy of ours. Raises Gone when there is none, OutcomeUnknown, Unreachable."""
+        with self._library() as library:
+            sent = monotonic()
+            library.Proxy(name=_path(name), listen="", upstream="", enabled=False).destroy()
+            replied = monotonic()
+        if name in self.proxies():
+            raise OutcomeUnknown(f"proxy {name!r} is still there after it was removed")
         return Applied(sent, replied)
 
     @contextmanager

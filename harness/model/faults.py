@@ -41,6 +41,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     probe_password_env: the variable with the password of probe_login. seen_as: addresses from which the dependency
     sees its proxy's connections come, where that runs in a container or on another host. external: the user's own,
     not started by us: nothing of it is ever made again. allow_flush: though it is the user's own, it may be emptied.
+    probe_send: tcp: what a probe sends so that it is answered, "" = the server speaks first; None = nothing is known.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     seen_as: tuple[str, ...] = ()
     external: bool = False
     allow_flush: bool = False
+    probe_send: str | None = None
 
 
 class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,13 +154,6 @@ class UndoRecord(msgspec.Struct, frozen=True, kw_only=True):
     healthy: dict[str, Scalar] = {}
 
 
-class Applied(msgspec.Struct, frozen=True):
-    """A statement's bounds on CLOCK_MONOTONIC, in seconds: just before it was sent, just after its reply."""
-
-    sent: float
-    replied: float
-
-
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """One observation that speaks for or against a claim.
 
@@ -172,6 +167,17 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     observed: str
     held: bool
     at: float
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """A statement's bounds on CLOCK_MONOTONIC, in seconds: just before it was sent, just after its reply.
+
+    evidence: what was seen meanwhile and leaves no trace to look at later (a restart's outage).
+    """
+
+    sent: float
+    replied: float
+    evidence: tuple[Evidence, ...] = ()
 
 
 class UndoOutcome(msgspec.Struct, frozen=True, kw_only=True):
