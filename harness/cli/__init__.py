@@ -76,8 +76,10 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the `harness` command: every error is one or two lines, never a traceback without --debug."""
+    from harness.cli.streams import open_standard_streams
     from harness.model.errors import HarnessError
 
+    open_standard_streams()
     try:
         code = cli(standalone_mode=False)
     except HarnessError as error:

@@ -40,6 +40,7 @@ def run(**values: Any) -> int:
 
     from harness.cli.experiment import told_of, with_file
     from harness.cli.planning import plan_from
+    from harness.cli.streams import print_result
     from harness.conductor.experiment import run_experiment
     from harness.conductor.log import RunLog
     from harness.conductor.session import Session, lock_names, make_run_dir, run_state_dir
@@ -62,35 +63,38 @@ def run(**values: Any) -> int:
         locks.release()
         raise
     stack = EmbeddedStack(logs=run_dir / "logs") if planned.plan.stack == "embedded" else planned.stack
-    with Signals() as signals, RunLog(run_dir, view_of(values)) as log:
-        for left in find_active():
-            log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")
-        for warning in planned.plan.warnings:
-            log.say(f"note: {warning}")
-        session = Session(
-            run_dir=run_dir,
-            state_dir=state_dir,
-            stack=stack,
-            running=planned.running,
-            allowed=planned.allowed,
-            say=log.say,
-            locks=locks,
-        )
-        ended = run_experiment(
-            planned.plan,
-            session,
-            faults=registered(),
-            command=shlex.join(["harness", *sys.argv[1:]]),
-            say=log.say,
-            show=log.show,
-            signals=signals,
-        )
-    if values["as_json"]:
-        click.echo(msgspec.json.format(msgspec.json.encode(ended.result), indent=2).decode())
-    else:
-        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        width = min(os.get_terminal_size().columns, 120) if sys.stdout.isatty() else 100
-        click.echo(terminal.summary(ended.plan, ended.result, run_dir, width=width, colour=colour))
+    with Signals() as signals:
+        with RunLog(run_dir, view_of(values)) as log:
+            for left in find_active():
+                log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")
+            for warning in planned.plan.warnings:
+                log.say(f"note: {warning}")
+            session = Session(
+                run_dir=run_dir,
+                state_dir=state_dir,
+                stack=stack,
+                running=planned.running,
+                allowed=planned.allowed,
+                say=log.say,
+                locks=locks,
+            )
+            ended = run_experiment(
+                planned.plan,
+                session,
+                faults=registered(),
+                command=shlex.join(["harness", *sys.argv[1:]]),
+                say=log.say,
+                show=log.show,
+                signals=signals,
+            )
+        if values["as_json"]:
+            text = msgspec.json.format(msgspec.json.encode(ended.result), indent=2).decode()
+        else:
+            colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+            width = min(os.get_terminal_size().columns, 120) if sys.stdout.isatty() else 100
+            text = terminal.summary(ended.plan, ended.result, run_dir, width=width, colour=colour)
+        print_result(text, f"{run_dir}/result.json")
+        signals.ignore_from_now()
     return ended.result.exit_code
 
 

@@ -61,6 +61,8 @@ from harness.plan.machine import (
 from harness.safety.keeper_client import Keeper
 
 TICK_S = 0.02
+STALL_S = 2.0
+"""A main loop that stood still for longer than this (somebody stopped the process) says so in the history."""
 LIVE_EVERY_S = 0.25
 SILENT_AFTER_S = 5.0
 """With a fault on, no window for this long ends the run: nobody is watching the service any more."""
@@ -112,6 +114,8 @@ class Conduct:
         self._last_live = 0.0
         self._kill_load_at: float | None = None
         self._signals_seen = 0
+        self._suspensions_seen = 0
+        self._last_turn = monotonic()
 
     def run(self) -> None:
         self._state, effects = begin(self._plan)
@@ -211,6 +215,10 @@ class Conduct:
 
     def _watch(self) -> None:
         now = self._history.since_t0()
+        self._notice_stall()
+        if self._signals.suspensions > self._suspensions_seen:
+            self._suspensions_seen = self._signals.suspensions
+            self._say("Ctrl-Z is refused while a fault is on; Ctrl-C undoes everything and stops")
         if self._signals.count > self._signals_seen:
             self._on_signal(now)
         if self._keeper.lost and self._state.stop is None:
@@ -226,6 +234,14 @@ class Conduct:
             self._say("the load did not end in time and was killed")
             self._kill_load_at = None
             self._load.kill()
+
+    def _notice_stall(self) -> None:
+        last, self._last_turn = self._last_turn, monotonic()
+        stood_still = self._last_turn - last
+        if stood_still > STALL_S:
+            text = f"the run itself was stopped for {stood_still:.1f} s; the load went on, faults were not asserted"
+            self._history.add(Note, text=text)
+            self._say(text)
 
     def _on_signal(self, now: float) -> None:
         again = self._signals_seen > 0
@@ -248,6 +264,8 @@ class Conduct:
             case EnterPhase(phase=phase, start_s=start_s):
                 self._history.add(PhaseStarted, phase=phase, start_s=start_s)
                 self._board.entered(phase, start_s)
+                if phase == "recovery":
+                    self._signals.refuse_suspension(False)
                 if phase == "recovery" and self._plan.control_run:
                     # Nothing was undone: what there is to recover from ends, at the latest, where the phase ends.
                     self._history.add(ZeroFound, zero_s=start_s, lower_s=start_s, upper_s=start_s, source="undo")

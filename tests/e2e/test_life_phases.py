@@ -1,4 +1,4 @@
-"""A run is ended in each of its phases, gently and hard, and nothing stays: seen from outside, on a stack that stays up."""
+"""A run is ended in each of its phases, gently and hard, and nothing stays, as seen from outside."""
 
 from __future__ import annotations
 

@@ -1,0 +1,41 @@
+"""Standard streams that may be closed, full, or read by nobody: none of this changes how a command ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+
+def open_standard_streams() -> None:
+    """Give a process that was started with closed standard streams (`>&-`) the null device in their place.
+
+    Otherwise the next file that is opened gets descriptor 1 or 2, and what a library prints lands in a journal.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free descriptor is taken, and all below are in use.
+            os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
+            os.set_inheritable(number, True)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - stands for the life of the process
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def print_result(text: str, where: str) -> None:
+    """Print a command's result on stdout. When that fails the exit code still tells it; `where` has it on disk."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        pass  # `harness run ... | head`: nobody reads any more
+    except OSError as error:
+        try:
+            click.echo(f"the result could not be printed ({error.strerror}); it is in {where}", err=True)
+        except OSError:
+            pass
