@@ -10,6 +10,7 @@ from harness.cli.options import experiment_options
 
 
 @click.command()
+@click.argument("experiment", required=False, metavar="[EXPERIMENT.yaml]")
 @experiment_options
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON, as plan.json would be.")
 @click.option("--debug", is_flag=True, help="Tracebacks.")
@@ -19,9 +20,12 @@ def plan(**values: Any) -> int:
     Takes the arguments of `run`. Executes the locustfile (in a child process, to read its classes) and touches
     nothing else.
     """
+    from harness.cli.experiment import told_of, with_file
     from harness.cli.planning import plan_from
 
-    planned = plan_from(values)
+    values, file = with_file(values)
+    with told_of(file):
+        planned = plan_from(values)
     if values["as_json"]:
         import msgspec
 
