@@ -41,7 +41,7 @@ def heal(run_dir: Path | None, all_: bool, quiet: bool, debug: bool) -> int:
     else:
         left = find_active()
         for item in left:
-            what = ", ".join((*item.pending, *item.servers)) or item.trouble or "a temporary folder"
+            what = ", ".join((*item.pending, *item.servers, *item.locks)) or item.trouble or "a temporary folder"
             click.echo(f"{item.folder.name} ({item.host}, since {item.since}): {what}")
         if not left:
             click.echo("nothing is left of any run")

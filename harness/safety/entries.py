@@ -90,6 +90,31 @@ class FolderGone(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="fol
     path: str
 
 
+class ProxyLock(msgspec.Struct, frozen=True):
+    """The lock of a Toxiproxy: its API's URL, and the words that make it this run's lock."""
+
+    url: str
+    text: str
+
+
+class Locking(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="locking"):
+    """About to lock a Toxiproxy that others may use too; whoever heals removes that lock, last of all."""
+
+    lock: ProxyLock
+
+
+class Unlocked(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="unlocked"):
+    """That lock is gone, or was never made."""
+
+    lock: ProxyLock
+
+
+class Allowed(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="allowed"):
+    """Hosts that undo may reach besides those in `Opened`, known once the stack is up."""
+
+    hosts: tuple[str, ...]
+
+
 class KeeperOpened(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="keeper"):
     """A keeper (or a `heal`) begins to write. socket: where it listens. run: whom it looks after."""
 
@@ -114,7 +139,20 @@ class Closed(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="closed"
 
 
 Entry = (
-    Opened | Recorded | Intent | Outcome | Process | ProcessGone | Folder | FolderGone | KeeperOpened | Healing | Closed
+    Opened
+    | Allowed
+    | Recorded
+    | Intent
+    | Outcome
+    | Process
+    | ProcessGone
+    | Folder
+    | FolderGone
+    | Locking
+    | Unlocked
+    | KeeperOpened
+    | Healing
+    | Closed
 )
 
 _decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)

@@ -19,7 +19,16 @@ from harness.model.clock import monotonic
 from harness.model.errors import HarnessError, Refused
 from harness.model.faults import Evidence, UndoOutcome, UndoRecord
 from harness.model.paths import state_dir
-from harness.safety.entries import Closed, Entry, FolderGone, Healing, Intent, KeeperOpened, Outcome, ProcessGone
+from harness.safety.entries import (
+    Closed,
+    Entry,
+    FolderGone,
+    Healing,
+    Intent,
+    KeeperOpened,
+    Outcome,
+    ProcessGone,
+)
 from harness.safety.entries import boottime as boottime_now
 from harness.safety.family import stop_family
 from harness.safety.folders import remove
@@ -48,7 +57,7 @@ class Healed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Left(msgspec.Struct, frozen=True, kw_only=True):
-    """A run whose harness died. pending: record ids whose change is, or may be, still on."""
+    """A run whose harness died. pending: record ids whose change is, or may be, still on. locks: still held."""
 
     folder: Path
     owner: str
@@ -56,6 +65,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     since: str
     pending: tuple[str, ...]
     servers: tuple[str, ...]
+    locks: tuple[str, ...] = ()
     trouble: str | None = None
 
 
@@ -87,6 +97,7 @@ def find_active() -> list[Left]:
                     since=opened.at if opened is not None else "",
                     pending=tuple(record.id for record in view.pending),
                     servers=tuple(root.name for root in view.servers if alive(root.process)),
+                    locks=tuple(f"the lock of {lock.url}" for lock in view.locks),
                     trouble="; ".join(view.damage) or None,
                 )
             )
@@ -171,6 +182,12 @@ def _heal(view: JournalView, log: Log | None, say: Say) -> Healed:
             removed.append(item.path)
         else:
             left.append(problem)
+    from harness.safety.remote_lock import release_locks
+
+    # What has just been undone is no longer a reason to keep others out.
+    still = {outcome.record_id for outcome in outcomes if outcome.state == "unverified"}
+    left_on = tuple(record for record in view.records if record.id in still)
+    left += release_locks(msgspec.structs.replace(view, records=left_on), write, say)
     write(Closed(clean=not left, left=tuple(left)))
     return Healed(
         folder=view.folder,
@@ -202,7 +219,7 @@ def heal_records(
                 say=say,
                 restart_toxiproxy=restart_toxiproxy,
                 unsure=record.id in view.unsure,
-                allowed=view.opened.allowed if view.opened is not None else (),
+                allowed=view.allowed,
                 patience=Patience(limit_s=LIMIT_S if limit_s is None else limit_s),
             )
         else:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.model.errors import HarnessError
+from harness.model.errors import HarnessError, Refused
 from harness.model.faults import UndoOutcome
-from harness.safety.entries import Closed, Entry, Healing
+from harness.safety.entries import Closed, Entry, Healing, Locking, Unlocked
 from harness.safety.journal import JournalView, Log, read_journal
 from harness.safety.processes import ProcessId, send, wait_gone
-from harness.safety.protocol import Report
+from harness.safety.protocol import HoldPostgres, HoldProxy, Report
 from harness.safety.servers import Servers
+
+if TYPE_CHECKING:
+    from harness.adapters.advisory import AdvisoryLock
 
 FENCE_LIMIT_S = 10.0
 IMPORT_LIMIT_S = 50.0
@@ -63,6 +67,7 @@ class Healer:
         self._log = log
         self._servers = servers
         self._say = say
+        self._advisory: list[AdvisoryLock] = []
         self.warm = Slot()
 
     def import_all(self) -> None:
@@ -90,6 +95,7 @@ class Healer:
             left.append(f"healing failed: {error}")
         _, _, still = self._servers.end()
         left += still + self._settle()
+        left += self._unlock()
         self.close(left)
         return left
 
@@ -111,6 +117,7 @@ class Healer:
         left += still
         if pending:
             left += self._settle()
+        left += self._unlock()
         self.close(left)
         return Report(stopped=tuple(stopped), hard=tuple(hard), outcomes=tuple(outcomes), left=tuple(left))
 
@@ -120,6 +127,23 @@ class Healer:
 
         limit_s = OWN_STACK_LIMIT_S if view.had_servers else None
         return heal_records(view, self.note, say=self._say, limit_s=limit_s)
+
+    def hold(self, request: HoldProxy | HoldPostgres) -> None:
+        """Take a lock and keep it. Raises Refused naming who has it, SetupError."""
+        from harness.safety.remote_lock import Wanted, hold_postgres, hold_proxy
+
+        self.warm.wait(IMPORT_LIMIT_S)
+        if isinstance(request, HoldPostgres):
+            lock = Wanted(admin=request.admin, admin_password_env=request.password_env, name=request.name)
+            self._advisory.append(hold_postgres(lock, request.owner, os.getpid(), "keeper"))
+            return
+        # In the journal first: whoever heals after us removes it. One that was not made is harmless to remove.
+        self._log.append(Locking(lock=request.lock), durable=True)
+        try:
+            hold_proxy(request.lock)
+        except Refused:
+            self.note(Unlocked(lock=request.lock))
+            raise
 
     def retire(self) -> None:
         """Nothing is left and the run is dead: copy the journals to the run directory, clear the state folder away."""
@@ -174,6 +198,15 @@ class Healer:
             said = f"{outcome.left}; {outcome.mend}" if outcome is not None and outcome.left else "not undone"
             left.append(f"{record.id}: {said}")
         return left + [f"{line}: what it stood for cannot be told" for line in view.damage]
+
+    def _unlock(self) -> list[str]:
+        """Last of all let go of the Toxiproxies, unless something is left on them. Returns what is left."""
+        from harness.safety.remote_lock import release_locks
+
+        try:
+            return release_locks(read_journal(self._folder), self.note, self._say)
+        except Exception as error:
+            return [f"the locks of this run cannot be removed: {error}; run: harness heal --all"]
 
 
 def next_deadline(view: JournalView) -> tuple[float, str] | None:

@@ -21,17 +21,21 @@ from harness.model.errors import Refused, SetupError
 from harness.model.faults import UndoOutcome, UndoRecord
 from harness.safety.entries import (
     Action,
+    Allowed,
     Closed,
     Entry,
     Folder,
     FolderGone,
     Intent,
     KeeperOpened,
+    Locking,
     Opened,
     Outcome,
     Process,
     ProcessGone,
+    ProxyLock,
     Recorded,
+    Unlocked,
     boottime,
     decode,
     encode,
@@ -198,6 +202,10 @@ class Journal:
         if process is not None:
             self._must(Process(root=Root(name=name, process=process)), f"the process {name}")
 
+    def allow(self, hosts: Collection[str]) -> None:
+        """Hosts that undo may reach too, known once the stack is up. Raises SetupError."""
+        self._must(Allowed(hosts=tuple(hosts)), "the hosts that undo may reach")
+
     def closed(self, left: Collection[str] = ()) -> None:
         """The run has undone everything itself (or says what is left). Call it before the keeper is finished."""
         self._try(Closed(clean=not left, left=tuple(left)))
@@ -229,7 +237,8 @@ class JournalView(msgspec.Struct, frozen=True, kw_only=True):
     unverified or not_injected. unsure: records whose injection began and has no recorded outcome. intents:
     (record id, action) -> boot_s of the last one. outcomes: record id -> its last undo outcome. servers, load: roots
     not yet known gone; had_servers: the keeper once owned some, so the stack was the run's own. folders: not yet
-    removed. damage: one line each. closed: the last word, if there was one.
+    removed. locks: of Toxiproxies, not yet known gone. allowed: hosts that undo may reach besides loopback. damage: one
+    line each. closed: the last word, if there was one.
     """
 
     folder: str
@@ -244,6 +253,8 @@ class JournalView(msgspec.Struct, frozen=True, kw_only=True):
     had_servers: bool = False
     load: tuple[Root, ...] = ()
     folders: tuple[Folder, ...] = ()
+    locks: tuple[ProxyLock, ...] = ()
+    allowed: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
     closed: Closed | None = None
 
@@ -254,7 +265,7 @@ class JournalView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def something_left(self) -> bool:
-        return bool(self.pending or self.servers or self.load or self.folders or self.damage)
+        return bool(self.pending or self.servers or self.load or self.folders or self.locks or self.damage)
 
 
 def read_journal(folder: Path, *, copied: bool = False) -> JournalView:
@@ -306,10 +317,19 @@ def _merge(folder: Path, run: list[Entry], keeper: list[Entry], damage: list[str
     roots: dict[int, Process] = {}
     had_servers = False
     folders: dict[str, Folder] = {}
+    locks: dict[ProxyLock, None] = {}
+    allowed: list[str] = []
     for entry in (*run, *keeper):
         match entry:
             case Opened():
                 opened = entry
+                allowed += entry.allowed
+            case Allowed(hosts=hosts):
+                allowed += hosts
+            case Locking(lock=lock):
+                locks[lock] = None
+            case Unlocked(lock=lock):
+                locks.pop(lock, None)
             case KeeperOpened():
                 by_keeper = entry
             case Recorded(record=record):
@@ -356,6 +376,8 @@ def _merge(folder: Path, run: list[Entry], keeper: list[Entry], damage: list[str
         had_servers=had_servers,
         load=tuple(p.root for p in roots.values() if not p.server),
         folders=tuple(folders.values()),
+        locks=tuple(locks),
+        allowed=tuple(dict.fromkeys(allowed)),
         damage=tuple(damage),
         closed=closed,
     )

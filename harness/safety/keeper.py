@@ -322,6 +322,10 @@ class Keeper:
             case protocol.RemoveAtEnd(path=path):
                 self._servers.remove_at_end(path)
                 return protocol.Reply(), None
+            case protocol.HoldProxy() | protocol.HoldPostgres():
+                self._only_while_serving()
+                self._healer.hold(request)
+                return protocol.Reply(), None
             case protocol.Armed(record_id=record_id):
                 return self._armed(record_id), None
             case protocol.HealNow():

@@ -16,7 +16,7 @@ from harness.model.errors import HarnessError, SetupError
 from harness.model.faults import UndoOutcome
 from harness.model.process import ServerProcess, ServerSpec
 from harness.safety import protocol
-from harness.safety.entries import KeeperOpened, boottime
+from harness.safety.entries import KeeperOpened, ProxyLock, boottime
 from harness.safety.journal import read_journal
 from harness.safety.lock import Locks
 from harness.safety.private import open_private, private_folder
@@ -157,6 +157,14 @@ class Keeper:
     def servers(self) -> tuple[ServerProcess, ...]:
         """What runs, as the keeper knows it."""
         return self._ask(protocol.Status()).servers
+
+    def hold_proxy(self, lock: ProxyLock) -> None:
+        """Lock a Toxiproxy; the keeper removes the lock when everything is undone. Raises Refused, SetupError."""
+        self._ask(protocol.HoldProxy(lock))
+
+    def hold_postgres(self, admin: str, password_env: str, name: str, owner: str) -> None:
+        """Hold a PostgreSQL's advisory lock until the keeper ends. Raises Refused, SetupError."""
+        self._ask(protocol.HoldPostgres(admin, password_env, name, owner))
 
     # -- watching
 

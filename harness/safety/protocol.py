@@ -14,6 +14,7 @@ import msgspec
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
 from harness.model.faults import UndoOutcome
 from harness.model.process import ServerProcess, ServerSpec
+from harness.safety.entries import ProxyLock
 from harness.safety.processes import ProcessId
 
 SOCKET = "keeper.sock"
@@ -73,6 +74,21 @@ class Armed(msgspec.Struct, frozen=True, tag=True):
     record_id: str | None = None
 
 
+class HoldProxy(msgspec.Struct, frozen=True, tag=True):
+    """Journal the lock of a Toxiproxy, make it, and remove it when everything is undone."""
+
+    lock: ProxyLock
+
+
+class HoldPostgres(msgspec.Struct, frozen=True, tag=True):
+    """Hold the advisory lock of a PostgreSQL until the keeper ends. See remote_lock.Wanted."""
+
+    admin: str
+    password_env: str
+    name: str
+    owner: str
+
+
 class HealNow(msgspec.Struct, frozen=True, tag=True):
     pass
 
@@ -85,7 +101,20 @@ class Status(msgspec.Struct, frozen=True, tag=True):
     pass
 
 
-Request = Launch | ExitCodeOf | StopServer | RestartServer | Adopt | RemoveAtEnd | Armed | HealNow | Finish | Status
+Request = (
+    Launch
+    | ExitCodeOf
+    | StopServer
+    | RestartServer
+    | Adopt
+    | RemoveAtEnd
+    | Armed
+    | HoldProxy
+    | HoldPostgres
+    | HealNow
+    | Finish
+    | Status
+)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
