@@ -47,7 +47,7 @@ def healthy(dependency: Dependency, *, slowdown_s: float | None = None) -> Healt
     for result in results:
         if not result.ok:
             raise Refused(
-                f"{dependency.name} does not answer at {dependency.path} before any fault: {result.detail}",
+                f"{dependency.name} does not answer at {asked_at(dependency)} before any fault: {result.detail}",
                 hint="mend it, or correct the address or login in the configuration",
             )
     times = [result.seconds for result in results]
@@ -67,6 +67,11 @@ def probe_path(dependency: Dependency, timeout_s: float) -> ProbeResult:
         return ProbeResult(
             ok=False, started=started, ended=monotonic(), error_kind="auth", detail=str(error), connected=False
         )
+
+
+def asked_at(dependency: Dependency) -> str:
+    """Where a probe of the path goes, for people."""
+    return dependency.url or str(dependency.path or dependency.direct)
 
 
 def seen(result: ProbeResult) -> str:
@@ -91,7 +96,7 @@ def answers_normally(record: UndoRecord) -> Evidence:
         result = probe_path(record.dependency, max(1.0, 2 * limit_s))
     return Evidence(
         source="undo",
-        expected=f"{record.dependency.name} answers at {record.dependency.path} in under {milliseconds(limit_s)}",
+        expected=f"{record.dependency.name} answers at {asked_at(record.dependency)} in under {milliseconds(limit_s)}",
         observed=seen(result),
         held=result.ok and result.seconds < limit_s,
         at=result.ended,

@@ -1,8 +1,8 @@
 """One protocol probe on one fresh connection: does this dependency answer here, and how fast?
 
 redis: PING. postgres: a real login and SELECT 1 (SSLRequest is answered before recovery ends, so it proves nothing).
-kafka: one ApiVersions exchange. http: GET /. tcp: the connection is accepted, which behind a proxy says only that the
-proxy listens. A probe never raises for what the network does; it says what happened.
+kafka: one ApiVersions exchange. http: GET of its page, else of /. tcp: the connection is accepted, which behind a proxy
+says only that the proxy listens. A probe never raises for what the network does; it says what happened.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -45,9 +46,9 @@ def handshake(dependency: Dependency, timeout_s: float) -> ProbeResult:
     """
     if dependency.kind != "postgres" or dependency.path is None:
         return path_probe(dependency)(timeout_s)
-    from harness.adapters import postgres
+    from harness.adapters import postgres_login
 
-    return _observed(partial(postgres.ssl_request, dependency.path), timeout_s)
+    return _observed(partial(postgres_login.ssl_request, dependency.path), timeout_s)
 
 
 def closing(dependency: Dependency, timeout_s: float) -> ProbeResult:
@@ -99,9 +100,13 @@ def path_probe(dependency: Dependency) -> Callable[[float], ProbeResult]:
     A login that the application does not use is preferred. Raises UsageError when the dependency has no address
     yet, or when the variable that should hold its password is not set.
     """
-    address = dependency.path or dependency.direct
+    address = dependency.path or dependency.direct or _address_in(dependency.url)
     if address is None:
         raise UsageError(f"{dependency.name} has no address to probe")
+    if dependency.kind == "http" and dependency.url is not None:
+        parts = urlsplit(dependency.url)
+        page = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return partial(_observed, partial(_http, address, page=page, well_below=400))
     login, password_env = dependency.login, dependency.password_env
     if dependency.probe_login is not None:
         login, password_env = dependency.probe_login, dependency.probe_password_env
@@ -123,9 +128,9 @@ def _exchange(kind: DependencyKind, address: Address, login: str | None, passwor
         case "redis":
             return _ping(address, deadline, password)
         case "postgres":
-            from harness.adapters import postgres
+            from harness.adapters import postgres_login
 
-            return postgres.select_one(login or "user=postgres", address, password=password, deadline=deadline)
+            return postgres_login.select_one(login or "user=postgres", address, password=password, deadline=deadline)
         case "kafka":
             from harness.adapters import kafka
 
@@ -158,14 +163,20 @@ def _resp(words: list[str]) -> bytes:
     return b"".join(parts)
 
 
-def _http(address: Address, deadline: float) -> str:
+def _address_in(url: str | None) -> Address | None:
+    """Where a plain http URL leads; None for no URL and for https, which this probe does not speak."""
+    parts = urlsplit(url or "")
+    return Address(parts.hostname, parts.port or 80) if parts.scheme == "http" and parts.hostname else None
+
+
+def _http(address: Address, deadline: float, *, page: str = "/", well_below: int = 500) -> str:
+    """A declared page says "well" by its status; of a server that declares none any answer of its own will do."""
     with Exchange(address, deadline=deadline) as exchange:
-        exchange.send(
-            f"GET / HTTP/1.1\r\nHost: {address}\r\nUser-Agent: harness-probe\r\nConnection: close\r\n\r\n".encode()
-        )
+        head = f"GET {page} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: harness-probe\r\nConnection: close\r\n\r\n"
+        exchange.send(head.encode())
         status = exchange.line().split(b" ", 2)
     if len(status) < 2 or not status[0].startswith(b"HTTP/") or not status[1].isdigit():
-        raise ProbeError("protocol", "GET / was not answered with HTTP", connected=True)
-    if int(status[1]) >= 500:
-        raise ProbeError("protocol", f"GET / was answered with {int(status[1])}", connected=True)
-    return f"GET / answered {int(status[1])}"
+        raise ProbeError("protocol", f"GET {page} was not answered with HTTP", connected=True)
+    if int(status[1]) >= well_below:
+        raise ProbeError("protocol", f"GET {page} was answered with {int(status[1])}", connected=True)
+    return f"GET {page} answered {int(status[1])}"

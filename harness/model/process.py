@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -50,3 +51,11 @@ class Launcher(Protocol):
     def remove_at_end(self, path: str) -> None:
         """Journal a private temporary folder: removed after the servers are stopped."""
         ...
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A launcher that can be asked from elsewhere to start a server again, also when this process is gone."""
+
+    state_dir: Path
+    """Its folder, by which it is found."""

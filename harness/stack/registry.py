@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.model.errors import SetupError
+from harness.model.errors import AdapterError, SetupError
 from harness.model.paths import state_dir
 from harness.model.stack import StackUp
 
@@ -52,7 +52,46 @@ def write(kept: Kept) -> None:
 
 
 def read() -> Kept | None:
-    """What is recorded, alive or not. Raises SetupError for a file that is not ours or not readable."""
+    """What is recorded, alive or not, with the pids that its keeper knows now: a server may have been started again.
+
+    Raises SetupError for a file that is not ours or not readable.
+    """
+    kept = _recorded()
+    if kept is None or kept.up is None or not keeper_alive(kept):
+        return kept
+    return msgspec.structs.replace(kept, up=renewed(kept.up, kept.state))
+
+
+def renewed(up: StackUp, keeper: str) -> StackUp:
+    """The same stack with its processes as they are now; as recorded where the keeper does not answer or knows none.
+
+    keeper: the state folder of the keeper that owns the servers.
+    """
+    from harness.adapters.keeper import KeeperDoor
+
+    try:
+        now = KeeperDoor(keeper).status().servers
+    except AdapterError:
+        return up
+    dependencies = []
+    for dependency in up.dependencies:
+        found = now.get(dependency.server or "")
+        proxy = now.get("toxiproxy") if dependency.proxy_pid is not None else None
+        dependency = msgspec.structs.replace(
+            dependency,
+            pid=found.pid if found is not None else dependency.pid,
+            proxy_pid=proxy.pid if proxy is not None else dependency.proxy_pid,
+        )
+        dependencies.append(dependency)
+    target = now.get("api")
+    return msgspec.structs.replace(
+        up,
+        dependencies=tuple(dependencies),
+        target=msgspec.structs.replace(up.target, pid=target.pid if target is not None else up.target.pid),
+    )
+
+
+def _recorded() -> Kept | None:
     path = file()
     try:
         status = path.lstat()

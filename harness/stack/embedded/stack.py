@@ -7,13 +7,14 @@ import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from harness.model.clock import monotonic
 from harness.model.errors import SetupError
 from harness.model.faults import Address, Dependency
-from harness.model.process import Launcher, ServerProcess, ServerSpec
+from harness.model.process import Keeps, Launcher, ServerProcess, ServerSpec
 from harness.model.stack import Progress, StackName, StackUp, TargetInfo
 from harness.stack.embedded import api, kafka, postgres, setup, toxiproxy, valkey
 from harness.stack.embedded.folder import PrivateFolder, server_user
@@ -71,20 +72,23 @@ class EmbeddedStack:
         self._lock = threading.Lock()
 
     def describe(self) -> tuple[Dependency, ...]:
-        """The dependencies as declared, with no addresses; touches nothing."""
+        """The dependencies as declared, with no addresses, and the target itself; touches nothing."""
+        process: dict[str, Any] = {"runtime": "process", "startable": True}
         return (
-            Dependency(name="redis", kind="redis", proxied=True, runtime="process", proxy="redis"),
-            Dependency(name="kafka", kind="kafka", proxied=True, runtime="process", proxy="kafka"),
+            Dependency(name="redis", kind="redis", proxied=True, proxy="redis", server=valkey.NAME, **process),
+            Dependency(name="kafka", kind="kafka", proxied=True, proxy="kafka", server=kafka.NAME, **process),
             Dependency(
                 name="db",
                 kind="postgres",
                 proxied=True,
-                runtime="process",
                 proxy="db",
+                server=postgres.NAME,
                 login=postgres.login(postgres.ROLE),
                 probe_login=postgres.login(postgres.PROBE_ROLE),
                 role=postgres.ROLE,
+                **process,
             ),
+            Dependency(name="api", kind="http", target=True, server=api.NAME, **process),
         )
 
     def check(self) -> None:
@@ -203,7 +207,9 @@ class EmbeddedStack:
                 workers=api.workers(os.environ),
                 version=version[-1],
             ),
-            dependencies=self._bound(at, folder, proxy, {"redis": cache, "kafka": broker, "db": database}),
+            dependencies=self._bound(
+                at, folder, launcher, proxy, {"redis": cache, "kafka": broker, "db": database, "api": target}
+            ),
             versions={
                 "valkey": valkey.version(),
                 "postgresql": postgres.version(),
@@ -216,12 +222,18 @@ class EmbeddedStack:
         )
 
     def _bound(
-        self, at: Addresses, folder: PrivateFolder, proxy: ServerProcess, servers: dict[str, ServerProcess]
+        self,
+        at: Addresses,
+        folder: PrivateFolder,
+        launcher: Launcher,
+        proxy: ServerProcess,
+        servers: dict[str, ServerProcess],
     ) -> tuple[Dependency, ...]:
         where = {
             "redis": (at.redis_path, at.valkey),
             "kafka": (at.kafka_path, at.kafka_direct),
             "db": (at.db_path, at.postgres),
+            "api": (at.api, at.api),
         }
         bound = []
         for declared in self.describe():
@@ -231,10 +243,12 @@ class EmbeddedStack:
                     declared,
                     path=path,
                     direct=direct,
-                    toxiproxy=f"http://{at.control}",
+                    toxiproxy=f"http://{at.control}" if declared.proxied else None,
                     pid=servers[declared.name].pid,
-                    proxy_pid=proxy.pid,
+                    proxy_pid=proxy.pid if declared.proxied else None,
                     admin=postgres.admin_conninfo(folder.path / "pg", direct.port) if declared.name == "db" else None,
+                    url=f"http://{at.api}/health" if declared.target else None,
+                    keeper=str(launcher.state_dir) if isinstance(launcher, Keeps) else None,
                 )
             )
         return tuple(bound)
