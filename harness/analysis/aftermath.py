@@ -11,10 +11,11 @@ from harness.analysis import recovery as recovery_rules
 from harness.analysis.generator import merge_stretches
 from harness.analysis.recovery import Baseline, Zero
 from harness.analysis.series import Series
-from harness.analysis.spans import Span, fault_intervals, span_of
+from harness.analysis.spans import Span, fault_intervals, one_shots, span_of
 from harness.analysis.targets import Facts, proportion_op, recovery_targets, resolve
 from harness.model import events as ev
 from harness.model.clock import next_step, step_of
+from harness.model.plan import Plan
 from harness.model.result import ImpactResult, RecoveryResult, TargetRecovery
 from harness.model.targets import Target
 
@@ -48,8 +49,17 @@ def watch(facts: Facts, *, proven_unless: Container[int] | None = None) -> tuple
     return tuple(found)
 
 
-def zero_of(history: Sequence[ev.Event]) -> Zero | None:
-    """Recovery's zero: the last one found, else the last verified undo's statement with the doubt that leaves."""
+def zero_of(plan: Plan, history: Sequence[ev.Event]) -> Zero | None:
+    """Recovery's zero: the last undo's or the last one-shot's, whichever is later; None when an undo's is not known."""
+    once = _one_shot_zero(plan, history)
+    lasting = _undo_zero(history)
+    if lasting is None:
+        return once if one_shots(plan) == {fault.id for fault in plan.faults} else None
+    return lasting if once is None else max(lasting, once, key=lambda zero: zero.zero_s)
+
+
+def _undo_zero(history: Sequence[ev.Event]) -> Zero | None:
+    """The last one found, else the last verified undo's statement with the doubt that leaves."""
     found = [event for event in history if isinstance(event, ev.ZeroFound)]
     if found:
         last = max(found, key=lambda event: event.zero_s)
@@ -70,7 +80,7 @@ def recovery_result(
         return _not_judged("a control run: there was no fault to recover from")
     if not injected:
         return _not_judged("no fault was injected, so there is nothing to recover from")
-    zero = zero_of(history) or _one_shot_zero(facts, history)
+    zero = zero_of(facts.plan, history)
     if zero is None:
         return _not_judged("the undo was not seen to take effect, so recovery has no beginning")
     if not recovery_targets(facts.plan):
@@ -131,7 +141,7 @@ def impact_result(
 ) -> ImpactResult:
     """What the faults did, from the first injection on (in a control run: from the fault phase on)."""
     load_end_s = _load_end(facts, history)
-    faults = fault_intervals(history, load_end_s)
+    faults = fault_intervals(facts.plan, history, load_end_s)
     fault_span = span_of(facts.spans, "fault")
     baseline = span_of(facts.spans, "baseline")
     first = faults[0][0] if faults else fault_span.start_s if fault_span else load_end_s
@@ -186,11 +196,11 @@ def _budget(facts: Facts, bad: int, planned: int) -> float | None:
     return None if burnt is None else round(burnt, 6)
 
 
-def _one_shot_zero(facts: Facts, history: Sequence[ev.Event]) -> Zero | None:
+def _one_shot_zero(plan: Plan, history: Sequence[ev.Event]) -> Zero | None:
     """A fault that only happens once has nothing to undo: its statement's reply is where recovery begins."""
-    once = {fault.id for fault in facts.plan.faults if fault.for_s is None}
+    once = one_shots(plan)
     done = [event for event in history if isinstance(event, ev.FaultInjected) and event.fault in once]
-    if not done or len(once) != len(facts.plan.faults):
+    if not done:
         return None
     last = max(done, key=lambda event: event.at)
     return Zero(last.at, last.sent_s, last.at)

@@ -135,7 +135,7 @@ def _memory(
     if baseline is None or not any("target" in sample.trees for sample in samples):
         return None
     end_s = max(span.end_s for span in phases)
-    faults = fault_intervals(history, end_s)
+    faults = fault_intervals(plan, history, end_s)
     limits = [t.value for t in plan.targets if t.metric == "memory_growth"]
     limit = min(limits, default=LIMIT_PER_H)
     if not faults:

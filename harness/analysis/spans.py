@@ -8,6 +8,7 @@ import msgspec
 
 from harness.model import events as ev
 from harness.model.clock import next_step, step_of, step_start
+from harness.model.plan import Plan
 from harness.model.targets import PhaseName
 
 
@@ -59,6 +60,11 @@ def spans(history: Sequence[ev.Event], recorded_end: int) -> tuple[Span, ...]:
     return tuple(found)
 
 
+def one_shots(plan: Plan) -> frozenset[str]:
+    """Ids of the planned faults that happen once and have no duration."""
+    return frozenset(fault.id for fault in plan.faults if fault.for_s is None)
+
+
 def span_of(found: Sequence[Span], name: str) -> Span | None:
     """The phase of this name, None when it never began or has no steps."""
     return next((span for span in found if span.name == name and span.end > span.start), None)
@@ -73,13 +79,20 @@ def phase_at(found: Sequence[Span], at_s: float) -> str:
     return name
 
 
-def fault_intervals(history: Sequence[ev.Event], end_s: float) -> list[tuple[float, float]]:
-    """(injected_s, undone_s) of every activation, by time; one never undone lasts to end_s."""
+def fault_intervals(plan: Plan, history: Sequence[ev.Event], end_s: float) -> list[tuple[float, float]]:
+    """(injected_s, undone_s) of every activation, by time; one never undone lasts to end_s.
+
+    A one-shot (a restart, a flush) lasts from its statement to the reply.
+    """
+    once = one_shots(plan)
     on: dict[str, float] = {}
     found = []
     for event in history:
         if isinstance(event, ev.FaultInjected):
-            on.setdefault(event.fault, event.sent_s)
+            if event.fault in once:
+                found.append((event.sent_s, event.at))
+            else:
+                on.setdefault(event.fault, event.sent_s)
         elif isinstance(event, ev.Undone) and event.fault in on:
             found.append((on.pop(event.fault), event.at))
     found += [(start, max(start, end_s)) for start in on.values()]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.analysis.spans import one_shots
 from harness.model.events import Event
 from harness.model.plan import Plan
 from harness.model.result import Result
 from harness.report import text
 from harness.report.spans import FaultSpan, PhaseSpan, fault_spans, phase_spans
-from harness.report.story import one_shots
 
 if TYPE_CHECKING:
     from harness.analysis.timeline import ChartData

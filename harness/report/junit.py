@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
+from harness.analysis.spans import one_shots
 from harness.model.plan import Plan
 from harness.model.result import FaultResult, RecoveryResult, Result, TargetResult
 from harness.report import text
 from harness.report.assessment import unit_of
-from harness.report.story import fault_names, headline, one_shots, recovery_sentence
+from harness.report.story import fault_names, headline, recovery_sentence
 
 
 def render(plan: Plan, result: Result) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from harness.analysis.spans import one_shots
 from harness.model.exit_codes import ExitCode
 from harness.model.plan import Plan
 from harness.model.result import FaultResult, RequestResult, Result
@@ -36,11 +37,6 @@ def fault_names(plan: Plan) -> str:
 
 def is_control(plan: Plan) -> bool:
     return all(fault.spec.kind == "none" for fault in plan.faults)
-
-
-def one_shots(plan: Plan) -> frozenset[str]:
-    """Faults that are a moment: what they did is not undone, it is over."""
-    return frozenset(fault.id for fault in plan.faults if fault.change.one_shot)
 
 
 def undo_words(plan: Plan, fault: FaultResult) -> str:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from histories import CLASSES, INJECTED, ZERO, Reply, Scene, failing, make, phase, slow, target
 
+from harness.analysis.aftermath import zero_of
 from harness.model import events as ev
 from harness.model.result import Result, TargetRecovery
 from harness.model.windows import ErrorRow
@@ -52,6 +53,18 @@ def test_impact_and_recovery_of_a_hard_outage() -> None:
     assert recovery.lower_s <= 1.5 <= recovery.upper_s
     assert recovery.from_undo_requested_s == pytest.approx(1.52, abs=0.15)
     assert {t.target for t in recovery.targets} == {"after: p95 < 200ms", "after: error_rate < 1%"}
+
+
+def test_recovery_counts_from_a_one_shot_that_comes_after_the_last_undo() -> None:
+    run = Scene(service=failing(INJECTED, ZERO + 6.0, 1.0, "refused"), recovery_s=6.1).build()
+    restart = msgspec.structs.replace(run.plan.faults[0], id="redis-restart", for_s=None)
+    plan = msgspec.structs.replace(run.plan, faults=(*run.plan.faults, restart))
+    shot = make(ev.FaultInjected, ZERO + 4.0, fault="redis-restart", sent_s=ZERO + 2.0)
+    assert zero_of(plan, run.events) == zero_of(run.plan, run.events)
+    zero = zero_of(plan, [*run.events, shot])
+    assert zero is not None and (zero.zero_s, zero.lower_s, zero.upper_s) == (ZERO + 4.0, ZERO + 2.0, ZERO + 4.0)
+    unknown = [e for e in run.events if not isinstance(e, ev.ZeroFound | ev.UndoVerified)]
+    assert zero_of(plan, [*unknown, shot]) is None, "nobody knows when the other fault ended"
 
 
 def test_mitigation_while_the_fault_is_on() -> None:
