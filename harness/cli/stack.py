@@ -68,6 +68,7 @@ def up(quiet: bool, debug: bool) -> int:
 def down(force: bool, quiet: bool, debug: bool) -> int:
     """Stop the stack and remove its data. Safe to repeat."""
     from harness.safety.lock import acquire
+    from harness.safety.resources import target_names
     from harness.stack import registry
 
     kept = registry.read()
@@ -79,7 +80,7 @@ def down(force: bool, quiet: bool, debug: bool) -> int:
         return _take_down(kept, say_left_only=quiet)
     # The lock that a run holds on its target: refused while one uses the stack. A dead run's changes are healed
     # first, while the servers can still show that they are undone.
-    with acquire([f"target {kept.up.target.url}"], owner="harness stack down"):
+    with acquire(target_names(kept.up.target.url), owner="harness stack down"):
         return _take_down(kept, say_left_only=quiet)
 
 

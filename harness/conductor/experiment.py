@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -70,8 +71,11 @@ def run_experiment(
         interrupted = True
     interrupted = interrupted or signals.count > 0
     say("stopping the servers and the keeper" if session.owns_stack else "releasing the locks and the keeper")
-    session.unverified = [f"{e.left}; {e.mend}" for e in history.events if isinstance(e, UndoNotVerified)]
+    session.unverified = [f"{e.fault}: {e.left}; {e.mend}" for e in history.events if isinstance(e, UndoNotVerified)]
     session.close()
+    if session.turned_away is not None and not session.left:
+        shutil.rmtree(session.run_dir, ignore_errors=True)
+        raise session.turned_away
     result = judge_and_write(plan, session, history, problem=problem, interrupted=interrupted, say=say)
     return Ended(
         plan=plan,
@@ -100,6 +104,7 @@ def _conduct(
     if session.owns_stack:
         say(f"the stack is ready after {up.ready_s:.1f} s: {up.target.url}")
     plan = bind(plan, up, faults)
+    session.lock_shared(plan, [f.spec.dependency for f in plan.faults if faults[f.spec.kind].needs == "postgres"])
     origin = provenance(command, up.versions, up.target.version)
     plan = msgspec.structs.replace(plan, provenance=origin)
     write_plan(session.run_dir, plan)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from harness.conductor.sampler import Sampler
 from harness.conductor.signals import Signals
-from harness.model.errors import HarnessError, SetupError, UsageError
+from harness.model.errors import HarnessError, Refused, SetupError, UsageError
 from harness.model.faults import Dependency
 from harness.model.paths import state_dir
 from harness.model.plan import Plan
@@ -19,6 +19,7 @@ from harness.safety.heal import retire
 from harness.safety.journal import Journal
 from harness.safety.keeper_client import Keeper
 from harness.safety.lock import Locks
+from harness.safety.remote_lock import RemoteLocks, wanted
 
 Say = Callable[[str], None]
 POLL_S = 0.05
@@ -49,10 +50,11 @@ def lock_names(plan: Plan, running: StackUp | None) -> list[str]:
 
     A stack that the run starts itself is nobody else's, so there is nothing to lock.
     """
+    from harness.safety.resources import resource_names
+
     if running is None and plan.stack == "embedded":
         return []
-    changed = {resource for fault in plan.faults for resource in fault.change.resources}
-    return sorted({f"target {plan.load.host}", *changed})
+    return resource_names(plan.load.host, [fault.change.dependency for fault in plan.faults])
 
 
 def run_state_dir(name: str) -> Path:
@@ -84,6 +86,7 @@ class Session:
         self._allowed = allowed
         self._say = say
         self._locks = locks
+        self._remote_locks = RemoteLocks()
         self._sampler: Sampler | None = None
         self.keeper: Keeper | None = None
         self.journal: Journal | None = None
@@ -92,6 +95,8 @@ class Session:
         """Undos that could not be verified, sentences with how to mend it; they are in the history as well."""
         self.left: list[str] = []
         """What else is left at the end: servers, folders, locks."""
+        self.turned_away: Refused | None = None
+        """Another run has what this one needs: nothing was changed, and there is nothing to judge."""
 
     @property
     def owns_stack(self) -> bool:
@@ -148,6 +153,33 @@ class Session:
             raise SetupError(f"{keeper.why_lost} while the stack was starting")
         raise answer
 
+    def lock_shared(self, plan: Plan, limited: Collection[str]) -> None:
+        """Lock what other machines may use too, in a thread: it may take longer than the lease.
+
+        limited: names of the dependencies whose PostgreSQL itself is changed. Raises Refused, SetupError.
+        """
+        if self.owns_stack or self.keeper is None:
+            return
+        keeper, failed = self.keeper, queue.SimpleQueue[HarnessError]()
+        locks = wanted([fault.change.dependency for fault in plan.faults], limited)
+        disables = sorted({f.change.dependency.proxy or "" for f in plan.faults if f.change.kind == "down"})
+
+        def work() -> None:
+            try:
+                self._remote_locks.take(keeper, locks, self.run_dir.name, disables)
+            except HarnessError as error:
+                failed.put(error)
+
+        thread = threading.Thread(target=work, name="locks", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            keeper.renew()
+            thread.join(POLL_S)
+        if not failed.empty():
+            error = failed.get()
+            self.turned_away = error if isinstance(error, Refused) else None
+            raise error
+
     def start_sampler(self, t0: float, dependencies: Sequence[Dependency]) -> Sampler:
         assert self.up is not None
         self._sampler = Sampler()
@@ -165,7 +197,13 @@ class Session:
 
     def close(self) -> None:
         """Stop the sampler, the servers and the keeper, keep the journal with the run. Never raises."""
-        for step in (self._stop_sampler, self._finish_keeper, self._keep_records, self._locks.release):
+        for step in (
+            self._stop_sampler,
+            self._finish_keeper,
+            self._remote_locks.release,
+            self._keep_records,
+            self._locks.release,
+        ):
             try:
                 step()
             except (HarnessError, OSError) as error:

@@ -109,12 +109,6 @@ class Unlocked(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="unloc
     lock: ProxyLock
 
 
-class Allowed(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="allowed"):
-    """Hosts that undo may reach besides those in `Opened`, known once the stack is up."""
-
-    hosts: tuple[str, ...]
-
-
 class KeeperOpened(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="keeper"):
     """A keeper (or a `heal`) begins to write. socket: where it listens. run: whom it looks after."""
 
@@ -140,7 +134,6 @@ class Closed(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="closed"
 
 Entry = (
     Opened
-    | Allowed
     | Recorded
     | Intent
     | Outcome

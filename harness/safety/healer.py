@@ -15,7 +15,8 @@ import msgspec
 from harness.model.errors import HarnessError, Refused
 from harness.model.faults import UndoOutcome
 from harness.safety.entries import Closed, Entry, Healing, Locking, Unlocked
-from harness.safety.journal import JournalView, Log, read_journal
+from harness.safety.journal import JournalView, Log
+from harness.safety.kept import KeptJournal
 from harness.safety.processes import ProcessId, send, wait_gone
 from harness.safety.protocol import HoldPostgres, HoldProxy, Report
 from harness.safety.servers import Servers
@@ -64,6 +65,7 @@ class Healer:
 
     def __init__(self, folder: Path, log: Log, servers: Servers, say: Callable[[str], None]) -> None:
         self._folder = folder
+        self.view = KeptJournal(folder).read
         self._log = log
         self._servers = servers
         self._say = say
@@ -85,11 +87,11 @@ class Healer:
             self._fence(run, grace_s)
             self.note(Healing(why=why))
             self.warm.wait(IMPORT_LIMIT_S)
-            view = read_journal(self._folder)
+            view = self.view()
             outcomes = self.undo(view)
             if not view.had_servers and any(outcome.state == "unverified" for outcome in outcomes):
                 time.sleep(AGAIN_AFTER_S)
-                self.undo(read_journal(self._folder))
+                self.undo(self.view())
         except Exception as error:  # the servers must be stopped all the same
             self._say(f"healing failed: {type(error).__name__}: {error}")
             left.append(f"healing failed: {error}")
@@ -105,7 +107,7 @@ class Healer:
         left: list[str] = []
         pending = False
         try:
-            view = read_journal(self._folder)
+            view = self.view()
             pending = bool(view.pending)
             # What the run has tried and could not verify is its own to report; what it forgot is undone here.
             forgotten = tuple(r for r in view.pending if view.states[r.id] != "unverified")
@@ -150,7 +152,7 @@ class Healer:
         from harness.safety.heal import active_dir, retire
 
         try:
-            opened = read_journal(self._folder).opened
+            opened = self.view().opened
             if self._folder.parent == active_dir():
                 retire(self._folder, Path(opened.run_dir) if opened is not None and opened.run_dir else None)
         except (HarnessError, OSError) as error:
@@ -186,11 +188,11 @@ class Healer:
         from harness.safety.heal import end_processes, heal_records, torn_down
 
         try:
-            view = read_journal(self._folder)
+            view = self.view()
             left = end_processes(msgspec.structs.replace(view, servers=()), self.note, self._say, [])
             gone = tuple(record for record in view.pending if torn_down(view, record) is not None)
             heal_records(msgspec.structs.replace(view, records=gone), self.note, say=self._say)
-            view = read_journal(self._folder)
+            view = self.view()
         except Exception as error:
             return [f"the journal in {self._folder} cannot be worked through: {error}"]
         for record in view.pending:
@@ -204,7 +206,7 @@ class Healer:
         from harness.safety.remote_lock import release_locks
 
         try:
-            return release_locks(read_journal(self._folder), self.note, self._say)
+            return release_locks(self.view(), self.note, self._say)
         except Exception as error:
             return [f"the locks of this run cannot be removed: {error}; run: harness heal --all"]
 

@@ -21,7 +21,6 @@ from harness.model.errors import Refused, SetupError
 from harness.model.faults import UndoOutcome, UndoRecord
 from harness.safety.entries import (
     Action,
-    Allowed,
     Closed,
     Entry,
     Folder,
@@ -202,10 +201,6 @@ class Journal:
         if process is not None:
             self._must(Process(root=Root(name=name, process=process)), f"the process {name}")
 
-    def allow(self, hosts: Collection[str]) -> None:
-        """Hosts that undo may reach too, known once the stack is up. Raises SetupError."""
-        self._must(Allowed(hosts=tuple(hosts)), "the hosts that undo may reach")
-
     def closed(self, left: Collection[str] = ()) -> None:
         """The run has undone everything itself (or says what is left). Call it before the keeper is finished."""
         self._try(Closed(clean=not left, left=tuple(left)))
@@ -278,7 +273,7 @@ def read_journal(folder: Path, *, copied: bool = False) -> JournalView:
         check_private(folder, os.lstat(folder), folder=True)
     damage: list[str] = []
     entries = _read(folder / JOURNAL, damage)
-    return _merge(folder, entries, _read(folder / KEEPER, damage), damage)
+    return merge(folder, entries, _read(folder / KEEPER, damage), damage)
 
 
 def has_pending(folder: Path) -> bool:
@@ -292,8 +287,15 @@ def _read(path: Path, damage: list[str]) -> list[Entry]:
         fd = open_private(path, os.O_RDONLY)
     except FileNotFoundError:
         return []
-    with os.fdopen(fd, "rb") as file:
-        lines = file.read().split(b"\n")
+    try:
+        return parse(path.name, os.pread(fd, os.fstat(fd).st_size, 0), damage)
+    finally:
+        os.close(fd)
+
+
+def parse(name: str, content: bytes, damage: list[str]) -> list[Entry]:
+    """The entries of one file; what cannot be read is added to `damage`."""
+    lines = content.split(b"\n")
     found: list[Entry] = []
     for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is empty, or torn
         if not line or line.endswith(TORN):
@@ -301,11 +303,12 @@ def _read(path: Path, damage: list[str]) -> list[Entry]:
         try:
             found.append(decode(line))
         except ValueError as error:
-            damage.append(f"{path.name} line {number}: {error}")
+            damage.append(f"{name} line {number}: {error}")
     return found
 
 
-def _merge(folder: Path, run: list[Entry], keeper: list[Entry], damage: list[str]) -> JournalView:
+def merge(folder: Path, run: list[Entry], keeper: list[Entry], damage: list[str]) -> JournalView:
+    """What both files say together."""
     opened: Opened | None = None
     by_keeper: KeeperOpened | None = None
     closed: Closed | None = None
@@ -318,14 +321,12 @@ def _merge(folder: Path, run: list[Entry], keeper: list[Entry], damage: list[str
     had_servers = False
     folders: dict[str, Folder] = {}
     locks: dict[ProxyLock, None] = {}
-    allowed: list[str] = []
+    allowed: tuple[str, ...] = ()
     for entry in (*run, *keeper):
         match entry:
             case Opened():
                 opened = entry
-                allowed += entry.allowed
-            case Allowed(hosts=hosts):
-                allowed += hosts
+                allowed = entry.allowed
             case Locking(lock=lock):
                 locks[lock] = None
             case Unlocked(lock=lock):
@@ -377,7 +378,7 @@ def _merge(folder: Path, run: list[Entry], keeper: list[Entry], damage: list[str
         load=tuple(p.root for p in roots.values() if not p.server),
         folders=tuple(folders.values()),
         locks=tuple(locks),
-        allowed=tuple(dict.fromkeys(allowed)),
+        allowed=allowed,
         damage=tuple(damage),
         closed=closed,
     )

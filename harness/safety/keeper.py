@@ -28,7 +28,7 @@ from harness.model.errors import HarnessError, Refused, SetupError
 from harness.safety import protocol
 from harness.safety.entries import Healing, KeeperOpened, boottime
 from harness.safety.healer import IMPORT_LIMIT_S, Healer, Slot, next_deadline
-from harness.safety.journal import JOURNAL, KEEPER, Log, read_journal
+from harness.safety.journal import JOURNAL, KEEPER, Log
 from harness.safety.lock import clear
 from harness.safety.processes import alive, identify
 from harness.safety.servers import Servers
@@ -191,7 +191,7 @@ class Keeper:
         if size != self._journal_size:
             self._journal_size = size
             try:
-                self._deadline = next_deadline(read_journal(self._folder))
+                self._deadline = next_deadline(self._healer.view())
             except (HarnessError, OSError) as error:
                 self._say(f"cannot read the journal: {error}")
                 return
@@ -332,7 +332,7 @@ class Keeper:
                 self._only_while_serving()
                 self._handed_over = True
                 self._healer.note(Healing(why="the run asked for it"))
-                return protocol.Reply(outcomes=tuple(self._healer.undo(read_journal(self._folder)))), None
+                return protocol.Reply(outcomes=tuple(self._healer.undo(self._healer.view()))), None
             case protocol.Finish():
                 with self._mutex:
                     self._only_while_serving()
@@ -359,7 +359,7 @@ class Keeper:
         if record_id is not None:
             from harness.fault import registered
 
-            record = next((r for r in read_journal(self._folder).records if r.id == record_id), None)
+            record = next((r for r in self._healer.view().records if r.id == record_id), None)
             if record is None:
                 raise SetupError(f"the keeper does not find the undo record of {record_id} in {self._folder}")
             if record.kind not in registered():

@@ -38,7 +38,7 @@ class Keeper:
         self.state_dir = state_dir
         self.pid = opened.keeper.pid
         self._id: ProcessId = opened.keeper
-        self._socket = Path(opened.socket)
+        self._socket = protocol.held(Path(opened.socket))
         self._lease_s = lease_s
         self._lease: socket.socket | None = None
         self._child: subprocess.Popen[bytes] | None = None

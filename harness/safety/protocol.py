@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -170,6 +171,14 @@ def listen(folder: Path) -> tuple[socket.socket, Path]:
     path.chmod(0o600)
     server.listen(64)
     return server, path
+
+
+def held(path: Path) -> Path:
+    """The same socket by a name that still leads to it after the folder was deleted (Linux)."""
+    if sys.platform != "linux":
+        return path
+    # Never closed: it lives as long as this process may have something to ask.
+    return Path(f"/proc/self/fd/{os.open(path, os.O_PATH | os.O_CLOEXEC)}")
 
 
 def receive(connection: socket.socket) -> bytes:

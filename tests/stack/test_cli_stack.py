@@ -16,6 +16,7 @@ import pytest
 from servers import wait_until
 
 from harness.safety.lock import acquire
+from harness.safety.resources import target_names
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
@@ -91,7 +92,7 @@ def test_up_status_logs_down(state: Path) -> None:
     assert wrong.returncode == 2
     assert "did you mean 'kafka'?" in wrong.stderr
 
-    with acquire([f"target {done.stdout.strip()}"], owner="a-run"):
+    with acquire(target_names(done.stdout.strip()), owner="a-run"):
         refused = harness("down")
     assert refused.returncode == 2
     assert "is in use by run a-run" in refused.stderr
