@@ -203,10 +203,12 @@ def _through(address: Address, ends: frozenset[Address] | None, dependency: Depe
     if ends is not None:
         return address in ends
     # A proxy in a container or on another host has an address of its own; on loopback everybody has the same.
-    host = urlsplit(dependency.toxiproxy or "").hostname
-    if host is None or _loopback(address) or not address.host:
+    if _loopback(address) or not address.host:
         return None
+    if dependency.seen_as:
+        return address.host in dependency.seen_as
+    host = urlsplit(dependency.toxiproxy or "").hostname
     try:
-        return address.host in {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+        return None if host is None else address.host in {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
     except OSError:
         return None

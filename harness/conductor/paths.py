@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -11,6 +12,10 @@ from harness.fault import Fault
 from harness.model.errors import HarnessError
 from harness.model.faults import Dependency, Evidence
 from harness.model.plan import Plan
+
+TRIES = 4
+BETWEEN_TRIES_S = 0.5
+"""A pool that reconnects on a busy machine has no connection for a moment: only a lasting absence proves anything."""
 
 EvidenceStage = Literal["path", "injected", "held"]
 
@@ -53,10 +58,15 @@ class Paths:
         before = self._last.get(dependency.name)
         problem = "nothing could be seen in baseline"
         after = None
-        try:
-            after = self._last[dependency.name] = snapshot(dependency)
-        except HarnessError as error:
-            problem = str(error)
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(BETWEEN_TRIES_S)
+            try:
+                after = self._last[dependency.name] = snapshot(dependency)
+            except HarnessError as error:
+                problem = str(error)
+            if before is None or (after is not None and _in_use(before, after, dependency)):
+                break
         for fault_id in self._faults[dependency.name]:
             if before is None or after is None:
                 self._not_proven(fault_id, f"who uses {dependency.name} could not be looked at: {problem}")
@@ -105,3 +115,8 @@ class Paths:
         elif on_proxy:
             how = f"does not use {dependency.name} through the proxy"
         self._not_proven(fault_id, f"the target {how}: {evidence.observed}")
+
+
+def _in_use(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> bool:
+    evidence = path_evidence(before, after, dependency)
+    return evidence is None or evidence.held or bool(strays_of(before, after, dependency))
