@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from typing import Any
 
 import click
@@ -33,5 +36,21 @@ def plan(**values: Any) -> int:
         return 0
     from harness.report.plan_text import plan_text
 
-    click.echo(plan_text(planned.plan))
+    click.echo(plan_text(planned.plan, width=_width(), ascii_only=not _shows("\u2588\u258c\u25b2\u2502")))
     return 0
+
+
+def _width() -> int:
+    """Columns of the terminal, where there is one."""
+    return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
+
+
+def _shows(text: str) -> bool:
+    """Whether what reads the output can be expected to show these characters."""
+    if os.environ.get("TERM") in ("dumb", "linux"):
+        return False
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

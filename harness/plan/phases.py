@@ -94,3 +94,8 @@ def _at_least(option: str, value: float, least: float) -> None:
 def shortest_run(phases: PhasePlan) -> float:
     """Seconds the plan needs when recovery is immediate and the gap is empty."""
     return phases.warmup_s + phases.baseline_s + phases.fault_s + phases.after_s + phases.tail_s
+
+
+def longest_run(phases: PhasePlan) -> float:
+    """Seconds after which a run is over that recovers in the last moment allowed."""
+    return shortest_run(phases) + phases.gap_s + phases.recovery_limit_s

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import msgspec
 
 from harness.model.plan import Plan, PlannedFault
 from harness.model.target_grammar import canonical
 from harness.model.units import format_duration, format_percent
 from harness.plan.loadplan import expected_mix
-from harness.plan.phases import shortest_run
+from harness.plan.phases import longest_run, shortest_run
 from harness.plan.warnings import scaled_sentence
+from harness.report.timeline import plan_timeline
 
-BAR = 60
 
+def plan_text(plan: Plan, *, width: int = 100, ascii_only: bool = False) -> str:
+    """Several short sections; every duration with its unit, plain text without colour.
 
-def plan_text(plan: Plan) -> str:
-    """Several short sections; every duration with its unit, plain text without colour."""
-    blocks = [_load(plan), _timeline(plan), _changes(plan), _targets(plan), _mix(plan)]
+    width: columns of the drawing; ascii_only: for terminals that show nothing else.
+    """
+    blocks = [_load(plan), _timeline(plan, width, ascii_only), _changes(plan, width), _targets(plan), _mix(plan)]
     if plan.warnings:
-        blocks.append("Notes\n" + "\n".join(f"  - {text}" for text in plan.warnings))
+        blocks.append("Notes\n" + "\n".join(_wrapped("  - ", text, width) for text in plan.warnings))
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -37,50 +41,43 @@ def _load(plan: Plan) -> str:
     return "\n".join([*lines, f"  scale      {sentence}"] if sentence else lines)
 
 
-def _timeline(plan: Plan) -> str:
+def _timeline(plan: Plan, width: int, ascii_only: bool) -> str:
     p = plan.phases
-    rows = [
-        ("warmup", 0.0, p.warmup_s, "ramp and warm-up; not judged"),
-        ("baseline", p.warmup_s, p.baseline_s, "the healthy service; judged"),
-        ("gap", p.warmup_s + p.baseline_s, None, f"until every baseline request has ended, at most {_d(p.gap_s)}"),
-    ]
-    start = p.warmup_s + p.baseline_s
-    lines = ["Timeline"]
-    lines += [
-        f"  {_at(at):>10}  {name:<10} {_d(length) if length else '':<8} {text}" for name, at, length, text in rows
-    ]
-    lines.append(f"  {'+ gap':>10}  {'fault':<10} {_d(p.fault_s):<8} judged; at {_at(start)} plus the gap")
-    lines += [_bar(plan, fault) for fault in plan.faults]
-    lines.append(f"  {'':>10}  {'recovery':<10} {'':<8} until targets hold again, at most {_d(p.recovery_limit_s)}")
     soak = f", {_d(p.after_s - p.hold_s)} of it soak" if p.after_s > p.hold_s else ""
-    lines.append(f"  {'':>10}  {'after':<10} {_d(p.after_s):<8} targets must hold; judged{soak}")
-    lines.append(f"  {'':>10}  {'tail':<10} {_d(p.tail_s):<8} the last requests end")
-    lines.append(f"  at least {_d(shortest_run(p))} in all")
+    rows = [
+        ("warmup", p.warmup_s, f"arrivals ramp up for {_d(plan.load.ramp_s)}, then warm-up; not judged"),
+        ("baseline", p.baseline_s, "the healthy service; judged"),
+        ("gap", None, f"until every baseline request has ended, at most {_d(p.gap_s)}; not judged"),
+        ("fault", p.fault_s, "from there to the last undo; judged"),
+        ("recovery", None, f"until targets hold again, at most {_d(p.recovery_limit_s)}"),
+        ("after", p.after_s, f"targets must hold; judged{soak}"),
+        ("tail", p.tail_s, "the last requests end"),
+    ]
+    lines = [f"Timeline: {_d(shortest_run(p))} if the service recovers at once, at most {_d(longest_run(p))}", ""]
+    lines += [plan_timeline(plan, width=width, ascii_only=ascii_only), ""]
+    lines += [
+        _wrapped(f"  {name:<10} {_d(length) if length is not None else '':<8} ", text, width)
+        for name, length, text in rows
+    ]
     return "\n".join(lines)
 
 
-def _bar(plan: Plan, fault: PlannedFault) -> str:
-    """The fault within the fault phase, as a bar; a one-shot is a single mark."""
-    scale = BAR / max(plan.phases.fault_s, 0.1)
-    begin = min(BAR - 1, round(fault.at_s * scale))
-    length = 1 if fault.for_s is None else max(1, round(fault.for_s * scale))
-    length = min(length, BAR - begin)
-    bar = "." * begin + ("!" if fault.for_s is None else "#" * length) + "." * (BAR - begin - length)
-    when = f"@{_d(fault.at_s)}" + ("" if fault.for_s is None else f"+{_d(fault.for_s)}")
-    return f"  {'':>10}  [{bar}] {fault.id} {when}"
-
-
-def _changes(plan: Plan) -> str:
+def _changes(plan: Plan, width: int) -> str:
+    """Each change once, with everything that makes it: a flapping fault is one change made many times."""
     if not plan.faults:
         return "Changes\n  none: a control run"
-    lines = ["Changes, and how each is undone"]
+    groups: dict[tuple[str, str], list[PlannedFault]] = {}
     for fault in plan.faults:
-        change = fault.change
+        groups.setdefault((fault.spec.name, fault.change.does), []).append(fault)
+    lines = ["Changes, and how each is undone"]
+    for faults in groups.values():
+        change = faults[0].change
         params = ", ".join(f"{name}={value}" for name, value in change.params.items())
-        lines.append(f"  {fault.id}" + (f" ({params})" if params else ""))
-        lines.append(f"    does    {change.does}")
-        lines.append(f"    undo    {change.undoes}")
-        lines.append(f"    proof   {change.proves}")
+        times = f", {len(faults)} times" if len(faults) > 1 else ""
+        lines.append(f"  {faults[0].id}" + (f" ({params})" if params else "") + times)
+        lines.append(_wrapped("    does    ", change.does, width))
+        lines.append(_wrapped("    undo    ", change.undoes, width))
+        lines.append(_wrapped("    proof   ", change.proves, width))
     return "\n".join(lines)
 
 
@@ -106,9 +103,17 @@ def _mix(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def _wrapped(head: str, text: str, width: int) -> str:
+    """Words beside a heading, continued under themselves where they do not fit."""
+    return textwrap.fill(
+        text,
+        max(width, 60),
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def _d(seconds: float) -> str:
     return format_duration(seconds)
-
-
-def _at(seconds: float) -> str:
-    return f"{seconds:g}s"
