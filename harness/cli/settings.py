@@ -28,6 +28,9 @@ ELSEWHERE = {
 }
 """Options that [run] does not take, and where the same is said in the file."""
 
+EVERYWHERE = {"stack": "chosen", "allow_hosts": "allow_hosts"}
+"""What of [run] the commands of `harness stack` use too, and their parameters' names."""
+
 _RANK = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE)
 _META = "harness.config"
 
@@ -93,6 +96,8 @@ def _defaults(config: Configuration, command: click.Command) -> dict[str, Any]:
         checked = _shaped(value, param, f"{where}{key}")
         if command.name in ("run", "plan") and param.name in mine:
             found[param.name] = checked
+        elif param.name in EVERYWHERE:
+            found[EVERYWHERE[param.name]] = checked
     return found
 
 

@@ -12,11 +12,21 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.settings import config_option
+
 if TYPE_CHECKING:
+    from harness.config.file import Configuration
     from harness.model.stack import Progress, StackUp
     from harness.stack.registry import Kept
 
 NAMES = ("toxiproxy", "valkey", "postgres", "kafka", "api")
+STACK = click.option(
+    "--stack",
+    "chosen",
+    type=click.Choice(["embedded", "external"]),
+    envvar="HARNESS_STACK",
+    help="Which one.  [default: external with a [target] in harness.toml, else embedded]",
+)
 ALIASES = {"redis": "valkey", "db": "postgres", "postgresql": "postgres"}
 
 
@@ -85,12 +95,46 @@ def down(force: bool, quiet: bool, debug: bool) -> int:
 
 
 @stack.command()
+@config_option
+@STACK
 @click.option(
-    "--json", "as_json", is_flag=True, help="Addresses and processes as JSON, for scripts; nothing is probed."
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="HOST",
+    envvar="HARNESS_ALLOW_HOST",
+    help="External: also look at this host, which is not loopback. Repeatable.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Addresses and processes as JSON, for scripts.")
 @click.option("--debug", is_flag=True, help="Tracebacks.")
-def status(as_json: bool, debug: bool) -> int:
-    """Parts, processes, addresses and whether they answer. Exit code 0 when all do, 4 otherwise."""
+def status(
+    config: Configuration | None, chosen: str | None, allow_hosts: tuple[str, ...], as_json: bool, debug: bool
+) -> int:
+    """Parts, processes, addresses and whether they answer. Exit code 0 when all do, 4 otherwise.
+
+    Of the embedded stack, or of the system that harness.toml declares: whatever a run would refuse is told, part by
+    part, with how to mend it. Changes nothing.
+    """
+    if (own := _external(config, chosen)) is not None:
+        from harness.cli import stack_external
+
+        return stack_external.status(own[0], own[1], allow_hosts=allow_hosts, as_json=as_json)
+    return _embedded_status(as_json)
+
+
+def _external(config: Configuration | None, chosen: str | None) -> tuple[Configuration, str] | None:
+    """The configuration and its target's URL where the external stack is meant. Raises UsageError."""
+    from harness.cli.options import choose_stack
+
+    name, url = choose_stack({"stack": chosen, "host": None, "config": config})
+    if name == "embedded":
+        return None
+    assert config is not None and url is not None
+    return config, url
+
+
+def _embedded_status(as_json: bool) -> int:
+    from harness.cli.stack_external import table
     from harness.model.jsonl import encode_line
     from harness.stack import registry
     from harness.stack.embedded.health import parts
@@ -110,39 +154,47 @@ def status(as_json: bool, debug: bool) -> int:
         return 0
     click.echo(f"embedded, up for {_age(kept.since)} (since {kept.since}), keeper {kept.keeper}, {kept.up.folder}")
     found = parts(kept.up)
-    rows = [("PART", "PID", "ADDRESS", "THROUGH ITS PROXY", "STATE")]
+    rows: list[tuple[str, ...]] = [("PART", "PID", "ADDRESS", "THROUGH ITS PROXY", "STATE")]
     for part in found:
         state = "ok" if part.trouble is None else part.trouble
         rows.append((part.name, str(part.pid or "-"), part.address, part.path or "-", state))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    table(rows)
     return 0 if all(part.trouble is None for part in found) else 4
 
 
 @stack.command()
 @click.argument("part", required=False)
+@config_option
+@STACK
 @click.option("--lines", "-n", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what comes then, until Ctrl-C.")
 @click.option("--debug", is_flag=True, help="Tracebacks.")
-def logs(part: str | None, lines: int, debug: bool) -> int:
-    """The last lines of the servers' logs. PART: toxiproxy, valkey, postgres, kafka or api; all of them without."""
+def logs(
+    part: str | None, config: Configuration | None, chosen: str | None, lines: int, follow: bool, debug: bool
+) -> int:
+    """The last lines of the servers' logs.
+
+    PART: toxiproxy, valkey, postgres, kafka or api, or a name of harness.toml whose `log` it names; all of them
+    without.
+    """
+    from harness.cli import follow as following
     from harness.model.errors import UsageError
     from harness.model.suggest import unknown
     from harness.stack import registry
-    from harness.stack.ready import last_lines
 
+    if (own := _external(config, chosen)) is not None:
+        from harness.cli import stack_external
+
+        return stack_external.logs(own[0], part, lines, follow=follow)
     name = None if part is None else ALIASES.get(part, part)
     if name is not None and name not in NAMES:
         raise unknown("part", name, NAMES)
     kept = registry.read()
     if kept is None or kept.up is None or kept.up.folder is None:
         raise UsageError("no stack is up", hint="a run's own logs are in its run directory, below logs/")
-    for each in NAMES if name is None else (name,):
-        if name is None:
-            click.echo(f"== {each}")
-        for line in last_lines(Path(kept.up.folder) / "logs" / f"{each}.log", lines):
-            click.echo(line)
-    return 0
+    folder = Path(kept.up.folder) / "logs"
+    files = [(each, folder / f"{each}.log") for each in (NAMES if name is None else (name,))]
+    return following.show(files, lines, follow=follow, ended=lambda: not folder.exists())
 
 
 def _bring_up(say: Progress) -> StackUp:

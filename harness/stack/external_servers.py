@@ -105,7 +105,9 @@ def _with_admin(dependency: Dependency, where: str, application: Server) -> Depe
                 f"{where}.probe_login is the application's own role {dependency.role}: probes would take its slots",
                 hint="leave it out, or declare another login",
             )
-        _answers(dependency, f"{where}.probe_login")
+        result = path_probe(dependency)(LIMIT_S)
+        if not result.ok:
+            raise UsageError(f"{where}.probe_login: no login at {dependency.path}: {result.detail}")
         return dependency
     # A probe must not use the role that a fault limits. The admin may be let in over this path, or it may not.
     options = f"user={_quoted(login_user(dependency.admin) or '')} dbname={_quoted(_database(dependency))}"
@@ -158,18 +160,9 @@ def _answers(dependency: Dependency, where: str) -> None:
     for how, address in addresses:
         if address is None:
             continue
-        if how == "directly":
-            result = probe(
-                dependency.kind, address, timeout_s=LIMIT_S, login=dependency.login, password=_password(dependency)
-            )
-        else:
-            result = path_probe(dependency)(LIMIT_S)
+        result = probe(dependency.kind, address, timeout_s=LIMIT_S)
         if not result.ok:
             raise UsageError(
                 f"{where}: {dependency.name} does not answer {how} at {address}: {result.detail}",
                 hint="start it, or correct the address",
             )
-
-
-def _password(dependency: Dependency) -> str | None:
-    return secret(dependency.password_env)
