@@ -20,13 +20,13 @@ def plan_text(plan: Plan, *, width: int = 100, ascii_only: bool = False) -> str:
 
     width: columns of the drawing; ascii_only: for terminals that show nothing else.
     """
-    blocks = [_load(plan), _timeline(plan, width, ascii_only), _changes(plan, width), _targets(plan), _mix(plan)]
+    blocks = [_load(plan, width), _timeline(plan, width, ascii_only), _changes(plan, width), _targets(plan), _mix(plan)]
     if plan.warnings:
         blocks.append("Notes\n" + "\n".join(_wrapped("  - ", text, width) for text in plan.warnings))
     return "\n\n".join(block for block in blocks if block)
 
 
-def _load(plan: Plan) -> str:
+def _load(plan: Plan, width: int) -> str:
     load = plan.load
     rate = f"{load.rate:g} arrivals/s ({load.arrivals})" if load.rate is not None else "as fast as the users go"
     lines = [
@@ -38,7 +38,7 @@ def _load(plan: Plan) -> str:
         f"  seed       {load.seed}",
     ]
     sentence = scaled_sentence(plan)
-    return "\n".join([*lines, f"  scale      {sentence}"] if sentence else lines)
+    return "\n".join([*lines, _wrapped("  scale      ", sentence, width)] if sentence else lines)
 
 
 def _timeline(plan: Plan, width: int, ascii_only: bool) -> str:

@@ -61,6 +61,7 @@ def plan_timeline(plan: Plan, *, width: int = 100, ascii_only: bool = False) -> 
     glyphs = ASCII if ascii_only else UNICODE
     drawn = _run(plan, width, glyphs)
     if plan.faults:
+        rows = fault_rows(plan, int(width * _NOTE_SHARE))
         heading = f"  Faults, from the start of the fault phase ({format_duration(plan.phases.fault_s)})"
         drawn += [
             "",
