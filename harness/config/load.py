@@ -126,6 +126,10 @@ def _dependency(name: str, table: Any, where: str, folder: Path) -> DependencyTa
         raise UsageError(f"{where}.kind is missing", hint=f"one of {', '.join(KINDS)}")
     if not isinstance(kind, str) or kind not in KINDS:
         raise unknown("kind", str(kind), KINDS, where=f"{where}.kind: ")
+    for key in table:
+        others = [name for name, type_ in KINDS.items() if key in type_.__struct_fields__]
+        if others and kind not in others:
+            raise UsageError(f"{where}.{key} belongs to kind {' or '.join(others)}, and this is of kind {kind}")
     found = _runnable(_convert(table, KINDS[kind], where), where, folder)
     for key in ("direct", "path"):
         if (text := getattr(found, key)) is not None:

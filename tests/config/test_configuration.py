@@ -1,0 +1,216 @@
+"""harness.toml: what is in it arrives, and whatever is wrong in it is told in one line with its key path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.adapters.start_config import start_command
+from harness.config.file import KafkaTable, PostgresTable, RedisTable
+from harness.config.load import MAX_BYTES, chosen, find, load
+from harness.model.errors import UsageError
+
+GOOD = """
+[target]
+url = "http://127.0.0.1:8000/"
+"""
+
+
+def config(folder: Path, text: str) -> Path:
+    path = folder / "harness.toml"
+    path.write_text(text)
+    return path
+
+
+def test_everything_arrives_and_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    found = load(
+        config(
+            tmp_path,
+            """
+[target]
+name = "shop"
+url = "https://127.0.0.1:8443/base/"
+metrics = ""
+health = "/ok"
+workers = 4
+pid_file = "run/shop.pid"
+start = ["./serve", "--port", "8443"]
+cwd = "app"
+log = "/var/log/shop.log"
+
+[toxiproxy]
+url = "http://127.0.0.1:8474"
+seen_as = ["172.18.0.5"]
+
+[dependencies.redis]
+kind = "redis"
+proxy = "redis"
+direct = "127.0.0.1:6379"
+password_env = "REDIS_PASSWORD"
+allow_flush = true
+
+[dependencies.orders_db]
+kind = "postgres"
+direct = "[::1]:5432"
+login = "user=app dbname=app"
+
+[dependencies.events]
+kind = "kafka"
+proxy = "kafka"
+direct = "127.0.0.1:9092"
+
+[run]
+scenario = "baseline"
+scale = 0.1
+fault = ["redis-down"]
+strict = true
+
+[targets]
+primary = ["p95 < 150ms"]
+secondary = ["p99 < 1s", "~p50 < 20ms"]
+""",
+        )
+    )
+    assert found.target is not None and found.target.url == "https://127.0.0.1:8443/base"
+    assert found.target.pid_file == str(tmp_path / "run" / "shop.pid")
+    assert found.target.start == (str(tmp_path / "serve"), "--port", "8443")
+    assert (found.target.cwd, found.target.log) == (str(tmp_path / "app"), "/var/log/shop.log")
+    redis, database, events = found.dependencies.values()
+    assert isinstance(redis, RedisTable) and redis.allow_flush and redis.password_env == "REDIS_PASSWORD"
+    assert isinstance(database, PostgresTable) and database.direct == "[::1]:5432"
+    assert isinstance(events, KafkaTable)
+    assert found.run == {"scenario": "baseline", "scale": 0.1, "fault": ("redis-down",), "strict": True}
+    assert found.target_texts == ("p95 < 150ms", "~p99 < 1s", "~p50 < 20ms")
+
+
+REDIS = GOOD + '[toxiproxy]\nurl = "http://127.0.0.1:8474"\n[dependencies.redis]\nkind = "redis"\n'
+POSTGRES = GOOD + '[dependencies.db]\nkind = "postgres"\ndirect = "127.0.0.1:5432"\n'
+
+BAD: list[tuple[str, str, str]] = [
+    # the text, what the message says, what the hint says
+    ("[target\n", "not TOML: ", ""),
+    ("[taget]\n", "unknown table 'taget'", "did you mean 'target'?"),
+    ("target = 3\n", "target is a table", "[target]"),
+    ("[target]\n", "target.url is missing", ""),
+    ('[target]\nurl = "127.0.0.1:8000"\n', "target.url: an http or https URL is wanted", "http://"),
+    ('[target]\nurl = "http://127.0.0.1:99999"\n', "target.url: ", "http://"),
+    ('[target]\nurl = "http://me:hunter2@127.0.0.1"\n', "target.url: a password does not belong", "password_env"),
+    ("[target]\nurl = 8000\n", "target.url: expected a text, got a whole number", ""),
+    (GOOD + 'helth = "/ok"\n', "target: unknown key 'helth'", "did you mean 'health'?"),
+    (GOOD + 'health = "ok"\n', "target.health: a path that begins with /", "/health"),
+    (GOOD + "workers = 0\n", "target.workers: 0", "from 1"),
+    (GOOD + 'workers = "four"\n', "target.workers: expected a whole number", ""),
+    (GOOD + 'name = "My API"\n', "target.name: 'My API'", "small letters"),
+    (GOOD + 'start = ["./serve"]\n', "target.start needs target.pid_file", ""),
+    (GOOD + 'start = "./serve"\npid_file = "x"\n', "target.start: expected a list", ""),
+    (GOOD + 'start = []\npid_file = "x"\n', "target.start: a program", "start = "),
+    (GOOD + 'cwd = "x"\n', "target.cwd", ""),
+    (GOOD + '[toxiproxy]\nurl = "https://127.0.0.1:8474"\n', "toxiproxy.url: an http URL is wanted", ""),
+    (GOOD + '[toxiproxy]\nurl = "http://127.0.0.1:8474/proxies"\n', "toxiproxy.url: ", "HOST:PORT"),
+    (GOOD + '[dependencies.Redis]\nkind = "redis"\n', "dependencies.Redis: 'Redis'", "small letters"),
+    (GOOD + '[dependencies]\nredis = "127.0.0.1:6379"\n', "dependencies.redis is a table", "[dependencies.redis]"),
+    (GOOD + '[dependencies.redis]\ndirect = "127.0.0.1:6379"\n', "dependencies.redis.kind is missing", "redis, pos"),
+    (GOOD + '[dependencies.c]\nkind = "reddis"\n', "dependencies.c.kind: unknown kind 'reddis'", "'redis'?"),
+    (GOOD + "[dependencies.c]\nkind = 7\n", "dependencies.c.kind: unknown kind '7'", "known"),
+    (REDIS + 'proxy = "redis"\n', "dependencies.redis.direct is missing", "direct ="),
+    (REDIS + 'direct = "127.0.0.1"\n', "dependencies.redis.direct: '127.0.0.1' is no address", "HOST:PORT"),
+    (REDIS + 'direct = "127.0.0.1:70000"\n', "dependencies.redis.direct: ", "HOST:PORT"),
+    (REDIS + 'direct = "redis://127.0.0.1:6379"\n', "dependencies.redis.direct: ", "HOST:PORT"),
+    (REDIS + 'direct = "127.0.0.1:6379"\npasword_env = "X"\n', "unknown key 'pasword_env'", "password_env"),
+    (REDIS + 'direct = "127.0.0.1:6379"\nlogin = "user=x"\n', "dependencies.redis.login belongs to kind postgres", ""),
+    (REDIS + 'direct = "127.0.0.1:6379"\nproxy = "a/b"\n', "dependencies.redis.proxy: 'a/b'", ""),
+    (REDIS + 'password = "hunter2"\n', "dependencies.redis.password: a secret does not belong", "password_env"),
+    (REDIS + 'direct = "127.0.0.1:6379"\npassword_env = "hunter2!"\n', "password_env: the *name* of", "REDIS_"),
+    (GOOD + '[dependencies.p]\nkind = "tcp"\n', "dependencies.p: where is it?", "proxy"),
+    (GOOD + '[dependencies.p]\nkind = "tcp"\nproxy = "p"\n', "dependencies.p.proxy: which Toxiproxy?", "[toxiproxy]"),
+    (GOOD + '[dependencies.api]\nkind = "tcp"\ndirect = "h:1"\n', "dependencies.api: the target is called", "name"),
+    (POSTGRES, "dependencies.db.login is missing", "user=app"),
+    (POSTGRES + 'login = "user=a password=hunter2"\n', "dependencies.db.login: a password", "password_env"),
+    (POSTGRES + 'login = "user=a"\nadmin = "postgresql://b:hunter2@h/d"\n', "dependencies.db.admin: a pass", "_env"),
+    (POSTGRES + 'login = "user=a"\nprobe_password_env = "X"\n', "has no probe_login", ""),
+    ('[dependencies.p]\nkind = "tcp"\ndirect = "h:1"\n', "target is missing", "[target]"),
+    (GOOD + 'pid_file = "x"\nstart = ["serve", "--password=hunter2"]\n', "target.start[1]: a password", "_env"),
+    (GOOD + "[run]\nfault = [1]\n", "run.fault: a list of texts", ""),
+    (GOOD + "[run]\nfault = { a = 1 }\n", "run.fault: a text, a number", ""),
+    (GOOD + '[targets]\nprimary = ["p95 <"]\n', "targets.primary[0]: target 'p95 <'", ""),
+    (GOOD + '[targets]\nprimary = ["~p95 < 1s"]\n', "targets.primary[0]: `~` marks a secondary", "move"),
+    (GOOD + '[targets]\nsecondary = ["p95 < 1s", "p59 < 1s"]\n', "targets.secondary[1]: ", ""),
+    (GOOD + "[targets]\nprimary = [1]\n", "targets.primary[0]: expected a text", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "says", "hint"), BAD, ids=[says for _, says, _ in BAD])
+def test_what_is_wrong_is_told_in_one_line(
+    text: str, says: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as raised:
+        load(config(tmp_path, text))
+    message = str(raised.value)
+    assert message.startswith("harness.toml: ") and says in message, message
+    assert hint in (raised.value.hint or ""), raised.value.hint
+    assert "\n" not in message and "\n" not in (raised.value.hint or "")
+    assert "hunter2" not in message + (raised.value.hint or "")
+
+
+def test_two_dependencies_cannot_share_a_proxy(tmp_path: Path) -> None:
+    second = '[dependencies.b]\nkind = "tcp"\nproxy = "redis"\n'
+    with pytest.raises(UsageError, match=r"dependencies\.b\.proxy: 'redis' is the proxy of dependencies\.redis"):
+        load(config(tmp_path, REDIS + 'proxy = "redis"\ndirect = "127.0.0.1:6379"\n' + second))
+
+
+def test_the_file_of_the_folder_is_found_and_none_above_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config(tmp_path, GOOD)
+    below = tmp_path / "below"
+    below.mkdir()
+    assert find(tmp_path) == tmp_path / "harness.toml"
+    monkeypatch.chdir(below)
+    assert chosen(None) is None
+    assert chosen("../harness.toml") is not None
+
+
+def test_a_named_file_must_be_there(tmp_path: Path) -> None:
+    config(tmp_path, GOOD)
+    with pytest.raises(UsageError, match="no such file"):
+        chosen(str(tmp_path / "other.toml"))
+    with pytest.raises(UsageError, match="no such file") as raised:
+        chosen(str(tmp_path))
+    assert "harness.toml" in (raised.value.hint or "")
+
+
+def test_what_is_no_configuration_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "harness.toml"
+    path.write_bytes(b"# " + b"x" * MAX_BYTES)
+    with pytest.raises(UsageError, match="over 1 MB"):
+        load(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="not TOML"):
+        load(path)
+
+
+STARTS = GOOD + 'pid_file = "a.pid"\nstart = ["./serve", "--fast"]\nlog = "a.log"\n'
+
+
+def test_the_start_command_comes_from_the_file_that_was_planned_with(tmp_path: Path) -> None:
+    found = load(config(tmp_path, STARTS))
+    command = start_command(found.path, found.sha256, "api")
+    assert command.argv == (str(tmp_path / "serve"), "--fast")
+    assert (command.cwd, command.log) == (str(tmp_path), str(tmp_path / "a.log"))
+
+
+def test_a_changed_file_starts_nothing(tmp_path: Path) -> None:
+    found = load(config(tmp_path, STARTS))
+    config(tmp_path, STARTS.replace("--fast", "--slow"))
+    with pytest.raises(UsageError, match="has changed since the run was planned") as raised:
+        start_command(found.path, found.sha256, "api")
+    assert "by hand" in (raised.value.hint or "")
+
+
+def test_a_file_that_is_gone_or_has_no_command_is_told(tmp_path: Path) -> None:
+    found = load(config(tmp_path, STARTS))
+    with pytest.raises(UsageError, match="no start command for db"):
+        start_command(found.path, found.sha256, "db")
+    (tmp_path / "harness.toml").unlink()
+    with pytest.raises(UsageError, match="cannot be read"):
+        start_command(found.path, found.sha256, "api")
