@@ -63,11 +63,7 @@ def plan_timeline(plan: Plan, *, width: int = 100, ascii_only: bool = False) -> 
     if plan.faults:
         rows = fault_rows(plan, int(width * _NOTE_SHARE))
         heading = f"  Faults, from the start of the fault phase ({format_duration(plan.phases.fault_s)})"
-        drawn += [
-            "",
-            heading,
-            *chart(fault_rows(plan, int(width * _NOTE_SHARE)), 0.0, plan.phases.fault_s, width=width, glyphs=glyphs),
-        ]
+        drawn += ["", heading, *chart(rows, 0.0, plan.phases.fault_s, width=width, glyphs=glyphs)]
     return "\n".join(line.rstrip() for line in drawn)
 
 
