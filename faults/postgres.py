@@ -13,6 +13,7 @@ from typing import Any, Literal
 from faults.observe import healthy, seconds_of
 from faults.proxied import path_again
 from harness.adapters import postgres
+from harness.adapters.postgres_login import Login
 from harness.adapters.probe import secret
 from harness.adapters.tcp import ProbeError
 from harness.fault import ParamInfo, Stage
@@ -201,7 +202,7 @@ def _refused_login(record: UndoRecord, limit: int) -> Evidence:
             for _ in range(limit + 1 if path is not None else 0):
                 deadline = monotonic() + _LOGIN_TIMEOUT_S
                 assert path is not None
-                slots.enter_context(postgres.Login(login, path, password=password, deadline=deadline))
+                slots.enter_context(Login(login, path, password=password, deadline=deadline))
                 held += 1
         except ProbeError as error:
             refused = error

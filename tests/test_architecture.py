@@ -34,7 +34,7 @@ DOORS = {
     "toxiproxy": {"harness/adapters/toxiproxy.py"},
     "docker": {"harness/adapters/docker.py"},
     "redis": {"harness/adapters/redis.py"},
-    "psycopg": {"harness/adapters/postgres.py"},
+    "psycopg": {"harness/adapters/postgres.py", "harness/adapters/postgres_login.py"},
 }
 
 

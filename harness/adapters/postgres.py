@@ -1,8 +1,7 @@
-"""PostgreSQL: probe logins with a hard deadline, and an admin session. The only place that imports psycopg.
+"""PostgreSQL: connection options, and an admin session. With postgres_login the only place that imports psycopg.
 
-Probes drive libpq's non-blocking connect themselves: psycopg's `connect_timeout` is never under two seconds, and a
-probe must end when its time is over. Passwords are taken as arguments and never appear in an error: the messages of
-conninfo parsing, which echo fragments, are not passed on.
+Passwords are taken as arguments and never appear in an error: the messages of conninfo parsing, which echo fragments,
+are not passed on.
 
 Errors of the admin session: Unreachable (no session), Rejected (PostgreSQL said no, with its SQLSTATE),
 OutcomeUnknown (the session broke while a statement was under way).
@@ -10,8 +9,6 @@ OutcomeUnknown (the session broke while a statement was under way).
 
 from __future__ import annotations
 
-import select
-import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,14 +17,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from harness.adapters.tcp import ErrorKind, Exchange, ProbeError
 from harness.model.clock import monotonic
 from harness.model.errors import OutcomeUnknown, Rejected, Unreachable, UsageError
 from harness.model.faults import Address, Applied
 
 if TYPE_CHECKING:
     from psycopg import Connection
-    from psycopg.pq.abc import PGconn
 
 APPLICATION = "harness"
 """application_name of every session of ours starts with this; such sessions are never counted or ended."""
@@ -91,102 +86,6 @@ def default_login(role: str) -> str:
     return conninfo("", user=role)
 
 
-class Login:
-    """One fresh login as an ordinary client; use as a context manager. Raises ProbeError.
-
-    deadline: CLOCK_MONOTONIC second by which the login, and later each query, must be done.
-    """
-
-    def __init__(self, options: str, address: Address, *, password: str | None, deadline: float) -> None:
-        from psycopg import pq
-
-        text = conninfo(
-            options, address=address, password=password, application_name=f"{APPLICATION}-probe", gssencmode="disable"
-        )
-        self._deadline = deadline
-        self._connection: PGconn = pq.PGconn.connect_start(text.encode())
-        try:
-            self._connect()
-        except BaseException:
-            self._connection.finish()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._connection.finish()
-
-    def select_one(self) -> None:
-        """`SELECT 1`, answered. Raises ProbeError."""
-        import psycopg
-        from psycopg import pq
-
-        connection = self._connection
-        connection.nonblocking = 1
-        try:
-            connection.send_query(b"SELECT 1")
-            while connection.flush():
-                self._wait(write=True)
-            while True:
-                connection.consume_input()
-                if not connection.is_busy():
-                    result = connection.get_result()
-                    if result is None:
-                        return
-                    if result.status != pq.ExecStatus.TUPLES_OK:
-                        raise _login_error(result.error_message.decode("utf-8", "replace"), connected=True)
-                    continue
-                self._wait(write=False)
-        except psycopg.Error as error:
-            raise _login_error(str(error), connected=True) from error
-
-    def _connect(self) -> None:
-        from psycopg import pq
-
-        connection = self._connection
-        # libpq starts as if it had answered POLL_WRITING (documentation of PQconnectPoll).
-        polled: int = pq.PollingStatus.WRITING
-        while polled != pq.PollingStatus.OK:
-            if connection.status == pq.ConnStatus.BAD or polled == pq.PollingStatus.FAILED:
-                raise _login_error(connection.get_error_message("utf-8"), connected=False)
-            self._wait(write=polled == pq.PollingStatus.WRITING)
-            polled = connection.connect_poll()
-
-    def _wait(self, *, write: bool) -> None:
-        from psycopg import pq
-
-        left = self._deadline - monotonic()
-        socket = self._connection.socket
-        # poll, not select: a process with many files open has descriptors above select's 1024.
-        waiter = select.poll()
-        waiter.register(socket, select.POLLOUT if write else select.POLLIN)
-        if left <= 0 or not waiter.poll(left * 1000):
-            connected = self._connection.status not in (pq.ConnStatus.STARTED, pq.ConnStatus.BAD)
-            raise ProbeError("timeout", "no answer in time while logging in", connected=connected)
-
-
-def select_one(options: str, address: Address, *, password: str | None, deadline: float) -> str:
-    """A fresh login and `SELECT 1`. Raises ProbeError."""
-    with Login(options, address, password=password, deadline=deadline) as login:
-        login.select_one()
-    return "login and SELECT 1"
-
-
-def ssl_request(address: Address, deadline: float) -> str:
-    """The first exchange of every connection, raw: SSLRequest, answered S or N. Raises ProbeError."""
-    with Exchange(address, deadline=deadline) as exchange:
-        exchange.send(struct.pack(">ii", 8, 80877103))
-        if exchange.exactly(1) not in (b"S", b"N"):
-            raise ProbeError("protocol", "SSLRequest was answered with something else", connected=True)
-    return "SSLRequest answered"
-
-
 class Admin:
     """One autocommit session that may alter roles and end sessions; use as a context manager.
 
@@ -202,7 +101,7 @@ class Admin:
         try:
             self._connection: Connection[Any] = psycopg.connect(text, autocommit=True, connect_timeout=int(timeout_s))
         except psycopg.Error as error:
-            raise Unreachable(f"no PostgreSQL admin session: {_one_line(str(error), password)}") from None
+            raise Unreachable(f"no PostgreSQL admin session: {one_line(str(error), password)}") from None
         try:
             with self._translated():
                 self._connection.execute(f"SET statement_timeout = {milliseconds}")
@@ -331,7 +230,7 @@ class Admin:
         try:
             yield
         except psycopg.Error as error:
-            text = _one_line(str(error), None)
+            text = one_line(str(error), None)
             if self._connection.broken or self._connection.closed or error.sqlstate is None:
                 raise OutcomeUnknown(f"the PostgreSQL admin session broke: {text}") from None
             raise Rejected(f"PostgreSQL says ({error.sqlstate}): {text}") from None
@@ -342,31 +241,7 @@ def quote_identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-_LOGIN_ERRORS: tuple[tuple[str, ErrorKind], ...] = (
-    # libpq hands over no SQLSTATE for a failed login, only words; 53300 is worded in these three ways.
-    ("too many connections", "limit"),
-    ("too many clients", "limit"),
-    ("remaining connection slots", "limit"),
-    ("Connection refused", "refused"),
-    ("Connection reset", "reset"),
-    ("Broken pipe", "reset"),
-    ("server closed the connection", "closed"),
-    ("authentication", "auth"),
-    ("no password supplied", "auth"),
-    ("timeout", "timeout"),
-)
-
-
-def _login_error(text: str, *, connected: bool) -> ProbeError:
-    # libpq: `connection to server at "H", port N failed: WHY`, then advice on further lines.
-    line = _one_line((text.strip().splitlines() or ["login failed"])[0], None).split(" failed: ", 1)[-1]
-    kind = next((kind for words, kind in _LOGIN_ERRORS if words in line), None)
-    if kind is None:
-        kind = "protocol" if "FATAL" in line else "unreachable"
-    return ProbeError(kind, line, connected=connected or kind in ("limit", "auth", "closed", "reset", "protocol"))
-
-
-def _one_line(text: str, password: str | None) -> str:
+def one_line(text: str, password: str | None) -> str:
     text = " ".join(text.split())[:300]
     return text.replace(password, "***") if password else text
 

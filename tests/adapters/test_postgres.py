@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from servers import PostgresServer
 
-from harness.adapters.postgres import Admin, Login, Role, conninfo, quote_identifier
+from harness.adapters.postgres import Admin, Role, conninfo, quote_identifier
+from harness.adapters.postgres_login import Login
 from harness.model.clock import monotonic
 from harness.model.errors import OutcomeUnknown, Rejected, Unreachable, UsageError
 from harness.model.faults import Address
@@ -36,7 +37,7 @@ def test_a_session_of_ours_is_neither_counted_as_theirs_nor_ended(postgres_serve
         assert not [session for session in admin.sessions() if session.role == role.name]
         with pytest.raises(Rejected, match="1 sessions of role"):
             admin.end_excess(role, 0, limit_s=0.2)
-        ours.select_one()
+        ours.select(b"SELECT 1")
 
 
 def test_a_statement_that_waits_too_long_was_not_done(postgres_server: PostgresServer, role: Role) -> None:
@@ -90,7 +91,7 @@ def test_the_address_of_the_path_wins_over_every_other(
         monkeypatch.setenv(name, value)
     options = f"{postgres_server.probe_login} host=elsewhere hostaddr=127.0.0.2 port=1"
     with Login(options, postgres_server.address, password=None, deadline=monotonic() + 20) as login:
-        login.select_one()
+        login.select(b"SELECT 1")
     text = conninfo(options, address=Address("127.0.0.1", 5))
     assert "elsewhere" not in text and "127.0.0.2" not in text
 
