@@ -34,6 +34,7 @@ from harness.model.events import (
 )
 from harness.model.live import LiveState
 from harness.model.plan import Plan
+from harness.model.targets import PhaseName
 from harness.plan.decide import begin, decide
 from harness.plan.machine import (
     BaselineJudged,
@@ -61,6 +62,8 @@ from harness.plan.machine import (
 from harness.safety.keeper_client import Keeper
 
 TICK_S = 0.02
+ABORTABLE: tuple[PhaseName, ...] = ("fault", "recovery", "after")
+"""Where abort conditions are watched: a service that does badly before the fault is baseline's to judge."""
 STALL_S = 2.0
 """A main loop that stood still for longer than this (somebody stopped the process) says so in the history."""
 LIVE_EVERY_S = 0.25
@@ -225,7 +228,7 @@ class Conduct:
             self._stop("lost_keeper", "the keeper died: everything is undone now by the run itself")
         if self._board.fault_on and now - self._last_row > SILENT_AFTER_S and self._state.load == "on":
             self._stop("silent", f"no request was recorded for {SILENT_AFTER_S:g} s while a fault was on")
-        if self._board.fault_on and self._state.stop is None:
+        if self._state.phase in ABORTABLE and self._state.load == "on" and self._state.stop is None:
             for abort in self._aborts:
                 if live_rules.abort_fires(abort, self._store, now):
                     self._stop("abort", f"abort condition: {abort.text}", expression=abort.text)

@@ -75,6 +75,7 @@ class Works:
         self._unproven: set[str] = set()
         self._unsure: set[str] = set()
         self._begun: set[str] = set()
+        self._undoing: set[str] = set()
         self._ended: set[str] = set()
         self._paths = Paths(plan, faults, say=say, evidence=self._record_evidence, not_proven=self._not_proven)
 
@@ -174,7 +175,8 @@ class Works:
         planned = self._planned[fault_id]
         record = self._records[fault_id]
         prober: Prober | None = None
-        if not planned.change.blind_probe:
+        self._undoing.add(fault_id)
+        if not planned.change.blind_probe and not self._another_on(planned):
             prober = Prober(planned.change.dependency, record)
             prober.start()
             if not hurry:
@@ -184,6 +186,12 @@ class Works:
         finally:
             if prober is not None:
                 prober.stop()
+
+    def _another_on(self, planned: PlannedFault) -> bool:
+        """Another fault stays on this dependency: no probe can be good, and that one's undo finds recovery's zero."""
+        stay = (self._planned[one] for one in self._begun - self._undoing - self._ended)
+        name = planned.change.dependency.name
+        return any(one.for_s is not None and one.change.dependency.name == name for one in stay)
 
     def undo_rest(self) -> None:
         """Undo what was injected and not undone yet."""
@@ -210,7 +218,7 @@ class Works:
             self._history.add(UndoNotVerified, fault=fault_id, left=left, mend=mend)
         else:
             evidence = tuple(self._on_run_clock(item) for item in outcome.evidence)
-            if applied is not None and prober is None:
+            if applied is not None and self._planned[fault_id].change.blind_probe:
                 zero = self._zero(since(applied.replied), since(applied.sent), since(applied.replied), "undo")
             elif prober is not None:
                 found = prober.first_good_after(sent)

@@ -46,6 +46,8 @@ CHECK_EVERY_S = 1.0
 """How often a lasting fault is asserted again."""
 CHECK_MARGIN_S = 1.5
 """No assertion begins this close to the planned undo: the two would race."""
+LATE_S = 0.2
+"""An injection later than this counts its duration from when it really was."""
 LEAD_S = 0.3
 """Phase edges are announced this much ahead, so that effects can be ready on the grid."""
 ZERO_PATIENCE_S = 1.0
@@ -153,10 +155,14 @@ def _prepared(state: State, prepared: Prepared) -> Step:
 
 def _fault_tick(state: State, tick: Tick) -> Step:
     effects: list[Effect] = []
-    tracks = []
     for track in state.tracks:
         if track.status == "waiting" and track.inject_at is not None and tick.now >= track.inject_at:
-            track = msgspec.structs.replace(track, status="injecting")
+            if _in_the_way(state, track.id):
+                continue
+            # One that had to wait, or came late, lasts as long as it would have.
+            late = tick.now > track.inject_at + LATE_S
+            inject_at = _grid_after(tick.now) if late else track.inject_at
+            track = msgspec.structs.replace(track, status="injecting", inject_at=inject_at)
             effects.append(Inject(fault=track.id))
         elif track.status == "active" and track.undo_at is not None and tick.now >= track.undo_at:
             track = msgspec.structs.replace(track, status="undoing")
@@ -165,8 +171,32 @@ def _fault_tick(state: State, tick: Tick) -> Step:
             late = track.undo_at is not None and tick.now > track.undo_at - CHECK_MARGIN_S
             effects += [] if late else [Check(fault=track.id)]
             track = msgspec.structs.replace(track, next_check=tick.now + CHECK_EVERY_S)
-        tracks.append(track)
-    return msgspec.structs.replace(state, tracks=tuple(tracks)), effects
+        else:
+            continue
+        # At once, so that of two that waited for the same thing only one is let through.
+        state = _put(state, track)
+    return state, effects
+
+
+def _put(state: State, changed: Track) -> State:
+    tracks = tuple(changed if track.id == changed.id else track for track in state.tracks)
+    return msgspec.structs.replace(state, tracks=tracks)
+
+
+def _in_the_way(state: State, fault_id: str) -> bool:
+    """Whether another fault is on, or not yet verified as undone, that must be over first: it sets the same property,
+    or one of the two hides the dependency's path from the other's proofs. Planning sees to it that they do not overlap;
+    an undo may take longer than planned."""
+    on = {track.id for track in state.tracks if track.status in ("injecting", "active", "undoing")}
+    changes = {fault.id: fault.change for fault in state.plan.faults}
+    mine = changes.pop(fault_id)
+    for other in (changes[name] for name in on if name in changes):
+        if mine.property and mine.property == other.property:
+            return True
+        same = mine.dependency.name == other.dependency.name
+        if same and (mine.hides_path or other.hides_path) and not (mine.one_shot or other.one_shot):
+            return True
+    return False
 
 
 def _injected(state: State, fault_id: str) -> State:
