@@ -50,6 +50,7 @@ from harness.plan.machine import (
     Jump,
     LoadOver,
     Prepare,
+    Prepared,
     RecordStop,
     State,
     StopLoad,
@@ -275,10 +276,10 @@ class Conduct:
                 if phase == "baseline" and self._plan.faults:
                     self._pool.submit(self._works.snapshot_paths)
             case JudgeBaseline():
-                self._submit(self._judge_baseline)
+                self._submit(self._judge_baseline, lambda _: BaselineJudged(now=self._history.since_t0()))
             case Prepare():
                 self._board.message = "writing every undo record to disk"
-                self._submit(self._works.prepare)
+                self._submit(self._works.prepare, lambda text: Prepared(now=self._history.since_t0(), problem=text))
             case Inject(fault=fault):
                 self._signals.refuse_suspension(True)
                 self._inject(fault)
@@ -301,9 +302,9 @@ class Conduct:
             case Finish():
                 self._signals.refuse_suspension(False)
 
-    def _submit(self, work: Callable[[], Input], on_bug: Callable[[str], Input] | None = None) -> None:
-        """Run blocking work in a thread; its result comes back as an input. A bug in it must end the run by
-        the one way out, never hang it."""
+    def _submit(self, work: Callable[[], Input], on_bug: Callable[[str], Input]) -> None:
+        """Run blocking work in a thread; its result comes back as an input. A bug in it (or in a user's fault) must
+        end the run by the one way out, never hang it: on_bug stands in for the result that the machine waits for."""
 
         def job() -> None:
             try:
@@ -311,9 +312,9 @@ class Conduct:
             except Exception as error:
                 text = f"internal error: {type(error).__name__}: {error}"
                 self._say(text)
-                if on_bug is not None:
-                    self._inputs.put(on_bug(text))
+                # The stop first: nothing new may begin because of a result that is none.
                 self._inputs.put(StopRequest(now=self._history.since_t0(), why="error", text=text))
+                self._inputs.put(on_bug(text))
 
         self._pool.submit(job)
 
