@@ -1,8 +1,9 @@
 """One protocol probe on one fresh connection: does this dependency answer here, and how fast?
 
 redis: PING. postgres: a real login and SELECT 1 (SSLRequest is answered before recovery ends, so it proves nothing).
-kafka: one ApiVersions exchange. http: GET of its page, else of /. tcp: the connection is accepted, which behind a proxy
-says only that the proxy listens. A probe never raises for what the network does; it says what happened.
+kafka: one ApiVersions exchange. http: GET of its page, else of /. tcp: an answer to what the dependency declares as
+`probe_send`, else only that the connection is accepted, which behind a proxy says no more than that the proxy listens.
+A probe never raises for what the network does; it says what happened.
 """
 
 from __future__ import annotations
@@ -48,11 +49,12 @@ def handshake(dependency: Dependency, timeout_s: float) -> ProbeResult:
         return path_probe(dependency)(timeout_s)
     from harness.adapters import postgres_login
 
-    return _observed(partial(postgres_login.ssl_request, dependency.path), timeout_s)
+    return observed(partial(postgres_login.ssl_request, dependency.path), timeout_s)
 
 
 def closing(dependency: Dependency, timeout_s: float) -> ProbeResult:
-    """How long until a connection that we close is closed by the other side, for any protocol.
+    """How long until a connection that we close is closed by the other side, for any protocol. `reset`: it was not
+    closed but reset.
 
     Raises UsageError when the dependency has no address.
     """
@@ -62,10 +64,11 @@ def closing(dependency: Dependency, timeout_s: float) -> ProbeResult:
 
     def close(deadline: float) -> str:
         with Exchange(address, deadline=deadline) as exchange:
-            exchange.finish()
+            if not exchange.finish():
+                raise ProbeError("reset", "a connection that we closed was reset", connected=True)
         return "closed"
 
-    return _observed(close, timeout_s)
+    return observed(close, timeout_s)
 
 
 def probe(
@@ -75,10 +78,11 @@ def probe(
 
     Raises UsageError for connection options that do not parse.
     """
-    return _observed(partial(_exchange, kind, address, login, password), timeout_s)
+    return observed(partial(_exchange, kind, address, login, password), timeout_s)
 
 
-def _observed(exchange: Callable[[float], str], timeout_s: float) -> ProbeResult:
+def observed(exchange: Callable[[float], str], timeout_s: float) -> ProbeResult:
+    """One exchange, given its deadline, as a result: what it says, or why it failed."""
     started = monotonic()
     try:
         detail = exchange(started + timeout_s)
@@ -106,11 +110,13 @@ def path_probe(dependency: Dependency) -> Callable[[float], ProbeResult]:
     if dependency.kind == "http" and dependency.url is not None:
         parts = urlsplit(dependency.url)
         page = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return partial(_observed, partial(_http, address, page=page, well_below=400))
+        return partial(observed, partial(_http, address, page=page, well_below=400))
+    if dependency.kind == "tcp" and dependency.probe_send is not None:
+        return partial(observed, partial(_asked, address, dependency.probe_send))
     login, password_env = dependency.login, dependency.password_env
     if dependency.probe_login is not None:
         login, password_env = dependency.probe_login, dependency.probe_password_env
-    return partial(_observed, partial(_exchange, dependency.kind, address, login, secret(password_env)))
+    return partial(observed, partial(_exchange, dependency.kind, address, login, secret(password_env)))
 
 
 def secret(variable: str | None) -> str | None:
@@ -142,13 +148,21 @@ def _exchange(kind: DependencyKind, address: Address, login: str | None, passwor
                 return "connection accepted"
 
 
+def _asked(address: Address, text: str, deadline: float) -> str:
+    with Exchange(address, deadline=deadline) as exchange:
+        if text:
+            exchange.send(text.encode())
+        exchange.something()
+    return "answered" if text else "greeted"
+
+
 def _ping(address: Address, deadline: float, password: str | None) -> str:
     with Exchange(address, deadline=deadline) as exchange:
         # Named, so that nobody takes the probe for a client of the application.
         commands = [["CLIENT", "SETNAME", "harness-probe"], ["PING"]]
         if password is not None:
             commands.insert(0, ["AUTH", password])
-        exchange.send(b"".join(_resp(words) for words in commands))
+        exchange.send(b"".join(resp(words) for words in commands))
         answers = [exchange.line() for _ in commands]
     if answers[-1] == b"+PONG":
         return "PING answered"
@@ -157,7 +171,8 @@ def _ping(address: Address, deadline: float, password: str | None) -> str:
     raise ProbeError(kind, f"PING was answered with {text!r}", connected=True)
 
 
-def _resp(words: list[str]) -> bytes:
+def resp(words: list[str]) -> bytes:
+    """One command in Redis's protocol."""
     parts = [f"*{len(words)}\r\n".encode()]
     parts += [b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words]
     return b"".join(parts)

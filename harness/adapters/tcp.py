@@ -6,6 +6,7 @@ cut to what is left until the deadline.
 
 from __future__ import annotations
 
+import errno
 import socket
 from types import TracebackType
 from typing import Literal, Self
@@ -29,12 +30,13 @@ class ProbeError(Exception):
 class Exchange:
     """A fresh TCP connection; use as a context manager. Every method raises ProbeError.
 
-    deadline: CLOCK_MONOTONIC second by which everything must be done.
+    deadline: CLOCK_MONOTONIC second by which everything must be done. received: bytes that have come so far.
     """
 
     def __init__(self, address: Address, *, deadline: float) -> None:
         self._deadline = deadline
         self._buffer = b""
+        self.received = 0
         try:
             self._socket = socket.create_connection((address.host, address.port), timeout=self._left(False))
         except OSError as error:
@@ -71,17 +73,24 @@ class Exchange:
         data, self._buffer = self._buffer[:size], self._buffer[size:]
         return data
 
-    def finish(self) -> None:
-        """Close our direction and wait until the other side closes its own (or resets)."""
+    def something(self) -> None:
+        """Wait for the first byte of whatever comes."""
+        while not self._buffer:
+            self._more()
+
+    def finish(self) -> bool:
+        """Close our direction and wait until the other side ends its own; False when it did so by a reset."""
         try:
             self._socket.shutdown(socket.SHUT_WR)
             while True:
                 self._socket.settimeout(self._left())
                 if not self._socket.recv(65536):
-                    return
+                    return True
         except ConnectionResetError:
-            return
+            return False
         except OSError as error:
+            if error.errno == errno.ENOTCONN:  # it was reset before we came to close it
+                return False
             raise _probe_error(error, "waiting for the other side to close", connected=True) from error
 
     def _more(self) -> None:
@@ -92,6 +101,7 @@ class Exchange:
             raise _probe_error(error, "waiting for an answer", connected=True) from error
         if not data:
             raise ProbeError("closed", "the connection was closed without an answer", connected=True)
+        self.received += len(data)
         self._buffer += data
 
     def _left(self, connected: bool = True) -> float:
