@@ -109,9 +109,15 @@ def main() -> None:
 
 def complain(message: str, hint: str | None) -> None:
     """One or two lines on stderr; a closed stderr is no reason to fail differently."""
+    from harness.report.text import visible
+
+    def shown(text: str) -> str:
+        # What a server said may stand in it, and a stranger's control characters must not reach a terminal.
+        return "\n       ".join(visible(line, 4000) for line in text.splitlines())
+
     try:
-        click.echo(f"error: {message}", err=True)
+        click.echo(f"error: {shown(message)}", err=True)
         if hint:
-            click.echo(f"       {hint}", err=True)
+            click.echo(f"       {shown(hint)}", err=True)
     except OSError:
         pass

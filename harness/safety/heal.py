@@ -45,7 +45,7 @@ KEEPER_LIMIT_S = 120.0
 
 class Healed(msgspec.Struct, frozen=True, kw_only=True):
     """outcomes: one for each change that was still on. killed: names of processes ended. removed: folders.
-
+    unlocked: URLs of Toxiproxies whose lock was removed.
     left: sentences that say what is left and how to mend it; empty = nothing is left.
     """
 
@@ -53,6 +53,7 @@ class Healed(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: tuple[UndoOutcome, ...] = ()
     killed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    unlocked: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
 
 
@@ -187,13 +188,15 @@ def _heal(view: JournalView, log: Log | None, say: Say) -> Healed:
     # What has just been undone is no longer a reason to keep others out.
     still = {outcome.record_id for outcome in outcomes if outcome.state == "unverified"}
     left_on = tuple(record for record in view.records if record.id in still)
-    left += release_locks(msgspec.structs.replace(view, records=left_on), write, say)
+    unlocked: list[str] = []
+    left += release_locks(msgspec.structs.replace(view, records=left_on), write, say, unlocked)
     write(Closed(clean=not left, left=tuple(left)))
     return Healed(
         folder=view.folder,
         outcomes=tuple(outcomes),
         killed=tuple(killed),
         removed=tuple(removed),
+        unlocked=tuple(unlocked),
         left=tuple(left),
     )
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness.adapters import by_hand
 from harness.model.clock import wall
 from harness.model.errors import (
     AdapterError,
@@ -243,13 +244,18 @@ def drop_proxy(lock: ProxyLock) -> str | None:
         if time.monotonic() > until:
             return (
                 f"the lock {NAME} on Toxiproxy at {lock.url} could not be removed ({trouble}); no other run can use "
-                f"that Toxiproxy until: curl -X DELETE {lock.url}/proxies/{NAME}"
+                f"that Toxiproxy until: {by_hand.remove_proxy(lock.url, NAME)}"
             )
         time.sleep(0.2)
 
 
-def release_locks(view: JournalView, write: Callable[[Entry], None], say: Callable[[str], None]) -> list[str]:
-    """Remove the locks of Toxiproxies, last of all; they stay while a change is left. Returns what is left."""
+def release_locks(
+    view: JournalView, write: Callable[[Entry], None], say: Callable[[str], None], unlocked: list[str] | None = None
+) -> list[str]:
+    """Remove the locks of Toxiproxies, last of all; they stay while a change is left. Returns what is left.
+
+    unlocked: gets the URL of each whose lock was removed.
+    """
     if not view.locks:
         return []
     if view.pending or view.damage:
@@ -268,6 +274,8 @@ def release_locks(view: JournalView, write: Callable[[Entry], None], say: Callab
         problem = drop_proxy(lock)
         if problem is None:
             write(Unlocked(lock=lock))
+            if unlocked is not None:
+                unlocked.append(lock.url)
         else:
             left.append(problem)
     return left
