@@ -95,7 +95,9 @@ class Works:
                 self._paths.prove(dependency)
             for planned in self._plan.faults:
                 record = self._faults[planned.spec.kind].capture(planned.change, planned.id)
-                record = msgspec.structs.replace(record, deadline_s=(planned.for_s or 0.0) + GRACE_S)
+                # An event that takes a while (a restart) says how long at most.
+                takes_s = (planned.for_s or 0.0) + (record.deadline_s or 0.0)
+                record = msgspec.structs.replace(record, deadline_s=takes_s + GRACE_S)
                 self._journal.record(record)
                 self._records[planned.id] = record
         except (HarnessError, OSError) as error:
@@ -129,6 +131,10 @@ class Works:
             sent_s=self._history.since_t0(applied.sent),
         )
         self._journal.outcome(record.id, "injected")
+        for item in applied.evidence:
+            self._record_evidence(fault_id, "injected", item)
+            if not item.held:
+                self._not_proven(fault_id, f"expected {item.expected}, observed {item.observed}")
         return machine.Injected(now=self._history.since_t0(applied.replied), fault=fault_id)
 
     def look_for_bypass(self) -> None:

@@ -70,6 +70,9 @@ def properties(data: Path, ports: KafkaPorts) -> str:
         "num.network.threads": "2",
         "num.io.threads": "4",
         "log.cleaner.dedupe.buffer.size": "4194304",  # of a heap of 256 MB; the default takes half of it
+        # A broker that was killed may only register again when its last session has run out.
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
         # Clients that lose their connection are gone: nothing waits for them at the end.
         "controlled.shutdown.enable": "false",
     }
