@@ -94,6 +94,11 @@ class Tree:
         self._first_s: float | None = None
         self._at: float | None = None
 
+    def follow(self, root: Identity) -> None:
+        """Go on with the process that took the root's place: all of its CPU time counts, and what was used before."""
+        self._root = root
+        self._process = psutil.Process(root.pid) if psutil.pid_exists(root.pid) else None
+
     def read(self, processes: Processes | None = None) -> ProcessUse:
         """cpu_s: since the first read. busiest_cpu: since the read before; None in the first. Raises Gone."""
         processes = processes or Processes()

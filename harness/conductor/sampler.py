@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from harness.adapters import starter
 from harness.adapters.http import Client
 from harness.adapters.process import Identity, Machine, Processes, Tree, identify
 from harness.adapters.prometheus import signals
@@ -14,7 +15,7 @@ from harness.model.clock import monotonic
 from harness.model.errors import AdapterError
 from harness.model.faults import Dependency
 from harness.model.jsonl import encode_line
-from harness.model.samples import Sample
+from harness.model.samples import ProcessUse, Sample
 from harness.model.stack import TargetInfo
 
 INTERVAL_S = 1.0
@@ -41,9 +42,8 @@ class Sampler:
 
     def start(self, t0: float, target: TargetInfo, dependencies: Sequence[Dependency], out: Path) -> None:
         """t0: CLOCK_MONOTONIC reading of the run's zero. Appends to `out`. Returns at once; call it once."""
-        pids = {"target": target.pid, **{one.name: one.pid for one in dependencies}}
         begun = monotonic()
-        self._spawn("samples", self._sample, t0, begun, {name: pid for name, pid in pids.items() if pid}, out)
+        self._spawn("samples", self._sample, t0, begun, _servers(target, dependencies), out)
         if target.metrics_url is not None:
             self._spawn("metrics", self._scrape, begun, target.metrics_url)
 
@@ -62,8 +62,8 @@ class Sampler:
         self._threads.append(thread)
         thread.start()
 
-    def _sample(self, t0: float, begun: float, pids: dict[str, int], out: Path) -> None:
-        reader = _Reader(pids)
+    def _sample(self, t0: float, begun: float, servers: Sequence[_Server], out: Path) -> None:
+        reader = _Reader(servers)
         lines = _Lines(out)
         tick = 0
         try:
@@ -108,23 +108,64 @@ class Sampler:
         return max(tick + 1, int((monotonic() - begun) / self._interval_s) + 1)
 
 
+class _Server:
+    """One tree: what it is called, and which process it is now, for it may be started again during a run."""
+
+    def __init__(self, name: str, pid: int, declared: Dependency | None) -> None:
+        self.name = name
+        self._declared = declared
+        self._root = _identity(pid)
+        self._tree = Tree(self._root) if self._root is not None else None
+
+    def read(self, processes: Processes) -> ProcessUse | None:
+        """None while it does not run: the row says so by leaving it out."""
+        try:
+            if self._tree is not None:
+                return self._tree.read(processes)
+        except AdapterError:
+            pass
+        return self._successor()
+
+    def _successor(self) -> ProcessUse | None:
+        root = self._now()
+        if root is None or root == self._root:
+            return None
+        self._root = root
+        if self._tree is None:
+            self._tree = Tree(root)
+        else:
+            self._tree.follow(root)
+        try:
+            return self._tree.read()
+        except AdapterError:
+            return None
+
+    def _now(self) -> Identity | None:
+        """Whoever owns it is asked, once a sample while it is gone."""
+        if self._declared is None or self._declared.runtime != "process":
+            return None
+        try:
+            found = starter.serving(self._declared)
+        except AdapterError:
+            return None
+        return _identity(found.pid) if found is not None else None
+
+
+def _servers(target: TargetInfo, dependencies: Sequence[Dependency]) -> list[_Server]:
+    """The target under its own name, whatever faults call it, and every dependency whose process is known."""
+    itself = next((one for one in dependencies if one.target), None)
+    found = [_Server("target", target.pid, itself)] if target.pid else []
+    return found + [_Server(one.name, one.pid, one) for one in dependencies if one.pid and not one.target]
+
+
 class _Reader:
-    def __init__(self, pids: dict[str, int]) -> None:
+    def __init__(self, servers: Sequence[_Server]) -> None:
         self._machine = Machine()
-        self._trees: dict[str, Tree] = {}
-        for name, pid in pids.items():
-            identity = _identity(pid)
-            if identity is not None:
-                self._trees[name] = Tree(identity)
+        self._servers = servers
 
     def read(self, t0: float, found: dict[str, float]) -> Sample:
         processes = Processes()
-        trees = {}
-        for name, tree in self._trees.items():
-            try:
-                trees[name] = tree.read(processes)
-            except AdapterError:
-                continue  # it is not running now; the row says so by leaving it out
+        trees = {server.name: use for server in self._servers if (use := server.read(processes)) is not None}
         machine = self._machine.read()
         return Sample(
             at=round(processes.at - t0, 3),
