@@ -172,9 +172,8 @@ class Works:
             self._not_proven(fault_id, what)
             return
         now = format_duration(self._history.since_t0())
-        self._not_proven(
-            fault_id, f"it did not last: {now} after the start {what} (last seen on at {format_duration(last)})"
-        )
+        on = f"it was on {format_duration(last)} after the start"
+        self._not_proven(fault_id, f"it did not last: {on}, at {now} {what}")
 
     def undo(self, fault_id: str, *, hurry: bool) -> machine.Undone:
         """Undo, verify, and find recovery's zero."""
