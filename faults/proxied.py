@@ -12,7 +12,7 @@ from harness.model.faults import Applied, Change, Dependency, DependencyKind, Ev
 
 ANY: frozenset[DependencyKind] = frozenset({"redis", "postgres", "kafka", "tcp", "http"})
 SPEAKING: frozenset[DependencyKind] = ANY - {"tcp"}
-"""Nothing can be sent to an unknown protocol, and a proxy accepts connections whatever its toxics do."""
+"""Their protocol is known: a probe can ask something and be answered."""
 
 PREFIX = "harness-"
 """Every toxic of ours has a name that starts with this; others' toxics never do."""
@@ -135,11 +135,18 @@ def make_again(record: UndoRecord, server: Toxiproxy) -> Applied:
     )
 
 
+def other_fault(record: UndoRecord, state: ProxyState) -> str | None:
+    """What else is on this proxy after an undo, so that probes would say nothing about it; None = nothing."""
+    others = [toxic.name for toxic in state.toxics if toxic.name.startswith(PREFIX)]
+    if record.kind != "down" and not state.enabled:
+        return "the proxy is disabled"
+    return f"the toxic {others[0]} is on it" if others else None
+
+
 def normal_again(record: UndoRecord, state: ProxyState) -> Evidence:
     """The data path after an undo. Where another fault is still on this proxy, that one's undo will probe."""
-    others = [toxic.name for toxic in state.toxics if toxic.name.startswith(PREFIX)]
-    if others or (record.kind != "down" and not state.enabled):
-        why = "the proxy is disabled" if not state.enabled else f"the toxic {others[0]} is on it"
+    why = other_fault(record, state)
+    if why is not None:
         return Evidence(
             source="undo",
             expected=f"{record.dependency.name} answers, or another fault is still on its proxy",

@@ -16,11 +16,12 @@ import msgspec
 
 from faults.observe import healthy
 from faults.proxied import (
+    ANY,
     PREFIX,
-    SPEAKING,
     capture_proxy,
     make_again,
     normal_again,
+    other_fault,
     our_toxics,
     planned_proxy,
     proxy_name,
@@ -33,7 +34,7 @@ from faults.proxied import (
 from harness.adapters.toxiproxy import Stream, same_toxic
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
-from harness.model.errors import Gone, UndoUnverified
+from harness.model.errors import Gone, Refused, UndoUnverified
 from harness.model.faults import Applied, Change, Dependency, DependencyKind, Evidence, Scalar, UndoRecord
 
 STREAMS: Mapping[str, tuple[Stream, ...]] = {
@@ -55,7 +56,9 @@ DIRECTION = ParamInfo(
 class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
     """A kind of fault that is one Toxiproxy toxic in one or both directions.
 
-    attributes: the toxic's, from the decoded parameters. sees: probe evidence that it is on.
+    attributes: the toxic's, from the decoded parameters. sees: probe evidence that it is on. ready: what more must be
+    so before the fault, raises Refused; says what it measured. again: more evidence that it is off.
+    needs_answer: shown by answers only, so a plain TCP dependency must declare how it is made to answer.
     slowdown_s: what it adds to a probe at least, None where it does not slow. check: raises Refused.
     blind: the protocol probe is answered all the same, so recovery's zero is the undo's reply.
     hides_path: nothing gets through while it is on.
@@ -67,11 +70,14 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
     proof_summary: str
     does: Callable[[Mapping[str, Scalar]], str]
     attributes: Callable[[Mapping[str, Scalar]], dict[str, int]]
-    sees: Callable[[UndoRecord], Evidence]
+    sees: Callable[[UndoRecord, Stage], Evidence]
     params: tuple[ParamInfo, ...]
+    ready: Callable[[Change], dict[str, Scalar]] = lambda _: {}
+    again: Callable[[UndoRecord], Evidence] | None = None
+    needs_answer: bool = False
     slowdown_s: Callable[[Mapping[str, Scalar]], float | None] = lambda _: None
     check: Callable[[Mapping[str, Scalar]], None] = lambda _: None
-    kinds: frozenset[DependencyKind] = SPEAKING
+    kinds: frozenset[DependencyKind] = ANY
     blind: bool = False
     hides_path: bool = False
     undo_summary: str = "the toxic, which has a name of its own, is removed"
@@ -80,6 +86,14 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
         proxy = planned_proxy(self.kind, self.kinds, dependency)
+        silent = dependency.kind == "tcp" and dependency.probe_send is None
+        if silent and self.needs_answer:
+            raise Refused(
+                f"{dependency.name}-{self.kind}: nothing would show this fault, because nothing is known that makes"
+                f" {dependency.name} answer, and a proxy accepts connections whatever its toxics do",
+                hint='declare probe_send for it: a harmless request, or "" where the server speaks first;'
+                " down, reset and slow-close work without",
+            )
         self.check(params)
         attributes = ", ".join(f"{name} {value}" for name, value in self.attributes(params).items())
         direction = _DIRECTIONS[str(params["direction"])]
@@ -91,13 +105,14 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             undoes=f"removes that toxic from the proxy {proxy}",
             proves=f"the toxic reads back as asked; {self.proof_summary}",
             resources=resources(dependency),
-            blind_probe=self.blind,
+            blind_probe=self.blind or silent,
             hides_path=self.hides_path,
         )
 
     def capture(self, change: Change, record_id: str) -> UndoRecord:
         state = capture_proxy(change.dependency)
         found = healthy(change.dependency, slowdown_s=self.slowdown_s(change.params))
+        measured = self.ready(change)
         ours: dict[str, Scalar] = {
             # The token tells this run's toxic from an older run's with the same record id.
             "toxic": f"{PREFIX}{re.sub(r'[^A-Za-z0-9_.-]', '-', record_id)}-{secrets.token_hex(4)}",
@@ -105,7 +120,8 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             "streams": ",".join(STREAMS[str(change.params["direction"])]),
             "attributes": json.dumps(self.attributes(change.params)),
         }
-        return record_of(change, record_id, state, found, original={}, ours=ours)
+        record = record_of(change, record_id, state, found, original={}, ours=ours)
+        return msgspec.structs.replace(record, healthy={**record.healthy, **measured})
 
     def inject(self, record: UndoRecord) -> Applied:
         server, bounds = server_of(record), []
@@ -129,7 +145,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             held=all(have is not None and same_toxic(have, want) for have, want in zip(found, wanted, strict=True)),
             at=monotonic(),
         )
-        return control, self.sees(record)
+        return control, self.sees(record, stage)
 
     def undo(self, record: UndoRecord) -> Applied:
         name, server = proxy_name(record), server_of(record)
@@ -168,4 +184,6 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             held=not left,
             at=monotonic(),
         )
-        return control, normal_again(record, state)
+        if self.again is None or other_fault(record, state) is not None:
+            return control, normal_again(record, state)
+        return control, normal_again(record, state), self.again(record)

@@ -130,7 +130,7 @@ def _check_latency(params: Mapping[str, Scalar]) -> None:
         raise Refused("latency: jitter must be below latency, else some answers are not late at all")
 
 
-def _sees_slow(record: UndoRecord) -> Evidence:
+def _sees_slow(record: UndoRecord, _: Stage) -> Evidence:
     """The fastest of three probes at once must be late: one slow probe on a busy machine would prove nothing."""
     floor = _latency_floor(record.params)
     fastest_s = seconds_of(record.healthy.get("healthy_fastest_s"), default=0.0)
@@ -152,7 +152,7 @@ def _sees_slow(record: UndoRecord) -> Evidence:
     )
 
 
-def _sees_silence(record: UndoRecord) -> Evidence:
+def _sees_silence(record: UndoRecord, _: Stage) -> Evidence:
     result = probe_path(record.dependency, _SILENCE_S)
     return Evidence(
         source="probe",
@@ -163,9 +163,26 @@ def _sees_silence(record: UndoRecord) -> Evidence:
     )
 
 
-def _sees_reset(record: UndoRecord) -> Evidence:
+def _silent(dependency: Dependency) -> bool:
+    return dependency.kind == "tcp" and dependency.probe_send is None
+
+
+def _closes_in_order(change: Change) -> dict[str, Scalar]:
+    if _silent(change.dependency):
+        result = closing(change.dependency, _SLOW_CAP_S)
+        if not result.ok:
+            raise Refused(
+                f"{change.dependency.name}-{change.kind} is shown by how a connection ends, and before any fault one"
+                f" that we close does not end in order: {result.detail}"
+            )
+    return {}
+
+
+def _sees_reset(record: UndoRecord, _: Stage) -> Evidence:
     after_s = seconds_of(record.params.get("after"), default=0.0)
-    result = handshake(record.dependency, after_s + 2.0)
+    # A server that nothing makes answer: its end of the connection that we close is then reset instead of closed.
+    look = closing if _silent(record.dependency) else handshake
+    result = look(record.dependency, after_s + 2.0)
     return Evidence(
         source="probe",
         expected="the connection is accepted, then reset",
@@ -175,13 +192,14 @@ def _sees_reset(record: UndoRecord) -> Evidence:
     )
 
 
-def _sees_slow_close(record: UndoRecord) -> Evidence:
+def _sees_slow_close(record: UndoRecord, _: Stage) -> Evidence:
     delay_s = seconds_of(record.params.get("delay"), default=0.0)
     threshold = min(delay_s, _SLOW_CAP_S) - 0.001
     with ThreadPoolExecutor(3) as pool:
         results = list(pool.map(lambda _: closing(record.dependency, threshold + 2.0), range(3)))
     quickest = min(results, key=lambda result: result.seconds)
-    late = all(result.seconds >= threshold and (result.ok or result.error_kind == "timeout") for result in results)
+    ended = ("timeout", "reset")
+    late = all(result.seconds >= threshold and (result.ok or result.error_kind in ended) for result in results)
     return Evidence(
         source="probe",
         expected=f"a connection that we close is closed by the other side after {milliseconds(threshold)} or more",
@@ -201,6 +219,7 @@ LATENCY = ToxicFault(
     does=_latency_text,
     attributes=lambda p: {"latency": _whole_ms(p["latency"]), "jitter": _whole_ms(p["jitter"])},
     sees=_sees_slow,
+    needs_answer=True,
     slowdown_s=_latency_floor,
     check=_check_latency,
     params=(
@@ -220,6 +239,7 @@ HANG = ToxicFault(
     does=lambda _: "swallows all data",
     attributes=lambda _: {"timeout": 0},
     sees=_sees_silence,
+    needs_answer=True,
     hides_path=True,
     params=(DIRECTION,),
 )
@@ -232,6 +252,7 @@ RESET = ToxicFault(
     does=lambda p: f"resets connections {_whole_ms(p['after'])} ms after data arrives",
     attributes=lambda p: {"timeout": _whole_ms(p["after"])},
     sees=_sees_reset,
+    ready=_closes_in_order,
     hides_path=True,
     params=(
         ParamInfo(name="after", unit="duration", default="0ms", help="from the first data to the reset", low=0, high=4),
@@ -248,7 +269,6 @@ SLOW_CLOSE = ToxicFault(
     attributes=lambda p: {"delay": _whole_ms(p["delay"])},
     sees=_sees_slow_close,
     blind=True,
-    kinds=ANY,
     params=(
         ParamInfo(name="delay", unit="duration", default="1s", help="added before each close", low=0.1, high=300),
         DIRECTION,
