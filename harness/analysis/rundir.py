@@ -1,4 +1,4 @@
-"""A run directory, read back: plan.json, history.jsonl, windows.jsonl, samples.jsonl -> result.json."""
+"""A run directory, read back: plan.json, history, keeper, windows and samples .jsonl -> result.json."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from harness.analysis.healed import healing_events
 from harness.analysis.judge import judge
 from harness.analysis.windows import WindowStore
 from harness.model import events as ev
@@ -52,6 +53,7 @@ def load_run(run_dir: Path) -> Run:
         raise UsageError(f"{run_dir}: no such run directory")
     plan = _plan(run_dir / PLAN)
     history: tuple[ev.Event, ...] = tuple(_lines(run_dir / HISTORY, ev.Event, needed=True))
+    history += healing_events(run_dir, history)
     started = any(isinstance(event, ev.Started) for event in history)
     store = WindowStore(plan)
     add = store.add

@@ -15,6 +15,7 @@ Exit code: 5 (an undo not verified), then 130 (interrupted), then 4 (no baseline
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,7 +97,7 @@ def rule(case: Case) -> Ruling:
         reasons = [*_early_end(case), *(r for r in reasons if r not in _early_end(case))]
     if code == ExitCode.HARNESS_FAILED and not _early_end(case):
         reasons = ["No baseline was judged: nothing was recorded.", *reasons]
-    return Ruling(verdict, code, (*case.left, *dict.fromkeys(reasons)), tuple(_warnings(case)))
+    return Ruling(verdict, code, (*case.left, *dict.fromkeys([*reasons, *_healed(case)])), tuple(_warnings(case)))
 
 
 def _fatal(case: Case) -> list[str]:
@@ -170,12 +171,23 @@ def _early_end(case: Case) -> tuple[str, ...]:
     if not any(isinstance(event, ev.Started) for event in case.history):
         return ("The load never started, so nothing was measured.",)
     if not any(isinstance(event, ev.LoadEnded) for event in case.history):
-        last = max(event.at for event in case.history)
+        written = list(itertools.takewhile(lambda event: not isinstance(event, ev.Healed), case.history))
+        last = max(event.at for event in written)
         return (
             f"The record breaks off in the {phase_at(case.spans, last)} phase, {format_duration(max(0.0, last))} after "
             "the start: the run was killed or could no longer write.",
+            *_healed(case),
         )
     return ()
+
+
+def _healed(case: Case) -> tuple[str, ...]:
+    """What became of the changes of a run that was killed, where somebody undid them."""
+    healed = next((event for event in case.history if isinstance(event, ev.Healed)), None)
+    if healed is None or case.left:
+        return ()
+    by = "The keeper" if healed.by == "keeper" else f"`{healed.by}`"
+    return (f"{by} undid what the run had changed and verified it at {healed.wall}.",)
 
 
 def _failures(case: Case) -> tuple[list[str], list[str]]:

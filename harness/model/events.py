@@ -83,6 +83,17 @@ class UndoNotVerified(_Event, frozen=True, kw_only=True, tag="undo_not_verified"
     mend: str
 
 
+class Healed(_Event, frozen=True, kw_only=True, tag="healed"):
+    """Somebody else undid the run's changes, as keeper.jsonl tells; the endings of the undos follow.
+
+    by: "keeper", or "harness heal" in somebody's hands. why: what made the keeper begin. Never in history.jsonl:
+    the run that would write it was dead.
+    """
+
+    by: str
+    why: str = ""
+
+
 class ZeroFound(_Event, frozen=True, kw_only=True, tag="zero"):
     """Recovery's zero: send time of the first good probe after the last undo (see measurement).
 
@@ -147,6 +158,7 @@ Event = (
     | Undone
     | UndoVerified
     | UndoNotVerified
+    | Healed
     | ZeroFound
     | LoadLost
     | LoadEnded
