@@ -39,7 +39,7 @@ DEPENDENCIES = (
 )
 
 
-def make(**options: Any) -> Plan:
+def make(created: str = "2026-01-02T03:04:05.678Z", **options: Any) -> Plan:
     settings: dict[str, Any] = {"scenario": "target", "stack": "embedded", **options}
     return build_plan(
         RunRequest(**settings),
@@ -47,7 +47,7 @@ def make(**options: Any) -> Plan:
         dependencies=DEPENDENCIES,
         faults=registered(),
         host="http://127.0.0.1:1",
-        created="2026-01-02T03:04:05.678Z",
+        created=created,
     )
 
 
