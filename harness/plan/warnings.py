@@ -8,8 +8,9 @@ from harness.model.load import LoadPlan
 from harness.model.plan import Plan
 from harness.model.targets import Target
 from harness.model.units import format_duration, format_percent
+from harness.plan.entries import RandomFaults
 from harness.plan.loadplan import expected_mix
-from harness.plan.phases import shortest_run
+from harness.plan.phases import MIN_FAULT_S, shortest_run
 from harness.plan.request import RunRequest
 
 
@@ -37,6 +38,9 @@ def plan_warnings(plan: Plan, request: RunRequest) -> tuple[str, ...]:
             f"the phases need {format_duration(need)} even with an immediate recovery; the scenario's run time is "
             f"{format_duration(run_time)} and will be exceeded"
         )
+    if request.seed is None and any(isinstance(entry, RandomFaults) for entry in request.timeline):
+        found.append(f"the drawn faults are new in every run; to draw these again: --seed {plan.seed}")
+    found += _too_short_to_see(plan)
     if plan.load.rate is not None:
         found += _undecidable(plan, plan.load.rate)
         if plan.load.rate < 50 and plan.faults:
@@ -45,6 +49,22 @@ def plan_warnings(plan: Plan, request: RunRequest) -> tuple[str, ...]:
                 "a partial outage may be too thin to place the instant of recovery"
             )
     return tuple(found)
+
+
+def _too_short_to_see(plan: Plan) -> list[str]:
+    """The fault phase is judged as a whole: faults that are on for a small part of it hide in its percentiles."""
+    spans = sorted((f.at_s, f.at_s + f.for_s) for f in plan.faults if f.for_s is not None)
+    on_s, until = 0.0, 0.0
+    for start, end in spans:
+        on_s += max(0.0, end - max(start, until))
+        until = max(until, end)
+    length = plan.phases.fault_s
+    if not spans or on_s >= max(MIN_FAULT_S, length / 10):
+        return []
+    return [
+        f"faults are on for {format_duration(on_s)} of the {format_duration(length)} of the fault phase: its "
+        f"percentiles and error rate are mostly those of a healthy service"
+    ]
 
 
 def _undecidable(plan: Plan, rate: float) -> list[str]:
