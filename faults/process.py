@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from faults.observe import asked_at, seconds_of, seen
-from faults.proxied import ANY, SPEAKING, path_again
+from faults.proxied import ANY, path_again
 from faults.server import (
     OUTAGE_PROBE_S,
     READY_LIMIT_S,
@@ -23,6 +23,7 @@ from faults.server import (
     both,
     capture_server,
     current,
+    is_silent,
     mend,
     path_of_target,
     planned_process,
@@ -55,13 +56,13 @@ class Pause:
     summary = "the server stands still: connections are accepted, nothing is answered"
     undo_summary = "every process that is stopped goes on; those that run already are left as they are"
     proof_summary = "every process of it is stopped, a probe is accepted and gets no answer within 1 s"
-    kinds: frozenset[DependencyKind] = SPEAKING
+    kinds: frozenset[DependencyKind] = ANY
     needs: Literal["runtime"] = "runtime"
     one_shot = False
     params: tuple[ParamInfo, ...] = ()
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
-        planned_process(self.kind, self.kinds, dependency, starts=False)
+        planned_process(self.kind, dependency, starts=False)
         return Change(
             kind=self.kind,
             dependency=dependency,
@@ -139,7 +140,7 @@ class Kill:
     params: tuple[ParamInfo, ...] = ()
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
-        planned_process(self.kind, self.kinds, dependency, starts=True)
+        planned_process(self.kind, dependency, starts=True)
         return Change(
             kind=self.kind,
             dependency=dependency,
@@ -215,7 +216,7 @@ class Restart(Kill):
     )
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
-        planned_process(self.kind, self.kinds, dependency, starts=True)
+        planned_process(self.kind, dependency, starts=True)
         grace_s = seconds_of(params["grace"], default=10.0)
         return Change(
             kind=self.kind,
@@ -335,8 +336,8 @@ def _stop_signal(dependency: Dependency) -> signal.Signals:
 
 
 def _blind(dependency: Dependency) -> bool:
-    """A proxy accepts connections whether or not the server behind it lives, and plain TCP asks for nothing more."""
-    return dependency.kind == "tcp" and dependency.proxied
+    """A proxy accepts connections whether or not the server behind it lives, and nothing more can be asked."""
+    return is_silent(dependency) and dependency.proxied
 
 
 def _seen_at(dependency: Dependency) -> Dependency:

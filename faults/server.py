@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from faults.observe import Healthy, healthy, milliseconds, probe_path, seen
+from faults.observe import Healthy, healthy, probe_path
 from harness.adapters.listeners import command_of, listener, listens
 from harness.adapters.probe import ProbeResult, handshake, path_probe
 from harness.adapters.process_control import ServerProcesses, as_scalars, from_scalars, look_at, members, runs_us
@@ -17,7 +17,7 @@ from harness.adapters.starter import may_start, serving
 from harness.adapters.tcp import Exchange, ProbeError
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, Refused, Rejected, UndoUnverified, UsageError
-from harness.model.faults import Address, Change, Dependency, DependencyKind, Evidence, UndoRecord
+from harness.model.faults import Address, Change, Dependency, Evidence, UndoRecord
 
 READY_LIMIT_S = 60.0
 """How long a server may take to answer after it was started."""
@@ -26,13 +26,19 @@ GIVEN_UP_S = 5.0
 OUTAGE_PROBE_S = 1.0
 
 
-def planned_process(kind: str, kinds: frozenset[DependencyKind], dependency: Dependency, *, starts: bool) -> None:
+def is_silent(dependency: Dependency) -> bool:
+    """Nothing can be sent to an unknown protocol, so a probe sees only whether connections are accepted."""
+    return dependency.kind == "tcp" and dependency.probe_send is None
+
+
+def planned_process(kind: str, dependency: Dependency, *, starts: bool) -> None:
     """Raises Refused where this fault cannot be had. starts: the server must be started again afterwards."""
     name = f"{dependency.name}-{kind}"
-    if dependency.kind not in kinds:
+    if kind == "pause" and is_silent(dependency):
         raise Refused(
             f"{name}: nothing would show this fault on a dependency of kind {dependency.kind}",
-            hint=f"it works for {', '.join(sorted(kinds))}; {dependency.name}-kill works here",
+            hint='declare probe_send for it: a harmless request, or "" where the server speaks first;'
+            f" {dependency.name}-kill needs none",
         )
     if dependency.runtime != "process":
         raise Refused(
@@ -277,7 +283,3 @@ def runs_again(record: UndoRecord) -> Evidence:
         held=held,
         at=monotonic(),
     )
-
-
-def outage_text(result: ProbeResult) -> str:
-    return seen(result) if result.ok else f"{result.detail} after {milliseconds(result.seconds)}"
