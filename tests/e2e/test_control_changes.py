@@ -51,9 +51,9 @@ def test_what_somebody_changes_while_faults_are_on_is_noticed_and_left_alone(
 
         # What it printed is enough to mend it by hand, and the next `heal` sees that it is mended.
         execute(db["admin"], statement)
-        assert stack.snapshot() == before
         done = stack.harness("heal", "--all")
         assert done.returncode == 0, done.stdout + done.stderr
+        assert stack.snapshot() == before
     finally:
         run.kill_group()
         execute(db["admin"], f"ALTER ROLE {db['role']} CONNECTION LIMIT -1")
