@@ -43,6 +43,15 @@ class StandingStack:
         found: dict[str, Any] = next(d for d in self.info["dependencies"] if d["name"] == name)
         return found
 
+    def server(self, name: str) -> int:
+        """The pid of one of its servers, as its keeper's journal has it."""
+        for path in (self.state / "harness" / "stacks").glob("*/keeper.jsonl"):
+            for line in path.read_text().splitlines():
+                entry = json.loads(line)
+                if entry["entry"] == "process" and entry["root"]["name"] == name:
+                    return int(entry["root"]["process"]["pid"])
+        raise LookupError(name)
+
     def snapshot(self) -> dict[str, Any]:
         """Everything a run may change: raw /proxies and the roles' connection limits."""
         return {"proxies": proxies(self.dependency("redis")["toxiproxy"]), "roles": self._roles()}

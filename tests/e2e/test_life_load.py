@@ -1,0 +1,68 @@
+"""The load hangs, loses a worker, or is orphaned: nobody watches the service, so nothing may stay broken."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.life import LONG, assert_nothing_left, brief_run, load_of, stopped
+from tests.e2e.observe import family, http_json, wait_until
+from tests.e2e.standing import StandingStack
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+
+def test_a_load_that_hangs_ends_the_run_because_nobody_watches(stack: StandingStack, tmp_path: Path) -> None:
+    before = stack.snapshot()
+    run = brief_run(stack, tmp_path, "--fault", "redis-down", *LONG)
+    try:
+        run.wait_proven()
+        members = family(run.process.pid)
+        with stopped(load_of(run)):
+            assert wait_until(lambda: stack.snapshot() == before, 60), "undone while the load still hangs"
+            assert run.end() == 3, run.text()
+        assert "no request was recorded for 5 s while a fault was on" in run.text()
+        assert run.result()["faults"][0]["undo_verified"] is True
+        assert_nothing_left(stack, before, members)
+    finally:
+        run.kill_group()
+
+
+def test_a_lost_load_worker_is_told_and_makes_the_run_inconclusive(stack: StandingStack, tmp_path: Path) -> None:
+    before = stack.snapshot()
+    run = brief_run(stack, tmp_path, "--fault", "redis-down", "--workers", "2")
+    try:
+        run.wait_proven()
+        members = family(run.process.pid)
+        os.kill(load_of(run)[-1], signal.SIGKILL)
+        assert run.end() == 3, run.text()
+        result = run.result()
+        assert any("worker" in reason for reason in result["reasons"]), result["reasons"]
+        assert result["faults"][0]["undo_verified"] is True
+        assert_nothing_left(stack, before, members)
+    finally:
+        run.kill_group()
+
+
+def test_a_killed_run_with_four_load_workers_is_healed_at_once(stack: StandingStack, tmp_path: Path) -> None:
+    before = stack.snapshot()
+    url = stack.dependency("redis")["toxiproxy"] + "/proxies/redis"
+    run = brief_run(stack, tmp_path, "--fault", "redis-down", "--workers", "4", "--rate", "200", *LONG)
+    try:
+        run.wait_proven()
+        members = family(run.process.pid)
+        assert len(load_of(run)) == 5, "the load and its four workers"
+        killed = time.monotonic()
+        run.process.kill()
+        run.process.wait(30)
+        assert wait_until(lambda: http_json(url)["enabled"], 30)
+        print(f"healed {time.monotonic() - killed:.3f} s after SIGKILL, with four load workers")
+        # How fast it is on a calm machine is measured by benchmarks/undo.py.
+        assert time.monotonic() - killed < 10
+        assert_nothing_left(stack, before, members)
+    finally:
+        run.kill_group()
