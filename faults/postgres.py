@@ -147,6 +147,14 @@ class ConnectionLimit:
             # Also when it reads back as the original: this waits behind an ALTER ROLE whose answer was lost.
             return admin.set_limit(role, original)
 
+    def by_hand(self, record: UndoRecord) -> str:
+        original = _whole(record.original["limit"])
+        # The limit is in the catalogue: it outlives the server.
+        return (
+            f"once PostgreSQL runs again, logged in as `{record.dependency.admin}`:"
+            f" {_mend(str(record.where['role']), original)}"
+        )
+
     def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
         original = _whole(record.original["limit"])
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 from faults.observe import Healthy, answers_normally
 from harness.adapters.toxiproxy import ProxyState, ToxicState, Toxiproxy
@@ -128,10 +129,25 @@ def make_again(record: UndoRecord, server: Toxiproxy) -> Applied:
     name, listen, upstream = (str(record.where[key]) for key in ("proxy", "listen", "upstream"))
     if record.dependency.proxy_pid is not None and not record.dependency.external:
         return server.create(name, listen=listen, upstream=upstream)
-    body = json.dumps({"name": name, "listen": listen, "upstream": upstream, "enabled": True})
     raise UndoUnverified(
         f"Toxiproxy at {server.url} no longer has the proxy {name}; it was restarted, or somebody removed it",
-        f"curl -X POST {server.url}/proxies -d '{body}'",
+        creation(record),
+    )
+
+
+def creation(record: UndoRecord) -> str:
+    """The command that makes the proxy again as it was found."""
+    keys = {"name": "proxy", "listen": "listen", "upstream": "upstream"}
+    body = json.dumps({key: record.where[value] for key, value in keys.items()} | {"enabled": True})
+    return f"curl -X POST {record.dependency.toxiproxy}/proxies -d {shlex.quote(body)}"
+
+
+def by_hand(record: UndoRecord, *commands: str) -> str:
+    """What a person does when Toxiproxy cannot be reached. Both cases, because unreachable is not gone."""
+    url, listen = record.dependency.toxiproxy, record.where["listen"]
+    return (
+        f"if Toxiproxy at {url} still runs: {' ; '.join(commands)} . If it ended, its toxics are gone, and so are its"
+        f" proxies: nothing listens at {listen}. Start it again, then: {creation(record)}"
     )
 
 

@@ -18,6 +18,7 @@ from faults.observe import healthy
 from faults.proxied import (
     ANY,
     PREFIX,
+    by_hand,
     capture_proxy,
     make_again,
     normal_again,
@@ -154,7 +155,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             state = server.proxy(name)
             for toxic in our_toxics(record):
                 found = state.toxic(toxic.name)
-                mend = f"curl -X DELETE {server.url}/proxies/{name}/toxics/{toxic.name}"
+                mend = _removal(record, toxic.name)
                 same_proxy(record, state, f"given the toxic {toxic.name}", mend, only_if=found is not None)
                 if found is not None and not same_toxic(found, toxic):
                     raise UndoUnverified(
@@ -173,6 +174,9 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             return make_again(record, server)
         return Applied(sent, replied)
 
+    def by_hand(self, record: UndoRecord) -> str:
+        return by_hand(record, *(_removal(record, toxic.name) for toxic in our_toxics(record)))
+
     def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
         name = proxy_name(record)
         state = server_of(record).proxy(name)
@@ -187,3 +191,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
         if self.again is None or other_fault(record, state) is not None:
             return control, normal_again(record, state)
         return control, normal_again(record, state), self.again(record)
+
+
+def _removal(record: UndoRecord, toxic: str) -> str:
+    return f"curl -X DELETE {server_of(record).url}/proxies/{proxy_name(record)}/toxics/{toxic}"

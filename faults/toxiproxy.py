@@ -9,6 +9,7 @@ from typing import Any, Literal
 from faults.observe import healthy, milliseconds, probe_path, seconds_of, seen
 from faults.proxied import (
     ANY,
+    by_hand,
     capture_proxy,
     make_again,
     normal_again,
@@ -88,12 +89,14 @@ class Down:
     def undo(self, record: UndoRecord) -> Applied:
         """Also sets what is enabled already: that queues behind an injection whose answer was lost."""
         name, server = proxy_name(record), server_of(record)
-        mend = f"""curl -X POST {server.url}/proxies/{name} -d '{{"enabled": true}}'"""
         try:
-            same_proxy(record, server.proxy(name), "disabled", mend)
+            same_proxy(record, server.proxy(name), "disabled", _enable(record))
             return server.set_enabled(name, True)
         except Gone:
             return make_again(record, server)
+
+    def by_hand(self, record: UndoRecord) -> str:
+        return by_hand(record, _enable(record))
 
     def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
         name = proxy_name(record)
@@ -107,6 +110,10 @@ class Down:
             at=monotonic(),
         )
         return control, normal_again(record, state)
+
+
+def _enable(record: UndoRecord) -> str:
+    return f"""curl -X POST {server_of(record).url}/proxies/{proxy_name(record)} -d '{{"enabled": true}}'"""
 
 
 def _whole_ms(value: Scalar) -> int:

@@ -10,6 +10,8 @@ A kind of fault is an object registered in the entry-point group `harness.faults
     undo(record) -> Applied                     compare and set; raises UndoUnverified when it is not ours to undo
     verify_undone(record) -> Evidence, ...      configuration read back, and a protocol probe on the data path
 
+    by_hand(record) -> str                      optional: what a person does when the undo cannot be carried out
+
 Everything after `capture` needs nothing but the record: it may run in another process, later.
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from harness.model.faults import Applied, Change, Dependency, DependencyKind, Evidence, UndoRecord
@@ -55,13 +57,38 @@ class Fault(Protocol):
     def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]: ...
 
 
-@cache
 def registered() -> Mapping[str, Fault]:
-    """Every registered kind of fault, by its name. Raises TypeError when a package registers something else."""
+    """Every registered kind of fault that can be used, by its name; `unusable` tells of the others.
+
+    Never raises: what one package has got wrong must not stop the undo of another one's fault.
+    """
+    return _load()[0]
+
+
+def unusable() -> Mapping[str, str]:
+    """Why a registered kind cannot be used, by its name: it does not import, is no Fault, or has a name taken."""
+    return _load()[1]
+
+
+@cache
+def _load() -> tuple[Mapping[str, Fault], Mapping[str, str]]:
     found: dict[str, Fault] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
-        fault = point.load()
-        if not isinstance(fault, Fault):
-            raise TypeError(f"entry point {GROUP}:{point.name} ({point.value}) is not a Fault")
-        found[point.name] = fault
-    return found
+    wrong: dict[str, str] = {}
+    by_name: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUP):
+        by_name.setdefault(point.name, []).append(point)
+    for name, points in sorted(by_name.items()):
+        values = sorted({point.value for point in points})
+        if len(values) > 1:
+            wrong[name] = f"registered more than once: {', '.join(values)}"
+            continue
+        try:
+            fault = points[0].load()
+        except Exception as error:  # a package may fail in any way
+            wrong[name] = f"{values[0]} cannot be imported: {type(error).__name__}: {error}"
+            continue
+        if isinstance(fault, Fault):
+            found[name] = fault
+        else:
+            wrong[name] = f"{values[0]} is not a Fault"
+    return found, wrong

@@ -306,6 +306,14 @@ def _unverified(
 
 def mend_by_hand(record: UndoRecord) -> str:
     """What a person has to do, from the record alone: where, from what, back to what."""
+    from harness.fault import registered
+
+    by_hand = getattr(registered().get(record.kind), "by_hand", None)
+    if by_hand is not None:
+        try:
+            return f"run `harness heal` again when it can be reached, or by hand: {by_hand(record)}"
+        except Exception:  # a fault from someone's package; what follows is worse, but true
+            pass
     where = _words(record.where) or record.dependency.name
     at = f" at {record.dependency.toxiproxy}" if record.dependency.toxiproxy and "url" not in record.where else ""
     ours = f" (the harness set {_words(record.ours)})" if record.ours else ""
