@@ -12,11 +12,13 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def faults(name: str | None, as_json: bool) -> int:
     """List the kinds of fault, or show one: NAME is a kind (`latency`) or a fault (`redis-latency`)."""
-    from harness.fault import Fault, registered
+    from harness.fault import Fault, registered, unusable
     from harness.model.suggest import unknown
     from harness.stack.embedded import EmbeddedStack
 
     kinds = dict(registered())
+    for kind, why in unusable().items():
+        click.echo(f"note: the fault {kind} cannot be used: {why}", err=True)
     dependencies = EmbeddedStack().describe()
     where = {kind: [d.name for d in dependencies if _possible(kinds[kind], d)] for kind in kinds}
     if name is not None and name not in kinds:

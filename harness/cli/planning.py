@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 
 from harness.cli.options import decode
-from harness.cli.settings import named, shown
-from harness.fault import registered
+from harness.cli.settings import named
+from harness.fault import registered, unusable
 from harness.load.launcher import describe
 from harness.model.clock import wall
 from harness.model.errors import UsageError
@@ -53,6 +54,8 @@ def plan_from(values: dict[str, Any]) -> Planned:
 
 
 def _plan_from(values: dict[str, Any]) -> Planned:
+    for kind, why in unusable().items():
+        click.echo(f"note: the fault {kind} cannot be used: {why}", err=True)
     request = decode(values)
     find_scenario(request.scenario)
     check_aborts(request)
@@ -83,13 +86,7 @@ def _plan_from(values: dict[str, Any]) -> Planned:
 
 def external_stack(url: str, values: dict[str, Any]) -> ExternalStack:
     """The user's own system, as harness.toml declares it where there is one."""
-    config = values.get("config")
-    return ExternalStack(
-        url,
-        allow_hosts=tuple(values["allow_hosts"]),
-        configuration=config,
-        file=shown(config) if config is not None else "",
-    )
+    return ExternalStack(url, allow_hosts=tuple(values["allow_hosts"]), configuration=values.get("config"))
 
 
 def check_aborts(request: RunRequest) -> None:

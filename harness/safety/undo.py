@@ -61,12 +61,13 @@ def undo_record(
     restart_toxiproxy: restarts a Toxiproxy that we own, True when it is up again; None where it is not ours.
     allowed: check every address of the record again, against these hosts (for records read from a file).
     """
-    from harness.fault import registered
+    from harness.fault import registered, unusable
 
     redact = redactor(record.secrets.values())
     fault = registered().get(record.kind)
     if fault is None:
-        return _unverified(record, f"no installed fault is called {record.kind!r}", redact)
+        why = unusable().get(record.kind, "no installed package has it")
+        return _unverified(record, f"the fault {record.kind!r} cannot be undone here: {why}", redact)
     try:
         if allowed is not None:
             check_addresses(record, allowed)
