@@ -133,7 +133,13 @@ def _conduct(
         load.begin(t0)
         session.start_sampler(t0, up.dependencies)
         works = Works(
-            plan, faults, history, session.journal, session.keeper, say=say, restart_toxiproxy=session.restart_toxiproxy
+            plan,
+            faults,
+            history,
+            session.journal,
+            session.keeper,
+            say=say,
+            restart_toxiproxy=session.restart_toxiproxy if session.owns_stack else None,
         )
         Conduct(
             plan,

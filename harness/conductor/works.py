@@ -5,6 +5,7 @@ They talk to the main loop only through what they return, and to the record thro
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -15,7 +16,7 @@ from harness.conductor.paths import EvidenceStage, Paths
 from harness.conductor.prober import Prober
 from harness.fault import Fault, Stage
 from harness.model.clock import monotonic
-from harness.model.errors import HarnessError, OutcomeUnknown
+from harness.model.errors import Gone, HarnessError, OutcomeUnknown
 from harness.model.events import (
     FaultEvidence,
     FaultInjected,
@@ -74,6 +75,8 @@ class Works:
         self._recorded: dict[str, float] = {}
         self._unproven: set[str] = set()
         self._unsure: set[str] = set()
+        self._reviving = threading.Lock()
+        self._revived = False
         self._begun: set[str] = set()
         self._undoing: set[str] = set()
         self._ended: set[str] = set()
@@ -115,6 +118,7 @@ class Works:
             self._begun.add(fault_id)
         except (HarnessError, OSError) as error:
             return self._failed(fault_id, f"{fault_id} was not injected: {error}", False)
+        watch = self._watch_event(fault_id)
         try:
             applied = fault.inject(record)
         except OutcomeUnknown as error:
@@ -124,6 +128,8 @@ class Works:
             self._unsure.add(fault_id)
             # Some part may have been done before the error: undo is idempotent, so it is always safe to run it.
             return self._failed(fault_id, f"{fault_id} was not injected: {error}", True)
+        finally:
+            self._end_of_event(watch)
         self._history.add(
             FaultInjected,
             at=self._history.since_t0(applied.replied),
@@ -208,6 +214,7 @@ class Works:
         self._journal.intent(record.id, "undo")
         requested = monotonic()
         self._history.add(UndoRequested, at=since(requested), fault=fault_id, sent_s=since(requested))
+        self._revive_toxiproxy(record)
         outcome = self._gone_with_the_keeper(record) or undo_record(
             record, say=self._say, restart_toxiproxy=self._restart_toxiproxy, unsure=fault_id in self._unsure
         )
@@ -231,6 +238,23 @@ class Works:
                     zero = self._zero(since(found.zero), since(found.lower), since(found.upper), "probe")
             self._history.add(UndoVerified, fault=fault_id, evidence=evidence, moot=outcome.state == "moot")
         return machine.Undone(now=since(), fault=fault_id, verified=outcome.state != "unverified", zero=zero)
+
+    def _revive_toxiproxy(self, record: UndoRecord) -> None:
+        """One of ours that somebody killed is started again at once: nothing of this dependency answers without it."""
+        from harness.adapters.process import identify
+
+        pid = record.dependency.proxy_pid
+        if self._restart_toxiproxy is None or pid is None or self._keeper.lost:
+            return
+        with self._reviving:
+            if self._revived:
+                return
+            try:
+                identify(pid)
+            except Gone:
+                self._revived = True
+                self._say(f"{record.id}: Toxiproxy has ended; starting it again, with its proxies")
+                self._restart_toxiproxy()
 
     def _gone_with_the_keeper(self, record: UndoRecord) -> UndoOutcome | None:
         """Moot, when the keeper died and its servers with it; None when that cannot be shown."""
