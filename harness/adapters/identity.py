@@ -32,10 +32,10 @@ def redis_server(address: Address, *, password: str | None, timeout_s: float) ->
     try:
         with Exchange(address, deadline=monotonic() + timeout_s) as exchange:
             exchange.send(b"".join(_command(one) for one in words))
-            first = [exchange.line() for _ in words]
-            if not first[-1].startswith(b"$"):
-                return _no_info(first[-1])
-            body = exchange.exactly(int(first[-1][1:])).decode("utf-8", "replace")
+            answers = [exchange.line() for _ in words]
+            if not answers[-1].startswith(b"$"):
+                return _no_info(answers[0] if answers[0].startswith(b"-WRONGPASS") else answers[-1])
+            body = exchange.exactly(int(answers[-1][1:])).decode("utf-8", "replace")
     except ProbeError as error:
         raise Unreachable(error.detail) from error
     except ValueError as error:

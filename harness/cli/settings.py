@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -81,7 +80,7 @@ def _defaults(config: Configuration, command: click.Command) -> dict[str, Any]:
     from harness.cli.run import run
     from harness.model.suggest import unknown
 
-    where = f"{shown(config)}: run."
+    where = f"{config.shown}: run."
     options = {option.lstrip("-"): param for param in run.params for option in param.opts if option.startswith("--")}
     mine = {param.name for param in command.params}
     known = sorted(set(options) - set(ELSEWHERE) - {"debug"})
@@ -116,17 +115,11 @@ def _shaped(value: RunValue, param: click.Option, where: str) -> Any:
     return str(value)
 
 
-def shown(config: Configuration) -> str:
-    """The file as people call it: its name alone where it lies in the current directory."""
-    path = Path(config.path)
-    return path.name if path.parent == Path.cwd() else config.path
-
-
 def origin_of(param: click.Parameter, ctx: click.Context) -> str | None:
     """The file and key path, or the variable, that gave a parameter its value; None for the command line itself."""
     match ctx.get_parameter_source(param.name or ""):
         case ParameterSource.DEFAULT_MAP if (config := ctx.meta.get(_META)) is not None:
-            return f"{shown(config)}: run.{param.opts[0].lstrip('-')}"
+            return f"{config.shown}: run.{param.opts[0].lstrip('-')}"
         case ParameterSource.ENVIRONMENT:
             return param.envvar if isinstance(param.envvar, str) else None
         case _:

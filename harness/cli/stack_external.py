@@ -14,12 +14,11 @@ if TYPE_CHECKING:
 
 def status(config: Configuration, url: str, *, allow_hosts: Collection[str], as_json: bool) -> int:
     """Every part, whether it answers, and how to mend what does not. 0 when all is well, 4 otherwise."""
-    from harness.cli.settings import shown
     from harness.model.jsonl import encode_line
     from harness.model.stack import StackUp
     from harness.stack.external_look import look
 
-    found = look(config, url, allow_hosts=allow_hosts, file=shown(config))
+    found = look(config, url, allow_hosts=allow_hosts)
     well = all(part.trouble is None for part in found.parts)
     if as_json:
         if found.target is not None:
@@ -29,7 +28,7 @@ def status(config: Configuration, url: str, *, allow_hosts: Collection[str], as_
             if part.trouble is not None:
                 click.echo(f"{part.name}: {part.trouble}", err=True)
         return 0 if well else 4
-    click.echo(f"external, declared in {shown(config)}")
+    click.echo(f"external, declared in {config.shown}")
     table(
         [
             ("PART", "PID", "ADDRESS", "THROUGH ITS PROXY", "STATE"),
@@ -56,7 +55,6 @@ def status(config: Configuration, url: str, *, allow_hosts: Collection[str], as_
 def logs(config: Configuration, part: str | None, lines: int, *, follow: bool) -> int:
     """The logs that the file names. Raises UsageError where it names none."""
     from harness.cli import follow as following
-    from harness.cli.settings import shown
     from harness.model.errors import UsageError
     from harness.model.suggest import unknown
 
@@ -75,7 +73,7 @@ def logs(config: Configuration, part: str | None, lines: int, *, follow: bool) -
     if not wanted:
         key = f"{keys[part]}.log" if part is not None else "log"
         raise UsageError(
-            f"{shown(config)} names no log" + (f" of {part}" if part is not None else ""),
+            f"{config.shown} names no log" + (f" of {part}" if part is not None else ""),
             hint=f'write where it is: {key} = "path/to/file.log"',
         )
     return following.show([(name, Path(log)) for name, log in wanted.items()], lines, follow=follow)

@@ -78,7 +78,9 @@ class KafkaTable(DependencyTable, frozen=True, kw_only=True):
 
 
 class TcpTable(DependencyTable, frozen=True, kw_only=True):
-    pass
+    """probe_send: what a probe sends so that it is answered; "" where the server speaks first; None: nothing known."""
+
+    probe_send: str | None = None
 
 
 class HttpTable(DependencyTable, frozen=True, kw_only=True):
@@ -107,11 +109,14 @@ RunValue = str | bool | int | float | tuple[str, ...]
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """A whole harness.toml. path: of the file, absolute. sha256: of its bytes as they were read.
 
+    shown: what messages call it: its name alone where it lies in the current directory.
+
     run: defaults of the options of `run`, by their long names without the dashes.
     """
 
     path: str
     sha256: str
+    shown: str
     target: TargetTable | None = None
     toxiproxy: ToxiproxyTable | None = None
     dependencies: dict[str, DependencyTable] = {}

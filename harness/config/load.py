@@ -58,7 +58,7 @@ def parse(data: bytes, path: Path) -> Configuration:
         tables = tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{shown}: not TOML: {error}") from error
-    return _configuration(tables, path, hashlib.sha256(data).hexdigest(), f"{shown}: ")
+    return _configuration(tables, path, hashlib.sha256(data).hexdigest(), shown)
 
 
 def read(path: Path) -> bytes:
@@ -73,7 +73,8 @@ def read(path: Path) -> bytes:
     return data
 
 
-def _configuration(tables: dict[str, Any], path: Path, sha256: str, where: str) -> Configuration:
+def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str) -> Configuration:
+    where = f"{shown}: "
     for name, table in tables.items():
         if name not in TABLES:
             raise unknown("table", name, TABLES, where=where)
@@ -84,6 +85,7 @@ def _configuration(tables: dict[str, Any], path: Path, sha256: str, where: str) 
     found = Configuration(
         path=str(path.absolute()),
         sha256=sha256,
+        shown=shown,
         target=_target(tables["target"], f"{where}target", folder) if "target" in tables else None,
         toxiproxy=_toxiproxy(tables["toxiproxy"], f"{where}toxiproxy", folder) if "toxiproxy" in tables else None,
         dependencies={

@@ -22,7 +22,7 @@ class ExternalStack:
     """url: http or https, with an optional path that every request begins with. configuration: harness.toml, if any.
 
     allow_hosts: host names, addresses or networks that may be tested besides loopback and private addresses that the
-    configuration names. file: what messages call the configuration.
+    configuration names.
     """
 
     name: StackName = "external"
@@ -33,13 +33,11 @@ class ExternalStack:
         allow_hosts: Collection[str] = (),
         *,
         configuration: Configuration | None = None,
-        file: str = "harness.toml",
     ) -> None:
         """Raises UsageError for a URL that cannot be a target; resolves and connects to nothing."""
         self.url = target_url(url)
         self._allow = tuple(allow_hosts)
         self._config = configuration if configuration is not None and configuration.target is not None else None
-        self._file = file
         self._up: StackUp | None = None
         self._stop = threading.Event()
 
@@ -92,7 +90,7 @@ class ExternalStack:
             return self._look_at_url()
         from harness.stack.external_look import look
 
-        found = look(self._config, self.url, allow_hosts=self._allow, file=self._file)
+        found = look(self._config, self.url, allow_hosts=self._allow)
         troubles = [part.trouble for part in found.parts if part.trouble is not None]
         if troubles:
             raise first_of(troubles)

@@ -13,6 +13,7 @@ from harness.config.file import (
     RedisTable,
     Runnable,
     TargetTable,
+    TcpTable,
 )
 from harness.model.errors import UsageError
 from harness.model.faults import Address, Dependency
@@ -51,7 +52,7 @@ def _target(table: TargetTable, url: str, config: Configuration) -> Dependency:
 
 
 def _dependency(name: str, table: DependencyTable, config: Configuration) -> Dependency:
-    where = f"dependencies.{name}"
+    where = f"{config.shown}: dependencies.{name}"
     found = Dependency(
         name=name,
         kind=table.kind,
@@ -69,6 +70,8 @@ def _dependency(name: str, table: DependencyTable, config: Configuration) -> Dep
             return msgspec.structs.replace(found, password_env=table.password_env, allow_flush=table.allow_flush)
         case PostgresTable():
             return _postgres(found, table, where)
+        case TcpTable():
+            return msgspec.structs.replace(found, probe_send=table.probe_send)
         case HttpTable(health=health) if health is not None and (address := found.path or found.direct) is not None:
             return msgspec.structs.replace(found, url=f"http://{address}{health}")
         case _:
@@ -76,13 +79,11 @@ def _dependency(name: str, table: DependencyTable, config: Configuration) -> Dep
 
 
 def _postgres(found: Dependency, table: PostgresTable, where: str) -> Dependency:
-    from harness.adapters.identity import login_user
-
     assert table.login is not None
-    user = login_user(table.login)
-    if user is None:
-        raise UsageError(f"{where}.login names no user", hint='for example login = "user=app dbname=app"')
-    return msgspec.structs.replace(
+    user = _user(table.login, f"{where}.login")
+    if table.probe_login is not None:
+        _user(table.probe_login, f"{where}.probe_login")
+    found = msgspec.structs.replace(
         found,
         login=table.login,
         role=table.role or user,
@@ -92,6 +93,26 @@ def _postgres(found: Dependency, table: PostgresTable, where: str) -> Dependency
         probe_login=table.probe_login,
         probe_password_env=table.probe_password_env,
     )
+    if table.admin is not None:
+        _user(table.admin, f"{where}.admin")
+        try:
+            _with_admin_host(found)
+        except UsageError as error:
+            raise UsageError(f"{where}.admin: {error}", hint=error.hint) from error
+    return found
+
+
+def _user(options: str, where: str) -> str:
+    """The user that connection options name. Raises UsageError for what does not parse or names none."""
+    from harness.adapters.identity import login_user
+
+    try:
+        user = login_user(options)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}", hint=error.hint) from error
+    if user is None:
+        raise UsageError(f"{where} names no user", hint='for example "user=app dbname=app"')
+    return user
 
 
 def _with_process(found: Dependency, table: Runnable, config: Configuration) -> Dependency:

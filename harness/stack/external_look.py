@@ -49,17 +49,17 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-def look(config: Configuration, url: str, *, allow_hosts: Collection[str], file: str) -> Look:
-    """Look at everything. url: the target's. file: what messages call the configuration."""
-    return _Looking(config, url, allow_hosts, file).look()
+def look(config: Configuration, url: str, *, allow_hosts: Collection[str]) -> Look:
+    """Look at everything. url: the target's."""
+    return _Looking(config, url, allow_hosts).look()
 
 
 class _Looking:
-    def __init__(self, config: Configuration, url: str, allow_hosts: Collection[str], file: str) -> None:
+    def __init__(self, config: Configuration, url: str, allow_hosts: Collection[str]) -> None:
         self._config = config
         self._url = url
         self._allow = allow_hosts
-        self._file = file
+        self._file = config.shown
         self._named = declared.named_hosts(config, url)
         self._parts: list[Part] = []
         self._notes: list[str] = []

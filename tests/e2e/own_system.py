@@ -1,24 +1,28 @@
 """A system that is nobody's but the user's: own servers, own Toxiproxy, own API, and a harness.toml that declares it.
 
-Started with plain processes; the harness finds it by the file only. The Redis has a password.
+Started with plain processes; the harness finds it by the file only. The Redis has a password and a start command.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import signal
+import socket
 import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from servers import SubprocessLauncher, start_postgres, start_toxiproxy, start_valkey, wait_until
+from servers import SubprocessLauncher, start_postgres, start_toxiproxy, wait_until
 
-from harness.adapters.tcp import Exchange
-from harness.model.clock import monotonic
 from harness.model.faults import Address
-from harness.stack.embedded import api
+from harness.model.process import ServerSpec
+from harness.stack.embedded import api, valkey
+from harness.stack.embedded.folder import server_env
 from harness.stack.ports import Ports
 from tests.e2e.observe import http_json, proxies
 
@@ -83,18 +87,18 @@ class OwnSystem:
 
     def _start(self) -> None:
         self.toxiproxy, self.toxiproxy_process = start_toxiproxy(self._launcher)
-        self.valkey = start_valkey(self._launcher)
         self.postgres = start_postgres(self._launcher)
         self.paths = {}
         with self._ports as ports:
+            self.redis = Address("127.0.0.1", ports.take())
+            self._start_redis()
             for name, upstream in (
-                ("cache", self.valkey.address),
+                ("cache", self.redis),
                 ("orders-db", self.postgres.address),
                 ("payments", Address("127.0.0.1", self._echo.port)),
             ):
                 self.paths[name] = Address("127.0.0.1", ports.take())
                 self.make_proxy(name, self.paths[name], upstream)
-            self._set_password()
             self.api_port = ports.take()
             nowhere = Address("127.0.0.1", ports.take())
         log = self.folder / "api.log"
@@ -104,7 +108,6 @@ class OwnSystem:
         self.url = f"http://127.0.0.1:{self.api_port}"
         wait_until("the API answers", self._api_answers, 60)
         (self.folder / "api.pid").write_text(f"{self.api.pid}\n")
-        (self.folder / "valkey.pid").write_text(f"{self.valkey.pid}\n")
         self.write_config()
 
     def write_config(self, more: str = "") -> Path:
@@ -123,9 +126,11 @@ url = "{self.toxiproxy}"
 [dependencies.redis]
 kind = "redis"
 proxy = "cache"
-direct = "{self.valkey.address}"
+direct = "{self.redis}"
 password_env = "{VARIABLE}"
 pid_file = "valkey.pid"
+start = ["{valkey.binary()}", "valkey.conf"]
+log = "valkey.log"
 
 [dependencies.db]
 kind = "postgres"
@@ -139,6 +144,7 @@ probe_login = "{self.postgres.probe_login}"
 kind = "tcp"
 proxy = "payments"
 direct = "127.0.0.1:{self._echo.port}"
+probe_send = "hello\\n"
 
 [run]
 scale = 0.02
@@ -163,18 +169,63 @@ scale = 0.02
         return {
             "proxies": proxies(self.toxiproxy),
             "roles": roles,
-            "pids": [self._launcher.exit_code(name) for name in self._launcher.names()],
+            "ended": {
+                n for n in self._launcher.names() if n != valkey.NAME and self._launcher.exit_code(n) is not None
+            },
+            "redis": self._redis_answers(),
             "files": sorted(p.name for p in self.folder.iterdir() if p.suffix in (".toml", ".pid")),
         }
 
+    def free(self) -> Address:
+        with self._ports as ports:
+            return Address("127.0.0.1", ports.take())
+
+    def second_redis(self) -> Address:
+        """Another server with the same password: whoever is led there finds nothing wrong with the protocol."""
+        address = self.free()
+        argv = (str(valkey.binary()), "--port", str(address.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD)
+        folder = self.folder / "other"
+        folder.mkdir()
+        self._launcher.launch(
+            ServerSpec(name="other", argv=argv, env=server_env(folder), cwd=str(folder), log=str(folder / "log"))
+        )
+        wait_until("the other Redis answers", lambda: self._redis_answers(address), 30)
+        return address
+
+    def redis_pid(self) -> int:
+        return int((self.folder / "valkey.pid").read_text())
+
     def close(self) -> None:
+        # It may have been started again by a fault's undo: then it is nobody's child.
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(self.redis_pid(), signal.SIGKILL)
         self._launcher.close()
         self._echo.close()
 
-    def _set_password(self) -> None:
-        with Exchange(self.valkey.address, deadline=monotonic() + 5) as exchange:
-            exchange.send(f"CONFIG SET requirepass {PASSWORD}\r\n".encode())
-            assert exchange.line() == b"+OK"
+    def _start_redis(self) -> None:
+        (self.folder / "valkey.conf").write_text(
+            f"bind 127.0.0.1\nport {self.redis.port}\nrequirepass {PASSWORD}\nsave ''\nappendonly no\n"
+            f"dir {self.folder}\npidfile {self.folder}/valkey.pid\n"
+        )
+        self._launcher.launch(
+            ServerSpec(
+                name=valkey.NAME,
+                argv=(str(valkey.binary()), "valkey.conf"),
+                env=server_env(self.folder),
+                cwd=str(self.folder),
+                log=str(self.folder / "valkey.log"),
+            )
+        )
+        wait_until("Redis answers", self._redis_answers, 30)
+
+    def _redis_answers(self, address: Address | None = None) -> bool:
+        at = address or self.redis
+        try:
+            with socket.create_connection((at.host, at.port), 2) as connection:
+                connection.sendall(f"AUTH {PASSWORD}\r\n".encode())
+                return connection.recv(100).startswith(b"+OK")
+        except OSError:
+            return False
 
     def _api_answers(self) -> bool:
         try:

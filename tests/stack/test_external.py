@@ -65,7 +65,7 @@ def test_a_host_that_accepts_and_stays_silent_is_a_usage_error() -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "10.1.2.3", "169.254.169.254", "[2001:db8::1]", "0.0.0.0"])
 def test_another_machine_is_refused_before_a_packet_is_sent(host: str) -> None:
-    with pytest.raises(Refused, match="is not this machine") as error:
+    with pytest.raises(Refused, match=r"neither loopback|does not name") as error:
         up(f"http://{host}:8000")
     assert error.value.hint is not None
     assert "--allow-host" in error.value.hint
