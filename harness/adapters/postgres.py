@@ -49,7 +49,21 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     active_at: float | None
 
 
-def conninfo(options: str, *, address: Address | None = None, password: str | None = None, **more: str) -> str:
+class Slots(msgspec.Struct, frozen=True, kw_only=True):
+    """A server's room for sessions. limit: max_connections. reserved: of these for superusers and roles that may use
+    reserved slots. used: by clients, without the passing sessions of the harness itself."""
+
+    limit: int
+    reserved: int
+    used: int
+
+    @property
+    def free(self) -> int:
+        """For an ordinary role."""
+        return max(0, self.limit - self.reserved - self.used)
+
+
+def conninfo(options: str, /, *, address: Address | None = None, password: str | None = None, **more: str) -> str:
     """Connection options with an address, a password and more put in. Raises UsageError when they do not parse."""
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -116,6 +130,9 @@ class Admin:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._connection.close()
 
     def system_identifier(self) -> str:
@@ -212,6 +229,48 @@ class Admin:
             for pid, role, app, host, port, at in rows
         )
 
+    def slots(self) -> Slots:
+        """Raises Rejected where the login may not read it."""
+        limit, reserved, used = self._row(
+            "SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int"
+            " + coalesce(nullif(current_setting('reserved_connections', true), '')::int, 0),"
+            " (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            " AND application_name NOT IN (%s, %s))",
+            (f"{APPLICATION}-admin", f"{APPLICATION}-probe"),
+        )
+        return Slots(limit=limit, reserved=reserved, used=used)
+
+    def sees_every_session(self) -> bool:
+        """To any other login the sessions of other roles look empty."""
+        row = self._row(
+            "SELECT rolsuper OR pg_has_role('pg_read_all_stats', 'USAGE') FROM pg_roles WHERE rolname = current_user"
+        )
+        return bool(row[0])
+
+    def server_version(self) -> int:
+        """180004 for 18.4."""
+        return self._connection.info.server_version
+
+    def sessions_named(self, application: str) -> int:
+        return int(self._row("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", (application,))[0])
+
+    def end_named(self, application: str, *, limit_s: float = 5.0) -> int:
+        """End every session of that name and wait until none is left; says how many there were.
+
+        Raises OutcomeUnknown when some are left after limit_s.
+        """
+        ended = 0
+        until = monotonic() + limit_s
+        while left := self.sessions_named(application):
+            ended = max(ended, left)
+            self._rows(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s", (application,)
+            )
+            if monotonic() > until:
+                raise OutcomeUnknown(f"{left} sessions named {application} are still there")
+            time.sleep(0.01)
+        return ended
+
     def ask(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows of any statement of ours. Raises Rejected, OutcomeUnknown."""
         return self._rows(statement, values)
@@ -234,6 +293,40 @@ class Admin:
             if self._connection.broken or self._connection.closed or error.sqlstate is None:
                 raise OutcomeUnknown(f"the PostgreSQL admin session broke: {text}") from None
             raise Rejected(f"PostgreSQL says ({error.sqlstate}): {text}") from None
+
+
+class IdleSession:
+    """A session that only takes a slot. The server ends it by itself when it was not touched for lease_s seconds.
+
+    Raises Unreachable, Rejected (the server is full), UsageError.
+    """
+
+    def __init__(self, options: str, *, password: str | None, application: str, lease_s: float) -> None:
+        import psycopg
+
+        more = f"-c idle_session_timeout={int(lease_s * 1000)} -c statement_timeout=5000"
+        given = options_of(options).get("options", "")
+        text = conninfo(options, password=password, application_name=application, options=f"{given} {more}".strip())
+        try:
+            self._connection: Connection[Any] = psycopg.connect(text, autocommit=True, connect_timeout=5)
+        except psycopg.Error as error:
+            words = one_line(str(error), password)
+            if any(full in words for full in ("too many c", "remaining connection slots")):
+                raise Rejected(words) from None
+            raise Unreachable(f"no PostgreSQL session: {words}") from None
+
+    def touch(self) -> bool:
+        """Renew its lease; False when it is no longer there."""
+        import psycopg
+
+        try:
+            self._connection.execute("SELECT 1")
+        except psycopg.Error:
+            return False
+        return True
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def quote_identifier(name: str) -> str:
