@@ -268,6 +268,7 @@ class Conduct:
             case EnterPhase(phase=phase, start_s=start_s):
                 self._history.add(PhaseStarted, phase=phase, start_s=start_s)
                 self._board.entered(phase, start_s)
+                self._load.edge(phase)
                 if phase == "recovery":
                     self._signals.refuse_suspension(False)
                 if phase == "recovery" and self._plan.control_run:

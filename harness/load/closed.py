@@ -15,6 +15,7 @@ from harness.load.arrival import Arrival, UserState
 from harness.load.recorder import Recorder
 from harness.model.clock import monotonic, step_start
 from harness.model.sketch import bucket_of, quantile
+from harness.model.targets import PhaseName
 
 _ENOUGH = 20
 """Replies of a class before its usual cycle is known."""
@@ -24,15 +25,26 @@ _SHORTEST_S = 0.001
 
 
 class Cycles:
-    """The usual cycle of each class: median wait + median latency of ok requests, of what was seen so far.
+    """The usual cycle of each class: median wait + median latency of ok requests in baseline.
 
-    Virtual arrivals are not fed back, and a long fault adds few replies, so the median stays that of baseline.
+    Until baseline is over it is that of what was seen so far. Then it stays: learnt on through a fault, above all
+    through one with ten times the users, slow replies would become the usual ones and nothing would be missed.
     """
 
     def __init__(self) -> None:
         self._waits: dict[str, dict[int, int]] = {}
         self._latencies: dict[str, dict[int, int]] = {}
         self._cycle_s: dict[str, float] = {}
+        self._learning = True
+
+    def entered(self, phase: PhaseName) -> None:
+        """A phase began. Where baseline was too short for a class, what was known before it counts."""
+        if phase == "baseline":
+            self._waits.clear()
+            self._latencies.clear()
+        elif phase != "warmup":
+            self.update()
+            self._learning = False
 
     def waited(self, class_name: str, seconds: float) -> None:
         _count(self._waits.setdefault(class_name, {}), seconds * 1000)
@@ -43,7 +55,7 @@ class Cycles:
     def update(self) -> None:
         """Recompute the medians; called once a second."""
         for name, latencies in self._latencies.items():
-            if sum(latencies.values()) >= _ENOUGH:
+            if (self._learning or name not in self._cycle_s) and sum(latencies.values()) >= _ENOUGH:
                 latency_ms = quantile(latencies, 0.5) or 0.0
                 wait_ms = quantile(self._waits.get(name, {}), 0.5) or 0.0
                 self._cycle_s[name] = max(_SHORTEST_S, (latency_ms + wait_ms) / 1000)

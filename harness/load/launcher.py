@@ -20,6 +20,7 @@ from harness.load.protocol import (
     Command,
     Described,
     Drained,
+    Edge,
     Failed,
     Jump,
     Limits,
@@ -30,6 +31,7 @@ from harness.load.protocol import (
 from harness.model.errors import LoadError, UsageError
 from harness.model.jsonl import encode_line
 from harness.model.load import LoadPlan, Locustfile
+from harness.model.targets import PhaseName
 
 # -P: a folder named harness in the working directory must not shadow the package; -u: what a locustfile prints
 # reaches the log even when the process is killed.
@@ -145,6 +147,10 @@ class LoadProcess:
     def limits(self, limits_ms: list[float]) -> None:
         """Count these latency limits exactly, too, in rows from the next step on."""
         self._send(Limits(limits_ms=tuple(limits_ms)))
+
+    def edge(self, phase: PhaseName) -> None:
+        """Say that a phase has begun."""
+        self._send(Edge(phase=phase))
 
     def jump(self, users: int, at_step: int) -> None:
         """Closed model: go to this many users when that step begins."""

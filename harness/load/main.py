@@ -24,6 +24,7 @@ from harness.load.protocol import (
     Begin,
     Command,
     Drained,
+    Edge,
     Failed,
     Jump,
     Limits,
@@ -194,7 +195,7 @@ class Load:
                 if self._plan.model == "closed":
                     users = self._plan.users if self._plan.jump_from is None else self._plan.jump_from
                     self._users_at(command.t0, users)
-            elif isinstance(command, Limits):
+            elif isinstance(command, (Limits, Edge)):
                 self._broadcast(line)
             elif isinstance(command, Jump) and self._t0 is not None:
                 self._users_at(self._t0 + step_start(command.at_step), command.users)

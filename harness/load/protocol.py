@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from harness.model.load import LoadPlan, Locustfile
+from harness.model.targets import PhaseName
 
 
 class _Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="do"):
@@ -34,6 +35,12 @@ class Limits(_Command, frozen=True, kw_only=True, tag="limits"):
     limits_ms: tuple[float, ...]
 
 
+class Edge(_Command, frozen=True, kw_only=True, tag="edge"):
+    """A phase has begun. The closed model learns the usual cycle of its users in baseline and keeps it."""
+
+    phase: PhaseName
+
+
 class Jump(_Command, frozen=True, kw_only=True, tag="jump"):
     """Change the users of the closed model when step `at_step` begins."""
 
@@ -47,7 +54,7 @@ class Stop(_Command, frozen=True, kw_only=True, tag="stop"):
     end_step: int
 
 
-Command = Start | Begin | Limits | Jump | Stop
+Command = Start | Begin | Limits | Edge | Jump | Stop
 
 
 class WorkerStart(msgspec.Struct, frozen=True, kw_only=True):

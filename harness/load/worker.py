@@ -30,7 +30,7 @@ from harness.load.dispatcher import Dispatcher
 from harness.load.hooks import install
 from harness.load.locustfile import make_environment
 from harness.load.pipe import ParentPipe
-from harness.load.protocol import Begin, Command, Limits, Stop, WorkerStart
+from harness.load.protocol import Begin, Command, Edge, Limits, Stop, WorkerStart
 from harness.load.recorder import Recorder
 from harness.model.clock import monotonic, step_start
 from harness.model.load import STEP_S, LoadPlan
@@ -91,6 +91,8 @@ class Generator:
             gevent.spawn(self._flush_regularly)
         elif isinstance(command, Limits):
             self.recorder.add_limits(command.limits_ms)
+        elif isinstance(command, Edge) and self._cycles is not None:
+            self._cycles.entered(command.phase)
         elif isinstance(command, Stop) and not self._finishing:
             # A later stop replaces the one before: a run that is to end early need not wait for its planned end.
             if self._finisher is not None:
