@@ -29,7 +29,7 @@ from harness.model.events import (
     UndoVerified,
     ZeroFound,
 )
-from harness.model.faults import Dependency, Evidence, UndoOutcome, UndoRecord
+from harness.model.faults import Applied, Dependency, Evidence, UndoOutcome, UndoRecord
 from harness.model.plan import Plan, PlannedFault
 from harness.model.units import format_duration
 from harness.plan import machine
@@ -109,7 +109,8 @@ class Works:
 
     def inject(self, fault_id: str) -> machine.Input:
         """Inject once; never retried. Then prove it."""
-        fault = self._faults[self._planned[fault_id].spec.kind]
+        planned = self._planned[fault_id]
+        fault = self._faults[planned.spec.kind]
         record = self._records[fault_id]
         self._history.add(FaultRequested, fault=fault_id)
         try:
@@ -118,7 +119,18 @@ class Works:
             self._begun.add(fault_id)
         except (HarnessError, OSError) as error:
             return self._failed(fault_id, f"{fault_id} was not injected: {error}", False)
-        watch = self._watch_event(fault_id)
+        # An event is over when it has been carried out, so its recovery begins in the middle of this.
+        prober: Prober | None = None
+        if planned.change.one_shot and not planned.change.blind_probe and not self._another_on(planned):
+            prober = Prober(planned.change.dependency, record)
+            prober.start()
+        try:
+            return self._inject(fault_id, fault, record, prober)
+        finally:
+            if prober is not None:
+                prober.stop()
+
+    def _inject(self, fault_id: str, fault: Fault, record: UndoRecord, prober: Prober | None) -> machine.Input:
         try:
             applied = fault.inject(record)
         except OutcomeUnknown as error:
@@ -128,8 +140,6 @@ class Works:
             self._unsure.add(fault_id)
             # Some part may have been done before the error: undo is idempotent, so it is always safe to run it.
             return self._failed(fault_id, f"{fault_id} was not injected: {error}", True)
-        finally:
-            self._end_of_event(watch)
         self._history.add(
             FaultInjected,
             at=self._history.since_t0(applied.replied),
@@ -141,14 +151,40 @@ class Works:
             self._record_evidence(fault_id, "injected", item)
             if not item.held:
                 self._not_proven(fault_id, f"expected {item.expected}, observed {item.observed}")
-        return machine.Injected(now=self._history.since_t0(applied.replied), fault=fault_id)
+        zero = self._zero_of_event(applied, prober)
+        return machine.Injected(now=max(zero or 0.0, self._history.since_t0(applied.replied)), fault=fault_id)
+
+    def _zero_of_event(self, applied: Applied, prober: Prober | None) -> float | None:
+        """The first good probe after the last bad one; None when none was bad, for then there was no outage to see."""
+        if prober is None:
+            return None
+        bad = [r.started for r in prober.results() if r.ended >= applied.sent and not prober.good(r)]
+        found = prober.first_good_after(max(bad)) if bad else None
+        if found is None:
+            return None
+        since = self._history.since_t0
+        return self._zero(since(found.zero), since(found.lower), since(found.upper), "probe")
 
     def look_for_bypass(self) -> None:
         """Does anybody use a dependency past its proxy while a fault is on it?"""
         self._paths.look_again(lambda fault_id: fault_id in self._seen_on and fault_id not in self._ended)
 
     def prove(self, fault_id: str, stage: Stage) -> None:
-        """Assert that the fault is on; the first time, say whether it is proven."""
+        """Assert that the fault is on; the first time, say whether it is proven. An event is over with that."""
+        self._prove(fault_id, stage)
+        if self._planned[fault_id].change.one_shot:
+            self._close(fault_id)
+
+    def _close(self, fault_id: str) -> None:
+        """An event leaves nothing on: verify that, so that nobody undoes it later; undo what did not come back."""
+        record = self._records[fault_id]
+        self._journal.intent(record.id, "undo")
+        outcome = self._gone_with_the_keeper(record) or undo_record(record, say=self._say)
+        self._ended.add(fault_id)
+        self._journal.undone(outcome)
+        self._tell_outcome(fault_id, outcome)
+
+    def _prove(self, fault_id: str, stage: Stage) -> None:
         fault = self._faults[self._planned[fault_id].spec.kind]
         try:
             evidence = fault.prove(self._records[fault_id], stage)
@@ -207,7 +243,10 @@ class Works:
     def undo_rest(self) -> None:
         """Undo what was injected and not undone yet."""
         for fault_id in [name for name in self._records if name in self._begun and name not in self._ended]:
-            self.undo(fault_id, hurry=True)
+            if self._planned[fault_id].change.one_shot and fault_id not in self._unsure:
+                self._close(fault_id)
+            else:
+                self.undo(fault_id, hurry=True)
 
     def _undo(self, fault_id: str, record: UndoRecord, prober: Prober | None) -> machine.Undone:
         since = self._history.since_t0
@@ -225,18 +264,14 @@ class Works:
             self._history.add(Undone, at=since(applied.replied), fault=fault_id, sent_s=since(applied.sent))
         self._journal.undone(outcome)
         zero: float | None = None
-        if outcome.state == "unverified":
-            left, mend = outcome.left or f"{fault_id} may still be on", outcome.mend or "run: harness heal --all"
-            self._history.add(UndoNotVerified, fault=fault_id, left=left, mend=mend)
-        else:
-            evidence = tuple(self._on_run_clock(item) for item in outcome.evidence)
+        if outcome.state != "unverified":
             if applied is not None and self._planned[fault_id].change.blind_probe:
                 zero = self._zero(since(applied.replied), since(applied.sent), since(applied.replied), "undo")
             elif prober is not None:
                 found = prober.first_good_after(sent)
                 if found is not None:
                     zero = self._zero(since(found.zero), since(found.lower), since(found.upper), "probe")
-            self._history.add(UndoVerified, fault=fault_id, evidence=evidence, moot=outcome.state == "moot")
+        self._tell_outcome(fault_id, outcome)
         return machine.Undone(now=since(), fault=fault_id, verified=outcome.state != "unverified", zero=zero)
 
     def _revive_toxiproxy(self, record: UndoRecord) -> None:
@@ -255,6 +290,14 @@ class Works:
                 self._revived = True
                 self._say(f"{record.id}: Toxiproxy has ended; starting it again, with its proxies")
                 self._restart_toxiproxy()
+
+    def _tell_outcome(self, fault_id: str, outcome: UndoOutcome) -> None:
+        if outcome.state == "unverified":
+            left, mend = outcome.left or f"{fault_id} may still be on", outcome.mend or "run: harness heal --all"
+            self._history.add(UndoNotVerified, fault=fault_id, left=left, mend=mend)
+            return
+        evidence = tuple(self._on_run_clock(item) for item in outcome.evidence)
+        self._history.add(UndoVerified, fault=fault_id, evidence=evidence, moot=outcome.state == "moot")
 
     def _gone_with_the_keeper(self, record: UndoRecord) -> UndoOutcome | None:
         """Moot, when the keeper died and its servers with it; None when that cannot be shown."""
