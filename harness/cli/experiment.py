@@ -48,22 +48,20 @@ def laid_under(values: dict[str, Any], file: ExperimentFile, context: click.Cont
     file's; its targets are a layer below those that were typed. Raises UsageError when nobody names a fault.
     """
 
-    def typed(name: str) -> bool:
-        return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-
+    typed = {name for name in values if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     found = dict(values)
     for key in file.lines:
-        if key in ("faults", "targets") or typed(key):
+        if key in ("faults", "targets") or key in typed:
             continue
         # --host and --stack choose the same thing: what was typed of either hides both of the file's.
-        if (key == "stack" and typed("host")) or (key == "host" and typed("stack")):
+        if (key == "stack" and "host" in typed) or (key == "host" and "stack" in typed):
             continue
         found[key] = getattr(file, key)
         # Told as if it had been typed: it outranks what harness.toml and the environment say.
         context.set_parameter_source(key, ParameterSource.COMMANDLINE)
-    if "locustfile" in file.lines and not typed("locustfile"):
+    if "locustfile" in file.lines and "locustfile" not in typed:
         found["locustfile"] = str(Path(file.name).parent / str(file.locustfile))
-    if not typed("faults"):
+    if "faults" not in typed:
         if file.faults is None:
             raise UsageError(f"{file.name}: `faults` is missing", hint="for a control run write: faults: [none]")
         found["faults"], found["timeline"] = (), file.faults
@@ -87,7 +85,7 @@ def told_of(file: ExperimentFile | None) -> Iterator[None]:
 def _where(message: str, file: ExperimentFile) -> str | None:
     option = re.match(r"--([a-z-]+) ?", message)
     if option is not None and option[1].replace("-", "_") in file.lines:
-        return f"{file.where(option[1].replace('-', '_'))} {message[option.end() :]}"
+        return f"{file.where(option[1].replace('-', '_'))}: {message[option.end() :]}"
     for key, words in (("scenario", "unknown scenario"), ("scenario", "scenario "), ("abort_if", "abort condition")):
         if message.startswith(words) and key in file.lines:
             return f"{file.where(key)}: {message}"
