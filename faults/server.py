@@ -211,13 +211,13 @@ def path_of_target(record: UndoRecord, server: ServerProcesses | None) -> tuple[
     address = address_of(dependency)
     if not dependency.target or address is None:
         return ()
-    owner = listener(address.port)
     if server is not None:
         held = listens((row.id.pid for row in members(server)), address.port)
-        observed = "one of these processes does" if held else f"process {owner} does" if owner else "nobody does"
+        observed = "one of these processes does" if held else f"{who_answers(address)} does"
         expected = f"what listens on {address} is the process tree that was changed (pid {server.first.pid})"
     else:
-        held, observed = owner is None, "nobody does" if owner is None else f"process {owner} does"
+        held = not port_is_open(address)
+        observed = "nobody does" if held else f"{who_answers(address)} does"
         expected = f"nobody listens on {address} in the place of process {recorded(record).first.pid}, which did"
     return (Evidence(source="path", expected=expected, observed=observed, held=held, at=monotonic()),)
 

@@ -1,34 +1,40 @@
-"""What every registered fault promises, on every dependency that can have it, against real servers.
+"""What every registered fault promises, on every dependency that can have it and on the target, on real servers.
 
+Two systems: the embedded stack as `harness stack up` brings it up, and one of the user's own, declared in harness.toml.
 Planned without touching anything; proven while it is on and only then; undone from the record by a process that knows
 nothing else; undone twice without harm; and seen from outside everything is as it was.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
-from proxied import outside, proxied
+from proxied import outside as seen_outside
+from proxied import proxied
+from worlds import Embedded, Own, World, declared_in_file, kept_sound, mark, outside
 
 from harness.adapters.probe import path_probe
 from harness.fault import Fault, registered
+from harness.model.errors import Refused
 from harness.model.faults import Change, Dependency, Evidence, FaultSpec, UndoRecord
 from harness.plan.fault_text import decode_params
 
-SERVERS = {"redis": "valkey_server", "db": "postgres_server", "kafka": "kafka_server"}
-KINDS = {"redis": "redis", "db": "postgres", "kafka": "kafka"}
+with TemporaryDirectory() as _folder:
+    DECLARED = {"embedded": Embedded.declared, "own": declared_in_file(Path(_folder))}
 
-CASES = [
-    (kind, name)
-    for kind, fault in registered().items()
-    for name in SERVERS
-    if KINDS[name] in fault.kinds and fault.needs in ("proxy", "postgres", "redis", "nothing")
-]
+SERVERS = {"redis": "valkey_server", "db": "postgres_server", "kafka": "kafka_server"}
+
+LOSES_DATA = {("redis", "flush"), ("redis", "kill"), ("redis", "restart")}
+"""What these take with them does not come back: nobody promises that."""
 
 UNDO_ELSEWHERE = """
 import sys, msgspec
@@ -55,8 +61,35 @@ def change_for(fault: Fault, dependency: Dependency, **params: str) -> Change:
     return fault.plan(dependency, decode_params(spec, fault.params))
 
 
+def possible(fault: Fault, dependency: Dependency) -> bool:
+    """Planning is the judge of that, and knows it from the declaration alone."""
+    try:
+        change_for(fault, dependency)
+    except Refused:
+        return False
+    return True
+
+
+PAIRS = [
+    (world, kind, dependency)
+    for world, dependencies in DECLARED.items()
+    for dependency in dependencies
+    for kind, fault in registered().items()
+]
+CASES = [(world, kind, one) for world, kind, one in PAIRS if possible(registered()[kind], one)]
+REFUSED = [(world, kind, one) for world, kind, one in PAIRS if not possible(registered()[kind], one)]
+
+
+def ids(cases: list[tuple[str, str, Dependency]]) -> list[str]:
+    return [f"{world}-{dependency.name}-{kind}" for world, kind, dependency in cases]
+
+
 def through_json(record: UndoRecord) -> UndoRecord:
     return msgspec.json.decode(msgspec.json.encode(record), type=UndoRecord)
+
+
+def held(evidence: tuple[Evidence, ...]) -> bool:
+    return bool(evidence) and all(item.held for item in evidence)
 
 
 def assert_held(evidence: tuple[Evidence, ...]) -> None:
@@ -64,8 +97,51 @@ def assert_held(evidence: tuple[Evidence, ...]) -> None:
     assert all(item.held for item in evidence), [f"{item.expected} <> {item.observed}" for item in evidence]
 
 
+def undo_elsewhere(record: UndoRecord, env: dict[str, str]) -> tuple[Evidence, ...]:
+    done = subprocess.run(
+        [sys.executable, "-c", UNDO_ELSEWHERE],
+        input=msgspec.json.encode(record),
+        env={**os.environ, **env},
+        capture_output=True,
+        check=False,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return msgspec.json.decode(done.stdout, type=tuple[Evidence, ...])
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, World]]:
+    """Those that are up by now; each is brought up when a test first needs it."""
+    up: dict[str, World] = {}
+    yield up
+    for world in up.values():
+        world.close()
+
+
+@pytest.fixture
+def world(
+    worlds: dict[str, World], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    name: str = request.param
+    if name not in worlds:
+        folder = tmp_path_factory.mktemp(name)
+        worlds[name] = (
+            Embedded(folder) if name == "embedded" else Own(folder, request.getfixturevalue("toxiproxy_server"))
+        )
+    with kept_sound(worlds, name) as found:
+        yield found
+
+
 def test_every_headline_fault_is_registered() -> None:
-    assert {"down", "latency", "hang", "connection-limit"} <= set(registered())
+    headline = {"down", "latency", "hang", "connection-limit", "pause", "kill", "restart"}
+    assert headline <= set(registered())
+
+
+def test_the_target_itself_can_be_hurt_on_both_systems() -> None:
+    for name, target in (("embedded", "api"), ("own", "shop")):
+        kinds = {kind for world, kind, one in CASES if world == name and one.name == target}
+        assert kinds >= {"pause", "kill", "restart"}
 
 
 @pytest.mark.parametrize(("kind", "fault"), registered().items(), ids=registered())
@@ -77,53 +153,75 @@ def test_a_fault_describes_itself_to_people(kind: str, fault: Fault) -> None:
         assert info.help and info.default
 
 
-@pytest.mark.parametrize(("kind", "name"), CASES, ids=[f"{n}-{k}" for k, n in CASES])
-def test_planning_needs_no_running_system(kind: str, name: str) -> None:
-    declared = Dependency(name=name, kind=KINDS[name], proxied=True, role="app")  # type: ignore[arg-type]
-    change = change_for(registered()[kind], declared)
+@pytest.mark.parametrize(("name", "kind", "dependency"), CASES, ids=ids(CASES))
+def test_planning_needs_no_running_system(name: str, kind: str, dependency: Dependency) -> None:
+    change = change_for(registered()[kind], dependency)
     assert change.kind == kind
     for sentence in (change.does, change.undoes, change.proves):
         assert sentence and "None" not in sentence
     assert change.resources
 
 
+@pytest.mark.parametrize(("name", "kind", "dependency"), REFUSED, ids=ids(REFUSED))
+def test_what_a_system_cannot_do_is_refused_with_what_would_do(name: str, kind: str, dependency: Dependency) -> None:
+    with pytest.raises(Refused) as refused:
+        change_for(registered()[kind], dependency)
+    assert dependency.name in str(refused.value)
+    assert refused.value.hint
+
+
 @pytest.mark.stack
-@pytest.mark.parametrize(("kind", "name"), CASES, ids=[f"{n}-{k}" for k, n in CASES])
-def test_a_fault_is_proven_while_on_and_undone_without_a_trace(
-    kind: str, name: str, request: pytest.FixtureRequest
-) -> None:
+@pytest.mark.parametrize(("world", "kind", "declared"), CASES, ids=ids(CASES), indirect=["world"])
+def test_a_fault_is_proven_while_on_and_undone_without_a_trace(world: World, kind: str, declared: Dependency) -> None:
     fault = registered()[kind]
-    with dependency_called(name, request) as dependency:
-        before = outside(dependency)
-        change = change_for(fault, dependency)
-        record = through_json(fault.capture(change, f"{name}-{kind}#1"))
-        assert outside(dependency) == before, "planning and capturing must write nothing"
-        assert not all(item.held for item in fault.prove(record, "injected")), "proven although it is not on"
-        try:
-            applied = fault.inject(record)
-            assert applied.sent <= applied.replied
-            assert outside(dependency) != before
-            assert_held(fault.prove(record, "injected"))
+    dependency = world.dependency(declared.name)
+    mark(dependency)
+    before = outside(dependency)
+    change = change_for(fault, dependency)
+    record = through_json(fault.capture(change, f"{dependency.name}-{kind}#1"))
+    assert outside(dependency) == before, "planning and capturing must write nothing"
+    assert not held(fault.prove(record, "injected")), "proven although it is not on"
+    # The run may die between writing the record and injecting.
+    fault.undo(record)
+    assert outside(dependency) == before, "undoing what was never injected must change nothing"
+    try:
+        applied = fault.inject(record)
+        assert applied.sent <= applied.replied
+        assert_held(applied.evidence + fault.prove(record, "injected"))
+        if not change.one_shot:
+            on = outside(dependency)
+            assert on != before
             assert_held(fault.prove(record, "held"))
-            assert not all(item.held for item in fault.verify_undone(record)), "verified although it is on"
+            time.sleep(0.2)
+            assert outside(dependency) == on, "it must last"
+            assert not held(fault.verify_undone(record)), "verified although it is on"
             # Recovery's zero comes from probes where they can see the fault, and only there.
             probed = path_probe(dependency)(1.0)
             normal = probed.ok and probed.seconds < float(str(record.healthy["good_below_s"]))
             assert change.blind_probe or not normal, "the probe does not see it, and the change does not say so"
-        finally:
-            done = subprocess.run(
-                [sys.executable, "-c", UNDO_ELSEWHERE],
-                input=msgspec.json.encode(record),
-                capture_output=True,
-                check=False,
-            )
-        assert done.returncode == 0, done.stderr.decode()
-        assert_held(msgspec.json.decode(done.stdout, type=tuple[Evidence, ...]))
-        assert outside(dependency) == before
-        fault.undo(record)
-        assert_held(fault.verify_undone(record))
-        assert outside(dependency) == before
-        assert not all(item.held for item in fault.prove(record, "held")), "proven although it is undone"
+    finally:
+        verified = undo_elsewhere(record, world.env)
+    assert_held(verified)
+    after = outside(dependency)
+    assert after == expected_after(before, after, dependency, kind)
+    fault.undo(record)
+    assert_held(fault.verify_undone(record))
+    assert outside(dependency) == after, "undoing again must change nothing"
+    if not change.one_shot:
+        assert not held(fault.prove(record, "held")), "proven although it is undone"
+
+
+def expected_after(
+    before: dict[str, object], after: dict[str, object], dependency: Dependency, kind: str
+) -> dict[str, object]:
+    """As before, except that who was killed runs in a new process, and that a cache's content may be lost with it."""
+    expected = dict(before)
+    if kind in ("kill", "restart"):
+        assert after["pid"] not in (None, before["pid"])
+        expected["pid"] = after["pid"]
+    if (dependency.kind, kind) in LOSES_DATA:
+        expected["mark"] = "$-1"
+    return expected
 
 
 @pytest.mark.stack
@@ -134,7 +232,7 @@ def test_a_toxic_in_every_direction_is_proven_and_removed(
 ) -> None:
     fault = registered()[kind]
     with dependency_called("redis", request) as dependency:
-        before = outside(dependency)
+        before = seen_outside(dependency)
         record = fault.capture(change_for(fault, dependency, direction=direction), "r")
         try:
             fault.inject(record)
@@ -142,19 +240,7 @@ def test_a_toxic_in_every_direction_is_proven_and_removed(
         finally:
             fault.undo(record)
         assert_held(fault.verify_undone(record))
-        assert outside(dependency) == before
-
-
-@pytest.mark.stack
-def test_a_fault_whose_record_was_never_injected_is_undone_without_harm(request: pytest.FixtureRequest) -> None:
-    """The run may die between writing the record and injecting."""
-    with dependency_called("db", request) as dependency:
-        before = outside(dependency)
-        for fault in (f for f in registered().values() if "postgres" in f.kinds):
-            record = fault.capture(change_for(fault, dependency), "r")
-            fault.undo(record)
-            assert_held(fault.verify_undone(record))
-            assert outside(dependency) == before
+        assert seen_outside(dependency) == before
 
 
 def test_the_records_hold_no_secret(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
