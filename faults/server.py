@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from faults.observe import Healthy, healthy, probe_path
+from faults.observe import healthy, probe_path
 from harness.adapters.listeners import command_of, listener, listens
 from harness.adapters.probe import ProbeResult, handshake, path_probe
 from harness.adapters.process_control import ServerProcesses, as_scalars, from_scalars, look_at, members, runs_us
@@ -24,6 +24,8 @@ READY_LIMIT_S = 60.0
 GIVEN_UP_S = 5.0
 """A keeper's server that has been gone for so long after its start does not come up."""
 OUTAGE_PROBE_S = 1.0
+STILL_GOOD_S = 0.5
+"""A probe answered within this is certainly not paused, killed or away: those take a second or refuse."""
 
 
 def is_silent(dependency: Dependency) -> bool:
@@ -108,7 +110,9 @@ def capture_server(change: Change, record_id: str, *, deadline_s: float | None =
         raise Refused(f"{name}: the harness itself was started by process {server.first.pid}, and would stop with it")
     env = None if dependency.probe_login is not None else dependency.password_env
     secrets = {"password": env, "probe_password": dependency.probe_password_env}
-    found: Healthy = healthy(dependency)
+    found = healthy(dependency)
+    # A server that has just been started is slow for a while; what these faults do to a probe is far more than that.
+    found = msgspec.structs.replace(found, good_below_s=max(found.good_below_s, STILL_GOOD_S))
     return UndoRecord(
         id=record_id,
         kind=change.kind,
