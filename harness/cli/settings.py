@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -26,6 +27,12 @@ ELSEWHERE = {
     "config": "a file cannot name another one",
 }
 """Options that [run] does not take, and where the same is said in the file."""
+
+UNNAMED = {"--scenario": "unknown scenario", "--abort-if": "abort condition"}
+"""Errors that speak of an option's value without its name."""
+
+PATHS = ("locustfile", "out")
+"""Relative to the file, as every path in it."""
 
 EVERYWHERE = {"stack": "chosen", "allow_hosts": "allow_hosts"}
 """What of [run] the commands of `harness stack` use too, and their parameters' names."""
@@ -93,6 +100,8 @@ def _defaults(config: Configuration, command: click.Command) -> dict[str, Any]:
         param = options[key]
         assert isinstance(param, click.Option) and param.name is not None
         checked = _shaped(value, param, f"{where}{key}")
+        if key in PATHS and config.shown == config.path:  # it lies in another folder than the current one
+            checked = str(Path(config.path).parent / str(checked))
         if command.name in ("run", "plan") and param.name in mine:
             found[param.name] = checked
         elif param.name in EVERYWHERE:
@@ -141,6 +150,8 @@ def named(error: UsageError) -> UsageError:
     text = str(error)
     for param in ctx.command.params:
         origin = origin_of(param, ctx) if param.opts[0].startswith("--") else None
-        if origin is not None:
+        if origin is not None and text.startswith(UNNAMED.get(param.opts[0], "\0")):
+            text = f"{origin}: {text}"
+        elif origin is not None:
             text = re.sub(rf"^{re.escape(param.opts[0])}(?![\w-])", origin.replace("\\", r"\\"), text, count=1)
     return error if text == str(error) else type(error)(text, hint=error.hint)

@@ -209,6 +209,9 @@ def _through(address: Address, ends: frozenset[Address] | None, dependency: Depe
         return address.host in dependency.seen_as
     host = urlsplit(dependency.toxiproxy or "").hostname
     try:
-        return None if host is None else address.host in {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+        proxy = {str(info[4][0]) for info in socket.getaddrinfo(host, None)} if host is not None else set()
     except OSError:
         return None
+    # One that is reached on loopback and still has no process here is in a container: its address is not known.
+    away = {one for one in proxy if not _loopback(Address(one, 0))}
+    return address.host in away if away else None

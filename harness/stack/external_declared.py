@@ -72,10 +72,17 @@ def _dependency(name: str, table: DependencyTable, config: Configuration) -> Dep
             return _postgres(found, table, where)
         case TcpTable():
             return msgspec.structs.replace(found, probe_send=table.probe_send)
-        case HttpTable(health=health) if health is not None and (address := found.path or found.direct) is not None:
-            return msgspec.structs.replace(found, url=f"http://{address}{health}")
         case _:
             return found
+
+
+def with_url(found: Dependency, config: Configuration) -> Dependency:
+    """What an HTTP dependency is asked, once it is known where the application reaches it."""
+    table = config.dependencies.get(found.name)
+    address = found.path or found.direct
+    if not isinstance(table, HttpTable) or table.health is None or address is None:
+        return found
+    return msgspec.structs.replace(found, url=f"http://{address}{table.health}")
 
 
 def _postgres(found: Dependency, table: PostgresTable, where: str) -> Dependency:

@@ -13,12 +13,12 @@ import msgspec
 
 from harness.adapters.addresses import check_url, pinned, url_address
 from harness.adapters.http import Client
-from harness.adapters.listeners import listener, listens
+from harness.adapters.listeners import listener
 from harness.adapters.pid_file import process_of
-from harness.adapters.process import identify, worker_count
+from harness.adapters.process import identify, listening_ports, worker_count
 from harness.adapters.toxiproxy import ProxyState, Toxiproxy
 from harness.config.file import Configuration, TargetTable
-from harness.model.errors import AdapterError, HarnessError, Refused, Rejected, UsageError
+from harness.model.errors import AdapterError, HarnessError, Refused, UsageError
 from harness.model.faults import Address, Dependency
 from harness.model.stack import TargetInfo
 from harness.stack import external_declared as declared
@@ -122,6 +122,7 @@ class _Looking:
                 )
             else:
                 found = msgspec.structs.replace(found, path=found.path or found.direct)
+            found = declared.with_url(found, self._config)
             found = pinned(found, (*self._named, *self._host_of(found)), allow_hosts=self._allow)
             found, version = servers.look(found, where, listener_port=listener_port)
             if version:
@@ -262,10 +263,12 @@ def _toxiproxy_pid(port: int, proxies: dict[str, ProxyState]) -> int | None:
     What listens for a container's published port holds one port only, and its connections are not the proxy's.
     """
     pid = listener(port)
-    listening = [int(state.listen.rpartition(":")[2]) for state in proxies.values() if state.enabled]
+    listening = {int(state.listen.rpartition(":")[2]) for state in proxies.values() if state.enabled}
+    if pid is None or not listening:
+        return None
     try:
-        return pid if pid is not None and listening and all(listens([pid], one) for one in listening) else None
-    except Rejected:
+        return pid if listening <= listening_ports(identify(pid)) else None
+    except AdapterError:
         return None
 
 
