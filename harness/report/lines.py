@@ -6,6 +6,7 @@ from typing import TextIO
 
 from harness.model.live import LiveState
 from harness.report import text
+from harness.report.occurrences import of_now
 
 EVERY_S = 10.0
 
@@ -60,7 +61,7 @@ def line(state: LiveState, *, changed: bool) -> str:
         parts.append(f"{n.unsent:,} unsent")
     parts += [
         f"{text.visible(f.id, 60)} {f.state}{f' ({text.visible(f.detail, 100)})' if f.detail else ''}"
-        for f in state.faults
+        for f in of_now(state.faults)
     ]
     if state.recovery_s is not None:
         parts.append(f"{text.seconds(state.recovery_s)} since the undo took effect")

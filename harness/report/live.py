@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from harness.model.live import FaultState, LiveFault, LiveNumbers, LiveState
 from harness.report import text
+from harness.report.occurrences import of_now
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,7 +100,7 @@ def frame(state: LiveState, history: History, width: int, height: int, *, ascii_
         _metric("p99", Text(text.ms(n.p99_ms)), history, "p99_ms", "magenta", width, bars),
         _metric("In flight", Text(flight), history, "in_flight", "blue", width, bars),
     ]
-    faults = [_fault(fault, state.at_s, ascii_only) for fault in state.faults]
+    faults = [_fault(fault, state.at_s, ascii_only) for fault in of_now(state.faults)]
     tail = []
     if state.recovery_s is not None:
         tail.append(Text(f"{text.seconds(state.recovery_s)} since the undo took effect", style="bold"))

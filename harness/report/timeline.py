@@ -18,7 +18,8 @@ from harness.plan.phases import shortest_run
 Span = tuple[float, float | None]
 """Start and end in seconds; None = a moment."""
 
-MIN_WIDTH, MAX_WIDTH = 60, 160
+MIN_WIDTH, MAX_WIDTH = 76, 160
+"""Columns: fewer have no room for the names of the phases, more are too long to follow."""
 _LABEL_MOST = 24
 _NOTE_SHARE = 0.3
 """Of the width, for the words on the right."""
