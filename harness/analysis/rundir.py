@@ -14,7 +14,7 @@ from harness.analysis.judge import judge
 from harness.analysis.windows import WindowStore
 from harness.model import events as ev
 from harness.model.errors import UsageError
-from harness.model.jsonl import read_lines
+from harness.model.jsonl import encode, read_lines
 from harness.model.plan import Plan
 from harness.model.result import Result
 from harness.model.samples import Sample
@@ -51,7 +51,7 @@ def load_run(run_dir: Path) -> Run:
     """
     if not run_dir.is_dir():
         raise UsageError(f"{run_dir}: no such run directory")
-    plan = _plan(run_dir / PLAN)
+    plan = read_plan(run_dir)
     history: tuple[ev.Event, ...] = tuple(_lines(run_dir / HISTORY, ev.Event, needed=True))
     history += healing_events(run_dir, history)
     started = any(isinstance(event, ev.Started) for event in history)
@@ -73,7 +73,7 @@ def write_result(run_dir: Path, result: Result) -> Path:
     """Write result.json whole or not at all; returns its path. Raises OSError when it cannot be written."""
     path = run_dir / RESULT
     part = path.with_suffix(".json.part")
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    part.write_bytes(msgspec.json.format(encode(result), indent=2) + b"\n")
     os.replace(part, path)  # noqa: PTH105  # the promise is os.replace's: atomic on one file system
     return path
 
@@ -82,19 +82,28 @@ def read_result(run_dir: Path) -> Result:
     """result.json as it was written. Raises UsageError when it is missing or does not decode."""
     path = run_dir / RESULT
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Result)
+        return _decoded(path, Result)
     except FileNotFoundError:
         raise UsageError(f"{path} is missing", hint="harness analyze RUN_DIR makes it again from the record") from None
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"{path} is damaged: {error}") from error
 
 
-def _plan(path: Path) -> Plan:
+def read_plan(run_dir: Path) -> Plan:
+    """plan.json. Raises UsageError when it is missing or does not decode."""
+    path = run_dir / PLAN
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Plan)
+        return _decoded(path, Plan)
     except FileNotFoundError:
         raise UsageError(f"{path} is missing: this is not a run directory") from None
-    except msgspec.MsgspecError as error:
+
+
+def _decoded(path: Path, type_: type[T]) -> T:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=type_)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is damaged: {error}") from error
 
 
@@ -104,5 +113,7 @@ def _lines(path: Path, type_: Any, *, needed: bool) -> Iterator[Any]:
     except FileNotFoundError:
         if needed:
             raise UsageError(f"{path} is missing: the run cannot be judged without it") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"{path.parent / str(error)} (damaged; only a torn last line is tolerated)") from error

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import click
 
-from harness.model.exit_codes import MEANINGS
+from harness.model.exit_codes import MEANINGS, ExitCode
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("harness.cli.run", "Run an experiment: load, faults, verdict, report."),
@@ -97,6 +97,12 @@ def main() -> None:
     except BrokenPipeError:
         # `harness ... | head`: nobody reads any more, and that is no error of ours.
         code = 0
+    except Exception as error:
+        # Python's own exit code for it is 1, and a pipeline would take a bug of ours for a FAIL.
+        if "--debug" in sys.argv:
+            raise
+        complain(f"unexpected {type(error).__name__}: {error}", "a bug, or a file in the way; --debug shows where")
+        code = int(ExitCode.HARNESS_FAILED)
     try:
         sys.stdout.flush()
     except OSError:

@@ -14,10 +14,12 @@ import click
 @click.option("--target", "targets", multiple=True, metavar="EXPR", help="Judge this target as well. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print result.json on stdout.")
 @click.option("--dry-run", is_flag=True, help="Print the result, write nothing.")
-def analyze(run_dir: Path, targets: tuple[str, ...], as_json: bool, dry_run: bool) -> int:
+@click.option("--debug", is_flag=True, help="Tracebacks.")
+def analyze(run_dir: Path, targets: tuple[str, ...], as_json: bool, dry_run: bool, debug: bool) -> int:
     """Recompute result.json from the recorded history: pure, no network, no locustfile."""
     from harness.analysis import rundir
     from harness.conductor.finish import write_reports
+    from harness.model.errors import UsageError
     from harness.model.jsonl import encode_line
     from harness.model.target_grammar import parse_targets
     from harness.report import terminal
@@ -25,12 +27,17 @@ def analyze(run_dir: Path, targets: tuple[str, ...], as_json: bool, dry_run: boo
     extra = tuple(target for text in targets for target in parse_targets(text))
     result = rundir.analyze(run_dir, extra)
     if not dry_run:
-        rundir.write_result(run_dir, result)
+        try:
+            rundir.write_result(run_dir, result)
+        except OSError as error:
+            raise UsageError(
+                f"{run_dir / rundir.RESULT} cannot be written: {error.strerror}", hint="--dry-run writes nothing"
+            ) from error
         write_reports(run_dir, lambda text: click.echo(text, err=True))
     if as_json:
         click.echo(encode_line(result).decode(), nl=False)
     else:
-        plan = rundir.load_run(run_dir).plan
+        plan = rundir.read_plan(run_dir)
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         click.echo(terminal.summary(plan, result, run_dir, width=100, colour=colour))
     return result.exit_code

@@ -67,9 +67,8 @@ def _run_dir(run_dir: Path, targets: Sequence[str], as_json: bool) -> int:
     from harness.model.target_grammar import parse_targets
     from harness.report import story
     from harness.report.assessment import assess_result
-    from harness.report.files import read_plan
 
-    plan = read_plan(run_dir)
+    plan = rundir.read_plan(run_dir)
     extra = tuple(target for text in targets for target in parse_targets(text))
     judged_before = (run_dir / rundir.RESULT).exists()
     result = rundir.read_result(run_dir) if judged_before and not extra else rundir.analyze(run_dir, extra)

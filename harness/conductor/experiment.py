@@ -23,6 +23,7 @@ from harness.load.protocol import Failed, LoadMessage, Ready
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError, LoadError
 from harness.model.events import UndoNotVerified
+from harness.model.jsonl import encode
 from harness.model.live import LiveState
 from harness.model.plan import Plan
 from harness.model.result import Result
@@ -188,4 +189,4 @@ def _wait_ready(messages: queue.SimpleQueue[LoadMessage | int], session: Session
 
 def write_plan(run_dir: Path, plan: Plan) -> None:
     """plan.json, pretty for people. Raises OSError."""
-    (run_dir / "plan.json").write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
+    (run_dir / "plan.json").write_bytes(msgspec.json.format(encode(plan), indent=2) + b"\n")

@@ -11,8 +11,29 @@ import msgspec
 T = TypeVar("T")
 
 
+def encode(value: Any) -> bytes:
+    """JSON. Half a surrogate pair (a file name or a foreign message that is no UTF-8) is spelt out, never an error:
+    a record must not fail because of what it tells."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_spelt(msgspec.to_builtins(value)))
+
+
 def encode_line(value: Any) -> bytes:
-    return msgspec.json.encode(value) + b"\n"
+    return encode(value) + b"\n"
+
+
+def _spelt(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {_spelt(key): _spelt(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_spelt(part) for part in value]
+        case _:
+            return value
 
 
 def read_lines(path: Path, type_: type[T] | Any) -> Iterator[T]:
@@ -29,5 +50,5 @@ def read_lines(path: Path, type_: type[T] | Any) -> Iterator[T]:
                 continue
             try:
                 yield decoder.decode(line)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise ValueError(f"{path.name} line {number}: {error}") from error

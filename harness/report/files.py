@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import msgspec
-
 from harness.model.errors import UsageError
-from harness.model.plan import Plan
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {"html": "report.html", "md": "report.md", "json": "result.json", "junit": "junit.xml"}
@@ -38,11 +35,11 @@ def render(run_dir: Path, format_: str) -> str:
 
         if not (run_dir / rundir.HISTORY).exists():
             # The run failed before anything could happen; its result says why, and that deserves a page too.
-            plan = read_plan(run_dir)
+            plan = rundir.read_plan(run_dir)
             return html.render(plan, result, chart_data(WindowStore(plan), ()), (), run_dir)
         run = rundir.load_run(run_dir)
         return html.render(run.plan, result, chart_data(run.store, run.samples), run.history, run_dir)
-    plan = read_plan(run_dir)
+    plan = rundir.read_plan(run_dir)
     if format_ == "md":
         from harness.report import markdown
 
@@ -50,14 +47,3 @@ def render(run_dir: Path, format_: str) -> str:
     from harness.report import junit
 
     return junit.render(plan, result)
-
-
-def read_plan(run_dir: Path) -> Plan:
-    """plan.json. Raises UsageError when it is missing or does not decode."""
-    path = run_dir / "plan.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Plan)
-    except FileNotFoundError:
-        raise UsageError(f"{path} is missing: this is not a run directory") from None
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"{path} is damaged: {error}") from error

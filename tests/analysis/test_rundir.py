@@ -50,6 +50,23 @@ def test_damage_elsewhere_names_the_file(tmp_path: Path, name: str) -> None:
         analyze(folder)
 
 
+@pytest.mark.parametrize("name", ["windows.jsonl", "history.jsonl", "samples.jsonl", "plan.json"])
+def test_a_file_that_is_no_file_is_named(tmp_path: Path, name: str) -> None:
+    folder = RUN.write(tmp_path)
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(UsageError, match=rf"{name} cannot be read"):
+        analyze(folder)
+
+
+def test_a_line_that_is_no_utf8_is_named(tmp_path: Path) -> None:
+    folder = RUN.write(tmp_path)
+    with (folder / "history.jsonl").open("ab") as file:
+        file.write(b'{"event":"note","at":1.0,"wall":"","experiment":"x","text":"\xff"}\n')
+    with pytest.raises(UsageError, match=r"history\.jsonl line \d+"):
+        analyze(folder)
+
+
 @pytest.mark.parametrize("name", ["windows.jsonl", "history.jsonl", "plan.json"])
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     folder = RUN.write(tmp_path)

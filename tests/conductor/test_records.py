@@ -26,6 +26,14 @@ def test_events_carry_seconds_since_t0_and_wall_time(tmp_path: Path) -> None:
     assert 5.0 <= events[1].at < 60.0 and events[1].wall.endswith("Z") and events[1].experiment == "x"
 
 
+def test_what_is_no_utf8_is_recorded_spelt_out(tmp_path: Path) -> None:
+    """File names and foreign error messages may hold half a surrogate pair, which JSON cannot."""
+    history = History(tmp_path / "history.jsonl", "x", pytest.fail)
+    history.add(Note, text="no such file: a\udcff.py")
+    (event,) = read_lines(tmp_path / "history.jsonl", Event)
+    assert isinstance(event, Note) and event.text == "no such file: a\\udcff.py"
+
+
 def test_a_history_that_cannot_be_written_is_told_once_and_keeps_going(tmp_path: Path) -> None:
     told: list[str] = []
     history = History(tmp_path / "gone" / "history.jsonl", "x", told.append)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -143,3 +144,40 @@ def test_help_names_the_exit_codes_and_examples() -> None:
     text = " ".join(harness("check", "--help").stdout.split())
     for part in ("0 PASS", "1 FAIL", "3 INCONCLUSIVE", "_stats.csv", "--target", "--scenario", "--scale", "--name"):
         assert part in text
+
+
+@pytest.mark.parametrize("command", [("check",), ("analyze", "--dry-run"), ("report", "--format", "md")])
+@pytest.mark.parametrize("name", ["plan.json", "result.json"])
+@pytest.mark.parametrize("damage", ["folder", "no utf-8"])
+def test_a_file_of_the_run_that_cannot_be_read_is_named(
+    failed: Path, tmp_path: Path, command: tuple[str, ...], name: str, damage: str
+) -> None:
+    """Exit code 1 would mean FAIL to a pipeline."""
+    run_dir = shutil.copytree(failed, tmp_path / "run")
+    if damage == "folder":
+        (run_dir / name).unlink()
+        (run_dir / name).mkdir()
+    else:
+        (run_dir / name).write_bytes((run_dir / name).read_bytes().replace(b'"target"', b'"\xff"'))
+    done = harness(*command[:1], str(run_dir), *command[1:])
+    if command[0] == "analyze" and name == "result.json":
+        assert done.returncode == 1, "the verdict, made anew from the record"
+        return
+    assert done.returncode == 2 and name in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_a_result_that_cannot_be_written_is_said_in_one_line(failed: Path, tmp_path: Path) -> None:
+    run_dir = shutil.copytree(failed, tmp_path / "run")
+    (run_dir / "result.json.part").mkdir()
+    done = harness("analyze", str(run_dir))
+    assert done.returncode == 2 and "result.json cannot be written" in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_a_bug_is_no_verdict() -> None:
+    code = "import harness.cli as c; c.COMMANDS['check'] = ('json', ''); c.main()"
+    done = subprocess.run([sys.executable, "-c", code, "check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 4 and done.stderr.startswith("error: unexpected AttributeError")
+    done = subprocess.run([sys.executable, "-c", code, "check", "--debug"], capture_output=True, text=True, check=False)
+    assert "Traceback" in done.stderr
