@@ -33,6 +33,12 @@ def brief_run(stack: StandingStack, folder: Path, *args: str, **more: Any) -> Ru
     return Run(folder, *BRIEF, *faults, *length, *args, env=env, shortened=True, **more)
 
 
+def wait_on(run: Run, faults: int = 1) -> None:
+    """Until so many faults are on. Whether they are proven is another matter, which a busy machine may leave open."""
+    assert wait_until(lambda: run.count("fault_injected") >= faults or run.ended(), 120), run.text()
+    assert run.count("fault_injected") >= faults, run.text()
+
+
 def state_folders(state: Path) -> list[Path]:
     """State folders of runs that have not been cleared away."""
     active = state / "harness" / "active"

@@ -63,6 +63,12 @@ class Run:
             return []
         return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
+    def count(self, event: str) -> int:
+        return sum(found["event"] == event for found in self.events())
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
     def result(self) -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads((self.dir / "result.json").read_text())
         return loaded

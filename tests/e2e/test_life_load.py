@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.life import LONG, assert_nothing_left, brief_run, load_of, stopped
+from tests.e2e.life import LONG, assert_nothing_left, brief_run, load_of, stopped, wait_on
 from tests.e2e.observe import family, http_json, wait_until
 from tests.e2e.standing import StandingStack
 
@@ -20,7 +20,7 @@ def test_a_load_that_hangs_ends_the_run_because_nobody_watches(stack: StandingSt
     before = stack.snapshot()
     run = brief_run(stack, tmp_path, "--fault", "redis-down", *LONG)
     try:
-        run.wait_proven()
+        wait_on(run)
         members = family(run.process.pid)
         with stopped(load_of(run)):
             assert wait_until(lambda: stack.snapshot() == before, 60), "undone while the load still hangs"
@@ -36,7 +36,7 @@ def test_a_lost_load_worker_is_told_and_makes_the_run_inconclusive(stack: Standi
     before = stack.snapshot()
     run = brief_run(stack, tmp_path, "--fault", "redis-down", "--workers", "2")
     try:
-        run.wait_proven()
+        wait_on(run)
         members = family(run.process.pid)
         os.kill(load_of(run)[-1], signal.SIGKILL)
         assert run.end() == 3, run.text()
@@ -53,7 +53,7 @@ def test_a_killed_run_with_four_load_workers_is_healed_at_once(stack: StandingSt
     url = stack.dependency("redis")["toxiproxy"] + "/proxies/redis"
     run = brief_run(stack, tmp_path, "--fault", "redis-down", "--workers", "4", "--rate", "200", *LONG)
     try:
-        run.wait_proven()
+        wait_on(run)
         members = family(run.process.pid)
         assert len(load_of(run)) == 5, "the load and its four workers"
         killed = time.monotonic()

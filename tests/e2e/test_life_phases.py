@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.life import LONG, assert_nothing_left, brief_run, stopped, tree
+from tests.e2e.life import FAULTS, LONG, assert_nothing_left, brief_run, stopped, tree, wait_on
 from tests.e2e.observe import Run, family
 from tests.e2e.standing import StandingStack
 
@@ -27,7 +27,7 @@ def reach(run: Run, phase: str, stack: StandingStack, waits: contextlib.ExitStac
         waits.enter_context(stopped(tree(stack.info["target"]["pid"])))
     run.wait_phase(phase)
     if phase == "fault":
-        run.wait_proven()
+        wait_on(run, len(FAULTS) // 2)
 
 
 @pytest.mark.parametrize(
