@@ -21,6 +21,7 @@ class Relay:
 
     lose: requests (by "METHOD /path") that are forwarded and never answered, held until the relay closes.
     hold: requests that are not even forwarded until `release` is set, and never answered.
+    refuse: requests that are not forwarded and answered with 503.
     status: answer with this instead of forwarding. change: edits a GET's JSON.
     """
 
@@ -30,6 +31,7 @@ class Relay:
         self.lose: Callable[[str], bool] | None = None
         self.hold: Callable[[str], bool] | None = None
         self.cut: Callable[[str], bool] | None = None
+        self.refuse: Callable[[str], bool] | None = None
         self.status: tuple[int, bytes] | None = None
         self.change: Callable[[Any], Any] | None = None
         self.release = threading.Event()
@@ -62,7 +64,9 @@ def relay_to(upstream: str) -> Iterator[Relay]:
                 relay.release.wait(30)
                 relay.forward(self.command, self.path, body)
                 return
-            if relay.status is not None:
+            if relay.refuse is not None and relay.refuse(what):
+                status, answer = 503, b"timeout"
+            elif relay.status is not None:
                 status, answer = relay.status
             else:
                 status, answer = relay.forward(self.command, self.path, body)
