@@ -17,6 +17,8 @@ TRIES = 4
 BETWEEN_TRIES_S = 0.5
 """A pool that reconnects on a busy machine has no connection for a moment: only a lasting absence proves anything."""
 
+APART_S = 1.0
+
 EvidenceStage = Literal["path", "injected", "held"]
 
 
@@ -55,6 +57,10 @@ class Paths:
 
     def prove(self, dependency: Dependency) -> None:
         """Just before the injection: the second look, judged for every fault on this dependency."""
+        if dependency.name not in self._last:
+            # It failed, or a busy machine is still at it: two looks this far apart will do.
+            self.first_look(dependency)
+            time.sleep(APART_S)
         before = self._last.get(dependency.name)
         problem = "nothing could be seen in baseline"
         after = None
