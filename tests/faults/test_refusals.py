@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,8 +13,8 @@ from proxied import outside, raw
 from test_contract import assert_held, change_for
 
 from harness.fault import registered
-from harness.model.errors import Refused
-from harness.model.faults import Address, Dependency
+from harness.model.errors import Refused, UsageError
+from harness.model.faults import Address, Dependency, DependencyKind
 
 
 def test_a_dependency_without_a_proxy_is_told_so() -> None:
@@ -40,12 +41,70 @@ def test_a_limit_of_connections_needs_a_login(dependency: Dependency) -> None:
         change_for(registered()["connection-limit"], dependency)
 
 
-@pytest.mark.parametrize("kind", ["latency", "hang", "reset"])
+@pytest.mark.parametrize("kind", ["latency", "hang"])
 def test_a_fault_that_nothing_could_show_is_refused(kind: str) -> None:
     """A proxy accepts connections whatever its toxics do, and nothing can be sent to an unknown protocol."""
-    with pytest.raises(Refused, match="nothing would show this fault on a dependency of kind tcp"):
-        change_for(registered()[kind], Dependency(name="payments", kind="tcp", proxied=True))
-    change_for(registered()["down"], Dependency(name="payments", kind="tcp", proxied=True))
+    silent = Dependency(name="payments", kind="tcp", proxied=True)
+    with pytest.raises(Refused, match="nothing is known that makes payments answer") as refused:
+        change_for(registered()[kind], silent)
+    assert "probe_send" in str(refused.value.hint)
+    change_for(registered()["down"], silent)
+    change_for(registered()[kind], msgspec.structs.replace(silent, probe_send="version\r\n"))
+
+
+@pytest.mark.parametrize("kind", ["bandwidth", "slicer", "limit-data"])
+@pytest.mark.parametrize("dependency", ["tcp", "http"])
+def test_a_fault_that_shows_in_much_data_needs_a_dependency_that_can_be_asked_for_it(
+    kind: str, dependency: DependencyKind
+) -> None:
+    with pytest.raises(Refused, match=f"nothing would show this fault on a dependency of kind {dependency}") as refused:
+        change_for(registered()[kind], Dependency(name="payments", kind=dependency, proxied=True))
+    assert "kafka, postgres, redis" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "words"),
+    [
+        ("bandwidth", {"rate": "-1KB/s"}, "must not be negative"),
+        ("bandwidth", {"rate": "0"}, "rate=0 is out of range"),
+        ("bandwidth", {"rate": "1500B/s"}, "whole KB/s of 1,000 bytes"),
+        ("bandwidth", {"rate": "32"}, "a rate is bytes per second"),
+        ("bandwidth", {"rate": "1GB/s"}, "out of range"),
+        ("slicer", {"variation": "0B"}, "variation=0B is out of range"),
+        ("slicer", {"size": "64B", "variation": "64B"}, "variation must be below size"),
+        ("slicer", {"delay": "0"}, "delay=0 is out of range"),
+        ("limit-data", {"bytes": "2MB"}, "bytes=2MB is out of range"),
+        ("limit-data", {"bites": "1KB"}, "unknown parameter 'bites'"),
+        ("latency", {"direction": "left"}, "unknown direction 'left'"),
+    ],
+)
+def test_a_parameter_that_would_harm_the_proxy_or_show_nothing_is_refused(
+    kind: str, params: dict[str, str], words: str
+) -> None:
+    """A negative rate and a slicer without variation crash Toxiproxy; an unknown attribute is ignored silently."""
+    with pytest.raises(UsageError, match=re.escape(words)):
+        change_for(registered()[kind], Dependency(name="redis", kind="redis", proxied=True), **params)
+
+
+def test_a_redis_of_the_users_own_is_emptied_only_where_that_is_allowed() -> None:
+    theirs = Dependency(name="cache", kind="redis", proxied=True, external=True)
+    with pytest.raises(Refused, match="cache-flush would delete every key of cache") as refused:
+        change_for(registered()["flush"], theirs)
+    assert "allow_flush" in str(refused.value.hint)
+    change = change_for(registered()["flush"], msgspec.structs.replace(theirs, allow_flush=True))
+    assert "cannot be undone" in change.undoes
+    with pytest.raises(Refused, match="db-flush needs a Redis"):
+        change_for(registered()["flush"], Dependency(name="db", kind="postgres", proxied=True))
+
+
+def test_slots_are_taken_only_by_a_login_of_its_own() -> None:
+    with pytest.raises(Refused, match="no admin login is declared for db"):
+        change_for(
+            registered()["connection-hog"],
+            Dependency(name="db", kind="postgres", role="app", direct=Address("127.0.0.1", 1)),
+        )
+    with pytest.raises(Refused, match="needs a PostgreSQL dependency; redis is of kind redis"):
+        change_for(registered()["connection-hog"], Dependency(name="redis", kind="redis", proxied=True))
 
 
 def test_jitter_that_swallows_the_latency_is_refused() -> None:
