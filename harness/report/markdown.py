@@ -25,6 +25,7 @@ from harness.report.story import (
     totals,
     undo_words,
 )
+from harness.report.timeline import recorded_timeline
 
 _SIGNS = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
 MAX_ROWS = 50
@@ -96,6 +97,8 @@ def _faults(plan: Plan, result: Result) -> str:
     if not result.faults:
         return ""
     parts = ["## Faults"]
+    if len(result.faults) > 1 and (drawn := recorded_timeline(plan, result)):
+        parts.append(f"```text\n{drawn}\n```")
     for fault in result.faults:
         if fault.injected_s is None:
             parts.append(f"**{esc(fault.name)}**: never injected.")

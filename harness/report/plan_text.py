@@ -91,6 +91,8 @@ def _targets(plan: Plan) -> str:
     for (text, primary), names in phases.items():
         where = ", ".join(name for name in names if name)
         lines.append(f"  {text:<28} {where:<24} {'' if primary else 'secondary: a warning'}".rstrip())
+    if plan.abort_if:
+        lines += ["", "Stops at once and fails when", *(f"  {condition}" for condition in plan.abort_if)]
     return "\n".join(lines)
 
 

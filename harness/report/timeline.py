@@ -6,14 +6,17 @@ half blocks double the resolution.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import msgspec
 
 from harness.model.plan import Plan
+from harness.model.result import Result
 from harness.model.units import format_duration
 from harness.plan.phases import shortest_run
+from harness.report import text
 
 Span = tuple[float, float | None]
 """Start and end in seconds; None = a moment."""
@@ -68,6 +71,27 @@ def plan_timeline(plan: Plan, *, width: int = 100, ascii_only: bool = False) -> 
     return "\n".join(line.rstrip() for line in drawn)
 
 
+def recorded_timeline(plan: Plan, result: Result, *, width: int = 100) -> str:
+    """When each fault really was on, in seconds of the run, in plain ASCII. Empty where none was injected.
+
+    A fault whose undo was not recorded is drawn to the end of the run.
+    """
+    once = {fault.id for fault in plan.faults if fault.for_s is None}
+    end = max((phase.end_s for phase in result.phases), default=0.0)
+    spans: dict[str, list[Span]] = {}
+    for fault in result.faults:
+        if fault.injected_s is not None:
+            over = None if fault.name in once else fault.undone_s if fault.undone_s is not None else end
+            spans.setdefault(fault.name.partition("#")[0], []).append((fault.injected_s, over))
+    if not spans:
+        return ""
+    found = [span for group in spans.values() for span in group]
+    first, last = min(start for start, _ in found), max(start if over is None else over for start, over in found)
+    rows = [Row(label=text.visible(name, 60).replace("`", "'"), spans=tuple(group)) for name, group in spans.items()]
+    lines = chart(rows, first, max(last, first + 1.0), width=width, glyphs=ASCII)
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def fault_rows(plan: Plan, note_most: int) -> tuple[Row, ...]:
     """One row a fault, its occurrences beside each other; in the order of the plan. note_most: columns for instants."""
     spans: dict[str, list[Span]] = {}
@@ -80,9 +104,9 @@ def fault_rows(plan: Plan, note_most: int) -> tuple[Row, ...]:
 def _note(spans: Sequence[Span], most: int) -> str:
     """`@10s+20s`, or what many have in common."""
     words = [f"@{_exact(start)}" + ("" if end is None else f"+{_exact(round(end - start, 1))}") for start, end in spans]
-    text = " ".join(words)
-    if len(text) <= most:
-        return text
+    instants = " ".join(words)
+    if len(instants) <= most:
+        return instants
     lengths = {None if end is None else round(end - start, 1) for start, end in spans}
     each = ""
     if len(lengths) == 1 and (only := lengths.pop()) is not None:
@@ -142,13 +166,14 @@ def _ruler(start_s: float, end_s: float, columns: int, glyphs: Glyphs) -> list[s
     length = max(end_s - start_s, 0.1)
     most = max(1, columns // _TICK_GAP)
     step = next((tick for tick in _TICKS if length / tick <= most), 86400.0)
-    marks = [k * step for k in range(int(length / step + 1e-9) + 1)]
+    first = math.ceil(start_s / step - 1e-9) * step
     axis = [glyphs.line] * columns
     places: list[tuple[int, str]] = []
-    for mark in marks:
-        at = min(round(mark / length * columns), columns - 1)
+    for k in range(int((end_s - first) / step + 1e-9) + 1):
+        mark = first + k * step
+        at = min(round((mark - start_s) / length * columns), columns - 1)
         axis[at] = glyphs.edge
-        places.append((at, _exact(round(start_s + mark, 1))))
+        places.append((at, _exact(round(mark, 1))))
     return [_placed(places, columns), "".join(axis)]
 
 
