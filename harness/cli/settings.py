@@ -100,7 +100,7 @@ def _defaults(config: Configuration, command: click.Command) -> dict[str, Any]:
         param = options[key]
         assert isinstance(param, click.Option) and param.name is not None
         checked = _shaped(value, param, f"{where}{key}")
-        if key in PATHS and config.shown == config.path:  # it lies in another folder than the current one
+        if key in PATHS and Path(config.path).parent != Path.cwd():
             checked = str(Path(config.path).parent / str(checked))
         if command.name in ("run", "plan") and param.name in mine:
             found[param.name] = checked
