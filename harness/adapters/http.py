@@ -50,16 +50,14 @@ class Client:
         OutcomeUnknown when the request was sent and no whole answer came in time, Rejected for a redirect that
         leaves, too many redirects, an answer over MAX_BODY or a URL that is none.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Rejected(f"{url} is not an http or https URL")
+        origin = _origin(url)
         with self._deadline.within(timeout_s) as left:
             for _ in range(MAX_REDIRECTS + 1):
                 status, body, location = self._once(url, timeout_s, left)
                 if location is None:
                     return Response(status, body)
                 following = urljoin(url, location)
-                if _origin(following) != _origin(url):
+                if _origin(following) != origin:
                     raise Rejected(f"{url} redirects to another host ({following})")
                 url = following
         raise Rejected(f"{url} redirects more than {MAX_REDIRECTS} times")
@@ -102,6 +100,8 @@ class Client:
             if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
                 raise Rejected(f"{url}: {_cause(error)}") from error
             raise OutcomeUnknown(f"{url} broke off its answer: {_cause(error)}") from error
+        except ValueError as error:  # requests looks at the address of a redirect that it is not to follow
+            raise Rejected(f"{url} redirects to what is no URL: {error}") from error
 
 
 def get(url: str, timeout_s: float) -> Response:
@@ -110,9 +110,16 @@ def get(url: str, timeout_s: float) -> Response:
         return client.get(url, timeout_s)
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+def _origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port. Raises Rejected."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:  # an impossible port, a bracket too few
+        raise Rejected(f"{url} is no URL: {error}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Rejected(f"{url} is not an http or https URL")
+    return parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)
 
 
 def _never_connected(error: BaseException) -> bool:

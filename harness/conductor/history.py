@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.model.clock import monotonic, wall
 from harness.model.events import Event, Started
-from harness.model.jsonl import encode_line
+from harness.model.jsonl import append_line, encode_line
 
 
 class History:
@@ -43,8 +43,7 @@ class History:
         with self._lock:
             self.events.append(event)
             try:
-                with self._path.open("ab") as file:
-                    file.write(encode_line(event))
+                append_line(self._path, encode_line(event))
             except OSError as error:
                 if not self._failed:
                     self._failed = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from harness.adapters.prometheus import signals
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError
 from harness.model.faults import Dependency
-from harness.model.jsonl import encode_line
+from harness.model.jsonl import append_line, encode_line
 from harness.model.samples import ProcessUse, Sample
 from harness.model.stack import TargetInfo
 
@@ -64,21 +63,17 @@ class Sampler:
 
     def _sample(self, t0: float, begun: float, servers: Sequence[_Server], out: Path) -> None:
         reader = _Reader(servers)
-        lines = _Lines(out)
         tick = 0
-        try:
-            while True:
-                try:
-                    sample = reader.read(t0, self._take_signals())
-                    self._latest = sample
-                    lines.append(encode_line(sample))
-                except Exception as error:  # whatever it is, the run is worth more than its samples
-                    self.problem = f"samples: {error}"
-                tick = self._next(begun, tick)
-                if self._stop.wait(begun + tick * self._interval_s - monotonic()):
-                    return
-        finally:
-            lines.close()
+        while True:
+            try:
+                sample = reader.read(t0, self._take_signals())
+                self._latest = sample
+                append_line(out, encode_line(sample))
+            except Exception as error:  # whatever it is, the run is worth more than its samples
+                self.problem = f"samples: {error}"
+            tick = self._next(begun, tick)
+            if self._stop.wait(begun + tick * self._interval_s - monotonic()):
+                return
 
     def _scrape(self, begun: float, url: str) -> None:
         lead = min(METRICS_LEAD_S, self._interval_s / 2)
@@ -175,45 +170,6 @@ class _Reader:
             disk_bytes_s=machine.disk_bytes_s,
             machine_cpu=machine.cpu,
         )
-
-
-class _Lines:
-    """Whole lines only: what a full disk cut short is taken back, so that later lines can still be read."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
-        self._end = 0
-        self._torn = False
-
-    def append(self, line: bytes) -> None:
-        """Raises OSError; the file then ends as it did before."""
-        if self._descriptor is None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._descriptor = os.open(self._path, flags, 0o644)
-            self._end = os.fstat(self._descriptor).st_size
-        if self._torn:
-            self._repair()
-        written = 0
-        try:
-            while written < len(line):
-                written += os.write(self._descriptor, line[written:])
-        except OSError:
-            self._torn = written > 0
-            if self._torn:
-                self._repair()
-            raise
-        self._end += len(line)
-
-    def _repair(self) -> None:
-        assert self._descriptor is not None
-        os.ftruncate(self._descriptor, self._end)
-        self._torn = False
-
-    def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
 
 
 def _identity(pid: int) -> Identity | None:

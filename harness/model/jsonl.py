@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from os import SEEK_END
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,20 @@ def encode(value: Any) -> bytes:
 
 def encode_line(value: Any) -> bytes:
     return encode(value) + b"\n"
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one whole line, or raise OSError: what a full disk cut short is taken back, so that the lines after it
+    can still be read."""
+    with path.open("ab", buffering=0) as file:
+        end = file.seek(0, SEEK_END)
+        written = 0
+        try:
+            while written < len(line):
+                written += file.write(line[written:])
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def _spelt(value: Any) -> Any:

@@ -113,6 +113,13 @@ def test_a_redirect_that_leaves_is_refused(location: str) -> None:
         get(url, PATIENCE_S)
 
 
+@pytest.mark.parametrize("location", ["http://127.0.0.1:99999/", "http://[::1/"])
+def test_a_redirect_that_is_no_url_is_refused(location: str) -> None:
+    reply = page("302 Found", headers=f"Location: {location}\r\n")
+    with serving(lambda connection: connection.sendall(reply)) as url, pytest.raises(Rejected, match="URL"):
+        get(url, PATIENCE_S)
+
+
 def test_a_redirect_loop_ends() -> None:
     reply = page("302 Found", headers="Location: /again\r\n")
     with serving(lambda connection: connection.sendall(reply)) as url, pytest.raises(Rejected, match="more than"):
@@ -174,7 +181,9 @@ def test_an_endless_body_is_refused() -> None:
         get(url, PATIENCE_S)
 
 
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "127.0.0.1:80", "http://", "http://127.0.0.1:99999/"])
+@pytest.mark.parametrize(
+    "url", ["ftp://127.0.0.1/", "127.0.0.1:80", "http://", "http://127.0.0.1:99999/", "http://[::1"]
+)
 def test_what_is_no_url_is_rejected(url: str) -> None:
     with pytest.raises(Rejected):
         get(url, LIMIT_S)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 import threading
 from pathlib import Path
 
@@ -41,6 +43,25 @@ def test_a_history_that_cannot_be_written_is_told_once_and_keeps_going(tmp_path:
     history.add(Note, text="still here")
     assert len(told) == 1 and "history.jsonl" in told[0]
     assert len(history.events) == 2 and not history.complete
+
+
+def test_a_disk_that_was_full_for_a_moment_leaves_whole_events(tmp_path: Path) -> None:
+    """A file-size limit stands for the full disk: the kernel cuts a write short, then refuses, in the same way."""
+    told: list[str] = []
+    path = tmp_path / "history.jsonl"
+    history = History(path, "x", told.append)
+    history.add(Note, text="before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, hard))
+        history.add(Note, text="y" * 200)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    history.add(Note, text="after")
+    assert [event.text for event in read_lines(path, Event)] == ["before", "after"]
+    assert len(told) == 1 and not history.complete and len(history.events) == 3
 
 
 def test_events_from_many_threads_are_whole_lines(tmp_path: Path) -> None:
