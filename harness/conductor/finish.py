@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from harness.analysis.judge import judge
-from harness.analysis.rundir import analyze, write_result
+from harness.analysis.rundir import analyze, load_run, write_result
 from harness.analysis.windows import WindowStore
 from harness.conductor.history import History
 from harness.conductor.session import Session
@@ -46,7 +46,11 @@ def judge_and_write(
 
 def _judge(plan: Plan, run_dir: Path, history: History, say: Say) -> Result:
     try:
-        return analyze(run_dir)
+        if history.complete:
+            return analyze(run_dir)
+        # The file lacks what could not be written (a full disk), an undo perhaps: memory has it.
+        run = load_run(run_dir)
+        return judge(plan, history.events, run.store, run.samples)
     except (HarnessError, OSError, ValueError) as error:
         # The files are gone or incomplete (disk full, folder deleted): what is in memory still tells the story.
         if history.events:
