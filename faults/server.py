@@ -226,12 +226,12 @@ def path_of_target(record: UndoRecord, server: ServerProcesses | None) -> tuple[
     return (Evidence(source="path", expected=expected, observed=observed, held=held, at=monotonic()),)
 
 
-def wait_ready(record: UndoRecord, limit_s: float = READY_LIMIT_S) -> ProcessId | None:
+def wait_ready(record: UndoRecord) -> ProcessId | None:
     """Wait until the server itself answers its protocol. Returns its process. Raises UndoUnverified at the limit."""
     dependency = record.dependency
     itself = msgspec.structs.replace(dependency, path=None) if dependency.direct is not None else dependency
     probe = path_probe(itself)
-    end = time.monotonic() + limit_s
+    end = time.monotonic() + READY_LIMIT_S
     last_seen = time.monotonic()
     while True:
         result = probe(1.0)
