@@ -158,11 +158,14 @@ def parse_abort(text: str) -> AbortRule:
     return AbortRule(target, for_s, text)
 
 
-def abort_fires(abort: AbortRule, store: WindowStore, now_s: float) -> bool:
-    """Whether the condition held in every second of the last for_s. A second without requests holds nothing."""
+def abort_fires(abort: AbortRule, store: WindowStore, now_s: float, since_s: float = 0.0) -> bool:
+    """Whether the condition held in every second of the last for_s. A second without requests holds nothing.
+
+    since_s: nothing before it counts (the fault phase's start: what was bad before is not the fault's doing).
+    """
     end = _decided(store, now_s)
     start = end - next_step(abort.for_s)
-    if start < 0 or end < step_of(now_s) - STALE_STEPS:
+    if start < next_step(since_s) or end < step_of(now_s) - STALE_STEPS:
         return False
     return all(_met(abort.target, store, max(start, high - 10), high, now_s) for high in range(end, start, -10))
 

@@ -112,6 +112,7 @@ class Conduct:
         self._checks: dict[str, Future[None]] = {}
         self._look: Future[None] | None = None
         self._board = StatusBoard(plan, history)
+        self._fault_from = 0.0
         self._aborts = [live_rules.parse_abort(text) for text in plan.abort_if]
         self._state: State
         self._last_row = 0.0
@@ -231,7 +232,7 @@ class Conduct:
             self._stop("silent", f"no request was recorded for {SILENT_AFTER_S:g} s while a fault was on")
         if self._state.phase in ABORTABLE and self._state.load == "on" and self._state.stop is None:
             for abort in self._aborts:
-                if live_rules.abort_fires(abort, self._store, now):
+                if live_rules.abort_fires(abort, self._store, now, self._fault_from):
                     self._stop("abort", f"abort condition: {abort.text}", expression=abort.text)
                     break
         if self._kill_load_at is not None and monotonic() > self._kill_load_at:
@@ -268,6 +269,8 @@ class Conduct:
             case EnterPhase(phase=phase, start_s=start_s):
                 self._history.add(PhaseStarted, phase=phase, start_s=start_s)
                 self._board.entered(phase, start_s)
+                if phase == "fault":
+                    self._fault_from = start_s
                 self._load.edge(phase)
                 if phase == "recovery":
                     self._signals.refuse_suspension(False)

@@ -191,6 +191,13 @@ def test_abort_does_not_fire_on_old_or_missing_windows() -> None:
     assert not live.abort_fires(abort, WindowStore(OUTAGE.plan), 45.0)
 
 
+def test_what_was_bad_before_the_fault_phase_aborts_nothing() -> None:
+    abort = live.parse_abort("error_rate > 50% for 5s")
+    first = next(now for now in range(20, 50) if live.abort_fires(abort, until(OUTAGE, float(now)), float(now)))
+    assert not live.abort_fires(abort, until(OUTAGE, float(first)), float(first), since_s=first - 3.0)
+    assert live.abort_fires(abort, until(OUTAGE, first + 4.0), first + 4.0, since_s=first - 3.0)
+
+
 def test_other_metrics_abort_too() -> None:
     slow_run = Scene(service=slow(30, 1e9, 900.0)).build()
     for text, fires in (
