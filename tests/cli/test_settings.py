@@ -101,7 +101,7 @@ def test_another_file_is_named_by_option_or_variable(folder: Path, monkeypatch: 
     )
     found = plan("--config", "elsewhere/staging.toml")
     assert baseline(found) == 33
-    assert found["load"]["locustfile"]["path"] == str(elsewhere / "mine.py")
+    assert found["load"]["locustfile"] == str(elsewhere / "mine.py")
     monkeypatch.setenv("HARNESS_CONFIG", "elsewhere/staging.toml")
     assert baseline(plan()) == 33
     assert "no such file" in wrong("plan", "--config", "nowhere.toml")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from harness.adapters.start_config import start_command
-from harness.config.file import KafkaTable, PostgresTable, RedisTable
+from harness.config.file import KINDS, KafkaTable, PostgresTable, RedisTable, TargetTable, ToxiproxyTable
 from harness.config.load import MAX_BYTES, chosen, find, load
 from harness.model.errors import UsageError
+from harness.stack.external import ExternalStack
 
 GOOD = """
 [target]
@@ -82,6 +84,30 @@ secondary = ["p99 < 1s", "~p50 < 20ms"]
     assert isinstance(events, KafkaTable)
     assert found.run == {"scenario": "baseline", "scale": 0.1, "fault": ("redis-down",), "strict": True}
     assert found.target_texts == ("p95 < 150ms", "~p99 < 1s", "~p50 < 20ms")
+
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def test_the_documented_file_is_complete_and_loads() -> None:
+    """Every key of every table is in the example, so that a reader finds it there."""
+    found = load(DOCS / "examples" / "harness.toml")
+    written = tomllib.loads((DOCS / "examples" / "harness.toml").read_text())
+    assert set(written["target"]) == set(TargetTable.__struct_fields__)
+    assert set(written["toxiproxy"]) == set(ToxiproxyTable.__struct_fields__)
+    everything = {key for table in written["dependencies"].values() for key in table}
+    for type_ in KINDS.values():
+        own = set(type_.__struct_fields__) - {"cwd", "log"}  # shown for the target
+        assert own <= everything, type_
+    assert {type(table) for table in found.dependencies.values()} == set(KINDS.values())
+    declared = ExternalStack("http://127.0.0.1:8000", configuration=found).describe()
+    assert [one.name for one in declared] == ["redis", "db", "events", "payments", "geo", "api"]
+    assert all(one.external for one in declared) and declared[-1].target and declared[-1].startable
+
+
+def test_the_short_file_of_the_page_loads(tmp_path: Path) -> None:
+    text = (DOCS / "configuration.md").read_text().split("```toml\n")[1].split("```")[0]
+    assert set(load(config(tmp_path, text)).dependencies) == {"redis"}
 
 
 REDIS = GOOD + '[toxiproxy]\nurl = "http://127.0.0.1:8474"\n[dependencies.redis]\nkind = "redis"\n'
