@@ -1,8 +1,8 @@
 """An advisory lock on a PostgreSQL cluster, held by a session that lives as long as the lock is needed.
 
-Advisory locks are local to a database, so every harness takes its locks in the database `postgres`, whatever the
-admin login names; where that cannot be entered, in the login's own. A session that breaks takes its lock with it: it
-is opened and locked again as soon as the server answers.
+Advisory locks are local to a database, so every harness takes them in the cluster's oldest database that is no
+template (a session in one would block CREATE DATABASE), whatever database the admin login names. A session that breaks
+takes its lock with it: it is opened and locked again as soon as the server answers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ KEYS = {"run": 1, "keeper": 2}
 """Run and keeper hold one each, so that neither's death leaves the cluster unlocked. A newcomer needs both."""
 _CLASS = 0x68726E73
 """First half of the key: "hrns" in ASCII, so that it is told from other programs' locks in pg_locks."""
+_DATABASES = """SELECT current_database()::text, (SELECT datname::text FROM pg_database
+WHERE datallowconn AND NOT datistemplate AND has_database_privilege(oid, 'CONNECT') ORDER BY oid LIMIT 1)"""
 CHECK_S = 1.0
 _WORD = "harness-lock "
 
@@ -50,15 +52,26 @@ class AdvisoryLock:
             self._session.__exit__(None, None, None)
 
     def _open(self) -> Admin:
+        session = Admin(self._options, password=self._password)
         try:
-            session = Admin(conninfo(self._options, dbname="postgres"), password=self._password)
-        except Unreachable:
-            session = Admin(self._options, password=self._password)
+            here, oldest = session.ask(_DATABASES)[0]
+            if oldest is not None and oldest != here:
+                # Where access rules keep the login out of it, its own database has to do.
+                with contextlib.suppress(Unreachable):
+                    other = Admin(conninfo(self._options, dbname=str(oldest)), password=self._password)
+                    session.__exit__(None, None, None)
+                    session = other
+            self._prepare(session)
+        except BaseException:
+            session.__exit__(None, None, None)
+            raise
+        return session
+
+    def _prepare(self, session: Admin) -> None:
         # The server must not end a session that waits, and people see in pg_stat_activity what it is for.
         session.ask("SELECT set_config('application_name', %s, false)", _WORD + self._text[:48])
         with contextlib.suppress(AdapterError):  # PostgreSQL 13 has no such setting
             session.ask("SELECT set_config('idle_session_timeout', '0', false)")
-        return session
 
     def _take(self, session: Admin) -> None:
         if not session.ask("SELECT pg_try_advisory_lock(%s, %s)", _CLASS, self._key)[0][0]:

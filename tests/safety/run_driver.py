@@ -2,8 +2,8 @@
 
 Argument: JSON. name; lease_s; dependency and faults: [kind, params] injected in order; servers: specs to launch;
 folder: a temporary folder to remove at the end; load: argv of a process of our own; deadline_s; stop_after: the step
-before which it stops for good (to be killed there). It says one word a line, with a JSON value, and undoes everything
-when it is told to (SIGTERM) or when the keeper is lost.
+before which it stops for good (to be killed there); shared: locks that other machines see, disables. It says one word
+a line, with a JSON value, and undoes everything when it is told to (SIGTERM) or when the keeper is lost.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from harness.fault import registered
+from harness.model.errors import HarnessError
 from harness.model.faults import Dependency
 from harness.model.paths import state_dir
 from harness.model.process import ServerSpec
@@ -28,6 +29,7 @@ from harness.safety.journal import Journal
 from harness.safety.keeper_client import Keeper
 from harness.safety.lock import acquire
 from harness.safety.processes import identify
+from harness.safety.remote_lock import RemoteLocks, Wanted
 from harness.safety.undo import undo_all
 
 
@@ -50,6 +52,21 @@ def main() -> int:
     journal = Journal.create(
         folder, owner=config["name"], run_dir=Path(config["run_dir"]) if "run_dir" in config else None
     )
+    shared = RemoteLocks()
+    try:
+        wanted = sorted(msgspec.convert(config.get("shared", []), list[Wanted]))
+        shared.take(keeper, wanted, config["name"], config.get("disables", []))
+    except HarnessError as error:
+        say("refused", f"{error}; {error.hint}")
+        journal.closed()
+        keeper.finish()
+        shared.release()
+        locks.release()
+        ready.set()
+        return 2
+    if "shared" in config:
+        say("refused", None)
+        say("locked")
     if "folder" in config:
         keeper.remove_at_end(config["folder"])
     for spec in config.get("servers", []):
@@ -96,6 +113,7 @@ def main() -> int:
     journal.closed()
     report = keeper.finish()
     say("finished", msgspec.to_builtins(report))
+    shared.release()
     locks.release()
     return 0
 
