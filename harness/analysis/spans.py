@@ -93,7 +93,8 @@ def fault_intervals(plan: Plan, history: Sequence[ev.Event], end_s: float) -> li
                 found.append((event.sent_s, event.at))
             else:
                 on.setdefault(event.fault, event.sent_s)
-        elif isinstance(event, ev.Undone) and event.fault in on:
+        elif isinstance(event, ev.Undone | ev.UndoVerified) and event.fault in on:
+            # A moot undo has no statement of its own: the thing was gone when that was verified.
             found.append((on.pop(event.fault), event.at))
     found += [(start, max(start, end_s)) for start in on.values()]
     return sorted(found)

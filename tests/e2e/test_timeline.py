@@ -75,7 +75,7 @@ def _records_were_written_before_the_first_injection(run: Run) -> None:
 def test_an_abort_condition_that_is_met_ends_the_run_with_fail(tmp_path: Path) -> None:
     text = (
         "baseline: 15s\nrecovery_limit: 30s\nfaults: [redis-down@1s+60s]\n"
-        "targets: [p95 < 9s, rps >= 20% of plan, error_rate < 99%]\nabort_if: [error_rate > 5% for 3s]\n"
+        "targets: [p95 < 9s, rps >= 20% of plan, error_rate < 99%]\nabort_if: [error_rate > 20% for 3s]\n"
     )
     run = start(tmp_path, text, ANOMALY_API_DEFECT="no-fallback")
     try:
@@ -85,7 +85,7 @@ def test_an_abort_condition_that_is_met_ends_the_run_with_fail(tmp_path: Path) -
     assert code == 1, run.text()
     result, events = run.result(), run.events()
     stopped = next(event for event in events if event["event"] == "stopped")
-    assert stopped["why"] == "abort" and stopped["expression"] == "error_rate > 5% for 3s"
+    assert stopped["why"] == "abort" and stopped["expression"] == "error_rate > 20% for 3s"
     assert "abort condition" in result["reasons"][0]
     assert [fault["undo_verified"] for fault in result["faults"]] == [True]
     began = next(event["start_s"] for event in events if event["event"] == "phase" and event["phase"] == "fault")
