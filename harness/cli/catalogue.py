@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from harness.cli.settings import config_option
+
+if TYPE_CHECKING:
+    from harness.config.file import Configuration
+    from harness.model.faults import Dependency
 
 
 @click.command()
 @click.argument("name", required=False)
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def faults(name: str | None, as_json: bool) -> int:
-    """List the kinds of fault, or show one: NAME is a kind (`latency`) or a fault (`redis-latency`)."""
+def faults(name: str | None, config: Configuration | None, as_json: bool) -> int:
+    """List the kinds of fault, or show one: NAME is a kind (`latency`) or a fault (`redis-latency`).
+
+    For the dependencies of the embedded stack, or for those of harness.toml where it declares a target.
+    """
     from harness.fault import Fault, registered, unusable
     from harness.model.suggest import unknown
-    from harness.stack.embedded import EmbeddedStack
 
     kinds = dict(registered())
     for kind, why in unusable().items():
         click.echo(f"note: the fault {kind} cannot be used: {why}", err=True)
-    dependencies = EmbeddedStack().describe()
+    stack, dependencies = _described(config)
     where = {kind: [d.name for d in dependencies if _possible(kinds[kind], d)] for kind in kinds}
     if name is not None and name not in kinds:
         found = [kind for kind in kinds if any(name == f"{d}-{kind}" for d in where[kind])]
@@ -36,12 +45,22 @@ def faults(name: str | None, as_json: bool) -> int:
     for kind, fault in chosen.items():
         click.echo(f"{kind}\n  {fault.summary}")
         names = ", ".join(f"{d}-{kind}" for d in where[kind]) or (kind if not fault.kinds else "")
-        click.echo(f"  faults   {names or 'not on the embedded stack'}")
+        click.echo(f"  faults   {names or f'not on the {stack} stack'}")
         for info in fault.params:
             bounds = f" ({', '.join(info.choices)})" if info.choices else ""
             click.echo(f"  {info.name}={info.default:<10} {info.unit}{bounds}: {info.help}")
         click.echo(f"  undo     {fault.undo_summary}\n  proof    {fault.proof_summary}\n")
     return 0
+
+
+def _described(config: Configuration | None) -> tuple[str, tuple[Dependency, ...]]:
+    """The stack that a run without options would be on, and its dependencies."""
+    from harness.stack.embedded import EmbeddedStack
+    from harness.stack.external import ExternalStack
+
+    if config is None or config.target is None or config.run.get("stack") == "embedded":
+        return "embedded", EmbeddedStack().describe()
+    return "external", ExternalStack(config.target.url, configuration=config).describe()
 
 
 def _possible(fault: Any, dependency: Any) -> bool:
