@@ -197,12 +197,17 @@ def _budget(facts: Facts, bad: int, planned: int) -> float | None:
 
 
 def _one_shot_zero(plan: Plan, history: Sequence[ev.Event]) -> Zero | None:
-    """A fault that only happens once has nothing to undo: its statement's reply is where recovery begins."""
+    """A fault that only happens once has nothing to undo: its statement's reply is where recovery begins, or the first
+    good probe after an outage that probes saw (a restart's)."""
     once = one_shots(plan)
     done = [event for event in history if isinstance(event, ev.FaultInjected) and event.fault in once]
     if not done:
         return None
     last = max(done, key=lambda event: event.at)
+    seen = [event for event in history if isinstance(event, ev.ZeroFound) and event.zero_s >= last.sent_s]
+    if seen:
+        zero = max(seen, key=lambda event: event.zero_s)
+        return Zero(zero.zero_s, zero.lower_s, zero.upper_s)
     return Zero(last.at, last.sent_s, last.at)
 
 
