@@ -20,7 +20,7 @@ from harness.analysis.windows import WindowStore
 from harness.model.plan import Plan
 from harness.model.result import MemoryResult, Outcome, RecoveryResult, TargetResult
 from harness.model.samples import Sample
-from harness.model.target_grammar import ALLOWED_OVER, METRICS, format_value
+from harness.model.target_grammar import ALLOWED_OVER, METRICS
 from harness.model.targets import Op, Target
 from harness.model.units import format_duration, format_ms, format_percent
 
@@ -317,10 +317,3 @@ def _result(
         primary=target.primary,
         why=why,
     )
-
-
-def describe_observed(result: TargetResult) -> str:
-    """The observation of a target for people, "nothing" when there is none."""
-    if result.observed is None:
-        return "nothing"
-    return format_value(result.observed, METRICS.get(result.metric, "number"))

@@ -8,7 +8,7 @@ every value in it. Latencies are clamped to 10 microseconds .. 10 minutes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 ALPHA = 0.01
 GAMMA = (1 + ALPHA) / (1 - ALPHA)
@@ -25,13 +25,6 @@ def bucket_of(latency_ms: float) -> int:
 def bucket_value(bucket: int) -> float:
     """The latency in milliseconds a bucket stands for."""
     return float(2 * GAMMA**bucket / (GAMMA + 1))
-
-
-def add_flat(into: dict[int, int], flat: Iterable[int]) -> None:
-    """Add a flat [bucket, count, ...] list to a bucket -> count mapping."""
-    items = iter(flat)
-    for bucket in items:
-        into[bucket] = into.get(bucket, 0) + next(items)
 
 
 def quantile(buckets: Mapping[int, int], q: float) -> float | None:

@@ -204,12 +204,14 @@ def format_ms(ms: float) -> str:
 
 def format_percent(proportion: float) -> str:
     """0.124 -> "12.4%", 0.0004 -> "0.04%", 1 -> "100%". Never rounds a failure away to 0% or 100%."""
-    percent = proportion * 100
-    if percent == 0 or abs(percent) >= 9.95 or percent == round(percent, 1):
+    if proportion < 0:
+        return "-" + format_percent(-proportion)
+    percent = abs(proportion) * 100
+    if percent == 0 or percent >= 9.95 or percent == round(percent, 1):
         text = _short(percent, 1)
         # 99.97 % must not read as 100 %.
         return (text if text != "100" or proportion >= 1 else _short(math.floor(percent * 1000) / 1000, 3)) + "%"
-    digits = 2 if abs(percent) >= 0.01 else 4
+    digits = 2 if percent >= 0.01 else 4
     text = _short(percent, digits)
     return ("<0.0001" if text == "0" else text) + "%"
 

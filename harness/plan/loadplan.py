@@ -77,11 +77,17 @@ def load_plan(request: RunRequest, scenario: Scenario, file: Locustfile, *, host
         most = max(users, min(math.ceil((rate or 0.0) * request.request_timeout_s), MAX_IN_FLIGHT))
     workers = request.workers if request.workers is not None else 1
     _between("--workers", workers, 1, 256)
+    classes = choose_classes(file, scenario, request.user_classes)
+    if model == "open" and classes and not sum(c.weight for c in classes) > 0:
+        raise UsageError(
+            f"locustfile {file.path}: {', '.join(c.name for c in classes)}: weight 0 is no share of the arrivals",
+            hint="give a class a weight, or --model closed, where fixed_count counts",
+        )
     return LoadPlan(
         model=model,
         host=host,
         locustfile=file.path,
-        classes=choose_classes(file, scenario, request.user_classes),
+        classes=classes,
         seed=seed,
         users=users,
         spawn_rate=spawn_rate,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
 from harness.analysis.spans import one_shots
 from harness.model.exit_codes import ExitCode
 from harness.model.plan import Plan
 from harness.model.result import FaultResult, RequestResult, Result
-from harness.model.targets import Target
 from harness.report import text
 from harness.report.assessment import Line, assess_result, interval
 
@@ -41,8 +38,8 @@ def is_control(plan: Plan) -> bool:
 
 def undo_words(plan: Plan, fault: FaultResult) -> str:
     """`undone at 132.4s and verified`, or what is the case instead."""
-    if fault.undone_s is None and fault.undo_verified is None and fault.name in one_shots(plan):
-        return "nothing to undo (one-shot)"
+    if fault.undone_s is None and fault.undo_verified is not False and fault.name in one_shots(plan):
+        return "nothing to undo (one-shot)" + (", and verified" if fault.undo_verified else "")
     undone = "undo not recorded" if fault.undone_s is None else f"undone at {text.moment(fault.undone_s)}"
     return undone + {True: " and verified", False: ", NOT VERIFIED", None: ", not verified yet"}[fault.undo_verified]
 
@@ -73,10 +70,10 @@ def _sentence(plan: Plan, result: Result) -> str:
             return f"FAIL: {subject}, {shown}{more}."
         case "inconclusive":
             if any(t.phase == "baseline" and t.primary and t.outcome == "broken" for t in result.targets):
-                return (
-                    "INCONCLUSIVE: the service missed its targets before anything was broken, so this run says "
-                    "nothing about the fault."
-                )
+                missed = "INCONCLUSIVE: the service missed its targets"
+                if is_control(plan):
+                    return f"{missed} although nothing was broken: mend that before a run with a fault."
+                return f"{missed} before anything was broken, so this run says nothing about the fault."
             why = _first_reason(result)
             # A long reason is listed below the sentence; in it, it would bury the point.
             return "INCONCLUSIVE: this run cannot say whether the service copes." + (
@@ -120,7 +117,8 @@ def broken_clause(line: Line) -> str:
         case "error_rate" if worst.observed is not None:
             words = f"{line.observed} of requests failed"
         case "rps" if worst.observed is not None:
-            words = f"only {line.observed} requests a second were answered"
+            few = "only " if ">" in line.limit else ""
+            words = f"{few}{line.observed} requests a second were answered"
         case "recovery":
             if worst.observed is None:
                 return f"it did not recover {target}"
@@ -260,10 +258,6 @@ def request_rows(result: Result) -> tuple[RequestResult, ...]:
     phases = {row.phase for row in result.requests}
     shown = next((phase for phase in ("fault", "baseline", "warmup") if phase in phases), None)
     return tuple(row for row in result.requests if row.phase == shown)
-
-
-def target_named(targets: Iterable[Target], metric: str, phase: str) -> Target | None:
-    return next((t for t in targets if t.metric == metric and t.phase == phase and t.name is None), None)
 
 
 def not_measured(plan: Plan, result: Result) -> tuple[str, ...]:

@@ -114,6 +114,8 @@ def test_what_people_read() -> None:
 def test_percentages_never_hide_a_failure() -> None:
     assert units.format_percent(0.124) == "12.4%"
     assert units.format_percent(1) == "100%"
-    assert units.format_percent(0) == "0%"
+    assert units.format_percent(0) == units.format_percent(-0.0) == "0%"
+    assert units.format_percent(-0.032) == "-3.2%"
+    assert "-0%" not in (units.format_percent(-1e-8), units.format_percent(-0.0004))
     assert units.format_percent(0.9997) == "99.97%"
     assert units.format_percent(0.0000001) not in ("0%", "")

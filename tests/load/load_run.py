@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -147,12 +148,11 @@ class Run:
         return _summed(((n, c) for r in self._deltas(None) for n, c in r.setup.items()), RequestCounts)
 
     def sketch(self, name: str, steps: range | None = None) -> dict[int, int]:
-        from harness.model.sketch import add_flat
-
-        buckets: dict[int, int] = {}
+        buckets: Counter[int] = Counter()
         for row in self._deltas(steps):
             if name in row.requests:
-                add_flat(buckets, row.requests[name].sketch)
+                flat = row.requests[name].sketch
+                buckets.update(dict(zip(flat[::2], flat[1::2], strict=True)))
         return buckets
 
     def marks(self) -> list[MarkRow]:

@@ -81,6 +81,25 @@ def test_the_plan_says_what_share_of_the_full_load_it_really_is(options: dict[st
     assert make(**options).scale == share
 
 
+def test_classes_without_a_share_of_the_arrivals_are_refused_in_the_open_model() -> None:
+    """Locust keeps a class of weight 0 that has a fixed_count; a schedule has no use for it."""
+    file = msgspec.structs.replace(FILE, classes=(UserClass(name="Lonely", weight=0.0, fixed_count=2),))
+
+    def build(**options: Any) -> Plan:
+        return build_plan(
+            RunRequest(stack="embedded", **options),
+            locustfile=file,
+            dependencies=DEPENDENCIES,
+            faults=registered(),
+            host="http://127.0.0.1:1",
+            created="2026-01-02T03:04:05.678Z",
+        )
+
+    with pytest.raises(UsageError, match="Lonely: weight 0"):
+        build(scenario="target")
+    assert build(scenario="target", model="closed").load.classes[0].fixed_count == 2
+
+
 def test_an_external_target_gets_the_full_load_by_default() -> None:
     plan = make(stack="external", host="http://127.0.0.1:1")
     assert plan.scale == 1 and plan.load.rate == 10_000 and plan.load.max_in_flight == 20_000
