@@ -32,6 +32,7 @@ from harness.load.locustfile import make_environment
 from harness.load.pipe import ParentPipe
 from harness.load.protocol import Begin, Command, Edge, Limits, Stop, WorkerStart
 from harness.load.recorder import Recorder
+from harness.load.redirects import keep_on_host
 from harness.model.clock import monotonic, step_start
 from harness.model.load import STEP_S, LoadPlan
 
@@ -62,6 +63,7 @@ class Generator:
         else:
             self._model = Dispatcher(environment, self._runner, plan, index, self.recorder, self._warn)
         self._tracker.install(environment)
+        keep_on_host()
         install(self._model, self.recorder, self._tracker)
         self._runner.register_message(COMMAND, self._on_command)
 

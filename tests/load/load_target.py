@@ -115,6 +115,13 @@ class Target:
         if mode == "garbage":
             writer.write(b"this is not HTTP\r\n\r\n")
             return False
+        if mode in ("away", "around"):
+            # 127.0.0.2 is this machine too, but another host by its name.
+            host = "127.0.0.2" if mode == "away" else "localhost"
+            port = writer.get_extra_info("sockname")[1]
+            where = f"http://{host}:{port}/{mode}-there"
+            writer.write(f"HTTP/1.1 302 Found\r\nLocation: {where}\r\nContent-Length: 0\r\n\r\n".encode())
+            return True
         if mode == "cut":
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
             return False

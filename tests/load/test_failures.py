@@ -12,6 +12,9 @@ from load_target import Target
 
 FAILING = Path(__file__).parent / "files" / "failing.py"
 
+MODES = ("status", "reset", "close", "garbage", "cut", "drip", "hang", "away", "around")
+"""away: a redirect to another host, where nothing listens; around: to this one by another name."""
+
 KIND = {
     "fine": None,
     "status": "status",
@@ -19,6 +22,8 @@ KIND = {
     "close": "reset",
     "garbage": "protocol",
     "cut": "protocol",
+    "away": "protocol",
+    "around": None,
     "drip": "timeout",
     "hang": "timeout",
     "refused": "refused",
@@ -36,7 +41,7 @@ KIND = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     target = Target().start()
-    target.modes = {f"/{m}": m for m in ("status", "reset", "close", "garbage", "cut", "drip", "hang")}
+    target.modes = {f"/{m}": m for m in MODES}
     with pytest.MonkeyPatch.context() as patch, socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # bound, not listening: connecting is refused for as long as this is open
         patch.setenv("CLOSED_PORT", str(bound.getsockname()[1]))

@@ -35,6 +35,14 @@ class _Ways(User):
         self.client.get("/cut", name=f"{self.kind} cut")
 
     @task
+    def away(self):
+        self.client.get("/away", name=f"{self.kind} away")
+
+    @task
+    def around(self):
+        self.client.get("/around", name=f"{self.kind} around")
+
+    @task
     def drip(self):
         self.client.get("/drip", name=f"{self.kind} drip")
 
