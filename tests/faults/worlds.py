@@ -11,8 +11,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ import psycopg
 from proxied import raw
 
 from harness.config.load import load
+from harness.model.errors import HarnessError
 from harness.model.faults import Dependency
 from harness.model.stack import StackUp
 from harness.stack.embedded import EmbeddedStack, postgres, valkey
@@ -195,16 +197,17 @@ class Own:
         for process in (found.target, *found.dependencies.values()):
             assert process is not None and process.start is not None
             with (self.folder / "first.log").open("ab") as log:
-                self._children.append(
-                    subprocess.Popen(process.start, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
-                )
+                child = subprocess.Popen(process.start, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+            self._children.append(child)
+            # Collected at once, as a shell would: for PostgreSQL a zombie postmaster is one that still runs.
+            threading.Thread(target=child.wait, daemon=True).start()
         end = time.monotonic() + 60
         while True:
             try:
                 self.dependency("cache")
                 return
-            except Exception:
-                assert time.monotonic() < end, (self.folder / "first.log").read_text()
+            except HarnessError as error:
+                assert time.monotonic() < end, f"{error}; {(self.folder / 'first.log').read_text()}"
                 time.sleep(0.1)
 
 
@@ -290,8 +293,10 @@ def _say(dependency: Dependency, line: str) -> str:
 
 
 @contextlib.contextmanager
-def kept_sound(worlds: dict[str, World], name: str) -> Iterator[World]:
+def kept_sound(worlds: dict[str, World], name: str, bring_up: Callable[[str], World]) -> Iterator[World]:
     """A world for one test; one that a failed test may have left broken is not used again."""
+    if name not in worlds:
+        worlds[name] = bring_up(name)
     try:
         yield worlds[name]
     except BaseException:
