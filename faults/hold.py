@@ -45,8 +45,12 @@ class SlotHolder:
         """Take them; says how many. Raises AdapterError, and then has released what it had."""
         try:
             self._monitor = Admin(self._admin, password=self._password)
-            # It is idle between two looks, and must not outlive this process either.
-            self._monitor.ask(f"SELECT set_config('idle_session_timeout', '{int(LEASE_S * 1000)}', false)")
+            # It takes a slot as the others do, and must not outlive this process either.
+            self._monitor.ask(
+                "SELECT set_config('idle_session_timeout', %s, false), set_config('application_name', %s, false)",
+                str(int(LEASE_S * 1000)),
+                self._application,
+            )
             self._fill(self._monitor)
         except BaseException:
             self.release()

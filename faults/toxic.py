@@ -96,6 +96,17 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
                 " down, reset and slow-close work without",
             )
         self.check(params)
+        if (
+            dependency.kind == "tcp"
+            and dependency.probe_send == ""
+            and self.needs_answer
+            and params["direction"] != "down"
+        ):
+            raise Refused(
+                f"{dependency.name}-{self.kind}: {dependency.name} speaks first, so nothing would show what happens to"
+                " requests",
+                hint="leave direction at down, or declare a request as its probe_send",
+            )
         attributes = ", ".join(f"{name} {value}" for name, value in self.attributes(params).items())
         direction = _DIRECTIONS[str(params["direction"])]
         return Change(

@@ -117,5 +117,6 @@ def _probe_error(error: OSError, doing: str, *, connected: bool) -> ProbeError:
     if isinstance(error, ConnectionRefusedError):
         return ProbeError("refused", f"connection refused while {doing}", connected=connected)
     if isinstance(error, (ConnectionResetError, BrokenPipeError)):
-        return ProbeError("reset", f"connection reset while {doing}", connected=connected)
+        # Also while connecting: a connection that was never accepted is refused, not reset.
+        return ProbeError("reset", f"connection reset while {doing}", connected=True)
     return ProbeError("unreachable", f"{error.strerror or error} while {doing}", connected=connected)
