@@ -98,12 +98,15 @@ class Writer:
                 written = await self._try()
                 pause = self._interval_s if written else self._retry_s
                 if not written and self._must_commit:
-                    self._rows.clear()  # their requests were told
+                    self._rows.clear()
+                if not self._rows:
+                    # Who came while the last rows were being written waits for nothing more: a row that was under way
+                    # already is not written twice.
+                    self._tell(self._take_commit(), written)
                 await asyncio.sleep(max(0.0, begun + pause - loop.time()))
 
     async def _try(self) -> bool:
-        waiting, self._commit = self._commit, None
-        done = False
+        waiting, done = self._take_commit(), False
         try:
             await self._write_some()
             done = True
@@ -112,9 +115,17 @@ class Writer:
         except Exception:
             logger.exception("database: writing predictions")
         finally:
-            if waiting is not None and not waiting.done():
-                waiting.set_result(done)
+            self._tell(waiting, done)
         return done
+
+    def _take_commit(self) -> asyncio.Future[bool] | None:
+        waiting, self._commit = self._commit, None
+        return waiting
+
+    @staticmethod
+    def _tell(waiting: asyncio.Future[bool] | None, done: bool) -> None:
+        if waiting is not None and not waiting.done():
+            waiting.set_result(done)
 
     async def _write_some(self) -> None:
         """The oldest rows, at most CHUNK. A row that the database refuses is given up, alone."""
