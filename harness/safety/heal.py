@@ -10,6 +10,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -300,7 +301,7 @@ def retire(folder: Path, run_dir: Path | None = None) -> None:
 
     Never raises: it is the last act of a run that has been undone.
     """
-    try:
+    with suppress(OSError):  # a run directory on a full disk gets no copy; what is undone is cleared away all the same
         if run_dir is not None and run_dir.is_dir():
             for name in (JOURNAL, KEEPER):
                 if (folder / name).exists():
@@ -309,6 +310,7 @@ def retire(folder: Path, run_dir: Path | None = None) -> None:
             if (folder / KEEPER_LOG).exists():
                 (run_dir / "logs").mkdir(exist_ok=True)
                 shutil.copyfile(folder / KEEPER_LOG, run_dir / "logs" / KEEPER_LOG)
+    try:
         if not read_journal(folder).something_left:
             # First out of the way, in one step: whoever waits to heal it finds all of it or nothing.
             gone = folder.with_name(f".{folder.name}.gone")
