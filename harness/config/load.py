@@ -7,6 +7,7 @@ a file that nobody is looking at. `--config FILE` or HARNESS_CONFIG name another
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -268,14 +269,28 @@ def _said(text: str) -> str:
 
 
 def chosen(config: str | None) -> Path | None:
-    """The file to use: the one named, else that of the current directory. Raises UsageError for a missing one."""
+    """The file to use: the one named, else that of the current directory. Raises UsageError for a missing one.
+
+    A file that is merely found may name commands and a locustfile to run, so it must be the user's own: somebody
+    else's in a shared folder is used only when it is named.
+    """
     if config is None:
-        return find(Path.cwd())
+        found = find(Path.cwd())
+        if found is not None and (why := _not_ours(found)) is not None:
+            raise UsageError(f"{NAME} in this folder {why}", hint=f"if you trust it, name it: --config {NAME}")
+        return found
     path = Path(config)
     if not path.is_file():
         hint = f"name the file itself: {path / NAME}" if (path / NAME).is_file() else None
         raise UsageError(f"--config {config}: no such file", hint=hint)
     return path
+
+
+def _not_ours(path: Path) -> str | None:
+    status = path.stat()
+    if status.st_uid not in (0, os.geteuid()):
+        return f"belongs to another user (uid {status.st_uid})"
+    return "may be written by everybody" if status.st_mode & 0o002 else None
 
 
 __all__ = ["NAME", "chosen", "find", "load", "parse", "read"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -203,6 +204,22 @@ def test_a_named_file_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file") as raised:
         chosen(str(tmp_path))
     assert "harness.toml" in (raised.value.hint or "")
+
+
+def test_somebody_elses_file_is_used_only_when_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = config(tmp_path, GOOD)
+    monkeypatch.chdir(tmp_path)
+    assert chosen(None) is not None
+    path.chmod(0o666)
+    with pytest.raises(UsageError, match="may be written by everybody") as raised:
+        chosen(None)
+    assert raised.value.hint == "if you trust it, name it: --config harness.toml"
+    assert chosen("harness.toml") is not None
+    if os.geteuid() == 0:
+        path.chmod(0o644)
+        os.chown(path, 12345, -1)
+        with pytest.raises(UsageError, match=r"belongs to another user \(uid 12345\)"):
+            chosen(None)
 
 
 def test_what_is_no_configuration_is_not_read(tmp_path: Path) -> None:

@@ -25,7 +25,10 @@ baseline = "15s"
 fault-for = "14s"
 recovery-limit = "60s"
 request-timeout = "5s"
-fault = ["redis-down@0s+5s", "db-connection-limit@0s+5s", "payments-down@0s+5s", "redis-kill@9s+4s"]
+fault = [
+  "redis-down@0s+5s", "db-connection-limit@0s+5s", "payments-down@0s+5s", "redis-kill@9s+4s",
+  "payments-latency:latency=200ms@9s+4s",
+]
 
 [targets]
 primary = [
@@ -65,12 +68,12 @@ def test_faults_on_an_own_system_are_proven_and_undone_and_nothing_else_is_touch
         run.kill_group()
     result = run.result()
     faults = {fault["name"]: fault for fault in result["faults"]}
-    assert set(faults) == {"redis-down", "db-connection-limit", "payments-down", "redis-kill"}
+    assert set(faults) == {"redis-down", "db-connection-limit", "payments-down", "redis-kill", "payments-latency"}
     for name, fault in faults.items():
         assert fault["proven"] is True and fault["undo_verified"] is True, (name, fault, run.text())
         sources = {evidence["source"] for evidence in fault["proof"]}
         # Nobody can ask an unknown TCP service who is connected to it.
-        assert sources >= ({"control", "probe"} if name == "payments-down" else {"control", "probe", "path"}), name
+        assert sources >= ({"control", "probe"} if name.startswith("payments") else {"control", "probe", "path"}), name
     plan = json.loads((run.dir / "plan.json").read_text())
     assert plan["stack"] == "external" and plan["load"]["host"] == own.url
     versions = plan["provenance"]["versions"]
