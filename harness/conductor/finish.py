@@ -94,5 +94,6 @@ def write_reports(run_dir: Path, say: Say) -> None:
             continue
         try:
             (run_dir / name).write_text(render(run_dir, format_), encoding="utf-8")
-        except (HarnessError, OSError, ValueError) as error:
-            say(f"{name} could not be written: {error}")
+        except Exception as error:  # a bug in one report must neither take the others nor the verdict's exit code
+            bug = "" if isinstance(error, (HarnessError, OSError, ValueError)) else f"{type(error).__name__}: "
+            say(f"{name} could not be written: {bug}{error}")
