@@ -12,6 +12,7 @@ from harness.model.units import format_duration, format_percent
 from harness.plan.loadplan import expected_mix
 from harness.plan.phases import longest_run, shortest_run
 from harness.plan.warnings import scaled_sentence
+from harness.report.blast_radius import blast_radius
 from harness.report.timeline import plan_timeline
 
 
@@ -20,7 +21,14 @@ def plan_text(plan: Plan, *, width: int = 100, ascii_only: bool = False) -> str:
 
     width: columns of the drawing; ascii_only: for terminals that show nothing else.
     """
-    blocks = [_load(plan, width), _timeline(plan, width, ascii_only), _changes(plan, width), _targets(plan), _mix(plan)]
+    blocks = [
+        _load(plan, width),
+        _timeline(plan, width, ascii_only),
+        _changes(plan, width),
+        blast_radius(plan),
+        _targets(plan),
+        _mix(plan),
+    ]
     if plan.warnings:
         blocks.append("Notes\n" + "\n".join(_wrapped("  - ", text, width) for text in plan.warnings))
     return "\n\n".join(block for block in blocks if block)

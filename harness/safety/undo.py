@@ -7,6 +7,7 @@ undo counts as verified, and what to tell a person when it does not.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.adapters.addresses import check_address, reached
-from harness.model.errors import Gone, HarnessError, OutcomeUnknown, UndoUnverified
+from harness.model.errors import Gone, HarnessError, OutcomeUnknown, UndoUnverified, UsageError
 from harness.model.faults import Applied, Evidence, UndoOutcome, UndoRecord
 from harness.safety.redact import redactor
 
@@ -178,7 +179,8 @@ class _Undo:
         def again(error: BaseException) -> bool:
             if isinstance(error, OutcomeUnknown):
                 self._unsure = True
-            return isinstance(error, HarnessError) and not isinstance(error, UndoUnverified)
+            # A variable that is not set, a host that is refused: waiting changes nothing.
+            return isinstance(error, HarnessError) and not isinstance(error, (UndoUnverified, UsageError))
 
         told = False
 
@@ -295,6 +297,9 @@ def _unverified(
     else:
         left = f"{record.dependency.name}-{record.kind} may still be on: {' '.join(why.split())}"
         mend = mend_by_hand(record)
+    unset = [f"{name} ({what} of {record.dependency.name})" for what, name in _unset(record)]
+    if unset:
+        mend = f"set the environment variable {', '.join(unset)}, then run `harness heal --all`; {mend}"
     return UndoOutcome(
         record_id=record.id,
         state="unverified",
@@ -303,6 +308,11 @@ def _unverified(
         mend=redact(mend),
         applied=applied,
     )
+
+
+def _unset(record: UndoRecord) -> list[tuple[str, str]]:
+    """(what it is for, variable) of every secret of this record that this process does not have."""
+    return [(what.replace("_", " "), name) for what, name in record.secrets.items() if name not in os.environ]
 
 
 def mend_by_hand(record: UndoRecord) -> str:
@@ -316,7 +326,10 @@ def mend_by_hand(record: UndoRecord) -> str:
         except Exception:  # a fault from someone's package; what follows is worse, but true
             pass
     where = _words(record.where) or record.dependency.name
-    at = f" at {record.dependency.toxiproxy}" if record.dependency.toxiproxy and "url" not in record.where else ""
+    dependency = record.dependency
+    at = f" at {dependency.toxiproxy}" if dependency.toxiproxy and "url" not in record.where else ""
+    if dependency.direct is not None and "url" not in record.where:
+        at += f", {dependency.kind} server {dependency.direct}"
     ours = f" (the harness set {_words(record.ours)})" if record.ours else ""
     original = _words(record.original)
     back = f"set it back to {original}" if original else "remove what the harness made there"
