@@ -44,7 +44,7 @@ def holders(ends: Collection[Address]) -> Mapping[Address, str | None]:
         return dict.fromkeys(ends)  # macOS shows them to root only
     for one in every:
         own = Address(_plain(one.laddr.ip), one.laddr.port) if one.laddr else None
-        if own in ends and one.status == psutil.CONN_ESTABLISHED:
+        if own is not None and own in ends and one.status == psutil.CONN_ESTABLISHED:
             found[own] = _called(one.pid)
     return found
 
