@@ -189,7 +189,13 @@ def test_the_interface_is_described(api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("ANOMALY_API_DEFECT", "no-timeot"), ("REDIS_ENABLED", "maybe"), ("DB_POOL_SIZE", "-1"), ("API_WORKERS", "two")],
+    [
+        ("ANOMALY_API_DEFECT", "no-timeot"),
+        ("REDIS_ENABLED", "maybe"),
+        ("DB_POOL_SIZE", "-1"),
+        ("API_WORKERS", "two"),
+        ("PORT", "http"),
+    ],
 )
 def test_a_setting_that_cannot_be_used_stops_the_start_in_one_line(
     world: World, tmp_path: Path, name: str, value: str

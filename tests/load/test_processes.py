@@ -262,7 +262,7 @@ def test_a_locustfile_that_never_finishes_importing_is_given_up(tmp_path: Path) 
     before = time.monotonic()
     with pytest.raises(UsageError, match="did not finish importing within 3 s"):
         describe(file, timeout_s=3)
-    assert time.monotonic() - before < 20
+    assert time.monotonic() - before < 60, "given up, not waited for"
     if (tmp_path / "pid").exists():
         assert gone(int((tmp_path / "pid").read_text()))
 
