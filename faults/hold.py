@@ -19,6 +19,8 @@ LEASE_S = 15.0
 """The server ends a session that was not touched for this long. Shorter than an undo keeps trying (30 s), so that an
 undo that finds the server full gets in at last."""
 _RENEW_S = 3.0
+_LOOK_S = 0.25
+"""How soon a slot that the application gives back is taken too."""
 _AT_ONCE = 8
 _TAKE_LIMIT_S = 30.0
 _SPARE_FILES = 64
@@ -98,22 +100,31 @@ class SlotHolder:
         return None
 
     def _keep(self) -> None:
-        """Touch every session; take what the application gives back. A session that was ended from outside is not
-        taken again, and neither is any other from then on: somebody is repairing."""
+        """Touch every session in time; take what the application gives back. Once a session was ended from outside
+        nothing is taken again: somebody is repairing."""
         assert self._monitor is not None
-        while not self._stop.wait(_RENEW_S):
-            gone = [session for session in self._sessions if not session.touch()]
-            for session in gone:
-                session.close()
-                self._sessions.remove(session)
-            if gone:
-                break
+        touched = monotonic()
+        repaired = False
+        while not self._stop.wait(_LOOK_S):
             try:
-                self._fill(self._monitor)
+                freed = not repaired and self._monitor.slots().free > self._leave
+                if freed or monotonic() - touched > _RENEW_S:
+                    # Before anything is taken: the slots may be free because our own sessions were ended.
+                    repaired = not self._touch_all() or repaired
+                    touched = monotonic()
+                if freed and not repaired:
+                    self._fill(self._monitor)
             except AdapterError:
-                continue  # the proof that follows tells what is missing
-        while self._sessions and not self._stop.wait(_RENEW_S):
-            self._sessions = [session for session in self._sessions if session.touch()]
+                # The monitor is one of the sessions that can be ended; the next proof tells what is missing.
+                repaired = True
+
+    def _touch_all(self) -> bool:
+        """Are all of them still there? Those that are not are forgotten."""
+        gone = [session for session in self._sessions if not session.touch()]
+        for session in gone:
+            session.close()
+            self._sessions.remove(session)
+        return not gone
 
 
 def files_for(number: int) -> None:
