@@ -13,7 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from harness.model.load import STEP_S
-from harness.model.plan import Plan
+from harness.model.plan import Plan, PlannedFault
 from harness.model.targets import PhaseName
 from harness.plan.machine import (
     BaselineJudged,
@@ -188,15 +188,20 @@ def _in_the_way(state: State, fault_id: str) -> bool:
     or one of the two hides the dependency's path from the other's proofs. Planning sees to it that they do not overlap;
     an undo may take longer than planned."""
     on = {track.id for track in state.tracks if track.status in ("injecting", "active", "undoing")}
-    changes = {fault.id: fault.change for fault in state.plan.faults}
-    mine = changes.pop(fault_id)
-    for other in (changes[name] for name in on if name in changes):
-        if mine.property and mine.property == other.property:
+    planned = {fault.id: fault for fault in state.plan.faults}
+    mine = planned.pop(fault_id)
+    for other in (planned[name] for name in on if name in planned):
+        if mine.change.property and mine.change.property == other.change.property:
             return True
-        same = mine.dependency.name == other.dependency.name
-        if same and (mine.hides_path or other.hides_path) and not (mine.one_shot or other.one_shot):
+        hides = mine.change.hides_path or other.change.hides_path
+        if hides and mine.change.dependency.name == other.change.dependency.name and not _meant_together(mine, other):
             return True
     return False
+
+
+def _meant_together(a: PlannedFault, b: PlannedFault) -> bool:
+    """Planning let them overlap: a cache may be emptied while the way to it is cut."""
+    return a.at_s < b.at_s + (b.for_s or ONE_SHOT_S) and b.at_s < a.at_s + (a.for_s or ONE_SHOT_S)
 
 
 def _injected(state: State, fault_id: str) -> State:
