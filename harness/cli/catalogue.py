@@ -24,6 +24,7 @@ def faults(name: str | None, config: Configuration | None, as_json: bool) -> int
     """
     from harness.fault import Fault, registered, unusable
     from harness.model.suggest import unknown
+    from harness.plan.fault_text import bounds
 
     kinds = dict(registered())
     for kind, why in unusable().items():
@@ -47,8 +48,10 @@ def faults(name: str | None, config: Configuration | None, as_json: bool) -> int
         names = ", ".join(f"{d}-{kind}" for d in where[kind]) or (kind if not fault.kinds else "")
         click.echo(f"  faults   {names or f'not on the {stack} stack'}")
         for info in fault.params:
-            bounds = f" ({', '.join(info.choices)})" if info.choices else ""
-            click.echo(f"  {info.name}={info.default:<10} {info.unit}{bounds}: {info.help}")
+            allowed = ", ".join(info.choices)
+            if info.low is not None or info.high is not None:
+                allowed = bounds(info)
+            click.echo(f"  {f'{info.name}={info.default}':<17} {info.unit}{allowed and f' ({allowed})'}: {info.help}")
         click.echo(f"  undo     {fault.undo_summary}\n  proof    {fault.proof_summary}\n")
     return 0
 
@@ -83,7 +86,15 @@ def _row(kind: str, fault: Any, dependencies: list[str]) -> dict[str, Any]:
         "summary": fault.summary,
         "faults": [f"{dependency}-{kind}" for dependency in dependencies],
         "params": [
-            {"name": i.name, "unit": i.unit, "default": i.default, "help": i.help, "choices": list(i.choices)}
+            {
+                "name": i.name,
+                "unit": i.unit,
+                "default": i.default,
+                "help": i.help,
+                "choices": list(i.choices),
+                "low": i.low,
+                "high": i.high,
+            }
             for i in fault.params
         ],
         "one_shot": fault.one_shot,

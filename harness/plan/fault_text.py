@@ -129,11 +129,12 @@ def _decode(text: str, info: ParamInfo, where: str) -> Scalar:
     except UsageError as error:
         raise UsageError(f"{where}{info.name}: {error}", hint=error.hint) from error
     if (info.low is not None and value < info.low) or (info.high is not None and value > info.high):
-        raise UsageError(f"{where}{info.name}={text} is out of range", hint=_bounds(info))
+        raise UsageError(f"{where}{info.name}={text} is out of range", hint=bounds(info))
     return value
 
 
-def _bounds(info: ParamInfo) -> str:
+def bounds(info: ParamInfo) -> str:
+    """`from 1KB/s to 10MB/s`; for the catalogue and for errors. One of low and high must be set."""
     low, high = (None if bound is None else _shown(bound, info) for bound in (info.low, info.high))
     if low is not None and high is not None:
         return f"from {low} to {high}"
@@ -143,7 +144,9 @@ def _bounds(info: ParamInfo) -> str:
 def _shown(value: float, info: ParamInfo) -> str:
     if info.unit == "duration":
         return units.format_duration(value)
-    return f"{value:g}" + {"size": " bytes", "rate": " bytes/s"}.get(info.unit, "")
+    if info.unit in ("size", "rate"):
+        return units.format_bytes(value) + ("/s" if info.unit == "rate" else "")
+    return f"{value:g}"
 
 
 def fault_text(name: str, params: Mapping[str, str], at_s: float, for_s: float | None) -> str:
