@@ -136,6 +136,37 @@ def test_a_target_that_ends_leaves_the_others_measured(tmp_path: Path) -> None:
         wait_for("the rest", lambda: set(samples(out)[-1].trees) == {"redis"})
 
 
+def test_a_server_that_is_started_again_goes_on_being_measured(tmp_path: Path) -> None:
+    """CPU time never falls: what the first process used stays counted, and the second one's is added."""
+    out, pid_file = tmp_path / "samples.jsonl", tmp_path / "pid"
+    burn = "import time\nwhile time.process_time() < 0.4: pass\ninput()"
+
+    def start() -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, "-c", burn], stdin=subprocess.PIPE)
+        pid_file.write_text(str(process.pid))
+        return process
+
+    def target_cpu() -> float:
+        rows = [row for row in samples(out) if "target" in row.trees]
+        return rows[-1].trees["target"].cpu_s if rows else 0.0
+
+    first = start()
+    itself = Dependency(name="api", kind="http", target=True, runtime="process", pid=first.pid, pid_file=str(pid_file))
+    target = TargetInfo(url="http://127.0.0.1:1", pid=first.pid)
+    with sampling(out, target, itself):
+        wait_for("the first one's work", lambda: target_cpu() >= 0.2)
+        first.kill()
+        first.communicate()
+        wait_for("a row without it", lambda: "target" not in samples(out)[-1].trees)
+        before = target_cpu()
+        second = start()
+        wait_for("the second one's work on top of it", lambda: target_cpu() >= before + 0.3)
+        second.communicate()
+    rows = [row.trees["target"].cpu_s for row in samples(out) if "target" in row.trees]
+    assert rows == sorted(rows)
+    assert all(set(row.trees) <= {"target"} for row in samples(out)), "the target is measured once, under one name"
+
+
 def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     with sampling(tmp_path / "missing" / "samples.jsonl", me()) as sampler:
         wait_for("the problem", lambda: sampler.problem is not None)
