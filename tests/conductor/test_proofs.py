@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import msgspec
@@ -13,7 +16,7 @@ from proxied import proxied
 from servers import KafkaServer, PostgresServer, ValkeyServer, wait_until
 
 from harness.conductor import proofs
-from harness.conductor.proofs import path_evidence, snapshot
+from harness.conductor.proofs import bypass_evidence, path_evidence, snapshot
 from harness.model.faults import Address, Dependency, Evidence
 from harness.model.process import ServerProcess
 
@@ -189,3 +192,43 @@ def test_a_broker_that_is_used_through_the_proxy_and_one_that_is_not(
         past = asyncio.run(produce(kafka_server.direct, dependency))
         assert past is not None
         assert not past.held and "0 connections through the proxy" in past.observed
+
+
+def test_whoever_goes_past_the_proxy_while_a_fault_is_on_is_named(cache: Dependency) -> None:
+    before = snapshot(cache)
+    with client(cache.direct, "late") as one:
+        one.ping()
+        evidence = bypass_evidence(before, snapshot(cache), cache)
+    assert evidence is not None and not evidence.held
+    assert "1 in use past it (late from 127.0.0.1:" in evidence.observed and f"pid {os.getpid()}" in evidence.observed
+
+
+def test_a_fault_on_the_server_itself_hurts_everybody_who_uses_it(cache: Dependency) -> None:
+    with client(cache.direct) as one:
+        one.ping()
+        before = snapshot(cache)
+        one.ping()
+        evidence = path_evidence(before, snapshot(cache), cache, on_proxy=False)
+    assert evidence is not None and evidence.held, evidence
+
+
+def test_a_session_whose_client_has_left_in_the_middle_of_a_query_is_no_bypass(db: Dependency) -> None:
+    """PostgreSQL ends the query first: when a proxy is cut its sessions look like that."""
+    before = snapshot(db)
+    assert db.direct is not None
+    login = f"{db.login} host={db.direct.host} port={db.direct.port}"
+    code = f"import psycopg; psycopg.connect({login!r}).execute('SELECT pg_sleep(20)')"
+    leaver = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        wait_until("its query runs", lambda: len(snapshot(db).clients) == 1)
+    finally:
+        leaver.kill()
+        leaver.wait()
+    evidence = bypass_evidence(before, snapshot(db), db)
+    with psycopg.connect(str(db.admin), autocommit=True) as admin:
+        row = admin.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(20)%'"
+            " AND pid <> pg_backend_pid()"
+        ).fetchone()
+    assert row == (1,), "the server still had it"
+    assert evidence is not None and evidence.held, evidence
