@@ -297,9 +297,9 @@ def _unverified(
     else:
         left = f"{record.dependency.name}-{record.kind} may still be on: {' '.join(why.split())}"
         mend = mend_by_hand(record)
-    unset = [f"{name} ({what} of {record.dependency.name})" for what, name in _unset(record)]
-    if unset:
-        mend = f"set the environment variable {', '.join(unset)}, then run `harness heal --all`; {mend}"
+        unset = [f"{name} ({what} of {record.dependency.name})" for what, name in _unset(record)]
+        if unset:
+            mend = f"set the environment variable {', '.join(unset)}, then run `harness heal --all`; {mend}"
     return UndoOutcome(
         record_id=record.id,
         state="unverified",

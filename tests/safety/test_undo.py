@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from harness.fault import registered
-from harness.model.errors import Gone, OutcomeUnknown, Refused, UndoUnverified, Unreachable
+from harness.model.errors import Gone, OutcomeUnknown, Refused, UndoUnverified, Unreachable, UsageError
 from harness.model.faults import Applied, Dependency, Evidence, UndoRecord
 from harness.model.process import ServerProcess
 from harness.safety.heal import heal_all
@@ -289,6 +289,17 @@ def test_no_secret_gets_into_what_is_told(scripted: Any, monkeypatch: pytest.Mon
     outcome = undo_record(scripted(Scripted(error)))
     text = f"{outcome.left} {outcome.mend}"
     assert "tiger" not in text and "lily" not in text and "psql" in text
+
+
+def test_a_variable_that_is_not_set_is_named_at_once(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAFETY_TEST_PASSWORD", raising=False)
+    missing = UsageError("the environment variable SAFETY_TEST_PASSWORD is not set")
+    began = time.monotonic()
+    outcome = undo_record(scripted(Scripted(*[missing] * 50)))
+    assert outcome.state == "unverified" and time.monotonic() - began < 20
+    said = outcome.mend or ""
+    assert said.startswith("set the environment variable SAFETY_TEST_PASSWORD (password of ")
+    assert "harness heal --all" in said
 
 
 def test_a_record_from_a_file_reaches_only_allowed_hosts(proxy: Proxy) -> None:

@@ -1,0 +1,61 @@
+"""`harness plan` says what a run will touch, what it locks and what its undo needs."""
+
+from __future__ import annotations
+
+import msgspec
+
+from harness.fault import registered
+from harness.model.faults import Address, Dependency
+from harness.model.plan import Plan
+from harness.report.blast_radius import blast_radius
+from tests.report.sample import plan, planned_fault
+
+PLAN = plan(planned_fault())
+
+
+def with_dependency(dependency: Dependency, kind: str, host: str) -> Plan:
+    fault = PLAN.faults[0]
+    change = msgspec.structs.replace(
+        fault.change, kind=kind, dependency=dependency, property=f"role app on {dependency.name}: connection limit"
+    )
+    load = msgspec.structs.replace(PLAN.load, host=host)
+    return msgspec.structs.replace(PLAN, load=load, faults=(msgspec.structs.replace(fault, change=change),))
+
+
+def test_everything_that_is_reached_locked_and_needed_is_said() -> None:
+    db = Dependency(
+        name="db",
+        kind="postgres",
+        proxied=True,
+        path=Address("127.0.0.1", 1001),
+        direct=Address("10.0.0.7", 5432),
+        toxiproxy="http://10.0.0.8:8474",
+        proxy="db",
+        admin="user=root",
+        password_env="APP_PASSWORD",
+        admin_password_env="ROOT_PASSWORD",
+    )
+    text = blast_radius(with_dependency(db, "connection-limit", "http://10.0.0.9:8000"))
+    for said in (
+        "http://10.0.0.9:8000",
+        "role app on db: connection limit",
+        "127.0.0.1:1001",
+        "10.0.0.7:5432",
+        "http://10.0.0.8:8474",
+        "harness-lock",
+        "advisory lock",
+        "APP_PASSWORD",
+        "ROOT_PASSWORD",
+    ):
+        assert said in text, said
+    assert "connection-limit" in registered()
+
+
+def test_a_run_on_its_own_stack_locks_nothing() -> None:
+    text = blast_radius(with_dependency(Dependency(name="redis", kind="redis", proxied=True), "down", ""))
+    assert "the stack is this run's own" in text and "harness-lock" not in text
+
+
+def test_control_characters_in_names_are_visible() -> None:
+    text = blast_radius(with_dependency(Dependency(name="a\x1b[31m", kind="redis"), "down", ""))
+    assert "\x1b" not in text
