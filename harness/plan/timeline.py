@@ -42,19 +42,13 @@ class FaultDescription(Protocol):
     def one_shot(self) -> bool: ...
 
     @property
-    def needs(self) -> str: ...
-
-    @property
     def params(self) -> tuple[ParamInfo, ...]: ...
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change: ...
 
 
 class _Slot(msgspec.Struct, frozen=True, kw_only=True):
-    """A change and when it is on, or may be. number: of its entry; drawn: from a choice; name: for people.
-
-    on_proxy: the fault is the proxy's, the server behind it answers on.
-    """
+    """A change and when it is on, or may be. number: of its entry; drawn: from a choice; name: for people."""
 
     change: Change
     start_s: float
@@ -62,7 +56,6 @@ class _Slot(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     drawn: bool
     name: str
-    on_proxy: bool
 
 
 def expand(
@@ -112,10 +105,7 @@ class _Expansion:
     def _slot(self, change: Change, at_s: float, for_s: float | None, number: int, *, drawn: bool) -> None:
         end = at_s + (for_s if for_s is not None else ONE_SHOT_S)
         name = f"{change.dependency.name}-{change.kind}"
-        on_proxy = self._faults[change.kind].needs == "proxy"
-        self.slots.append(
-            _Slot(change=change, start_s=at_s, end_s=end, number=number, drawn=drawn, name=name, on_proxy=on_proxy)
-        )
+        self.slots.append(_Slot(change=change, start_s=at_s, end_s=end, number=number, drawn=drawn, name=name))
 
     def _one(self, entry: FaultEntry, where: str) -> Iterator[tuple[FaultSpec, Change]]:
         spec = parse_fault(entry.fault, self._dependencies, self._faults, where=where)
@@ -256,9 +246,7 @@ def _refuse_pair(first: _Slot, second: _Slot) -> None:
     if first.change.dependency.name != second.change.dependency.name:
         return
     for hiding, hidden in ((first, second), (second, first)):
-        # What happens once goes to the server itself: a cache can be emptied while the way to it is cut.
-        past_it = hidden.change.one_shot and not hidden.change.hides_path and hiding.on_proxy
-        if hiding.change.hides_path and not past_it:
+        if hiding.change.hides_path:
             raise Refused(
                 f"{a} and {b} {when if drawn else 'are on ' + when}: while {hiding.name} is on, nothing can show that "
                 f"{hidden.name} is",

@@ -195,6 +195,7 @@ def test_a_plan_of_too_many_faults_is_refused_before_it_is_made() -> None:
         ((one("redis-latency@10s+20s"), one("redis-hang@0s+20s")), "while redis-hang is on"),
         ((one("redis-latency@10s+20s"), one("redis-restart@15s")), "while redis-restart is on"),
         ((one("redis-pause@10s+20s"), one("redis-flush@15s")), "while redis-pause is on"),
+        ((one("redis-down@10s+20s"), one("redis-flush@15s")), "while redis-down is on"),
         ((one("redis-down@10s+20s"), one("redis-restart@15s")), "nothing can show"),
         ((draws(), one("redis-down@50s+5s")), "could be drawn for the same time"),
         ((draws(choose=("redis-latency",)), one("redis-down@50s+5s")), "could be drawn"),
@@ -219,9 +220,8 @@ def test_faults_that_would_meet_are_refused_whatever_the_seed(entries: tuple[Ent
         (draws(), one("redis-down@120s+5s")),
         (draws(choose=("redis-latency",)), draws(choose=("redis-latency:latency=1s",))),
         (one("redis-down@0s+20s"), one("redis-restart@30s")),
-        (one("redis-down@0s+20s"), one("redis-flush@10s")),
     ],
-    ids=range(7),
+    ids=range(6),
 )
 def test_faults_that_do_not_disturb_each_other_may_overlap(entries: tuple[Entry, ...]) -> None:
     assert planned(*entries)
