@@ -29,6 +29,7 @@ from harness.safety import protocol
 from harness.safety.entries import Healing, KeeperOpened, boottime
 from harness.safety.healer import IMPORT_LIMIT_S, Healer, Slot, next_deadline
 from harness.safety.journal import JOURNAL, KEEPER, Log
+from harness.safety.lease import Lease
 from harness.safety.lock import clear
 from harness.safety.processes import alive, identify
 from harness.safety.servers import Servers
@@ -60,8 +61,7 @@ class Keeper:
         )
         self._mutex = threading.Lock()
         self._phase = "serving"
-        self._renewed = self._used = boottime()
-        self._partial = b""
+        self._used = boottime()
         self._told_to_stop: float | None = None
         self._handed_over = False
         self._healer = Healer(self._folder, self._log, self._servers, self._say)
@@ -78,9 +78,7 @@ class Keeper:
         _become_subreaper()
         self._handle_signals()
         listener, path = protocol.listen(self._folder)
-        lease = socket.socket(fileno=self._options.lease_fd)
-        lease.setblocking(False)
-        self._lease = lease
+        lease = self._lease = Lease(self._options.lease_fd, self._options.lease_s)
         for fd in (self._options.lease_fd, self._options.run_pidfd, *self._options.lock_fds):
             if fd >= 0:
                 os.set_inheritable(fd, False)
@@ -97,11 +95,11 @@ class Keeper:
         selector = selectors.DefaultSelector()
         selector.register(self._wake_out, selectors.EVENT_READ, self._on_wake)
         selector.register(listener, selectors.EVENT_READ, lambda: self._on_connection(listener))
-        self._tell(protocol.READY)
+        lease.tell(protocol.READY)
         if self._options.detached:
             lease.close()
         else:
-            selector.register(lease, selectors.EVENT_READ, lambda: self._on_lease(selector))
+            selector.register(lease.socket, selectors.EVENT_READ, lambda: self._on_lease(selector))
             if self._options.run_pidfd >= 0:
                 selector.register(self._options.run_pidfd, selectors.EVENT_READ, lambda: self._on_run_gone(selector))
         threading.Thread(target=self._healer.import_all, name="imports", daemon=True).start()
@@ -167,8 +165,9 @@ class Keeper:
         if self._options.detached:
             self._end_when_unused(now)
             return
-        if now - self._renewed > self._options.lease_s:
-            self._start_healing(f"the run's lease was not renewed for {now - self._renewed:.1f} s")
+        silent_s = self._lease.silent_s()
+        if silent_s is not None:
+            self._start_healing(f"the run's lease was not renewed for {silent_s:.1f} s")
             return
         if self._told_to_stop is not None and now - self._told_to_stop > STOPPING_LIMIT_S:
             self._start_healing(f"the run did not end within {STOPPING_LIMIT_S:g} s of the keeper's SIGTERM")
@@ -201,23 +200,8 @@ class Keeper:
     # -- the run
 
     def _on_lease(self, selector: selectors.BaseSelector) -> None:
-        data = self._partial
-        try:
-            while chunk := self._lease.recv(65536):
-                data += chunk
-            ended = True
-        except BlockingIOError:
-            ended = False
-        except OSError:
-            ended = True
-        whole = len(data) - len(data) % protocol.STAMP.size
-        for (stamp,) in protocol.STAMP.iter_unpack(data[:whole]):
-            self._renewed = max(self._renewed, min(stamp, boottime()))
-        self._partial = data[whole:]
-        if whole:
-            self._tell(protocol.ACK)
-        if ended:
-            selector.unregister(self._lease)
+        if not self._lease.read():
+            selector.unregister(self._lease.socket)
             if self._phase == "serving":
                 self._start_healing("the run closed its end", grace_s=GRACE_AT_END_S)
 
@@ -225,12 +209,6 @@ class Keeper:
         selector.unregister(self._options.run_pidfd)
         if self._phase == "serving":
             self._start_healing("the run died")
-
-    def _tell(self, what: bytes) -> None:
-        try:
-            self._lease.send(what)
-        except OSError:
-            pass  # it is gone, or not reading
 
     def _on_stop_signal(self) -> None:
         if self._options.detached:
@@ -241,7 +219,7 @@ class Keeper:
             # The run is the one that knows how to end well: it undoes while the servers still answer.
             self._told_to_stop = boottime()
             self._say("told to stop: the run is asked to undo everything")
-            self._tell(protocol.STOPPING)
+            self._lease.tell(protocol.STOPPING)
 
     def _end_detached(self) -> None:
         code = 5
