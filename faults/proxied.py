@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
 
 from faults.observe import Healthy, answers_normally
+from harness.adapters import by_hand as commands
 from harness.adapters.toxiproxy import ProxyState, ToxicState, Toxiproxy
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, Refused, UndoUnverified
@@ -53,14 +53,13 @@ def capture_proxy(dependency: Dependency) -> ProxyState:
     if not state.enabled:
         raise Refused(
             f"proxy {state.name} is already disabled: that cannot be recorded as its original state",
-            hint=f"""enable it: curl -X POST {server.url}/proxies/{state.name} -d '{{"enabled": true}}'""",
+            hint=f"enable it: {commands.enable_proxy(server.url, state.name)}",
         )
     foreign = [toxic.name for toxic in state.toxics if toxic.name.startswith(PREFIX)]
     if foreign:
         raise Refused(
             f"proxy {state.name} carries the toxic {foreign[0]} of another run",
-            hint="run `harness heal --all`, or remove it: "
-            f"curl -X DELETE {server.url}/proxies/{state.name}/toxics/{foreign[0]}",
+            hint="run `harness heal --all`, or remove it: " + commands.remove_toxic(server.url, state.name, foreign[0]),
         )
     return state
 
@@ -137,9 +136,8 @@ def make_again(record: UndoRecord, server: Toxiproxy) -> Applied:
 
 def creation(record: UndoRecord) -> str:
     """The command that makes the proxy again as it was found."""
-    keys = {"name": "proxy", "listen": "listen", "upstream": "upstream"}
-    body = json.dumps({key: record.where[value] for key, value in keys.items()} | {"enabled": True})
-    return f"curl -X POST {record.dependency.toxiproxy}/proxies -d {shlex.quote(body)}"
+    name, listen, upstream = (str(record.where[key]) for key in ("proxy", "listen", "upstream"))
+    return commands.create_proxy(str(record.dependency.toxiproxy), name, listen=listen, upstream=upstream)
 
 
 def by_hand(record: UndoRecord, *commands: str) -> str:

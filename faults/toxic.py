@@ -32,6 +32,7 @@ from faults.proxied import (
     server_of,
     toxic_text,
 )
+from harness.adapters.by_hand import remove_toxic
 from harness.adapters.toxiproxy import Stream, same_toxic
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
@@ -205,4 +206,4 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _removal(record: UndoRecord, toxic: str) -> str:
-    return f"curl -X DELETE {server_of(record).url}/proxies/{proxy_name(record)}/toxics/{toxic}"
+    return remove_toxic(server_of(record).url, proxy_name(record), toxic)

@@ -21,6 +21,7 @@ from faults.proxied import (
     server_of,
 )
 from faults.toxic import DIRECTION, STREAMS, ToxicFault
+from harness.adapters.by_hand import enable_proxy
 from harness.adapters.probe import closing, handshake
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
@@ -113,7 +114,7 @@ class Down:
 
 
 def _enable(record: UndoRecord) -> str:
-    return f"""curl -X POST {server_of(record).url}/proxies/{proxy_name(record)} -d '{{"enabled": true}}'"""
+    return enable_proxy(server_of(record).url, proxy_name(record))
 
 
 def _whole_ms(value: Scalar) -> int:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from harness.adapters import by_hand
 from harness.adapters.addresses import check_url, pinned, url_address
 from harness.adapters.http import Client
 from harness.adapters.listeners import listener
@@ -150,29 +151,24 @@ class _Looking:
         state = self._proxies.get(wanted.proxy)
         if state is None:
             others = ", ".join(sorted(name for name in self._proxies if not name.startswith(FOREIGN)))
-            body = {
-                "name": wanted.proxy,
-                "listen": "127.0.0.1:PORT",
-                "upstream": str(wanted.direct or "HOST:PORT"),
-                "enabled": True,
-            }
+            upstream = str(wanted.direct or "HOST:PORT")
+            make = by_hand.create_proxy(self._toxiproxy, wanted.proxy, listen="127.0.0.1:PORT", upstream=upstream)
             raise Refused(
                 f"{where}.proxy: Toxiproxy at {self._toxiproxy} has no proxy {wanted.proxy!r}"
                 f" (it has: {others or 'none'})",
-                hint=f"make it: curl -X POST {self._toxiproxy}/proxies -d '{json.dumps(body)}'",
+                hint=f"make it: {make}",
             )
         if not state.enabled:
             raise Refused(
                 f"{where}.proxy: proxy {state.name} is disabled: that cannot be recorded as its original state",
-                hint="enable it: curl -X POST "
-                f"""{self._toxiproxy}/proxies/{state.name} -d '{{"enabled": true}}'""",
+                hint=f"enable it: {by_hand.enable_proxy(self._toxiproxy, state.name)}",
             )
         foreign = [toxic.name for toxic in state.toxics if toxic.name.startswith(FOREIGN)]
         if foreign:
             raise Refused(
                 f"{where}.proxy: proxy {state.name} carries the toxic {foreign[0]} of another run",
                 hint="run `harness heal --all`, or remove it: "
-                f"curl -X DELETE {self._toxiproxy}/proxies/{state.name}/toxics/{foreign[0]}",
+                + by_hand.remove_toxic(self._toxiproxy, state.name, foreign[0]),
             )
         if state.toxics:
             self._notes.append(f"proxy {state.name} carries toxics of yours ({state.toxics[0].name}): they stay on")
