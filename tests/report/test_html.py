@@ -129,7 +129,8 @@ def test_shading_comes_from_the_record_and_not_from_the_plan() -> None:
 def test_a_one_shot_is_a_moment_and_not_the_rest_of_the_run() -> None:
     """A flushed cache has nothing to undo: no `undone` event will ever end it."""
     planned = planned_fault("redis-flush")
-    flush = plan(msgspec.structs.replace(planned, change=msgspec.structs.replace(planned.change, one_shot=True)))
+    change = msgspec.structs.replace(planned.change, one_shot=True)
+    flush = plan(msgspec.structs.replace(planned, change=change, for_s=None))
     events = [
         msgspec.structs.replace(e, fault="redis-flush") for e in history("fail") if type(e).__name__ == "FaultInjected"
     ]
