@@ -15,7 +15,6 @@ from typing import Any
 
 HARNESS = Path(sys.executable).parent / "harness"
 QUICK = ("--scenario", "target", "--spawn-rate", "100000", "--warmup", "2s", "--request-timeout", "5s")
-PHASES = ("--baseline", "15s", "--fault-for", "10s", "--recovery-limit", "30s")
 SHORTENED = (
     "from harness.plan import phases as p; "
     "p.MIN_BASELINE_S = p.MIN_FAULT_S = p.MIN_HOLD_S = 2.0; p.HOLD_ARRIVALS = 50; p.MIN_RECOVERY_LIMIT_S = 10.0; "

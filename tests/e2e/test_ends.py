@@ -13,15 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.observe import PHASES, QUICK, Run, family, still_alive, wait_until
+from tests.e2e.life import BRIEF, FAULTS
+from tests.e2e.observe import Run, family, still_alive, wait_until
 from tests.e2e.standing import StandingStack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
-# What is looked at here is the end, not the speed of a busy machine: targets that nothing breaks.
-LOOSE = ("--rate", "50", "--target", "p95 < 9s", "--target", "error_rate < 90%", "--target", "rps >= 5% of plan")
 DYING = Path(__file__).with_name("locustfile_dying.py")
-FAULTS = ("--fault", "redis-down", "--fault", "kafka-latency", "--fault", "db-connection-limit")
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +29,12 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandingStack
     stack.down()
 
 
+def run_own(folder: Path, *more: str, env: dict[str, str] | None = None) -> Run:
+    return Run(folder, *BRIEF, "--fault-for", "10s", *FAULTS, *more, env=env, shortened=True)
+
+
 def run_on(standing: StandingStack, folder: Path) -> Run:
-    return Run(folder, *QUICK, *PHASES, *LOOSE, *FAULTS, env={"XDG_STATE_HOME": str(standing.state)})
+    return run_own(folder, env={"XDG_STATE_HOME": str(standing.state)})
 
 
 def finish(run: Run) -> None:
@@ -51,7 +53,7 @@ def finish(run: Run) -> None:
     ],
 )
 def test_a_signal_on_an_own_stack_leaves_no_process(tmp_path: Path, phase: str, number: signal.Signals) -> None:
-    run = Run(tmp_path, *QUICK, *PHASES, *LOOSE, *FAULTS)
+    run = run_own(tmp_path)
     try:
         run.wait_phase(phase)
         if phase == "fault":
@@ -67,7 +69,7 @@ def test_a_signal_on_an_own_stack_leaves_no_process(tmp_path: Path, phase: str, 
         finish(run)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_fault_phase_undoes_everything_on_a_standing_stack(
     standing: StandingStack, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -103,7 +105,7 @@ def test_sigkill_of_the_run_heals_a_standing_stack_and_leaves_it_up(standing: St
 
 
 def test_sigkill_of_the_run_takes_its_own_stack_with_it(tmp_path: Path) -> None:
-    run = Run(tmp_path, *QUICK, *PHASES, *LOOSE, *FAULTS)
+    run = run_own(tmp_path)
     try:
         run.wait_proven()
         members = family(run.process.pid)
@@ -124,7 +126,7 @@ def test_a_load_process_that_dies_ends_the_run_with_everything_undone(
     trigger = tmp_path / "trigger"
     env = {"TEST_TRIGGER": str(trigger)} | ({} if own else {"XDG_STATE_HOME": str(standing.state)})
     extra = ("--locustfile", str(DYING)) if how == "exception" else ()
-    run = Run(tmp_path, *QUICK, *PHASES, *LOOSE, *FAULTS, *extra, env=env)
+    run = run_own(tmp_path, *extra, env=env)
     try:
         run.wait_proven()
         members = family(run.process.pid)
