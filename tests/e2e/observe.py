@@ -73,8 +73,6 @@ class Run:
         return loaded
 
     def text(self) -> str:
-        self.stderr.flush()
-        self.stdout.flush()
         return (self.cwd / "stderr.txt").read_text(errors="replace") + (self.cwd / "stdout.txt").read_text(
             errors="replace"
         )
