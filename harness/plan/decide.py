@@ -13,7 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from harness.model.load import STEP_S
-from harness.model.plan import Plan, PlannedFault
+from harness.model.plan import Plan
 from harness.model.targets import PhaseName
 from harness.plan.machine import (
     BaselineJudged,
@@ -194,14 +194,9 @@ def _in_the_way(state: State, fault_id: str) -> bool:
         if mine.change.property and mine.change.property == other.change.property:
             return True
         hides = mine.change.hides_path or other.change.hides_path
-        if hides and mine.change.dependency.name == other.change.dependency.name and not _meant_together(mine, other):
+        if hides and mine.change.dependency.name == other.change.dependency.name:
             return True
     return False
-
-
-def _meant_together(a: PlannedFault, b: PlannedFault) -> bool:
-    """Planning let them overlap: a cache may be emptied while the way to it is cut."""
-    return a.at_s < b.at_s + (b.for_s or ONE_SHOT_S) and b.at_s < a.at_s + (a.for_s or ONE_SHOT_S)
 
 
 def _injected(state: State, fault_id: str) -> State:

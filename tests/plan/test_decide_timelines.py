@@ -97,13 +97,10 @@ def test_a_one_shot_after_the_last_lasting_fault_ends_the_phase() -> None:
     assert world.state.zero is not None and world.state.zero - world.phases()["fault"] >= 15.0
 
 
-def test_what_was_planned_to_happen_during_an_outage_does_not_wait_for_its_end() -> None:
+def test_a_one_shot_waits_for_the_undo_of_an_outage_that_takes_longer_than_planned() -> None:
     down = named("redis-down", 1, 0.0, 10.0, property="enabled", hides_path=True)
-    flushes = [named("redis-flush", 1, 5.0, None), named("redis-flush", 2, 12.0, None)]
-    world = World(of(down, *flushes), undo_takes=6.0).run()
-    start, on = world.phases()["fault"], times(world, Inject)
-    assert on["redis-flush"][0] - start == pytest.approx(5.0, abs=0.06)
-    assert on["redis-flush#2"][0] >= times(world, Undo)["redis-down"][0] + 6.0, "that one was to find it well again"
+    world = World(of(down, named("redis-flush", 1, 12.0, None)), undo_takes=6.0).run()
+    assert times(world, Inject)["redis-flush"][0] >= times(world, Undo)["redis-down"][0] + 6.0
 
 
 @pytest.mark.parametrize("unknown", [True, False])
