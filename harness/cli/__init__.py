@@ -76,7 +76,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the `harness` command: every error is one or two lines, never a traceback without --debug."""
-    from harness.cli.streams import open_standard_streams
+    from harness.cli.streams import let_go_of_output, open_standard_streams
     from harness.model.errors import HarnessError
 
     open_standard_streams()
@@ -103,13 +103,7 @@ def main() -> None:
             raise
         complain(f"unexpected {type(error).__name__}: {error}", "a bug, or a file in the way; --debug shows where")
         code = int(ExitCode.HARNESS_FAILED)
-    try:
-        sys.stdout.flush()
-    except OSError:
-        # What could not be written is gone; a second try at interpreter exit must not print a traceback.
-        import os
-
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    let_go_of_output()
     sys.exit(code if isinstance(code, int) else 0)
 
 

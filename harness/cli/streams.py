@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -39,3 +40,14 @@ def print_result(text: str, where: str) -> None:
             click.echo(f"the result could not be printed ({error.strerror}); it is in {where}", err=True)
         except OSError:
             pass
+
+
+def let_go_of_output() -> None:
+    """Write out what is left, and give up what cannot be written: the interpreter's own try at its end would turn
+    any exit code into 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

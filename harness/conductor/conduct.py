@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.analysis import live as live_rules
 from harness.analysis.windows import WindowStore
 from harness.conductor.history import History
+from harness.conductor.inbox import Inbox
 from harness.conductor.signals import Signals
 from harness.conductor.status import StatusBoard
 from harness.conductor.tail import WindowTail
@@ -89,7 +90,7 @@ class Conduct:
         works: Works,
         keeper: Keeper,
         load: LoadProcess,
-        messages: queue.SimpleQueue[LoadMessage | int],
+        messages: Inbox[LoadMessage | int],
         store: WindowStore,
         windows: Path,
         signals: Signals,
@@ -107,7 +108,7 @@ class Conduct:
         self._signals = signals
         self._say = say
         self._show = show
-        self._inputs: queue.SimpleQueue[Input] = queue.SimpleQueue()
+        self._inputs: Inbox[Input] = Inbox()
         self._pool = ThreadPoolExecutor(max_workers=4 + 2 * len(plan.faults), thread_name_prefix="work")
         self._checks: dict[str, Future[None]] = {}
         self._look: Future[None] | None = None

@@ -13,6 +13,7 @@ from harness.analysis.windows import WindowStore
 from harness.conductor.conduct import Conduct
 from harness.conductor.finish import judge_and_write
 from harness.conductor.history import History
+from harness.conductor.inbox import Inbox
 from harness.conductor.provenance import provenance
 from harness.conductor.session import Session
 from harness.conductor.signals import Signals
@@ -111,7 +112,7 @@ def _conduct(
     write_plan(session.run_dir, plan)
     if signals.count:
         return plan
-    messages: queue.SimpleQueue[LoadMessage | int] = queue.SimpleQueue()
+    messages: Inbox[LoadMessage | int] = Inbox()
     windows = session.run_dir / "windows.jsonl"
     load = LoadProcess.start(
         plan.load,
@@ -160,7 +161,7 @@ def _conduct(
     return plan
 
 
-def _wait_ready(messages: queue.SimpleQueue[LoadMessage | int], session: Session, signals: Signals) -> Ready | None:
+def _wait_ready(messages: Inbox[LoadMessage | int], session: Session, signals: Signals) -> Ready | None:
     """The load's Ready; None when a signal came first. Raises LoadError when it dies or takes too long."""
     assert session.keeper is not None
     until = monotonic() + LOAD_READY_S

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from harness.conductor.inbox import Inbox
 from harness.conductor.sampler import Sampler
 from harness.conductor.signals import Signals
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
@@ -123,7 +124,7 @@ class Session:
 
     def _bring_up(self, stack: Stack, keeper: Keeper, signals: Signals) -> StackUp | None:
         """Bring the stack up in a thread: a first set-up takes longer than the lease, which is renewed meanwhile."""
-        answers: queue.SimpleQueue[StackUp | BaseException] = queue.SimpleQueue()
+        answers: Inbox[StackUp | BaseException] = Inbox()
 
         def work() -> None:
             try:
@@ -160,7 +161,7 @@ class Session:
         """
         if self.owns_stack or self.keeper is None:
             return
-        keeper, failed = self.keeper, queue.SimpleQueue[HarnessError]()
+        keeper, failed = self.keeper, Inbox[HarnessError]()
         locks = wanted([fault.change.dependency for fault in plan.faults], limited)
         disables = sorted({f.change.dependency.proxy or "" for f in plan.faults if f.change.kind == "down"})
 

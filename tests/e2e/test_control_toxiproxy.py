@@ -29,7 +29,7 @@ def test_a_runs_own_toxiproxy_that_somebody_kills_is_started_again_and_nothing_i
     try:
         wait_all_proven(run, *NAMES)
         members = family(run.process.pid)
-        (pid,) = [pid for pid, label in members.items() if "-config" in label and "proxies.json" in label]
+        (pid,) = [pid for pid, label in members.items() if "toxiproxy-server" in label]
         os.kill(pid, signal.SIGKILL)
         assert wait_until(lambda: set(not_proven(run)) == set(NAMES), NOTICED_S), not_proven(run)
         assert run.end() == 3, run.text()
