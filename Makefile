@@ -22,11 +22,11 @@ run: setup
 	$(BIN)/harness run --fault redis-down --scenario target --warmup 2s --baseline 20s --fault-for 20s
 
 # Most tests wait more than they compute, so they run side by side; those whose verdict a busy machine would change
-# come afterwards, and two of these still leave the processors mostly idle.
+# come afterwards, one by one.
 TEST_WORKERS ?= 3
 test: setup
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not calm"
-	$(BIN)/python -m pytest -n 2 --dist load -m calm
+	$(BIN)/python -m pytest -m calm
 
 lint: setup
 	$(BIN)/ruff check .
