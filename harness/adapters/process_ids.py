@@ -37,7 +37,9 @@ class ProcessId(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Seen(msgspec.Struct, frozen=True):
     """One row of the process table.
 
-    zombie: dead, its exit status not yet collected. stopped: by a signal, or by a debugger.
+    zombie: dead with all its threads, its exit status not yet collected. A first thread that died before the others
+    (as in a JVM that was just killed) is no zombie here: those others still hold its memory, sockets and files.
+    stopped: by a signal, or by a debugger.
     """
 
     id: ProcessId
@@ -76,7 +78,7 @@ def _parse_stat(raw: bytes, boot_time: float) -> Seen:
         int(fields[1]),
         int(fields[2]),
         int(fields[3]),
-        fields[0] in (b"Z", b"X"),
+        fields[0] in (b"Z", b"X") and int(fields[17]) <= 1,
         fields[0] in (b"T", b"t"),
     )
 

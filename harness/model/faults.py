@@ -42,6 +42,9 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     sees its proxy's connections come, where that runs in a container or on another host. external: the user's own,
     not started by us: nothing of it is ever made again. allow_flush: though it is the user's own, it may be emptied.
     probe_send: tcp: what a probe sends so that it is answered, "" = the server speaks first; None = nothing is known.
+    engine: base URL of the Docker engine that runs its container (`unix:///var/run/docker.sock`). container: that
+    container's full ID, container_name: its name, for people. project, service: its Docker Compose labels, by which a
+    container that somebody made anew in its place is found.
     """
 
     name: str
@@ -73,6 +76,11 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     external: bool = False
     allow_flush: bool = False
     probe_send: str | None = None
+    engine: str | None = None
+    container: str | None = None
+    container_name: str | None = None
+    project: str | None = None
+    service: str | None = None
 
 
 class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,11 +16,17 @@ Progress = Callable[[str], None]
 
 
 class TargetInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The service under test. url has no trailing slash. workers: its worker processes, for CPU shares."""
+    """The service under test. url has no trailing slash. workers: its worker processes, for CPU shares.
+
+    pid: the root of its process tree, where it runs on this machine; containers: full IDs of its containers on the
+    Docker engine at `engine`, where it runs in some.
+    """
 
     url: str
     metrics_url: str | None = None
     pid: int | None = None
+    engine: str | None = None
+    containers: tuple[str, ...] = ()
     workers: int = 1
     version: str | None = None
 

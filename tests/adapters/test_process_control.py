@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 
 from harness.adapters import process_control
 from harness.adapters.process_control import ServerProcesses, as_scalars, from_scalars, look_at, members
-from harness.adapters.process_ids import alive
+from harness.adapters.process_ids import alive, wait_gone
 from harness.model.errors import Gone, Rejected
 
 LIMIT_S = 60.0
@@ -179,3 +181,31 @@ def test_one_that_does_not_go_on_is_told_in_time() -> None:
         process_control.stop(found)
         with pytest.raises(Rejected, match="not going on within 0 s"):
             process_control._until(found, lambda row: row.stopped, 0, "going on", 0.0)
+
+
+LEADERLESS = """
+import ctypes, platform, socket, threading, time
+server = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=time.sleep, args=(600,)).start()
+print(server.getsockname()[1], flush=True)
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux shows a dead first thread as the process")
+def test_a_tree_is_not_gone_before_its_last_thread() -> None:
+    """A JVM that is killed loses its first thread first; its port stays open until the others are gone too."""
+    with server(LEADERLESS) as (found, port):
+        end = time.monotonic() + LIMIT_S
+        stat = Path(f"/proc/{found.first.pid}/stat")
+        while not stat.read_text().rpartition(") ")[2].startswith("Z"):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert [row.id.pid for row in members(found)] == [found.first.pid]
+        assert wait_gone([found.first], 0.05) == [found.first]
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=LIMIT_S):
+            pass
+        process_control.kill(found)
+        assert members(found) == []
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(port)), timeout=LIMIT_S).close()
