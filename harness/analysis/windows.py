@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 from harness.analysis.cells import Arrivals, Cell, NameTotals, Step, Totals, merge_flat
 from harness.analysis.series import Series
+from harness.analysis.step_counts import Counter, add_counts, cells_of, merge, pairs, proven
 from harness.analysis.violations import Baseline
 from harness.model.clock import step_start
 from harness.model.plan import Plan
 from harness.model.target_grammar import ALLOWED_OVER
 from harness.model.targets import Target
-from harness.model.windows import DeltaRow, ErrorRow, MarkRow, RequestCounts, Row, limit_key
+from harness.model.windows import DeltaRow, ErrorRow, MarkRow, Row, limit_key
 from harness.plan.schedule import planned_counts
 
 BLOCK = 10
@@ -151,7 +152,7 @@ class WindowStore:
                 length = min(BLOCK - at % BLOCK, end - at)
                 self._add_steps(whole, at, at + length)
             else:
-                _merge(whole, self._block(at, length))
+                merge(whole, self._block(at, length))
             at += length
         return whole
 
@@ -169,7 +170,7 @@ class WindowStore:
         return sum(
             cell.over.get(key, 0)
             for _, step in self.steps(start, end)
-            for cell in _cells(step, name)
+            for cell in cells_of(step, name)
             if cell.over is not None
         )
 
@@ -201,7 +202,7 @@ class WindowStore:
                 n[number - start], bad[number - start] = count(step)
             else:
                 n[number - start], _ = count(step)
-                bad[number - start] = _proven(step, target.name, number in proven_unless)
+                bad[number - start] = proven(step, target.name, number in proven_unless)
         if provisional_at is not None:
             slow_after = min(FAILING_AFTER_S, latency_ms / 1000) if latency_ms is not None else FAILING_AFTER_S
             for number, waiting in self.open_arrivals(target.name).items():
@@ -224,9 +225,9 @@ class WindowStore:
         """Every request name seen, sorted."""
         return sorted({name for _, step in self.steps(0, self.end) for name in step.cells})
 
-    def _counter(self, name: str | None, latency_ms: float | None, start: int) -> _Counter:
+    def _counter(self, name: str | None, latency_ms: float | None, start: int) -> Counter:
         exact = latency_ms is None or self.counted_exactly(latency_ms, start)
-        return _Counter(name, latency_ms, exact)
+        return Counter(name, latency_ms, exact)
 
     def _step(self, number: int) -> Step | None:
         return self._steps[number] if 0 <= number < len(self._steps) else None
@@ -241,7 +242,7 @@ class WindowStore:
             found = Totals(start, start + length)
             if length == LONG_BLOCK:
                 for at in range(start, start + length, BLOCK):
-                    _merge(found, self._block(at, BLOCK))
+                    merge(found, self._block(at, BLOCK))
             else:
                 self._add_steps(found, start, start + length)
             self._blocks[(start, length)] = found
@@ -266,7 +267,7 @@ class WindowStore:
 
     def _add_delta(self, row: DeltaRow) -> None:
         for name, counts in row.setup.items():
-            _add_counts(self.setup.setdefault(name, NameTotals()), counts)
+            add_counts(self.setup.setdefault(name, NameTotals()), counts)
         number = row.step
         if number < 0:
             return
@@ -300,8 +301,8 @@ class WindowStore:
         worker.done = max(worker.done, row.done)
         worker.at = row.at
         worker.final = worker.final or row.final
-        worker.open = _pairs(row.open)
-        worker.open_names = {name: _pairs(flat) for name, flat in row.open_names.items()}
+        worker.open = pairs(row.open)
+        worker.open_names = {name: pairs(flat) for name, flat in row.open_names.items()}
         worker.marks.append(
             Mark(
                 row.at,
@@ -324,72 +325,3 @@ class WindowStore:
         seen.first_s = min(seen.first_s, row.first_s)
         seen.last_s = max(seen.last_s, row.last_s)
         seen.example = seen.example or row.example
-
-
-class _Counter:
-    """(n, bad) of one step for one target."""
-
-    def __init__(self, name: str | None, latency_ms: float | None, exact: bool) -> None:
-        self.name = name
-        self.latency_ms = latency_ms
-        self.key = limit_key(latency_ms) if latency_ms is not None and exact else None
-
-    def __call__(self, step: Step) -> tuple[int, int]:
-        n = bad = 0
-        if self.name is None:
-            for arrivals in step.classes.values():
-                bad += arrivals.unsent_cap + arrivals.unsent_generator + arrivals.failed
-            n = bad
-        for cell in _cells(step, self.name):
-            # Virtual arrivals count here, where it matters *when* the service was bad; totals leave them out.
-            failed = cell.failed + cell.backfilled_failed
-            bad += failed
-            n += cell.ok + failed
-            if self.latency_ms is None:
-                continue
-            if self.key is None:
-                bad += _over_by_sketch(cell, self.latency_ms)
-            elif cell.over is not None:
-                bad += cell.over.get(self.key, 0)
-        return n, bad
-
-
-def _cells(step: Step, name: str | None) -> Iterator[Cell]:
-    if name is None:
-        yield from step.cells.values()
-    elif name in step.cells:
-        yield step.cells[name]
-
-
-def _over_by_sketch(cell: Cell, limit_ms: float) -> int:
-    if cell.sketch is None:
-        return 0
-    merged = NameTotals()
-    merge_flat(merged.sketch, [cell.sketch])
-    return merged.over(limit_ms)[0]
-
-
-def _proven(step: Step, name: str | None, saturated: bool) -> int:
-    bad = sum(cell.proven_failures(saturated) for cell in _cells(step, name))
-    if name is None and not saturated:
-        bad += sum(arrivals.unsent_cap for arrivals in step.classes.values())
-    return bad
-
-
-def _merge(whole: Totals, part: Totals) -> None:
-    for name, arrivals in part.classes.items():
-        whole.classes.setdefault(name, Arrivals()).add(arrivals)
-    for name, names in part.names.items():
-        whole.names.setdefault(name, NameTotals()).merge(names)
-
-
-def _add_counts(into: NameTotals, counts: RequestCounts) -> None:
-    cell = Cell()
-    cell.add(counts)
-    into.add(cell)
-    if cell.sketch is not None:
-        merge_flat(into.sketch, [cell.sketch])
-
-
-def _pairs(flat: list[int]) -> dict[int, int]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))

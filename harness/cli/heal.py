@@ -41,8 +41,9 @@ def heal(
     --steal removes it.
     """
     from harness.model.errors import UsageError
-    from harness.safety.heal import find_active, heal_all
+    from harness.safety.active import find_active
     from harness.safety.heal import heal as heal_one
+    from harness.safety.heal import heal_all
 
     def say(text: str) -> None:
         if not quiet:
@@ -128,8 +129,8 @@ def _configured(host: str) -> tuple[str, ...]:
 def _folder_of(run_dir: Path) -> Path:
     """The state folder of a run, or its run directory once the state folder is gone."""
     from harness.model.errors import UsageError
-    from harness.safety.heal import active_dir
-    from harness.safety.journal import JOURNAL, KEEPER
+    from harness.safety.active import active_dir
+    from harness.safety.log import JOURNAL, KEEPER
 
     state = active_dir() / run_dir.resolve().name
     if state.is_dir():

@@ -47,7 +47,7 @@ def run(**values: Any) -> int:
     from harness.conductor.signals import Signals
     from harness.fault import registered
     from harness.report import terminal
-    from harness.safety.heal import find_active
+    from harness.safety.active import find_active
     from harness.safety.lock import acquire
     from harness.stack.embedded import EmbeddedStack
 

@@ -16,7 +16,7 @@ from harness.model.faults import Dependency
 from harness.model.paths import state_dir
 from harness.model.plan import Plan
 from harness.model.stack import Stack, StackUp
-from harness.safety.heal import retire
+from harness.safety.active import retire
 from harness.safety.journal import Journal
 from harness.safety.keeper_client import Keeper
 from harness.safety.lock import Locks

@@ -34,7 +34,8 @@ from harness.model.plan import Plan, PlannedFault
 from harness.model.units import format_duration
 from harness.plan import machine
 from harness.safety.heal import torn_down
-from harness.safety.journal import Journal, read_journal
+from harness.safety.journal import Journal
+from harness.safety.journal_view import read_journal
 from harness.safety.keeper_client import Keeper
 from harness.safety.undo import undo_record
 

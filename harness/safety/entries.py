@@ -90,6 +90,21 @@ class FolderGone(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="fol
     path: str
 
 
+class Project(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="project"):
+    """A Docker Compose project that is about to be made on this engine: all that carries its label is removed.
+
+    It did not exist when this was written.
+    """
+
+    engine: str
+    project: str
+
+
+class ProjectGone(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="project_gone"):
+    engine: str
+    project: str
+
+
 class ProxyLock(msgspec.Struct, frozen=True):
     """The lock of a Toxiproxy: its API's URL, and the words that make it this run's lock."""
 
@@ -141,6 +156,8 @@ Entry = (
     | ProcessGone
     | Folder
     | FolderGone
+    | Project
+    | ProjectGone
     | Locking
     | Unlocked
     | KeeperOpened

@@ -6,11 +6,9 @@ Safe to repeat: undoing is compare-and-set, processes are known by their start t
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +17,7 @@ import msgspec
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError, Refused
 from harness.model.faults import Evidence, UndoOutcome, UndoRecord
-from harness.model.paths import state_dir
+from harness.safety.active import homes, retire, state_folders
 from harness.safety.entries import (
     Closed,
     Entry,
@@ -33,9 +31,9 @@ from harness.safety.entries import (
 from harness.safety.entries import boottime as boottime_now
 from harness.safety.family import stop_family
 from harness.safety.folders import remove
-from harness.safety.journal import JOURNAL, KEEPER, Busy, JournalView, Log, is_written, read_journal
+from harness.safety.journal_view import JournalView, read_journal
+from harness.safety.log import JOURNAL, KEEPER, Busy, Log, is_written
 from harness.safety.processes import alive, boot_id, identify, send, wait_gone
-from harness.safety.protocol import KEEPER_LOG
 
 Say = Callable[[str], None]
 Write = Callable[[Entry], None]
@@ -58,58 +56,10 @@ class Healed(msgspec.Struct, frozen=True, kw_only=True):
     left: tuple[str, ...] = ()
 
 
-class Left(msgspec.Struct, frozen=True, kw_only=True):
-    """A run whose harness died. pending: record ids whose change is, or may be, still on. locks: still held."""
-
-    folder: Path
-    owner: str
-    host: str
-    since: str
-    pending: tuple[str, ...]
-    servers: tuple[str, ...]
-    locks: tuple[str, ...] = ()
-    trouble: str | None = None
-
-
-def active_dir() -> Path:
-    """Where the state folders of runs are."""
-    return state_dir() / "active"
-
-
-def find_active() -> list[Left]:
-    """Runs whose harness and keeper are both dead and that left something. Reads only."""
-    found = []
-    for folder in _folders():
-        try:
-            if is_written(folder / JOURNAL) or is_written(folder / KEEPER):
-                continue
-            view = read_journal(folder)
-        except (HarnessError, OSError) as error:
-            found.append(
-                Left(folder=folder, owner=folder.name, host="", since="", pending=(), servers=(), trouble=str(error))
-            )
-            continue
-        if view.something_left:
-            opened = view.opened
-            found.append(
-                Left(
-                    folder=folder,
-                    owner=opened.owner if opened is not None else folder.name,
-                    host=opened.host if opened is not None else "",
-                    since=opened.at if opened is not None else "",
-                    pending=tuple(record.id for record in view.pending),
-                    servers=tuple(root.name for root in view.servers if alive(root.process)),
-                    locks=tuple(f"the lock of {lock.url}" for lock in view.locks),
-                    trouble="; ".join(view.damage) or None,
-                )
-            )
-    return found
-
-
 def heal_all(say: Say) -> list[Healed]:
     """Heal every run whose harness is dead; what still runs is left alone. Clean folders are cleared away."""
     healed = []
-    for folder in _folders():
+    for folder in state_folders():
         try:
             if is_written(folder / JOURNAL):
                 say(f"{folder.name}: still running, left alone")
@@ -149,7 +99,7 @@ def heal(folder: Path, say: Say, *, retire_clean: bool = True) -> Healed:
     finally:
         if log is not None:
             log.close()
-    if retire_clean and not healed.left and folder.parent in _homes():
+    if retire_clean and not healed.left and folder.parent in homes():
         retire(folder, Path(view.opened.run_dir) if view.opened is not None and view.opened.run_dir else None)
     return healed
 
@@ -294,45 +244,6 @@ def end_processes(view: JournalView, write: Write, say: Say, killed: list[str]) 
             continue
         write(ProcessGone(name=root.name, pid=root.process.pid))
     return left
-
-
-def retire(folder: Path, run_dir: Path | None = None) -> None:
-    """Copy a finished state folder's files to the run directory, then remove the folder when nothing is left in it.
-
-    Never raises: it is the last act of a run that has been undone.
-    """
-    with suppress(OSError):  # a run directory on a full disk gets no copy; what is undone is cleared away all the same
-        if run_dir is not None and run_dir.is_dir():
-            for name in (JOURNAL, KEEPER):
-                if (folder / name).exists():
-                    shutil.copyfile(folder / name, run_dir / name)
-                    (run_dir / name).chmod(0o600)  # it may be read back as instructions
-            if (folder / KEEPER_LOG).exists():
-                (run_dir / "logs").mkdir(exist_ok=True)
-                shutil.copyfile(folder / KEEPER_LOG, run_dir / "logs" / KEEPER_LOG)
-    try:
-        if not read_journal(folder).something_left:
-            # First out of the way, in one step: whoever waits to heal it finds all of it or nothing.
-            gone = folder.with_name(f".{folder.name}.gone")
-            folder.rename(gone)
-            shutil.rmtree(gone)
-    except (OSError, HarnessError):
-        pass
-
-
-def _homes() -> tuple[Path, ...]:
-    """Folders of state folders: runs, and stacks that were brought up to stay."""
-    return active_dir(), state_dir() / "stacks"
-
-
-def _folders() -> list[Path]:
-    found: list[Path] = []
-    for home in _homes():
-        try:
-            found += sorted(path for path in home.iterdir() if path.is_dir() and not path.name.startswith("."))
-        except OSError:
-            continue
-    return found
 
 
 def _stays_up(folder: Path) -> bool:

@@ -15,8 +15,9 @@ import msgspec
 from harness.model.errors import HarnessError, Refused
 from harness.model.faults import UndoOutcome
 from harness.safety.entries import Closed, Entry, Healing, Locking, Unlocked
-from harness.safety.journal import JournalView, Log
+from harness.safety.journal_view import JournalView
 from harness.safety.kept import KeptJournal
+from harness.safety.log import Log
 from harness.safety.processes import ProcessId, send, wait_gone
 from harness.safety.protocol import HoldPostgres, HoldProxy, Report
 from harness.safety.servers import Servers
@@ -149,7 +150,7 @@ class Healer:
 
     def retire(self) -> None:
         """Nothing is left and the run is dead: copy the journals to the run directory, clear the state folder away."""
-        from harness.safety.heal import active_dir, retire
+        from harness.safety.active import active_dir, retire
 
         try:
             opened = self.view().opened

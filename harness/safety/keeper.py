@@ -28,9 +28,9 @@ from harness.model.errors import HarnessError, Refused, SetupError
 from harness.safety import protocol
 from harness.safety.entries import Healing, KeeperOpened, boottime
 from harness.safety.healer import IMPORT_LIMIT_S, Healer, Slot, next_deadline
-from harness.safety.journal import JOURNAL, KEEPER, Log
 from harness.safety.lease import Lease
 from harness.safety.lock import clear
+from harness.safety.log import JOURNAL, KEEPER, Log
 from harness.safety.processes import alive, identify
 from harness.safety.servers import Servers
 

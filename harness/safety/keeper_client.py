@@ -17,7 +17,7 @@ from harness.model.faults import UndoOutcome
 from harness.model.process import ServerProcess, ServerSpec
 from harness.safety import protocol
 from harness.safety.entries import KeeperOpened, ProxyLock, boottime
-from harness.safety.journal import read_journal
+from harness.safety.journal_view import read_journal
 from harness.safety.lock import Locks
 from harness.safety.private import open_private, private_folder
 from harness.safety.processes import ProcessId, alive, identify, open_pidfd, send, wait_gone

@@ -6,7 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from harness.safety.journal import JOURNAL, KEEPER, JournalView, merge, parse
+from harness.safety.journal_view import JournalView, merge, parse
+from harness.safety.log import JOURNAL, KEEPER
 from harness.safety.private import open_private
 
 

@@ -138,7 +138,7 @@ def _take(fd: int, resource: str, mine: Path | None) -> None:
 
 
 def _left_broken(folder: Path) -> bool:
-    from harness.safety.journal import has_pending
+    from harness.safety.journal_view import has_pending
 
     return folder.is_dir() and has_pending(folder)
 

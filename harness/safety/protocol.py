@@ -69,6 +69,20 @@ class RemoveAtEnd(msgspec.Struct, frozen=True, tag=True):
     path: str
 
 
+class OwnProject(msgspec.Struct, frozen=True, tag=True):
+    """Journal a Compose project that does not exist yet; from then on it is removed at the end, whoever dies."""
+
+    engine: str
+    project: str
+
+
+class DropProject(msgspec.Struct, frozen=True, tag=True):
+    """Remove it now."""
+
+    engine: str
+    project: str
+
+
 class Armed(msgspec.Struct, frozen=True, tag=True):
     """Is everything that healing needs imported; and, with an id, does the keeper itself read that record?"""
 
@@ -109,6 +123,8 @@ Request = (
     | RestartServer
     | Adopt
     | RemoveAtEnd
+    | OwnProject
+    | DropProject
     | Armed
     | HoldProxy
     | HoldPostgres

@@ -37,7 +37,7 @@ from harness.safety.entries import Entry, ProxyLock, Unlocked
 if TYPE_CHECKING:
     from harness.adapters.advisory import AdvisoryLock
     from harness.adapters.toxiproxy import Toxiproxy
-    from harness.safety.journal import JournalView
+    from harness.safety.journal_view import JournalView
     from harness.safety.keeper_client import Keeper
 
 NAME = "harness-lock"

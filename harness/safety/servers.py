@@ -24,6 +24,7 @@ from harness.safety.family import MARKER, Root, ask_family, descendants, exe_of,
 from harness.safety.folders import describe, remove
 from harness.safety.processes import ProcessId, identify, table, wait_gone
 from harness.safety.processes import send as send_signal
+from harness.safety.projects import Projects
 
 EXEC_LIMIT_S = 30.0
 _WRAPPER = str(Path(__file__).with_name("exec_server.py"))
@@ -54,6 +55,7 @@ class Servers:
         self._owned: dict[str, _Owned] = {}
         self._folders: list[Folder] = []
         self._count = 0
+        self.projects = Projects(write, say)
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     # -- starting
@@ -272,6 +274,8 @@ class Servers:
         for thread in threads:
             thread.join()
         left += self._end_strays()
+        removed, still = self.projects.end()  # after the process that makes one
+        left += still
         with self._mutex:
             folders, self._folders = self._folders, []
         for folder in folders:
@@ -281,7 +285,7 @@ class Servers:
             else:
                 self._note(FolderGone(path=folder.path))
         order = [name for name, _ in todo]
-        return sorted(stopped, key=order.index), sorted(hard, key=order.index), left
+        return sorted(stopped, key=order.index) + removed, sorted(hard, key=order.index), left
 
     def _end_strays(self) -> list[str]:
         """Whatever still descends from the keeper got away from every server: end it."""

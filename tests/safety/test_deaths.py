@@ -14,8 +14,9 @@ import pytest
 
 from harness.model.errors import Refused
 from harness.model.paths import state_dir
-from harness.safety.heal import find_active, heal, heal_all
-from harness.safety.journal import read_journal
+from harness.safety.active import find_active
+from harness.safety.heal import heal, heal_all
+from harness.safety.journal_view import read_journal
 from harness.safety.lock import acquire
 from tests.safety.world import Proxy, call, gone, wait_for
 

@@ -15,9 +15,12 @@ import pytest
 from harness.model.errors import Refused
 from harness.model.paths import state_dir
 from harness.model.process import ServerSpec
-from harness.safety.heal import find_active, heal, heal_all
-from harness.safety.journal import JOURNAL, Journal, read_journal
+from harness.safety.active import find_active
+from harness.safety.heal import heal, heal_all
+from harness.safety.journal import Journal
+from harness.safety.journal_view import read_journal
 from harness.safety.keeper_client import Keeper
+from harness.safety.log import JOURNAL
 from tests.safety.test_journal import injected, record
 from tests.safety.world import gone, wait_for
 

@@ -15,7 +15,9 @@ from harness.model.faults import Address, Dependency, UndoRecord
 from harness.safety.entries import boottime, decode
 from harness.safety.heal import heal
 from harness.safety.healer import next_deadline
-from harness.safety.journal import JOURNAL, KEEPER, Journal, JournalView, read_journal
+from harness.safety.journal import Journal
+from harness.safety.journal_view import JournalView, read_journal
+from harness.safety.log import JOURNAL, KEEPER
 
 
 def record(number: int = 1) -> UndoRecord:

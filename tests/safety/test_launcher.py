@@ -16,7 +16,8 @@ import pytest
 from harness.model.errors import Refused, SetupError
 from harness.model.paths import state_dir
 from harness.model.process import ServerSpec
-from harness.safety.heal import find_active, heal, heal_all
+from harness.safety.active import find_active
+from harness.safety.heal import heal, heal_all
 from harness.safety.keeper_client import Keeper
 from harness.safety.processes import identify
 from tests.safety.world import family_of, gone, wait_for
@@ -289,7 +290,8 @@ def test_a_reused_pid_is_never_hit(tmp_path: Path, state_home: Path) -> None:
     """Pids cannot be made to repeat at will: the journal is given a living process with another's start time."""
     from harness.safety.entries import Process
     from harness.safety.family import Root
-    from harness.safety.journal import KEEPER, Journal, Log
+    from harness.safety.journal import Journal
+    from harness.safety.log import KEEPER, Log
     from harness.safety.processes import ProcessId
 
     bystander = subprocess.Popen(["sleep", "600"], start_new_session=True)

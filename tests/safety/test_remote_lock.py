@@ -15,8 +15,9 @@ import pytest
 from servers import PostgresServer, SubprocessLauncher, start_toxiproxy
 
 from harness.model.errors import Refused, SetupError
+from harness.safety.active import find_active
 from harness.safety.entries import ProxyLock
-from harness.safety.heal import find_active, heal_all
+from harness.safety.heal import heal_all
 from harness.safety.remote_lock import (
     LISTEN,
     NAME,

@@ -19,7 +19,7 @@ from harness.model.errors import Gone, OutcomeUnknown, Refused, UndoUnverified, 
 from harness.model.faults import Applied, Dependency, Evidence, UndoRecord
 from harness.model.process import ServerProcess
 from harness.safety.heal import heal_all
-from harness.safety.journal import read_journal
+from harness.safety.journal_view import read_journal
 from harness.safety.undo import Patience, check_addresses, order_of_undo, undo_all, undo_record
 from tests.safety.world import Proxy, call, gone, wait_for
 from tests.servers import PostgresServer, ValkeyServer

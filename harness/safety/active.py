@@ -1,0 +1,103 @@
+"""The state folders of runs and of stacks that stay up: which are there, which were left, how a finished one goes."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from harness.model.errors import HarnessError
+from harness.model.paths import state_dir
+from harness.safety.journal_view import read_journal
+from harness.safety.log import JOURNAL, KEEPER, is_written
+from harness.safety.processes import alive
+from harness.safety.protocol import KEEPER_LOG
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """A run whose harness died. pending: record ids whose change is, or may be, still on. locks: still held."""
+
+    folder: Path
+    owner: str
+    host: str
+    since: str
+    pending: tuple[str, ...]
+    servers: tuple[str, ...]
+    locks: tuple[str, ...] = ()
+    trouble: str | None = None
+
+
+def active_dir() -> Path:
+    """Where the state folders of runs are."""
+    return state_dir() / "active"
+
+
+def homes() -> tuple[Path, ...]:
+    """Folders of state folders: runs, and stacks that were brought up to stay."""
+    return active_dir(), state_dir() / "stacks"
+
+
+def state_folders() -> list[Path]:
+    found: list[Path] = []
+    for home in homes():
+        try:
+            found += sorted(path for path in home.iterdir() if path.is_dir() and not path.name.startswith("."))
+        except OSError:
+            continue
+    return found
+
+
+def find_active() -> list[Left]:
+    """Runs whose harness and keeper are both dead and that left something. Reads only."""
+    found = []
+    for folder in state_folders():
+        try:
+            if is_written(folder / JOURNAL) or is_written(folder / KEEPER):
+                continue
+            view = read_journal(folder)
+        except (HarnessError, OSError) as error:
+            found.append(
+                Left(folder=folder, owner=folder.name, host="", since="", pending=(), servers=(), trouble=str(error))
+            )
+            continue
+        if view.something_left:
+            opened = view.opened
+            found.append(
+                Left(
+                    folder=folder,
+                    owner=opened.owner if opened is not None else folder.name,
+                    host=opened.host if opened is not None else "",
+                    since=opened.at if opened is not None else "",
+                    pending=tuple(record.id for record in view.pending),
+                    servers=tuple(root.name for root in view.servers if alive(root.process)),
+                    locks=tuple(f"the lock of {lock.url}" for lock in view.locks),
+                    trouble="; ".join(view.damage) or None,
+                )
+            )
+    return found
+
+
+def retire(folder: Path, run_dir: Path | None = None) -> None:
+    """Copy a finished state folder's files to the run directory, then remove the folder when nothing is left in it.
+
+    Never raises: it is the last act of a run that has been undone.
+    """
+    with suppress(OSError):  # a run directory on a full disk gets no copy; what is undone is cleared away all the same
+        if run_dir is not None and run_dir.is_dir():
+            for name in (JOURNAL, KEEPER):
+                if (folder / name).exists():
+                    shutil.copyfile(folder / name, run_dir / name)
+                    (run_dir / name).chmod(0o600)  # it may be read back as instructions
+            if (folder / KEEPER_LOG).exists():
+                (run_dir / "logs").mkdir(exist_ok=True)
+                shutil.copyfile(folder / KEEPER_LOG, run_dir / "logs" / KEEPER_LOG)
+    try:
+        if not read_journal(folder).something_left:
+            # First out of the way, in one step: whoever waits to heal it finds all of it or nothing.
+            gone = folder.with_name(f".{folder.name}.gone")
+            folder.rename(gone)
+            shutil.rmtree(gone)
+    except (OSError, HarnessError):
+        pass
