@@ -54,6 +54,20 @@ class Launcher(Protocol):
 
 
 @runtime_checkable
+class OwnsProjects(Protocol):
+    """A launcher that also answers for Docker Compose projects. engine: base URL of the Docker engine."""
+
+    def own_project(self, engine: str, project: str) -> None:
+        """Journal it before anything of it is made. Raises Refused when the engine has something of that name,
+        AdapterError, SetupError."""
+        ...
+
+    def drop_project(self, engine: str, project: str) -> None:
+        """Remove its containers, networks and volumes now. Raises AdapterError, SetupError."""
+        ...
+
+
+@runtime_checkable
 class Keeps(Protocol):
     """A launcher that can be asked from elsewhere to start a server again, also when this process is gone."""
 

@@ -71,7 +71,10 @@ def find_active() -> list[Left]:
                     host=opened.host if opened is not None else "",
                     since=opened.at if opened is not None else "",
                     pending=tuple(record.id for record in view.pending),
-                    servers=tuple(root.name for root in view.servers if alive(root.process)),
+                    servers=(
+                        *(root.name for root in view.servers if alive(root.process)),
+                        *(f"the Compose project {one.project}" for one in view.projects),
+                    ),
                     locks=tuple(f"the lock of {lock.url}" for lock in view.locks),
                     trouble="; ".join(view.damage) or None,
                 )

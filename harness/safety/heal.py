@@ -34,6 +34,7 @@ from harness.safety.folders import remove
 from harness.safety.journal_view import JournalView, read_journal
 from harness.safety.log import JOURNAL, KEEPER, Busy, Log, is_written
 from harness.safety.processes import alive, boot_id, identify, send, wait_gone
+from harness.safety.projects import remove_projects
 
 Say = Callable[[str], None]
 Write = Callable[[Entry], None]
@@ -125,6 +126,7 @@ def _heal(view: JournalView, log: Log | None, say: Say) -> Healed:
     left = [f"{line}: what it stood for cannot be told; look at the dependency yourself" for line in view.damage]
     # With keeper and run dead the servers of an own stack are dead or headless: they go first, their changes with them.
     left += end_processes(view, write, say, killed)
+    left += remove_projects(view.projects, write, say, killed)
     outcomes = heal_records(view, write, say=say)
     left += [f"{outcome.left}; {outcome.mend}" for outcome in outcomes if outcome.state == "unverified"]
     for item in view.folders:

@@ -176,7 +176,7 @@ class Keeper:
 
     def _end_when_unused(self, now: float) -> None:
         """A `stack up` that was killed before it started a server leaves a keeper that nobody needs."""
-        if self._servers.running() or alive(self._options.run):
+        if self._servers.running() or self._servers.projects or alive(self._options.run):
             self._used = now
         elif now - self._used > UNUSED_LIMIT_S:
             self._say("nobody has needed this keeper: it ends")
@@ -299,6 +299,13 @@ class Keeper:
                 return protocol.Reply(), None
             case protocol.RemoveAtEnd(path=path):
                 self._servers.remove_at_end(path)
+                return protocol.Reply(), None
+            case protocol.OwnProject(engine=engine, project=project):
+                self._only_while_serving()
+                self._servers.projects.own(engine, project)
+                return protocol.Reply(), None
+            case protocol.DropProject(engine=engine, project=project):
+                self._servers.projects.drop(engine, project)
                 return protocol.Reply(), None
             case protocol.HoldProxy() | protocol.HoldPostgres():
                 self._only_while_serving()

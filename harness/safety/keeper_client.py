@@ -142,6 +142,14 @@ class Keeper:
     def remove_at_end(self, path: str) -> None:
         self._ask(protocol.RemoveAtEnd(path))
 
+    def own_project(self, engine: str, project: str) -> None:
+        """A Compose project about to be made: the keeper removes it at the end. Raises Refused, SetupError."""
+        self._ask(protocol.OwnProject(engine, project))
+
+    def drop_project(self, engine: str, project: str) -> None:
+        """Remove it now; returns when it is gone. Raises SetupError."""
+        self._ask(protocol.DropProject(engine, project), FINISH_LIMIT_S)
+
     # -- more of the same kind
 
     def restart(self, name: str) -> ServerProcess:
