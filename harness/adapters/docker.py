@@ -186,6 +186,10 @@ class Engine:
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise Rejected(f"{self.url} does not answer as a Docker engine does ({path}: {error})") from error
 
+    def raw(self, path: str, *, params: Mapping[str, str] | None = None) -> bytes:
+        """One GET below the API's version, as it came (a log). Raises Gone for 404."""
+        return bytes(self._send("GET", path, params=params).content)
+
     def post(
         self,
         path: str,

@@ -105,6 +105,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"
     hostname: str = ""
     labels: dict[str, str] | None = None
     env: tuple[str, ...] | None = None
+    tty: bool = False
     stop_signal: str = ""
 
 

@@ -120,7 +120,7 @@ def _configured(host: str) -> tuple[str, ...]:
 
     path = chosen(None)
     config = load(path) if path is not None else None
-    if config is None or config.toxiproxy is None:
+    if config is None or config.toxiproxy is None or config.toxiproxy.url is None:
         return ()
     named, _ = url_address(config.toxiproxy.url, 8474)
     return (host,) if named == host else ()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from harness.config.file import Configuration
+    from harness.config.file import Configuration, Contained
+    from harness.stack.external_look import Part
 
 
 def status(config: Configuration, url: str, *, allow_hosts: Collection[str], as_json: bool) -> int:
@@ -31,11 +32,11 @@ def status(config: Configuration, url: str, *, allow_hosts: Collection[str], as_
     click.echo(f"external, declared in {config.shown}")
     table(
         [
-            ("PART", "PID", "ADDRESS", "THROUGH ITS PROXY", "STATE"),
+            ("PART", "PID" if not config.contained else "PID OR CONTAINER", "ADDRESS", "THROUGH ITS PROXY", "STATE"),
             *(
                 (
                     part.name,
-                    str(part.pid or "-"),
+                    _runs_as(part),
                     part.address,
                     part.path or "-",
                     "ok" if part.trouble is None else "trouble, see below",
@@ -52,31 +53,49 @@ def status(config: Configuration, url: str, *, allow_hosts: Collection[str], as_
     return 0 if well else 4
 
 
-def logs(config: Configuration, part: str | None, lines: int, *, follow: bool) -> int:
-    """The logs that the file names. Raises UsageError where it names none."""
+def logs(
+    config: Configuration, part: str | None, lines: int, *, follow: bool, allow_hosts: Collection[str] = ()
+) -> int:
+    """The logs that the file names, and those of its containers. Raises UsageError where it names none."""
     from harness.cli import follow as following
     from harness.model.errors import UsageError
     from harness.model.suggest import unknown
+    from harness.stack.external_containers import Containers
 
-    tables = dict(config.dependencies)
-    found = {name: table.log for name, table in tables.items()}
-    keys = {name: f"dependencies.{name}" for name in tables}
+    tables: dict[str, tuple[str, Contained, str | None]] = {
+        name: (f"dependencies.{name}", table, table.log) for name, table in config.dependencies.items()
+    }
     if config.target is not None:
-        found[config.target.name] = config.target.log
-        keys[config.target.name] = "target"
+        tables[config.target.name] = ("target", config.target, config.target.log)
     if config.toxiproxy is not None:
-        found["toxiproxy"] = config.toxiproxy.log
-        keys["toxiproxy"] = "toxiproxy"
-    if part is not None and part not in found:
-        raise unknown("part", part, found)
-    wanted = {name: log for name, log in found.items() if log is not None and part in (None, name)}
-    if not wanted:
-        key = f"{keys[part]}.log" if part is not None else "log"
+        tables["toxiproxy"] = ("toxiproxy", config.toxiproxy, config.toxiproxy.log)
+    if part is not None and part not in tables:
+        raise unknown("part", part, tables)
+    wanted = {name: found for name, found in tables.items() if part in (None, name)}
+    known = {name: found for name, found in wanted.items() if found[1].contained or found[2] is not None}
+    if not known:
+        key = f"{tables[part][0]}.log" if part is not None else "log"
         raise UsageError(
             f"{config.shown} names no log" + (f" of {part}" if part is not None else ""),
             hint=f'write where it is: {key} = "path/to/file.log"',
         )
-    return following.show([(name, Path(log)) for name, log in wanted.items()], lines, follow=follow)
+    containers = Containers(config, allow_hosts=allow_hosts)
+    try:
+        found: list[tuple[str, Path] | following.Log] = []
+        for name, (key, table, log) in known.items():
+            if log is not None:
+                found.append((name, Path(log)))
+            else:
+                container = containers.find(table, f"{config.shown}: {key}", running=False)
+                found.append(following.ContainerLog(name, containers.engine, container.id))
+        return following.show(found, lines, follow=follow)
+    finally:
+        containers.close()
+
+
+def _runs_as(part: Part) -> str:
+    """Its process, or its container with state and health."""
+    return f"{part.container} ({part.condition})" if part.container is not None else str(part.pid or "-")
 
 
 def table(rows: list[tuple[str, ...]]) -> None:

@@ -13,8 +13,35 @@ import msgspec
 from harness.model.faults import DependencyKind
 
 
-class Runnable(msgspec.Struct, frozen=True, kw_only=True):
-    """A process of the user's on this machine.
+class Contained(msgspec.Struct, frozen=True, kw_only=True):
+    """A container of the user's: a service of their compose project, or a container by its exact name.
+
+    replica: which of several containers of the service, counted from 1 as Compose does. port: on which it listens
+    inside the container.
+    """
+
+    service: str | None = None
+    replica: int | None = None
+    container: str | None = None
+    port: int | None = None
+
+    @property
+    def contained(self) -> bool:
+        return self.service is not None or self.container is not None
+
+
+class ComposeTable(msgspec.Struct, frozen=True, kw_only=True):
+    """The user's compose project. file: compose files in their order, absolute; () = only the project is named.
+
+    project: its name; None = as Compose computes it.
+    """
+
+    file: tuple[str, ...] = ()
+    project: str | None = None
+
+
+class Runnable(Contained, frozen=True, kw_only=True):
+    """A process of the user's on this machine, or a container.
 
     pid_file: where it writes its pid. start: argv that starts it again after a kill, run in `cwd` (the file's own
     folder when left out), its output appended to `log`. log: also what `harness stack logs` shows.
@@ -36,10 +63,14 @@ class TargetTable(Runnable, frozen=True, kw_only=True):
     workers: int | None = None
 
 
-class ToxiproxyTable(msgspec.Struct, frozen=True, kw_only=True):
-    """seen_as: addresses from which the dependencies see its connections come, where it runs in a container."""
+class ToxiproxyTable(Contained, frozen=True, kw_only=True):
+    """url: of its API; None = that port of its container.
 
-    url: str
+    seen_as: addresses from which the dependencies see its connections come, where it runs elsewhere; its container's
+    own where that is declared.
+    """
+
+    url: str | None = None
     seen_as: tuple[str, ...] = ()
     log: str | None = None
 
@@ -47,13 +78,15 @@ class ToxiproxyTable(msgspec.Struct, frozen=True, kw_only=True):
 class DependencyTable(Runnable, frozen=True, kw_only=True):
     """What every kind has. proxy: its name in Toxiproxy. direct: the server itself.
 
-    path: what the application uses; the proxy's listener when left out.
+    path: what the application uses; the proxy's listener when left out. ignore_clients: names, addresses or networks
+    of clients that are not the application (an exporter), so that going past the proxy is no bypass.
     """
 
     kind: DependencyKind
     proxy: str | None = None
     direct: str | None = None
     path: str | None = None
+    ignore_clients: tuple[str, ...] = ()
 
 
 class RedisTable(DependencyTable, frozen=True, kw_only=True):
@@ -118,6 +151,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     shown: str
     target: TargetTable | None = None
+    compose: ComposeTable | None = None
     toxiproxy: ToxiproxyTable | None = None
     dependencies: dict[str, DependencyTable] = {}
     run: dict[str, RunValue] = {}
@@ -128,6 +162,12 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         if self.target is not None and self.target.name == name:
             return self.target
         return self.dependencies.get(name)
+
+    @property
+    def contained(self) -> bool:
+        """Whether anything in it is a container, so that a Docker engine is asked."""
+        tables: list[Contained | None] = [self.target, self.toxiproxy, *self.dependencies.values()]
+        return any(table is not None and table.contained for table in tables)
 
     @property
     def target_texts(self) -> tuple[str, ...]:

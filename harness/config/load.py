@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from harness.config import rules
+from harness.config import containers, rules
 from harness.config.file import (
     KINDS,
     PROVEN_DIRECTLY,
+    ComposeTable,
     Configuration,
     DependencyTable,
     HttpTable,
@@ -36,7 +37,7 @@ from harness.model.target_grammar import parse_targets
 
 NAME = "harness.toml"
 MAX_BYTES = 1_000_000
-TABLES = ("target", "toxiproxy", "dependencies", "run", "targets")
+TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets")
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -88,6 +89,7 @@ def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str) 
         sha256=sha256,
         shown=shown,
         target=_target(tables["target"], f"{where}target", folder) if "target" in tables else None,
+        compose=_compose(tables["compose"], where, folder) if "compose" in tables else None,
         toxiproxy=_toxiproxy(tables["toxiproxy"], f"{where}toxiproxy", folder) if "toxiproxy" in tables else None,
         dependencies={
             name: _dependency(name, table, f"{where}dependencies.{name}", folder)
@@ -111,12 +113,25 @@ def _target(table: dict[str, Any], where: str, folder: Path) -> TargetTable:
     return msgspec.structs.replace(_runnable(found, where, folder), url=url)
 
 
+def _compose(table: dict[str, Any], where: str, folder: Path) -> ComposeTable:
+    if isinstance(table.get("file"), str):
+        table = {**table, "file": [table["file"]]}
+    return containers.compose_table(_convert(table, ComposeTable, f"{where}compose"), folder, where)
+
+
 def _toxiproxy(table: dict[str, Any], where: str, folder: Path) -> ToxiproxyTable:
     found = _convert(table, ToxiproxyTable, where)
+    containers.check_container(found, where)
+    log = str(folder / found.log) if found.log is not None else None
+    if found.url is None:
+        if not found.contained:
+            raise UsageError(
+                f"{where}.url is missing", hint='url = "http://127.0.0.1:8474", or service = "toxiproxy" with [compose]'
+            )
+        return msgspec.structs.replace(found, log=log)
     url = rules.base_url(found.url, f"{where}.url", example='url = "http://127.0.0.1:8474"', schemes=("http",))
     if url.count("/") > 2:
         raise UsageError(f"{where}.url: Toxiproxy's API has no path: {found.url}", hint="write http://HOST:PORT")
-    log = str(folder / found.log) if found.log is not None else None
     return msgspec.structs.replace(found, url=url, log=log)
 
 
@@ -139,13 +154,14 @@ def _dependency(name: str, table: Any, where: str, folder: Path) -> DependencyTa
             rules.address(text, f"{where}.{key}")
     if found.proxy is not None and (not found.proxy or "/" in found.proxy):
         raise UsageError(f"{where}.proxy: {found.proxy!r} cannot be addressed through Toxiproxy's API")
-    if found.direct is None and kind in PROVEN_DIRECTLY:
+    containers.check_clients(found.ignore_clients, kind, f"{where}.ignore_clients")
+    if found.direct is None and kind in PROVEN_DIRECTLY and not found.contained:
         raise UsageError(
             f"{where}.direct is missing: the server's own address, to ask it who is connected",
             hint='for example direct = "127.0.0.1:6379"; without it no fault on it could be proven',
         )
-    if found.proxy is None and found.direct is None:
-        raise UsageError(f"{where}: where is it?", hint="name its proxy, its direct address, or both")
+    if found.proxy is None and found.direct is None and not found.contained:
+        raise UsageError(f"{where}: where is it?", hint="name its proxy, its direct address, its container, or several")
     match found:
         case RedisTable():
             rules.check_variable(found.password_env, f"{where}.password_env")
@@ -171,6 +187,7 @@ R = TypeVar("R", bound=Runnable)
 
 def _runnable(found: R, where: str, folder: Path) -> R:
     """The same with absolute paths."""
+    containers.check_container(found, where)
     if found.start is not None:
         if not found.start or not found.start[0].strip():
             raise UsageError(f"{where}.start: a program and its arguments are wanted", hint='start = ["./serve"]')
@@ -231,6 +248,7 @@ def _consistent(found: Configuration, where: str) -> None:
             f"{where}target is missing: the service that these dependencies belong to",
             hint='[target] and url = "http://127.0.0.1:8000"',
         )
+    containers.check_compose(found, where)
     taken: dict[str, str] = {}
     for name, dependency in found.dependencies.items():
         at = f"{where}dependencies.{name}"

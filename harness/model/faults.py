@@ -44,7 +44,8 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     probe_send: tcp: what a probe sends so that it is answered, "" = the server speaks first; None = nothing is known.
     engine: base URL of the Docker engine that runs its container (`unix:///var/run/docker.sock`). container: that
     container's full ID, container_name: its name, for people. project, service: its Docker Compose labels, by which a
-    container that somebody made anew in its place is found.
+    container that somebody made anew in its place is found. ignore_clients: names, addresses or networks of clients of
+    it that are not the application's and may go past its proxy.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     container_name: str | None = None
     project: str | None = None
     service: str | None = None
+    ignore_clients: tuple[str, ...] = ()
 
 
 class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):

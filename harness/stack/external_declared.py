@@ -7,6 +7,7 @@ import msgspec
 from harness.config import rules
 from harness.config.file import (
     Configuration,
+    Contained,
     DependencyTable,
     HttpTable,
     PostgresTable,
@@ -37,7 +38,11 @@ def named_hosts(config: Configuration, url: str) -> tuple[str, ...]:
 
     found = {url_address(url)[0]}
     for dependency in dependencies(config, url):
-        found |= {host for host, _ in reached(_with_admin_host(dependency))}
+        known = _with_admin_host(dependency)
+        if known.runtime == "container" and known.direct is None and not _names_host(known.admin):
+            # Where its server is the engine tells later; such a login is for there as well.
+            known = msgspec.structs.replace(known, admin=None)
+        found |= {host for host, _ in reached(known)}
     return tuple(sorted(found))
 
 
@@ -48,7 +53,7 @@ def toxiproxy_url(config: Configuration) -> str | None:
 
 def _target(table: TargetTable, url: str, config: Configuration) -> Dependency:
     found = Dependency(name=table.name, kind="http", target=True, url=url + (table.health or "/"), external=True)
-    return _with_process(found, table, config)
+    return _with_runtime(found, table, config)
 
 
 def _dependency(name: str, table: DependencyTable, config: Configuration) -> Dependency:
@@ -63,8 +68,9 @@ def _dependency(name: str, table: DependencyTable, config: Configuration) -> Dep
         direct=_address(table.direct, f"{where}.direct"),
         path=_address(table.path, f"{where}.path"),
         external=True,
+        ignore_clients=table.ignore_clients,
     )
-    found = _with_process(found, table, config)
+    found = _with_runtime(found, table, config)
     match table:
         case RedisTable():
             return msgspec.structs.replace(found, password_env=table.password_env, allow_flush=table.allow_flush)
@@ -122,13 +128,30 @@ def _user(options: str, where: str) -> str:
     return user
 
 
-def _with_process(found: Dependency, table: Runnable, config: Configuration) -> Dependency:
+def _with_runtime(found: Dependency, table: Runnable, config: Configuration) -> Dependency:
+    if table.contained:
+        return _with_container(found, table, config)
     if table.pid_file is None:
         return found
     found = msgspec.structs.replace(found, runtime="process", pid_file=table.pid_file)
     if table.start is None:
         return found
     return msgspec.structs.replace(found, startable=True, start_config=config.path, start_sha256=config.sha256)
+
+
+def _with_container(found: Dependency, table: Contained, config: Configuration) -> Dependency:
+    """By the names in the file; the engine is asked for the container itself later. It starts again by the engine."""
+    from harness.config.compose_file import project_name
+
+    project = project_name(config.compose) if table.service is not None and config.compose is not None else None
+    return msgspec.structs.replace(
+        found,
+        runtime="container",
+        startable=True,
+        container_name=table.container.removeprefix("/") if table.container is not None else None,
+        project=project,
+        service=table.service,
+    )
 
 
 def _with_admin_host(dependency: Dependency) -> Dependency:
@@ -142,6 +165,12 @@ def _with_admin_host(dependency: Dependency) -> Dependency:
     if server is None:
         return dependency
     return msgspec.structs.replace(dependency, admin=conninfo(dependency.admin, host=server[0], port=str(server[1])))
+
+
+def _names_host(options: str | None) -> bool:
+    from harness.adapters.postgres import options_of
+
+    return options is not None and bool({"host", "hostaddr"} & options_of(options).keys())
 
 
 def _address(text: str | None, where: str) -> Address | None:

@@ -13,15 +13,17 @@ import msgspec
 
 from harness.adapters import by_hand
 from harness.adapters.addresses import check_url, pinned, url_address
+from harness.adapters.docker_records import Container
 from harness.adapters.http import Client
 from harness.adapters.listeners import listener
 from harness.adapters.pid_file import process_of
 from harness.adapters.process import identify, listening_ports, worker_count
 from harness.adapters.toxiproxy import ProxyState, Toxiproxy
-from harness.config.file import Configuration, TargetTable
+from harness.config.file import Configuration, TargetTable, ToxiproxyTable
 from harness.model.errors import AdapterError, HarnessError, Refused, UsageError
 from harness.model.faults import Address, Dependency
 from harness.model.stack import TargetInfo
+from harness.stack import external_containers as containers
 from harness.stack import external_declared as declared
 from harness.stack import external_servers as servers
 
@@ -31,12 +33,15 @@ FOREIGN = "harness-"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One part as found. path: where the application reaches it. trouble: None = all is well."""
+    """One part as found. path: where the application reaches it. container: its name and, as condition, its state and
+    health, where it is one. trouble: None = all is well."""
 
     name: str
     address: str
     path: str | None = None
     pid: int | None = None
+    container: str | None = None
+    condition: str | None = None
     trouble: UsageError | None = None
 
 
@@ -52,7 +57,11 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
 def look(config: Configuration, url: str, *, allow_hosts: Collection[str]) -> Look:
     """Look at everything. url: the target's."""
-    return _Looking(config, url, allow_hosts).look()
+    looking = _Looking(config, url, allow_hosts)
+    try:
+        return looking.look()
+    finally:
+        looking.close()
 
 
 class _Looking:
@@ -68,12 +77,17 @@ class _Looking:
         self._proxies: dict[str, ProxyState] = {}
         self._toxiproxy: str | None = None
         self._proxy_pid: int | None = None
+        self._containers = containers.Containers(config, allow_hosts=allow_hosts)
+        self._toxiproxy_container: Container | None = None
+
+    def close(self) -> None:
+        self._containers.close()
 
     def look(self) -> Look:
         target, dependencies = None, []
         wanted = declared.dependencies(self._config, self._url)
         if self._config.toxiproxy is not None:
-            self._look_at_toxiproxy(self._config.toxiproxy.url)
+            self._look_at_toxiproxy(self._config.toxiproxy)
         for dependency in wanted:
             if not dependency.target:
                 found = self._look_at_dependency(dependency)
@@ -88,14 +102,29 @@ class _Looking:
             target=target,
             dependencies=tuple(dependencies),
             versions=self._versions,
-            notes=tuple(self._notes),
+            notes=tuple(dict.fromkeys([*self._containers.notes, *self._notes])),
         )
 
-    def _look_at_toxiproxy(self, url: str) -> None:
-        where = f"{self._file}: toxiproxy.url"
-        pid = None
+    def _reached(self, container: Container, port: int, where: str) -> Address:
+        """Where a container's port is reached. What the engine says of a declared container is declared with it."""
+        found = self._containers.reached(container, port, where)
+        if found.note is not None:
+            self._notes.append(f"{where.partition(': ')[2]}: {found.note}")
+        self._named = (*self._named, found.address.host)
+        return found.address
+
+    def _look_at_toxiproxy(self, table: ToxiproxyTable) -> None:
+        where = f"{self._file}: toxiproxy" + ("" if table.contained and table.url is None else ".url")
+        pid: int | None = None
+        container: Container | None = None
+        url = table.url
         try:
-            host, port = url_address(url, 8474)
+            if table.contained:
+                container = self._toxiproxy_container = self._containers.find(table, f"{self._file}: toxiproxy")
+            if url is None:
+                assert container is not None
+                url = f"http://{self._reached(container, table.port or containers.TOXIPROXY_PORT, where)}"
+            host, port = url_address(url, containers.TOXIPROXY_PORT)
             address = check_url(f"http://{Address(host, port)}", self._named, allow_hosts=self._allow)[0]
             server = Toxiproxy(f"http://{Address(address, port)}", timeout_s=ANSWER_LIMIT_S)
             self._versions["toxiproxy"] = server.version()
@@ -105,23 +134,35 @@ class _Looking:
             trouble = None
         except HarnessError as error:
             trouble = _trouble(where, error, "start it, or correct the URL")
-        self._parts.append(Part(name="toxiproxy", address=url, pid=pid, trouble=trouble))
+        self._parts.append(Part(name="toxiproxy", address=url or "-", pid=pid, trouble=trouble, **_shown(container)))
 
     def _look_at_dependency(self, wanted: Dependency) -> Dependency | None:
         where = f"{self._file}: dependencies.{wanted.name}"
         found = wanted
         trouble = None
+        container = None
+        table = self._config.dependencies[wanted.name]
         try:
-            listener_port = None
+            listener_port: int | None = None
+            if table.contained:
+                container = self._containers.find(table, where)
+                found = self._containers.declared(found, container)
             if wanted.proxied:
                 if self._toxiproxy is None:
                     raise UsageError("its Toxiproxy does not answer")
-                listen = self._proxy(wanted, where)
-                listener_port = listen.port
+                listen, listener_port = self._proxy(wanted, where)
                 found = msgspec.structs.replace(
-                    found, toxiproxy=self._toxiproxy, proxy_pid=self._proxy_pid, path=found.path or listen
+                    found,
+                    toxiproxy=self._toxiproxy,
+                    proxy_pid=self._proxy_pid,
+                    path=found.path or listen,
+                    seen_as=found.seen_as or self._seen_as(container),
                 )
-            else:
+            if container is not None and found.direct is None:
+                upstream = self._proxies[wanted.proxy].upstream if wanted.proxy is not None else None
+                inside = containers.port_of(container, wanted.kind, table.port, upstream, where)
+                found = msgspec.structs.replace(found, direct=self._reached(container, inside, where))
+            if not wanted.proxied:
                 found = msgspec.structs.replace(found, path=found.path or found.direct)
             found = declared.with_url(found, self._config)
             found = pinned(found, (*self._named, *self._host_of(found)), allow_hosts=self._allow)
@@ -137,16 +178,25 @@ class _Looking:
         self._parts.append(
             Part(
                 name=wanted.name,
-                address=str(wanted.direct or "-"),
+                address=str(wanted.direct or found.direct or "-"),
                 path=str(found.path) if wanted.proxied and found.path is not None else None,
                 pid=found.pid,
                 trouble=trouble,
+                **_shown(container),
             )
         )
         return found if trouble is None else None
 
-    def _proxy(self, wanted: Dependency, where: str) -> Address:
-        """Where the proxy listens, as it can be reached from here. Raises Refused for one that is in use or unfit."""
+    def _seen_as(self, container: Container | None) -> tuple[str, ...]:
+        """From which addresses a dependency sees the connections of a Toxiproxy in a container."""
+        proxy = self._toxiproxy_container
+        if proxy is None:
+            return ()
+        return containers.addresses(proxy) if container is None else containers.seen_from(container, proxy)
+
+    def _proxy(self, wanted: Dependency, where: str) -> tuple[Address, int]:
+        """Where the proxy listens, as it can be reached from here, and on which port of its own. Raises Refused for
+        one that is in use or unfit."""
         assert wanted.proxy is not None and self._toxiproxy is not None
         state = self._proxies.get(wanted.proxy)
         if state is None:
@@ -172,11 +222,20 @@ class _Looking:
             )
         if state.toxics:
             self._notes.append(f"proxy {state.name} carries toxics of yours ({state.toxics[0].name}): they stay on")
-        return self._reachable(state, wanted, where)
+        return self._reachable(state, wanted, where), int(state.listen.rpartition(":")[2])
 
     def _reachable(self, state: ProxyState, wanted: Dependency, where: str) -> Address:
         host, _, port = state.listen.rpartition(":")
         host = host.strip("[]")
+        proxy = self._toxiproxy_container
+        if proxy is not None and wanted.path is None and proxy.host_config.network_mode != "host":
+            if host and _is_loopback(host):
+                raise UsageError(
+                    f"{where}: proxy {state.name} listens on {state.listen} inside its container, where nobody else"
+                    " reaches it",
+                    hint=f"let it listen on 0.0.0.0:{port}",
+                )
+            return self._reached(proxy, int(port), where)
         server = urlsplit(self._toxiproxy or "").hostname or "127.0.0.1"
         if host in ("", "0.0.0.0", "::"):
             return Address(server, int(port))
@@ -194,8 +253,12 @@ class _Looking:
     def _look_at_target(self, table: TargetTable, itself: Dependency) -> tuple[TargetInfo | None, Dependency | None]:
         where = f"{self._file}: target"
         info = TargetInfo(url=self._url, workers=table.workers or 1)
-        trouble = None
+        trouble, container = None, None
         try:
+            if table.contained:
+                container = self._containers.find(table, where)
+                itself = self._containers.declared(itself, container)
+                info = msgspec.structs.replace(info, engine=itself.engine, containers=(container.id,))
             check_url(self._url, self._named, allow_hosts=self._allow)
             with Client() as client:
                 version = _answers(client, self._url, table, where)
@@ -214,7 +277,7 @@ class _Looking:
             info = msgspec.structs.replace(info, metrics_url=metrics, version=version)
         except HarnessError as error:
             trouble = _trouble(where, error, None)
-        self._parts.append(Part(name=table.name, address=self._url, pid=info.pid, trouble=trouble))
+        self._parts.append(Part(name=table.name, address=self._url, pid=info.pid, trouble=trouble, **_shown(container)))
         return (info, itself) if trouble is None else (None, None)
 
     def _metrics(self, client: Client, table: TargetTable) -> str | None:
@@ -266,6 +329,11 @@ def _toxiproxy_pid(port: int, proxies: dict[str, ProxyState]) -> int | None:
         return pid if listening <= listening_ports(identify(pid)) else None
     except AdapterError:
         return None
+
+
+def _shown(container: Container | None) -> dict[str, str]:
+    """What a part tells of its container."""
+    return {} if container is None else {"container": container.name, "condition": containers.condition(container)}
 
 
 def _is_loopback(host: str) -> bool:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from harness.adapters.start_config import start_command
-from harness.config.file import KINDS, KafkaTable, PostgresTable, RedisTable, TargetTable, ToxiproxyTable
+from harness.config.file import (
+    KINDS,
+    ComposeTable,
+    Contained,
+    KafkaTable,
+    PostgresTable,
+    RedisTable,
+    TargetTable,
+    ToxiproxyTable,
+)
 from harness.config.load import MAX_BYTES, chosen, find, load
 from harness.model.errors import UsageError
 from harness.stack.external import ExternalStack
@@ -94,16 +105,36 @@ def test_the_documented_file_is_complete_and_loads() -> None:
     """Every key of every table is in the example, so that a reader finds it there."""
     found = load(DOCS / "examples" / "harness.toml")
     written = tomllib.loads((DOCS / "examples" / "harness.toml").read_text())
-    assert set(written["target"]) == set(TargetTable.__struct_fields__)
-    assert set(written["toxiproxy"]) == set(ToxiproxyTable.__struct_fields__)
+    containers = set(Contained.__struct_fields__)  # they have a page of their own, see below
+    assert set(written["target"]) == set(TargetTable.__struct_fields__) - containers
+    assert set(written["toxiproxy"]) == set(ToxiproxyTable.__struct_fields__) - containers
     everything = {key for table in written["dependencies"].values() for key in table}
     for type_ in KINDS.values():
-        own = set(type_.__struct_fields__) - {"cwd", "log"}  # shown for the target
+        own = set(type_.__struct_fields__) - {"cwd", "log"} - containers  # shown for the target
         assert own <= everything, type_
     assert {type(table) for table in found.dependencies.values()} == set(KINDS.values())
     declared = ExternalStack("http://127.0.0.1:8000", configuration=found).describe()
     assert [one.name for one in declared] == ["redis", "db", "events", "payments", "geo", "api"]
     assert all(one.external for one in declared) and declared[-1].target and declared[-1].startable
+
+
+def test_the_documented_compose_project_is_complete_and_loads() -> None:
+    """Every key about containers is in it, some behind a comment sign because they stand for one another."""
+    file = DOCS / "examples" / "own-compose" / "harness.toml"
+    found = load(file)
+    for type_ in (Contained, ComposeTable):
+        for key in type_.__struct_fields__:
+            assert re.search(rf"^(# )?{key} = ", file.read_text(), re.MULTILINE), key
+    declared = ExternalStack("http://127.0.0.1:8000", configuration=found).describe()
+    assert [(one.name, one.runtime, one.project, one.service) for one in declared] == [
+        ("redis", "container", "own-compose", "redis"),
+        ("app", "container", "own-compose", "app"),
+    ]
+    assert declared[0].ignore_clients == ("redis_exporter",) and declared[0].startable
+    # What stands behind a comment sign is right as well.
+    short = re.sub(r'^(service = "redis"|file = ).*$', "", file.read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^# (?=\w+ = )", "", short, flags=re.MULTILINE)
+    assert load(config(Path(tempfile.mkdtemp()), text)).dependencies["redis"].container == "shop-redis-1"
 
 
 def test_the_short_file_of_the_page_loads(tmp_path: Path) -> None:

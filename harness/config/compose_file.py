@@ -1,0 +1,111 @@
+"""Compose files as far as the harness needs them: the project's name, and what the services say about each other.
+
+Anchors, merge keys and Compose's own tags are read; variables are filled in from the environment and the `.env` file
+as Compose does. Nothing is written, and nothing else is understood: Compose itself checks its files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.config.file import ComposeTable
+from harness.model.errors import UsageError
+
+MAX_BYTES = 1_000_000
+_VARIABLE = re.compile(
+    r"\$(?:\$|(?P<plain>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)(?:(?P<how>:?[-?+])(?P<other>[^}]*))?\})"
+)
+
+
+def project_name(table: ComposeTable, env: Mapping[str, str] | None = None) -> str:
+    """The project's name as Compose computes it: as declared, COMPOSE_PROJECT_NAME (also in `.env`), `name:` of the
+    last file that has one, the name of the first file's folder. Raises UsageError for files that cannot be read."""
+    if table.project is not None:
+        return table.project
+    assert table.file, "the loader makes sure that one of them is there"
+    folder = Path(table.file[0]).absolute().parent
+    known = variables(folder, env)
+    if known.get("COMPOSE_PROJECT_NAME"):
+        return normal_name(known["COMPOSE_PROJECT_NAME"])
+    for name in reversed(table.file):
+        found = read(Path(name)).get("name")
+        if isinstance(found, str):
+            return normal_name(filled(found, known))
+    return normal_name(folder.name)
+
+
+def normal_name(text: str) -> str:
+    """A project's name as both generations of Compose write it in their labels."""
+    return re.sub(r"[^-_a-z0-9]", "", text.lower()).lstrip("_-")
+
+
+def variables(folder: Path, env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What Compose fills in: the `.env` file of the project's folder, and above it the environment."""
+    found: dict[str, str] = {}
+    try:
+        lines = (folder / ".env").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and not name.startswith("#"):
+            value = value.strip()
+            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+            found[name.strip()] = value[1:-1] if quoted else re.sub(r"\s+#.*", "", value)
+    return {**found, **(os.environ if env is None else env)}
+
+
+def filled(text: str, known: Mapping[str, str]) -> str:
+    """A text with its variables filled in: $A, ${A}, ${A:-default}, ${A-default}, ${A:+other}; $$ is a dollar."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match["plain"] or match["braced"]
+        if name is None:
+            return "$"
+        set_ = known.get(name) if not (match["how"] or "").startswith(":") else known.get(name) or None
+        if match["how"] is not None and match["how"].endswith("+"):
+            return filled(match["other"], known) if set_ is not None else ""
+        if set_ is not None:
+            return set_
+        return filled(match["other"], known) if (match["how"] or "").endswith("-") else ""
+
+    return _VARIABLE.sub(value, text)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """One compose file as it is written. Raises UsageError naming the file."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"compose file {path}: cannot be read: {error.strerror or error}") from error
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"compose file {path}: over {MAX_BYTES // 1_000_000} MB is no compose file")
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Safe, and it takes Compose's own tags (`!reset`, `!override`) for what they stand before."""
+
+    Loader.add_multi_constructor("!", _untagged)
+    try:
+        found = yaml.load(data, Loader=Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        said = " ".join(str(error).split())
+        raise UsageError(f"compose file {path}: not YAML: {said[:300]}") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"compose file {path}: a compose file begins with `services:`")
+    return found
+
+
+def _untagged(loader: Any, _suffix: str, node: Any) -> Any:
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return loader.construct_scalar(node)
