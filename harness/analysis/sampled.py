@@ -32,7 +32,7 @@ def is_counter(signal: str) -> bool:
 
 
 def cpu_share(samples: Sequence[Sample], span: Span, plan: Plan) -> CpuUse | None:
-    """CPU time of the target's process tree / (time x min(its worker processes, cores)), None when not seen.
+    """CPU time of the target's process tree / (time x min(its worker processes, cores, quota)), None when not seen.
 
     A restarted target begins again at 0 CPU seconds; such a drop is skipped, never subtracted.
     """
@@ -45,7 +45,10 @@ def cpu_share(samples: Sequence[Sample], span: Span, plan: Plan) -> CpuUse | Non
             used += use.cpu_s - before.cpu_s
             covered += at - before_at
     cores = plan.provenance.cpus if plan.provenance is not None else 1
-    share = max(1, min(plan.target_workers, cores))
+    share: float = max(1, min(plan.target_workers, cores))
+    quota = seen[0][1].cpu_limit
+    if quota is not None:
+        share = min(share, quota)
     busiest = [use.busiest_cpu for _, use in seen if use.busiest_cpu is not None]
     return CpuUse(used / (covered * share), max(busiest, default=None)) if covered > 0 else None
 

@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.adapters import starter
 from harness.adapters.http import Client
 from harness.adapters.process import Identity, Machine, Processes, Tree, identify
 from harness.adapters.prometheus import signals
 from harness.model.clock import monotonic
-from harness.model.errors import AdapterError
+from harness.model.errors import AdapterError, Gone, UsageError
 from harness.model.faults import Dependency
 from harness.model.jsonl import append_line, encode_line
 from harness.model.samples import ProcessUse, Sample
 from harness.model.stack import TargetInfo
 
+if TYPE_CHECKING:
+    from harness.adapters.docker import Engine
+    from harness.adapters.docker_stats import ContainerUse
+
 INTERVAL_S = 1.0
 METRICS_TIMEOUT_S = 0.8
 METRICS_LEAD_S = 0.15
 """Metrics are read this long before each sample, so that a sample's signals are as old in every row."""
+ENGINE_TIMEOUT_S = 2.0
 STOP_LIMIT_S = 2.0
 
 
 class Sampler:
-    """Two threads: one samples and writes, one reads the metrics page, which may hang without delaying the other.
+    """Threads: one samples and writes, one reads the metrics page, one a Docker engine each: those may hang without
+    delaying the first.
 
-    Nothing here can fail a run: what cannot be read is left out, and `problem` says what was last wrong.
+    Nothing here can fail a run: what cannot be read is left out, and `problem` says what was last wrong. say: told once
+    about each server whose container cannot be read any more, and once when it can again. allow_hosts: --allow-host,
+    for Docker engines elsewhere.
     """
 
-    def __init__(self, *, interval_s: float = INTERVAL_S) -> None:
+    def __init__(
+        self,
+        *,
+        interval_s: float = INTERVAL_S,
+        say: Callable[[str], None] = lambda _: None,
+        allow_hosts: Collection[str] = (),
+    ) -> None:
         self.problem: str | None = None
         self._interval_s = interval_s
+        self._say = say
+        self._allow_hosts = allow_hosts
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._signals: dict[str, float] | None = None
+        self._contained: dict[str, ProcessUse] = {}
         self._latest: Sample | None = None
 
     def start(self, t0: float, target: TargetInfo, dependencies: Sequence[Dependency], out: Path) -> None:
@@ -45,6 +63,8 @@ class Sampler:
         self._spawn("samples", self._sample, t0, begun, _servers(target, dependencies), out)
         if target.metrics_url is not None:
             self._spawn("metrics", self._scrape, begun, target.metrics_url)
+        for engine, containers in _containers(target, dependencies).items():
+            self._spawn("containers", self._watch, begun, engine, containers)
 
     def latest(self) -> Sample | None:
         """The newest sample, for the live view."""
@@ -66,7 +86,7 @@ class Sampler:
         tick = 0
         while True:
             try:
-                sample = reader.read(t0, self._take_signals())
+                sample = reader.read(t0, self._take_signals(), self._take_contained())
                 self._latest = sample
                 append_line(out, encode_line(sample))
             except Exception as error:  # whatever it is, the run is worth more than its samples
@@ -91,6 +111,34 @@ class Sampler:
                 tick = self._next(begun - lead, tick)
                 if self._stop.wait(begun + tick * self._interval_s - lead - monotonic()):
                     return
+
+    def _watch(self, begun: float, url: str, containers: dict[str, tuple[str, ...]]) -> None:
+        """Ask one engine about its containers, a little before every sample."""
+        watch = _Containers(url, containers, self._tell, self._allow_hosts)
+        lead = min(METRICS_LEAD_S, self._interval_s / 2)
+        tick = 0
+        while True:
+            try:
+                found = watch.read()
+                with self._lock:
+                    self._contained.update(found)
+            except Exception as error:
+                self.problem = f"containers: {type(error).__name__}: {error}"
+            tick = self._next(begun - lead, tick)
+            if self._stop.wait(begun + tick * self._interval_s - lead - monotonic()):
+                watch.close()
+                return
+
+    def _tell(self, text: str, *, bad: bool) -> None:
+        if bad:
+            self.problem = text
+        if not self._stop.is_set():
+            self._say(text)
+
+    def _take_contained(self) -> dict[str, ProcessUse]:
+        with self._lock:
+            found, self._contained = self._contained, {}
+        return found
 
     def _take_signals(self) -> dict[str, float]:
         """What was read since the last sample: a page that hangs leaves a gap, not a repeat."""
@@ -153,18 +201,86 @@ def _servers(target: TargetInfo, dependencies: Sequence[Dependency]) -> list[_Se
     return found + [_Server(one.name, one.pid, one) for one in dependencies if one.pid and not one.target]
 
 
+def _containers(target: TargetInfo, dependencies: Sequence[Dependency]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Engine -> name of the server -> full IDs of its containers."""
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    if target.engine and target.containers:
+        found.setdefault(target.engine, {})["target"] = target.containers
+    for one in dependencies:
+        if one.engine and one.container and not one.target:
+            found.setdefault(one.engine, {})[one.name] = (one.container,)
+    return found
+
+
+class _Containers:
+    """The containers of one engine. One that is gone, or an engine that does not answer, is told once."""
+
+    def __init__(
+        self,
+        url: str,
+        containers: dict[str, tuple[str, ...]],
+        tell: Callable[..., None],
+        allow_hosts: Collection[str],
+    ) -> None:
+        from harness.adapters.docker_stats import ContainerUse
+
+        self._url = url
+        self._tell = tell
+        self._allow_hosts = allow_hosts
+        self._engine: Engine | None = None
+        self._uses: dict[str, ContainerUse] = {name: ContainerUse(ids) for name, ids in containers.items()}
+        self._missing: set[str] = set()
+
+    def read(self) -> dict[str, ProcessUse]:
+        """Every server that runs and could be read."""
+        found: dict[str, ProcessUse] = {}
+        try:
+            if self._engine is None:
+                from harness.adapters.docker import connect
+
+                self._engine = connect(self._url, allow_hosts=self._allow_hosts, timeout_s=ENGINE_TIMEOUT_S)
+            for name, use in self._uses.items():
+                try:
+                    seen = use.read(self._engine)
+                except Gone as error:
+                    self._lost(name, f"{name}: CPU and memory are not measured: {error}")
+                    continue
+                if seen is not None:
+                    found[name] = seen
+                    self._found(name, f"{name}: CPU and memory are measured again")
+        except (AdapterError, UsageError) as error:
+            self._lost("", f"CPU and memory of containers are not measured: {error}")
+        else:
+            self._found("", f"CPU and memory of containers are measured again ({self._url})")
+        return found
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
+    def _lost(self, name: str, text: str) -> None:
+        if name not in self._missing:
+            self._missing.add(name)
+            self._tell(text, bad=True)
+
+    def _found(self, name: str, text: str) -> None:
+        if name in self._missing:
+            self._missing.discard(name)
+            self._tell(text, bad=False)
+
+
 class _Reader:
     def __init__(self, servers: Sequence[_Server]) -> None:
         self._machine = Machine()
         self._servers = servers
 
-    def read(self, t0: float, found: dict[str, float]) -> Sample:
+    def read(self, t0: float, found: dict[str, float], contained: dict[str, ProcessUse]) -> Sample:
         processes = Processes()
         trees = {server.name: use for server in self._servers if (use := server.read(processes)) is not None}
         machine = self._machine.read()
         return Sample(
             at=round(processes.at - t0, 3),
-            trees=trees,
+            trees=trees | contained,
             signals=found,
             net_bytes_s=machine.net_bytes_s,
             disk_bytes_s=machine.disk_bytes_s,

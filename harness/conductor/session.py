@@ -183,7 +183,7 @@ class Session:
 
     def start_sampler(self, t0: float, dependencies: Sequence[Dependency]) -> Sampler:
         assert self.up is not None
-        self._sampler = Sampler()
+        self._sampler = Sampler(say=self._say, allow_hosts=self._allowed)
         self._sampler.start(t0, self.up.target, dependencies, self.run_dir / "samples.jsonl")
         return self._sampler
 

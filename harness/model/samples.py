@@ -6,17 +6,22 @@ import msgspec
 
 
 class ProcessUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A process tree. cpu_s: CPU seconds used since the first sample; rss: bytes; busiest_cpu: share of one core
-    used by its busiest process since the last sample."""
+    """A process tree, or containers. cpu_s: CPU seconds used since the first sample; rss: bytes; busiest_cpu: share of
+    one core used by its busiest process since the last sample.
+
+    Of containers: rss is their working set (usage less the page cache that can be dropped), processes counts the
+    containers, busiest_cpu is not known, and cpu_limit is how many CPUs they may use; None = as many as there are.
+    """
 
     cpu_s: float
     rss: int
     processes: int = 1
     busiest_cpu: float | None = None
+    cpu_limit: float | None = None
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """at: seconds since t0. trees: `target`, and each dependency's name where the stack owns its process.
+    """at: seconds since t0. trees: `target`, and each dependency's name where its process or container is known.
 
     signals: Prometheus series, summed over labels: counters as their running total, gauges as they are.
     net_bytes_s, disk_bytes_s: of the machine.
