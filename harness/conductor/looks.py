@@ -10,6 +10,7 @@ through it, any other came past it.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import time
@@ -52,33 +53,40 @@ class PathClient(msgspec.Struct, frozen=True, kw_only=True):
 class PathSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """at: CLOCK_MONOTONIC seconds. clients: seen during the look. total: a counter of the dependency as a whole.
 
-    can_tell: False where this dependency has no way to tell who is connected.
+    can_tell: False where this dependency has no way to tell who is connected. left_out: how many clients are not
+    counted because harness.toml says that they are not the application.
     """
 
     at: float
     clients: tuple[PathClient, ...] = ()
     total: float | None = None
     can_tell: bool = True
+    left_out: int = 0
 
 
 def snapshot(dependency: Dependency, *, exclude: Collection[str] = ()) -> PathSnapshot:
     """Look at who is connected, three times within a quarter of a second, because some clients come and go.
 
-    exclude: client or application names that are not the application's (an exporter). Raises AdapterError, UsageError.
+    exclude: clients that are not the application's (an exporter), beside the dependency's own `ignore_clients`: names,
+    addresses or networks. Raises AdapterError, UsageError.
     """
+    ignored = (*exclude, *dependency.ignore_clients)
     if not _can_tell(dependency):
         return PathSnapshot(at=monotonic(), can_tell=False)
     kernel = _kernel(dependency)
     ends = kernel.proxy
     seen: dict[str, PathClient] = {}
     looks: Counter[str] = Counter()
+    left_out: set[str] = set()
     for look in range(_LOOKS):
         if look:
             time.sleep(_BETWEEN_LOOKS_S)
         for client in _clients(dependency, kernel):
-            if not client.label or client.label not in exclude:
-                looks[client.id] += 1
-                seen[client.id] = client
+            if ignored and is_ignored(client, ignored):
+                left_out.add(client.id)
+                continue
+            looks[client.id] += 1
+            seen[client.id] = client
         # Added up over the looks: the two lists are never taken at quite the same instant, and connections close.
         kernel = _kernel(dependency)
         ends = None if ends is None or kernel.proxy is None else ends | kernel.proxy
@@ -87,7 +95,26 @@ def snapshot(dependency: Dependency, *, exclude: Collection[str] = ()) -> PathSn
     ]
     # For the same reason one that was seen only once is not said to be beside the proxy.
     certain = [client for client in clients if client.on_proxy is not False or looks[client.id] > 1]
-    return PathSnapshot(at=monotonic(), clients=_without_dead(certain), total=_total(dependency))
+    return PathSnapshot(at=monotonic(), clients=_without_dead(certain), total=_total(dependency), left_out=len(left_out))
+
+
+def is_ignored(client: PathClient, ignored: Collection[str]) -> bool:
+    """Whether a client is among these names, addresses and networks."""
+    if client.label and client.label in ignored:
+        return True
+    try:
+        address = ipaddress.ip_address(client.address.host.partition("%")[0])
+    except ValueError:
+        return False  # a Unix socket has none
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    for text in ignored:
+        try:
+            network = ipaddress.ip_network(text.strip("[]"), strict=False)
+        except ValueError:
+            continue  # a name
+        if mapped in network:
+            return True
+    return False
 
 
 def _without_dead(clients: list[PathClient]) -> tuple[PathClient, ...]:

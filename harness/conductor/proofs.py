@@ -47,6 +47,7 @@ def path_evidence(
     unknown = [client for client in after.clients if client.on_proxy is None]
     if unknown:
         parts.append(f"of {len(unknown)} it cannot be told (the proxy's process is not known)")
+    parts += _left_out(after)
     return Evidence(
         source="path",
         expected=f"the application uses {dependency.name} through the proxy, and only through it",
@@ -64,6 +65,7 @@ def _use_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Depende
     observed = f"{len(after.clients)} connections"
     if after.clients:
         observed += _use(dependency, before, after, busy)
+    observed = "; ".join([observed, *_left_out(after)])
     return Evidence(
         source="path", expected=f"the application uses {dependency.name}", observed=observed, held=rose, at=after.at
     )
@@ -75,6 +77,7 @@ def bypass_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Depen
         return None
     strays = strays_of(before, after, dependency)
     observed = f"{len(strays)} in use past it ({', '.join(map(str, strays[:3]))})" if strays else "no other is in use"
+    observed = "; ".join([observed, *_left_out(after)])
     return Evidence(
         source="path",
         expected=f"no connection to {dependency.name} but those through the proxy",
@@ -82,6 +85,13 @@ def bypass_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Depen
         held=not strays,
         at=after.at,
     )
+
+
+def _left_out(look: PathSnapshot) -> list[str]:
+    """What is not counted is told beside what is."""
+    if not look.left_out:
+        return []
+    return [f"{look.left_out} client{'s' if look.left_out > 1 else ''} left out by harness.toml"]
 
 
 def strays_of(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> list[PathClient]:

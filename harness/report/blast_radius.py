@@ -17,6 +17,7 @@ def blast_radius(plan: Plan) -> str:
         lines[-1] += "; a redirect to another host is a failed request"
     lines += [f"  changed    {line}" for line in _changed(plan)]
     lines += [f"  reached    {name}: {line}" for name, each in changed.items() for line in _reached(each)]
+    lines += [f"  left out   {name}: {line}" for name, each in changed.items() for line in _left_out(each)]
     lines += [f"  locked     {line}" for line in _locks(plan, changed.values())]
     lines += [f"  undo       {line}" for line in _needs(changed.values())]
     lines += [
@@ -41,6 +42,13 @@ def _reached(dependency: Dependency) -> list[str]:
     if dependency.url is not None:
         found.append(dependency.url)
     return found or ["on loopback, ports are chosen when the stack starts"]
+
+
+def _left_out(dependency: Dependency) -> list[str]:
+    if not dependency.ignore_clients:
+        return []
+    names = ", ".join(dependency.ignore_clients)
+    return [f"{names} may go past the proxy: not the application's clients, as harness.toml says"]
 
 
 def _locks(plan: Plan, changed: Iterable[Dependency]) -> list[str]:
