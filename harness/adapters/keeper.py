@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.adapters.json_line import receive
 from harness.adapters.process_ids import ProcessId, alive, look
 from harness.model.errors import AdapterError, Gone, OutcomeUnknown, Rejected, Unreachable
 from harness.model.process import ServerProcess
@@ -110,7 +111,7 @@ class KeeperDoor:
                 connection.connect(opened.socket)
                 sent = True
                 connection.sendall(msgspec.json.encode(request) + b"\n")
-                reply = msgspec.json.decode(_line(connection), type=_Reply)
+                reply = msgspec.json.decode(receive(connection), type=_Reply)
         except (OSError, msgspec.MsgspecError) as error:
             what = f"the keeper (pid {opened.keeper.pid}) did not answer: {error}"
             if sent and isinstance(request, _RestartServer):
@@ -119,17 +120,6 @@ class KeeperDoor:
         if reply.error is not None:
             raise Rejected(f"the keeper refused: {reply.error}")
         return reply
-
-
-def _line(connection: socket.socket) -> bytes:
-    parts = []
-    while True:
-        part = connection.recv(65536)
-        if not part:
-            raise ConnectionError("closed without a complete line")
-        parts.append(part)
-        if part.endswith(b"\n"):
-            return b"".join(parts)
 
 
 __all__ = ["AdapterError", "KeeperDoor", "KeeperStatus"]

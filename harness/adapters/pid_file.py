@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.adapters.listeners import listens
 from harness.adapters.process_control import ServerProcesses, look_at, members, runs_us
-from harness.model.errors import Gone, Refused, Rejected, UsageError
+from harness.model.errors import Gone, Refused, Rejected, Unreachable, UsageError
 
 _MAX_BYTES = 4096
 _SLACK_S = 2.0
@@ -17,14 +17,33 @@ _SLACK_S = 2.0
 def read_pid(path: str) -> int:
     """The number in the file's first line (PostgreSQL's postmaster.pid has more of them). Raises UsageError."""
     try:
-        with Path(path).open("rb") as file:
-            text = file.read(_MAX_BYTES).decode("ascii", "replace")
+        content = _read(path)
     except OSError as error:
         raise UsageError(f"pid file {path}: {error.strerror or error}", hint="is the server running?") from error
-    first = (text.splitlines() or [""])[0].strip()
-    if not first.isdigit() or not 1 < int(first) < 2**31:
+    if (pid := _first_line(content)) is None:
         raise UsageError(f"pid file {path} holds no pid in its first line")
-    return int(first)
+    return pid
+
+
+def pid_now(path: str) -> int | None:
+    """The same while a server goes and comes: None when there is no file, or no pid in it. Raises Unreachable."""
+    try:
+        return _first_line(_read(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unreachable(f"the pid file {path} cannot be read: {error.strerror or error}") from error
+
+
+def _read(path: str) -> bytes:
+    with Path(path).open("rb") as file:
+        return file.read(_MAX_BYTES)
+
+
+def _first_line(content: bytes) -> int | None:
+    first = (content.decode("ascii", "replace").splitlines() or [""])[0].strip()
+    # Digits of other scripts are digits to Python, and some of them no numbers.
+    return int(first) if first.isascii() and first.isdigit() and len(first) < 11 and 1 < int(first) < 2**31 else None
 
 
 def process_of(path: str, *, port: int | None) -> ServerProcesses:

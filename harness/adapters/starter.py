@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.adapters.keeper import KeeperDoor
+from harness.adapters.pid_file import pid_now
 from harness.adapters.process_ids import ProcessId, look
 from harness.adapters.start_config import StartCommand, start_command
 from harness.model.errors import Gone, Rejected, Unreachable, UsageError
@@ -35,7 +36,7 @@ def serving(dependency: Dependency) -> ProcessId | None:
             return KeeperDoor(dependency.keeper).status().servers.get(dependency.server)
         except Gone:
             return None
-    pid = dependency.pid if dependency.pid_file is None else _pid_in(dependency.pid_file)
+    pid = dependency.pid if dependency.pid_file is None else pid_now(dependency.pid_file)
     seen = look(pid) if pid is not None else None
     return seen.id if seen is not None and not seen.zombie else None
 
@@ -114,15 +115,3 @@ def _orphans_go_to_init() -> Iterator[None]:
     finally:
         if adopts.value:
             libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _pid_in(path: str) -> int | None:
-    """The first word of a pid file (PostgreSQL's has more lines); None when there is none."""
-    try:
-        with Path(path).open("rb") as file:
-            words = file.read(64).split()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise Unreachable(f"the pid file {path} cannot be read: {error.strerror or error}") from error
-    return int(words[0]) if words and words[0].isdigit() else None

@@ -41,8 +41,8 @@ class JournalView(msgspec.Struct, frozen=True, kw_only=True):
     unverified or not_injected. unsure: records whose injection began and has no recorded outcome. intents:
     (record id, action) -> boot_s of the last one. outcomes: record id -> its last undo outcome. servers, load: roots
     not yet known gone; had_servers: the keeper once owned some, so the stack was the run's own. folders: not yet
-    removed. projects: of Docker Compose, not yet removed. locks: of Toxiproxies, not yet known gone. allowed: hosts that
-    undo may reach besides loopback. damage: one line each. closed: the last word, if there was one.
+    removed. projects: of Docker Compose, not yet removed. locks: of Toxiproxies, not yet known gone. allowed: hosts
+    that undo may reach besides loopback. damage: one line each. closed: the last word, if there was one.
     """
 
     folder: str

@@ -24,9 +24,10 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from harness.adapters.json_line import receive
 from harness.model.errors import HarnessError, Refused, SetupError
 from harness.safety import protocol
-from harness.safety.entries import Healing, KeeperOpened, boottime
+from harness.safety.entries import KeeperOpened, boottime
 from harness.safety.healer import IMPORT_LIMIT_S, Healer, Slot, next_deadline
 from harness.safety.lease import Lease
 from harness.safety.lock import clear
@@ -63,7 +64,6 @@ class Keeper:
         self._phase = "serving"
         self._used = boottime()
         self._told_to_stop: float | None = None
-        self._handed_over = False
         self._healer = Healer(self._folder, self._log, self._servers, self._say)
         self._journal_size = -1
         self._deadline: tuple[float, str] | None = None
@@ -268,7 +268,7 @@ class Keeper:
         with connection:
             try:
                 connection.settimeout(30.0)
-                request = msgspec.json.decode(protocol.receive(connection), type=protocol.Request)
+                request = msgspec.json.decode(receive(connection), type=protocol.Request)
                 try:
                     reply, after = self._answer(request)
                 except Exception as error:
@@ -313,11 +313,6 @@ class Keeper:
                 return protocol.Reply(), None
             case protocol.Armed(record_id=record_id):
                 return self._armed(record_id), None
-            case protocol.HealNow():
-                self._only_while_serving()
-                self._handed_over = True
-                self._healer.note(Healing(why="the run asked for it"))
-                return protocol.Reply(outcomes=tuple(self._healer.undo(self._healer.view()))), None
             case protocol.Finish():
                 with self._mutex:
                     self._only_while_serving()
@@ -333,7 +328,7 @@ class Keeper:
 
     def _armed(self, record_id: str | None) -> protocol.Reply:
         self._only_while_serving()
-        if self._handed_over or self._told_to_stop is not None:
+        if self._told_to_stop is not None:
             raise Refused("the keeper has begun to end: nothing may be injected any more")
         if not self._healer.warm.wait(IMPORT_LIMIT_S):
             raise SetupError(f"the keeper has not imported what an undo needs within {IMPORT_LIMIT_S:g} s")

@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 
 from harness.model.errors import HarnessError, SetupError
-from harness.model.faults import UndoOutcome
 from harness.model.process import ServerProcess, ServerSpec
 from harness.safety import protocol
 from harness.safety.entries import KeeperOpened, ProxyLock, boottime
@@ -244,10 +243,6 @@ class Keeper:
             self._lost = self._lost or "the keeper was told to stop"
 
     # -- the end
-
-    def heal_now(self) -> list[UndoOutcome]:
-        """Hand over: the keeper undoes what the journal lists while this run lives. Nothing may be injected after."""
-        return list(self._ask(protocol.HealNow(), FINISH_LIMIT_S).outcomes)
 
     def finish(self, stop_servers: bool = True) -> Report:
         """The run has undone everything: servers stopped, folders removed, keeper exited when it returns.

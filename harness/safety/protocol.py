@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from harness.adapters.json_line import receive
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
 from harness.model.faults import UndoOutcome
 from harness.model.process import ServerProcess, ServerSpec
@@ -104,10 +105,6 @@ class HoldPostgres(msgspec.Struct, frozen=True, tag=True):
     owner: str
 
 
-class HealNow(msgspec.Struct, frozen=True, tag=True):
-    pass
-
-
 class Finish(msgspec.Struct, frozen=True, tag=True):
     pass
 
@@ -128,7 +125,6 @@ Request = (
     | Armed
     | HoldProxy
     | HoldPostgres
-    | HealNow
     | Finish
     | Status
 )
@@ -195,18 +191,6 @@ def held(path: Path) -> Path:
         return path
     # Never closed: it lives as long as this process may have something to ask.
     return Path(f"/proc/self/fd/{os.open(path, os.O_PATH | os.O_CLOEXEC)}")
-
-
-def receive(connection: socket.socket) -> bytes:
-    """Bytes up to a newline. Raises ConnectionError when the other side closes before it, OSError."""
-    parts = []
-    while True:
-        part = connection.recv(65536)
-        if not part:
-            raise ConnectionError("closed without a complete line")
-        parts.append(part)
-        if part.endswith(b"\n"):
-            return b"".join(parts)
 
 
 def ask(path: Path, request: Request, limit_s: float) -> Reply:

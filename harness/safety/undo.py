@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -77,37 +77,6 @@ def undo_record(
         return _unverified(record, str(error), redact, error)
     except Exception as error:  # a fault from someone's package may raise anything; the other undos must go on
         return _unverified(record, f"{type(error).__name__}: {error}", redact)
-
-
-def undo_all(
-    records: Sequence[UndoRecord],
-    *,
-    say: Say = lambda _: None,
-    restart_toxiproxy: Callable[[], bool] | None = None,
-    unsure: Collection[str] = (),
-    allowed: Collection[str] | None = None,
-    patience: Patience = Patience(),  # noqa: B008 - frozen
-    before: Callable[[UndoRecord], None] = lambda _: None,
-    after: Callable[[UndoOutcome], None] = lambda _: None,
-) -> list[UndoOutcome]:
-    """Undo many, given oldest first: newest first, but what stops a process before everything else.
-
-    unsure: ids of records with an unknown outcome. before, after: called around each (journal).
-    """
-    outcomes = []
-    for record in order_of_undo(records):
-        before(record)
-        outcome = undo_record(
-            record,
-            say=say,
-            restart_toxiproxy=restart_toxiproxy,
-            unsure=record.id in unsure,
-            allowed=allowed,
-            patience=patience,
-        )
-        after(outcome)
-        outcomes.append(outcome)
-    return outcomes
 
 
 def order_of_undo(records: Iterable[UndoRecord]) -> list[UndoRecord]:

@@ -30,7 +30,7 @@ from harness.safety.keeper_client import Keeper
 from harness.safety.lock import acquire
 from harness.safety.processes import identify
 from harness.safety.remote_lock import RemoteLocks, Wanted
-from harness.safety.undo import undo_all
+from harness.safety.undo import order_of_undo, undo_record
 
 
 def say(word: str, value: Any = None) -> None:
@@ -105,7 +105,11 @@ def main() -> int:
         keeper.renew()
         time.sleep(0.02)
     say("ending", keeper.why_lost)
-    outcomes = undo_all(records, before=lambda r: journal.intent(r.id, "undo"), after=journal.undone)
+    outcomes = []
+    for record in order_of_undo(records):
+        journal.intent(record.id, "undo")
+        outcomes.append(undo_record(record))
+        journal.undone(outcomes[-1])
     say("undone", [outcome.state for outcome in outcomes])
     if load is not None:
         load.kill()

@@ -271,7 +271,7 @@ def test_sigterm_ends_a_detached_keeper_and_its_servers(tmp_path: Path, state_ho
     process = keeper.launch(spec("s", tmp_path, "sleep", "600"))
     os.kill(keeper.pid, signal.SIGTERM)
     wait_for("both gone", lambda: gone(keeper.pid) and gone(process.pid))
-    assert keeper.lost
+    wait_for("it counts as lost once its last thread has ended", lambda: keeper.lost)
 
 
 def test_a_second_keeper_for_the_same_folder_is_refused(keeper: Keeper) -> None:

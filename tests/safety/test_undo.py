@@ -20,7 +20,7 @@ from harness.model.faults import Applied, Dependency, Evidence, UndoRecord
 from harness.model.process import ServerProcess
 from harness.safety.heal import heal_all
 from harness.safety.journal_view import read_journal
-from harness.safety.undo import Patience, check_addresses, order_of_undo, undo_all, undo_record
+from harness.safety.undo import Patience, check_addresses, order_of_undo, undo_record
 from tests.safety.world import Proxy, call, gone, wait_for
 from tests.servers import PostgresServer, ValkeyServer
 
@@ -52,9 +52,8 @@ def test_overlapping_faults_are_undone_newest_first(proxy: Proxy) -> None:
     captures = [captured(proxy, "latency", LATENCY), captured(proxy, "hang", {"direction": "down"})]
     captures.append(captured(proxy, "down", {}))
     records = [inject(msgspec.structs.replace(record, id=f"r-{n}")) for n, record in enumerate(captures)]
-    order: list[str] = []
-    outcomes = undo_all(records, before=lambda record: order.append(record.id))
-    assert order == ["r-2", "r-1", "r-0"]
+    outcomes = [undo_record(record) for record in order_of_undo(records)]
+    assert [outcome.record_id for outcome in outcomes] == ["r-2", "r-1", "r-0"]
     assert [outcome.state for outcome in outcomes] == ["verified"] * 3 and proxy.clean()
 
 
@@ -273,7 +272,7 @@ def test_an_unanswered_undo_makes_it_unsure(scripted: Any) -> None:
 
 def test_a_fault_that_breaks_does_not_stop_the_others(scripted: Any) -> None:
     record = scripted(Scripted(*[KeyError("bug")] * 2))
-    outcomes = undo_all([record, msgspec.structs.replace(record, id="s"), msgspec.structs.replace(record, id="t")])
+    outcomes = [undo_record(msgspec.structs.replace(record, id=name)) for name in ("r", "s", "t")]
     assert [outcome.state for outcome in outcomes] == ["unverified", "unverified", "verified"]
     assert "KeyError" in str(outcomes[0].left) and "limit -1" in str(outcomes[0].mend)
 
