@@ -46,6 +46,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     container's full ID, container_name: its name, for people. project, service: its Docker Compose labels, by which a
     container that somebody made anew in its place is found. ignore_clients: names, addresses or networks of clients of
     it that are not the application's and may go past its proxy.
+    network_mode: as its container was created with (`host`, `container:ID`), where it is known.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     container_name: str | None = None
     project: str | None = None
     service: str | None = None
+    network_mode: str | None = None
     ignore_clients: tuple[str, ...] = ()
 
 
@@ -102,14 +104,14 @@ class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ParamInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One parameter, for the catalogue and for decoding: unit is duration, size, rate, count, choice or number.
+    """One parameter, for the catalogue and for decoding: unit is duration, size, rate, count, choice, number or name.
 
     Values arrive as text and are decoded to base units (seconds, bytes, bytes per second, plain numbers).
-    low and high bound the decoded value; choices lists the words of a choice.
+    low and high bound the decoded value; choices lists the words of a choice. A name is taken as it is.
     """
 
     name: str
-    unit: Literal["duration", "size", "rate", "count", "choice", "number"]
+    unit: Literal["duration", "size", "rate", "count", "choice", "number", "name"]
     default: str
     help: str
     low: float | None = None

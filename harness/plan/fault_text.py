@@ -117,6 +117,8 @@ def _decode(text: str, info: ParamInfo, where: str) -> Scalar:
         if text not in info.choices:
             raise unknown(f"{info.name}", text, info.choices, where=where)
         return text
+    if info.unit == "name":
+        return text
     parse = {
         "duration": units.parse_duration,
         "size": units.parse_size,

@@ -156,6 +156,7 @@ class Containers:
             container_name=container.name,
             project=container.project,
             service=container.service,
+            network_mode=container.host_config.network_mode,
         )
 
     def reached(self, container: Container, port: int, where: str) -> Reached:
