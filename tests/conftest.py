@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from order import longest_first
 from servers import (
     KafkaServer,
     PostgresServer,
@@ -24,6 +25,14 @@ from servers import (
 )
 
 from harness.model.process import ServerProcess
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, what takes long runs first; one by one, the order stays as it is."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        items[:] = [items[place] for place in longest_first([item.nodeid for item in items], workers)]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,69 @@
+"""In which order the tests run: what takes long first, and at the same time.
+
+Side by side, each worker gets an equal stretch of the list, and takes from the end of another's when it has done its
+own. So each stretch begins with its share of the long files, and ends with short tests. A file stays in one stretch:
+its servers are started once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+SECONDS: Mapping[str, float] = MappingProxyType(
+    {
+        "tests/e2e/test_life_phases.py": 250,
+        "tests/e2e/test_life_killed.py": 230,
+        "tests/e2e/test_life_terminal.py": 190,
+        "tests/e2e/test_ends.py": 160,
+        "tests/faults/test_contract.py": 120,
+        "tests/e2e/test_life_load.py": 100,
+        "tests/load/test_open_model.py": 90,
+        "tests/e2e/test_timeline.py": 75,
+        "tests/e2e/test_life_files.py": 70,
+        "tests/e2e/test_control_toxiproxy.py": 65,
+        "tests/e2e/test_own_system.py": 65,
+        "tests/e2e/test_control_race.py": 55,
+        "tests/load/test_processes.py": 55,
+        "tests/e2e/test_control_bypass.py": 50,
+        "tests/load/test_closed_model.py": 50,
+        "tests/report/test_html.py": 30,
+        "tests/api/test_api_defects.py": 30,
+        "tests/cli/test_settings.py": 30,
+        "tests/cli/test_experiment.py": 30,
+        "tests/e2e/test_control_changes.py": 25,
+        "tests/safety/test_remote_lock.py": 20,
+        "tests/stack/test_cli_stack.py": 20,
+        "tests/e2e/test_control_bug.py": 15,
+        "tests/e2e/test_life_clock.py": 15,
+        "tests/stack/test_embedded.py": 15,
+        "tests/safety/test_deaths.py": 15,
+        "tests/faults/test_hog.py": 15,
+    }
+)
+"""About how long the files with the longest tests take, all tests of one after the other, on two idle cores."""
+
+
+def longest_first(tests: Sequence[str], workers: int) -> list[int]:
+    """Places of the tests (node ids) in the order in which they are to run by so many workers.
+
+    Each worker is first given the same number of tests (xdist's worksteal; what is left over goes to the last), which
+    is why short tests of one file may be dealt to two stretches.
+    """
+    files: dict[str, list[int]] = {}
+    for place, test in enumerate(tests):
+        files.setdefault(test.partition("::")[0], []).append(place)
+    stretches: list[list[int]] = [[] for _ in range(workers)]
+    work = [0.0] * workers
+    for file in sorted(SECONDS.keys() & files.keys(), key=lambda file: (-SECONDS[file], file)):
+        least = work.index(min(work))
+        stretches[least] += files.pop(file)
+        work[least] += SECONDS[file]
+    short = [place for places in files.values() for place in places]
+    ordered: list[int] = []
+    for number, stretch in enumerate(stretches):
+        share = (len(tests) - len(ordered)) // (workers - number)
+        room = max(0, share - len(stretch))
+        ordered += stretch + short[:room]
+        short = short[room:]
+    return ordered + short

@@ -1,0 +1,41 @@
+"""The suite's own order: every test runs once, the long files first on each worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from order import SECONDS, longest_first
+
+ROOT = Path(__file__).parent.parent
+
+
+def suite(short: int) -> list[str]:
+    tests = [f"{file}::test_{number}" for file in SECONDS for number in range(5)]
+    return sorted(tests + [f"tests/plan/test_short.py::test_{number}" for number in range(short)])
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4])
+@pytest.mark.parametrize("short", [0, 7, 2000])
+def test_every_test_runs_once(workers: int, short: int) -> None:
+    tests = suite(short)
+    assert sorted(longest_first(tests, workers)) == list(range(len(tests)))
+
+
+def test_each_worker_begins_with_its_share_of_the_long_files() -> None:
+    tests = suite(3000 - 5 * len(SECONDS))
+    order = [tests[place].partition("::")[0] for place in longest_first(tests, 3)]
+    share = len(tests) // 3
+    stretches = order[:share], order[share : 2 * share], order[2 * share :]
+    work = []
+    for stretch in stretches:
+        files = list(dict.fromkeys(stretch))
+        lengths = [SECONDS.get(file, 0) for file in files]
+        assert lengths[-1] == 0 and lengths == sorted(lengths, reverse=True), files
+        work.append(sum(SECONDS[file] for file in files[:-1]))
+    assert max(work) - min(work) < 0.1 * max(work), work
+    assert sum(len(set(stretch)) - 1 for stretch in stretches) == len(SECONDS), "a file stays in one stretch"
+
+
+def test_the_long_files_exist() -> None:
+    assert [file for file in SECONDS if not (ROOT / file).is_file()] == []
