@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import subprocess
 import threading
 import time
@@ -26,18 +27,21 @@ class Terminal:
         )
         os.close(slave)
         self._seen = bytearray()
+        self._closing = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        while True:
+        # A read that waits would keep the pty open after close(), and the shell would not see that its window is gone.
+        while not self._closing.is_set():
             try:
-                data = os.read(self._master, 65536)
+                readable, _, _ = select.select([self._master], [], [], 0.02)
+                data = os.read(self._master, 65536) if readable else None
             except OSError:
                 return
-            if not data:
+            if data == b"":
                 return
-            self._seen += data
+            self._seen += data or b""
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
@@ -55,7 +59,8 @@ class Terminal:
     def close(self) -> None:
         """The window is gone."""
         if self._master >= 0:
-            # The reader's read would keep the pty open: it is woken by a prompt that the shell redraws.
+            self._closing.set()
+            self._reader.join()
             fd, self._master = self._master, -1
             os.close(fd)
 

@@ -1,14 +1,13 @@
 """However a run ends, nothing stays broken: real `harness run` processes, killed, and looked at from outside.
 
-Each end is tried on a run's own stack (nothing left in the process table) and on a stack that stays up
-(Toxiproxy's raw /proxies and PostgreSQL's pg_roles as before).
+On a run's own stack nothing is left in the process table. Ends on a stack that stays up, in every phase, are in
+test_life_phases.py; those here are of the load process, and of a second run.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,19 +21,12 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 DYING = Path(__file__).with_name("locustfile_dying.py")
 
 
-@pytest.fixture(scope="module")
-def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandingStack]:
-    stack = StandingStack(tmp_path_factory.mktemp("standing"))
-    yield stack
-    stack.down()
-
-
 def run_own(folder: Path, *more: str, env: dict[str, str] | None = None) -> Run:
     return Run(folder, *BRIEF, "--fault-for", "10s", *FAULTS, *more, env=env, shortened=True)
 
 
-def run_on(standing: StandingStack, folder: Path) -> Run:
-    return run_own(folder, env={"XDG_STATE_HOME": str(standing.state)})
+def run_on(stack: StandingStack, folder: Path) -> Run:
+    return run_own(folder, env={"XDG_STATE_HOME": str(stack.state)})
 
 
 def finish(run: Run) -> None:
@@ -69,41 +61,6 @@ def test_a_signal_on_an_own_stack_leaves_no_process(tmp_path: Path, phase: str, 
         finish(run)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_fault_phase_undoes_everything_on_a_standing_stack(
-    standing: StandingStack, tmp_path: Path, number: signal.Signals
-) -> None:
-    before = standing.snapshot()
-    run = run_on(standing, tmp_path)
-    try:
-        run.wait_proven()
-        assert standing.snapshot() != before, "the faults are on"
-        members = family(run.process.pid)
-        run.process.send_signal(number)
-        assert run.end() == 130, run.text()
-        assert standing.snapshot() == before
-        assert wait_until(lambda: not still_alive(members)), still_alive(members)
-        events = {event["event"] for event in run.events()}
-        assert "undo_verified" in events and "undo_not_verified" not in events
-    finally:
-        finish(run)
-
-
-def test_sigkill_of_the_run_heals_a_standing_stack_and_leaves_it_up(standing: StandingStack, tmp_path: Path) -> None:
-    before = standing.snapshot()
-    run = run_on(standing, tmp_path)
-    try:
-        run.wait_proven()
-        members = family(run.process.pid)
-        run.process.kill()
-        run.process.wait(30)
-        assert wait_until(lambda: standing.snapshot() == before), standing.snapshot()
-        assert wait_until(lambda: not still_alive(members)), still_alive(members)
-        assert wait_until(standing.healthy), "the service found its dependencies again"
-    finally:
-        finish(run)
-
-
 def test_sigkill_of_the_run_takes_its_own_stack_with_it(tmp_path: Path) -> None:
     run = run_own(tmp_path)
     try:
@@ -120,11 +77,11 @@ def test_sigkill_of_the_run_takes_its_own_stack_with_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("own", [True, False], ids=["own stack", "standing stack"])
 @pytest.mark.parametrize("how", ["killed", "exception"])
 def test_a_load_process_that_dies_ends_the_run_with_everything_undone(
-    standing: StandingStack, tmp_path: Path, how: str, own: bool
+    stack: StandingStack, tmp_path: Path, how: str, own: bool
 ) -> None:
-    before = standing.snapshot()
+    before = stack.snapshot()
     trigger = tmp_path / "trigger"
-    env = {"TEST_TRIGGER": str(trigger)} | ({} if own else {"XDG_STATE_HOME": str(standing.state)})
+    env = {"TEST_TRIGGER": str(trigger)} | ({} if own else {"XDG_STATE_HOME": str(stack.state)})
     extra = ("--locustfile", str(DYING)) if how == "exception" else ()
     run = run_own(tmp_path, *extra, env=env)
     try:
@@ -138,7 +95,7 @@ def test_a_load_process_that_dies_ends_the_run_with_everything_undone(
             for pid in load:
                 os.kill(pid, signal.SIGKILL)
         assert run.end() == 3, run.text()
-        assert standing.snapshot() == before
+        assert stack.snapshot() == before
         assert any("load" in reason for reason in run.result()["reasons"])
         events = [event["event"] for event in run.events()]
         assert events.count("undo_verified") == events.count("fault_injected") > 0
@@ -147,14 +104,14 @@ def test_a_load_process_that_dies_ends_the_run_with_everything_undone(
         finish(run)
 
 
-def test_a_second_run_against_the_same_target_is_refused(standing: StandingStack, tmp_path: Path) -> None:
-    first = run_on(standing, tmp_path)
+def test_a_second_run_against_the_same_target_is_refused(stack: StandingStack, tmp_path: Path) -> None:
+    first = run_on(stack, tmp_path)
     other = tmp_path / "other"
     other.mkdir()
     second = None
     try:
         first.wait_phase("warmup")
-        second = run_on(standing, other)
+        second = run_on(stack, other)
         assert second.end() == 2, second.text()
         assert len(second.text().strip().splitlines()) <= 2 and not (other / "runs").exists()
         first.process.send_signal(signal.SIGINT)
@@ -165,8 +122,8 @@ def test_a_second_run_against_the_same_target_is_refused(standing: StandingStack
                 finish(run)
 
 
-def test_heal_finds_nothing_to_do_after_clean_ends(standing: StandingStack) -> None:
-    before = standing.snapshot()
-    done = standing.harness("heal", "--all")
+def test_heal_finds_nothing_to_do_after_clean_ends(stack: StandingStack) -> None:
+    before = stack.snapshot()
+    done = stack.harness("heal", "--all")
     assert done.returncode == 0, done.stderr
-    assert standing.snapshot() == before
+    assert stack.snapshot() == before

@@ -41,6 +41,7 @@ def reach(run: Run, phase: str, stack: StandingStack, waits: contextlib.ExitStac
         ("baseline", KILL),
         ("gap", INT),
         ("gap", KILL),
+        ("fault", INT),
         ("fault", HUP),
         ("fault", KILL),
         ("recovery", TERM),
