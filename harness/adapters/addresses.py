@@ -19,6 +19,7 @@ from harness.model.faults import Address, Dependency
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 TOXIPROXY_PORT = 8474
+DOCKER_PORT = 2375
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -108,6 +109,8 @@ def reached(dependency: Dependency) -> list[tuple[str, int]]:
         server = server_address(dependency.admin)
         if server is not None:
             found.append(server)
+    if dependency.engine is not None and not dependency.engine.startswith("unix://"):
+        found.append(url_address(dependency.engine, DOCKER_PORT))
     return list(dict.fromkeys(found))
 
 

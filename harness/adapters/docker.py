@@ -12,6 +12,7 @@ does not exist), Refused (not a full ID; an engine that must not be used).
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -248,6 +249,7 @@ class Engine:
 
         reads = method == "GET"
         limit_s = (self._timeout_s if reads else max(WRITE_S, self._timeout_s)) + more_s
+        self._knock()
         try:
             answer: requests.Response = self._client.request(
                 method,
@@ -268,11 +270,25 @@ class Engine:
         self._check(answer, method, path)
         return answer
 
-    def _trouble(self, error: Exception, method: str, path: str) -> Unreachable | OutcomeUnknown | EngineDenied:
+    def _knock(self) -> None:
+        """The SDK leaves a socket open that could not be connected, and hides why. So nothing is sent to one that
+        does not take connections. Raises EngineAbsent, EngineDenied, Unreachable."""
+        if not self.url.startswith("unix://"):
+            return
+        try:
+            with socket.socket(socket.AF_UNIX) as knock:
+                knock.settimeout(self._timeout_s)
+                knock.connect(self.url.removeprefix("unix://"))
+        except PermissionError as error:
+            raise denied(self.url) from error
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
+            raise absent(self.url, error) from error
+        except OSError as error:
+            raise Unreachable(f"the Docker engine at {self.url} takes no connection: {error}") from error
+
+    def _trouble(self, error: Exception, method: str, path: str) -> Unreachable | OutcomeUnknown:
         cause = cause_of(error)
-        if isinstance(cause, PermissionError):
-            return denied(self.url)
-        if isinstance(cause, (FileNotFoundError, NotADirectoryError, ConnectionRefusedError)):
+        if isinstance(cause, ConnectionRefusedError):
             return absent(self.url, cause)
         said = f"the Docker engine at {self.url} hung up ({method} {path}): {cause}"
         return Unreachable(said) if method == "GET" else OutcomeUnknown(said)
