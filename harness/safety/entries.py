@@ -6,9 +6,10 @@ without it: `{..., "crc": "0f1e2d3c"}`. `at` is wall time, UTC; `boot_s` is CLOC
 
 from __future__ import annotations
 
+import json
 import time
 import zlib
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -172,13 +173,48 @@ _CRC_LENGTH = len(_CRC % 0)
 
 def encode(entry: Entry) -> bytes:
     """One line with its checksum, newline included."""
-    body = msgspec.json.encode(entry)
+    try:
+        body = msgspec.json.encode(entry)
+    except UnicodeEncodeError:  # an operating system's file names need not be text; what is written always is
+        body = json.dumps(_text(msgspec.to_builtins(entry)), separators=(",", ":")).encode()
     return body[:-1] + _CRC % zlib.crc32(body) + b"\n"
 
 
 def decode(line: bytes) -> Entry:
-    """The opposite, without the newline. Raises ValueError when checksum or content are wrong."""
+    """The opposite, without the newline. Raises ValueError when checksum or content are wrong.
+
+    A checksum shows damage, not good will: a number that can be no process is refused here, since a pid of 0 or -1
+    would mean whole groups of processes to the kernel.
+    """
     body = line[:-_CRC_LENGTH] + b"}"
     if line[-_CRC_LENGTH:] != _CRC % zlib.crc32(body):
         raise ValueError("wrong checksum")
-    return _decoder.decode(body)
+    try:
+        entry = _decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    for process in _processes(entry):
+        if not 1 < process.pid < 2**31:
+            raise ValueError(f"{process.pid} is no pid")
+    return entry
+
+
+def _processes(entry: Entry) -> tuple[ProcessId, ...]:
+    match entry:
+        case Process(root=root):
+            return (root.process,)
+        case Opened(run=run):
+            return (run,)
+        case KeeperOpened(keeper=keeper, run=run):
+            return (keeper,) if run is None else (keeper, run)
+        case _:
+            return ()
+
+
+def _text(value: Any) -> Any:
+    """JSON with every string made text: what is not becomes `\\udcff`, spelt out."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_text(key): _text(item) for key, item in value.items()}
+    return [_text(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -30,8 +30,8 @@ def remove(folder: Folder) -> str | None:
         status = path.lstat()
     except FileNotFoundError:
         return None
-    except OSError as error:
-        return f"the folder {path} cannot be looked at: {error.strerror or error}"
+    except (OSError, ValueError) as error:
+        return f"the folder {path!s} cannot be looked at: {getattr(error, 'strerror', None) or error}"
     try:
         _check(path, status)
     except Refused as error:
@@ -59,13 +59,30 @@ def _make_writable(_function: object, path: str, _error: object) -> None:
 
 def _check(path: Path, status: os.stat_result) -> None:
     """The path comes from a file: refuse what would hurt if it were wrong."""
-    if not path.is_absolute() or ".." in path.parts or len(path.parts) < 3:
-        raise Refused(f"{path} is not the full path of a temporary folder")
+    check_path(path)
     if not stat.S_ISDIR(status.st_mode):
         raise Refused(f"{path} is not a folder")
     if status.st_uid != os.geteuid():
         raise Refused(f"{path} belongs to another user (uid {status.st_uid})")
-    real = path.resolve()
+
+
+def check_path(path: Path) -> None:
+    """Raises Refused for a path that no temporary folder of ours has, whatever stands there."""
+    if not path.is_absolute() or ".." in path.parts or len(path.parts) < 3:
+        raise Refused(f"{path} is not the full path of a temporary folder")
+    try:
+        real = path.resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise Refused(f"{path} is no path: {error}") from error
     for keep in (Path.home(), Path.cwd(), state_dir(), cache_dir(), Path(__file__)):
         if keep.resolve().is_relative_to(real):
             raise Refused(f"{path} contains {keep}")
+
+
+def plausible(path: str) -> bool:
+    """Whether it can be the path of a temporary folder of ours, gone or not."""
+    try:
+        check_path(Path(path))
+    except Refused:
+        return False
+    return True

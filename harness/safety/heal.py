@@ -30,7 +30,7 @@ from harness.safety.entries import (
 )
 from harness.safety.entries import boottime as boottime_now
 from harness.safety.family import stop_family
-from harness.safety.folders import remove
+from harness.safety.folders import plausible, remove
 from harness.safety.journal_view import JournalView, read_journal
 from harness.safety.log import JOURNAL, KEEPER, Busy, Log, is_written
 from harness.safety.processes import alive, boot_id, identify, send, wait_gone
@@ -198,8 +198,11 @@ def torn_down(view: JournalView, record: UndoRecord) -> UndoOutcome | None:
         if address is not None:
             addresses.append((address.host, address.port))
     if record.dependency.toxiproxy is not None:
-        parts = urlsplit(record.dependency.toxiproxy)
-        addresses.append((parts.hostname or "", parts.port or 8474))
+        try:
+            parts = urlsplit(record.dependency.toxiproxy)
+            addresses.append((parts.hostname or "", parts.port or 8474))
+        except ValueError:  # no URL, so nothing can be shown of it
+            return None
     if not addresses or not all(_refuses(host, port) for host, port in addresses):
         return None
     where = ", ".join(f"{host}:{port}" for host, port in addresses)
@@ -227,7 +230,7 @@ def _refuses(host: str, port: int) -> bool:
             return False
     except ConnectionRefusedError:
         return True
-    except OSError:
+    except (OSError, OverflowError):
         return False
 
 
@@ -235,7 +238,7 @@ def end_processes(view: JournalView, write: Write, say: Say, killed: list[str]) 
     """SIGKILL what remains of servers and load, with everything they started. Returns sentences for what is left."""
     left = []
     roots = [*view.load, *view.servers]
-    private = [folder.path for folder in view.folders]
+    private = [folder.path for folder in view.folders if plausible(folder.path)]
     for root in roots:
         try:
             if stop_family(root, number=None, grace_s=0, others=[r for r in roots if r != root], private=private):

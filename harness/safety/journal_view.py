@@ -146,7 +146,9 @@ def merge(folder: Path, run: list[Entry], keeper: list[Entry], damage: list[str]
             case KeeperOpened():
                 by_keeper = entry
             case Recorded(record=record):
-                records[record.id] = record
+                if records.setdefault(record.id, record) != record:
+                    # The change was made after the first one; the second is nobody's original state.
+                    damage.append(f"{JOURNAL}: two different undo records of {record.id}; the first one counts")
                 states.setdefault(record.id, "recorded")
             case Intent(id=id_, action=action, boot_s=boot_s):
                 intents[id_, action] = boot_s
