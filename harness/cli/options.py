@@ -16,6 +16,9 @@ from harness.plan.request import RunRequest
 if TYPE_CHECKING:
     from harness.config.file import Configuration
 
+OURS: tuple[StackName, ...] = ("embedded", "compose")
+"""The stacks that the harness starts itself."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -59,11 +62,15 @@ EXPERIMENT_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     _option(
         "--stack",
-        type=click.Choice(["embedded", "external"]),
+        type=click.Choice(["embedded", "compose", "external"]),
         help="What the target runs on. [default: embedded; external with --host or a [target] in harness.toml]",
     ),
     _option("--host", metavar="URL", help="An own target; means the external stack."),
-    _option("--scale", type=float, help="Share of the full load. [default: 0.02 on the embedded stack, 1 on external]"),
+    _option(
+        "--scale",
+        type=float,
+        help="Share of the full load. [default: 1 on the external stack, 0.02 on ours, which share this machine]",
+    ),
     _option("--rate", type=float, help="Arrivals per second (open model), not scaled."),
     _option("--users", type=int, help="Virtual users, not scaled."),
     _option("--spawn-rate", type=float, help="Users per second, not scaled."),
@@ -142,20 +149,22 @@ def experiment_options(command: F) -> F:
 def choose_stack(values: dict[str, Any]) -> tuple[StackName, str | None]:
     """The stack, and the target's URL where it is the user's own.
 
-    Of --host and --stack embedded the one that was said more directly counts. Raises UsageError where both were, and
+    Of --host and --stack embedded (or compose) the one that was said more directly counts. Raises UsageError where both were, and
     where nothing names the target of the external stack.
     """
     host, stack = values["host"], values["stack"]
     config: Configuration | None = values.get("config")
-    if host is not None and stack == "embedded":
+    if host is not None and stack in OURS:
         if rank("host") == rank("stack"):
-            raise UsageError("--host names your own target, --stack embedded starts ours", hint="leave one of them out")
+            raise UsageError(f"--host names your own target, --stack {stack} starts ours", hint="leave one of them out")
         if rank("host") > rank("stack"):
             stack = None
         else:
             host = None
     own = host if host is not None else (config.target.url if config is not None and config.target else None)
-    if stack == "embedded" or (stack is None and own is None):
+    if stack in OURS:
+        return stack, None
+    if stack is None and own is None:
         return "embedded", None
     if own is None:
         raise UsageError(

@@ -17,7 +17,7 @@ from harness.model.errors import UsageError
 from harness.model.load import Locustfile
 from harness.model.plan import Plan
 from harness.model.resources import resource
-from harness.model.stack import Stack, StackUp
+from harness.model.stack import Stack, StackName, StackUp
 from harness.plan.planner import build_plan, find_scenario
 from harness.plan.request import RunRequest
 from harness.stack import registry
@@ -64,8 +64,8 @@ def _plan_from(values: dict[str, Any]) -> Planned:
     if request.host is not None:
         stack = external_stack(request.host, values)
     else:
-        stack = EmbeddedStack()
-        running = registry.running()
+        stack = own_stack(request.stack)
+        running = registry.running(request.stack)
     file = Path(values["locustfile"]) if values["locustfile"] else resource(*BUILT_IN)
     if not file.is_file():
         raise UsageError(f"--locustfile {file}: no such file")
@@ -82,6 +82,15 @@ def _plan_from(values: dict[str, Any]) -> Planned:
     plan_with(Locustfile(path=str(file), sha256="", classes=()), msgspec.structs.replace(request, user_classes=()))
     plan = plan_with(describe(file), request)
     return Planned(request=request, plan=plan, stack=stack, running=running, allow_hosts=tuple(values["allow_hosts"]))
+
+
+def own_stack(name: StackName) -> Stack:
+    """One of the stacks that the harness starts."""
+    if name == "compose":
+        from harness.stack.compose import ComposeStack
+
+        return ComposeStack()
+    return EmbeddedStack()
 
 
 def external_stack(url: str, values: dict[str, Any]) -> ExternalStack:

@@ -54,7 +54,8 @@ def run(**values: Any) -> int:
     values, file = with_file(values)
     with told_of(file):
         planned = plan_from(values)
-    planned.stack.check()
+    if planned.running is None:
+        planned.stack.check()
     state_dir = run_state_dir(planned.plan.experiment)
     locks = acquire(lock_names(planned.plan, planned.running), owner=planned.plan.experiment, folder=state_dir)
     try:

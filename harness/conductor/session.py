@@ -15,7 +15,7 @@ from harness.model.errors import HarnessError, Refused, SetupError, UsageError
 from harness.model.faults import Dependency
 from harness.model.paths import state_dir
 from harness.model.plan import Plan
-from harness.model.stack import Stack, StackUp
+from harness.model.stack import SavesLogs, Stack, StackUp
 from harness.safety.active import retire
 from harness.safety.journal import Journal
 from harness.safety.keeper_client import Keeper
@@ -53,7 +53,7 @@ def lock_names(plan: Plan, running: StackUp | None) -> list[str]:
     """
     from harness.safety.resources import resource_names
 
-    if running is None and plan.stack == "embedded":
+    if running is None and plan.stack != "external":
         return []
     return resource_names(plan.load.host, [fault.change.dependency for fault in plan.faults])
 
@@ -101,7 +101,7 @@ class Session:
 
     @property
     def owns_stack(self) -> bool:
-        return self._running is None and self._stack is not None and self._stack.name == "embedded"
+        return self._running is None and self._stack is not None and self._stack.name != "external"
 
     def __enter__(self) -> Session:
         return self
@@ -200,6 +200,7 @@ class Session:
         """Stop the sampler, the servers and the keeper, keep the journal with the run. Never raises."""
         for step in (
             self._stop_sampler,
+            self._save_logs,
             self._finish_keeper,
             self._remote_locks.release,
             self._keep_records,
@@ -214,6 +215,12 @@ class Session:
     def _stop_sampler(self) -> None:
         if self._sampler is not None:
             self._sampler.stop()
+
+    def _save_logs(self) -> None:
+        """What containers have said goes with them, so it is fetched before."""
+        stack: object = self._stack
+        if self._running is None and isinstance(stack, SavesLogs):
+            stack.save_logs(self.run_dir / "logs")
 
     def _finish_keeper(self) -> None:
         if self.journal is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -59,4 +60,13 @@ class Stack(Protocol):
 
     def restart_toxiproxy(self, launcher: Launcher) -> bool:
         """Restart the stack's own Toxiproxy with its proxies, on the same ports; False where it owns none."""
+        ...
+
+
+@runtime_checkable
+class SavesLogs(Protocol):
+    """A stack whose servers' logs are not files of its own."""
+
+    def save_logs(self, folder: Path) -> None:
+        """Write one file a server. Never raises."""
         ...

@@ -30,7 +30,7 @@ from harness.plan.strict_yaml import Mapping, Node, Text, parse
 
 T = TypeVar("T")
 
-STACKS: tuple[StackName, ...] = ("embedded", "external")
+STACKS: tuple[StackName, ...] = ("embedded", "compose", "external")
 MAX_TIMES = 1_000_000
 """Only against absurd numbers: the planner says how many injections one run may have."""
 

@@ -268,7 +268,7 @@ def not_measured(plan: Plan, result: Result) -> tuple[str, ...]:
             f"Full load: this run used {plan.scale * 100:g} % of the {plan.scenario.name} load. "
             "Saturation, queueing and pool exhaustion at full load were not exercised."
         )
-    if plan.stack == "embedded":
+    if plan.stack in ("embedded", "compose"):
         said.append(
             "Your production system: service, dependencies and load shared one machine, so absolute latencies "
             "are not those of a deployment."

@@ -1,4 +1,4 @@
-"""The stack that `harness stack up` keeps up: one file, read by every later run."""
+"""The stacks that `harness stack up` keeps up: one file each, read by every later run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from harness.model.errors import AdapterError, SetupError
+from harness.model.errors import AdapterError, Gone, SetupError
 from harness.model.paths import state_dir
-from harness.model.stack import StackUp
-
-HINT = "harness stack down; then, if you want it back: harness stack up"
+from harness.model.stack import StackName, StackUp
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,31 +31,31 @@ def folder() -> Path:
     return state_dir() / "stacks"
 
 
-def file() -> Path:
-    return folder() / "embedded.json"
+def file(name: StackName = "embedded") -> Path:
+    return folder() / f"{name}.json"
 
 
-def write(kept: Kept) -> None:
+def write(kept: Kept, name: StackName = "embedded") -> None:
     """Record it: mode 0600, never seen half written. Raises SetupError."""
     try:
         folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".embedded.", dir=folder())  # mode 0600
+        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder())  # mode 0600
         with os.fdopen(handle, "wb") as out:
             out.write(msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
             out.flush()
             os.fsync(out.fileno())
-        Path(temporary).replace(file())
+        Path(temporary).replace(file(name))
     except OSError as error:
-        raise SetupError(f"cannot write {file()}: {error.strerror or error}") from error
+        raise SetupError(f"cannot write {file(name)}: {error.strerror or error}") from error
 
 
-def read() -> Kept | None:
+def read(name: StackName = "embedded") -> Kept | None:
     """What is recorded, alive or not, with the pids that its keeper knows now: a server may have been started again.
 
     Raises SetupError for a file that is not ours or not readable.
     """
-    kept = _recorded()
-    if kept is None or kept.up is None or not keeper_alive(kept):
+    kept = _recorded(name)
+    if name != "embedded" or kept is None or kept.up is None or not keeper_alive(kept):
         return kept
     return msgspec.structs.replace(kept, up=renewed(kept.up, kept.state))
 
@@ -91,8 +89,8 @@ def renewed(up: StackUp, keeper: str) -> StackUp:
     )
 
 
-def _recorded() -> Kept | None:
-    path = file()
+def _recorded(name: StackName) -> Kept | None:
+    path = file(name)
     try:
         status = path.lstat()
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
@@ -106,24 +104,31 @@ def _recorded() -> Kept | None:
         raise SetupError(f"{path} is damaged: {error}", hint=f"stop what it named, then: rm {path}") from error
 
 
-def forget() -> None:
-    file().unlink(missing_ok=True)
+def forget(name: StackName = "embedded") -> None:
+    file(name).unlink(missing_ok=True)
 
 
-def running() -> StackUp | None:
+def running(name: StackName = "embedded") -> StackUp | None:
     """The stack that is up, for a run to use. None when there is none (or only what is left of a dead one).
 
-    Raises SetupError when its keeper lives but one of its servers does not, or it is still starting: a run on a
-    stack of its own instead would hide that.
+    Raises SetupError when its keeper lives but one of its servers or containers does not, or it is still
+    starting: a run on a stack of its own instead would hide that.
     """
-    kept = read()
+    option = "" if name == "embedded" else f" --stack {name}"
+    kept = read(name)
     if kept is None or not keeper_alive(kept):
         return None
     if kept.up is None:
-        raise SetupError("the stack of `harness stack up` is not ready yet", hint="see: harness stack status")
-    dead = [name for name, pid in pids(kept.up).items() if not _alive(pid)]
+        raise SetupError("the stack of `harness stack up` is not ready yet", hint=f"see: harness stack status{option}")
+    if name == "compose":
+        dead = ended_containers(kept.up)
+    else:
+        dead = [server for server, pid in pids(kept.up).items() if not _alive(pid)]
     if dead:
-        raise SetupError(f"the stack of `harness stack up` is broken: {', '.join(dead)} ended", hint=HINT)
+        raise SetupError(
+            f"the stack of `harness stack up` is broken: {', '.join(dead)} ended",
+            hint=f"harness stack down{option}; then, if you want it back: harness stack up{option}",
+        )
     return kept.up
 
 
@@ -136,6 +141,23 @@ def keeper_alive(kept: Kept) -> bool:
         return abs(process.create_time() - kept.keeper_start) < 2.0 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def ended_containers(up: StackUp) -> list[str]:
+    """Names of the services whose very container no longer runs. Raises AdapterError when the engine is away."""
+    from harness.adapters.docker import connect
+
+    dead = []
+    for dependency in up.dependencies:
+        if dependency.engine is None or dependency.container is None:
+            continue
+        with connect(dependency.engine) as engine:
+            try:
+                if not engine.container(dependency.container).state.running:
+                    dead.append(dependency.name)
+            except Gone:
+                dead.append(dependency.name)
+    return dead
 
 
 def pids(up: StackUp) -> dict[str, int]:

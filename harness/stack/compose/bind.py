@@ -1,0 +1,159 @@
+"""From containers to dependencies: everything is read from what runs, nothing from what was meant to run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+
+from harness.adapters.docker_records import Container
+from harness.adapters.toxiproxy import ProxyState, Toxiproxy
+from harness.model.errors import AdapterError
+from harness.model.faults import Address, Dependency
+from harness.model.stack import TargetInfo
+from harness.stack.ready import NotReady
+
+HOST = "127.0.0.1"
+REDIS, KAFKA, DB, TOXIPROXY, API = "redis", "kafka", "db", "toxiproxy", "api"
+SERVICES = (REDIS, KAFKA, DB, TOXIPROXY, API)
+API_PORT, TOXIPROXY_PORT = 8000, 8474
+_PORTS = {REDIS: 6379, DB: 5432}
+PROBE_ROLE = "harness_probe"
+ROLE = "anomaly_api"
+SUPERUSER = "harness"
+DATABASE = "anomalies"
+
+
+def declared() -> tuple[Dependency, ...]:
+    """The dependencies with no addresses and no containers."""
+    container: dict[str, Any] = {"runtime": "container", "startable": True}
+    return (
+        Dependency(name=REDIS, kind="redis", proxied=True, proxy=REDIS, service=REDIS, **container),
+        Dependency(name=KAFKA, kind="kafka", proxied=True, proxy=KAFKA, service=KAFKA, **container),
+        Dependency(
+            name=DB,
+            kind="postgres",
+            proxied=True,
+            proxy=DB,
+            service=DB,
+            role=ROLE,
+            login=f"user={ROLE} dbname={DATABASE}",
+            probe_login=f"user={PROBE_ROLE} dbname={DATABASE}",
+            **container,
+        ),
+        Dependency(name="api", kind="http", target=True, service=API, **container),
+    )
+
+
+def environment(container: Container) -> dict[str, str]:
+    """The variables that a container was started with."""
+    return dict(item.split("=", 1) for item in container.config.env or () if "=" in item)
+
+
+def published(container: Container, port: int) -> Address:
+    """Where one of its ports is reached on this machine. Raises NotReady."""
+    for one in container.host_ports(port):
+        if one.host in (HOST, "0.0.0.0", ""):
+            return Address(HOST, one.port)
+    raise NotReady(
+        f"port {port} of {container.service} is not published on {HOST}: the container is {_state(container)}"
+    )
+
+
+def control(containers: Mapping[str, Container]) -> Address:
+    return published(containers[TOXIPROXY], TOXIPROXY_PORT)
+
+
+def proxies(containers: Mapping[str, Container]) -> dict[str, ProxyState]:
+    """Toxiproxy's proxies, one for each dependency, enabled. Raises NotReady."""
+    try:
+        found = Toxiproxy(f"http://{control(containers)}", timeout_s=2.0).proxies()
+    except AdapterError as error:
+        raise NotReady(str(error)) from error
+    for name in (REDIS, KAFKA, DB):
+        if name not in found or not found[name].enabled:
+            raise NotReady(f"proxy {name} is not there yet" if name not in found else f"proxy {name} is disabled")
+    return found
+
+
+def paths(containers: Mapping[str, Container], found: Mapping[str, ProxyState]) -> dict[str, Address]:
+    """Dependency -> its proxy's listener as published on this machine. Raises NotReady."""
+    return {
+        name: published(containers[TOXIPROXY], int(found[name].listen.rpartition(":")[2]))
+        for name in (REDIS, KAFKA, DB)
+    }
+
+
+def direct(containers: Mapping[str, Container], name: str) -> Address:
+    """A server's own port on this machine; Kafka's is the only one it has published. Raises NotReady."""
+    container = containers[name]
+    if name in _PORTS:
+        return published(container, _PORTS[name])
+    for one in container.published:
+        if one.host in (HOST, "0.0.0.0", ""):
+            return Address(HOST, one.port)
+    raise NotReady(f"no port of {name} is published on {HOST}: the container is {_state(container)}")
+
+
+def seen_as(server: Container, proxy: Container) -> tuple[str, ...]:
+    """Addresses of the proxy's container in the networks that it shares with the server."""
+    found = []
+    for network, end in proxy.networks.items():
+        if network in server.networks:
+            found += [address for address in (end.ip_address, end.global_ipv6_address) if address]
+    return tuple(sorted(set(found)))
+
+
+def dependencies(containers: Mapping[str, Container], engine: str) -> tuple[Dependency, ...]:
+    """Every dependency with its addresses and containers. Raises NotReady."""
+    listeners = paths(containers, proxies(containers))
+    bound = []
+    for one in declared():
+        container = containers[one.service or ""]
+        where: dict[str, Any] = {
+            "engine": engine,
+            "container": container.id,
+            "container_name": container.name,
+            "project": container.project,
+        }
+        if one.proxied:
+            where |= {
+                "path": listeners[one.name],
+                "direct": direct(containers, one.name),
+                "toxiproxy": f"http://{control(containers)}",
+                "seen_as": seen_as(container, containers[TOXIPROXY]),
+            }
+        else:
+            address = published(container, API_PORT)
+            where |= {"path": address, "direct": address, "url": f"http://{address}/health"}
+        if one.kind == "postgres":
+            at = where["direct"]
+            where["admin"] = f"host={at.host} port={at.port} user={SUPERUSER} dbname={DATABASE}"
+        bound.append(msgspec.structs.replace(one, **where))
+    return tuple(bound)
+
+
+def target(containers: Mapping[str, Container], engine: str, version: str | None) -> TargetInfo:
+    """Raises NotReady."""
+    container = containers[API]
+    workers = environment(container).get("API_WORKERS", "").strip()
+    address = published(container, API_PORT)
+    return TargetInfo(
+        url=f"http://{address}",
+        metrics_url=f"http://{address}/metrics",
+        engine=engine,
+        containers=(container.id,),
+        workers=max(1, int(workers)) if workers.isdecimal() else 1,
+        version=version,
+    )
+
+
+def by_service(containers: Collection[Container]) -> dict[str, Container]:
+    """The newest container of each service: Compose makes one, a person may have made another."""
+    return {one.service: one for one in sorted(containers, key=lambda one: one.created) if one.service is not None}
+
+
+def _state(container: Container) -> str:
+    health = container.state.health.status if container.state.health is not None else ""
+    return container.condition + (f", {health}" if health and health != "none" else "")

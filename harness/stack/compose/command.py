@@ -1,0 +1,59 @@
+"""Which Compose there is: `docker compose`, else `docker-compose`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+import msgspec
+
+from harness.model.errors import UsageError
+
+ASK_S = 20.0
+NEEDED = (1, 27)
+"""The first docker-compose that reads a file without `version:`."""
+HINT = "install the Compose plugin of Docker, or docker-compose 1.29 (Debian: apt install docker-compose)"
+
+
+class ComposeCommand(msgspec.Struct, frozen=True):
+    """argv: how it is called. version: as it says itself ("2.35.1")."""
+
+    argv: tuple[str, ...]
+    version: str
+
+
+def find() -> ComposeCommand:
+    """The one to use. Raises UsageError in one line when there is none, or none that is new enough."""
+    trouble = []
+    for argv in (("docker", "compose"), ("docker-compose",)):
+        said = _version(argv)
+        if said is None:
+            continue
+        found = re.match(r"v?(\d+)\.(\d+)", said)
+        if found is None or (int(found[1]), int(found[2])) < NEEDED:
+            trouble.append(f"{' '.join(argv)} {said}")
+            continue
+        return ComposeCommand(argv, said.removeprefix("v"))
+    if trouble:
+        raise UsageError(f"{', '.join(trouble)} is too old for --stack compose", hint=HINT)
+    raise UsageError("--stack compose needs `docker compose` or `docker-compose`; neither is there", hint=HINT)
+
+
+def _version(argv: tuple[str, ...]) -> str | None:
+    try:
+        done = subprocess.run(
+            (*argv, "version", "--short"),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=ASK_S,
+            check=False,
+            env={**os.environ, "DOCKER_CLI_HINTS": "false"},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    # docker without the plugin takes `version` for its own, or says that there is no such command.
+    lines = done.stdout.split()
+    return lines[0] if done.returncode == 0 and lines and re.match(r"v?\d+\.\d+", lines[0]) else None
