@@ -45,6 +45,8 @@ def resource_names(url: str, changed: Iterable[Dependency]) -> list[str]:
             found |= {f"{name} proxy {dependency.proxy}" for name in _names("toxiproxy", host, port)}
         if dependency.pid_file is not None or dependency.pid is not None:
             found.add(f"process {dependency.pid_file or dependency.pid}")
+        if dependency.container is not None:
+            found.add(f"container {dependency.container}")
         identity = _identity(dependency)
         if identity is not None:
             found.add(f"{dependency.kind} {identity}")
