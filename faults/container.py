@@ -87,9 +87,14 @@ def fit(kind: str, dependency: Dependency, engine: Engine) -> Container:
     if _runs_us(found.id):
         raise Refused(f"{name}: the harness itself runs in container {found.name}, and would stop with it")
     address = address_of(dependency)
-    if address is None:
-        raise Refused(f"{name}: the server's own address is not known", hint=f"declare direct for {dependency.name}")
-    if not reaches(found, address):
+    if address is None and is_silent(dependency):
+        raise Refused(
+            f"{name}: nothing would show this fault: a proxy accepts every connection, and the server's own address is"
+            " not known",
+            hint=f"declare probe_send or direct for {dependency.name}",
+        )
+    # A service that is reached through its proxy only need not publish a port.
+    if address is not None and not reaches(found, address):
         ports = ", ".join(map(str, found.published)) or "no port"
         raise Refused(
             f"{name}: {address}, where {dependency.name} answers, is not published by container {found.name} ({ports})",
