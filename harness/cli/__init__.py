@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("harness.cli.report", "Render a run's report: html, md, json or junit."),
     "check": ("harness.cli.check", "Gate: TARGET ASSESSMENT of a run or of Locust's stats.csv."),
     "heal": ("harness.cli.heal", "Undo what an interrupted run left behind."),
+    "init": ("harness.cli.init", "Print a harness.toml to begin with, or an override with Toxiproxy."),
     "stack": ("harness.cli.stack", "Keep the embedded servers up between runs."),
 }
 
