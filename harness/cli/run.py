@@ -19,6 +19,7 @@ from harness.cli.options import experiment_options
 @click.option(
     "--out", envvar="HARNESS_OUT", default="runs", show_default=True, metavar="DIR", help="Where run directories go."
 )
+@click.option("--keep", is_flag=True, help="Leave the stack up after the run, as `harness stack up` does.")
 @click.option("--json", "as_json", is_flag=True, help="Print result.json on stdout, and nothing else there.")
 @click.option("--quiet", is_flag=True, help="No progress, only the result.")
 @click.option("--no-live", is_flag=True, help="Plain lines instead of the live view.")
@@ -56,6 +57,11 @@ def run(**values: Any) -> int:
         planned = plan_from(values)
     if planned.running is None:
         planned.stack.check()
+    if values["keep"] and planned.running is None and planned.plan.stack != "external":
+        from harness.cli.stack import ensure_up
+
+        ensure_up(planned.plan.stack, lambda line: click.echo(line, err=True) if not values["quiet"] else None)
+        planned = plan_from(values)  # once more, for the stack that is up now
     state_dir = run_state_dir(planned.plan.experiment)
     locks = acquire(lock_names(planned.plan, planned.running), owner=planned.plan.experiment, folder=state_dir)
     try:

@@ -1,4 +1,4 @@
-"""`harness stack up|down|status|logs`: the embedded servers, kept up between runs by a keeper of their own."""
+"""`harness stack up|down|status|logs`: servers or containers kept up between runs by a keeper of their own."""
 
 from __future__ import annotations
 
@@ -16,23 +16,31 @@ from harness.cli.settings import config_option
 
 if TYPE_CHECKING:
     from harness.config.file import Configuration
-    from harness.model.stack import Progress, StackUp
+    from harness.model.stack import Progress, Stack, StackName, StackUp
     from harness.stack.registry import Kept
 
 NAMES = ("toxiproxy", "valkey", "postgres", "kafka", "api")
 STACK = click.option(
     "--stack",
     "chosen",
-    type=click.Choice(["embedded", "external"]),
+    type=click.Choice(["embedded", "compose", "external"]),
     envvar="HARNESS_STACK",
     help="Which one.  [default: external with a [target] in harness.toml, else embedded]",
+)
+OURS = click.option(
+    "--stack",
+    "chosen",
+    type=click.Choice(["embedded", "compose"]),
+    default="embedded",
+    show_default=True,
+    help="Which one: servers of this machine, or containers by Docker Compose.",
 )
 ALIASES = {"redis": "valkey", "db": "postgres", "postgresql": "postgres"}
 
 
 @click.group()
 def stack() -> None:
-    """Keep the embedded servers up between runs.
+    """Keep the embedded servers, or the containers of the compose stack, up between runs.
 
     `harness run` uses the stack that is up; without one it brings up its own and takes it down again. Runs on a
     stack that is up share its data.
@@ -40,58 +48,65 @@ def stack() -> None:
 
 
 @stack.command()
+@OURS
 @click.option("--quiet", "-q", is_flag=True, help="Print the target's URL only.")
 @click.option("--debug", is_flag=True, help="Tracebacks.")
-def up(quiet: bool, debug: bool) -> int:
+def up(chosen: StackName, quiet: bool, debug: bool) -> int:
     """Bring the stack up; it stays until `harness stack down`.
 
     Prints the target's URL. Settings of the sample API (API_WORKERS, DB_POOL_SIZE, ...) are taken from the
     environment now, not from that of later runs.
     """
-    from harness.stack import registry
-    from harness.stack.fetch import locked
 
     def say(line: str) -> None:
         if not quiet:
             click.echo(line, err=True)
 
-    with locked(registry.file(), title="Stack", progress=say):
-        kept = registry.read()
-        if kept is not None and registry.keeper_alive(kept) and kept.up is not None:
-            running = registry.running()
-            assert running is not None
-            say(f"it is up already, since {kept.since}")
-            click.echo(running.target.url)
-            return 0
-        if kept is not None:
-            _take_down(kept, say_left_only=True)
-        ready = _bring_up(say)
-    say(f"The stack is ready after {ready.ready_s:.1f} s. It stays until: harness stack down")
-    click.echo(ready.target.url)
+    click.echo(ensure_up(chosen, say).target.url)
     return 0
 
 
+def ensure_up(name: StackName, say: Progress) -> StackUp:
+    """The stack of this name, brought up to stay if it is not up yet. Raises SetupError, UsageError."""
+    from harness.stack import registry
+    from harness.stack.fetch import locked
+
+    with locked(registry.file(name), title="Stack", progress=say):
+        kept = registry.read(name)
+        if kept is not None and registry.keeper_alive(kept) and kept.up is not None:
+            running = registry.running(name)
+            assert running is not None
+            say(f"it is up already, since {kept.since}")
+            return running
+        if kept is not None:
+            _take_down(kept, name, say_left_only=True)
+        ready = _bring_up(name, say)
+    say(f"The stack is ready after {ready.ready_s:.1f} s. It stays until: harness stack down{_option(name)}")
+    return ready
+
+
 @stack.command()
+@OURS
 @click.option("--force", is_flag=True, help="Also while a run uses it, or a dead run has left changes on it.")
 @click.option("--quiet", "-q", is_flag=True, help="Only what is left, if anything.")
 @click.option("--debug", is_flag=True, help="Tracebacks.")
-def down(force: bool, quiet: bool, debug: bool) -> int:
+def down(chosen: StackName, force: bool, quiet: bool, debug: bool) -> int:
     """Stop the stack and remove its data. Safe to repeat."""
     from harness.safety.lock import acquire
     from harness.safety.resources import target_names
     from harness.stack import registry
 
-    kept = registry.read()
+    kept = registry.read(chosen)
     if kept is None:
         if not quiet:
             click.echo("no stack is up")
         return 0
     if force or kept.up is None or not registry.keeper_alive(kept):
-        return _take_down(kept, say_left_only=quiet)
+        return _take_down(kept, chosen, say_left_only=quiet)
     # The lock that a run holds on its target: refused while one uses the stack. A dead run's changes are healed
     # first, while the servers can still show that they are undone.
     with acquire(target_names(kept.up.target.url), owner="harness stack down"):
-        return _take_down(kept, say_left_only=quiet)
+        return _take_down(kept, chosen, say_left_only=quiet)
 
 
 @stack.command()
@@ -115,6 +130,8 @@ def status(
     Of the embedded stack, or of the system that harness.toml declares: whatever a run would refuse is told, part by
     part, with how to mend it. Changes nothing.
     """
+    if chosen == "compose":
+        return _compose_status(as_json)
     if (own := _external(config, chosen)) is not None:
         from harness.cli import stack_external
 
@@ -133,6 +150,34 @@ def _external(config: Configuration | None, chosen: str | None) -> tuple[Configu
     return config, url
 
 
+def _compose_status(as_json: bool) -> int:
+    from harness.cli import stack_compose
+    from harness.stack import registry
+
+    kept = registry.read("compose")
+    if kept is None or kept.up is None or not registry.keeper_alive(kept):
+        return _not_up(kept, "compose")
+    since = f"up for {_age(kept.since)} (since {kept.since})"
+    return stack_compose.status(kept.up, since=since, as_json=as_json)
+
+
+def _not_up(kept: Kept | None, name: StackName) -> int:
+    """Says why there is nothing to show; exit code 4."""
+    from harness.stack import registry
+
+    if kept is None:
+        click.echo("no stack is up")
+    elif not registry.keeper_alive(kept):
+        click.echo(f"the stack that was started {kept.since} is dead; tidy up with: harness stack down{_option(name)}")
+    else:
+        click.echo(f"starting since {kept.since} (keeper {kept.keeper})")
+    return 4
+
+
+def _option(name: StackName) -> str:
+    return "" if name == "embedded" else f" --stack {name}"
+
+
 def _embedded_status(as_json: bool) -> int:
     from harness.cli.stack_external import table
     from harness.model.jsonl import encode_line
@@ -140,15 +185,8 @@ def _embedded_status(as_json: bool) -> int:
     from harness.stack.embedded.health import parts
 
     kept = registry.read()
-    if kept is None:
-        click.echo("no stack is up")
-        return 4
-    if not registry.keeper_alive(kept):
-        click.echo(f"the stack that was started {kept.since} is dead; tidy up with: harness stack down")
-        return 4
-    if kept.up is None:
-        click.echo(f"starting since {kept.since} (keeper {kept.keeper})")
-        return 4
+    if kept is None or kept.up is None or not registry.keeper_alive(kept):
+        return _not_up(kept, "embedded")
     if as_json:
         click.echo(encode_line(kept.up).decode(), nl=False)
         return 0
@@ -174,14 +212,21 @@ def logs(
 ) -> int:
     """The last lines of the servers' logs.
 
-    PART: toxiproxy, valkey, postgres, kafka or api, or a name of harness.toml whose `log` it names; all of them
-    without.
+    PART: toxiproxy, valkey, postgres, kafka or api (compose: its services), or a name of harness.toml whose `log` it
+    names; all of them without.
     """
     from harness.cli import follow as following
     from harness.model.errors import UsageError
     from harness.model.suggest import unknown
     from harness.stack import registry
 
+    if chosen == "compose":
+        from harness.cli import stack_compose
+
+        on = registry.read("compose")
+        if on is None or on.up is None:
+            raise UsageError("no stack is up", hint="a run's own logs are in its run directory, below logs/")
+        return stack_compose.logs(on.up, part, lines, follow=follow)
     if (own := _external(config, chosen)) is not None:
         from harness.cli import stack_external
 
@@ -197,7 +242,7 @@ def logs(
     return following.show(files, lines, follow=follow, ended=lambda: not folder.exists())
 
 
-def _bring_up(say: Progress) -> StackUp:
+def _bring_up(name: StackName, say: Progress) -> StackUp:
     """Keeper, registry, servers: in this order, so that whatever is started can be found and stopped."""
     import tempfile
 
@@ -207,10 +252,11 @@ def _bring_up(say: Progress) -> StackUp:
     from harness.model.clock import wall
     from harness.safety.keeper_client import Keeper
     from harness.stack import registry
-    from harness.stack.embedded import EmbeddedStack
 
+    brought = _stack(name)
+    brought.check()
     with _signals_interrupt():
-        state = Path(tempfile.mkdtemp(prefix="embedded-", dir=registry.folder()))
+        state = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=registry.folder()))
         keeper = Keeper.start(state, detached=True)
         try:
             kept = registry.Kept(
@@ -219,19 +265,31 @@ def _bring_up(say: Progress) -> StackUp:
                 keeper_start=psutil.Process(keeper.pid).create_time(),
                 state=str(state),
             )
-            registry.write(kept)
-            ready = EmbeddedStack().up(keeper, say)
-            registry.write(msgspec.structs.replace(kept, up=ready))
+            registry.write(kept, name)
+            ready = brought.up(keeper, say)
+            registry.write(msgspec.structs.replace(kept, up=ready), name)
         except BaseException:
             say("stopping what was started")
             keeper.finish()
-            registry.forget()
+            registry.forget(name)
             shutil.rmtree(state, ignore_errors=True)
             raise
     return ready
 
 
-def _take_down(kept: Kept, *, say_left_only: bool) -> int:
+def _stack(name: StackName) -> Stack:
+    import os
+
+    if name == "compose":
+        from harness.stack.compose import ComposeStack
+
+        return ComposeStack(os.environ.get("COMPOSE_PROJECT_NAME") or "harness")
+    from harness.stack.embedded import EmbeddedStack
+
+    return EmbeddedStack()
+
+
+def _take_down(kept: Kept, name: StackName, *, say_left_only: bool) -> int:
     """Through its keeper; where that is dead, as `harness heal` would."""
     from harness.model.errors import SetupError
     from harness.safety.heal import heal
@@ -256,7 +314,7 @@ def _take_down(kept: Kept, *, say_left_only: bool) -> int:
         for line in left:
             click.echo(f"left: {line}")
         return 5
-    registry.forget()
+    registry.forget(name)
     shutil.rmtree(state, ignore_errors=True)
     if not say_left_only:
         click.echo(f"stopped: {', '.join(stopped) or 'nothing was running'}")
