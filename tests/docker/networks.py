@@ -1,0 +1,93 @@
+"""Docker networks for a test, and a container's ends of them as the docker CLI shows them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import socket
+import subprocess
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from small_container import docker, free_port, inspect
+
+from harness.adapters.docker import engine_url
+
+
+@contextlib.contextmanager
+def network(*, fixed: bool = False, ipv6: bool = False) -> Iterator[tuple[str, str]]:
+    """A network of its own: its name, and the beginning of its subnet (`10.77.3.`). fixed: the subnet is asked for."""
+    name = f"harness-test-{uuid.uuid4().hex[:12]}"
+    prefix = ""
+    for _ in range(20):
+        prefix = f"10.{random.randint(100, 250)}.{random.randint(0, 250)}."
+        words = ["--subnet", f"{prefix}0/24"] if fixed or ipv6 else []
+        words += ["--ipv6", "--subnet", f"fd00:{random.randint(1, 9999)}::/64"] if ipv6 else []
+        done = subprocess.run(["docker", "network", "create", *words, name], capture_output=True, text=True)
+        if done.returncode == 0:
+            break
+    assert done.returncode == 0, done.stderr
+    try:
+        yield name, prefix
+    finally:
+        remove(name)
+
+
+def remove(name: str) -> None:
+    """With whoever is on it taken off."""
+    found = subprocess.run(["docker", "network", "inspect", name], capture_output=True, text=True)
+    for one in json.loads(found.stdout or "[]"):
+        for container in one["Containers"]:
+            docker("network", "disconnect", "-f", name, container, check=False)
+    docker("network", "rm", name, check=False)
+
+
+def ends(container: str) -> dict[str, Any]:
+    """All that its user may have set or rely on, without what is new with every reconnect (the endpoint's ID)."""
+    found = inspect(container)
+    return {
+        name: {
+            "id": end["NetworkID"],
+            "aliases": sorted(end["Aliases"] or []),
+            "links": sorted(end["Links"] or []),
+            "options": end["DriverOpts"] or {},
+            "asked": {key: value for key, value in (end["IPAMConfig"] or {}).items() if value},
+            "ipv4": end["IPAddress"],
+            "ipv6": end["GlobalIPv6Address"],
+            "mac": end["MacAddress"],
+        }
+        for name, end in found["NetworkSettings"]["Networks"].items()
+    }
+
+
+def ports(container: str) -> dict[str, Any]:
+    found: dict[str, Any] = inspect(container)["NetworkSettings"]["Ports"]
+    return {port: sorted(one["HostPort"] for one in each or []) for port, each in found.items()}
+
+
+@contextlib.contextmanager
+def created_like(container: str, more: dict[str, Any]) -> Iterator[str]:
+    """A second container with the same program on another fixed port, and with what the newest `docker run` can no
+    longer ask of an old engine. Its full ID."""
+    config = inspect(container)["Config"]
+    body = {
+        "Image": config["Image"],
+        "Cmd": config["Cmd"],
+        "HostConfig": {"PortBindings": {"7777/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(free_port())}]}},
+        "ExposedPorts": {"7777/tcp": {}},
+        **more,
+    }
+    text = json.dumps(body).encode()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(engine_url().removeprefix("unix://"))
+        head = "POST /v1.41/containers/create HTTP/1.0\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: {len(text)}\r\n\r\n".encode() + text)
+        with connection.makefile("rb") as answer:
+            found = str(json.loads(answer.read().partition(b"\r\n\r\n")[2])["Id"])
+    try:
+        docker("start", found)
+        yield found
+    finally:
+        docker("rm", "-f", found, check=False)
