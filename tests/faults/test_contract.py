@@ -177,7 +177,12 @@ def test_a_fault_is_proven_while_on_and_undone_without_a_trace(
         assert_contract(world, registered()[kind], declared)
 
 
-def assert_contract(world: World, fault: Fault, declared: Dependency) -> None:
+def assert_contract(
+    world: World,
+    fault: Fault,
+    declared: Dependency,
+    outside: Callable[[Dependency], dict[str, object]] = outside,
+) -> None:
     kind = fault.kind
     dependency = world.dependency(declared.name)
     mark(dependency)

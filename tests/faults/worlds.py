@@ -214,7 +214,7 @@ class Own:
 def mark(dependency: Dependency) -> None:
     """Leave something in a server's data that only its loss can take away."""
     if dependency.kind == "redis":
-        assert _say(dependency, f"SET harness-test-mark '{MARK}'") == "+OK"
+        assert say(dependency, f"SET harness-test-mark '{MARK}'") == "+OK"
     elif dependency.admin is not None:
         with psycopg.connect(dependency.admin, autocommit=True) as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS harness_test_mark (text text PRIMARY KEY)")
@@ -233,7 +233,7 @@ def outside(dependency: Dependency) -> dict[str, Any]:
     if found["server"] is None or found["server"][1]:
         return found  # it would not answer
     if dependency.kind == "redis":
-        found["mark"] = _say(dependency, "GET harness-test-mark")
+        found["mark"] = say(dependency, "GET harness-test-mark")
     if dependency.admin is not None:
         with psycopg.connect(dependency.admin) as connection:
             found["roles"] = connection.execute("SELECT * FROM pg_roles ORDER BY oid").fetchall()
@@ -283,7 +283,7 @@ def _first_listener(port: int) -> int:
     return first.pid
 
 
-def _say(dependency: Dependency, line: str) -> str:
+def say(dependency: Dependency, line: str) -> str:
     """One inline command to Redis, at the server itself; the last line of its answer."""
     assert dependency.direct is not None
     with socket.create_connection((dependency.direct.host, dependency.direct.port), timeout=5) as connection:

@@ -1,0 +1,88 @@
+"""The compose stack as people bring it up, and what a fault may change about it, as the docker CLI shows it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+from networks import ends, ports
+from small_container import docker, limits
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
+
+from proxied import raw
+from worlds import HARNESS, say
+
+from harness.model.faults import Dependency
+from harness.model.stack import StackUp
+from harness.stack.compose import ComposeStack
+
+
+class Compose:
+    """`harness stack up --stack compose`, and what `harness stack status --json` says about it."""
+
+    declared = ComposeStack().describe()
+
+    def __init__(self, folder: Path) -> None:
+        self.env = {"XDG_STATE_HOME": str(folder)}
+        done = self._harness("up", "--stack", "compose", "--quiet", timeout_s=900)
+        assert done.returncode == 0, done.stderr
+
+    def dependency(self, name: str) -> Dependency:
+        done = self._harness("status", "--json")
+        assert done.returncode == 0, done.stderr
+        up = msgspec.json.decode(done.stdout, type=StackUp)
+        return next(one for one in up.dependencies if one.name == name)
+
+    def outside(self, dependency: Dependency) -> dict[str, Any]:
+        """Of every container of the project: state, limits, networks, published ports. Of the project: its networks
+        and who is on them. Of the dependency: since when it runs, its proxies, its roles, a mark in its data."""
+        assert dependency.project is not None and dependency.container is not None
+        label = f"label=com.docker.compose.project={dependency.project}"
+        found: dict[str, Any] = {}
+        for container in docker("ps", "-aq", "--no-trunc", "--filter", label).split():
+            state = json.loads(docker("inspect", "-f", "{{json .State}}", container))
+            found[container] = {
+                "state": state["Status"],
+                "limits": limits(container),
+                "networks": ends(container),
+                "ports": ports(container),
+            }
+            if container == dependency.container:
+                found["pid"] = state["StartedAt"]
+        for network in docker("network", "ls", "-q", "--no-trunc", "--filter", label).split():
+            listed = json.loads(docker("network", "inspect", "-f", "{{json .Containers}}", network))
+            found[network] = {one: (end["IPv4Address"], end["MacAddress"]) for one, end in listed.items()}
+        if dependency.toxiproxy is not None:
+            found["proxies"] = raw(f"{dependency.toxiproxy}/proxies")
+        serves = found[dependency.container]["state"] == "running" and any(
+            found[dependency.container]["ports"].values()
+        )
+        if dependency.kind == "redis" and serves:
+            found["mark"] = say(dependency, "GET harness-test-mark")
+        if dependency.admin is not None and serves:
+            with psycopg.connect(dependency.admin) as connection:
+                found["roles"] = connection.execute("SELECT * FROM pg_roles ORDER BY oid").fetchall()
+                found["mark"] = connection.execute("SELECT text FROM harness_test_mark").fetchall()
+                found["sessions of the harness"] = connection.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'harness%hog%'"
+                ).fetchone()
+        return found
+
+    def close(self) -> None:
+        self._harness("down", "--force", timeout_s=180)
+
+    def _harness(self, *words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [HARNESS, "stack", *words],
+            env={**os.environ, **self.env},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )

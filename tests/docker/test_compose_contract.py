@@ -1,0 +1,58 @@
+"""What every registered fault promises (tests/faults/test_contract.py), on containers: the compose stack's, looked at
+from outside with the docker CLI. One stack for all; one that a failed test may have left broken is made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from compose_world import Compose
+from test_contract import assert_contract, ids, possible
+from worlds import World, kept_sound
+
+from harness.fault import registered
+from harness.model.errors import Refused
+from harness.model.faults import Dependency
+
+pytestmark = pytest.mark.docker
+
+CASES = [
+    ("compose", kind, dependency)
+    for dependency in Compose.declared
+    for kind, fault in registered().items()
+    if possible(fault, dependency)
+]
+REFUSED_HERE = {"memory"}
+"""What planning cannot know: no service of the stack has a memory limit that an undo could set again."""
+LASTING = ("pause", "kill", "disconnect", "cpu", "memory")
+
+
+@pytest.fixture(scope="module")
+def worlds() -> Iterator[dict[str, World]]:
+    up: dict[str, World] = {}
+    yield up
+    for world in up.values():
+        world.close()
+
+
+def test_every_container_fault_is_tried_on_every_service_and_on_the_target() -> None:
+    for name in ("redis", "db", "kafka", "api"):
+        assert {kind for _, kind, one in CASES if one.name == name} >= {*LASTING, "restart"}
+
+
+@pytest.mark.parametrize(("name", "kind", "declared"), CASES, ids=ids(CASES))
+def test_a_fault_on_containers_is_proven_while_on_and_undone_without_a_trace(
+    name: str, kind: str, declared: Dependency, worlds: dict[str, World], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def bring_up(_: str) -> World:
+        return Compose(tmp_path_factory.mktemp("compose"))
+
+    with kept_sound(worlds, name, bring_up) as world:
+        assert isinstance(world, Compose)
+        if kind in REFUSED_HERE:
+            before = world.outside(world.dependency(declared.name))
+            with pytest.raises(Refused, match="limit"):
+                assert_contract(world, registered()[kind], declared, world.outside)
+            assert world.outside(world.dependency(declared.name)) == before
+        else:
+            assert_contract(world, registered()[kind], declared, world.outside)
