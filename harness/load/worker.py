@@ -29,6 +29,7 @@ from harness.load.closed import ClosedModel, Cycles
 from harness.load.dispatcher import Dispatcher
 from harness.load.hooks import install
 from harness.load.locustfile import make_environment
+from harness.load.pinned import pin
 from harness.load.pipe import ParentPipe
 from harness.load.protocol import Begin, Command, Edge, Limits, Stop, WorkerStart
 from harness.load.recorder import Recorder
@@ -64,6 +65,7 @@ class Generator:
             self._model = Dispatcher(environment, self._runner, plan, index, self.recorder, self._warn)
         self._tracker.install(environment)
         keep_on_host()
+        pin(plan.host, plan.addresses)
         install(self._model, self.recorder, self._tracker)
         self._runner.register_message(COMMAND, self._on_command)
 

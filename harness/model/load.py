@@ -68,6 +68,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     rate: arrivals per second (open model), None in the closed model.
     ramp_s: seconds of linear ramp from t0 (unscaled users / unscaled spawn rate).
     jump_from: users before the jump (spike), None otherwise.
+    addresses: of the host, as checked before the run; the load goes to these whatever the name means later. () = the
+    host is not a name, or nobody has checked it.
     limits_ms: latency limits counted exactly in every window row (a request *over* a limit takes >= it).
     """
 
@@ -86,3 +88,4 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     limits_ms: tuple[float, ...] = ()
     workers: int = 1
     jump_from: int | None = None
+    addresses: tuple[str, ...] = ()

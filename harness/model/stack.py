@@ -20,7 +20,7 @@ class TargetInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The service under test. url has no trailing slash. workers: its worker processes, for CPU shares.
 
     pid: the root of its process tree, where it runs on this machine; containers: full IDs of its containers on the
-    Docker engine at `engine`, where it runs in some.
+    Docker engine at `engine`, where it runs in some. addresses: of the url's host, checked; see LoadPlan.
     """
 
     url: str
@@ -30,6 +30,7 @@ class TargetInfo(msgspec.Struct, frozen=True, kw_only=True):
     containers: tuple[str, ...] = ()
     workers: int = 1
     version: str | None = None
+    addresses: tuple[str, ...] = ()
 
 
 class StackUp(msgspec.Struct, frozen=True, kw_only=True):

@@ -91,7 +91,7 @@ def bind(plan: Plan, up: StackUp, faults: Mapping[str, FaultDescription]) -> Pla
         )
         for fault in plan.faults
     )
-    load = msgspec.structs.replace(plan.load, host=up.target.url)
+    load = msgspec.structs.replace(plan.load, host=up.target.url, addresses=up.target.addresses)
     return msgspec.structs.replace(plan, faults=bound, load=load, target_workers=up.target.workers)
 
 

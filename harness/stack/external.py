@@ -104,7 +104,7 @@ class ExternalStack:
         from harness.adapters.http import Client
 
         try:
-            check_url(self.url, (), allow_hosts=self._allow)
+            addresses = check_url(self.url, (), allow_hosts=self._allow)
         except UsageError as error:
             raise type(error)(f"--host {self.url}: {error}", hint=error.hint) from error
         try:
@@ -115,7 +115,10 @@ class ExternalStack:
             raise UsageError(
                 f"--host {self.url}: {error}", hint="start the target first, or correct the URL"
             ) from error
-        return StackUp(name=self.name, target=TargetInfo(url=self.url, metrics_url=f"{self.url}/metrics"))
+        return StackUp(
+            name=self.name,
+            target=TargetInfo(url=self.url, metrics_url=f"{self.url}/metrics", addresses=tuple(addresses)),
+        )
 
 
 def first_of(troubles: list[UsageError]) -> UsageError:

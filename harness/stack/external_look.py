@@ -259,7 +259,8 @@ class _Looking:
                 container = self._containers.find(table, where)
                 itself = self._containers.declared(itself, container)
                 info = msgspec.structs.replace(info, engine=itself.engine, containers=(container.id,))
-            check_url(self._url, self._named, allow_hosts=self._allow)
+            addresses = check_url(self._url, self._named, allow_hosts=self._allow)
+            info = msgspec.structs.replace(info, addresses=tuple(addresses))
             with Client() as client:
                 version = _answers(client, self._url, table, where)
                 metrics = self._metrics(client, table)
