@@ -11,7 +11,7 @@ import msgspec
 
 from harness.analysis.windows import WindowStore
 from harness.conductor.conduct import Conduct
-from harness.conductor.finish import judge_and_write
+from harness.conductor.finish import import_reports, judge_and_write
 from harness.conductor.history import History
 from harness.conductor.inbox import Inbox
 from harness.conductor.provenance import provenance
@@ -33,6 +33,8 @@ from harness.plan.planner import bind
 START_LEAD_S = 0.3
 """t0 lies this far ahead when it is chosen, so that every load process knows it in time."""
 LOAD_READY_S = 60.0
+IMPORT_LIMIT_S = 2.0
+"""The start waits no longer for what only the end needs."""
 
 Say = Callable[[str], None]
 
@@ -124,12 +126,15 @@ def _conduct(
     try:
         session.keeper.adopt("load", load.pid, load.start_time)
         session.journal.load_process("load", load.pid, load.start_time)
+        importing = import_reports()
         ready = _wait_ready(messages, session, signals)
         if ready is None:
             return plan
         for number, (pid, started) in enumerate(zip(ready.pids, ready.start_times, strict=True)):
             session.keeper.adopt(f"load-worker-{number}", pid, started)
             session.journal.load_process(f"load-worker-{number}", pid, started)
+        # Under load nothing should compete with the main loop. The lease lasts five times as long as this wait.
+        importing.join(IMPORT_LIMIT_S)
         t0 = monotonic() + START_LEAD_S
         history.start(t0)
         load.begin(t0)

@@ -5,7 +5,9 @@ No failing write stops another: each is tried, and what failed is told.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -83,6 +85,23 @@ def _with_ending(
     ):
         verdict = "inconclusive"
     return msgspec.structs.replace(result, reasons=tuple(reasons), exit_code=code, verdict=verdict)
+
+
+def import_reports() -> threading.Thread:
+    """Import what the reports need, in a thread of its own, while the run waits for something else.
+
+    Measured on a busy machine: without it half of the time between Ctrl-C and the end of the process was imports.
+    What cannot be imported is told where it is needed.
+    """
+    from harness.report import files
+
+    def work() -> None:
+        with suppress(Exception):
+            files.import_all()
+
+    thread = threading.Thread(target=work, name="import-reports", daemon=True)
+    thread.start()
+    return thread
 
 
 def write_reports(run_dir: Path, say: Say) -> None:

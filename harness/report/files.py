@@ -13,6 +13,20 @@ FORMATS: Mapping[str, str] = MappingProxyType(
 )
 
 
+def import_all() -> None:
+    """Import everything that `render` and the printed summary need, and compile the template, ahead of its use."""
+    import plotly.offline  # noqa: F401
+
+    import harness.analysis.rundir
+    import harness.analysis.timeline
+    import harness.report.junit
+    import harness.report.markdown
+    import harness.report.terminal  # noqa: F401
+    from harness.report import html
+
+    html.template()
+
+
 def render(run_dir: Path, format_: str) -> str:
     """One report of a run that has been judged, as text.
 

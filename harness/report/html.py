@@ -8,6 +8,7 @@ forbids every other script and every request, so even a hole in the escaping cou
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from harness.report.charts import Panel
 from harness.report.page import page
 
 if TYPE_CHECKING:
+    from jinja2 import Template
+
     from harness.analysis.timeline import ChartData
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -29,14 +32,9 @@ def render(
     plan: Plan, result: Result, chart: ChartData, history: Sequence[Event], run_dir: Path | str | None = None
 ) -> str:
     """The whole page, about 5 MB of which plotly.js is nearly all."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     shown = page(plan, result, chart, history, run_dir)
     plotly, script = _plotly_js(), _asset("report.js")
-    return environment.get_template("report.html.j2").render(
+    return template().render(
         page=shown,
         css=_asset("report.css"),
         plotly=plotly,
@@ -44,6 +42,17 @@ def render(
         figures=_figures(shown.panels),
         policy=_policy(plotly, script),
     )
+
+
+@functools.cache
+def template() -> Template:
+    """The page's template, compiled once: together with the import of jinja2 that is most of a page's time."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("report.html.j2")
 
 
 def _asset(name: str) -> str:
