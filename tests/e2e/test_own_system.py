@@ -22,9 +22,10 @@ RUN = """
 rate = 40
 spawn-rate = 100000
 warmup = "2s"
-baseline = "15s"
+baseline = "5s"
 fault-for = "14s"
 recovery-limit = "60s"
+hold = "5s"
 request-timeout = "5s"
 fault = [
   "redis-down@0s+5s", "db-connection-limit@0s+5s", "payments-down@0s+5s", "redis-kill@9s+4s",
@@ -76,7 +77,7 @@ def told_to_strangers(run: Run, own: OwnSystem) -> list[str]:
 def test_faults_on_an_own_system_are_proven_and_undone_and_nothing_else_is_touched(own: OwnSystem) -> None:
     own.write_config(RUN)
     before, redis = own.snapshot(), own.redis_pid()
-    run = Run(own.folder, env=own.env)
+    run = Run(own.folder, env=own.env, shortened=True)
     try:
         run.wait_proven()
         assert not told_to_strangers(run, own), "while faults are on"

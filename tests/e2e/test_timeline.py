@@ -12,8 +12,9 @@ from tests.e2e.observe import QUICK, Run
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 FLAPPING = """\
-baseline: 15s
+baseline: 5s
 recovery_limit: 30s
+hold: 5s
 seed: 11
 faults:
   - {fault: redis-down, at: 1s, for: 3s, repeat: {every: 6s, times: 3}}
@@ -26,7 +27,7 @@ IDS = ["redis-down", "redis-down#2", "redis-down#3", "kafka-latency", "redis-flu
 
 def start(folder: Path, text: str, *args: str, **env: str) -> Run:
     (folder / "x.yaml").write_text(text)
-    return Run(folder, "x.yaml", *QUICK, *args, env=env)
+    return Run(folder, "x.yaml", *QUICK, *args, env=env, shortened=True)
 
 
 def test_every_occurrence_of_a_flapping_fault_is_injected_proven_undone_and_told(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def _records_were_written_before_the_first_injection(run: Run) -> None:
 
 def test_an_abort_condition_that_is_met_ends_the_run_with_fail(tmp_path: Path) -> None:
     text = (
-        "baseline: 15s\nrecovery_limit: 30s\nfaults: [redis-down@1s+60s]\n"
+        "baseline: 5s\nrecovery_limit: 30s\nhold: 5s\nfaults: [redis-down@1s+60s]\n"
         "targets: [p95 < 9s, rps >= 20% of plan, error_rate < 99%]\nabort_if: [error_rate > 20% for 3s]\n"
     )
     run = start(tmp_path, text, ANOMALY_API_DEFECT="no-fallback")
