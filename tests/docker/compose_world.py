@@ -29,8 +29,9 @@ class Compose:
 
     declared = ComposeStack().describe()
 
-    def __init__(self, folder: Path) -> None:
-        self.env = {"XDG_STATE_HOME": str(folder)}
+    def __init__(self, folder: Path, images: dict[str, str]) -> None:
+        """images: the variables by which the compose file takes other images than the official ones."""
+        self.env = {"XDG_STATE_HOME": str(folder), **images}
         done = self._harness("up", "--stack", "compose", "--quiet", timeout_s=900)
         assert done.returncode == 0, done.stderr
 

@@ -42,10 +42,15 @@ def test_every_container_fault_is_tried_on_every_service_and_on_the_target() -> 
 
 @pytest.mark.parametrize(("name", "kind", "declared"), CASES, ids=ids(CASES))
 def test_a_fault_on_containers_is_proven_while_on_and_undone_without_a_trace(
-    name: str, kind: str, declared: Dependency, worlds: dict[str, World], tmp_path_factory: pytest.TempPathFactory
+    name: str,
+    kind: str,
+    declared: Dependency,
+    worlds: dict[str, World],
+    stand_in_images: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     def bring_up(_: str) -> World:
-        return Compose(tmp_path_factory.mktemp("compose"))
+        return Compose(tmp_path_factory.mktemp("compose"), stand_in_images)
 
     with kept_sound(worlds, name, bring_up) as world:
         assert isinstance(world, Compose)
