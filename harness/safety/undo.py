@@ -186,7 +186,8 @@ class _Undo:
         from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
         def again(error: BaseException) -> bool:
-            return isinstance(error, (HarnessError, _NotYet)) and not isinstance(error, UndoUnverified)
+            # As above: a probe whose password is not set is not set a second later.
+            return isinstance(error, (HarnessError, _NotYet)) and not isinstance(error, (UndoUnverified, UsageError))
 
         evidence: tuple[Evidence, ...] = ()
         for attempt in Retrying(
