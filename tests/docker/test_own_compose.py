@@ -1,0 +1,299 @@
+"""A compose project of the user's own: the example of the docs, and the override that puts Toxiproxy in front.
+
+The harness finds the containers by what harness.toml says, its faults are proven and undone, and nothing else of the
+project changes. Each Compose that this machine has does it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import say
+
+from harness.stack.embedded import toxiproxy
+from harness.stack.ports import Ports
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "docs" / "examples" / "own-compose"
+HARNESS = shutil.which("harness", path=f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}") or "harness"
+BASE = os.environ.get("HARNESS_TEST_BASE_IMAGE", "harness-test/base:bookworm")
+RUN = """
+rate = 20
+spawn-rate = 100000
+warmup = "2s"
+baseline = "15s"
+fault-for = "20s"
+recovery-limit = "60s"
+fault = ["redis-down@0s+4s", "redis-pause@6s+4s", "redis-disconnect@12s+4s"]
+
+[targets]
+primary = [
+  "p95 < 9s", "error_rate < 99%", "recovery < 2m", "baseline: rps >= 1% of plan", "after: rps >= 1% of plan",
+]
+"""
+
+
+def composes() -> list[str]:
+    """The commands of Compose on this machine: docker-compose 1.29, `docker compose`, or both."""
+    found = ["docker-compose"] if shutil.which("docker-compose") else []
+    if shutil.which("docker"):
+        plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+        found += ["docker compose"] if plugin.returncode == 0 else []
+    return found or ["docker compose"]
+
+
+def docker(*args: str, stdin: str | None = None) -> str:
+    done = subprocess.run(["docker", *args], input=stdin, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, (args, done.stderr)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Small images with a real Redis, a real Toxiproxy and a Python, by the variables that name them."""
+    folder = tmp_path_factory.mktemp("own-images")
+    shutil.copy(toxiproxy.ensure(say), folder / "toxiproxy")
+    tag = "harness-test/own"
+    stages = {
+        f"{tag}:python": f"FROM {BASE}\nRUN apt-get update -q && apt-get install -y -q --no-install-recommends python3"
+        " redis-server && rm -rf /var/lib/apt/lists/*\n",
+        f"{tag}:redis": f'FROM {tag}:python\nCMD ["redis-server", "--bind", "0.0.0.0", "--protected-mode", "no"]\n',
+        f"{tag}:toxiproxy": f'FROM {tag}:python\nCOPY toxiproxy /toxiproxy\nENTRYPOINT ["/toxiproxy"]\n',
+    }
+    for name, text in stages.items():
+        (folder / "Dockerfile").write_text(text)
+        subprocess.run(
+            ["docker", "build", "-q", "-t", name, str(folder)],
+            env={**os.environ, "DOCKER_BUILDKIT": "0"},
+            capture_output=True,
+            timeout=300,
+            check=True,
+        )
+    return {"PYTHON_IMAGE": f"{tag}:python", "REDIS_IMAGE": f"{tag}:redis", "TOXIPROXY_IMAGE": f"{tag}:toxiproxy"}
+
+
+class Own:
+    """A folder with a compose project, and the harness in it."""
+
+    def __init__(self, folder: Path, compose: str, images: dict[str, str], name: str) -> None:
+        with Ports() as ports:
+            self.port, api = ports.take(), ports.take()
+        self.folder = folder
+        self.name = f"own-{name}-{os.getpid()}"
+        self.files = ["compose.yaml"]
+        self._compose = compose.split()
+        self.env = {
+            **os.environ,
+            **images,
+            "APP_PORT": str(self.port),
+            "TOXIPROXY_PORT": str(api),
+            "COMPOSE_PROJECT_NAME": self.name,
+            "XDG_STATE_HOME": str(folder / "state"),
+        }
+
+    def compose(self, *args: str) -> None:
+        files = [word for file in self.files for word in ("-f", file)]
+        done = subprocess.run(
+            [*self._compose, *files, *args], cwd=self.folder, env=self.env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+    def harness(self, *args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [HARNESS, *args], cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=400, check=False
+        )
+
+    def replace(self, old: str, new: str) -> None:
+        file = self.folder / "harness.toml"
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new))
+
+    def wait(self) -> None:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=5) as answer:
+                    if json.load(answer)["visitors"] is not None:
+                        return
+            except (OSError, ValueError):
+                pass
+            assert time.monotonic() < end, "the application does not reach its Redis"
+            time.sleep(0.2)
+
+    def state(self) -> dict[str, Any]:
+        """Every container of the project and its networks, as far as a fault could change them."""
+        ids = docker("ps", "-aq", "--no-trunc", "--filter", f"label=com.docker.compose.project={self.name}").split()
+        found = {}
+        for one in json.loads(docker("inspect", *ids)):
+            ends = one["NetworkSettings"]["Networks"]
+            found[one["Id"]] = {
+                "name": one["Name"],
+                "started": one["State"]["StartedAt"],
+                "status": one["State"]["Status"],
+                "ports": one["NetworkSettings"]["Ports"],
+                "limits": [one["HostConfig"][key] for key in ("NanoCpus", "CpuQuota", "CpuPeriod", "Memory")],
+                "networks": {
+                    name: (end["NetworkID"], end["IPAddress"], end["MacAddress"], sorted(end["Aliases"]), end["Links"])
+                    for name, end in ends.items()
+                },
+            }
+        return found
+
+    def run_and_look(self) -> None:
+        """A run with every fault, each proven and undone, and nothing of the project changed by it."""
+        before = self.state()
+        done = self.harness("run", "--json", "--out", "runs")
+        # 3 as well: a machine that is too busy for its load must say so. The proofs below hold either way.
+        assert done.returncode in (0, 3), done.stdout + done.stderr
+        faults = {fault["name"]: fault for fault in json.loads(done.stdout)["faults"]}
+        assert set(faults) == {"redis-down", "redis-pause", "redis-disconnect"}, done.stderr
+        for name, fault in faults.items():
+            assert fault["proven"] is True and fault["undo_verified"] is True, (name, fault, done.stderr)
+            assert {proof["source"] for proof in fault["proof"]} >= {"control", "probe", "path"}, name
+        assert self.state() == before
+
+    def down(self) -> None:
+        self.compose("down", "--volumes", "--remove-orphans", "-t", "1")
+
+
+@pytest.fixture
+def own(tmp_path: Path, images: dict[str, str], request: pytest.FixtureRequest) -> Iterator[Own]:
+    folder = tmp_path / "own-compose"
+    shutil.copytree(EXAMPLE, folder)
+    found = Own(folder, getattr(request, "param", composes()[0]), images, "example")
+    found.replace('"http://127.0.0.1:8000"', f'"http://127.0.0.1:{found.port}"')
+    yield found
+    found.down()
+
+
+def test_the_example_of_the_page_runs_and_is_afterwards_as_it_was(own: Own) -> None:
+    own.compose("up", "-d")
+    own.wait()
+    own.replace("scale = 0.02", RUN)
+    plan = own.harness("plan")
+    assert plan.returncode == 0 and "redis_exporter may go past the proxy" in plan.stdout, plan.stdout + plan.stderr
+    well = own.harness("stack", "status")
+    assert well.returncode == 0, well.stdout + well.stderr
+    rows = {line.split()[0]: line for line in well.stdout.splitlines()[2:] if line}
+    for part in ("toxiproxy", "redis", "app"):
+        assert own.name in rows[part] and "(running)" in rows[part] and rows[part].endswith("ok"), rows
+    assert "port 6379 of" in well.stdout and "is not published" in well.stdout
+    log = own.harness("stack", "logs", "app")
+    assert log.stdout == "app: listening on port 8000\n", log.stdout + log.stderr
+    assert own.harness("stack", "logs", "-n", "3").stdout.count("== ") == 3
+    own.run_and_look()
+
+
+def test_what_a_run_would_refuse_is_told_by_status_with_how_to_mend_it(own: Own) -> None:
+    absent = own.harness("stack", "status")
+    assert absent.returncode == 4
+    assert f"there are no containers of compose project '{own.name}'" in absent.stdout
+    assert f"docker compose -f compose.yaml -p {own.name} up -d" in absent.stdout
+    own.compose("up", "-d")
+    own.wait()
+    redis = next(id for id, one in own.state().items() if "redis" in one["name"])
+    docker("pause", redis)
+    paused = own.harness("run", "--fault", "redis-down")
+    assert paused.returncode == 2 and "is paused: that cannot be recorded" in paused.stderr
+    assert "docker unpause" in paused.stderr
+    docker("unpause", redis)
+    docker("stop", "-t", "1", redis)
+    stopped = own.harness("stack", "status")
+    assert stopped.returncode == 4 and "is exited with code" in stopped.stdout and "docker start" in stopped.stdout
+    docker("start", redis)
+    own.compose("up", "-d", "--no-recreate", "--scale", "redis=2")
+    two = own.harness("stack", "status")
+    assert two.returncode == 4 and "has 2 containers" in two.stdout and "replica = 1" in two.stdout
+    own.replace('service = "redis"', 'replica = 3\nservice = "redis"')
+    assert "has no container 3" in own.harness("stack", "status").stdout
+    own.replace("replica = 3", "replica = 1")
+    assert own.harness("stack", "status").returncode == 0
+    own.replace('service = "redis"', 'service = "reddis"')
+    assert "did you mean 'redis'?" in own.harness("stack", "status").stdout
+    name = docker("inspect", "-f", "{{.Name}}", redis).strip().removeprefix("/")
+    own.replace('replica = 1\nservice = "reddis"', f'container = "{name}"')
+    assert own.harness("stack", "status").returncode == 0
+    # The first letters of a name or of an ID are no name.
+    own.replace(f'container = "{name}"', f'container = "{redis[:12]}"')
+    assert "there is no container" in own.harness("stack", "status").stdout
+    own.replace(f'container = "{redis[:12]}"', 'service = "redis"\nreplica = 1')
+    # Another project name than Compose computed: the labels tell which one it is.
+    own.env["COMPOSE_PROJECT_NAME"], real = "elsewhere", own.env["COMPOSE_PROJECT_NAME"]
+    elsewhere = own.harness("stack", "status").stdout
+    own.env["COMPOSE_PROJECT_NAME"] = real
+    assert f'write project = "{real}" in [compose]' in elsewhere
+    own.env["DOCKER_HOST"] = "unix:///nowhere/docker.sock"
+    gone = own.harness("run", "--fault", "redis-down")
+    own.env.pop("DOCKER_HOST")
+    assert gone.returncode == 2 and "no Docker engine answers" in gone.stderr
+
+
+@pytest.mark.parametrize("compose", composes())
+def test_the_printed_override_puts_toxiproxy_in_front_and_goes_again(
+    compose: str, tmp_path: Path, images: dict[str, str]
+) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    shutil.copy(EXAMPLE / "app.py", folder)
+    shutil.copy(EXAMPLE / "locustfile.py", folder)
+    own = Own(folder, compose, images, "front")
+    (folder / "compose.yaml").write_text(
+        f"""
+services:
+  app:
+    image: ${{PYTHON_IMAGE}}
+    command: ["python3", "/app.py"]
+    environment: ["REDIS_HOST=redis"]
+    volumes: ["./app.py:/app.py:ro"]
+    ports: ["127.0.0.1:{own.port}:8000"]
+    networks: [inner]
+  redis:
+    image: ${{REDIS_IMAGE}}
+    networks: [inner]
+  other:
+    image: ${{REDIS_IMAGE}}
+networks:
+  inner: {{}}
+"""
+    )
+    try:
+        own.compose("up", "-d")
+        own.wait()
+        before = own.state()
+        for what, name in (
+            ("override", "harness.override.yaml"),
+            ("proxies", "harness.toxiproxy.json"),
+            ("toml", "harness.toml"),
+        ):
+            files = set(folder.iterdir())
+            done = own.harness("init", "--compose", "compose.yaml", "--front", "redis", "--print", what)
+            assert done.returncode == 0, done.stderr
+            assert set(folder.iterdir()) == files, "it prints and writes nothing"
+            (folder / name).write_text(done.stdout)
+        own.files.append("harness.override.yaml")
+        own.compose("up", "-d")
+        own.wait()
+        fronted = own.state()
+        kept = [id for id in before if id in fronted]
+        assert {before[id]["name"].strip("/").replace("_", "-").split("-")[-2] for id in kept} == {"redis", "other"}
+        assert all(before[id] == fronted[id] for id in kept), "the dependencies were not touched"
+        own.replace("scale = 0.02", f'locustfile = "locustfile.py"\nscale = 0.02{RUN}')
+        own.run_and_look()
+        own.files.pop()
+        own.compose("up", "-d", "--remove-orphans")
+        own.wait()
+        names = {one["name"] for one in own.state().values()}
+        assert names == {one["name"] for one in before.values()}, "the override is gone"
+    finally:
+        own.down()
