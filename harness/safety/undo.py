@@ -186,7 +186,9 @@ class _Undo:
         from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
         def again(error: BaseException) -> bool:
-            # As above: a probe whose password is not set is not set a second later.
+            # As above: a password that a probe has missed is not there a second later.
+            if isinstance(error, _NotYet) and any(name in str(error) for _, name in _unset(self._record)):
+                return False
             return isinstance(error, (HarnessError, _NotYet)) and not isinstance(error, (UndoUnverified, UsageError))
 
         evidence: tuple[Evidence, ...] = ()
