@@ -35,6 +35,7 @@ warmup = "2s"
 baseline = "15s"
 fault-for = "20s"
 recovery-limit = "60s"
+hold = "15s"
 fault = ["redis-down@0s+4s", "redis-pause@6s+4s", "redis-disconnect@12s+4s"]
 
 [targets]
