@@ -36,7 +36,7 @@ class Compose:
         assert done.returncode == 0, done.stderr
 
     def dependency(self, name: str) -> Dependency:
-        done = self._harness("status", "--json")
+        done = self._harness("status", "--stack", "compose", "--json")
         assert done.returncode == 0, done.stderr
         up = msgspec.json.decode(done.stdout, type=StackUp)
         return next(one for one in up.dependencies if one.name == name)
@@ -77,7 +77,7 @@ class Compose:
         return found
 
     def close(self) -> None:
-        self._harness("down", "--force", timeout_s=180)
+        self._harness("down", "--stack", "compose", "--force", timeout_s=180)
 
     def _harness(self, *words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
