@@ -95,7 +95,9 @@ def snapshot(dependency: Dependency, *, exclude: Collection[str] = ()) -> PathSn
     ]
     # For the same reason one that was seen only once is not said to be beside the proxy.
     certain = [client for client in clients if client.on_proxy is not False or looks[client.id] > 1]
-    return PathSnapshot(at=monotonic(), clients=_without_dead(certain), total=_total(dependency), left_out=len(left_out))
+    return PathSnapshot(
+        at=monotonic(), clients=_without_dead(certain), total=_total(dependency), left_out=len(left_out)
+    )
 
 
 def is_ignored(client: PathClient, ignored: Collection[str]) -> bool:

@@ -1,4 +1,4 @@
-"""An exporter of the user's own beside the proxy is no bypass where harness.toml leaves it out, and the proof says so."""
+"""An exporter beside the proxy is no bypass where harness.toml leaves it out, and the proof says so."""
 
 from __future__ import annotations
 

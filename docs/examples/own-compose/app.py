@@ -1,4 +1,4 @@
-"""GET / counts visitors in Redis; without Redis it answers all the same, with no number. GET /health says that it lives.
+"""GET / counts visitors in Redis; without Redis it answers all the same, with no number. GET /health says it lives.
 
 Nothing but the standard library. Each thread keeps one connection to Redis.
 """
