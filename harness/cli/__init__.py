@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from importlib import import_module
 
@@ -84,8 +85,7 @@ def main() -> None:
     try:
         code = cli(standalone_mode=False)
     except HarnessError as error:
-        if "--debug" in sys.argv:
-            raise
+        _traceback_if_asked(error)
         complain(str(error), error.hint)
         code = int(error.exit_code)
     except click.exceptions.Exit as done:
@@ -100,12 +100,20 @@ def main() -> None:
         code = 0
     except Exception as error:
         # Python's own exit code for it is 1, and a pipeline would take a bug of ours for a FAIL.
-        if "--debug" in sys.argv:
-            raise
+        _traceback_if_asked(error)
         complain(f"unexpected {type(error).__name__}: {error}", "a bug, or a file in the way; --debug shows where")
         code = int(ExitCode.HARNESS_FAILED)
     let_go_of_output()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _traceback_if_asked(error: Exception) -> None:
+    """--debug shows more; the exit code is the same as without."""
+    if "--debug" in sys.argv:
+        import traceback
+
+        with contextlib.suppress(OSError):
+            click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
 
 
 def complain(message: str, hint: str | None) -> None:

@@ -19,6 +19,8 @@ from tests.e2e.own_system import PASSWORD, VARIABLE, OwnSystem
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 LONG = ("--fault-for", "60s")
+LAWFUL = (*BRIEF, "--baseline", "15s", "--fault-for", "10s", "--hold", "20s", "--recovery-limit", "60s")
+"""Phases as long as the command itself asks for, where it is not to run at all."""
 
 
 @pytest.fixture
@@ -74,10 +76,10 @@ def test_heal_without_the_secret_names_it_and_with_it_heals_and_no_output_shows_
         assert own.snapshot() == before and not state_folders(own.folder / "state")
 
         outputs = [without, healed, harness(own, "stack", "status")]
-        outputs += [harness(own, "plan", *BRIEF, "--fault", "redis-latency"), harness(own, "analyze", str(run.dir))]
+        outputs += [harness(own, "plan", *LAWFUL, "--fault", "redis-latency"), harness(own, "analyze", str(run.dir))]
         outputs += [harness(own, "report", str(run.dir), "--format", kind) for kind in ("html", "json")]
         for secret in ("open-barley-99", None):
-            outputs.append(harness(own, "run", *BRIEF, "--fault", "redis-down", "--debug", secret=secret))
+            outputs.append(harness(own, "run", *LAWFUL, "--fault", "redis-down", "--debug", secret=secret))
             assert outputs[-1].returncode == 2, outputs[-1].stderr
         for done in outputs:
             for secret in (PASSWORD, "open-barley"):

@@ -131,7 +131,7 @@ REFUSED: list[tuple[str, str]] = [
     ("scale: .inf\n", "scale"),
     ("scale: 2%\n", "scale"),
     ("model: opne\n", "did you mean 'open'"),
-    ("stack: docker\n", "one of: embedded, external"),
+    ("stack: docker\n", "one of: embedded, compose, external"),
     ("faults: redis-down\n", "not a list"),
     ("faults: []\n", "faults: [none]"),
     ("faults:\n", "faults: has no value"),

@@ -180,4 +180,4 @@ def test_a_bug_is_no_verdict() -> None:
     done = subprocess.run([sys.executable, "-c", code, "check"], capture_output=True, text=True, check=False)
     assert done.returncode == 4 and done.stderr.startswith("error: unexpected AttributeError")
     done = subprocess.run([sys.executable, "-c", code, "check", "--debug"], capture_output=True, text=True, check=False)
-    assert "Traceback" in done.stderr
+    assert "Traceback" in done.stderr and done.returncode == 4
