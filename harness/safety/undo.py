@@ -199,8 +199,25 @@ class _Undo:
             reraise=True,
         ):
             with attempt:
-                evidence = self._look()
+                evidence = self._look_or_undo()
         return evidence
+
+    def _look_or_undo(self) -> tuple[Evidence, ...]:
+        """Look; what an unknown outcome brought after the undo was answered is undone again before the next look."""
+        try:
+            return self._look()
+        except _NotYet:
+            if self._unsure:
+                self._undo_late()
+            raise
+
+    def _undo_late(self) -> None:
+        try:
+            self._undo_once()
+        except UndoUnverified:
+            raise
+        except HarnessError:
+            pass  # the next look tells
 
     def _look(self) -> tuple[Evidence, ...]:
         evidence = self._fault.verify_undone(self._record)
@@ -227,12 +244,7 @@ class _Undo:
                 raise
             except (HarnessError, _NotYet):
                 pass
-            try:
-                self._undo_once()
-            except UndoUnverified:
-                raise
-            except HarnessError:
-                pass  # the look after the next step tells
+            self._undo_late()
             clean_since = time.monotonic()
         return evidence
 

@@ -178,6 +178,26 @@ def test_an_unknown_outcome_is_read_back_until_it_stays_clean(proxy: Proxy) -> N
     assert proxy.clean()
 
 
+def test_what_comes_between_the_undo_and_the_first_look_is_undone_again(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that was given up is carried out right after the undo was answered "not there"."""
+    record = captured(proxy, "latency", LATENCY)
+    fault = registered()["latency"]
+    answered = fault.undo
+    late = [record]
+
+    def undo_then_late(undone: UndoRecord) -> Applied:
+        applied = answered(undone)
+        if late:
+            inject(late.pop())
+        return applied
+
+    monkeypatch.setattr(type(fault), "undo", lambda self, undone: undo_then_late(undone))
+    outcome = undo_record(record, unsure=True, patience=Patience(limit_s=8, clean_s=0.5))
+    assert not late and outcome.state == "verified" and proxy.clean()
+
+
 def test_what_never_stays_clean_is_unverified(proxy: Proxy) -> None:
     record = captured(proxy, "latency", LATENCY)
     stop = threading.Event()
