@@ -22,11 +22,12 @@ run: setup
 	$(BIN)/harness run --fault redis-down --scenario target --warmup 2s --baseline 20s --fault-for 20s
 
 # Most tests wait more than they compute, so they run side by side; those whose verdict a busy machine would change
-# come afterwards, one by one. Those that need a Docker engine are skipped without one; .ci/docker brings what they need.
-TEST_WORKERS ?= 3
+# come afterwards. Those that need a Docker engine are skipped without one; .ci/docker brings what they need.
+TEST_WORKERS ?= 4
+CALM_WORKERS ?= 2
 test: setup
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not calm and not docker"
-	$(BIN)/python -m pytest -m "calm and not docker"
+	.ci/pytest -n $(TEST_WORKERS) --dist worksteal -m "not calm and not docker"
+	.ci/pytest -n $(CALM_WORKERS) --dist worksteal -m "calm and not docker"
 
 lint: setup
 	$(BIN)/ruff check .
