@@ -99,6 +99,8 @@ def with_a_stopped_api(folder: Path) -> tuple[Run, float, float]:
         folder,
         *("--fault", "kafka-latency:latency=50ms", "--scenario", "target", "--spawn-rate", "5000", "--warmup", "3s"),
         *("--baseline", "15s", "--fault-for", "10s", "--recovery-limit", "30s", "--request-timeout", "5s"),
+        # Whatever meets the stopped process waits for longer than this; a busy machine alone does not.
+        *("--target", "p95 < 1s"),
     )
     try:
         run.wait_proven()
