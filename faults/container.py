@@ -6,7 +6,6 @@ somebody made anew for the same service (by its Compose labels, else by its exac
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from faults.observe import healthy
 from faults.proxied import path_again
 from faults.server import OUTAGE_PROBE_S, READY_LIMIT_S, STILL_GOOD_S, address_of, is_silent, port_is_open
 from harness.adapters.docker import Engine
+from harness.adapters.docker_address import bound, covers, moved
 from harness.adapters.docker_records import PROJECT_LABEL, SERVICE_LABEL, Container, Published
 from harness.adapters.probe import path_probe
 from harness.model.clock import monotonic
@@ -110,18 +110,7 @@ def reaches(container: Container, address: Address) -> bool:
         return True
     if any(address.host in (end.ip_address, end.global_ipv6_address) for end in container.networks.values()):
         return True
-    return any(one.port == address.port and _covers(one.host, address.host) for one in container.published)
-
-
-def _covers(bound: str, asked: str) -> bool:
-    if bound in ("", "0.0.0.0", "::", asked):
-        return True
-    try:
-        return ipaddress.ip_address(bound).is_loopback and (
-            asked == "localhost" or ipaddress.ip_address(asked).is_loopback
-        )
-    except ValueError:
-        return False
+    return any(one.port == address.port and covers(one.host, address.host) for one in container.published)
 
 
 def _runs_us(container_id: str) -> bool:
@@ -144,7 +133,7 @@ def record_of(
     deadline_s: float | None = None,
 ) -> UndoRecord:
     """The record of a fit container; probes its path first. Raises Refused when it does not answer."""
-    dependency = change.dependency
+    dependency = bound(change.dependency, container)
     env = None if dependency.probe_login is not None else dependency.password_env
     secrets = {"password": env, "probe_password": dependency.probe_password_env}
     found = healthy(dependency)
@@ -233,31 +222,20 @@ def published_before(record: UndoRecord) -> tuple[Published, ...]:
 
 
 def afresh(record: UndoRecord, container: Container) -> UndoRecord:
-    """The record with the addresses where the container is published now: a dynamic port changes with every start."""
-    dependency = record.dependency
-    changed: dict[str, Address] = {}
-    for field, address in (("direct", dependency.direct), ("path", dependency.path)):
-        before = next((one for one in published_before(record) if address and one.port == address.port), None)
-        if address is None or before is None or (field == "path" and dependency.proxied):
-            continue
-        now = [one for one in container.published if one.container_port == before.container_port]
-        now = [one for one in now if one.host == before.host] or now
-        if now and now[0].port != address.port:
-            changed[field] = Address(address.host, now[0].port)
-    if not changed:
-        return record
-    return msgspec.structs.replace(record, dependency=msgspec.structs.replace(dependency, **changed))
+    """The record with the address where the container is reached now: one that the engine chose may have changed."""
+    dependency = moved(record.dependency, container)
+    return record if dependency is record.dependency else msgspec.structs.replace(record, dependency=dependency)
 
 
 def ports_again(record: UndoRecord, container: Container) -> Evidence:
     """The published ports against those before. One that nobody fixed may change: that is told, not judged."""
     before, now = published_before(record), container.published
-    moved = {one.container_port: one for one in before if one not in now}
+    gone = {one.container_port: one for one in before if one not in now}
     told = [f"{old} is now {', '.join(str(n) for n in now if n.container_port == port) or 'not published'}"
-            for port, old in moved.items()]  # fmt: skip
-    lost = [port for port in moved if not any(one.container_port == port for one in now)]
-    dynamic = container.host_config.port_bindings or {}
-    fixed = [port for port in moved if any(one.host_port not in ("", "0") for one in dynamic.get(port) or ())]
+            for port, old in gone.items()]  # fmt: skip
+    lost = [port for port in gone if not any(one.container_port == port for one in now)]
+    bindings = container.host_config.port_bindings or {}
+    fixed = [port for port, old in gone.items() if any(b.host_port == str(old.port) for b in bindings.get(port) or ())]
     return Evidence(
         source="undo",
         expected=f"container {container.name} publishes its ports as before",
@@ -286,7 +264,7 @@ def runs_again(record: UndoRecord, engine: Engine) -> tuple[Evidence, ...]:
     if found is None or not found.serves:
         return (running,)
     if found.id != container_id(record):
-        return running, path_again(record)
+        return running, path_again(afresh(record, found))
     return running, ports_again(record, found), path_again(afresh(record, found))
 
 

@@ -276,14 +276,8 @@ def _capture(change: Change, record_id: str, *, deadline_s: float | None = None)
             hint="start it without --rm",
         )
     address = address_of(dependency)
-    bindings = (found.host_config.port_bindings or {}).items()
     at_ours = [one for one in found.published if address is not None and one.port == address.port]
-    if dependency.target and any(
-        one.host_port in ("", "0")
-        for port, each in bindings
-        for one in each or ()
-        if port in {p.container_port for p in at_ours}
-    ):
+    if dependency.target and any(found.chosen_by_engine(one) for one in at_ours):
         raise Refused(
             f"{name}: the engine chose port {address.port if address else '?'} of container {found.name} and chooses"
             " another one at its next start, where the load would not follow",

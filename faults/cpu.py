@@ -85,7 +85,7 @@ class Cpu(ContainerLimit):
                 return (self.read_back(record, None),)
             control = self.read_back(record, found)
             path = path_of_target(record, found)
-            if stage != "injected":
+            if stage != "injected" or not control.held:
                 return control, *path
             return control, *path, self._held_back(record, engine)
 

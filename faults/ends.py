@@ -12,7 +12,7 @@ from harness.adapters.docker_network import NetworkEnd, connect_command, docker_
 from harness.adapters.docker_records import Container
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, Rejected, UndoUnverified
-from harness.model.faults import Address, Evidence, UndoRecord
+from harness.model.faults import Evidence, UndoRecord
 
 
 def every(record: UndoRecord) -> tuple[NetworkEnd, ...]:
@@ -122,7 +122,7 @@ def back(record: UndoRecord, engine: Engine, container: Container) -> tuple[Evid
             " ended, or somebody ended it, while it was disconnected",
             docker_command(engine.url, "start", container.name),
         )
-    path = path_again(_relocated(afresh(record, container), found))
+    path = path_again(afresh(record, container))
     missing = [end for end in every(record) if find(found, end) is None]
     if not path.held and missing:
         raise UndoUnverified(
@@ -210,20 +210,6 @@ def _network_gone(record: UndoRecord, engine: Engine, container: Container, end:
     if dependency.project is not None and dependency.service is not None:
         return gone, f"docker compose -p {dependency.project} up -d --force-recreate {dependency.service}; or {by_hand}"
     return gone, by_hand
-
-
-def _relocated(record: UndoRecord, found: tuple[NetworkEnd, ...]) -> UndoRecord:
-    """The record with the container's own address where it was reached there, and the engine chose another one."""
-    direct = record.dependency.direct
-    if direct is None:
-        return record
-    for end in recorded(record):
-        now = find(found, end)
-        for old, new in ((end.ipv4, now.ipv4), (end.ipv6, now.ipv6)) if now is not None else ():
-            if old and new and direct.host == old != new:
-                moved = msgspec.structs.replace(record.dependency, direct=Address(new, direct.port))
-                return msgspec.structs.replace(record, dependency=moved)
-    return record
 
 
 def _names(found: tuple[NetworkEnd, ...]) -> str:

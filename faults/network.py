@@ -13,6 +13,7 @@ import msgspec
 
 from faults import ends
 from faults.container import (
+    afresh,
     container_id,
     engine_of,
     fit,
@@ -226,10 +227,8 @@ def _refuse_wandering_port(dependency: Dependency, container: Container) -> None
     address = address_of(dependency)
     if not dependency.target or address is None:
         return
-    bindings = container.host_config.port_bindings or {}
     for one in container.published:
-        chosen_by_engine = any(b.host_port in ("", "0") for b in bindings.get(one.container_port) or ())
-        if one.port == address.port and chosen_by_engine:
+        if one.port == address.port and container.chosen_by_engine(one):
             inside = one.container_port.partition("/")[0]
             raise Refused(
                 f"{dependency.name}-disconnect: the engine chose port {address.port} of container {container.name} and"
@@ -275,7 +274,7 @@ def _successor_serves(record: UndoRecord, engine: Engine) -> tuple[Evidence, ...
         held=found is not None,
         at=monotonic(),
     )
-    return (taken, path_again(record)) if found is not None else (taken,)
+    return (taken, path_again(afresh(record, found))) if found is not None else (taken,)
 
 
 def _seen_at(record: UndoRecord) -> Dependency:

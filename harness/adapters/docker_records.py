@@ -176,6 +176,12 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
             return f"{self.state.status} with code {self.state.exit_code}"
         return self.state.status or "in an unknown state"
 
+    def chosen_by_engine(self, published: Published) -> bool:
+        """Whether nobody fixed this very port: it was left out, given as 0 or as a range, or published with -P. Then
+        the engine may choose another one at every start."""
+        asked = (self.host_config.port_bindings or {}).get(published.container_port) or ()
+        return not any(binding.host_port == str(published.port) for binding in asked)
+
     def host_ports(self, container_port: int, protocol: str = "tcp") -> tuple[Published, ...]:
         """Where one of its ports is published."""
         return tuple(one for one in self.published if one.container_port == f"{container_port}/{protocol}")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from harness.adapters.docker_address import at_present
 from harness.conductor.looks import PathSnapshot, snapshot
 from harness.conductor.proofs import bypass_evidence, path_evidence, strays_of
 from harness.fault import Fault
@@ -51,7 +52,7 @@ class Paths:
     def first_look(self, dependency: Dependency) -> None:
         """Early in baseline."""
         try:
-            self._last[dependency.name] = snapshot(dependency)
+            self._last[dependency.name] = snapshot(at_present(dependency))
         except HarnessError as error:
             self._say(f"path proof of {dependency.name}: {error}")
 
@@ -68,7 +69,7 @@ class Paths:
             if attempt:
                 time.sleep(BETWEEN_TRIES_S)
             try:
-                after = self._last[dependency.name] = snapshot(dependency)
+                after = self._last[dependency.name] = snapshot(at_present(dependency))
             except HarnessError as error:
                 problem = str(error)
             if before is None or (after is not None and _in_use(before, after, dependency)):
@@ -89,7 +90,7 @@ class Paths:
             if before is None or not self._hurt(name, is_on):
                 continue
             try:
-                after = self._last[name] = snapshot(dependency)
+                after = self._last[name] = snapshot(at_present(dependency))
             except HarnessError:
                 continue
             evidence = bypass_evidence(before, after, dependency)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from harness.adapters.docker_address import following_probe, record_at_present
 from harness.conductor.history import History
 from harness.conductor.paths import EvidenceStage, Paths
 from harness.conductor.prober import Prober
@@ -112,7 +113,7 @@ class Works:
         """Inject once; never retried. Then prove it."""
         planned = self._planned[fault_id]
         fault = self._faults[planned.spec.kind]
-        record = self._records[fault_id]
+        record = record_at_present(self._records[fault_id])
         self._history.add(FaultRequested, fault=fault_id)
         try:
             self._keeper.armed(record.id)
@@ -123,7 +124,7 @@ class Works:
         # An event is over when it has been carried out, so its recovery begins in the middle of this.
         prober: Prober | None = None
         if planned.change.one_shot and not planned.change.blind_probe and not self._another_on(planned):
-            prober = Prober(planned.change.dependency, record)
+            prober = _prober(record)
             prober.start()
         try:
             return self._inject(fault_id, fault, record, prober)
@@ -188,7 +189,7 @@ class Works:
     def _prove(self, fault_id: str, stage: Stage) -> None:
         fault = self._faults[self._planned[fault_id].spec.kind]
         try:
-            evidence = fault.prove(self._records[fault_id], stage)
+            evidence = fault.prove(record_at_present(self._records[fault_id]), stage)
         except HarnessError as error:
             self._lost(fault_id, stage, f"it could not be checked: {error}")
             return
@@ -225,7 +226,7 @@ class Works:
         prober: Prober | None = None
         self._undoing.add(fault_id)
         if not planned.change.blind_probe and not self._another_on(planned):
-            prober = Prober(planned.change.dependency, record)
+            prober = _prober(record)
             prober.start()
             if not hurry:
                 time.sleep(PROBE_LEAD_S)
@@ -328,3 +329,7 @@ class Works:
         if fault_id not in self._unproven:
             self._unproven.add(fault_id)
             self._history.add(FaultNotProven, fault=fault_id, missing=missing)
+
+
+def _prober(record: UndoRecord) -> Prober:
+    return Prober(record.dependency, record, run=following_probe(record.dependency))

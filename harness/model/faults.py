@@ -47,6 +47,9 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     container that somebody made anew in its place is found. ignore_clients: names, addresses or networks of clients of
     it that are not the application's and may go past its proxy.
     network_mode: as its container was created with (`host`, `container:ID`), where it is known.
+    container_port: the port of its container ("6379/tcp") at which `direct` ends, where the engine chose the published
+    one. container_network: the network on which `direct` is the container's own address, which the engine chose. Either
+    may be another address once the container was started or connected again (harness/adapters/docker_address.py).
     """
 
     name: str
@@ -84,6 +87,8 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     project: str | None = None
     service: str | None = None
     network_mode: str | None = None
+    container_port: str | None = None
+    container_network: str | None = None
     ignore_clients: tuple[str, ...] = ()
 
 

@@ -103,6 +103,8 @@ class _Undo:
         self._redact = redact
         self._patience = patience
         self._unsure = unsure
+        # Faults on the container itself look where it is; those on the proxy do not go there.
+        self._follows = fault.needs not in ("proxy", "runtime", "container")
         self._applied: Applied | None = None
         self._gone = False
         self._clean = False
@@ -172,7 +174,7 @@ class _Undo:
 
     def _undo_once(self) -> None:
         try:
-            applied = self._fault.undo(self._record)
+            applied = self._fault.undo(self._present())
         except Gone:
             # Provably gone, but the data path is still asked below.
             self._gone = True
@@ -211,6 +213,16 @@ class _Undo:
                 self._undo_late()
             raise
 
+    def _present(self) -> UndoRecord:
+        """The record with the address where its container is reached now, where the engine chose that address: another
+        fault, or somebody, may have started the container again since. No other host than the recorded one's comes
+        in: the published port changes, or the container's own address, both as the engine tells."""
+        if not self._follows:
+            return self._record
+        from harness.adapters.docker_address import record_at_present
+
+        return record_at_present(self._record)
+
     def _undo_late(self) -> None:
         try:
             self._undo_once()
@@ -220,7 +232,7 @@ class _Undo:
             pass  # the next look tells
 
     def _look(self) -> tuple[Evidence, ...]:
-        evidence = self._fault.verify_undone(self._record)
+        evidence = self._fault.verify_undone(self._present())
         self._clean = bool(evidence) and all(item.held for item in evidence)
         if not self._clean:
             raise _NotYet(evidence)

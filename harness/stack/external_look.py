@@ -13,6 +13,7 @@ import msgspec
 
 from harness.adapters import by_hand
 from harness.adapters.addresses import check_url, pinned, url_address
+from harness.adapters.docker_address import bound
 from harness.adapters.docker_records import Container
 from harness.adapters.http import Client
 from harness.adapters.listeners import listener
@@ -166,6 +167,7 @@ class _Looking:
                 found = msgspec.structs.replace(found, path=found.path or found.direct)
             found = declared.with_url(found, self._config)
             found = pinned(found, (*self._named, *self._host_of(found)), allow_hosts=self._allow)
+            found = bound(found, container) if container is not None else found
             found, version = servers.look(found, where, listener_port=listener_port)
             if version:
                 self._versions[wanted.name] = version
