@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import psycopg
-from networks import ends, ports
-from small_container import docker, limits
+from networks import ends_in, ports_in
+from small_container import docker, limits_in
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
 
@@ -22,6 +24,18 @@ from worlds import HARNESS, say
 from harness.model.faults import Dependency
 from harness.model.stack import StackUp
 from harness.stack.compose import ComposeStack
+
+
+@contextlib.contextmanager
+def busy(container: str) -> Iterator[None]:
+    """Something in the container that takes all the CPU it can get, as load would."""
+    loop = "echo $$ > /tmp/harness-test-busy; while :; do :; done"
+    docker("exec", "-d", container, "timeout", "120", "sh", "-c", loop)
+    try:
+        yield
+    finally:
+        stop = "kill -9 $(cat /tmp/harness-test-busy); rm /tmp/harness-test-busy"
+        docker("exec", container, "sh", "-c", stop, check=False)
 
 
 class Compose:
@@ -47,19 +61,21 @@ class Compose:
         assert dependency.project is not None and dependency.container is not None
         label = f"label=com.docker.compose.project={dependency.project}"
         found: dict[str, Any] = {}
-        for container in docker("ps", "-aq", "--no-trunc", "--filter", label).split():
-            state = json.loads(docker("inspect", "-f", "{{json .State}}", container))
-            found[container] = {
-                "state": state["Status"],
-                "limits": limits(container),
-                "networks": ends(container),
-                "ports": ports(container),
+        containers = docker("ps", "-aq", "--no-trunc", "--filter", label).split()
+        for one in json.loads(docker("inspect", *containers)):
+            found[one["Id"]] = {
+                "state": one["State"]["Status"],
+                "limits": limits_in(one),
+                "networks": ends_in(one),
+                "ports": ports_in(one),
             }
-            if container == dependency.container:
-                found["pid"] = state["StartedAt"]
-        for network in docker("network", "ls", "-q", "--no-trunc", "--filter", label).split():
-            listed = json.loads(docker("network", "inspect", "-f", "{{json .Containers}}", network))
-            found[network] = {one: (end["IPv4Address"], end["MacAddress"]) for one, end in listed.items()}
+            if one["Id"] == dependency.container:
+                found["pid"] = one["State"]["StartedAt"]
+        networks = docker("network", "ls", "-q", "--no-trunc", "--filter", label).split()
+        for one in json.loads(docker("network", "inspect", *networks)):
+            found[one["Id"]] = {
+                member: (end["IPv4Address"], end["MacAddress"]) for member, end in one["Containers"].items()
+            }
         if dependency.toxiproxy is not None:
             found["proxies"] = raw(f"{dependency.toxiproxy}/proxies")
         serves = found[dependency.container]["state"] == "running" and any(

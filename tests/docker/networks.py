@@ -46,7 +46,10 @@ def remove(name: str) -> None:
 
 def ends(container: str) -> dict[str, Any]:
     """All that its user may have set or rely on, without what is new with every reconnect (the endpoint's ID)."""
-    found = inspect(container)
+    return ends_in(inspect(container))
+
+
+def ends_in(inspected: dict[str, Any]) -> dict[str, Any]:
     return {
         name: {
             "id": end["NetworkID"],
@@ -58,12 +61,16 @@ def ends(container: str) -> dict[str, Any]:
             "ipv6": end["GlobalIPv6Address"],
             "mac": end["MacAddress"],
         }
-        for name, end in found["NetworkSettings"]["Networks"].items()
+        for name, end in inspected["NetworkSettings"]["Networks"].items()
     }
 
 
 def ports(container: str) -> dict[str, Any]:
-    found: dict[str, Any] = inspect(container)["NetworkSettings"]["Ports"]
+    return ports_in(inspect(container))
+
+
+def ports_in(inspected: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = inspected["NetworkSettings"]["Ports"]
     return {port: sorted(one["HostPort"] for one in each or []) for port, each in found.items()}
 
 

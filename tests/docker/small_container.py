@@ -54,7 +54,11 @@ def inspect(container: str) -> dict[str, Any]:
 
 def limits(container: str) -> dict[str, Any]:
     """Everything about CPU and memory, normalised as the kernel sees it: quota 0 is -1, period 0 is 100000."""
-    host = inspect(container)["HostConfig"]
+    return limits_in(inspect(container))
+
+
+def limits_in(inspected: dict[str, Any]) -> dict[str, Any]:
+    host = inspected["HostConfig"]
     return {
         "nano": host["NanoCpus"],
         "quota": host["CpuQuota"] if host["CpuQuota"] > 0 else -1,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from compose_world import Compose
+from compose_world import Compose, busy
 from test_contract import assert_contract, ids, possible
 from worlds import World, kept_sound
 
@@ -24,6 +24,8 @@ CASES = [
 ]
 REFUSED_HERE = {"memory"}
 """What planning cannot know: no service of the stack has a memory limit that an undo could set again."""
+NEEDS_LOAD = {"cpu"}
+"""It is proven by the kernel holding the container back, which it has no reason for while nothing is asked of it."""
 LASTING = ("pause", "kill", "disconnect", "cpu", "memory")
 
 
@@ -59,5 +61,8 @@ def test_a_fault_on_containers_is_proven_while_on_and_undone_without_a_trace(
             with pytest.raises(Refused, match="limit"):
                 assert_contract(world, registered()[kind], declared, world.outside)
             assert world.outside(world.dependency(declared.name)) == before
+        elif kind in NEEDS_LOAD:
+            with busy(str(world.dependency(declared.name).container)):
+                assert_contract(world, registered()[kind], declared, world.outside)
         else:
             assert_contract(world, registered()[kind], declared, world.outside)
