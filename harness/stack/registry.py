@@ -144,7 +144,8 @@ def keeper_alive(kept: Kept) -> bool:
 
 
 def ended_containers(up: StackUp) -> list[str]:
-    """Names of the services whose very container no longer runs. Raises AdapterError when the engine is away."""
+    """Names of the services whose very container no longer runs. Raises AdapterError when the engine is away, Refused
+    for one on another machine, where no compose stack of ours can be."""
     from harness.adapters.docker import connect
 
     dead = []
