@@ -137,8 +137,9 @@ def _login(options: str, old: Address, now: Address) -> str:
             return options
     except UsageError:  # it names no host: then nothing in it can have changed
         return options
-    more = {"port": str(now.port)} if now.host == old.host else {"port": str(now.port), "hostaddr": now.host}
-    return conninfo(options, **more)
+    if now.host == old.host:
+        return conninfo(options, port=str(now.port))
+    return conninfo(options, port=str(now.port), hostaddr=now.host)
 
 
 def _container(dependency: Dependency) -> Container | None:
