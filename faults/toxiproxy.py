@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
+import msgspec
+
 from faults.observe import healthy, milliseconds, probe_path, seconds_of, seen
 from faults.proxied import (
     ANY,
@@ -22,7 +24,7 @@ from faults.proxied import (
 )
 from faults.toxic import DIRECTION, STREAMS, ToxicFault
 from harness.adapters.by_hand import enable_proxy
-from harness.adapters.probe import closing, handshake
+from harness.adapters.probe import ProbeResult, closing, handshake
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, Refused
@@ -192,12 +194,28 @@ def _sees_reset(record: UndoRecord, _: Stage) -> Evidence:
     # A server that nothing makes answer: its end of the connection that we close is then reset instead of closed.
     look = closing if _silent(record.dependency) else handshake
     result = look(record.dependency, after_s + 2.0)
+    if result.error_kind == "closed" and not _silent(record.dependency) and record.dependency.direct is not None:
+        return _sees_closed(record.dependency, result, after_s)
     return Evidence(
         source="probe",
         expected="the connection is accepted, then reset",
         observed=seen(result),
         held=result.error_kind == "reset" and result.connected,
         at=result.ended,
+    )
+
+
+def _sees_closed(dependency: Dependency, result: ProbeResult, after_s: float) -> Evidence:
+    """A container engine's port forwarder hands a reset on as a plain close, and so looks a proxy whose server is gone.
+    The server's own port tells the two apart."""
+    own = handshake(msgspec.structs.replace(dependency, path=dependency.direct), after_s + 2.0)
+    return Evidence(
+        source="probe",
+        expected=f"the connection is accepted, then reset (or closed, by a port forwarder in between), while"
+        f" {dependency.direct} answers",
+        observed=f"{seen(result)}; at {dependency.direct}: {seen(own)}",
+        held=result.connected and own.ok,
+        at=own.ended,
     )
 
 
