@@ -1,4 +1,4 @@
-"""GET over HTTP for probes, readiness and metrics: the harness's only control-side HTTP client.
+"""HTTP for probes, readiness, metrics and annotations: the harness's only control-side HTTP client.
 
 Proxy variables and .netrc are ignored: a control request goes where its URL says. The time-out is the *total*,
 from the first byte sent to the last one read; requests' own time-outs are per socket operation, so a server
@@ -53,7 +53,7 @@ class Client:
         origin = _origin(url)
         with self._deadline.within(timeout_s) as left:
             for _ in range(MAX_REDIRECTS + 1):
-                status, body, location = self._once(url, timeout_s, left)
+                status, body, location = self._once("GET", url, None, timeout_s, left)
                 if location is None:
                     return Response(status, body)
                 following = urljoin(url, location)
@@ -61,6 +61,13 @@ class Client:
                     raise Rejected(f"{url} redirects to another host ({following})")
                 url = following
         raise Rejected(f"{url} redirects more than {MAX_REDIRECTS} times")
+
+    def send(self, method: str, url: str, body: bytes, timeout_s: float) -> Response:
+        """One request with a JSON body. No redirect is followed: its status is the answer. Raises as `get` does."""
+        _origin(url)
+        with self._deadline.within(timeout_s) as left:
+            status, answer, _ = self._once(method, url, body, timeout_s, left)
+        return Response(status, answer)
 
     def close(self) -> None:
         self._session.close()
@@ -71,7 +78,9 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _once(self, url: str, timeout_s: float, left: Any) -> tuple[int, bytes, str | None]:
+    def _once(
+        self, method: str, url: str, sent: bytes | None, timeout_s: float, left: Any
+    ) -> tuple[int, bytes, str | None]:
         import requests
         from urllib3.exceptions import HTTPError
 
@@ -79,8 +88,11 @@ class Client:
         seconds = left()
         if seconds <= 0:
             raise late
+        headers = {"Content-Type": "application/json"} if sent is not None else None
         try:
-            with self._session.get(url, timeout=seconds, allow_redirects=False, stream=True) as reply:
+            with self._session.request(
+                method, url, data=sent, headers=headers, timeout=seconds, allow_redirects=False, stream=True
+            ) as reply:
                 location = reply.headers.get("location") if reply.status_code in _REDIRECTS else None
                 body = bytearray()
                 for chunk in reply.iter_content(65536):

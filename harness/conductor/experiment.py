@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from harness.analysis.windows import WindowStore
+from harness.conductor.annotations import Annotations
 from harness.conductor.conduct import Conduct
 from harness.conductor.finish import import_reports, judge_and_write
 from harness.conductor.history import History
@@ -123,6 +124,7 @@ def _conduct(
         on_message=messages.put,
         on_exit=messages.put,
     )
+    annotations = Annotations(up.grafana, session.run_dir.name, history, say) if up.grafana is not None else None
     try:
         session.keeper.adopt("load", load.pid, load.start_time)
         session.journal.load_process("load", load.pid, load.start_time)
@@ -163,6 +165,8 @@ def _conduct(
         ).run()
     finally:
         load.kill()
+        if annotations is not None:
+            annotations.close()
     return plan
 
 

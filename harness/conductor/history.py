@@ -24,6 +24,7 @@ class History:
         self._on_problem = on_problem
         self._lock = threading.Lock()
         self._failed = False
+        self._listeners: list[Callable[[Event], None]] = []
         self.t0 = 0.0
         self.events: list[Event] = []
 
@@ -31,6 +32,10 @@ class History:
         """Set the clock's zero and record it."""
         self.t0 = t0
         self.add(Started, at=0.0, monotonic=t0)
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Call it with every event from now on, in the thread that adds it: it must not block and must not raise."""
+        self._listeners.append(listener)
 
     def since_t0(self, reading: float | None = None) -> float:
         """Seconds since t0 of a CLOCK_MONOTONIC reading, or of now."""
@@ -48,6 +53,8 @@ class History:
                 if not self._failed:
                     self._failed = True
                     self._on_problem(f"history.jsonl cannot be written: {error.strerror or error}")
+        for listener in self._listeners:
+            listener(event)
         return event
 
     @property

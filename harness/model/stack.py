@@ -34,7 +34,10 @@ class TargetInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StackUp(msgspec.Struct, frozen=True, kw_only=True):
-    """A running stack. versions: part -> version. ready_s: seconds from up() to ready (fetching excluded)."""
+    """A running stack. versions: part -> version. ready_s: seconds from up() to ready (fetching excluded).
+
+    grafana: URL of the Grafana that shows it, where there is one.
+    """
 
     name: StackName
     target: TargetInfo
@@ -42,6 +45,7 @@ class StackUp(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}
     ready_s: float = 0.0
     folder: str | None = None
+    grafana: str | None = None
 
 
 class Stack(Protocol):

@@ -16,8 +16,9 @@ from harness.stack.ready import NotReady
 
 HOST = "127.0.0.1"
 REDIS, KAFKA, DB, TOXIPROXY, API = "redis", "kafka", "db", "toxiproxy", "api"
+GRAFANA = "grafana"
 SERVICES = (REDIS, KAFKA, DB, TOXIPROXY, API)
-API_PORT, TOXIPROXY_PORT = 8000, 8474
+API_PORT, TOXIPROXY_PORT, GRAFANA_PORT = 8000, 8474, 3000
 _PORTS = {REDIS: 6379, DB: 5432}
 PROBE_ROLE = "harness_probe"
 ROLE = "anomaly_api"
@@ -147,6 +148,14 @@ def target(containers: Mapping[str, Container], engine: str, version: str | None
         workers=max(1, int(workers)) if workers.isdecimal() else 1,
         version=version,
     )
+
+
+def grafana(containers: Mapping[str, Container]) -> str | None:
+    """The URL of the profile's Grafana; None where it is not started, or not reachable from here."""
+    try:
+        return f"http://{published(containers[GRAFANA], GRAFANA_PORT)}"
+    except (KeyError, NotReady):
+        return None
 
 
 def by_service(containers: Collection[Container]) -> dict[str, Container]:

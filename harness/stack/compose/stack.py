@@ -178,6 +178,7 @@ class ComposeStack:
             versions={**self._images(engine, containers), "docker engine": engine.version.version, **_named(compose)},
             ready_s=round(monotonic() - began, 2),
             folder=str(folder.path),
+            grafana=bind.grafana(containers),
         )
 
     def _tag(self, engine: Engine, text: str, folder: Path) -> str:
