@@ -67,7 +67,7 @@ def _with_ending(
     reasons = list(result.reasons)
     code = result.exit_code
     if problem is not None:
-        reasons.insert(0, str(problem))
+        reasons.insert(0, "; ".join(line.strip() for line in str(problem).splitlines()))
         code = int(problem.exit_code) if not interrupted else code
     if interrupted and code != ExitCode.UNDO_UNVERIFIED:
         code = int(ExitCode.INTERRUPTED)

@@ -20,7 +20,8 @@ def provenance(command: str, versions: dict[str, str], target_version: str | Non
     found = dict(versions)
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            # Not by its bare name, which may be a server's: redis is both.
+            found[f"python {package}"] = version(package)
         except PackageNotFoundError:
             continue
     return Provenance(

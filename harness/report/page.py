@@ -235,7 +235,8 @@ def _provenance(plan: Plan, result: Result, run_dir: Path | str | None) -> tuple
     origin = plan.provenance
     if origin:
         found += [
-            Named("Harness", origin.harness + (f", commit {origin.git}" if origin.git else "")),
+            Named("Harness", origin.harness),
+            *((Named("Started in", f"a checkout at commit {text.visible(origin.git, 60)}"),) if origin.git else ()),
             Named(
                 "Machine",
                 f"{text.visible(origin.machine)}, {origin.cpus} CPUs, {text.size(origin.memory_bytes)} of memory, "

@@ -53,6 +53,13 @@ def test_an_image_is_built_again_when_its_content_or_its_base_is_another(tmp_pat
     assert settings.build_tag(tmp_path, {"HARNESS_PYTHON_IMAGE": "sha256:1"}) != first
 
 
+def test_what_is_built_depends_on_its_bases_and_not_on_the_images_that_are_taken_as_they_are() -> None:
+    assert "HARNESS_PYTHON_IMAGE" in settings.bases(TEXT) and "HARNESS_REDIS_IMAGE" not in settings.bases(TEXT)
+    taken = settings.taken_images(TEXT, {"HARNESS_REDIS_IMAGE": "mine:1"})
+    assert taken["HARNESS_REDIS_IMAGE"] == "mine:1" and taken["HARNESS_KAFKA_IMAGE"].startswith("apache/kafka:")
+    assert taken.keys() == {"HARNESS_REDIS_IMAGE", "HARNESS_KAFKA_IMAGE"}
+
+
 def test_only_what_a_profile_asks_for_is_built() -> None:
     plain = settings.built_images(TEXT, "t", profiles="")
     assert {"resilience-harness/api:t", "resilience-harness/db:t", "resilience-harness/toxiproxy:t"} == set(plain)

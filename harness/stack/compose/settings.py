@@ -13,6 +13,8 @@ BUILD_TAG = "HARNESS_BUILD_TAG"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)")
 _PORT = re.compile(r"HARNESS_PORT_\w+")
 _BUILT = re.compile(r"image: *(resilience-harness/([\w-]+))")
+_BASE = re.compile(r"_IMAGE: *\$\{(\w+)")
+_TAKEN = re.compile(r"image: *\$\{(\w+):-([^}]+)\}")
 _BY_PROFILE = frozenset({"prometheus", "grafana"})
 _NOT_PASSED = re.compile(r"COMPOSE_(?!PROFILES$|HTTP_TIMEOUT$).*|DOCKER_(HOST|CONTEXT)")
 
@@ -24,6 +26,16 @@ def compose_file() -> Path:
 def variables(text: str) -> tuple[str, ...]:
     """Names of the variables that a compose file reads, sorted, each once."""
     return tuple(sorted(set(_VARIABLE.findall(text))))
+
+
+def bases(text: str) -> tuple[str, ...]:
+    """Names of the variables that name an image on which another one is built."""
+    return tuple(sorted(set(_BASE.findall(text))))
+
+
+def taken_images(text: str, outer: Mapping[str, str]) -> dict[str, str]:
+    """Variable -> image, for those that are used as they are. outer: the user's environment."""
+    return {name: outer.get(name) or default for name, default in _TAKEN.findall(text)}
 
 
 def environment(

@@ -183,7 +183,7 @@ class ComposeStack:
 
     def _tag(self, engine: Engine, text: str, folder: Path) -> str:
         """Of the images that are built: another one for other content, or for another base image of the same name."""
-        bases = {name: os.environ.get(name, "") for name in settings.variables(text) if name.endswith("_IMAGE")}
+        bases = {name: os.environ.get(name, "") for name in settings.bases(text)}
         for name, reference in bases.items():
             found = docker_project.image(engine, reference) if reference else None
             bases[name] = found.id if found is not None else reference
@@ -214,7 +214,7 @@ class ComposeStack:
             raise
         except SetupError as error:
             self._look()  # a container that has died says more than Compose does
-            raise SetupError(f"{error}{self._unwell()}", hint=error.hint) from error
+            raise SetupError(f"{error}{self._unwell()}{self._missing(project.file)}", hint=error.hint) from error
 
     def _ready(self, say: Progress, began: float) -> str | None:
         """Every part answers as its users ask it; the API's version. Raises SetupError."""
@@ -295,6 +295,20 @@ class ComposeStack:
             if one.state.health is not None and one.state.health.status not in ("healthy", "none")
         ]
         return "".join(sick[:3])
+
+    def _missing(self, file: Path) -> str:
+        """Images that the engine still has not, as the rest of a message: an engine's own error may name none."""
+        assert self._engine is not None
+        wanted = settings.taken_images(file.read_text("utf-8"), os.environ)
+        try:
+            missing = [f"{image} ({name})" for name, image in wanted.items() if self._lacks(image)]
+        except AdapterError:
+            return ""
+        return f"\nnot on the engine: {', '.join(missing)}" if missing else ""
+
+    def _lacks(self, image: str) -> bool:
+        assert self._engine is not None
+        return docker_project.image(self._engine, image) is None
 
     def _tail(self, container: Container) -> str:
         assert self._engine is not None

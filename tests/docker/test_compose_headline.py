@@ -1,0 +1,137 @@
+"""Whole experiments on containers: what is harmless on the hardened API, and what finds each defect.
+
+One stack for each defect, as `harness stack up` leaves it; the runs on it are people's runs.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.observe import HARNESS, Run
+from tests.e2e.test_headline import DECIDED, INCONCLUSIVE, SHORTEST
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
+
+RATE = ("--rate", "100")
+"""1,000 requests in ten seconds decide every target, and leave room on the machine for a stack beside this one."""
+EVERY_CONTAINER_FAULT = """
+faults:
+  - {fault: redis-pause, at: 0s, for: 4s}
+  - {fault: redis-kill, at: 8s, for: 4s}
+  - {fault: redis-disconnect, at: 18s, for: 4s}
+  - {fault: "redis-cpu:cpus=0.05", at: 26s, for: 4s}
+  - {fault: kafka-pause, at: 32s, for: 4s}
+  - {fault: kafka-disconnect, at: 40s, for: 4s}
+  - {fault: redis-restart, at: 50s}
+"""
+
+
+class Stack:
+    """A compose stack of its own, with one known defect in the API or none."""
+
+    def __init__(self, folder: Path, defect: str, images: dict[str, str]) -> None:
+        self.folder = folder
+        self.env = {
+            **images,
+            "ANOMALY_API_DEFECT": defect,
+            "XDG_STATE_HOME": str(folder / "state"),
+            "COMPOSE_PROJECT_NAME": f"harness-test-{uuid.uuid4().hex[:8]}",
+        }
+        done = self._harness("up", "--quiet")
+        assert done.returncode == 0, done.stderr
+
+    def run(self, *args: str, shortened: bool) -> tuple[int, Run]:
+        """The exit code and the run; one that says INCONCLUSIVE, because the machine was too busy to tell, is
+        repeated."""
+        for _ in range(3):
+            place = self.folder / uuid.uuid4().hex[:8]
+            place.mkdir()
+            run = Run(place, "--stack", "compose", *args, *RATE, env=self.env, shortened=shortened)
+            try:
+                code = run.end(400)
+            finally:
+                run.kill_group()
+            if code != INCONCLUSIVE:
+                break
+        return code, run
+
+    def close(self) -> None:
+        done = self._harness("down", "--force")
+        assert done.returncode == 0, done.stderr
+
+    def _harness(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(HARNESS), "stack", *words, "--stack", "compose"],
+            env={**os.environ, **self.env},
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+
+
+@pytest.fixture(scope="module")
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, stand_in_images: dict[str, str]
+) -> Iterator[Stack]:
+    """The stack with the defect that the test asks for. pytest orders the tests so that each is made once."""
+    found = Stack(tmp_path_factory.mktemp("headline"), request.param, stand_in_images)
+    yield found
+    found.close()
+
+
+def proven_and_undone(run: Run) -> bool:
+    return all(fault["proven"] and fault["undo_verified"] for fault in run.result()["faults"])
+
+
+@pytest.mark.parametrize("stack", [""], indirect=True, ids=["hardened"])
+@pytest.mark.parametrize("fault", ["redis-down", "redis-hang", "kafka-latency", "db-connection-limit"])
+def test_the_hardened_service_is_not_accused(stack: Stack, fault: str) -> None:
+    code, run = stack.run("--fault", fault, *SHORTEST, shortened=False)
+    assert code == 0, run.text()
+    assert proven_and_undone(run)
+
+
+@pytest.mark.parametrize("stack", [""], indirect=True, ids=["hardened"])
+def test_no_container_fault_hurts_the_hardened_service(stack: Stack) -> None:
+    file = stack.folder / "containers.yaml"
+    file.write_text(f"scenario: target\n{EVERY_CONTAINER_FAULT}")
+    code, run = stack.run(str(file), *SHORTEST[2:], shortened=False)
+    assert code == 0, run.text()
+    assert len(run.result()["faults"]) == 7 and proven_and_undone(run)
+
+
+@pytest.mark.parametrize("stack", [""], indirect=True, ids=["hardened"])
+def test_the_target_itself_is_missed_and_comes_back(stack: Stack) -> None:
+    code, run = stack.run("--fault", "api-pause", *DECIDED, shortened=True)
+    assert code == 1, run.text()
+    assert proven_and_undone(run) and run.result()["recovery"]["outcome"] == "recovered", run.result()["recovery"]
+
+
+@pytest.mark.parametrize(
+    ("stack", "fault"),
+    [
+        ("no-fallback", "redis-down"),
+        ("no-fallback", "redis-kill"),
+        ("no-timeout", "redis-hang"),
+        ("no-timeout", "redis-pause"),
+        ("no-timeout", "redis-disconnect"),
+        ("sync-kafka", "kafka-latency"),
+        ("sync-kafka", "kafka-pause"),
+        ("small-pool", "db-connection-limit"),
+        ("small-pool", "db-cpu:cpus=0.02"),
+    ],
+    indirect=["stack"],
+)
+def test_the_defect_is_found(stack: Stack, fault: str) -> None:
+    code, run = stack.run("--fault", fault, *DECIDED, shortened=True)
+    assert code == 1, run.text()
+    assert proven_and_undone(run)
+    broken = [t for t in run.result()["targets"] if t["outcome"] == "broken" and t["primary"]]
+    assert any(t["phase"] == "fault" and t["observed"] is not None for t in broken), broken
+    assert not any(t["phase"] == "baseline" for t in broken), broken
