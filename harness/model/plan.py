@@ -39,8 +39,10 @@ class PlannedFault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a result comes from. versions: server, or `python PACKAGE` -> version. git: commit of the directory that the
-    run was started in."""
+    """Where a result comes from.
+
+    versions: server, or `python PACKAGE` -> version. git: commit of the directory that the run was started in.
+    """
 
     harness: str
     command: str
