@@ -23,13 +23,9 @@ $(STAMP): pyproject.toml .ci/requirements.txt .ci/uv.txt
 run: setup
 	$(BIN)/harness run --fault redis-down --scenario target --warmup 2s --baseline 20s --fault-for 20s
 
-# Most tests wait more than they compute, so they run side by side; those whose verdict a busy machine would change
-# come afterwards. Those that need a Docker engine are skipped without one; .ci/docker brings what they need.
-TEST_WORKERS ?= 4
-CALM_WORKERS ?= 2
+# Tests that need a Docker engine are left out, and that is said; .ci/docker brings what they need and runs them.
 test: setup
-	.ci/pytest -n $(TEST_WORKERS) --dist worksteal -m "not calm and not docker"
-	.ci/pytest -n $(CALM_WORKERS) --dist worksteal -m "calm and not docker"
+	.ci/test
 
 lint: setup
 	$(BIN)/ruff check .

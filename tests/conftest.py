@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from order import longest_first
+from order import longest_files_first, longest_first
 from servers import (
     KafkaServer,
     PostgresServer,
@@ -28,11 +28,15 @@ from harness.model.process import ServerProcess
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Side by side, what takes long runs first; one by one, the order stays as it is."""
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    if workers > 1:
-        items[:] = [items[place] for place in longest_first([item.nodeid for item in items], workers)]
+    if workers == 1:
+        return
+    tests = [item.nodeid for item in items]
+    # Those on a Docker engine are dealt to the workers by whole files (.ci/docker).
+    by_file = all(test.startswith("tests/docker/") for test in tests)
+    items[:] = [items[place] for place in (longest_files_first(tests) if by_file else longest_first(tests, workers))]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.e2e.observe import HARNESS, Run, wait_until
 
-IMAGE = "harness-test/base:bookworm"
+IMAGE = "harness-stand-in/base"
 BRIEF = (
     *("--scenario", "target", "--rate", "20", "--spawn-rate", "100000", "--warmup", "1s", "--baseline", "3s"),
     *("--recovery-limit", "20s", "--hold", "3s", "--request-timeout", "5s"),

@@ -17,7 +17,7 @@ from typing import Any
 from harness.adapters.docker import engine_url
 from harness.model.faults import Address, Dependency, UndoRecord
 
-IMAGE = "harness-test/base:bookworm"
+IMAGE = "harness-stand-in/base"
 PORT = 7777
 _SERVER = """
 use IO::Socket::INET; use IO::Select;

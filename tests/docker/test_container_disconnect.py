@@ -7,7 +7,7 @@ import time
 import msgspec
 import pytest
 from networks import created_like, ends, network, ports, remove
-from small_container import again, answers, docker, inspect, small
+from small_container import IMAGE, again, answers, docker, inspect, small
 
 from harness.fault import Fault, registered
 from harness.model.errors import Refused, Rejected
@@ -103,7 +103,9 @@ def test_the_target_on_the_default_bridge_keeps_the_mac_address_it_was_created_w
         evidence = fault().prove(record, "injected")
         assert held(evidence) and {item.source for item in evidence} == {"control", "path", "probe"}
         assert undo_record(record).state == "verified"
-        assert ends(container) == before
+        after = ends(container)
+        # The bridge's address is the engine's choice, and others on it may have been given this one meanwhile.
+        assert {**after["bridge"], "ipv4": ""} == {**before["bridge"], "ipv4": ""} and after.keys() == before.keys()
         assert before["bridge"]["mac"] == "02:42:ac:11:77:77"
 
 
@@ -310,7 +312,7 @@ def test_who_has_no_network_of_its_own_is_refused_with_the_reason() -> None:
             ("none", "has no network"),
         ):
             name = f"{dependency.container_name}-mode"
-            found = docker("run", "-d", "--network", mode, "--name", name, "harness-test/base:bookworm", "sleep", "600")
+            found = docker("run", "-d", "--network", mode, "--name", name, IMAGE, "sleep", "600")
             try:
                 other = msgspec.structs.replace(dependency, container=found, container_name=name)
                 with pytest.raises(Refused, match=reason) as refused:

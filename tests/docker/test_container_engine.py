@@ -48,8 +48,15 @@ class Relay:
             self.asked += 1
             far = socket.socket(socket.AF_UNIX)
             far.connect(engine_url().removeprefix("unix://"))
-            for one, other in ((near, far), (far, near)):
-                threading.Thread(target=_pass_on, args=(one, other), daemon=True).start()
+            threading.Thread(target=_connect, args=(near, far), daemon=True).start()
+
+
+def _connect(near: socket.socket, far: socket.socket) -> None:
+    with near, far:
+        back = threading.Thread(target=_pass_on, args=(far, near), daemon=True)
+        back.start()
+        _pass_on(near, far)
+        back.join()
 
 
 def _pass_on(one: socket.socket, other: socket.socket) -> None:
