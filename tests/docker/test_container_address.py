@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
-from life_world import IMAGE, World, running, wait_on
+from life_world import IMAGE, World, running
 from life_world import Docker as DockerCommand
 from networks import ends, network, ports
 from small_container import docker, inspect, made, small
@@ -233,7 +233,7 @@ def test_a_run_goes_on_where_a_killed_container_came_back(tmp_path: Path) -> Non
         old = world.port("a")
         faults = ("--fault", "a-kill@0s+5s", "--fault", "a-pause@10s+3s")
         with running(world.run(*faults, "--fault-for", "14s")) as run:
-            wait_on(run, 1)
+            run.wait_proven()  # before somebody listens there again, and it is no longer refused
             with taken(old):
                 assert run.end() in (0, 1, 3), run.text()
         assert world.port("a") != old
