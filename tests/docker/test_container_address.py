@@ -38,8 +38,8 @@ def captured(kind: str, dependency: Dependency) -> UndoRecord:
 
 
 @contextlib.contextmanager
-def taken(port: int) -> Iterator[None]:
-    """Somebody else has the port, accepts, and says nothing."""
+def taken(port: int, *, accepts: bool = True) -> Iterator[None]:
+    """Somebody else has the port, and accepts and says nothing, or refuses as a killed server does."""
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         end = time.monotonic() + 30
@@ -50,7 +50,8 @@ def taken(port: int) -> Iterator[None]:
             except OSError:  # the engine's own proxy process is still about to end
                 assert time.monotonic() < end
                 time.sleep(0.05)
-        other.listen(100)
+        if accepts:
+            other.listen(100)
         yield
 
 
@@ -233,8 +234,8 @@ def test_a_run_goes_on_where_a_killed_container_came_back(tmp_path: Path) -> Non
         old = world.port("a")
         faults = ("--fault", "a-kill@0s+5s", "--fault", "a-pause@10s+3s")
         with running(world.run(*faults, "--fault-for", "14s")) as run:
-            run.wait_proven()  # before somebody listens there again, and it is no longer refused
-            with taken(old):
+            wait_on(run, 1)
+            with taken(old, accepts=False):
                 assert run.end() in (0, 1, 3), run.text()
         assert world.port("a") != old
         result = run.result()
