@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
-from life_world import IMAGE, World, running
+from life_world import IMAGE, World, running, wait_on
 from life_world import Docker as DockerCommand
 from networks import ends, network, ports
 from small_container import docker, inspect, made, small
