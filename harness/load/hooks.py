@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import gevent
 
 from harness.load.arrival import Arrival, UserState
-from harness.load.clients import Tracker
 from harness.load.recorder import Recorder
+from harness.load.tracker import Tracker
 
 _SKIPS = 50
 """Task sets entered in a row without a task before their user is made to yield: it would spin."""
