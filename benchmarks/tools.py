@@ -14,6 +14,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 from harness.model.errors import SetupError
@@ -55,6 +58,21 @@ def version_of(name: str) -> str:
     done = subprocess.run([str(find(name)), argument], capture_output=True, text=True, timeout=20, check=False)
     match = re.search(r"\d+\.\d+[.\d]*", done.stdout + done.stderr)
     return match[0] if match else "unknown"
+
+
+def machine() -> str:
+    """What the figures were made on."""
+    model = "unknown processor"
+    with suppress(OSError):
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        model = found[1] if found else model
+    kernel = os.uname()
+    versions = ", ".join(f"{name} {version_of(name)}" for name in ALL)
+    day = time.strftime("%Y-%m-%d")
+    return (
+        f"{day}, {os.cpu_count()} cores ({model}), {kernel.sysname} {kernel.release.split('-')[0]}, "
+        f"Python {sys.version.split()[0]}, Locust {version('locust')}, gevent {version('gevent')}, {versions}"
+    )
 
 
 def _on_path(name: str) -> Path | None:
