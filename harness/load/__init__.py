@@ -14,7 +14,9 @@ load process (`python -m harness.load`):
     tally        the mutable counts behind a row
     calls        one request, and whose it is
     failures     the kind of a failed request
-    clients      total time-out and start of every request
+    tracker      start, total time-out and outcome of every request
+    clients      Locust's clients, told to report to the tracker
+    lean         a fast client of our own, for locustfiles to use
     locustfile   import of the user's file, description of its classes
     pipe         lines from the parent on a real thread; the end of the pipe is the end of the process
 """

@@ -26,7 +26,8 @@ class UserState:
     """What the load knows of one Locust user.
 
     arrival: the one whose task is running. unreported: requests that returned but whose event has not come.
-    assigned, waiter: open model, the hand-over. skips: task sets entered since the last task.
+    assigned, waiter: open model, the hand-over; waiter is the greenlet that is parked. skips: task sets entered since
+    the last task.
     """
 
     __slots__ = ("arrival", "assigned", "class_name", "gone", "skips", "starting", "unreported", "user", "waiter")

@@ -8,7 +8,8 @@ from harness.load.arrival import UserState
 
 
 class Call:
-    """One request. arrival None: outside of any task. active: sent and not returned, so it can be timed out.
+    """One request. arrival None: outside of any task; first: the first of its task, so measured from the arrival.
+    active: sent and not returned, so it can be timed out.
 
     response: what the client returned where the caller decides the outcome later (catch_response).
     """
@@ -19,12 +20,10 @@ class Call:
         "done",
         "first",
         "greenlet",
-        "intended",
         "name",
         "response",
         "start",
         "state",
-        "step",
         "timed_out",
         "took_ms",
     )
@@ -36,25 +35,26 @@ class Call:
         self.greenlet = greenlet
         self.start = start
         self.arrival = arrival
-        self.first = arrival is not None and arrival.requests == 0
-        self.intended = arrival.intended if arrival is not None and self.first else start
+        self.first = False
         if arrival is not None:
+            self.first = arrival.requests == 0
             arrival.requests += 1
         self.active = True
         self.done = self.timed_out = False
         self.response: Any = None
         self.took_ms = 0.0
-        self.step = 0
 
 
 def owner_of(greenlet: Any) -> UserState | None:
     """The user that a greenlet belongs to: its own, or whose task (or whose helper's helper) spawned it."""
+    own: UserState | None = getattr(greenlet, "harness_state", None)
+    if own is not None:
+        return own
     seen = greenlet
     for _ in range(10):
         state: UserState | None = getattr(seen, "harness_state", None)
         if state is not None:
-            if seen is not greenlet:
-                greenlet.harness_state = state
+            greenlet.harness_state = state
             return state
         parent = getattr(seen, "spawning_greenlet", None)
         seen = parent() if parent is not None else None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
-from gevent.hub import Waiter
+from gevent import getcurrent
 
 from harness.load.arrival import Arrival, UserState
 from harness.load.recorder import LATE_S, Recorder
@@ -23,8 +23,11 @@ from harness.plan.schedule import owned
 PATIENCE_S = 1.0
 """How long an arrival waits for a user."""
 _AHEAD_S = 0.1
-_LONGEST_SLEEP_S = 0.02
-# libev sleeps in whole milliseconds; asking for less than half of one only burns the processor.
+"""How long before its start a step is drawn."""
+_AGAIN_S = 0.02
+"""How often arrivals that wait for a user are looked at."""
+# libev sleeps in whole milliseconds, so what is due within one is a batch; asking for less than half of one only burns
+# the processor.
 _SHORTEST_SLEEP_S = 0.0005
 
 
@@ -61,7 +64,8 @@ class Dispatcher:
         self._index = index
         self._recorder = recorder
         self._warn = warn
-        self._loop = gevent.get_hub().loop
+        self._hub = gevent.get_hub()
+        self._timer: Any = None
         self._pools = {cls.__name__: Pool(cls) for cls in environment.user_classes}
         self._cap = max(1, (plan.max_in_flight + plan.workers - 1 - index) // plan.workers)
         self._at_work = 0
@@ -75,7 +79,7 @@ class Dispatcher:
 
     def begin(self, t0: float) -> None:
         self._t0 = t0
-        gevent.spawn(self._run)
+        self._sleep(0.0)
 
     def stop(self, end_step: int) -> None:
         self._end_step = end_step
@@ -95,16 +99,36 @@ class Dispatcher:
 
     # The schedule
 
-    def _run(self) -> None:
-        while True:
-            now = monotonic()
+    def _tick(self) -> None:
+        """In the event loop, so it never waits itself: a user that is handed an arrival runs until it does."""
+        now = monotonic()
+        next_at = now + PATIENCE_S
+        try:
             self._draw(now)
-            while self._due and self._due[0].intended <= now:
-                self._dispatch(self._due.popleft(), now)
+            due, recorder = self._due, self._recorder
+            while due and due[0].intended <= now:
+                arrival = due.popleft()
+                arrival.late = late = now - arrival.intended
+                recorder.take(arrival)
+                recorder.late(late)
+                self._give(arrival)
                 now = monotonic()
-            self._expire(now)
-            next_at = self._due[0].intended if self._due else now + _LONGEST_SLEEP_S
-            gevent.sleep(min(max(next_at - monotonic(), _SHORTEST_SLEEP_S), _LONGEST_SLEEP_S))
+            next_at = self._next_draw()
+            if due and due[0].intended < next_at:
+                next_at = due[0].intended
+            if self._expire(now) and now + _AGAIN_S < next_at:
+                next_at = now + _AGAIN_S
+        finally:
+            self._sleep(next_at - monotonic())
+
+    def _sleep(self, seconds: float) -> None:
+        self._timer = self._hub.loop.timer(max(seconds, _SHORTEST_SLEEP_S))
+        self._timer.start(self._tick, update=True)
+
+    def _next_draw(self) -> float:
+        if self._next_step >= self._end_step:
+            return monotonic() + PATIENCE_S
+        return self._t0 + step_start(self._next_step) - _AHEAD_S
 
     def _draw(self, now: float) -> None:
         while self._next_step < self._end_step and self._t0 + step_start(self._next_step) - _AHEAD_S <= now:
@@ -117,18 +141,18 @@ class Dispatcher:
             self._due.extend(sorted(arrivals, key=lambda arrival: arrival.intended))
             self._next_step = step + 1
 
-    def _dispatch(self, arrival: Arrival, now: float) -> None:
-        arrival.late = now - arrival.intended
-        self._recorder.take(arrival)
-        self._recorder.late(arrival.late)
-        self._give(arrival)
-
-    def _expire(self, now: float) -> None:
+    def _expire(self, now: float) -> bool:
+        """Whether any arrival waits for a user."""
+        waiting = False
         for pool in self._pools.values():
+            if not pool.pending:
+                continue
             while pool.pending and now - pool.pending[0].intended > PATIENCE_S:
                 self._unsent(pool, pool.pending.popleft())
             if pool.pending:
+                waiting = True
                 self._start_users(pool, now)
+        return waiting
 
     def _unsent(self, pool: Pool, arrival: Arrival) -> None:
         ours = self._recorder.saturated or arrival.late > LATE_S
@@ -145,8 +169,10 @@ class Dispatcher:
                 continue
             state.assigned = arrival
             self._at_work += 1
-            # A waiter may only be switched to from the hub.
-            self._loop.run_callback(state.waiter.switch, None)
+            if getcurrent() is self._hub:
+                state.waiter.switch()
+            else:
+                self._hub.loop.run_callback(state.waiter.switch)
             return
         pool.pending.append(arrival)
         self._start_users(pool, monotonic())
@@ -221,15 +247,13 @@ class Dispatcher:
         user = state.user
         if user._state == "stopping":
             raise StopUser
-        if state.waiter is None:
-            state.waiter = Waiter()
-        else:
-            state.waiter.clear()
+        state.waiter = getcurrent()
         pool.parked.append(state)
         # Locust stops a waiting user at once; a running one is asked to.
         user._state = "waiting"
         try:
-            state.waiter.get()
+            while state.assigned is None:
+                self._hub.switch()
         except BaseException:
             state.gone = True
             self._give_back(state)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import gevent
+from gevent import getcurrent
 
 from harness.load.arrival import Arrival, UserState
-from harness.load.clients import Tracker
 from harness.load.recorder import Recorder
+from harness.load.tracker import Tracker
 
 _SKIPS = 50
 """Task sets entered in a row without a task before their user is made to yield: it would spin."""
@@ -45,12 +46,12 @@ def install(model: Model, recorder: Recorder, tracker: Tracker) -> None:
         state: UserState | None = user.__dict__.get("_harness_state")
         if state is None:
             state = user._harness_state = model.adopt(user)
-        gevent.getcurrent().harness_state = state
+        getcurrent().harness_state = state
         return state
 
     def execute_next_task(task_set: Any) -> None:
         task = task_set._task_queue[0]
-        state = state_of(task_set.user)
+        state = state_of(task_set._user)
         if hasattr(task, "tasks") and isinstance(task, type) and issubclass(task, TaskSet):
             state.skips += 1
             if state.skips > _SKIPS:
@@ -69,19 +70,21 @@ def install(model: Model, recorder: Recorder, tracker: Tracker) -> None:
             raise
         finally:
             state.arrival = None
-            tracker.task_ended(state, error)
+            if state.unreported:
+                tracker.task_ended(state, error)
             if error is not None and arrival.requests == 0:
                 recorder.failed(arrival, "exception", f"{type(error).__name__}: {error}")
             recorder.end(arrival)
             model.ended(state)
 
     def wait(task_set: Any) -> None:
-        state = state_of(task_set.user)
+        user = task_set._user
+        state = state_of(user)
         # A task that calls wait() itself asks for its think time; between tasks the schedule decides.
         if state.arrival is not None or not model.wait(state):
             original_wait(task_set)
             return
-        if task_set.user._state == "stopping":
+        if user._state == "stopping":
             raise StopUser
         state.skips += 1
         if state.skips > _SKIPS:

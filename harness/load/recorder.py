@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
 
 from harness.load.arrival import Arrival
-from harness.load.tally import RequestTally, StepTally
+from harness.load.tally import ClassTally, RequestTally, StepTally
 from harness.model.clock import monotonic, step_of
 from harness.model.jsonl import encode_line
 from harness.model.load import STEP_S
-from harness.model.windows import REPLY_KINDS, DeltaRow, ErrorRow, MarkRow
+from harness.model.windows import DeltaRow, ErrorRow, MarkRow
 
 LATE_S = 0.05
 """Lateness above which a generator that has it in its 99th percentile is saturated."""
@@ -28,7 +29,7 @@ _MAX_EXAMPLE = 300
 class Recorder:
     """Counts between two flushes. t0 is CLOCK_MONOTONIC seconds; all instants given are on that clock.
 
-    After the final flush nothing is recorded any more.
+    open_names: tells the requests in flight, by name and step. After the final flush nothing is recorded any more.
     """
 
     def __init__(self, worker: str, limits_ms: tuple[float, ...]) -> None:
@@ -36,12 +37,14 @@ class Recorder:
         self.t0 = math.inf
         self.saturated = False
         self.setup_failures: list[str] = []
+        self.open_names: Callable[[], dict[str, dict[int, int]]] = dict
         self._closed = False
         self._limits: tuple[tuple[int, float], ...] = tuple((-(10**9), limit) for limit in sorted(set(limits_ms)))
         self._steps: dict[int, StepTally] = {}
+        # Short ways to what is in _steps: looked up at every arrival and request.
+        self._classes: dict[tuple[int, str], ClassTally] = {}
+        self._latencies: dict[tuple[int, str], list[float]] = {}
         self._open_arrivals: dict[Arrival, None] = {}
-        self._open_steps: dict[int, int] = {}
-        self._open_names: dict[str, dict[int, int]] = {}
         self._errors: dict[tuple[str, str | None], list[float | int | str]] = {}
         self._lateness: list[float] = []
         self._span: deque[tuple[float, float, int, int]] = deque()
@@ -65,8 +68,7 @@ class Recorder:
 
     def take(self, arrival: Arrival) -> None:
         """The arrival came off the schedule (or, closed model, its task starts): planned, and open from now on."""
-        self._tally(arrival.step).counts(arrival.class_name).planned += 1
-        self._open_steps[arrival.step] = self._open_steps.get(arrival.step, 0) + 1
+        self._counts(arrival).planned += 1
         self._open_arrivals[arrival] = None
 
     def late(self, seconds: float) -> None:
@@ -76,16 +78,15 @@ class Recorder:
         if arrival.ended or self._closed:
             return
         arrival.ended = True
-        self._tally(arrival.step).counts(arrival.class_name).ended += 1
-        left = self._open_steps[arrival.step] - 1
-        if left:
-            self._open_steps[arrival.step] = left
-        else:
-            del self._open_steps[arrival.step]
+        self._counts(arrival).ended += 1
         self._open_arrivals.pop(arrival, None)
 
+    def replied(self, arrival: Arrival) -> None:
+        """The arrival's first request got a reply."""
+        self._counts(arrival).replied += 1
+
     def unsent(self, arrival: Arrival, *, generator: bool) -> None:
-        counts = self._tally(arrival.step).counts(arrival.class_name)
+        counts = self._counts(arrival)
         if generator:
             counts.unsent_generator += 1
         else:
@@ -98,7 +99,7 @@ class Recorder:
         """The task ended without a request having been made."""
         if self._closed or arrival.ended:
             return
-        self._tally(arrival.step).counts(arrival.class_name).failed += 1
+        self._counts(arrival).failed += 1
         self._error(kind, None, arrival.intended, text)
 
     def abandon(self) -> None:
@@ -108,41 +109,26 @@ class Recorder:
                 self.failed(arrival, "unfinished", f"{arrival.class_name}: its task was running when the load ended")
             self.end(arrival)
 
-    # Requests
+    # Requests, by the step of their intended start
 
-    def started(self, name: str, step: int) -> None:
-        steps = self._open_names.setdefault(name, {})
-        steps[step] = steps.get(step, 0) + 1
+    def ok(self, name: str, step: int, latency_ms: float) -> None:
+        latencies = self._latencies.get((step, name))
+        if latencies is None:
+            if self._closed:
+                return
+            latencies = self._latencies[step, name] = self._requests(step, name).latencies
+        latencies.append(latency_ms)
 
-    def finished(self, name: str, step: int) -> None:
-        steps = self._open_names[name]
-        steps[step] -= 1
-        if not steps[step]:
-            del steps[step]
-            if not steps:
-                del self._open_names[name]
-
-    def request(self, name: str, intended: float, latency_ms: float, kind: str | None, text: str) -> None:
-        """A request ended. kind: of the failure, None = ok."""
+    def fail(self, name: str, step: int, kind: str, intended: float, text: str) -> None:
         if self._closed:
             return
-        step = self.step(intended)
-        tally = self._requests(step, name)
-        if kind is None:
-            tally.add_ok(latency_ms)
-        else:
-            tally.add_failure(kind)
-            self._error(kind, name, intended, text)
+        self._requests(step, name).add_failure(kind)
+        self._error(kind, name, intended, text)
 
     def virtual(self, name: str, intended: float, latency_ms: float, kind: str | None, count: int) -> None:
         """Virtual arrivals of the closed model: what users who were waiting did not send."""
         if not self._closed:
             self._requests(self.step(intended), name).add_virtual(latency_ms, kind, count)
-
-    def replied(self, arrival: Arrival, kind: str | None) -> None:
-        """The arrival's first request ended."""
-        if not self._closed and (kind is None or kind in REPLY_KINDS):
-            self._tally(arrival.step).counts(arrival.class_name).replied += 1
 
     def setup(self, name: str, started: float, latency_ms: float, kind: str | None, text: str) -> None:
         """A request outside of any arrival: on_start, on_stop, listeners."""
@@ -150,7 +136,7 @@ class Recorder:
             return
         tally = self._tally(self.step(started)).setup.setdefault(name, RequestTally(()))
         if kind is None:
-            tally.add_ok(latency_ms)
+            tally.latencies.append(latency_ms)
             return
         tally.add_failure(kind)
         if (name, kind) not in self._setup_warned:
@@ -171,6 +157,8 @@ class Recorder:
             tally.row(self.worker, step) for step, tally in sorted(self._steps.items())
         ]
         self._steps = {}
+        self._classes.clear()
+        self._latencies.clear()
         for (kind, name), (count, first, last, example) in self._errors.items():
             rows.append(
                 ErrorRow(
@@ -202,10 +190,8 @@ class Recorder:
             worker=self.worker,
             at=round(now - self.t0, 4),
             done=done,
-            open=[x for pair in sorted(self._open_steps.items()) for x in pair],
-            open_names={
-                name: [x for pair in sorted(steps.items()) for x in pair] for name, steps in self._open_names.items()
-            },
+            open=_flat(Counter([arrival.step for arrival in self._open_arrivals])),
+            open_names={name: _flat(steps) for name, steps in self.open_names().items()},
             cpu=round(used / wall, 4) if wall > 0 else None,
             lateness_p99_ms=round(lateness[math.ceil(0.99 * n) - 1] * 1000, 3) if n else None,
             lateness_max_ms=round(lateness[-1] * 1000, 3) if n else None,
@@ -223,6 +209,15 @@ class Recorder:
         walls, cpus, arrivals, lates = (sum(column) for column in zip(*self._span, strict=True))
         whole = walls >= SPAN_S - STEP_S
         self.saturated = (whole and cpus > BUSY * walls) or (lates > 1 and lates > 0.01 * arrivals and whole)
+
+    def _counts(self, arrival: Arrival) -> ClassTally:
+        key = (arrival.step, arrival.class_name)
+        counts = self._classes.get(key)
+        if counts is None:
+            if self._closed:
+                return ClassTally()
+            counts = self._classes[key] = self._tally(arrival.step).counts(arrival.class_name)
+        return counts
 
     def _tally(self, step: int) -> StepTally:
         tally = self._steps.get(step)
@@ -247,3 +242,7 @@ class Recorder:
             seen[0] = int(seen[0]) + 1
             seen[1] = min(float(seen[1]), at)
             seen[2] = max(float(seen[2]), at)
+
+
+def _flat(counts: dict[int, int]) -> list[int]:
+    return [x for pair in sorted(counts.items()) for x in pair]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from harness.model.sketch import bucket_of
+from bisect import bisect_left
+from collections import Counter
+
+from harness.model.sketch import bucket_of, buckets_of
 from harness.model.windows import ClassCounts, DeltaRow, RequestCounts, limit_key
 
 
@@ -24,70 +27,56 @@ class ClassTally:
 
 
 class RequestTally:
-    """limits_ms: latency limits in force, counted exactly; a row names all of them, also those at 0."""
+    """latencies: of ok requests, in ms; they are only looked at when the row is made, all at once.
 
-    __slots__ = (
-        "backfilled",
-        "backfilled_fail",
-        "backfilled_sketch",
-        "backfilled_sum_ms",
-        "fail",
-        "max_ms",
-        "ok",
-        "over",
-        "sketch",
-        "sum_ms",
-    )
+    limits_ms: latency limits in force, counted exactly; a row names all of them, also those at 0.
+    """
+
+    __slots__ = ("_limits_ms", "_virtual", "_virtual_fail", "fail", "latencies")
 
     def __init__(self, limits_ms: tuple[float, ...]) -> None:
-        self.ok = 0
+        self.latencies: list[float] = []
         self.fail: dict[str, int] = {}
-        self.sum_ms = self.max_ms = 0.0
-        self.sketch: dict[int, int] = {}
-        self.over = dict.fromkeys(limits_ms, 0)
-        self.backfilled = 0
-        self.backfilled_sum_ms = 0.0
-        self.backfilled_sketch: dict[int, int] = {}
-        self.backfilled_fail: dict[str, int] = {}
-
-    def add_ok(self, latency_ms: float, count: int = 1) -> int:
-        """Returns the sketch's bucket."""
-        self.ok += count
-        self.sum_ms += latency_ms * count
-        if latency_ms > self.max_ms:
-            self.max_ms = latency_ms
-        bucket = bucket_of(latency_ms)
-        self.sketch[bucket] = self.sketch.get(bucket, 0) + count
-        for limit in self.over:
-            if latency_ms >= limit:
-                self.over[limit] += count
-        return bucket
+        self._limits_ms = limits_ms
+        self._virtual: list[tuple[float, int]] = []
+        self._virtual_fail: dict[str, int] = {}
 
     def add_failure(self, kind: str, count: int = 1) -> None:
         self.fail[kind] = self.fail.get(kind, 0) + count
 
     def add_virtual(self, latency_ms: float, kind: str | None, count: int) -> None:
-        if kind is not None:
+        """Virtual arrivals count with the others, and apart."""
+        if kind is None:
+            self._virtual.append((latency_ms, count))
+        else:
             self.add_failure(kind, count)
-            self.backfilled_fail[kind] = self.backfilled_fail.get(kind, 0) + count
-            return
-        bucket = self.add_ok(latency_ms, count)
-        self.backfilled += count
-        self.backfilled_sum_ms += latency_ms * count
-        self.backfilled_sketch[bucket] = self.backfilled_sketch.get(bucket, 0) + count
+            self._virtual_fail[kind] = self._virtual_fail.get(kind, 0) + count
 
     def frozen(self) -> RequestCounts:
+        latencies = sorted(self.latencies)
+        sketch = Counter(buckets_of(latencies))
+        over = {limit: len(latencies) - bisect_left(latencies, limit) for limit in self._limits_ms}
+        apart: Counter[int] = Counter()
+        virtual, virtual_sum_ms = 0, 0.0
+        for latency_ms, count in self._virtual:
+            apart[bucket_of(latency_ms)] += count
+            virtual += count
+            virtual_sum_ms += latency_ms * count
+            for limit in over:
+                over[limit] += count if latency_ms >= limit else 0
+        ok = len(latencies) + virtual
+        longest = max([latency_ms for latency_ms, _ in self._virtual], default=0.0)
         return RequestCounts(
-            ok=self.ok,
+            ok=ok,
             fail=self.fail,
-            sum_ms=round(self.sum_ms, 4),
-            max_ms=round(self.max_ms, 4),
-            sketch=_flat(self.sketch),
-            over={limit_key(limit): n for limit, n in self.over.items()} if self.ok else {},
-            backfilled=self.backfilled,
-            backfilled_sum_ms=round(self.backfilled_sum_ms, 4),
-            backfilled_sketch=_flat(self.backfilled_sketch),
-            backfilled_fail=self.backfilled_fail,
+            sum_ms=round(sum(latencies) + virtual_sum_ms, 4),
+            max_ms=round(max(longest, latencies[-1] if latencies else 0.0), 4),
+            sketch=_flat(sketch + apart),
+            over={limit_key(limit): n for limit, n in over.items()} if ok else {},
+            backfilled=virtual,
+            backfilled_sum_ms=round(virtual_sum_ms, 4),
+            backfilled_sketch=_flat(apart),
+            backfilled_fail=self._virtual_fail,
         )
 
 

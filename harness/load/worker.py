@@ -24,7 +24,7 @@ import msgspec
 import psutil
 from gevent.event import Event
 
-from harness.load.clients import Tracker
+from harness.load.clients import hook_clients
 from harness.load.closed import ClosedModel, Cycles
 from harness.load.dispatcher import Dispatcher
 from harness.load.hooks import install
@@ -34,6 +34,7 @@ from harness.load.pipe import ParentPipe
 from harness.load.protocol import Begin, Command, Edge, Limits, Stop, WorkerStart
 from harness.load.recorder import Recorder
 from harness.load.redirects import keep_on_host
+from harness.load.tracker import Tracker
 from harness.model.clock import monotonic, step_start
 from harness.model.load import STEP_S, LoadPlan
 
@@ -58,12 +59,13 @@ class Generator:
         self.recorder = Recorder(f"w{index}", plan.limits_ms)
         self._cycles = Cycles() if plan.model == "closed" else None
         self._tracker = Tracker(self.recorder, plan.request_timeout_s, self._cycles)
+        self.recorder.open_names = self._tracker.open_names
         self._model: Dispatcher | ClosedModel
         if self._cycles is not None:
             self._model = ClosedModel(self.recorder, self._cycles)
         else:
             self._model = Dispatcher(environment, self._runner, plan, index, self.recorder, self._warn)
-        self._tracker.install(environment)
+        hook_clients(self._tracker, environment)
         keep_on_host()
         pin(plan.host, plan.addresses)
         install(self._model, self.recorder, self._tracker)

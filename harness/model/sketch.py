@@ -8,7 +8,7 @@ every value in it. Latencies are clamped to 10 microseconds .. 10 minutes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 ALPHA = 0.01
 GAMMA = (1 + ALPHA) / (1 - ALPHA)
@@ -20,6 +20,12 @@ MAX_MS = 600_000.0
 def bucket_of(latency_ms: float) -> int:
     """The bucket of a latency in milliseconds."""
     return math.ceil(math.log(min(max(latency_ms, MIN_MS), MAX_MS)) / _LOG_GAMMA)
+
+
+def buckets_of(latencies_ms: Iterable[float]) -> list[int]:
+    """The bucket of each; for many at once."""
+    log, ceil, lowest, highest = math.log, math.ceil, MIN_MS, MAX_MS
+    return [ceil(log(lowest if x < lowest else highest if x > highest else x) / _LOG_GAMMA) for x in latencies_ms]
 
 
 def bucket_value(bucket: int) -> float:

@@ -16,14 +16,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from hashlib import blake2b
-from struct import pack, unpack
+from itertools import chain, islice, repeat
+from itertools import count as _count
+from struct import Struct
 
 from harness.model.clock import step_start
 from harness.model.load import STEP_S, LoadPlan
 
 _UNIT = 2.0**-53
-_WORDS = 8
-"""64-bit words in one BLAKE2b digest."""
+_NUMBER, _EIGHT = Struct("<Q"), Struct("<8Q")
+"""Number of a block; the 64-bit words of one BLAKE2b digest."""
 
 
 def arrivals(plan: LoadPlan, class_name: str, step: int) -> list[float]:
@@ -70,9 +72,8 @@ def _draw(plan: LoadPlan, class_name: str, step: int) -> tuple[int, list[float]]
     n = count(plan, class_name, step)
     if n == 0:
         return 0, []
-    words = _words(plan.seed, class_name, step, b"offset")
-    rotation = next(words)
-    return rotation, sorted(min((next(words) >> 11) * _UNIT * STEP_S, _LAST) for _ in range(n))
+    rotation, *words = islice(_words(plan.seed, class_name, step, b"offset"), n + 1)
+    return rotation, sorted([min((word >> 11) * _UNIT * STEP_S, _LAST) for word in words])
 
 
 _LAST = math.nextafter(STEP_S, 0.0)
@@ -122,12 +123,13 @@ def _phase(plan: LoadPlan, class_name: str) -> float:
 def _words(seed: int, class_name: str, step: int, purpose: bytes) -> Iterator[int]:
     """64-bit words of one step: BLAKE2b in counter mode."""
     base = blake2b(b"%d\0%s\0%d\0%s\0" % (seed, class_name.encode(), step, purpose))
-    block = 0
-    while True:
-        counted = base.copy()
-        counted.update(pack("<Q", block))
-        yield from unpack("<8Q", counted.digest())
-        block += 1
+    return chain.from_iterable(map(_block, repeat(base), _count()))
+
+
+def _block(base: blake2b, number: int) -> tuple[int, ...]:
+    counted = base.copy()
+    counted.update(_NUMBER.pack(number))
+    return _EIGHT.unpack(counted.digest())
 
 
 def _uniforms(seed: int, class_name: str, step: int, purpose: bytes) -> Iterator[float]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -27,8 +28,9 @@ from typing import Any
 class Target:
     """Listens on 127.0.0.1 from `start` to `stop`; counts requests by path."""
 
-    def __init__(self, delay_s: float = 0.0) -> None:
+    def __init__(self, delay_s: float = 0.0, tls: ssl.SSLContext | None = None) -> None:
         self.delay_s = delay_s
+        self.tls = tls
         self.modes: dict[str, str] = {}
         self.default = "ok"
         self.counts: Counter[str] = Counter()
@@ -42,14 +44,20 @@ class Target:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.tls else "http"
 
     def start(self) -> Target:
         ready = threading.Event()
 
         async def serve() -> None:
             self._loop = asyncio.get_running_loop()
-            self._server = await asyncio.start_server(self._connection, "127.0.0.1", self.port, backlog=1000)
+            self._server = await asyncio.start_server(
+                self._connection, "127.0.0.1", self.port, backlog=1000, ssl=self.tls
+            )
             self.port = self._server.sockets[0].getsockname()[1]
             self._stopping = asyncio.Event()
             ready.set()
@@ -119,7 +127,7 @@ class Target:
             # 127.0.0.2 is this machine too, but another host by its name.
             host = "127.0.0.2" if mode == "away" else "localhost"
             port = writer.get_extra_info("sockname")[1]
-            where = f"http://{host}:{port}/{mode}-there"
+            where = f"{self.scheme}://{host}:{port}/{mode}-there"
             writer.write(f"HTTP/1.1 302 Found\r\nLocation: {where}\r\nContent-Length: 0\r\n\r\n".encode())
             return True
         if mode == "cut":

@@ -1,4 +1,4 @@
-"""Every way in which a request can fail is told by its kind, with both clients and the same words."""
+"""Every way in which a request can fail is told by its kind, with each client and the same words."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from load_run import Run, make_plan
+from load_run import Run, make_plan, named
 from load_target import Target
+from raw_server import certificate
 
 FAILING = Path(__file__).parent / "files" / "failing.py"
 
@@ -45,13 +46,39 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with pytest.MonkeyPatch.context() as patch, socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # bound, not listening: connecting is refused for as long as this is open
         patch.setenv("CLOSED_PORT", str(bound.getsockname()[1]))
-        plan = make_plan(FAILING, target.url, rate=80.0, request_timeout_s=1.0)
+        plan = make_plan(FAILING, target.url, rate=120.0, request_timeout_s=1.0)
         with Run(plan, tmp_path_factory.mktemp("failing")) as running:
             yield running.go(6)
     target.stop()
 
 
-@pytest.mark.parametrize("client", ["http", "fast"])
+@pytest.fixture(scope="module")
+def tls_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """The lean client alone, over TLS; its certificate is verified."""
+    folder = tmp_path_factory.mktemp("failing-tls")
+    tls, trust = certificate(folder)
+    target = Target(tls=tls).start()
+    target.modes = {f"/{m}": m for m in MODES}
+    with pytest.MonkeyPatch.context() as patch, socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        patch.setenv("CLOSED_PORT", str(bound.getsockname()[1]))
+        patch.setenv("SSL_CERT_FILE", str(trust))
+        plan = make_plan(FAILING, target.url, classes=named("Lean"), rate=40.0, request_timeout_s=1.0)
+        with Run(plan, folder) as running:
+            yield running.go(6)
+    target.stop()
+
+
+@pytest.mark.parametrize("way", KIND)
+def test_the_kind_of_a_failure_over_tls(tls_run: Run, way: str) -> None:
+    counts = tls_run.requests()[f"lean {way}"]
+    kind = KIND[way]
+    # Resets and cut replies are told as they are without TLS.
+    assert counts.fail == ({} if kind is None else {kind: sum(counts.fail.values())})
+    assert (counts.ok > 0) == (kind is None)
+
+
+@pytest.mark.parametrize("client", ["http", "fast", "lean"])
 @pytest.mark.parametrize("way", KIND)
 def test_the_kind_of_a_failure(run: Run, client: str, way: str) -> None:
     counts = run.requests()[f"{client} {way}"]
@@ -65,7 +92,7 @@ def test_the_kind_of_a_failure(run: Run, client: str, way: str) -> None:
 def test_every_arrival_is_accounted_for(run: Run) -> None:
     classes = run.classes()
     requests = run.requests()
-    for name, client in (("Http", "http"), ("Fast", "fast")):
+    for name, client in (("Http", "http"), ("Fast", "fast"), ("Lean", "lean")):
         counts = classes[name]
         mine = [c for n, c in requests.items() if n.startswith(client)]
         assert counts.planned == counts.ended == sum(c.ok + sum(c.fail.values()) for c in mine)
@@ -75,7 +102,7 @@ def test_every_arrival_is_accounted_for(run: Run) -> None:
 def test_a_reply_is_what_the_target_answered(run: Run) -> None:
     """Error replies and failed checks are replies; resets, time-outs, refusals and exceptions are not."""
     requests = run.requests()
-    for name, client in (("Http", "http"), ("Fast", "fast")):
+    for name, client in (("Http", "http"), ("Fast", "fast"), ("Lean", "lean")):
         replies = sum(
             c.ok + c.fail.get("status", 0) + c.fail.get("check", 0) for n, c in requests.items() if n.startswith(client)
         )

@@ -1,8 +1,10 @@
-"""One task per way to fail, for both HTTP clients."""
+"""One task per way to fail, for each HTTP client."""
 
 import os
 
 from locust import FastHttpUser, HttpUser, User, task
+
+from harness.load.lean import LeanHttpUser
 
 CLOSED_PORT = os.environ["CLOSED_PORT"]
 
@@ -36,11 +38,11 @@ class _Ways(User):
 
     @task
     def away(self):
-        self.client.get("/away", name=f"{self.kind} away")
+        self.client.get("/away", name=f"{self.kind} away", allow_redirects=True)
 
     @task
     def around(self):
-        self.client.get("/around", name=f"{self.kind} around")
+        self.client.get("/around", name=f"{self.kind} around", allow_redirects=True)
 
     @task
     def drip(self):
@@ -102,3 +104,7 @@ class Http(_Ways, HttpUser):
 
 class Fast(_Ways, FastHttpUser):
     kind = "fast"
+
+
+class Lean(_Ways, LeanHttpUser):
+    kind = "lean"

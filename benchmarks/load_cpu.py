@@ -1,0 +1,89 @@
+"""What a request costs the generator, beside the tools people would take instead: CPU time, all against one nginx.
+
+    python benchmarks/load_cpu.py [paced] [saturated] [locust] [--rate 5000] [--seconds 8] [--rounds 3]
+
+paced       the open model at a rate, with recording: the harness with its own client, vegeta, k6
+saturated   as fast as one process goes: the harness (closed model, with recording), wrk, plain Locust with FastHttpUser
+            and with our client
+locust      the same users (FastHttpUser) in the harness and in plain Locust, as fast as they go
+
+In turns, several rounds; a line each, and the median of the ratios of each round. nginx is held to one process. What is
+missing is installed first (benchmarks/tools.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import generators as g
+import tools
+from generators import Cost
+
+WARM_UP_S = 2.0
+USERS = 20
+OURS = "harness"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=["paced", "saturated", "locust"])
+    parser.add_argument("--rate", type=int, default=5000)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    parts = options.parts or ["paced", "saturated", "locust"]
+    print(tools.machine(), flush=True)
+    with tempfile.TemporaryDirectory() as folder, g.nginx(tools.find("nginx")) as server:
+        lean = g.write_locustfile(Path(folder), lean=True)
+        fast = g.write_locustfile(Path(folder), lean=False)
+        for part in parts:
+            compare(part, runs(part, server, lean, fast, options.rate, options.seconds), options.rounds)
+
+
+def runs(
+    part: str, server: g.Nginx, lean: Path, fast: Path, rate: int, seconds: float
+) -> dict[str, tuple[Callable[[], Cost], str]]:
+    """name -> (how to measure it, the goal of the harness beside it)."""
+    span = {"warm_up_s": WARM_UP_S, "seconds": seconds}
+    if part == "paced":
+        vegeta, k6 = tools.find("vegeta"), tools.find("k6")
+        return {
+            OURS: (lambda: g.harness(lean, server, rate=rate, **span), ""),
+            "vegeta": (lambda: g.vegeta(vegeta, server, rate, **span), "at most 1"),
+            "k6": (lambda: g.k6(k6, server, rate, **span), "at most 0.5"),
+        }
+    if part == "saturated":
+        wrk = tools.find("wrk")
+        return {
+            OURS: (lambda: g.harness(lean, server, users=USERS, **span), "at most 60 us"),
+            "wrk": (lambda: g.wrk(wrk, server, users=USERS, **span), ""),
+            "Locust, our client": (lambda: g.plain_locust(lean, server, users=USERS, **span), ""),
+            "Locust, FastHttpUser": (lambda: g.plain_locust(fast, server, users=USERS, **span), ""),
+        }
+    return {
+        OURS: (lambda: g.harness(fast, server, users=USERS, **span), ""),
+        "Locust": (lambda: g.plain_locust(fast, server, users=USERS, **span), "at most 1.05"),
+    }
+
+
+def compare(part: str, measures: dict[str, tuple[Callable[[], Cost], str]], rounds: int) -> None:
+    print(f"\n{part}")
+    found: dict[str, list[Cost]] = {name: [] for name in measures}
+    for i in range(rounds):
+        for name, (measure, _) in measures.items():
+            cost = measure()
+            found[name].append(cost)
+            print(f"  {i + 1}  {name:<22}{cost.us:8.1f} us {cost.rps:9.0f} RPS  {cost.unmet}", flush=True)
+    for name, (_, goal) in measures.items():
+        us = statistics.median(cost.us for cost in found[name])
+        ratio = statistics.median(a.us / b.us for a, b in zip(found[OURS], found[name], strict=True))
+        beside = f"harness/{name} {ratio:.2f}" if name != OURS else ""
+        print(f"  median {name:<22}{us:8.1f} us  {beside}{f' (goal: {goal})' if goal else ''}")
+
+
+if __name__ == "__main__":
+    main()
