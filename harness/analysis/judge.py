@@ -8,7 +8,7 @@ import msgspec
 
 from harness.analysis import aftermath, tables
 from harness.analysis.binomial import judge_proportion
-from harness.analysis.generator import generator
+from harness.analysis.generator import clocks, generator, lost_with
 from harness.analysis.memory import LIMIT_PER_H, memory
 from harness.analysis.proofs import fault_results, left_over
 from harness.analysis.sampled import cpu_by_phase, signals
@@ -68,6 +68,7 @@ def judge(
             gaps=store.gaps(first, last) if last > first else [],
             mix=_mix_moves(facts),
             left=left_over(plan, history),
+            lost=lost_with(history, store, first, last),
             violating_s=round(sum((b - a for a, b in facts.violating), 0.0), 6),
         )
     )
@@ -96,7 +97,7 @@ def judge(
         faults=faults,
         recovery=facts.recovery,
         impact=impact,
-        generator=made if store.workers else None,
+        generator=msgspec.structs.replace(made, clocks=clocks(history)) if store.workers else None,
         memory=facts.memory,
         signals=signals(samples, seen),
         cpu_by_phase=cpu_by_phase(samples, seen, plan),

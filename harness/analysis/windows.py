@@ -135,6 +135,14 @@ class WindowStore:
                 missing.append(number)
         return missing
 
+    def unrecorded(self, start: int, end: int) -> tuple[int, int]:
+        """(arrivals of [start, end) without an end on record, arrivals scheduled there). (0, 0) in the closed model."""
+        if self.plan.load.rate is None or end <= start:
+            return 0, 0
+        wanted = sum(map(sum, planned_counts(self.plan.load, start, end).values()))
+        ended = sum(a.ended for _, step in self.steps(start, end) for a in step.classes.values())
+        return max(0, wanted - ended), wanted
+
     def steps(self, start: int, end: int) -> Iterator[tuple[int, Step]]:
         """The recorded steps of [start, end), in order; steps without any arrival are left out."""
         for number in range(max(0, start), min(end, len(self._steps))):
