@@ -25,7 +25,7 @@ class ClockMap:
     def add(self, sent: float, arrived: float, answered: float, back: float) -> None:
         """One round trip. One that cannot be (answered before it was sent) is left out."""
         low, high = answered - back, arrived - sent
-        if back < sent or high < low:
+        if back < sent or answered < arrived or high < low:
             return
         self.taken += 1
         self._trips.append((back, (low + high) / 2, (high - low) / 2))

@@ -25,10 +25,11 @@ from typing import Any
 
 
 class Target:
-    """Listens on 127.0.0.1 from `start` to `stop`; counts requests by path."""
+    """Listens on `host` from `start` to `stop`; counts requests by path."""
 
-    def __init__(self, delay_s: float = 0.0) -> None:
+    def __init__(self, delay_s: float = 0.0, host: str = "127.0.0.1") -> None:
         self.delay_s = delay_s
+        self.host = host
         self.modes: dict[str, str] = {}
         self.default = "ok"
         self.counts: Counter[str] = Counter()
@@ -42,14 +43,14 @@ class Target:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def start(self) -> Target:
         ready = threading.Event()
 
         async def serve() -> None:
             self._loop = asyncio.get_running_loop()
-            self._server = await asyncio.start_server(self._connection, "127.0.0.1", self.port, backlog=1000)
+            self._server = await asyncio.start_server(self._connection, self.host, self.port, backlog=1000)
             self.port = self._server.sockets[0].getsockname()[1]
             self._stopping = asyncio.Event()
             ready.set()

@@ -9,14 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from load_run import Run, make_plan
 
-from harness.load.protocol import LoadMessage, Warned
+from harness.load.protocol import Warned
 from harness.model.load import LoadPlan, Remote
 
 HARNESS = Path(sys.executable).parent / "harness"
@@ -29,7 +28,14 @@ def free_port() -> int:
 
 
 def remote_plan(
-    file: Path, url: str, *, remote: int = 1, local: int = 0, wait_s: float = 60.0, bind: str = "127.0.0.1", **changes: Any
+    file: Path,
+    url: str,
+    *,
+    remote: int = 1,
+    local: int = 0,
+    wait_s: float = 60.0,
+    bind: str = "127.0.0.1",
+    **changes: Any,
 ) -> LoadPlan:
     """A plan whose last `remote` workers come from elsewhere; the port is a free one."""
     import hashlib
@@ -59,14 +65,15 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / f"worker-{time.monotonic_ns()}.log"
         command = [str(HARNESS), "worker", "--master-host", host, "--master-port", str(plan.remote.port)]
-        self.process = subprocess.Popen(
-            [*prefix, *command, "--locustfile", str(file or plan.locustfile), *options],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log.open("wb"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, **(env or {})},
-        )
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*prefix, *command, "--locustfile", str(file or plan.locustfile), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **(env or {})},
+            )
 
     def __enter__(self) -> Worker:
         return self
@@ -102,7 +109,3 @@ def warned(run: Run, words: str, limit_s: float = 60.0) -> str:
         return next((m.text for m in run.messages if isinstance(m, Warned) and words in m.text), None)
 
     return str(run.wait(look, limit_s))
-
-
-def has(kind: type[LoadMessage]) -> Callable[[LoadMessage], bool]:
-    return lambda message: isinstance(message, kind)
