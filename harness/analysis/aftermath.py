@@ -33,7 +33,7 @@ class Watched(msgspec.Struct, frozen=True):
 def watch(facts: Facts, *, proven_unless: Container[int] | None = None) -> tuple[Watched, ...]:
     """The series of every target of recovery; none without a baseline to compare with.
 
-    proven_unless: saturated steps; see WindowStore.series (error_rate targets only).
+    proven_unless: saturated steps; see WindowStore.series.
     """
     baseline = span_of(facts.spans, "baseline")
     if baseline is None:
@@ -42,7 +42,7 @@ def watch(facts: Facts, *, proven_unless: Container[int] | None = None) -> tuple
     found = []
     for target in recovery_targets(facts.plan):
         limit = resolve(target, facts)
-        if limit is None or (proven_unless is not None and target.metric != "error_rate"):
+        if limit is None:
             continue
         series = facts.store.series(target, baseline.start, end, limit=limit, proven_unless=proven_unless)
         found.append(Watched(target, series, recovery_rules.worst_baseline(series, baseline.start, baseline.end)))

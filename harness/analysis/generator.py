@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from harness.analysis.windows import Mark, WindowStore
-from harness.model.result import GeneratorResult
+from harness.model import events as ev
+from harness.model.result import ClockResult, GeneratorResult
 
 WINDOW_S = 5.0
 MAX_CPU = 0.9
@@ -50,6 +51,27 @@ def generator(store: WindowStore, start_s: float, end_s: float, unsent: int) -> 
         unsent=unsent,
         saturated=saturated(store, start_s, end_s),
     )
+
+
+def clocks(history: Sequence[ev.Event]) -> tuple[ClockResult, ...]:
+    """The clock of every remote worker: how it was mapped onto the run's, and the most doubt that ever was."""
+    found: dict[str, ClockResult] = {}
+    for event in history:
+        if isinstance(event, ev.ClockDoubt):
+            before = found.get(event.worker)
+            doubt_s = max(event.seconds, before.doubt_s if before is not None else 0.0)
+            found[event.worker] = ClockResult(worker=event.worker, offset_s=event.offset_s, doubt_s=doubt_s)
+    return tuple(found.values())
+
+
+def lost_with(history: Sequence[ev.Event], store: WindowStore, start: int, end: int) -> tuple[int, int]:
+    """(arrivals without an end on record, arrivals scheduled) in steps [start, end) from where a lost worker's record
+    breaks off; (0, 0) where no worker was lost."""
+    names = {event.worker for event in history if isinstance(event, ev.LoadLost) and event.worker is not None}
+    if not names:
+        return 0, 0
+    since = min(store.workers[name].done if name in store.workers else 0 for name in names)
+    return store.unrecorded(max(start, since), end)
 
 
 def lateness_p99(marks: Sequence[Mark]) -> float | None:

@@ -8,7 +8,7 @@ import msgspec
 
 from harness.analysis import aftermath, tables
 from harness.analysis.binomial import judge_proportion
-from harness.analysis.generator import generator
+from harness.analysis.generator import clocks, generator, lost_with
 from harness.analysis.memory import LIMIT_PER_H, memory
 from harness.analysis.proofs import fault_results, left_over
 from harness.analysis.sampled import cpu_by_phase, signals
@@ -21,11 +21,11 @@ from harness.model.clock import step_of
 from harness.model.plan import Plan
 from harness.model.result import MemoryResult, RecoveryResult, Result, TargetResult
 from harness.model.samples import Sample
-from harness.model.target_grammar import JUDGED_PHASES, merge
+from harness.model.target_grammar import ALLOWED_OVER, JUDGED_PHASES, merge
 from harness.model.targets import Target
 
 _MADE_UP = ("p50", "p90", "p95", "p99", "p99.9", "max", "rps", "violating")
-"""Metrics that a saturated generator worsens by itself."""
+"""Metrics that a saturated generator worsens by itself, beside error_rate."""
 
 
 def judge(
@@ -68,6 +68,7 @@ def judge(
             gaps=store.gaps(first, last) if last > first else [],
             mix=_mix_moves(facts),
             left=left_over(plan, history),
+            lost=lost_with(history, store, first, last),
             violating_s=round(sum((b - a for a, b in facts.violating), 0.0), 6),
         )
     )
@@ -96,7 +97,7 @@ def judge(
         faults=faults,
         recovery=facts.recovery,
         impact=impact,
-        generator=made if store.workers else None,
+        generator=msgspec.structs.replace(made, clocks=clocks(history)) if store.workers else None,
         memory=facts.memory,
         signals=signals(samples, seen),
         cpu_by_phase=cpu_by_phase(samples, seen, plan),
@@ -159,7 +160,7 @@ def _tainted(
         span = span_of(facts.spans, target.phase or "")
         if result.outcome != "broken" or span is None or not span.overlaps(saturated):
             continue
-        if target.metric in _MADE_UP or (target.metric == "error_rate" and not _own_doing(target, span, facts, steps)):
+        if target.metric in (*_MADE_UP, "error_rate") and not _own_doing(target, span, facts, steps):
             found.add(target.text)
     if facts.recovery is not None and _recovery_tainted(facts, facts.recovery, saturated, steps, history):
         found.add("recovery")
@@ -168,12 +169,20 @@ def _tainted(
 
 
 def _own_doing(target: Target, span: Span, facts: Facts, saturated: frozenset[int]) -> bool:
-    """Still broken when only failures count that the target itself produced."""
+    """Still broken when only that counts which the target itself did: of a latency target, were every request of the
+    saturated seconds a quick one."""
     limit = resolve(target, facts)
     if limit is None:
         return False
-    series = facts.store.series(target, span.start, span.end, limit=limit, proven_unless=saturated)
-    return judge_proportion(sum(series.bad), sum(series.n), limit, target.op) == "broken"
+    if target.metric == "error_rate":
+        series = facts.store.series(target, span.start, span.end, limit=limit, proven_unless=saturated)
+        return judge_proportion(sum(series.bad), sum(series.n), limit, target.op) == "broken"
+    if target.metric in ALLOWED_OVER and target.op in ("<", "<="):
+        count = facts.store.counter(target.name, limit, span.start)
+        slow = sum(count.slow(step) for n, step in facts.store.steps(span.start, span.end) if n not in saturated)
+        ok = facts.totals(span).of(target.name).ok
+        return ok > 0 and judge_proportion(slow, ok, ALLOWED_OVER[target.metric], "<=") == "broken"
+    return False
 
 
 def _recovery_tainted(

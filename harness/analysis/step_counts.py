@@ -27,13 +27,15 @@ class Counter:
             failed = cell.failed + cell.backfilled_failed
             bad += failed
             n += cell.ok + failed
-            if self.latency_ms is None:
-                continue
-            if self.key is None:
-                bad += over_by_sketch(cell, self.latency_ms)
-            elif cell.over is not None:
-                bad += cell.over.get(self.key, 0)
-        return n, bad
+        return n, bad + self.slow(step)
+
+    def slow(self, step: Step) -> int:
+        """Ok requests over the latency limit; none for a target that has no such limit."""
+        if self.latency_ms is None:
+            return 0
+        if self.key is None:
+            return sum(over_by_sketch(cell, self.latency_ms) for cell in cells_of(step, self.name))
+        return sum(cell.over.get(self.key, 0) for cell in cells_of(step, self.name) if cell.over is not None)
 
 
 def cells_of(step: Step, name: str | None) -> Iterator[Cell]:

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis import sentences
+from harness.analysis.generator import clocks
 from harness.analysis.spans import Span, phase_at, span_of
 from harness.model import events as ev
 from harness.model.exit_codes import ExitCode
@@ -46,6 +47,7 @@ class Case:
     """Everything the rules look at. tainted: texts of broken targets that saturation may have made up, "recovery"
     for the run's recovery. gaps: steps with a recording gap. mix: phase -> (class, planned share, sent share).
     left: sentences about changes that may still be there. violating_s: violating time of the whole run.
+    lost: (arrivals without an end on record, arrivals scheduled) from where a lost worker's record breaks off.
     """
 
     plan: Plan
@@ -61,6 +63,7 @@ class Case:
     mix: Sequence[tuple[str, str, float, float]] = ()
     left: Sequence[str] = ()
     violating_s: float = 0.0
+    lost: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,10 @@ def _distrust(case: Case) -> list[str]:
         found = []  # rule 0 has said it already
     found += _lost_workers(case)
     found += [
-        f"The clock of worker {e.worker} was uncertain by {format_duration(e.seconds)}, more than the "
+        f"The clock of worker {clock.worker} was uncertain by {format_duration(clock.doubt_s)}, more than the "
         f"{format_duration(STEP_S)} that this result claims."
-        for e in case.history
-        if isinstance(e, ev.ClockDoubt) and e.seconds > STEP_S
+        for clock in clocks(case.history)
+        if clock.doubt_s > STEP_S
     ]
     found += [sentences.broken(t, control=case.plan.control_run) for t in case.targets if _baseline_broken(t)]
     found += [
@@ -152,11 +155,17 @@ def _lost_workers(case: Case) -> list[str]:
     lost = [event for event in case.history if isinstance(event, ev.LoadLost)]
     if any(isinstance(e, ev.Stopped) and e.why == "lost_load" for e in case.history):
         lost = [event for event in lost if event.worker is not None]
-    return [
-        f"{f'The load worker {e.worker}' if e.worker else 'The load process'} was lost in the "
-        f"{phase_at(case.spans, e.at)} phase: {e.reason.rstrip('.')}."
-        for e in lost
-    ]
+    found = []
+    for event in lost:
+        who = f"The load worker {event.worker}" if event.worker else "The load process"
+        share = f" It had 1/{case.plan.load.workers} of the load." if event.worker else ""
+        found.append(
+            f"{who} was lost in the {phase_at(case.spans, event.at)} phase: {event.reason.rstrip('.')}.{share}"
+        )
+    missing, scheduled = case.lost
+    if missing and found:
+        found.append(f"{missing:,} of the {scheduled:,} arrivals scheduled from there on are not on record.")
+    return found
 
 
 def _early_end(case: Case) -> tuple[str, ...]:

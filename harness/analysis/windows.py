@@ -135,6 +135,14 @@ class WindowStore:
                 missing.append(number)
         return missing
 
+    def unrecorded(self, start: int, end: int) -> tuple[int, int]:
+        """(arrivals of [start, end) without an end on record, arrivals scheduled there). (0, 0) in the closed model."""
+        if self.plan.load.rate is None or end <= start:
+            return 0, 0
+        wanted = sum(map(sum, planned_counts(self.plan.load, start, end).values()))
+        ended = sum(a.ended for _, step in self.steps(start, end) for a in step.classes.values())
+        return max(0, wanted - ended), wanted
+
     def steps(self, start: int, end: int) -> Iterator[tuple[int, Step]]:
         """The recorded steps of [start, end), in order; steps without any arrival are left out."""
         for number in range(max(0, start), min(end, len(self._steps))):
@@ -189,20 +197,22 @@ class WindowStore:
         A failed request also counts as over every latency limit, so a total outage is seen under a p95-only target.
         provisional_at: the live rule, as of this moment: an arrival still open counts as slow once it has been open
         for longer than the latency limit, and as failing after 1 s. limit: the resolved limit of a relative target.
-        proven_unless: count only failures that are the target's own; the steps in it were saturated.
+        proven_unless: count only what is the target's own doing; the steps in it were saturated, so that slow replies
+        and silence in them are not.
         """
         latency_ms = None
         p = target.value if limit is None else limit
         if target.metric in ALLOWED_OVER:
             latency_ms, p = p, ALLOWED_OVER[target.metric]
-        count = self._counter(target.name, latency_ms, start)
+        count = self.counter(target.name, latency_ms, start)
         n, bad = [0] * max(0, end - start), [0] * max(0, end - start)
         for number, step in self.steps(start, end):
             if proven_unless is None:
                 n[number - start], bad[number - start] = count(step)
             else:
                 n[number - start], _ = count(step)
-                bad[number - start] = proven(step, target.name, number in proven_unless)
+                saturated = number in proven_unless
+                bad[number - start] = proven(step, target.name, saturated) + (0 if saturated else count.slow(step))
         if provisional_at is not None:
             slow_after = min(FAILING_AFTER_S, latency_ms / 1000) if latency_ms is not None else FAILING_AFTER_S
             for number, waiting in self.open_arrivals(target.name).items():
@@ -225,7 +235,8 @@ class WindowStore:
         """Every request name seen, sorted."""
         return sorted({name for _, step in self.steps(0, self.end) for name in step.cells})
 
-    def _counter(self, name: str | None, latency_ms: float | None, start: int) -> Counter:
+    def counter(self, name: str | None, latency_ms: float | None, start: int) -> Counter:
+        """Counts single steps from `start` on, exactly where the load counted this limit itself."""
         exact = latency_ms is None or self.counted_exactly(latency_ms, start)
         return Counter(name, latency_ms, exact)
 

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "heal": ("harness.cli.heal", "Undo what an interrupted run left behind."),
     "init": ("harness.cli.init", "Print a harness.toml to begin with, or an override with Toxiproxy."),
     "stack": ("harness.cli.stack", "Keep the embedded servers up between runs."),
+    "worker": ("harness.cli.worker", "A load worker on another machine."),
 }
 
 EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code.value:>3}  {text}" for code, text in MEANINGS.items())

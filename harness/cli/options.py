@@ -9,6 +9,7 @@ import click
 
 from harness.cli.settings import Setting, config_option, rank
 from harness.model import units
+from harness.model.cores import useful_cores
 from harness.model.errors import UsageError
 from harness.model.stack import StackName
 from harness.plan.request import RunRequest
@@ -128,7 +129,27 @@ EXPERIMENT_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Stop and FAIL, for example 'error_rate > 50% for 10s'. Repeatable.",
     ),
     _option("--seed", type=int, help="Of the arrival schedule; printed with every result."),
-    _option("--workers", type=int, help="Load processes on this machine. [default: 1]"),
+    _option(
+        "--workers",
+        type=int,
+        help="Load processes on this machine. [default: one for every 1,000 requests/s, at most one a core]",
+    ),
+    _option(
+        "--remote-workers",
+        type=int,
+        default=0,
+        show_default="none",
+        help="Wait for so many `harness worker` of other machines; they make the load, with --workers of this one.",
+    ),
+    _option(
+        "--master-bind-host",
+        default="127.0.0.1",
+        show_default=True,
+        metavar="ADDRESS",
+        help="Where to listen for them; 0.0.0.0 is everywhere. Without authentication: private networks only.",
+    ),
+    _option("--master-port", type=int, default=5557, show_default=True, help="The port to listen on for them."),
+    _option("--remote-wait", type=DURATION, default="5m", show_default=True, help="How long to wait for them."),
     _option(
         "--allow-host",
         "allow_hosts",
@@ -208,4 +229,9 @@ def decode(values: dict[str, Any]) -> RunRequest:
         strict=values["strict"],
         seed=values["seed"],
         workers=values["workers"],
+        cores=useful_cores(),
+        remote_workers=values["remote_workers"],
+        master_bind_host=values["master_bind_host"],
+        master_port=values["master_port"],
+        remote_wait_s=values["remote_wait"],
     )

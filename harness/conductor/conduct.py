@@ -202,8 +202,8 @@ class Conduct:
                 case WorkerLost(worker=worker, reason=reason):
                     self._history.add(LoadLost, reason=reason, worker=worker)
                     self._say(f"load worker {worker} was lost: {reason}")
-                case LoadClockDoubt(worker=worker, seconds=seconds):
-                    self._history.add(ClockDoubt, worker=worker, seconds=seconds)
+                case LoadClockDoubt(worker=worker, seconds=seconds, offset_s=offset_s):
+                    self._history.add(ClockDoubt, worker=worker, seconds=seconds, offset_s=offset_s)
                 case Drained(end_step=end_step):
                     self._history.add(LoadEnded, end_s=end_step / 10)
                 case Warned(text=text) | Failed(text=text):

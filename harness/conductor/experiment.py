@@ -21,7 +21,7 @@ from harness.conductor.signals import Signals
 from harness.conductor.works import Works
 from harness.fault import Fault
 from harness.load.launcher import LoadProcess
-from harness.load.protocol import Failed, LoadMessage, Ready
+from harness.load.protocol import Failed, LoadMessage, Ready, Warned
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError, LoadError
 from harness.model.events import UndoNotVerified
@@ -129,7 +129,8 @@ def _conduct(
         session.keeper.adopt("load", load.pid, load.start_time)
         session.journal.load_process("load", load.pid, load.start_time)
         importing = import_reports()
-        ready = _wait_ready(messages, session, signals)
+        far = plan.load.remote
+        ready = _wait_ready(messages, session, signals, say, LOAD_READY_S + (far.wait_s if far is not None else 0.0))
         if ready is None:
             return plan
         for number, (pid, started) in enumerate(zip(ready.pids, ready.start_times, strict=True)):
@@ -170,10 +171,12 @@ def _conduct(
     return plan
 
 
-def _wait_ready(messages: Inbox[LoadMessage | int], session: Session, signals: Signals) -> Ready | None:
+def _wait_ready(
+    messages: Inbox[LoadMessage | int], session: Session, signals: Signals, say: Say, limit_s: float
+) -> Ready | None:
     """The load's Ready; None when a signal came first. Raises LoadError when it dies or takes too long."""
     assert session.keeper is not None
-    until = monotonic() + LOAD_READY_S
+    until = monotonic() + limit_s
     while monotonic() < until:
         session.keeper.renew()
         if signals.count:
@@ -192,9 +195,11 @@ def _wait_ready(messages: Inbox[LoadMessage | int], session: Session, signals: S
                     f"the load process ended before it was ready (exit {message})",
                     hint="see logs/load.log in the run directory",
                 )
+            case Warned(text=text):
+                say(text)
             case _:
                 continue
-    raise LoadError(f"the load was not ready after {LOAD_READY_S:g} s", hint="see logs/load.log in the run directory")
+    raise LoadError(f"the load was not ready after {limit_s:g} s", hint="see logs/load.log in the run directory")
 
 
 def write_plan(run_dir: Path, plan: Plan) -> None:

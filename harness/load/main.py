@@ -1,4 +1,4 @@
-"""The load process: Locust's master with local workers, or its local runner; carries out the conductor's commands.
+"""The load process: Locust's master with its workers, or its local runner; carries out the conductor's commands.
 
 It is the only writer of windows.jsonl: workers send rows ready to be written, one write per 100 ms.
 """
@@ -16,9 +16,12 @@ import locust
 import locust.log
 import msgspec
 from gevent.queue import Empty, Queue
+from locust.exception import RPCError
 from locust.runners import LocalRunner, MasterRunner
 
+from harness.load.gate import Gate
 from harness.load.locustfile import BadLocustfile, make_environment
+from harness.load.members import Master, Member
 from harness.load.pipe import MessagePipe, ParentPipe
 from harness.load.protocol import (
     Begin,
@@ -39,37 +42,20 @@ from harness.load.protocol import (
 from harness.load.worker import COMMAND, CONNECTED, FAILED, READY, ROWS, WARNED, Generator, set_up_logging
 from harness.model.clock import monotonic, step_start
 from harness.model.jsonl import encode_line
-from harness.model.load import STEP_S
+from harness.model.load import STEP_S, Remote
 
 SET_UP_LIMIT_S = 60.0
 """For import, connection and test_start listeners of every worker."""
 SILENCE_S = 10.0
 """A worker that sent no mark for this long is lost."""
+STALLED_S = 2.0
+"""One that sent none for this long is told."""
 _GOODBYE_S = 5.0
 """For on_stop and test_stop of the locustfile after everything was recorded."""
 
 
 class LoadFailed(Exception):
     """The load cannot go on; one line for a person."""
-
-
-class _Worker:
-    def __init__(self, index: int, child: subprocess.Popen[bytes] | None) -> None:
-        self.name = f"w{index}"
-        self.child = child
-        self.node = ""
-        self.pid = 0
-        self.start_time = 0.0
-        self.connected = self.ready = self.final = self.lost = False
-        self.heard = monotonic()
-
-
-class _Master(MasterRunner):  # type: ignore[misc]
-    """Locust's master restarts the test when a worker that it missed is heard again, with its last number of users:
-    in the open model that would stop every user. Only the load starts users, through MasterRunner.start itself."""
-
-    def start(self, *_arguments: Any, **_options: Any) -> None:
-        pass
 
 
 class Load:
@@ -82,7 +68,13 @@ class Load:
         self._pipe = pipe
         self._messages = messages
         self._windows = os.open(start.windows, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._workers = [_Worker(i, child) for i, child in enumerate(children)] or [_Worker(0, None)]
+        self._remote = self._plan.remote
+        far = self._remote.workers if self._remote is not None else 0
+        near = [Member(index, child) for index, child in enumerate(children)]
+        self._workers = near + [Member(len(near) + index, remote=True) for index in range(far)] or [Member(0)]
+        self._alone = not near and not far
+        self._gate: Gate | None = None
+        self._joining = True
         self._rows = bytearray()
         self._commands: Queue[bytes] = Queue()
         self._t0: float | None = None
@@ -105,20 +97,14 @@ class Load:
             self._write_rows()
         if code == 0:
             self._say(Drained(end_step=self._end_step or 0))
-        self._say_goodbye()
+        self._say_goodbye(code)
         return code
 
     # Set-up
 
     def _set_up(self) -> None:
         environment = self._environment = make_environment(self._plan)
-        self._runner: Any
-        if self._workers[0].child is None:
-            self._runner = environment.create_local_runner()
-        else:
-            self._runner = environment._create_runner(_Master, "127.0.0.1", 0)
-            for index, worker in enumerate(self._workers):
-                self._tell_worker(worker, WorkerStart(plan=self._plan, index=index, port=self._runner.server.port))
+        self._runner: Any = environment.create_local_runner() if self._alone else self._make_master(environment)
         for kind, listener in (
             (CONNECTED, self._on_connected),
             (READY, self._on_ready),
@@ -127,39 +113,79 @@ class Load:
             (FAILED, self._on_failed),
         ):
             self._runner.register_message(kind, listener)
-        generator = Generator(environment, self._plan, 0) if self._workers[0].child is None else None
+        generator = Generator(environment, self._plan, 0, self._workers[0].token) if self._alone else None
         environment.events.init.fire(environment=environment, runner=self._runner, web_ui=None)
         if locust.log.unhandled_greenlet_exception:
             raise LoadFailed("an init listener of the locustfile raised an exception; see the load's log")
         if generator is not None:
             generator.connected()
-        self._await("connect to the load process", lambda worker: worker.connected)
+        local = [worker for worker in self._workers if not worker.remote]
+        self._await("connect to the load process", local, lambda worker: worker.connected, SET_UP_LIMIT_S)
+        if self._remote is not None:
+            self._await_remote(self._remote)
         # Zero users: fires test_start everywhere and sets the host, nothing more. Users come with Begin.
         self._start_users(0, 1.0)
-        self._await("run the locustfile's test_start listeners", lambda worker: worker.ready)
-        own = self._workers[0].child is None
+        what = "run the locustfile's test_start listeners"
+        self._await(what, self._workers, lambda worker: worker.ready, SET_UP_LIMIT_S)
+        self._joining = False
+        processes = [] if self._alone else local
         self._say(
             Ready(
                 workers=len(self._workers),
-                pids=() if own else tuple(worker.pid for worker in self._workers),
-                start_times=() if own else tuple(worker.start_time for worker in self._workers),
+                pids=tuple(worker.pid for worker in processes),
+                start_times=tuple(worker.start_time for worker in processes),
             )
         )
 
-    def _await(self, what: str, done: Callable[[_Worker], bool]) -> None:
-        deadline = monotonic() + SET_UP_LIMIT_S
-        while not all(done(worker) for worker in self._workers):
+    def _make_master(self, environment: Any) -> Master:
+        host, port = (self._remote.bind_host, self._remote.port) if self._remote is not None else ("127.0.0.1", 0)
+        try:
+            runner: Master = environment._create_runner(Master, host, port)
+        except (SystemExit, RPCError) as error:
+            why = "it is taken" if isinstance(error, SystemExit) else str(error)
+            raise LoadFailed(f"cannot listen for load workers on {host}:{port}: {why}") from None
+        near = "127.0.0.1" if host == "0.0.0.0" else host
+        for worker in self._workers:
+            if worker.child is not None:
+                start = WorkerStart(
+                    plan=self._plan, index=worker.index, token=worker.token, host=near, port=runner.server.port
+                )
+                self._tell_worker(worker, start)
+        return runner
+
+    def _await_remote(self, remote: Remote) -> None:
+        far = [worker for worker in self._workers if worker.remote]
+        self._gate = Gate(
+            self._runner,
+            self._plan,
+            far,
+            say=lambda text: self._say(Warned(text=text)),
+            tell=self._say,
+            left=self._on_left,
+        )
+        many = f"{len(far)} remote workers" if len(far) > 1 else "a remote worker"
+        self._say(Warned(text=f"waiting for {many} on {remote.bind_host}:{remote.port}, {remote.wait_s:g} s at most"))
+        self._await("join", far, lambda worker: worker.joined, remote.wait_s)
+        for worker in far:
+            self._say(Warned(text=f"load worker {worker.name} is on {worker.machine}"))
+
+    def _await(self, what: str, whom: list[Member], done: Callable[[Member], bool], limit_s: float) -> None:
+        deadline = monotonic() + limit_s
+        while not all(done(worker) for worker in whom):
             for worker in self._workers:
                 if worker.child is not None and worker.child.poll() is not None:
                     raise LoadFailed(f"load worker {worker.name} ended before it was ready; see the load's log")
             if self._failure is not None:
                 raise LoadFailed(self._failure)
             if monotonic() > deadline:
-                late = ", ".join(worker.name for worker in self._workers if not done(worker))
-                raise LoadFailed(f"load workers {late} did not {what} within {SET_UP_LIMIT_S:g} s")
+                late = [worker for worker in whom if not done(worker)]
+                if late[0].remote:
+                    raise LoadFailed(f"{len(late)} of {len(whom)} remote workers did not {what} within {limit_s:g} s")
+                names = ", ".join(worker.name for worker in late)
+                raise LoadFailed(f"load workers {names} did not {what} within {limit_s:g} s")
             gevent.sleep(0.01)
 
-    def _tell_worker(self, worker: _Worker, line: Any) -> None:
+    def _tell_worker(self, worker: Member, line: Any) -> None:
         assert worker.child is not None and worker.child.stdin is not None
         with suppress(OSError):
             worker.child.stdin.write(encode_line(line))
@@ -188,10 +214,7 @@ class Load:
             line = self._commands.get_nowait()
             command: Command = msgspec.json.decode(line, type=Command)
             if isinstance(command, Begin):
-                self._t0 = command.t0
-                for worker in self._workers:
-                    worker.heard = command.t0
-                self._broadcast(line)
+                self._begin(command, line)
                 if self._plan.model == "closed":
                     users = self._plan.users if self._plan.jump_from is None else self._plan.jump_from
                     self._users_at(command.t0, users)
@@ -202,6 +225,21 @@ class Load:
             elif isinstance(command, Stop):
                 self._end_step = command.end_step
                 self._broadcast(line)
+
+    def _begin(self, command: Begin, line: bytes) -> None:
+        self._t0 = command.t0
+        if self._gate is not None:
+            self._gate.close("the run has begun, and its load is shared out")
+            self._gate.begin()
+        for worker in self._workers:
+            worker.heard = max(command.t0, monotonic())
+            if worker.remote and not worker.lost:
+                theirs = encode_line(Begin(t0=command.t0 + worker.shift))
+                self._runner.send_message(COMMAND, theirs, client_id=worker.node)
+            elif not self._alone:
+                self._runner.send_message(COMMAND, line, client_id=worker.node)
+        if self._alone:
+            self._broadcast(line)
 
     def _broadcast(self, line: bytes) -> None:
         self._runner.send_message(COMMAND, line)
@@ -226,28 +264,46 @@ class Load:
     def _watch_workers(self) -> None:
         now = monotonic()
         for worker in self._workers:
-            if worker.lost or worker.child is None:
+            if worker.lost or self._alone:
                 continue
-            code = worker.child.poll()
+            code = worker.child.poll() if worker.child is not None else None
             if code is not None and not worker.final:
                 self._lose(worker, f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}")
-            elif code is None and self._t0 is not None and not worker.final and now - worker.heard > SILENCE_S:
-                worker.child.kill()
-                self._lose(worker, f"it was silent for {SILENCE_S:g} s")
+            elif code is None and self._t0 is not None and not worker.final:
+                self._watch_silence(worker, now - worker.heard)
 
-    def _lose(self, worker: _Worker, reason: str) -> None:
+    def _watch_silence(self, worker: Member, seconds: float) -> None:
+        if seconds > SILENCE_S:
+            if worker.child is not None:
+                worker.child.kill()
+            self._lose(worker, f"it was silent for {SILENCE_S:g} s")
+        elif seconds > STALLED_S and not worker.stalled:
+            worker.stalled = True
+            self._say(Warned(text=f"load worker {worker.name} has reported nothing for {STALLED_S:g} s"))
+
+    def _lose(self, worker: Member, reason: str) -> None:
         worker.lost = True
-        node = self._runner.clients._worker_nodes.pop(worker.node, None)
-        dispatcher = self._runner._users_dispatcher
-        if node is not None and dispatcher is not None:
-            dispatcher.remove_worker(node)
-        self._say(WorkerLost(worker=worker.name, reason=reason, pid=worker.pid))
+        self._runner.dismiss(worker.node)
+        if self._gate is not None and worker.remote:
+            self._gate.dismiss(worker, f"the run has given this worker up: {reason}")
+        self._say(WorkerLost(worker=worker.name, reason=reason, pid=worker.pid if worker.child is not None else None))
+
+    def _on_left(self, worker: Member, why: str) -> None:
+        """A remote worker that had joined is gone. While others are waited for, its place is free again."""
+        if self._joining:
+            self._runner.dismiss(worker.node)
+        elif not worker.final:
+            self._lose(worker, f"{why} (on {worker.machine})")
 
     # From the workers
 
     def _on_connected(self, environment: Any, msg: Any, **_: Any) -> None:
         worker = self._workers[msg.data["worker"]]
+        if msg.data["token"] != worker.token:
+            return
         worker.node, worker.pid, worker.start_time = msg.data["node"], msg.data["pid"], msg.data["start_time"]
+        if not self._alone:
+            self._runner.admit(worker.node)
         worker.connected = True
 
     def _on_ready(self, environment: Any, msg: Any, **_: Any) -> None:
@@ -258,7 +314,12 @@ class Load:
         if worker.lost:
             return
         self._rows += msg.data["rows"]
-        worker.heard = max(worker.heard, monotonic())
+        now = monotonic()
+        if worker.stalled:
+            worker.stalled = False
+            text = f"load worker {worker.name} reports again after {now - worker.heard:.1f} s: it was late by as much"
+            self._say(Warned(text=text))
+        worker.heard = max(worker.heard, now)
         worker.final = worker.final or msg.data["final"]
 
     def _on_warned(self, environment: Any, msg: Any, **_: Any) -> None:
@@ -283,8 +344,10 @@ class Load:
     def _say(self, message: LoadMessage) -> None:
         self._messages.write(encode_line(message))
 
-    def _say_goodbye(self) -> None:
+    def _say_goodbye(self, code: int) -> None:
         """Let the locustfile's on_stop, test_stop and quitting run, for a limited time."""
+        if self._gate is not None:
+            self._gate.goodbye("the run has ended" if code == 0 else "the run has failed", code)
         environment = getattr(self, "_environment", None)
         if environment is not None and environment.runner is not None:
             environment.stop_timeout = 0.0

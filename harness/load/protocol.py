@@ -58,11 +58,54 @@ Command = Start | Begin | Limits | Edge | Jump | Stop
 
 
 class WorkerStart(msgspec.Struct, frozen=True, kw_only=True):
-    """First line to a local worker on its stdin: number of the worker and where the Locust master listens."""
+    """What a worker is told first: its number, where the Locust master listens, and what to name when it joins.
+
+    To a local one on its stdin; to a remote one in WELCOME, without host and port, which it knows.
+    """
 
     plan: LoadPlan
     index: int
+    token: str
+    host: str = "127.0.0.1"
+    port: int = 0
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """A remote worker asks for a place. machine: its host name, for people. Its version is compared first."""
+
+    version: str
+    locustfile_sha256: str
+    machine: str
+    pid: int
+
+
+class Bye(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a connection ends, one line for a person. From the master: refused, or code is what the worker exits with."""
+
+    text: str
+    code: int = 0
+
+
+HELLO, WELCOME, REFUSED = "harness.hello", "harness.welcome", "harness.refused"
+PING, PONG, BYE = "harness.ping", "harness.pong", "harness.bye"
+"""On a remote worker's own connection to the Locust master's port, kept by a thread of its own beside the one that
+Locust uses: Hello, WorkerStart and Bye as JSON; PING {sent}, PONG {sent, arrived, answered}, instants in seconds."""
+PING_EVERY_S = 0.2
+ABANDONED_S = 2.0
+"""A remote worker stops when it has heard nothing from the master for so long."""
+
+
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """The argument of `python -m harness.load elsewhere`: a worker for the master on another machine.
+
+    wait_s: how long to look for it. allow_hosts: public hosts that may be loaded.
+    """
+
+    host: str
     port: int
+    locustfile: str
+    wait_s: float
+    allow_hosts: tuple[str, ...] = ()
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="message"):
@@ -90,10 +133,12 @@ class WorkerLost(_Message, frozen=True, kw_only=True, tag="worker_lost"):
 
 
 class ClockDoubt(_Message, frozen=True, kw_only=True, tag="clock_doubt"):
-    """How far a remote worker's clock may be off. Local workers read the same clock: no such message."""
+    """How far a remote worker's clock may be off, at the start and whenever that has grown. offset_s: its clock minus
+    ours, as used. Local workers read the same clock: no such message."""
 
     worker: str
     seconds: float
+    offset_s: float
 
 
 class Drained(_Message, frozen=True, kw_only=True, tag="drained"):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
+import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import msgspec
 
+from harness.adapters.addresses import check_url
 from harness.load.pipe import MessagePipe, ParentPipe
-from harness.load.protocol import Failed, Start
+from harness.load.protocol import Bye, Elsewhere, Failed, Start
+from harness.model.errors import HarnessError
+from harness.model.exit_codes import ExitCode
 from harness.model.jsonl import encode_line
 
 
@@ -21,7 +28,8 @@ def run_load() -> NoReturn:
     messages, pipe = MessagePipe(), ParentPipe()
     start = msgspec.json.decode(pipe.first_line(), type=Start)
     _raise_file_limit()
-    children = [_start_worker() for _ in range(start.plan.workers)] if start.plan.workers > 1 else []
+    alone = start.plan.workers == 1 and start.plan.remote is None
+    children = [] if alone else [_start_worker() for _ in range(start.plan.local_workers)]
     code = 4
     try:
         import locust  # noqa: F401, I001  # patches sockets and ssl: before anything that imports those
@@ -46,13 +54,61 @@ def run_worker() -> NoReturn:
     code = 4
     try:
         import locust  # noqa: F401, I001
-        from harness.load.worker import run
+        from harness.load.worker import run_local
 
-        code = run(pipe)
+        code = run_local(pipe)
     except BaseException:
         _print_traceback()
     finally:
         leave(code)
+
+
+def run_elsewhere(argument: str) -> NoReturn:
+    """A worker for a run on another machine. Never returns; exit codes as `harness worker --help` says."""
+    from harness.load.channel import Channel, say
+
+    settings = msgspec.json.decode(argument, type=Elsewhere)
+    _raise_file_limit()
+    code = 4
+    channel: Channel | None = None
+
+    def on_signal(number: int, _frame: object) -> None:
+        if channel is not None:
+            channel.leave(f"it was stopped by {signal.Signals(number).name}")
+        say("stopped")
+        os._exit(ExitCode.INTERRUPTED)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    try:
+        content = Path(settings.locustfile).read_bytes()
+        channel = Channel(settings.host, settings.port, hashlib.sha256(content).hexdigest())
+        say(f"looking for a run on {channel.where}")
+        start = channel.wait_for_place(settings.wait_s)
+        if isinstance(start, Bye):
+            say(f"refused by the run on {channel.where}: {start.text}" if start.code == 2 else start.text)
+            leave(start.code)
+        check_url(start.plan.host, [urlsplit(start.plan.host).hostname or ""], allow_hosts=settings.allow_hosts)
+        say(f"worker w{start.index} of {start.plan.workers}, load on {start.plan.host}")
+        plan = msgspec.structs.replace(start.plan, locustfile=settings.locustfile)
+        start = msgspec.structs.replace(start, plan=plan, host=settings.host, port=settings.port)
+        import locust  # noqa: F401, I001
+        from harness.load.worker import run
+
+        code = run(start)
+        end = channel.ended or Bye(text="the run ended this worker", code=code)
+        say(end.text)
+        code = end.code
+    except HarnessError as error:
+        say(str(error) + (f" ({error.hint})" if error.hint else ""))
+        code = int(error.exit_code)
+    except BaseException as error:
+        say(f"{type(error).__name__}: {error}")
+        if type(error).__name__ != "BadLocustfile":
+            _print_traceback()
+    if channel is not None and code not in (0, 2) and channel.ended is None:
+        channel.leave("it failed; its own output says why")
+    leave(code)
 
 
 def leave(code: int) -> NoReturn:

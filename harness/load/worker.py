@@ -4,7 +4,7 @@ It speaks to the main process through Locust's own messages, so local and remote
 one code path.
 
     harness.command    main to worker: one Command of protocol.py, encoded
-    harness.connected  worker to main: {worker, pid, start_time, node}; after the locustfile's init listeners ran
+    harness.connected  worker to main: {worker, token, pid, start_time, node}; after the file's init listeners ran
     harness.ready      worker to main: {worker}; after its test_start listeners ran
     harness.rows       worker to main: {worker, rows, final}; lines for windows.jsonl
     harness.warned, harness.failed    worker to main: {worker, text}
@@ -23,6 +23,7 @@ import locust.log
 import msgspec
 import psutil
 from gevent.event import Event
+from locust.runners import WorkerRunner
 
 from harness.load.clients import hook_clients
 from harness.load.closed import ClosedModel, Cycles
@@ -46,13 +47,14 @@ _DRAIN_SLACK_S = 0.5
 
 
 class Generator:
-    """Makes `environment.runner` generate its share of the plan. index: number of this worker."""
+    """Makes `environment.runner` generate its share of the plan. index: number of this worker; token: its ticket."""
 
-    def __init__(self, environment: Any, plan: LoadPlan, index: int) -> None:
+    def __init__(self, environment: Any, plan: LoadPlan, index: int, token: str) -> None:
         self._environment = environment
         self._runner = environment.runner
         self._plan = plan
         self._index = index
+        self._token = token
         self._finishing = False
         self._finisher: Any = None
         self._unhandled = False
@@ -77,7 +79,8 @@ class Generator:
         events.test_start.add_listener(self._on_test_start)
         events.test_stopping.add_listener(self._on_test_stopping)
         start_time = psutil.Process().create_time()
-        self._send(CONNECTED, pid=os.getpid(), start_time=start_time, node=self._runner.client_id)
+        node = self._runner.client_id
+        self._send(CONNECTED, token=self._token, pid=os.getpid(), start_time=start_time, node=node)
 
     def _on_test_start(self, **_: Any) -> None:
         self._send(READY)
@@ -149,9 +152,21 @@ class Generator:
         self._runner.send_message(kind, {"worker": self._index, **data})
 
 
-def run(pipe: ParentPipe) -> int:
+class _Worker(WorkerRunner):  # type: ignore[misc]
+    """Locust's worker, without what hangs on the wall clock: the end of a pipe or silence on a channel says that the
+    master is gone, and messages of one connection keep their order."""
+
+    def heartbeat_timeout_checker(self) -> None:
+        pass
+
+    def handle_message(self, msg: Any) -> None:
+        if msg.type == "spawn":
+            self.last_received_spawn_timestamp = 0
+        super().handle_message(msg)
+
+
+def run_local(pipe: ParentPipe) -> int:
     """The program of a local worker process: exit code."""
-    set_up_logging()
     started = Event()
     lines: list[bytes] = []
 
@@ -161,10 +176,15 @@ def run(pipe: ParentPipe) -> int:
 
     pipe.listen(on_line)
     started.wait()
-    start = msgspec.json.decode(lines[0], type=WorkerStart)
+    return run(msgspec.json.decode(lines[0], type=WorkerStart))
+
+
+def run(start: WorkerStart) -> int:
+    """Work until the master says that the run is over: exit code."""
+    set_up_logging()
     environment = make_environment(start.plan)
-    runner = environment.create_worker_runner("127.0.0.1", start.port)
-    generator = Generator(environment, start.plan, start.index)
+    runner = environment._create_runner(_Worker, start.host, start.port)
+    generator = Generator(environment, start.plan, start.index, start.token)
     environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
     generator.connected()
     runner.greenlet.join()

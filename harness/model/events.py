@@ -120,8 +120,11 @@ class LoadEnded(_Event, frozen=True, kw_only=True, tag="load_ended"):
 
 
 class ClockDoubt(_Event, frozen=True, kw_only=True, tag="clock_doubt"):
+    """How far the times of a remote worker may be off from here on. offset_s: its clock minus ours."""
+
     worker: str
     seconds: float
+    offset_s: float = 0.0
 
 
 class Stopped(_Event, frozen=True, kw_only=True, tag="stopped"):

@@ -62,6 +62,18 @@ class Locustfile(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[UserClass, ...]
 
 
+class Remote(msgspec.Struct, frozen=True, kw_only=True):
+    """Load workers on other machines. workers: how many the run waits for, wait_s seconds at most.
+
+    bind_host, port: where this machine listens for them, without any authentication.
+    """
+
+    workers: int
+    bind_host: str = "127.0.0.1"
+    port: int = 5557
+    wait_s: float = 300.0
+
+
 class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a load process needs, already scaled. Goes to it as JSON; nothing secret in it.
 
@@ -71,6 +83,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     addresses: of the host, as checked before the run; the load goes to these whatever the name means later. () = the
     host is not a name, or nobody has checked it.
     limits_ms: latency limits counted exactly in every window row (a request *over* a limit takes >= it).
+    workers: generators that share the schedule, those of other machines (the last ones) included. workers_why: for
+    people. locustfile_sha256: of the file's content; a remote worker must have the same.
     """
 
     model: Model
@@ -87,5 +101,13 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_s: float = 10.0
     limits_ms: tuple[float, ...] = ()
     workers: int = 1
+    workers_why: str = ""
+    remote: Remote | None = None
     jump_from: int | None = None
     addresses: tuple[str, ...] = ()
+    locustfile_sha256: str = ""
+
+    @property
+    def local_workers(self) -> int:
+        """Generators on this machine."""
+        return self.workers - (self.remote.workers if self.remote is not None else 0)

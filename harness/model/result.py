@@ -150,13 +150,24 @@ class ImpactResult(msgspec.Struct, frozen=True, kw_only=True):
     mitigated_at_least: bool = False
 
 
+class ClockResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A remote worker's clock. offset_s: its CLOCK_MONOTONIC minus the run's, as used. doubt_s: the most its times may
+    be off."""
+
+    worker: str
+    offset_s: float
+    doubt_s: float
+
+
 class GeneratorResult(msgspec.Struct, frozen=True, kw_only=True):
-    """cpu: busiest load process, mean share of one core. saturated: [start_s, end_s] stretches."""
+    """cpu: busiest load process, mean share of one core. saturated: [start_s, end_s] stretches. clocks: of the workers
+    on other machines."""
 
     cpu: float | None
     lateness_p99_ms: float | None
     unsent: int
     saturated: tuple[tuple[float, float], ...] = ()
+    clocks: tuple[ClockResult, ...] = ()
 
 
 class MemoryResult(msgspec.Struct, frozen=True, kw_only=True):

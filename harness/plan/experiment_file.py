@@ -79,6 +79,8 @@ _NOT_HERE = {
     "allow_hosts": "leave to reach a host is given by --allow-host on the command line, never by the file itself",
     "allow_host": "leave to reach a host is given by --allow-host on the command line, never by the file itself",
     "out": "where run directories go is said on the command line: --out",
+    "remote_workers": "where workers are is said on the command line: --remote-workers",
+    "master_bind_host": "where to listen is said on the command line: --master-bind-host",
     "phases": "the lengths of phases stand at the top: warmup, baseline, fault_for, hold, ...",
     "load": "the options of the load stand at the top: scale, rate, users, model, ...",
 }

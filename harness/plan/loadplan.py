@@ -10,6 +10,7 @@ from harness.model.errors import UsageError
 from harness.model.load import LoadPlan, Locustfile, Model, Scenario, UserClass
 from harness.model.suggest import unknown
 from harness.plan.request import RunRequest
+from harness.plan.workers import shared
 
 MIN_USERS = 10
 MIN_RATE = 20.0
@@ -75,14 +76,13 @@ def load_plan(request: RunRequest, scenario: Scenario, file: Locustfile, *, host
         _between("--max-in-flight", most, 1, 100_000)
     else:
         most = max(users, min(math.ceil((rate or 0.0) * request.request_timeout_s), MAX_IN_FLIGHT))
-    workers = request.workers if request.workers is not None else 1
-    _between("--workers", workers, 1, 256)
     classes = choose_classes(file, scenario, request.user_classes)
     if model == "open" and classes and not sum(c.weight for c in classes) > 0:
         raise UsageError(
             f"locustfile {file.path}: {', '.join(c.name for c in classes)}: weight 0 is no share of the arrivals",
             hint="give a class a weight, or --model closed, where fixed_count counts",
         )
+    workers, why, remote = shared(request, rate=rate, users=users, classes=classes, host=host)
     return LoadPlan(
         model=model,
         host=host,
@@ -97,6 +97,9 @@ def load_plan(request: RunRequest, scenario: Scenario, file: Locustfile, *, host
         max_in_flight=most,
         request_timeout_s=request.request_timeout_s,
         workers=workers,
+        workers_why=why,
+        remote=remote,
+        locustfile_sha256=file.sha256,
         jump_from=max(1, round(users * JUMP_FROM)) if scenario.jump else None,
     )
 

@@ -16,6 +16,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     faults, targets, abort_if: texts as written. timeline: the faults of an experiment file, beside `faults`.
     target_layers: targets of lower layers of settings (harness.toml, then the experiment file), each replacing those
     of the layers before with the same phase, metric and name; `targets` come last.
+    workers: load processes on this machine. cores: how many of them it has room for.
     """
 
     scenario: str
@@ -45,3 +46,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool = False
     seed: int | None = None
     workers: int | None = None
+    cores: int = 1
+    remote_workers: int = 0
+    master_bind_host: str = "127.0.0.1"
+    master_port: int = 5557
+    remote_wait_s: float = 300.0

@@ -6,6 +6,7 @@ import textwrap
 
 import msgspec
 
+from harness.model.load import LoadPlan
 from harness.model.plan import Plan, PlannedFault
 from harness.model.target_grammar import canonical
 from harness.model.units import format_duration, format_percent
@@ -43,10 +44,20 @@ def _load(plan: Plan, width: int) -> str:
         f"  stack      {plan.stack}, target {load.host or 'its own sample API'}",
         f"  load       {load.model} model, {rate}, {load.users} users"
         + (f", up to {load.max_in_flight} at once" if load.model == "open" else ""),
+        _wrapped("  made by    ", _workers(load), width),
         f"  seed       {load.seed}",
     ]
     sentence = scaled_sentence(plan)
     return "\n".join([*lines, _wrapped("  scale      ", sentence, width)] if sentence else lines)
+
+
+def _workers(load: LoadPlan) -> str:
+    many = f"{load.local_workers} process{'' if load.local_workers == 1 else 'es'} on this machine"
+    if load.remote is None:
+        return f"{many} ({load.workers_why})" if load.workers_why else many
+    far = f"{load.remote.workers} remote worker{'' if load.remote.workers == 1 else 's'}"
+    joined = f"{far}, to join on {load.remote.bind_host}:{load.remote.port}"
+    return joined + (f", and {many}" if load.local_workers else "")
 
 
 def _timeline(plan: Plan, width: int, ascii_only: bool) -> str:

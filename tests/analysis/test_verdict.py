@@ -22,6 +22,7 @@ from histories import (
 from harness.model import events as ev
 from harness.model.result import Result
 from harness.model.windows import DeltaRow, MarkRow
+from harness.plan.schedule import planned_counts
 
 HARD = failing(INJECTED, ZERO + 1.5, 1.0, "refused")
 TOLERANT = ("fault: error_rate <= 100%", "fault: p95 < 10s")
@@ -215,12 +216,28 @@ def test_a_worker_that_never_spoke_is_a_gap() -> None:
     assert result.verdict == "inconclusive"
 
 
-def test_a_lost_worker_is_inconclusive() -> None:
+def test_a_lost_worker_is_inconclusive_and_its_share_is_named() -> None:
     run = Scene().build()
     run.events.append(make(ev.LoadLost, 50.0, reason="killed by signal 9", worker="w1"))
+    run.rows = [
+        row
+        for row in run.rows
+        if row.worker != "w1" or (row.step < 500 if isinstance(row, DeltaRow) else getattr(row, "at", 0.0) <= 50.0)
+    ]
     result = run.judge()
     assert ended(result) == ("inconclusive", 3)
-    assert says(result, "worker w1", "after phase", "signal 9")
+    assert says(result, "worker w1", "after phase", "signal 9", "1/2 of the load")
+    # Of the arrivals from second 50 to the end of `after` half were the lost worker's, and they are counted.
+    counts = planned_counts(run.plan.load, 500, 581)
+    scheduled, theirs = sum(map(sum, counts.values())), sum(n // 2 for c in counts.values() for n in c)
+    assert says(result, f"{theirs:,} of the {scheduled:,} arrivals scheduled from there on are not on record")
+
+
+def test_a_lost_worker_makes_even_a_failure_inconclusive() -> None:
+    run = Scene(service=HARD, recovery_s=1.6).build()
+    run.events.append(make(ev.LoadLost, 30.0, reason="it was silent for 10 s", worker="w0"))
+    result = run.judge()
+    assert ended(result) == ("inconclusive", 3) and says(result, "It would have failed")
 
 
 def test_clock_doubt_counts_only_above_what_is_claimed() -> None:
@@ -230,6 +247,8 @@ def test_clock_doubt_counts_only_above_what_is_claimed() -> None:
     run.events.append(make(ev.ClockDoubt, 1.0, worker="w2", seconds=0.4))
     result = run.judge()
     assert ended(result) == ("inconclusive", 3) and says(result, "w2", "400ms")
+    assert result.generator is not None
+    assert [(c.worker, c.doubt_s) for c in result.generator.clocks] == [("w1", 0.03), ("w2", 0.4)]
 
 
 def test_a_mix_that_was_not_asked_for_takes_the_pass_away() -> None:
@@ -278,7 +297,7 @@ def test_saturation_does_not_take_away_error_replies() -> None:
 
 
 def test_saturation_takes_away_latency_and_its_own_unsent() -> None:
-    result = saturate(Scene(service=slow(INJECTED, ZERO, 900.0)).build(), 29, 40).judge()
+    result = saturate(Scene(service=slow(INJECTED, ZERO, 900.0)).build(), 28, 50).judge()
     assert ended(result) == ("inconclusive", 3) and says(result, "It would have failed", "p95")
     unsent = Scene(service=failing(INJECTED, ZERO, 0.3, "unsent_generator"))
     assert ended(saturate(unsent.build(), 29, 40).judge()) == ("inconclusive", 3)
@@ -289,6 +308,25 @@ def test_a_hang_outside_the_saturated_time_still_fails() -> None:
     assert ended(saturate(Scene(service=hang).build(), 38, 41).judge()) == ("fail", 1)
     late = failing(INJECTED + 3, ZERO, 1.0, "timeout", latency_ms=10_000)
     assert ended(saturate(Scene(service=late).build(), 29, 60).judge()) == ("inconclusive", 3)
+
+
+def test_slow_replies_while_the_generator_kept_up_still_fail() -> None:
+    """A hang without time-outs ends: its replies come at once and make the arrivals of that moment late. Were every
+    request of the ten seconds around it a quick one, p95 would be broken all the same."""
+    hang = Scene(service=slow(INJECTED, ZERO, 8_000.0))
+    result = saturate(hang.build(), ZERO, ZERO + 5).judge()
+    assert ended(result) == ("fail", 1)
+    assert says(result, "While the fault was on", "p95") and says(result, "could not keep up")
+    assert not says(result, "It would have failed", "fault: p95")
+    # 0.4 s of slow replies outside of it are 2 % of the phase: nothing without the saturated seconds.
+    brief = Scene(service=slow(ZERO - 4.4, ZERO, 8_000.0))
+    result = saturate(brief.build(), ZERO, ZERO + 5).judge()
+    assert ended(result) == ("inconclusive", 3) and says(result, "It would have failed", "p95")
+
+
+def test_slow_replies_before_and_after_a_starved_stretch_are_a_recovery_that_never_came() -> None:
+    scene = Scene(service=slow(INJECTED, 1e9, 900.0), after_s=None, targets=TOLERANT)
+    assert ended(saturate(scene.build(), 45, 80).judge()) == ("fail", 1)
 
 
 def test_saturation_in_another_phase_leaves_a_failure_alone() -> None:
@@ -329,7 +367,7 @@ def test_lateness_over_five_seconds_is_saturation_without_any_flag() -> None:
 
 def test_saturated_recovery_that_never_came_is_not_the_services_fault() -> None:
     scene = Scene(service=slow(INJECTED, 1e9, 900.0), after_s=None, targets=TOLERANT)
-    assert ended(saturate(scene.build(), 45, 80).judge()) == ("inconclusive", 3)
+    assert ended(saturate(scene.build(), 45, 130).judge()) == ("inconclusive", 3)
     refused = Scene(service=failing(INJECTED, 1e9, 0.5, "refused"), after_s=None, targets=TOLERANT)
     assert ended(saturate(refused.build(), 45, 80).judge()) == ("fail", 1)
 

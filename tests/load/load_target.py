@@ -26,11 +26,12 @@ from typing import Any
 
 
 class Target:
-    """Listens on 127.0.0.1 from `start` to `stop`; counts requests by path."""
+    """Listens on `host` from `start` to `stop`; counts requests by path."""
 
-    def __init__(self, delay_s: float = 0.0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, delay_s: float = 0.0, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self.delay_s = delay_s
         self.tls = tls
+        self.host = host
         self.modes: dict[str, str] = {}
         self.default = "ok"
         self.counts: Counter[str] = Counter()
@@ -44,7 +45,7 @@ class Target:
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
     @property
     def scheme(self) -> str:
@@ -56,7 +57,7 @@ class Target:
         async def serve() -> None:
             self._loop = asyncio.get_running_loop()
             self._server = await asyncio.start_server(
-                self._connection, "127.0.0.1", self.port, backlog=1000, ssl=self.tls
+                self._connection, self.host, self.port, backlog=1000, ssl=self.tls
             )
             self.port = self._server.sockets[0].getsockname()[1]
             self._stopping = asyncio.Event()

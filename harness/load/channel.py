@@ -1,0 +1,130 @@
+"""A remote worker's own line to the master, kept by a real thread: joining, pings, and the end when they cease.
+
+A gevent loop that user code keeps busy would answer late and notice a lost master too late: the thread answers, and
+ends the process itself. Make the `Channel` before gevent patches anything (before locust is imported).
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import socket
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+import msgpack
+import msgspec
+import zmq
+
+import harness
+from harness.load.protocol import ABANDONED_S, BYE, HELLO, PING, PONG, REFUSED, WELCOME, Bye, Hello, WorkerStart
+from harness.model.clock import monotonic
+
+_POLL_MS = 20
+_ASK_EVERY_S = 0.5
+
+
+class Channel:
+    """Joins the run on host:port. After `wait_for_place` the process ends, with its code and a line on stderr, when the
+    master says so or says nothing for ABANDONED_S.
+
+    Exit codes of the process: 0 the run has ended, 2 refused, 4 the run or the way to it failed.
+    """
+
+    def __init__(self, host: str, port: int, locustfile_sha256: str) -> None:
+        self.where = f"{host}:{port}"
+        self._identity = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex}"
+        self._hello = Hello(
+            version=harness.__version__,
+            locustfile_sha256=locustfile_sha256,
+            machine=socket.gethostname(),
+            pid=os.getpid(),
+        )
+        self._out: deque[tuple[str, Any]] = deque()
+        self._start: WorkerStart | None = None
+        self._ended: Bye | None = None
+        self._leaving = False
+        self._flushed = False
+        _thread.start_new_thread(self._run, ())
+
+    def wait_for_place(self, limit_s: float) -> WorkerStart | Bye:
+        """What the master says to this worker; Bye with code 4 when none was found within the limit."""
+        deadline = monotonic() + limit_s
+        while monotonic() < deadline:
+            if self._start is not None:
+                return self._start
+            if self._ended is not None:
+                return self._ended
+            time.sleep(0.01)
+        return Bye(text=f"no run was found on {self.where} within {limit_s:g} s", code=4)
+
+    @property
+    def ended(self) -> Bye | None:
+        """What the master said at the end, if it did."""
+        return self._ended
+
+    def leave(self, why: str) -> None:
+        """Tell the master that this worker goes; waits 0.5 s at most for that to be sent. For signal handlers, too."""
+        self._leaving = True
+        self._out.append((BYE, msgspec.json.encode(Bye(text=why))))
+        deadline = monotonic() + 0.5
+        while not self._flushed and monotonic() < deadline:
+            # time.sleep is gevent's by now, and a signal handler may run in its hub.
+            os.sched_yield()
+
+    # The thread
+
+    def _run(self) -> None:
+        context = zmq.Context()
+        dealer = context.socket(zmq.DEALER)
+        dealer.setsockopt(zmq.IDENTITY, self._identity.encode())
+        # Nothing is kept for a master that is not there: a question is asked again instead.
+        dealer.setsockopt(zmq.IMMEDIATE, 1)
+        dealer.setsockopt(zmq.LINGER, 500)
+        dealer.connect(f"tcp://{self.where}")
+        asked = heard = 0.0
+        while True:
+            if dealer.poll(_POLL_MS):
+                while dealer.poll(0):
+                    arrived = monotonic()
+                    self._on_message(dealer, dealer.recv(), arrived)
+                    heard = arrived
+            while self._out:
+                self._send(dealer, *self._out.popleft())
+            if self._leaving:
+                dealer.close()
+                context.term()
+                self._flushed = True
+                return
+            now = monotonic()
+            if self._start is None and self._ended is None and now - asked > _ASK_EVERY_S:
+                asked = now
+                self._send(dealer, HELLO, msgspec.json.encode(self._hello))
+            elif self._start is not None and now - heard > ABANDONED_S:
+                end = self._ended or Bye(
+                    text=f"nothing was heard from the run on {self.where} for {ABANDONED_S:g} s", code=4
+                )
+                say(end.text)
+                os._exit(end.code)
+
+    def _on_message(self, dealer: Any, data: bytes, arrived: float) -> None:
+        kind, body, _ = msgpack.loads(data, raw=False)
+        if kind == PING:
+            self._send(dealer, PONG, {"sent": body["sent"], "arrived": arrived, "answered": monotonic()})
+        elif kind == WELCOME:
+            self._start = msgspec.json.decode(body, type=WorkerStart)
+        elif kind in (REFUSED, BYE):
+            self._ended = msgspec.json.decode(body, type=Bye)
+
+    def _send(self, dealer: Any, kind: str, body: Any) -> None:
+        with suppress(zmq.Again):
+            dealer.send(msgpack.dumps((kind, body, self._identity)), zmq.NOBLOCK)
+
+
+def say(text: str) -> None:
+    """One line on stderr, whatever patched or holds Python's own streams."""
+    with suppress(OSError):
+        os.write(2, f"harness worker: {text}\n".encode(errors="replace"))

@@ -1,0 +1,126 @@
+"""Workers with networks (and a clock) of their own, joined by a bridge: as near to other machines as one gets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from load_run import Run, named
+from load_target import Target
+from remote_run import Worker, remote_plan
+from test_clocks import time_namespace
+from test_remote_workers import assert_as_scheduled
+
+from harness.load.protocol import ClockDoubt, WorkerLost
+
+PATHS = Path(__file__).parent / "files" / "paths.py"
+NET = "10.213.77"
+
+
+def ip(*words: str) -> None:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
+
+
+class Networks:
+    """A bridge on this side (NET.1) and namespaces with NET.2, NET.3, ... on it."""
+
+    def __init__(self, many: int) -> None:
+        self.tag = f"hn{os.getpid() % 100_000}"
+        self.bridge = f"{self.tag}b"
+        self.names = [f"{self.tag}n{index}" for index in range(many)]
+        ip("link", "add", self.bridge, "type", "bridge")
+        ip("addr", "add", f"{NET}.1/24", "dev", self.bridge)
+        ip("link", "set", self.bridge, "up")
+        for index, name in enumerate(self.names):
+            ip("netns", "add", name)
+            ip("link", "add", self.cable(index), "type", "veth", "peer", "name", "eth0", "netns", name)
+            ip("link", "set", self.cable(index), "master", self.bridge, "up")
+            ip("-n", name, "addr", "add", f"{NET}.{index + 2}/24", "dev", "eth0")
+            ip("-n", name, "link", "set", "eth0", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+
+    def cable(self, index: int) -> str:
+        return f"{self.tag}v{index}"
+
+    def inside(self, index: int, *more: str) -> tuple[str, ...]:
+        """The command that runs another in a namespace."""
+        return ("ip", "netns", "exec", self.names[index], *more)
+
+    def remove(self) -> None:
+        for name in self.names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+        subprocess.run(["ip", "link", "del", self.bridge], capture_output=True, check=False)
+
+
+@pytest.fixture
+def networks() -> Iterator[Networks]:
+    def cannot(why: str) -> None:
+        if os.environ.get("HARNESS_REQUIRE_NETNS"):
+            pytest.fail(why)
+        pytest.skip(f"NOT TESTED HERE: {why}")
+
+    if shutil.which("ip") is None:
+        cannot("no `ip` (Debian: apt-get install iproute2)")
+    if os.geteuid() != 0:
+        cannot("network namespaces need root")
+    found = Networks.__new__(Networks)
+    try:
+        found.__init__(2)  # type: ignore[misc]
+    except AssertionError as error:
+        found.remove()
+        cannot(f"no network namespaces: {error}")
+    yield found
+    found.remove()
+
+
+@pytest.fixture
+def target(networks: Networks) -> Iterator[Target]:
+    server = Target(host=f"{NET}.1").start()
+    yield server
+    server.stop()
+
+
+def test_two_machines_and_this_one_make_the_schedule(networks: Networks, target: Target, tmp_path: Path) -> None:
+    """One of the two also has a clock 5,000 s ahead, where the kernel can do that."""
+    plan = remote_plan(PATHS, target.url, local=1, remote=2, bind=f"{NET}.1", classes=named("Right", "Left"))
+    ahead = ("unshare", "--time", "--monotonic", "5000", "--fork", "--kill-child") if time_namespace() else ()
+    with (
+        Run(plan, tmp_path) as run,
+        Worker(plan, tmp_path, host=f"{NET}.1", prefix=networks.inside(0)) as first,
+        Worker(plan, tmp_path, host=f"{NET}.1", prefix=networks.inside(1, *ahead)) as second,
+    ):
+        run.go(3)
+        assert first.end() == second.end() == 0
+        assert_as_scheduled(run, 30)
+        told = {m.worker: m for m in run.messages if isinstance(m, ClockDoubt)}
+        counts = run.classes()
+    assert set(told) == {"w1", "w2"}
+    assert sorted(round(m.offset_s) for m in told.values()) == ([0, 5000] if ahead else [0, 0])
+    assert all(m.seconds < 0.1 for m in told.values())
+    assert all(c.planned == c.ended == c.replied for c in counts.values())
+
+
+def test_a_worker_whose_network_is_cut_stops_and_is_told_as_lost(
+    networks: Networks, target: Target, tmp_path: Path
+) -> None:
+    plan = remote_plan(PATHS, target.url, local=1, bind=f"{NET}.1", classes=named("Right"))
+    with (
+        Run(plan, tmp_path) as run,
+        Worker(plan, tmp_path, host=f"{NET}.1", prefix=networks.inside(0)) as worker,
+    ):
+        run.begin().at(1)
+        ip("link", "set", networks.cable(0), "down")
+        cut = time.monotonic()
+        assert worker.end(30) == 4, worker.text
+        assert "nothing was heard from the run" in worker.text
+        assert 1.5 < time.monotonic() - cut < 12
+        lost = run.message(WorkerLost, 30)
+        assert lost.worker == "w1" and "it has not answered for 5 s" in lost.reason
+        run.finish(round((time.monotonic() - run.t0) * 10) + 5)
+        assert [mark.worker for mark in run.marks() if mark.final] == ["w0"]
