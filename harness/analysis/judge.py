@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from harness.analysis import aftermath, tables
+from harness.analysis.acknowledged import acknowledged_result
 from harness.analysis.binomial import judge_proportion
 from harness.analysis.generator import generator
 from harness.analysis.memory import LIMIT_PER_H, memory
@@ -100,6 +101,7 @@ def judge(
         memory=facts.memory,
         signals=signals(samples, seen),
         cpu_by_phase=cpu_by_phase(samples, seen, plan),
+        acknowledged=acknowledged_result(history),
         warnings=(*plan.warnings, *ruling.warnings),
     )
 

@@ -1,4 +1,4 @@
-"""`python -m harness.load`: the load process. `describe FILE` and `worker` are its two helpers."""
+"""`python -m harness.load`: the load process. `describe FILE`, `worker` and `read-back` are its helpers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ def main(arguments: list[str]) -> int:
         from harness.load.start import run_worker
 
         run_worker()
+    if arguments == ["read-back"]:
+        from harness.load.start import run_read_back
+
+        run_read_back()
     if not arguments:
         from harness.load.start import run_load
 
         run_load()
-    sys.stderr.write("usage: python -m harness.load [describe FILE | worker]\n")
+    sys.stderr.write("usage: python -m harness.load [describe FILE | worker | read-back]\n")
     return 2
 
 

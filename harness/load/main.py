@@ -9,6 +9,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -36,9 +37,9 @@ from harness.load.protocol import (
     WorkerLost,
     WorkerStart,
 )
-from harness.load.worker import COMMAND, CONNECTED, FAILED, READY, ROWS, WARNED, Generator, set_up_logging
+from harness.load.worker import COMMAND, CONNECTED, FAILED, NOTED, READY, ROWS, WARNED, Generator, set_up_logging
 from harness.model.clock import monotonic, step_start
-from harness.model.jsonl import encode_line
+from harness.model.jsonl import append_line, encode_line
 from harness.model.load import STEP_S
 
 SET_UP_LIMIT_S = 60.0
@@ -82,6 +83,7 @@ class Load:
         self._pipe = pipe
         self._messages = messages
         self._windows = os.open(start.windows, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._acknowledged = Path(start.windows).with_name("acknowledged.jsonl")
         self._workers = [_Worker(i, child) for i, child in enumerate(children)] or [_Worker(0, None)]
         self._rows = bytearray()
         self._commands: Queue[bytes] = Queue()
@@ -123,6 +125,7 @@ class Load:
             (CONNECTED, self._on_connected),
             (READY, self._on_ready),
             (ROWS, self._on_rows),
+            (NOTED, self._on_noted),
             (WARNED, self._on_warned),
             (FAILED, self._on_failed),
         ):
@@ -260,6 +263,12 @@ class Load:
         self._rows += msg.data["rows"]
         worker.heard = max(worker.heard, monotonic())
         worker.final = worker.final or msg.data["final"]
+
+    def _on_noted(self, environment: Any, msg: Any, **_: Any) -> None:
+        try:
+            append_line(self._acknowledged, msg.data["lines"])
+        except OSError as error:
+            self._failure = self._failure or f"acknowledged.jsonl cannot be written: {error}"
 
     def _on_warned(self, environment: Any, msg: Any, **_: Any) -> None:
         self._say(Warned(text=msg.data["text"]))

@@ -55,6 +55,22 @@ def run_worker() -> NoReturn:
         leave(code)
 
 
+def run_read_back() -> NoReturn:
+    """Reads acknowledged writes back. Never returns."""
+    messages, pipe = MessagePipe(), ParentPipe()
+    code = 4
+    try:
+        import locust  # noqa: F401, I001
+        from harness.load.readback import run
+        from harness.load.worker import set_up_logging
+
+        code = run(messages, pipe, set_up_logging)
+    except BaseException:
+        _print_traceback()
+    finally:
+        leave(code)
+
+
 def leave(code: int) -> NoReturn:
     """Exit without waiting for greenlets, threads or exit handlers that user code may have left."""
     for stream in (sys.stdout, sys.stderr):

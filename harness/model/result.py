@@ -176,6 +176,22 @@ class SignalResult(msgspec.Struct, frozen=True, kw_only=True):
     counter: bool
 
 
+class AcknowledgedResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Acknowledged writes, read back after the load: there + lost + unchecked = chosen, chosen <= noted.
+
+    why: what kept the unchecked ones from being checked.
+    """
+
+    noted: int
+    chosen: int
+    there: int
+    lost: int
+    unchecked: int
+    examples: tuple[str, ...] = ()
+    seconds: float = 0.0
+    why: str = ""
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
     verdict: Verdict
@@ -205,4 +221,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     memory: MemoryResult | None = None
     signals: dict[str, SignalResult] = {}
     cpu_by_phase: dict[str, float] = {}
+    acknowledged: AcknowledgedResult | None = None
+    """Null when the locustfile notes no acknowledged writes, or none was acknowledged."""
     warnings: tuple[str, ...] = ()
