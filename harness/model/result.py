@@ -176,6 +176,26 @@ class SignalResult(msgspec.Struct, frozen=True, kw_only=True):
     counter: bool
 
 
+class SignatureResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a fault did to a dependency, by the dependency's own counters (harness/analysis/signatures.py).
+
+    found: observed is beyond limit, and lasted. observed: the worst, in `unit`; of cold_cache the lowest hit rate.
+    seconds: after recovery's zero, until it was as before; null when that was not seen, or is not asked of this kind.
+    extra: of reconnect_storm the connections beyond baseline's rate; of cold_cache the databases' transactions per
+    second as a multiple of baseline's.
+    """
+
+    kind: Literal["retry_amplification", "reconnect_storm", "cold_cache", "consumer_lag"]
+    dependency: str
+    found: bool
+    baseline: float
+    observed: float
+    limit: float
+    unit: str
+    seconds: float | None = None
+    extra: float | None = None
+
+
 class AcknowledgedResult(msgspec.Struct, frozen=True, kw_only=True):
     """Acknowledged writes, read back after the load: there + lost + unchecked = chosen, chosen <= noted.
 
@@ -221,6 +241,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     memory: MemoryResult | None = None
     signals: dict[str, SignalResult] = {}
     cpu_by_phase: dict[str, float] = {}
+    signatures: tuple[SignatureResult, ...] = ()
     acknowledged: AcknowledgedResult | None = None
     """Null when the locustfile notes no acknowledged writes, or none was acknowledged."""
     warnings: tuple[str, ...] = ()
