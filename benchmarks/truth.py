@@ -12,7 +12,6 @@ Right is: a defect revealed is a FAIL (or, for those marked so, a finding is eno
 everything else is a PASS without a finding that accuses the service. INCONCLUSIVE is the harness's own word that it
 cannot tell, on a busy machine mostly: such a run is repeated, --tries times in all, and counted as its last try says.
 
-
 Phases are the shortest that decide every target (the command's own minima are lowered, as in the tests). Every try is a
 row of the CSV, appended as it ends, with date, versions, seed, machine and what was found. Prints the confusion matrix.
 """
