@@ -23,6 +23,14 @@ except ImportError:
     # Locust alone is enough: with its own fast client, which takes more of the processor for each request.
     from locust import FastHttpUser as HttpClientUser
 
+try:
+    from harness.load.acknowledged import Acknowledged
+except ImportError:  # plain Locust on a machine without the harness: nothing is read back
+    PREDICTIONS = None
+else:
+    # What a prediction says is kept: an audit asks for it later by the transaction's hash.
+    PREDICTIONS = Acknowledged("/api/v1/predictions/{id}", name="prediction")
+
 PREDICT = "/api/v1/predict"
 BATCH = "/api/v1/batch/predict"
 ANOMALIES = "/api/v1/anomalies"
@@ -87,6 +95,15 @@ class AnomalyApiUser(HttpClientUser):  # type: ignore[misc, valid-type]
                 reply.failure("no is_anomaly in the answer")
             elif answer.get("transaction_hash", transaction["hash"]) != transaction["hash"]:
                 reply.failure("the answer is for another transaction")
+            else:
+                self.note(answer)
+
+    def note(self, prediction: object) -> None:
+        """A prediction that was made and not only found again is a write that the API has acknowledged."""
+        if PREDICTIONS is None or not isinstance(prediction, dict) or prediction.get("from_cache") is not False:
+            return
+        if isinstance(made_for := prediction.get("transaction_hash"), str):
+            PREDICTIONS.note(self, made_for)
 
     @staticmethod
     def answer(reply) -> dict | None:  # type: ignore[no-untyped-def, type-arg]
@@ -118,6 +135,9 @@ class AnomalyDetectionUser(AnomalyApiUser):
             processed = None if answer is None else answer.get("total_processed")
             if processed != len(transactions):
                 reply.failure(f"sent {len(transactions)} transactions, total_processed is {processed}")
+                return
+            for prediction in answer.get("predictions", ()):
+                self.note(prediction)
 
     @task(15)
     def anomaly_query(self) -> None:

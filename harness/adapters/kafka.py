@@ -19,7 +19,7 @@ from harness.model.faults import Address
 T = TypeVar("T")
 
 _CLIENT = b"harness-probe"
-_LIST_OFFSETS, _METADATA, _API_VERSIONS = 2, 3, 18
+_LIST_OFFSETS, _METADATA, _OFFSET_FETCH, _LIST_GROUPS, _API_VERSIONS = 2, 3, 9, 16, 18
 _LATEST = -1
 
 
@@ -76,25 +76,95 @@ def records_written(address: Address, *, deadline: float) -> int:
 
     Partitions that this broker does not lead are left out. Raises ProbeError.
     """
-    topics = cluster(address, deadline=deadline).topics
+    return sum(_ends(address, cluster(address, deadline=deadline).topics, deadline).values())
+
+
+class Lag(msgspec.Struct, frozen=True, kw_only=True):
+    """written: end offsets of the topics that somebody consumes, added up. lag: of them, what consumer groups have not
+    committed yet, over all groups."""
+
+    written: int
+    lag: int
+
+
+def lag(address: Address, *, deadline: float) -> Lag:
+    """What every consumer group known to this broker is behind. Raises ProbeError.
+
+    A group with another coordinator, and a partition led by another broker, are left out.
+    """
+    committed: dict[str, list[tuple[str, int, int]]] = {}
+    for group in _groups(address, deadline):
+        committed[group] = _committed(address, group, deadline)
+    topics = {name for found in committed.values() for name, _, _ in found}
+    known = {n: parts for n, parts in cluster(address, deadline=deadline).topics.items() if n in topics}
+    ends = _ends(address, known, deadline) if known else {}
+    behind = sum(
+        max(0, ends[name, partition] - offset)
+        for found in committed.values()
+        for name, partition, offset in found
+        if offset >= 0 and (name, partition) in ends
+    )
+    return Lag(written=sum(ends.values()), lag=behind)
+
+
+def _groups(address: Address, deadline: float) -> list[str]:
+    """ListGroups v0."""
+    reader = _exchange(address, _LIST_GROUPS, 0, b"", deadline)
+    reader.number("h")
+
+    def group() -> str:
+        name = reader.string()
+        reader.string()  # protocol type
+        return name
+
+    return reader.array(group)
+
+
+def _committed(address: Address, group: str, deadline: float) -> list[tuple[str, int, int]]:
+    """OffsetFetch v2 of all topics: (topic, partition, offset); -1 = nothing committed there."""
+    payload = struct.pack(">h", len(group.encode())) + group.encode() + struct.pack(">i", -1)
+    reader = _exchange(address, _OFFSET_FETCH, 2, payload, deadline)
+    found: list[tuple[str, int, int]] = []
+
+    def topic() -> None:
+        name = reader.string()
+
+        def partition() -> None:
+            number, offset = reader.number("i"), reader.number("q")
+            reader.string()  # metadata
+            if reader.number("h") == 0:
+                found.append((name, number, offset))
+
+        reader.array(partition)
+
+    reader.array(topic)
+    return found
+
+
+def _ends(address: Address, topics: dict[str, tuple[int, ...]], deadline: float) -> dict[tuple[str, int], int]:
+    """End offset by (topic, partition), ListOffsets v1; without partitions that this broker does not lead."""
     payload = struct.pack(">ii", -1, len(topics))
     for name, partitions in topics.items():
         payload += struct.pack(">h", len(name.encode())) + name.encode() + struct.pack(">i", len(partitions))
         payload += b"".join(struct.pack(">iq", partition, _LATEST) for partition in partitions)
     reader = _exchange(address, _LIST_OFFSETS, 1, payload, deadline)
 
-    def end() -> int:
-        reader.number("i")
-        code = reader.number("h")
-        reader.number("q")  # timestamp
-        offset = reader.number("q")
-        return offset if code == 0 else 0
+    found: dict[tuple[str, int], int] = {}
 
-    def topic() -> int:
-        reader.string()
-        return sum(reader.array(end))
+    def topic() -> None:
+        name = reader.string()
 
-    return sum(reader.array(topic))
+        def end() -> None:
+            partition, code = reader.number("i"), reader.number("h")
+            reader.number("q")  # timestamp
+            offset = reader.number("q")
+            if code == 0:
+                found[name, partition] = offset
+
+        reader.array(end)
+
+    reader.array(topic)
+    return found
 
 
 class _Reader:

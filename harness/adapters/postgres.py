@@ -271,6 +271,16 @@ class Admin:
             time.sleep(0.01)
         return ended
 
+    def counters(self) -> dict[str, float]:
+        """connections, transactions, busy_s (seconds spent in statements) of all databases since their statistics were
+        reset; clients: sessions now, ours included. Sessions report what they did with up to a second's delay."""
+        connections, transactions, busy_s, clients = self._row(
+            "SELECT sum(sessions)::float8, sum(xact_commit + xact_rollback)::float8, sum(active_time)::float8 / 1000,"
+            " (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::float8"
+            " FROM pg_stat_database"
+        )
+        return {"connections": connections, "transactions": transactions, "busy_s": busy_s, "clients": clients}
+
     def ask(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows of any statement of ours. Raises Rejected, OutcomeUnknown."""
         return self._rows(statement, values)

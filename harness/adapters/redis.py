@@ -123,6 +123,35 @@ def flush_all(address: Address, *, password: str | None = None, timeout_s: float
         return Emptied(applied=Applied(sent, monotonic()), before=int(before), after=int(after))
 
 
+class Watch:
+    """One connection that stays open, for counters that are read every second. Raises Unreachable, Rejected."""
+
+    def __init__(self, address: Address, *, password: str | None = None, timeout_s: float = 3.0) -> None:
+        self._opened = _connected(address, password, timeout_s, "INFO")
+        self._connection = self._opened.__enter__()
+        self._address = address
+        self._password = password
+
+    def counters(self) -> dict[str, float]:
+        """connections, commands, hits, misses: since the server started. clients: connected now, ours included."""
+        import redis
+
+        try:
+            info = {**self._connection.info("stats"), **self._connection.info("clients")}
+        except redis.RedisError as error:
+            raise Unreachable(f"no Redis answers at {self._address}: {_words(error, self._password)}") from None
+        return {
+            "connections": float(info["total_connections_received"]),
+            "commands": float(info["total_commands_processed"]),
+            "hits": float(info["keyspace_hits"]),
+            "misses": float(info["keyspace_misses"]),
+            "clients": float(info["connected_clients"]),
+        }
+
+    def close(self) -> None:
+        self._opened.__exit__(None, None, None)
+
+
 @contextmanager
 def _connected(address: Address, password: str | None, timeout_s: float, doing: str) -> Iterator[Any]:
     """One connection for one errand, its errors translated and without the password."""

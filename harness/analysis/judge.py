@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import msgspec
 
 from harness.analysis import aftermath, tables
+from harness.analysis.acknowledged import acknowledged_result
 from harness.analysis.binomial import judge_proportion
 from harness.analysis.generator import clocks, generator, lost_with
 from harness.analysis.memory import LIMIT_PER_H, memory
 from harness.analysis.proofs import fault_results, left_over
 from harness.analysis.sampled import cpu_by_phase, signals
+from harness.analysis.signatures import signatures as signatures_of
 from harness.analysis.spans import Span, fault_intervals, span_of, spans
 from harness.analysis.targets import Facts, judge_target, recovery_targets, resolve
 from harness.analysis.verdict import MIX_POINTS, Case, rule
@@ -101,6 +103,8 @@ def judge(
         memory=facts.memory,
         signals=signals(samples, seen),
         cpu_by_phase=cpu_by_phase(samples, seen, plan),
+        signatures=signatures_of(plan, history, phases, store, samples),
+        acknowledged=acknowledged_result(history),
         warnings=(*plan.warnings, *ruling.warnings),
     )
 

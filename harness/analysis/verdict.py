@@ -108,7 +108,7 @@ def _fatal(case: Case) -> list[str]:
     for event in case.history:
         if isinstance(event, ev.DataLost) and event.count > 0:
             such_as = f", such as {', '.join(event.examples[:3])}" if event.examples else ""
-            found.append(f"{event.count:,} acknowledged writes could not be read back after recovery{such_as}.")
+            found.append(f"{event.count:,} acknowledged writes were gone after recovery{such_as}.")
     aborted = _abort(case)
     if aborted is not None and any(fault.proven for fault in case.faults):
         condition = f" (`{aborted.expression}`)" if aborted.expression else ""
@@ -243,7 +243,18 @@ def _takes_pass_away(case: Case) -> list[str]:
             f"In the {phase} phase {name} made up {format_percent(sent)} of the arrivals sent, not the planned "
             f"{format_percent(planned)}: the mix was not the one asked for."
         )
-    return found
+    return [*found, *_unchecked(case)]
+
+
+def _unchecked(case: Case) -> list[str]:
+    """Missing data never passes: promised, chosen to be read back, and nobody knows."""
+    told = next((event for event in reversed(case.history) if isinstance(event, ev.ReadBack)), None)
+    if told is None or _early_end(case) or not (told.unchecked or told.why):
+        return []
+    why = f": {told.why.rstrip('.')}" if told.why else ""
+    if not told.chosen:
+        return [f"The acknowledged writes could not be read back{why}."]
+    return [f"{told.unchecked:,} of {told.chosen:,} acknowledged writes could not be read back{why}."]
 
 
 def _saturated(case: Case) -> str:

@@ -16,6 +16,7 @@ from harness.conductor.finish import import_reports, judge_and_write
 from harness.conductor.history import History
 from harness.conductor.inbox import Inbox
 from harness.conductor.provenance import provenance
+from harness.conductor.readback import read_back
 from harness.conductor.session import Session
 from harness.conductor.signals import Signals
 from harness.conductor.works import Works
@@ -164,6 +165,7 @@ def _conduct(
             say=say,
             show=show,
         ).run()
+        read_back(plan, session, history, signals, say)
     finally:
         load.kill()
         if annotations is not None:

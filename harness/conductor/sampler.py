@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.adapters import starter
+from harness.adapters.counters import Counters, countable
 from harness.adapters.http import Client
 from harness.adapters.process import Identity, Machine, Processes, Tree, identify
 from harness.adapters.prometheus import signals
@@ -31,8 +32,8 @@ STOP_LIMIT_S = 2.0
 
 
 class Sampler:
-    """Threads: one samples and writes, one reads the metrics page, one a Docker engine each: those may hang without
-    delaying the first.
+    """Threads: one samples and writes, one reads the metrics page, one each a Docker engine and the counters of one
+    dependency: those may hang without delaying the first.
 
     Nothing here can fail a run: what cannot be read is left out, and `problem` says what was last wrong. say: told once
     about each server whose container cannot be read any more, and once when it can again. allow_hosts: --allow-host,
@@ -55,6 +56,7 @@ class Sampler:
         self._lock = threading.Lock()
         self._signals: dict[str, float] | None = None
         self._contained: dict[str, ProcessUse] = {}
+        self._counted: dict[str, dict[str, float]] = {}
         self._latest: Sample | None = None
 
     def start(self, t0: float, target: TargetInfo, dependencies: Sequence[Dependency], out: Path) -> None:
@@ -65,6 +67,9 @@ class Sampler:
             self._spawn("metrics", self._scrape, begun, target.metrics_url)
         for engine, containers in _containers(target, dependencies).items():
             self._spawn("containers", self._watch, begun, engine, containers)
+        for one in dependencies:
+            if countable(one):
+                self._spawn(f"counters of {one.name}", self._count, t0, begun, one)
 
     def latest(self) -> Sample | None:
         """The newest sample, for the live view."""
@@ -86,7 +91,7 @@ class Sampler:
         tick = 0
         while True:
             try:
-                sample = reader.read(t0, self._take_signals(), self._take_contained())
+                sample = reader.read(t0, self._take_signals(), self._take_contained(), self._take_counted())
                 self._latest = sample
                 append_line(out, encode_line(sample))
             except Exception as error:  # whatever it is, the run is worth more than its samples
@@ -128,6 +133,30 @@ class Sampler:
             if self._stop.wait(begun + tick * self._interval_s - lead - monotonic()):
                 watch.close()
                 return
+
+    def _count(self, t0: float, begun: float, dependency: Dependency) -> None:
+        """Read one dependency's counters a little before every sample; one that does not answer leaves a gap."""
+        counters = Counters(dependency)
+        lead = min(METRICS_LEAD_S, self._interval_s / 2)
+        tick = 0
+        while True:
+            try:
+                asked = monotonic()
+                found = counters.read()
+                found["at"] = round((asked + monotonic()) / 2 - t0, 3)
+                with self._lock:
+                    self._counted[dependency.name] = found
+            except Exception as error:
+                self.problem = f"counters of {dependency.name}: {type(error).__name__}: {error}"
+            tick = self._next(begun - lead, tick)
+            if self._stop.wait(begun + tick * self._interval_s - lead - monotonic()):
+                counters.close()
+                return
+
+    def _take_counted(self) -> dict[str, dict[str, float]]:
+        with self._lock:
+            found, self._counted = self._counted, {}
+        return found
 
     def _tell(self, text: str, *, bad: bool) -> None:
         if bad:
@@ -274,7 +303,13 @@ class _Reader:
         self._machine = Machine()
         self._servers = servers
 
-    def read(self, t0: float, found: dict[str, float], contained: dict[str, ProcessUse]) -> Sample:
+    def read(
+        self,
+        t0: float,
+        found: dict[str, float],
+        contained: dict[str, ProcessUse],
+        counted: dict[str, dict[str, float]],
+    ) -> Sample:
         processes = Processes()
         trees = {server.name: use for server in self._servers if (use := server.read(processes)) is not None}
         machine = self._machine.read()
@@ -285,6 +320,7 @@ class _Reader:
             net_bytes_s=machine.net_bytes_s,
             disk_bytes_s=machine.disk_bytes_s,
             machine_cpu=machine.cpu,
+            counters=counted,
         )
 
 

@@ -3,7 +3,7 @@
 `launcher` and `protocol` are for the conductor and import neither locust nor gevent. Everything else runs in the
 load process (`python -m harness.load`):
 
-    __main__     which of the three programs: describe, worker, or the load itself
+    __main__     which of the programs: describe, worker, read-back, or the load itself
     start        what must happen before locust is imported
     main         the load process: local workers, commands, the only writer of windows.jsonl
     worker       one generator of load: users, recorder, commands from the main process
@@ -18,5 +18,7 @@ load process (`python -m harness.load`):
     clients      Locust's clients, told to report to the tracker
     lean         a fast client of our own, for locustfiles to use
     locustfile   import of the user's file, description of its classes
+    acknowledged writes that a locustfile notes to have them read back (for locustfiles, too)
+    readback     looks for them when the load has ended
     pipe         lines from the parent on a real thread; the end of the pipe is the end of the process
 """

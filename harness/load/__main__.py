@@ -1,4 +1,7 @@
-"""`python -m harness.load`: the load process. `describe FILE`, `worker` and `elsewhere SETTINGS` are its helpers."""
+"""`python -m harness.load`: the load process.
+
+`describe FILE`, `worker`, `elsewhere SETTINGS` and `read-back` are its helpers.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,15 @@ def main(arguments: list[str]) -> int:
         from harness.load.start import run_elsewhere
 
         run_elsewhere(arguments[1])
+    if arguments == ["read-back"]:
+        from harness.load.start import run_read_back
+
+        run_read_back()
     if not arguments:
         from harness.load.start import run_load
 
         run_load()
-    sys.stderr.write("usage: python -m harness.load [describe FILE | worker | elsewhere SETTINGS]\n")
+    sys.stderr.write("usage: python -m harness.load [describe FILE | worker | elsewhere SETTINGS | read-back]\n")
     return 2
 
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -39,9 +40,9 @@ from harness.load.protocol import (
     WorkerLost,
     WorkerStart,
 )
-from harness.load.worker import COMMAND, CONNECTED, FAILED, READY, ROWS, WARNED, Generator, set_up_logging
+from harness.load.worker import COMMAND, CONNECTED, FAILED, NOTED, READY, ROWS, WARNED, Generator, set_up_logging
 from harness.model.clock import monotonic, step_start
-from harness.model.jsonl import encode_line
+from harness.model.jsonl import append_line, encode_line
 from harness.model.load import STEP_S, Remote
 
 SET_UP_LIMIT_S = 60.0
@@ -75,6 +76,7 @@ class Load:
         self._alone = not near and not far
         self._gate: Gate | None = None
         self._joining = True
+        self._acknowledged = Path(start.windows).with_name("acknowledged.jsonl")
         self._rows = bytearray()
         self._commands: Queue[bytes] = Queue()
         self._t0: float | None = None
@@ -109,6 +111,7 @@ class Load:
             (CONNECTED, self._on_connected),
             (READY, self._on_ready),
             (ROWS, self._on_rows),
+            (NOTED, self._on_noted),
             (WARNED, self._on_warned),
             (FAILED, self._on_failed),
         ):
@@ -321,6 +324,12 @@ class Load:
             self._say(Warned(text=text))
         worker.heard = max(worker.heard, now)
         worker.final = worker.final or msg.data["final"]
+
+    def _on_noted(self, environment: Any, msg: Any, **_: Any) -> None:
+        try:
+            append_line(self._acknowledged, msg.data["lines"])
+        except OSError as error:
+            self._failure = self._failure or f"acknowledged.jsonl cannot be written: {error}"
 
     def _on_warned(self, environment: Any, msg: Any, **_: Any) -> None:
         self._say(Warned(text=msg.data["text"]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from harness.model.acknowledged import Answers
 from harness.model.load import LoadPlan, Locustfile
 from harness.model.targets import PhaseName
 
@@ -165,3 +166,19 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
 
     locustfile: Locustfile | None = None
     error: str | None = None
+
+
+class ReadBackStart(msgspec.Struct, frozen=True, kw_only=True):
+    """What `python -m harness.load read-back` is to look for: (name, id) each, `rate` looks a second at most."""
+
+    host: str
+    addresses: tuple[str, ...]
+    locustfile: str
+    asks: tuple[tuple[str, str], ...]
+    rate: float
+
+
+class ReadBackDone(msgspec.Struct, frozen=True, kw_only=True):
+    """Its one answer."""
+
+    answers: Answers

@@ -109,6 +109,20 @@ def run_elsewhere(argument: str) -> NoReturn:
     if channel is not None and code not in (0, 2) and channel.ended is None:
         channel.leave("it failed; its own output says why")
     leave(code)
+def run_read_back() -> NoReturn:
+    """Reads acknowledged writes back. Never returns."""
+    messages, pipe = MessagePipe(), ParentPipe()
+    code = 4
+    try:
+        import locust  # noqa: F401, I001
+        from harness.load.readback import run
+        from harness.load.worker import set_up_logging
+
+        code = run(messages, pipe, set_up_logging)
+    except BaseException:
+        _print_traceback()
+    finally:
+        leave(code)
 
 
 def leave(code: int) -> NoReturn:

@@ -7,6 +7,7 @@ one code path.
     harness.connected  worker to main: {worker, token, pid, start_time, node}; after the file's init listeners ran
     harness.ready      worker to main: {worker}; after its test_start listeners ran
     harness.rows       worker to main: {worker, rows, final}; lines for windows.jsonl
+    harness.noted      worker to main: {worker, lines}; lines for acknowledged.jsonl
     harness.warned, harness.failed    worker to main: {worker, text}
 """
 
@@ -25,6 +26,7 @@ import psutil
 from gevent.event import Event
 from locust.runners import WorkerRunner
 
+from harness.load.acknowledged import PER_SECOND, Notes
 from harness.load.clients import hook_clients
 from harness.load.closed import ClosedModel, Cycles
 from harness.load.dispatcher import Dispatcher
@@ -40,7 +42,7 @@ from harness.model.clock import monotonic, step_start
 from harness.model.load import STEP_S, LoadPlan
 
 COMMAND, CONNECTED, READY, ROWS = "harness.command", "harness.connected", "harness.ready", "harness.rows"
-WARNED, FAILED = "harness.warned", "harness.failed"
+NOTED, WARNED, FAILED = "harness.noted", "harness.warned", "harness.failed"
 
 _DRAIN_SLACK_S = 0.5
 """The drain outlasts the request time-out by this, so that the last time-outs are seen as what they are."""
@@ -59,6 +61,8 @@ class Generator:
         self._finisher: Any = None
         self._unhandled = False
         self.recorder = Recorder(f"w{index}", plan.limits_ms)
+        self._notes = Notes(f"w{index}", PER_SECOND // max(1, plan.workers))
+        self._notes.install(environment)
         self._cycles = Cycles() if plan.model == "closed" else None
         self._tracker = Tracker(self.recorder, plan.request_timeout_s, self._cycles)
         self.recorder.open_names = self._tracker.open_names
@@ -97,6 +101,7 @@ class Generator:
             gc.freeze()
             self.recorder.begin(command.t0)
             self._model.begin(command.t0)
+            self._notes.begin(command.t0)
             gevent.spawn(self._flush_regularly)
         elif isinstance(command, Limits):
             self.recorder.add_limits(command.limits_ms)
@@ -123,6 +128,8 @@ class Generator:
 
     def _flush(self, *, final: bool = False) -> None:
         rows = self.recorder.flush(self._model.done, self._runner.user_count, final=final)
+        if lines := self._notes.take(final=final):
+            self._send(NOTED, lines=lines)
         self._send(ROWS, rows=rows, final=final)
         for text in self.recorder.setup_failures:
             self._warn(text)

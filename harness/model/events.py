@@ -149,6 +149,22 @@ class DataLost(_Event, frozen=True, kw_only=True, tag="data_lost"):
     examples: tuple[str, ...] = ()
 
 
+class ReadBack(_Event, frozen=True, kw_only=True, tag="read_back"):
+    """Acknowledged writes were looked for after the load had ended; DataLost comes with it where some were not there.
+
+    noted: by the locustfile, repeats not counted. chosen: of these, asked for. there, lost, unchecked add up to chosen.
+    why: of what was not checked, "" = everything chosen was.
+    """
+
+    noted: int
+    chosen: int
+    there: int
+    lost: int
+    unchecked: int
+    seconds: float
+    why: str = ""
+
+
 Event = (
     Started
     | PhaseStarted
@@ -169,4 +185,5 @@ Event = (
     | Stopped
     | Note
     | DataLost
+    | ReadBack
 )

@@ -187,6 +187,42 @@ class SignalResult(msgspec.Struct, frozen=True, kw_only=True):
     counter: bool
 
 
+class SignatureResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a fault did to a dependency, by the dependency's own counters (harness/analysis/signatures.py).
+
+    found: observed is beyond limit, and lasted. observed: the worst, in `unit`; of cold_cache the lowest hit rate.
+    seconds: after recovery's zero, until it was as before; null when that was not seen, or is not asked of this kind.
+    extra: of reconnect_storm the connections beyond baseline's rate; of cold_cache the databases' transactions per
+    second as a multiple of baseline's.
+    """
+
+    kind: Literal["retry_amplification", "reconnect_storm", "cold_cache", "consumer_lag"]
+    dependency: str
+    found: bool
+    baseline: float
+    observed: float
+    limit: float
+    unit: str
+    seconds: float | None = None
+    extra: float | None = None
+
+
+class AcknowledgedResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Acknowledged writes, read back after the load: there + lost + unchecked = chosen, chosen <= noted.
+
+    why: what kept the unchecked ones from being checked.
+    """
+
+    noted: int
+    chosen: int
+    there: int
+    lost: int
+    unchecked: int
+    examples: tuple[str, ...] = ()
+    seconds: float = 0.0
+    why: str = ""
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
     verdict: Verdict
@@ -216,4 +252,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     memory: MemoryResult | None = None
     signals: dict[str, SignalResult] = {}
     cpu_by_phase: dict[str, float] = {}
+    signatures: tuple[SignatureResult, ...] = ()
+    acknowledged: AcknowledgedResult | None = None
+    """Null when the locustfile notes no acknowledged writes, or none was acknowledged."""
     warnings: tuple[str, ...] = ()

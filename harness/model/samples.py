@@ -24,7 +24,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """at: seconds since t0. trees: `target`, and each dependency's name where its process or container is known.
 
     signals: Prometheus series, summed over labels: counters as their running total, gauges as they are.
-    net_bytes_s, disk_bytes_s: of the machine.
+    net_bytes_s, disk_bytes_s: of the machine. counters: dependency -> name -> value, as harness/adapters/counters.py
+    names them; `at` among them is when they were read, seconds since t0. Each reading is in one sample only.
     """
 
     at: float
@@ -33,3 +34,4 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     net_bytes_s: float | None = None
     disk_bytes_s: float | None = None
     machine_cpu: float | None = None
+    counters: dict[str, dict[str, float]] = {}

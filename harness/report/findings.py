@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from harness.model.plan import Plan
 from harness.model.result import Result
-from harness.report import run_findings, service_findings
+from harness.report import dependency_findings, run_findings, service_findings
 from harness.report.finding import Finding, Rule
 
 RULES: tuple[Rule, ...] = (
@@ -17,6 +17,7 @@ RULES: tuple[Rule, ...] = (
     run_findings.baseline,
     run_findings.unproven,
     run_findings.undecided,
+    dependency_findings.lost,
     service_findings.down,
     service_findings.fallback,
     service_findings.timeout,
@@ -24,6 +25,7 @@ RULES: tuple[Rule, ...] = (
     service_findings.synchronous,
     service_findings.limit,
     service_findings.slow_recovery,
+    dependency_findings.signature,
     service_findings.one_endpoint,
     service_findings.cold,
     service_findings.signals,

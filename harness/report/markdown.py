@@ -8,6 +8,7 @@ from harness.model.plan import Plan
 from harness.model.result import Result
 from harness.report import text
 from harness.report.assessment import Line
+from harness.report.dependency_findings import acknowledged_sentence
 from harness.report.evidence import fold
 from harness.report.figures import FIGURES, figures
 from harness.report.findings import findings
@@ -41,6 +42,7 @@ def render(plan: Plan, result: Result) -> str:
         "\n".join(f"- {esc(reason, 1000)}" for reason in other_reasons(result, headline(plan, result))),
         esc(scale_sentence(plan) or ""),
         esc(recovery_sentence(plan, result), 1000),
+        esc(acknowledged_sentence(result) or "", 1000),
         "\n".join(f"> Warning: {esc(warning, 500)}" for warning in result.warnings),
         "## Targets",
         _targets(lines_of(plan, result)),

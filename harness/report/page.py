@@ -13,6 +13,7 @@ from harness.model.plan import Plan
 from harness.model.result import FaultResult, PhaseResult, Result
 from harness.report import charts, tables, text
 from harness.report.assessment import interval
+from harness.report.dependency_findings import acknowledged_sentence
 from harness.report.finding import Finding
 from harness.report.findings import findings
 from harness.report.guide import GUIDE, Named
@@ -201,6 +202,8 @@ def _impact(result: Result) -> tuple[str, ...]:
         said.append(f"The last request begun before the undo ended {text.seconds(recovery.drain_s)} after it.")
     for start, end in recovery.relapses if recovery else ():
         said.append(f"Relapse from {text.moment(start)} to {text.moment(end)}.")
+    if (promised := acknowledged_sentence(result)) is not None:
+        said.append(promised)
     return tuple(said)
 
 

@@ -159,8 +159,10 @@ def cold(plan: Plan, result: Result) -> Iterator[Finding]:
 
 
 def signals(plan: Plan, result: Result) -> Iterator[Finding]:
+    """The service's own word for it; where the dependency's counters have told already, once is enough."""
+    told = {one.kind for one in result.signatures if one.found}
     lag = result.signals.get("kafka_consumer_lag")
-    if lag and {"baseline", "after"} <= lag.by_phase.keys():
+    if lag and "consumer_lag" not in told and {"baseline", "after"} <= lag.by_phase.keys():
         before, now = lag.by_phase["baseline"], lag.by_phase["after"]
         if now > max(10.0, 2 * before):
             yield Finding(
@@ -171,7 +173,7 @@ def signals(plan: Plan, result: Result) -> Iterator[Finding]:
                 "batches, and make sure that consumers rejoin at once.",
             )
     hits = result.signals.get("cache_hit_rate")
-    if hits and {"baseline", "after"} <= hits.by_phase.keys():
+    if hits and "cold_cache" not in told and {"baseline", "after"} <= hits.by_phase.keys():
         before, now = hits.by_phase["baseline"], hits.by_phase["after"]
         if before > 0.05 and now < 0.7 * before:
             yield Finding(

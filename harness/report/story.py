@@ -63,6 +63,9 @@ def _sentence(plan: Plan, result: Result) -> str:
             ending = "" if is_control(plan) else _recovered_clause(result)
             return f"PASS: {subject}, the service kept every target{ending}."
         case "fail":
+            if result.acknowledged is not None and result.acknowledged.lost:
+                more = f" Also, {broken_clause(broken[0])}." if broken else ""
+                return f"FAIL: {subject}, the service lost {result.acknowledged.lost:,} acknowledged writes.{more}"
             if not broken:
                 return f"FAIL: {_first_reason(result)}"
             shown = "; ".join(broken_clause(line) for line in broken[:2])

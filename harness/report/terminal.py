@@ -11,6 +11,7 @@ from harness.model.plan import Plan
 from harness.model.result import RequestResult, Result
 from harness.report import text
 from harness.report.assessment import Line
+from harness.report.dependency_findings import acknowledged_sentence, signature
 from harness.report.evidence import fold
 from harness.report.figures import FIGURES, figures
 from harness.report.story import (
@@ -45,6 +46,11 @@ def summary(plan: Plan, result: Result, run_dir: Path | str | None = None, *, wi
     _errors(console, result)
     _faults(console, plan, result)
     _print(console, recovery_sentence(plan, result))
+    if (promised := acknowledged_sentence(result)) is not None:
+        lost = result.acknowledged is not None and result.acknowledged.lost > 0
+        _print(console, promised, "bold red" if lost else "")
+    for finding in signature(plan, result):
+        _print(console, f"{finding.title}: {finding.seen}", "yellow")
     _print(console, "")
     for row in assessment_lines(lines_of(plan, result)):
         _print(console, row[0], row[1])

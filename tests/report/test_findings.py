@@ -8,7 +8,7 @@ import msgspec
 
 from harness.model.plan import Plan
 from harness.model.result import ErrorResult, GeneratorResult, MemoryResult, Result, SignalResult
-from harness.report import run_findings, service_findings
+from harness.report import dependency_findings, run_findings, service_findings
 from harness.report.findings import findings
 
 from .sample import Kind, plan, plan_of, planned_fault, result
@@ -127,8 +127,10 @@ def test_a_pass_names_the_next_experiment() -> None:
 
 def test_every_finding_is_explained_in_the_docs() -> None:
     """Each key is an anchor of docs/interpreting.md, so that neither can drift away."""
-    source = "\n".join(Path(m.__file__).read_text(encoding="utf-8") for m in (run_findings, service_findings))
+    modules = (run_findings, service_findings, dependency_findings)
+    source = "\n".join(Path(m.__file__).read_text(encoding="utf-8") for m in modules)
     text = DOCS.read_text(encoding="utf-8")
     used = {line.split('"')[1] for line in source.splitlines() if line.strip().startswith('key="')}
+    used |= {kind.replace("_", "-") for kind in dependency_findings._WORDS}
     assert len(used) > 12
     assert not [key for key in sorted(used) if f'<a id="{key}"></a>' not in text]

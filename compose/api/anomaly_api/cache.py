@@ -10,6 +10,7 @@ import msgspec
 from redis.asyncio.connection import Connection
 from redis.exceptions import ResponseError
 
+from anomaly_api.insistent import Insistent
 from anomaly_api.pool import Pool, Unavailable
 from anomaly_api.schemas import Prediction, Severity
 from anomaly_api.scoring import VERSION
@@ -58,8 +59,19 @@ class Cache:
         self.hits = 0
         self.misses = 0
         self.dropped = 0
-        self.pool: Pool[_Redis] | None = None
-        if settings.redis_url is not None:
+        self.pool: Pool[_Redis] | Insistent[_Redis] | None = None
+        if settings.redis_url is not None and settings.behaviour.attempts > 1:
+            self.pool = Insistent(
+                "redis",
+                dial=self._dial,
+                close=_Redis.abandon,
+                alive=lambda connection: connection.usable,
+                size=settings.redis_pool_size,
+                budget_s=self._budget_s,
+                attempts=settings.behaviour.attempts,
+                refusals=(ResponseError,),
+            )
+        elif settings.redis_url is not None:
             self.pool = Pool(
                 "redis",
                 dial=self._dial,

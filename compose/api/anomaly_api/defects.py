@@ -18,7 +18,11 @@ class Behaviour:
     fallback: a failing dependency is answered around (stale or local data, a neutral profile, a backlog).
     await_broker: a prediction is answered only after the broker has acknowledged its event.
     own_pool: database connections come from a pool that keeps to the good ones; otherwise from a plain one of
-    `plain_pool_size`, with nothing to fall back on.
+    `plain_pool_size`, with nothing to fall back on. gives_back: that plain pool takes a slot back whose call failed.
+    attempts: how often a call to the cache is made at most; above 1 at once, each on a connection of its own, with no
+    breaker. rebuild_s: database time that a prediction not found in the cache costs by itself, its sender's history
+    being worked out anew; 0 = profiles are read, all of a request in one query. forgetful: what was served is let go.
+    drop_one_in: of the rows that have to wait for the database, one in so many is lost; 0 = none.
     """
 
     time_outs: bool = True
@@ -27,6 +31,11 @@ class Behaviour:
     await_broker: bool = False
     own_pool: bool = True
     plain_pool_size: int = 4
+    gives_back: bool = True
+    attempts: int = 1
+    rebuild_s: float = 0.0
+    forgetful: bool = True
+    drop_one_in: int = 0
 
     @property
     def database_fallback(self) -> bool:
@@ -41,6 +50,11 @@ DEFECTS: dict[str, Behaviour] = {
     "no-fallback": Behaviour(fallback=False, patience=60.0),
     "sync-kafka": Behaviour(await_broker=True),
     "small-pool": Behaviour(own_pool=False, patience=60.0),
+    "leaky-pool": Behaviour(own_pool=False, plain_pool_size=10, gives_back=False, patience=20.0),
+    "retry-storm": Behaviour(attempts=5),
+    "cold-start-stampede": Behaviour(rebuild_s=0.03, patience=60.0),
+    "memory-leak": Behaviour(forgetful=False),
+    "lost-writes": Behaviour(drop_one_in=200),
 }
 
 

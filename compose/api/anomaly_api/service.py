@@ -52,6 +52,7 @@ class Service:
         self._predictions: Recent[str, Prediction] = Recent(settings.local_entries)
         self._profiles: Recent[str, tuple[float, Profile]] = Recent(settings.local_entries)
         self._anomalies: deque[Anomaly] = deque(maxlen=RECENT_ANOMALIES)
+        self._served: list[tuple[Sequence[Transaction], list[Prediction]]] = []
         self._stale_answers = 0
         self._export()
 
@@ -100,6 +101,8 @@ class Service:
             scored[transaction.hash] if known is None else known
             for transaction, known in zip(transactions, found, strict=True)
         ]
+        if not self._settings.behaviour.forgetful:
+            self._served.append((transactions, predictions))
         self.metrics.predicted(len(transactions) - len(missing), len(missing))
         severities: Counter[str] = Counter(made.severity for made in predictions if made.severity is not None)
         event = Event(time.time(), len(predictions), dict(severities))
@@ -157,7 +160,7 @@ class Service:
         unknown: list[str] = []
         for address in addresses:
             known = self._profiles.get(address)
-            if known is not None:
+            if known is not None and not self._settings.behaviour.rebuild_s:
                 profiles[address] = known[1]
                 if now - known[0] < self._settings.profile_ttl_s:
                     continue

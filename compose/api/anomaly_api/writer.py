@@ -31,6 +31,8 @@ class Writer:
         self._wait_s = settings.budget(settings.db_budget_s)
         self._retry_s = settings.reconnect_s
         self._must_commit = not settings.behaviour.database_fallback
+        self._drop_one_in = settings.behaviour.drop_one_in
+        self._waiting = 0
         self._rows: dict[str, Row] = {}
         self._commit: asyncio.Future[bool] | None = None
         self._wake = asyncio.Event()
@@ -62,15 +64,19 @@ class Writer:
         return self._rows.get(hash_)
 
     async def add(self, rows: Sequence[Row]) -> None:
-        """Returns when they are written, or kept in the backlog. Never fails in the service as it should be.
+        """Returns when they are written, or kept in the backlog; from then on they are promised.
 
-        Raises Unavailable where there is no backlog to fall back on.
+        Raises Unavailable when the backlog is full, before any of them is taken: what was promised earlier is kept.
+        Also where there is no backlog to fall back on.
         """
+        if len(self._rows) + len(rows) > self._bound:
+            raise Unavailable("database")
         for row in rows:
+            if self._drop_one_in and not self._database.connections.up:
+                self._waiting += 1
+                if self._waiting % self._drop_one_in == 0:
+                    continue
             self._rows.setdefault(row.hash, row)
-        while len(self._rows) > self._bound:
-            del self._rows[next(iter(self._rows))]
-            self.lost += 1
         self._wake.set()
         if self._must_commit:
             if not await self._committed():

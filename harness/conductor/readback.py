@@ -1,0 +1,140 @@
+"""After the load: read back what the target has acknowledged, before anything is taken down."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import msgspec
+import psutil
+
+from harness.analysis import acknowledged
+from harness.conductor.history import History
+from harness.conductor.session import Session
+from harness.conductor.signals import Signals
+from harness.load.protocol import ReadBackDone, ReadBackStart
+from harness.model.acknowledged import Answers, Noted
+from harness.model.clock import monotonic
+from harness.model.errors import HarnessError
+from harness.model.events import DataLost, LoadEnded, ReadBack, Stopped
+from harness.model.jsonl import encode_line, read_lines
+from harness.model.plan import Plan
+
+NOTED = "acknowledged.jsonl"
+LOST = "lost.jsonl"
+EXAMPLES = 20
+SLACK_S = 90.0
+"""Beyond the time that the looks themselves take: start, eventual consistency, a target that answers nothing."""
+POLL_S = 0.05
+
+
+def read_back(plan: Plan, session: Session, history: History, signals: Signals, say: Callable[[str], None]) -> None:
+    """Record what became of the acknowledged writes. Nothing to do where the locustfile noted none. Never raises for
+    what goes wrong on the way: then they are unchecked, and the result says so."""
+    try:
+        noted: list[Noted] = list(read_lines(session.run_dir / NOTED, Noted))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        history.add(ReadBack, noted=0, chosen=0, there=0, lost=0, unchecked=0, seconds=0.0, why=str(error))
+        return
+    asks, total = acknowledged.choose(plan, history.events, noted)
+    begun = monotonic()
+    why = _not_now(history, signals)
+    if why is None:
+        rate = acknowledged.rate(plan)
+        say(f"reading back {len(asks):,} of {total:,} acknowledged writes, {rate:g} a second")
+        answers = _ask(plan, asks, rate, session, signals)
+        why = answers.example
+    else:
+        answers = Answers(there=0, unanswered=len(asks))
+    if answers.lost:
+        with suppress(OSError):
+            lines = b"".join(encode_line({"name": name, "id": id_}) for name, id_ in answers.lost)
+            (session.run_dir / LOST).write_bytes(lines)
+        examples = tuple(id_ for _, id_ in answers.lost[:EXAMPLES])
+        history.add(DataLost, count=len(answers.lost), examples=examples)
+    history.add(
+        ReadBack,
+        noted=total,
+        chosen=len(asks),
+        there=answers.there,
+        lost=len(answers.lost),
+        unchecked=answers.unanswered,
+        seconds=round(monotonic() - begun, 1),
+        why=why if answers.unanswered else "",
+    )
+
+
+def _not_now(history: History, signals: Signals) -> str | None:
+    """Why a run that ended early asks nobody."""
+    if signals.count:
+        return "the run was interrupted"
+    if any(isinstance(event, Stopped) for event in history.events):
+        return "the run ended early"
+    if not any(isinstance(event, LoadEnded) for event in history.events):
+        return "the load did not end in good order"
+    return None
+
+
+def _ask(plan: Plan, asks: Sequence[tuple[str, str]], rate: float, session: Session, signals: Signals) -> Answers:
+    """In a process of its own, which ends with this one; the keeper's lease is renewed meanwhile."""
+    keeper = session.keeper
+    assert keeper is not None
+
+    def unread(text: str) -> Answers:
+        return Answers(there=0, unanswered=len(asks), example=text)
+
+    start = ReadBackStart(
+        host=plan.load.host,
+        addresses=plan.load.addresses,
+        locustfile=plan.load.locustfile,
+        asks=tuple(asks),
+        rate=rate,
+    )
+    try:
+        with (session.run_dir / "logs" / "load.log").open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-u", "-m", "harness.load", "read-back"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+    except OSError as error:
+        return unread(f"they could not be read back: {error}")
+    answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    assert child.stdin is not None and child.stdout is not None
+    out, into = child.stdout, child.stdin
+
+    def talk() -> None:
+        with suppress(OSError):
+            into.write(encode_line(start))
+            into.flush()
+        answers.put(out.readline())
+
+    try:
+        with suppress(HarnessError, psutil.Error):
+            keeper.adopt("read-back", child.pid, psutil.Process(child.pid).create_time())
+        threading.Thread(target=talk, name="read-back", daemon=True).start()
+        until = monotonic() + len(asks) / rate + SLACK_S
+        while monotonic() < until:
+            keeper.renew()
+            if signals.count:
+                return unread("the run was interrupted")
+            try:
+                return msgspec.json.decode(answers.get(timeout=POLL_S), type=ReadBackDone).answers
+            except queue.Empty:
+                continue
+            except msgspec.MsgspecError:
+                return unread("the process that reads them back ended; see logs/load.log")
+        return unread("reading them back took too long")
+    finally:
+        child.kill()
+        child.wait()
+        into.close()
+        out.close()
