@@ -30,6 +30,15 @@ PASSWORD = "open-sesame-4711"
 VARIABLE = "OWN_REDIS_PASSWORD"
 
 
+def toxiproxy_call(base: str, method: str, path: str, body: Any = None) -> Any:
+    """One call of a Toxiproxy's API; its answer."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{base}{path}", data=data, method=method)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        text = answer.read()
+    return json.loads(text) if text else None
+
+
 class Echo:
     """A plain TCP service (`payments`): answers each line with the same line."""
 
@@ -156,11 +165,7 @@ scale = 0.02
         self.toxiproxy_call("POST", "/proxies", {"name": name, "listen": str(listen), "upstream": str(upstream)})
 
     def toxiproxy_call(self, method: str, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.toxiproxy}{path}", data=data, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            text = answer.read()
-        return json.loads(text) if text else None
+        return toxiproxy_call(self.toxiproxy, method, path, body)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that a fault may change, seen from outside."""
