@@ -34,6 +34,7 @@ from harness.load.pipe import ParentPipe
 from harness.load.protocol import Begin, Command, Edge, Limits, Stop, WorkerStart
 from harness.load.recorder import Recorder
 from harness.load.redirects import keep_on_host
+from harness.load.stats import StatsBatch
 from harness.load.tracker import Tracker
 from harness.model.clock import monotonic, step_start
 from harness.model.load import STEP_S, LoadPlan
@@ -58,7 +59,9 @@ class Generator:
         self._unhandled = False
         self.recorder = Recorder(f"w{index}", plan.limits_ms)
         self._cycles = Cycles() if plan.model == "closed" else None
-        self._tracker = Tracker(self.recorder, plan.request_timeout_s, self._cycles)
+        self._stats = StatsBatch(environment)
+        self._stats.take_over()
+        self._tracker = Tracker(self.recorder, plan.request_timeout_s, self._stats, self._cycles)
         self.recorder.open_names = self._tracker.open_names
         self._model: Dispatcher | ClosedModel
         if self._cycles is not None:
@@ -119,6 +122,7 @@ class Generator:
                 self._cycles.update()
 
     def _flush(self, *, final: bool = False) -> None:
+        self._stats.flush()
         rows = self.recorder.flush(self._model.done, self._runner.user_count, final=final)
         self._send(ROWS, rows=rows, final=final)
         for text in self.recorder.setup_failures:
