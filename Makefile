@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: setup run test lint lock clean
+.PHONY: setup run test bench lint lock clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -30,6 +30,17 @@ CALM_WORKERS ?= 2
 test: setup
 	.ci/pytest -n $(TEST_WORKERS) --dist worksteal -m "not calm and not docker"
 	.ci/pytest -n $(CALM_WORKERS) --dist worksteal -m "calm and not docker"
+
+# Every figure of docs/benchmarks.md, about half an hour on a machine that does nothing else. nginx, wrk, vegeta and k6
+# are installed first where they are missing.
+bench: setup
+	$(BIN)/python benchmarks/tools.py
+	$(BIN)/python benchmarks/load_cpu.py
+	$(BIN)/python benchmarks/rate.py
+	$(BIN)/python benchmarks/analysis.py
+	$(BIN)/python benchmarks/recovery_rules.py
+	$(BIN)/python benchmarks/undo.py --tries 20 --signal KILL
+	$(BIN)/python benchmarks/undo.py --tries 20 --signal INT
 
 lint: setup
 	$(BIN)/ruff check .

@@ -42,6 +42,8 @@ from harness.model.load import STEP_S, LoadPlan
 COMMAND, CONNECTED, READY, ROWS = "harness.command", "harness.connected", "harness.ready", "harness.rows"
 WARNED, FAILED = "harness.warned", "harness.failed"
 
+_COLLECT = (10_000, 20, 20)
+"""gc.set_threshold: a collection every so many new objects (700 by default), of older ones every so many of those."""
 _DRAIN_SLACK_S = 0.5
 """The drain outlasts the request time-out by this, so that the last time-outs are seen as what they are."""
 
@@ -95,6 +97,8 @@ class Generator:
             # What was imported lives as long as the process: keep it out of every later collection.
             gc.collect()
             gc.freeze()
+            # Objects of a request end with it, without the collector, which would only look at thousands of users.
+            gc.set_threshold(*_COLLECT)
             self.recorder.begin(command.t0)
             self._model.begin(command.t0)
             gevent.spawn(self._flush_regularly)
