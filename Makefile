@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: setup run test lint lock clean
+.PHONY: setup run test bench lint lock clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -26,6 +26,17 @@ run: setup
 # Tests that need a Docker engine are left out, and that is said; .ci/docker brings what they need and runs them.
 test: setup
 	.ci/test
+
+# Every figure of docs/benchmarks.md, about half an hour on a machine that does nothing else. nginx, wrk, vegeta and k6
+# are installed first where they are missing.
+bench: setup
+	$(BIN)/python benchmarks/tools.py
+	$(BIN)/python benchmarks/load_cpu.py
+	$(BIN)/python benchmarks/rate.py
+	$(BIN)/python benchmarks/analysis.py
+	$(BIN)/python benchmarks/recovery_rules.py
+	$(BIN)/python benchmarks/undo.py --tries 20 --signal KILL
+	$(BIN)/python benchmarks/undo.py --tries 20 --signal INT
 
 lint: setup
 	$(BIN)/ruff check .

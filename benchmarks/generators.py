@@ -47,10 +47,10 @@ http {{
 }}
 """
 LOCUSTFILE = """
-from locust import constant, task
+from locust import constant, constant_throughput, task
 from {module} import {base} as Base
 class Poster(Base):
-    wait_time = constant(0)
+    wait_time = {wait}
     @task
     def post(self):
         self.client.post("{path}", json={body!r})
@@ -252,9 +252,9 @@ def harness(
             ended.wait(10)
 
 
-def write_locustfile(folder: Path, lean: bool) -> Path:
+def write_locustfile(folder: Path, lean: bool, wait: str = "constant(0)") -> Path:
     """Its user is Poster: our client, or Locust's FastHttpUser."""
-    file = folder / ("lean.py" if lean else "fast.py")
+    file = folder / f"{'lean' if lean else 'fast'}_{len(wait)}.py"
     module, base = ("harness.load.lean", "LeanHttpUser") if lean else ("locust", "FastHttpUser")
-    file.write_text(LOCUSTFILE.format(module=module, base=base, path=PATH, body=BODY))
+    file.write_text(LOCUSTFILE.format(module=module, base=base, wait=wait, path=PATH, body=BODY))
     return file

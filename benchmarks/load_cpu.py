@@ -5,7 +5,7 @@
 paced       the open model at a rate, with recording: the harness with its own client, vegeta, k6
 saturated   as fast as one process goes: the harness (closed model, with recording), wrk, plain Locust with FastHttpUser
             and with our client
-locust      the same users (FastHttpUser) in the harness and in plain Locust, as fast as they go
+locust      the same users (FastHttpUser) at the same rate: the open model with recording, and plain Locust
 
 In turns, several rounds; a line each, and the median of the ratios of each round. nginx is held to one process. What is
 missing is installed first (benchmarks/tools.py).
@@ -25,6 +25,8 @@ from generators import Cost
 
 WARM_UP_S = 2.0
 USERS = 20
+LOCUST_RATE = 600
+"""One process of plain Locust with FastHttpUser keeps it up."""
 OURS = "harness"
 
 
@@ -40,12 +42,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, g.nginx(tools.find("nginx")) as server:
         lean = g.write_locustfile(Path(folder), lean=True)
         fast = g.write_locustfile(Path(folder), lean=False)
+        paced = g.write_locustfile(Path(folder), lean=False, wait="constant_throughput(10)")
         for part in parts:
-            compare(part, runs(part, server, lean, fast, options.rate, options.seconds), options.rounds)
+            compare(part, runs(part, server, lean, fast, paced, options.rate, options.seconds), options.rounds)
 
 
 def runs(
-    part: str, server: g.Nginx, lean: Path, fast: Path, rate: int, seconds: float
+    part: str, server: g.Nginx, lean: Path, fast: Path, paced: Path, rate: int, seconds: float
 ) -> dict[str, tuple[Callable[[], Cost], str]]:
     """name -> (how to measure it, the goal of the harness beside it)."""
     span = {"warm_up_s": WARM_UP_S, "seconds": seconds}
@@ -65,8 +68,8 @@ def runs(
             "Locust, FastHttpUser": (lambda: g.plain_locust(fast, server, users=USERS, **span), ""),
         }
     return {
-        OURS: (lambda: g.harness(fast, server, users=USERS, **span), ""),
-        "Locust": (lambda: g.plain_locust(fast, server, users=USERS, **span), "at most 1.05"),
+        OURS: (lambda: g.harness(fast, server, rate=LOCUST_RATE, **span), ""),
+        "Locust": (lambda: g.plain_locust(paced, server, users=LOCUST_RATE // 10, **span), "at most 1.05"),
     }
 
 

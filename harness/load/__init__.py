@@ -15,6 +15,7 @@ load process (`python -m harness.load`):
     calls        one request, and whose it is
     failures     the kind of a failed request
     tracker      start, total time-out and outcome of every request
+    stats        Locust's own statistics, kept up in bulk
     clients      Locust's clients, told to report to the tracker
     lean         a fast client of our own, for locustfiles to use
     locustfile   import of the user's file, description of its classes

@@ -7,6 +7,7 @@ per missed cycle is added, with the latency it would have had.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from gevent import sleep
@@ -14,7 +15,7 @@ from gevent import sleep
 from harness.load.arrival import Arrival, UserState
 from harness.load.recorder import Recorder
 from harness.model.clock import monotonic, step_start
-from harness.model.sketch import bucket_of, quantile
+from harness.model.sketch import buckets_of, quantile
 from harness.model.targets import PhaseName
 
 _ENOUGH = 20
@@ -32,28 +33,35 @@ class Cycles:
     """
 
     def __init__(self) -> None:
-        self._waits: dict[str, dict[int, int]] = {}
-        self._latencies: dict[str, dict[int, int]] = {}
+        self._waits: dict[str, Counter[int]] = {}
+        self._latencies: dict[str, Counter[int]] = {}
+        # In ms, since the last update: looked at all at once.
+        self._new_waits: dict[str, list[float]] = {}
+        self._new_latencies: dict[str, list[float]] = {}
         self._cycle_s: dict[str, float] = {}
         self._learning = True
 
     def entered(self, phase: PhaseName) -> None:
         """A phase began. Where baseline was too short for a class, what was known before it counts."""
         if phase == "baseline":
-            self._waits.clear()
-            self._latencies.clear()
+            for known in (self._waits, self._latencies, self._new_waits, self._new_latencies):
+                known.clear()
         elif phase != "warmup":
             self.update()
             self._learning = False
 
     def waited(self, class_name: str, seconds: float) -> None:
-        _count(self._waits.setdefault(class_name, {}), seconds * 1000)
+        if self._learning or class_name not in self._cycle_s:
+            self._new_waits.setdefault(class_name, []).append(seconds * 1000)
 
     def replied(self, class_name: str, took_ms: float) -> None:
-        _count(self._latencies.setdefault(class_name, {}), took_ms)
+        if self._learning or class_name not in self._cycle_s:
+            self._new_latencies.setdefault(class_name, []).append(took_ms)
 
     def update(self) -> None:
         """Recompute the medians; called once a second."""
+        _count(self._new_waits, self._waits)
+        _count(self._new_latencies, self._latencies)
         for name, latencies in self._latencies.items():
             if (self._learning or name not in self._cycle_s) and sum(latencies.values()) >= _ENOUGH:
                 latency_ms = quantile(latencies, 0.5) or 0.0
@@ -130,6 +138,7 @@ class ClosedModel:
         return False
 
 
-def _count(into: dict[int, int], value_ms: float) -> None:
-    bucket = bucket_of(value_ms)
-    into[bucket] = into.get(bucket, 0) + 1
+def _count(new: dict[str, list[float]], into: dict[str, Counter[int]]) -> None:
+    for name, values_ms in new.items():
+        into.setdefault(name, Counter()).update(buckets_of(values_ms))
+    new.clear()

@@ -68,7 +68,7 @@ class Dispatcher:
         self._timer: Any = None
         self._pools = {cls.__name__: Pool(cls) for cls in environment.user_classes}
         self._cap = max(1, (plan.max_in_flight + plan.workers - 1 - index) // plan.workers)
-        self._at_work = 0
+        self._at_work = self._starting = 0
         self._t0 = 0.0
         self._due: deque[Arrival] = deque()
         self._next_step = 0
@@ -189,11 +189,8 @@ class Dispatcher:
             if now < pool.no_start_before:
                 return
             pool.starting += 1
+            self._starting += 1
             gevent.spawn(self._start_user, pool)
-
-    @property
-    def _starting(self) -> int:
-        return sum(pool.starting for pool in self._pools.values())
 
     def _start_user(self, pool: Pool) -> None:
         try:
@@ -207,6 +204,7 @@ class Dispatcher:
 
     def _start_failed(self, pool: Pool, why: str) -> None:
         pool.starting -= 1
+        self._starting -= 1
         pool.failures += 1
         # A class whose users cannot start is tried again, but not as fast as the processor allows.
         pool.no_start_before = monotonic() + min(1.0, 0.05 * 2 ** min(pool.failures, 5))
@@ -231,6 +229,7 @@ class Dispatcher:
         if state.starting:
             state.starting = False
             pool.starting -= 1
+            self._starting -= 1
             pool.failures = 0
         now = monotonic()
         while pool.pending:

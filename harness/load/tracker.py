@@ -13,6 +13,7 @@ from harness.load.closed import Cycles
 from harness.load.failures import failure_kind
 from harness.load.lean.deadlines import Alarm, RequestTimeout
 from harness.load.recorder import Recorder
+from harness.load.stats import StatsBatch
 from harness.model.clock import monotonic
 from harness.model.windows import REPLY_KINDS
 
@@ -23,8 +24,9 @@ class Tracker:
     Satisfies harness.load.lean.session.Observer.
     """
 
-    def __init__(self, recorder: Recorder, timeout_s: float, cycles: Cycles | None = None) -> None:
+    def __init__(self, recorder: Recorder, timeout_s: float, stats: StatsBatch, cycles: Cycles | None = None) -> None:
         self.timeout_s = timeout_s
+        self._stats = stats
         self._recorder = recorder
         self._cycles = cycles
         self._open: dict[Call, None] = {}
@@ -106,6 +108,11 @@ class Tracker:
         **_other: Any,
     ) -> None:
         """Locust's request event."""
+        if self._stats.log is not None:
+            if exception is None and response_time is not None and response_length is not None:
+                self._stats.add((request_type, name, response_time, response_length))
+            else:
+                self._stats.log(request_type, name, response_time, response_length, exception)
         call: Call | None = getattr(response, "_harness_call", None)
         took_ms = response_time or 0.0
         if call is None:

@@ -37,6 +37,7 @@ from harness.load.pipe import ParentPipe
 from harness.load.protocol import Begin, Command, Edge, Limits, Stop, WorkerStart
 from harness.load.recorder import Recorder
 from harness.load.redirects import keep_on_host
+from harness.load.stats import StatsBatch
 from harness.load.tracker import Tracker
 from harness.model.clock import monotonic, step_start
 from harness.model.load import STEP_S, LoadPlan
@@ -44,6 +45,8 @@ from harness.model.load import STEP_S, LoadPlan
 COMMAND, CONNECTED, READY, ROWS = "harness.command", "harness.connected", "harness.ready", "harness.rows"
 NOTED, WARNED, FAILED = "harness.noted", "harness.warned", "harness.failed"
 
+_COLLECT = (10_000, 20, 20)
+"""gc.set_threshold: a collection every so many new objects (700 by default), of older ones every so many of those."""
 _DRAIN_SLACK_S = 0.5
 """The drain outlasts the request time-out by this, so that the last time-outs are seen as what they are."""
 
@@ -64,7 +67,9 @@ class Generator:
         self._notes = Notes(f"w{index}", PER_SECOND // max(1, plan.workers))
         self._notes.install(environment)
         self._cycles = Cycles() if plan.model == "closed" else None
-        self._tracker = Tracker(self.recorder, plan.request_timeout_s, self._cycles)
+        self._stats = StatsBatch(environment)
+        self._stats.take_over()
+        self._tracker = Tracker(self.recorder, plan.request_timeout_s, self._stats, self._cycles)
         self.recorder.open_names = self._tracker.open_names
         self._model: Dispatcher | ClosedModel
         if self._cycles is not None:
@@ -99,6 +104,8 @@ class Generator:
             # What was imported lives as long as the process: keep it out of every later collection.
             gc.collect()
             gc.freeze()
+            # Objects of a request end with it, without the collector, which would only look at thousands of users.
+            gc.set_threshold(*_COLLECT)
             self.recorder.begin(command.t0)
             self._model.begin(command.t0)
             self._notes.begin(command.t0)
@@ -127,6 +134,7 @@ class Generator:
                 self._cycles.update()
 
     def _flush(self, *, final: bool = False) -> None:
+        self._stats.flush()
         rows = self.recorder.flush(self._model.done, self._runner.user_count, final=final)
         if lines := self._notes.take(final=final):
             self._send(NOTED, lines=lines)

@@ -111,6 +111,27 @@ def _of(server: RawServer, name: str) -> int:
     return server.of(f"/{name}")[0].connection
 
 
+def test_a_head_that_came_before_means_the_same_and_no_more() -> None:
+    """Lengths, closes and bodies that differ are told apart, though the client remembers heads."""
+    same = HEAD + b"Content-Length: 2\r\n\r\n"
+    scripts = {
+        "/one": raw(same + b"ok"),
+        "/two": raw(same + b"no"),
+        "/late": raw(same, b"ok"),
+        "/short": raw(same + b"o", close=True),
+        "/long": raw(same + b"ok?"),
+        "/other": raw(HEAD + b"Content-Length: 3\r\n\r\nyes"),
+        "/closing": raw(HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\nok", close=True),
+    }
+    with RawServer(scripts) as server:
+        answer, _ = call(server, "repeats", "one two late one short long other one closing closing two")
+    assert [text for _, text, _ in answer] == ["ok", "no", "ok", "ok", None, "ok", "yes", "ok", "ok", "ok", "no"]
+    assert ["closed before" in (error or "") or "Incomplete" in (error or "") for _, _, error in answer].count(
+        True
+    ) == 1
+    assert [asked.connection for asked in server.asked] == [1, 1, 1, 1, 1, 2, 3, 3, 3, 4, 5]
+
+
 FAILURES: dict[str, tuple[Script, int, str]] = {
     "status-404": (lambda v: v.reply(b"none", "404 Not Found"), 404, "status"),
     "status-503": (lambda v: v.reply(b"", "503 Busy"), 503, "status"),

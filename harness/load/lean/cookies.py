@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from email.message import Message
 from http.cookiejar import CookieJar
 from urllib.request import Request
 
 
 class _Reply:
-    def __init__(self, names: list[str], values: list[str]) -> None:
+    def __init__(self, names: Sequence[str], values: Sequence[str]) -> None:
         self._message = Message()
         for name, value in zip(names, values, strict=True):
             if name.lower() == "set-cookie":
@@ -18,7 +19,7 @@ class _Reply:
         return self._message
 
 
-def remember(jar: CookieJar, url: str, names: list[str], values: list[str]) -> None:
+def remember(jar: CookieJar, url: str, names: Sequence[str], values: Sequence[str]) -> None:
     """What the reply's header lines set."""
     jar.extract_cookies(_Reply(names, values), Request(url))  # type: ignore[arg-type]
 

@@ -1,7 +1,8 @@
 """One reply from the bytes of a connection, by geventhttpclient's C parser (llhttp).
 
 The parser calls a method for every piece. Where only the piece is wanted the method is a list's own `append`, so that
-no Python code runs for the header lines of a reply whose headers nobody looks at.
+no Python code runs for the header lines of a reply whose headers nobody looks at. And most replies of a load test have
+a head that came before, byte by byte (its Date changes once a second): what the parser made of it is remembered.
 """
 
 from __future__ import annotations
@@ -9,42 +10,66 @@ from __future__ import annotations
 from geventhttpclient._parser import HTTPParseError, HTTPResponseParser
 
 _MAX_HEAD = 256 * 1024
+_MAX_KNOWN = 256
 _START = b"HTTP/"
 
 
+class Head:
+    """Of a reply. names, values: its header lines. length: of the body. special: it sets cookies or is compressed."""
+
+    __slots__ = ("length", "names", "special", "status", "values")
+
+    def __init__(self, status: int, names: tuple[str, ...], values: tuple[str, ...], length: int) -> None:
+        self.status = status
+        self.names = names
+        self.values = values
+        self.length = length
+        said = self.said
+        self.special = "set-cookie" in said or "content-encoding" in said
+
+    @property
+    def said(self) -> str:
+        """The names, in lower case."""
+        return " ".join(self.names).lower()
+
+
+_KNOWN: dict[bytes, Head] = {}
+"""Heads of complete replies with a Content-Length that kept their connection: the same bytes mean the same again."""
+
+
 class ReplyParser(HTTPResponseParser):
-    """names, values: header lines of the present reply, trailers after the first `head` of them. status, body: once
-    it is complete.
+    """head, body: of the present reply, once it is complete.
 
     `expect` before each reply, then `receive` what comes; `complete` when all of it is there. `surplus`: more came than
     the reply, so the connection is out of step.
     """
 
+    head: Head
+
     def __init__(self) -> None:
         super().__init__()
-        self.names: list[str] = []
-        self.values: list[str] = []
+        self._names: list[str] = []
+        self._values: list[str] = []
         self._chunks: list[bytearray] = []
         self.complete = self.surplus = False
-        self.head = self.status = 0
         self.body = b""
-        self._bodyless = False
+        self._lines = 0
+        self._remembered = self._bodyless = False
         self._begun = 0
         self._in_head = True
         self._held = b""
         # Called by the C code; `get` of an empty dict takes the reason phrase and does nothing with it.
         self._on_status = dict[str, str]().get
-        self._on_header_field = self.names.append
-        self._on_header_value = self.values.append
+        self._on_header_field = self._names.append
+        self._on_header_value = self._values.append
         self._on_body = self._chunks.append
 
     def expect(self, bodyless: bool) -> None:
         """A reply is to come. bodyless: to a HEAD request, so without a body whatever its head says."""
-        self.names.clear()
-        self.values.clear()
+        self._names.clear()
+        self._values.clear()
         self._chunks.clear()
-        self.complete = self.surplus = False
-        self.head = 0
+        self.complete = self.surplus = self._remembered = False
         self._bodyless = bodyless
         self._begun = 0
         self._in_head = True
@@ -52,12 +77,21 @@ class ReplyParser(HTTPResponseParser):
 
     def receive(self, data: bytes) -> None:
         """Raises HTTPParseError when it is no HTTP."""
+        end = 0
         if self._in_head:
+            if not self._held and not self._bodyless:
+                end = data.find(b"\r\n\r\n") + 4
+                known = _KNOWN.get(data[:end])
+                if known is not None and len(data) - end == known.length:
+                    self.head = known
+                    self.body = data[end:]
+                    self.complete = self._remembered = True
+                    return
             # Fed as a whole: a header line that comes in two pieces would be two calls that nobody can tell from two
             # lines.
             data = self._held + data if self._held else data
             if data[9:10] == b"1":
-                data = _after_interim(data)
+                data, end = _after_interim(data), 0
             if b"\r\n\r\n" not in data and b"\n\n" not in data and _may_go_on(data):
                 self._held = data
                 return
@@ -71,6 +105,8 @@ class ReplyParser(HTTPResponseParser):
             self.surplus = True
         if self._begun > 1:
             self.surplus = True
+        elif self.complete and end > 4:
+            self._remember(data, end)
 
     def finish(self) -> None:
         """The connection was closed: the end of a body without a length. Raises HTTPParseError anywhere else."""
@@ -88,22 +124,34 @@ class ReplyParser(HTTPResponseParser):
     @property
     def reusable(self) -> bool:
         """Another request may be sent on this connection."""
-        return not self.surplus and bool(self.should_keep_alive())
+        return self._remembered or (not self.surplus and bool(self.should_keep_alive()))
 
     def _on_message_begin(self) -> None:
         self._begun += 1
 
     def _on_headers_complete(self) -> bool:
         if self._begun == 1:
-            self.head = len(self.names)
+            self._lines = len(self._names)
         return self._bodyless
 
     def _on_message_complete(self) -> None:
         # What comes after the reply must not change it.
         if not self.complete:
             self.complete = True
-            self.status = self.get_code()
             self.body = b"".join(self._chunks)
+            names, values = tuple(self._names[: self._lines]), tuple(self._values[: self._lines])
+            self.head = Head(self.get_code(), names, values, len(self.body))
+
+    def _remember(self, data: bytes, end: int) -> None:
+        """The reply was all of `data`, and its head ended there."""
+        said = self.head.said
+        if "content-length" not in said or "transfer-encoding" in said or len(data) - end != self.head.length:
+            return
+        if self.surplus or not self.should_keep_alive():
+            return
+        if len(_KNOWN) >= _MAX_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[data[:end]] = self.head
 
 
 def _after_interim(data: bytes) -> bytes:

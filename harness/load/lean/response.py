@@ -11,6 +11,8 @@ import msgspec
 from geventhttpclient.header import Headers
 from locust.exception import CatchResponseError, LocustError, ResponseError
 
+from harness.load.lean.parser import Head
+
 
 class BadStatus(ConnectionError):
     """The server answered with an error status. code: which."""
@@ -32,11 +34,10 @@ class LeanResponse:
         "_catch",
         "_entered",
         "_harness_call",
+        "_head",
         "_headers",
-        "_names",
         "_request_event",
         "_result",
-        "_values",
         "content",
         "encoding",
         "error",
@@ -51,16 +52,15 @@ class LeanResponse:
     request_meta: dict[str, Any]
     _request_event: Any
 
-    def __init__(self, url: str, status_code: int, names: list[str], values: list[str], content: bytes | None) -> None:
+    def __init__(self, url: str, head: Head, content: bytes | None) -> None:
         self.url = url
-        self.status_code = status_code
+        self.status_code = head.status
         self.content = content
         self.error: BaseException | None = None
         self.history: tuple[LeanResponse, ...] = ()
         self.encoding: str | None = None
         self.took_s = 0.0
-        self._names = names
-        self._values = values
+        self._head = head
         self._headers: Headers | None = None
         self._catch = self._entered = False
         self._result: Exception | bool | None = None
@@ -70,7 +70,7 @@ class LeanResponse:
     def headers(self) -> Headers:
         """Case-insensitive; empty without a reply."""
         if self._headers is None:
-            self._headers = Headers(zip(self._names, self._values, strict=True))
+            self._headers = Headers(zip(self._head.names, self._head.values, strict=True))
         return self._headers
 
     @property

@@ -18,6 +18,7 @@ from harness.load.lean.connection import Connection
 from harness.load.lean.cookies import cookie_header, remember
 from harness.load.lean.deadlines import Deadlines, RequestTimeout
 from harness.load.lean.dial import dial
+from harness.load.lean.parser import Head
 from harness.load.lean.request import Lines, Origin, assemble, basic, body_of, origin_of, with_params
 from harness.load.lean.response import BadStatus, LeanResponse
 from harness.load.lean.tls import ContextFactory, TlsConnection, default_context
@@ -30,6 +31,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 20
 _OF_BODY = frozenset({"content-type", "content-encoding", "content-language", "content-length"})
 _DEADLINES = Deadlines()
+_NO_REPLY = Head(0, (), (), 0)
 
 
 class Observer(Protocol):
@@ -245,21 +247,14 @@ class LeanSession:
         request = assemble(origin, method, target, own, of_body, cookie, body)
         try:
             connection = self._exchange(origin, request, method == "HEAD")
-            parser = connection.parser
-            names, values = parser.names[: parser.head], parser.values[: parser.head]
-            content = parser.body
-            response = LeanResponse(url, parser.status, names, values, content)
+            head, content = connection.parser.head, connection.parser.body
+            response = LeanResponse(url, head, content)
             if not connection.closed:
                 self._idle[origin].append(connection)
-            said = " ".join(names).lower()
-            if "set-cookie" in said:
-                self._has_cookies = True
-                remember(self.cookiejar, url, names, values)
-            if "content-encoding" in said and content:
-                encoding = response.headers["content-encoding"]
-                response.content = unpack(content, encoding if isinstance(encoding, str) else ",".join(encoding))
+            if head.special:
+                self._look_closer(url, head, response)
         except FAILURES as error:
-            response = LeanResponse(url, 0, [], [], None)
+            response = LeanResponse(url, _NO_REPLY, None)
             response.error = error
             if isinstance(error, RequestTimeout):
                 response.error = TimeoutError(f"no complete answer within {error.seconds:g} s")
@@ -267,6 +262,15 @@ class LeanSession:
         if response.status_code >= 400:
             response.error = BadStatus(response.status_code)
         return response
+
+    def _look_closer(self, url: str, head: Head, response: LeanResponse) -> None:
+        """Cookies, and a body that is compressed."""
+        if "set-cookie" in head.said:
+            self._has_cookies = True
+            remember(self.cookiejar, url, head.names, head.values)
+        encoding = response.headers.get("content-encoding")
+        if encoding and response.content:
+            response.content = unpack(response.content, encoding if isinstance(encoding, str) else ",".join(encoding))
 
     def _exchange(self, origin: Origin, request: bytes, bodyless: bool) -> Connection:
         idle = self._idle[origin]

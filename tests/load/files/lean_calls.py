@@ -56,6 +56,11 @@ def replies():
     return {name: told(client.get(f"/{name}")) for name in sys.stdin.read().split()}
 
 
+def repeats():
+    client = session()
+    return [told(client.get(f"/{name}")) for name in sys.stdin.read().split()]
+
+
 def headers():
     reply = session().get("/headers")
     return [reply.headers["X-One"], reply.headers.get("x-EMPTY"), reply.headers["x-two"], reply.ok, reply.json()]
