@@ -39,6 +39,7 @@ class Cycles:
         self._new_waits: dict[str, list[float]] = {}
         self._new_latencies: dict[str, list[float]] = {}
         self._cycle_s: dict[str, float] = {}
+        self._usual_s: dict[str, float] = {}
         self._learning = True
 
     def entered(self, phase: PhaseName) -> None:
@@ -67,16 +68,22 @@ class Cycles:
                 latency_ms = quantile(latencies, 0.5) or 0.0
                 wait_ms = quantile(self._waits.get(name, {}), 0.5) or 0.0
                 self._cycle_s[name] = max(_SHORTEST_S, (latency_ms + wait_ms) / 1000)
+                self._usual_s[name] = latency_ms / 1000
 
     def missed(self, class_name: str, start: float, took_ms: float) -> list[tuple[float, float, int]]:
-        """Virtual arrivals of a request: (intended start, latency in ms, how many)."""
+        """Virtual arrivals of a request: (intended start, latency in ms, how many).
+
+        Its user's next request is sent late, not missed: what is missed is a whole cycle that the request took beyond
+        its usual time. So no virtual arrival is quicker than a usual one, and a request a little slower than the median
+        adds none (one for each request over the median would be half as many again as were sent).
+        """
         cycle = self._cycle_s.get(class_name)
         took = took_ms / 1000
-        if cycle is None or took <= cycle:
+        if cycle is None:
             return []
-        n = int(took / cycle)
-        if n * cycle >= took:
-            n -= 1
+        n = int((took - self._usual_s[class_name]) / cycle)
+        if n < 1:
+            return []
         group = -(-n // _MAX_ROWS) if n else 1
         found = []
         for first in range(1, n + 1, group):

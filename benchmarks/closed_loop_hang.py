@@ -1,0 +1,196 @@
+"""What ten users that wait for a hanging service hide, and whether the harness finds it: in both models.
+
+    python benchmarks/closed_loop_hang.py [--seconds 120] [--hang 30]
+
+A service answers after 0.1 s and hangs once, for a quarter of the time, without an error: it answers everything when
+the hang ends. Ten closed-loop users send nothing meanwhile, so of what was *sent* ten requests in thousands are slow:
+naively p95 is 100 ms. Of the requests that were *meant* (100 a second), a quarter came during the hang and waited for
+its end, so p95 is hang - 5 % of the time: 24 s of 120. Prints, for each model, the naive p95 (of what was sent), the
+p95 that the harness reports, the truth, failures, backfilled requests, and when the generator read as saturated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.load.launcher import LoadProcess
+from harness.load.protocol import LoadMessage, Ready
+from harness.model.clock import monotonic
+from harness.model.jsonl import read_lines
+from harness.model.load import LoadPlan, UserClass
+from harness.model.sketch import quantile
+from harness.model.windows import DeltaRow, MarkRow, Row
+
+USERS, ANSWER_S = 10, 0.1
+LOCUSTFILE = """
+from locust import FastHttpUser, constant, task
+
+class Asker(FastHttpUser):
+    wait_time = constant(0)
+
+    @task
+    def ask(self):
+        self.client.get("/ask")
+"""
+
+
+class Service:
+    """Answers after ANSWER_S; while hanging, when the hang ends."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        ready = threading.Event()
+
+        async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                while True:
+                    await reader.readuntil(b"\r\n\r\n")
+                    await asyncio.sleep(ANSWER_S)
+                    await self._free.wait()
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                    await writer.drain()
+            except (asyncio.IncompleteReadError, ConnectionError):
+                writer.close()
+
+        async def serve() -> None:
+            self._loop, self._free = asyncio.get_running_loop(), asyncio.Event()
+            self._free.set()
+            server = await asyncio.start_server(exchange, "127.0.0.1", 0, backlog=1000)
+            self.port = server.sockets[0].getsockname()[1]
+            ready.set()
+            await server.serve_forever()
+
+        threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
+        ready.wait()
+
+    def hang(self, on: bool) -> None:
+        self._loop.call_soon_threadsafe(self._free.clear if on else self._free.set)
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in ms. saturated: [first, last] second of marks that said so."""
+
+    model: str
+    sent: int
+    backfilled: int
+    failures: int
+    naive_p95_ms: float
+    p95_ms: float
+    truth_p95_ms: float
+    saturated: tuple[float, float] | None
+
+
+def measure(model: Any, seconds: float, hang_s: float, folder: Path) -> Seen:
+    service, file = Service(), folder / "asker.py"
+    file.write_text(LOCUSTFILE)
+    plan = LoadPlan(
+        model=model,
+        host=f"http://127.0.0.1:{service.port}",
+        locustfile=str(file),
+        classes=(UserClass(name="Asker"),),
+        seed=1,
+        users=USERS,
+        spawn_rate=1000.0,
+        ramp_s=0.0,
+        rate=USERS / ANSWER_S if model == "open" else None,
+        max_in_flight=20_000,
+        request_timeout_s=2 * hang_s,
+    )
+    ready, ended = threading.Event(), threading.Event()
+
+    def on_message(message: LoadMessage) -> None:
+        if isinstance(message, Ready):
+            ready.set()
+
+    windows = folder / f"{model}.jsonl"
+    process = LoadProcess.start(
+        plan, windows=windows, log=folder / f"{model}.log", on_message=on_message, on_exit=lambda _: ended.set()
+    )
+    try:
+        if not ready.wait(90):
+            raise SystemExit(f"the load was not ready: {(folder / f'{model}.log').read_text()[-2000:]}")
+        t0 = monotonic() + 0.2
+        process.begin(t0)
+        begin = (seconds - hang_s) / 2
+        process.edge("baseline")
+        time.sleep(t0 + begin - monotonic())
+        process.edge("fault")
+        service.hang(True)
+        process.stop(round(seconds * 10))
+        time.sleep(max(0.0, t0 + begin + hang_s - monotonic()))
+        service.hang(False)
+        if not ended.wait(seconds + 4 * hang_s + 60):
+            raise SystemExit("the load did not end")
+    finally:
+        process.kill()
+    return _read(model, windows, 1000 * (hang_s + ANSWER_S - 0.05 * seconds))
+
+
+def _read(model: str, windows: Path, truth_ms: float) -> Seen:
+    everything: Counter[int] = Counter()
+    virtual: Counter[int] = Counter()
+    failures = 0
+    saturated: list[float] = []
+    rows: list[Row] = list(read_lines(windows, Row))
+    for row in rows:
+        if isinstance(row, MarkRow) and row.saturated:
+            saturated.append(row.at)
+        if not isinstance(row, DeltaRow):
+            continue
+        failures += sum(c.unsent_cap + c.unsent_generator + c.failed for c in row.classes.values())
+        for counts in row.requests.values():
+            failures += sum(counts.fail.values())
+            for into, flat in ((everything, counts.sketch), (virtual, counts.backfilled_sketch)):
+                for bucket, n in zip(flat[::2], flat[1::2], strict=True):
+                    into[bucket] += n
+    sent = everything - virtual
+    return Seen(
+        model=model,
+        sent=sent.total(),
+        backfilled=virtual.total(),
+        failures=failures,
+        naive_p95_ms=round(quantile(sent, 0.95) or 0.0, 1),
+        p95_ms=round(quantile(everything, 0.95) or 0.0, 1),
+        truth_p95_ms=round(truth_ms, 1),
+        saturated=(min(saturated), max(saturated)) if saturated else None,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--hang", type=float, default=30.0)
+    parser.add_argument("--json", action="store_true", help="one JSON object a model")
+    options = parser.parse_args()
+    if not 0.05 * options.seconds < options.hang < options.seconds:
+        sys.exit("a hang of 5 % of the time or less does not show in p95")
+    if not options.json:
+        print("| model | sent | backfilled | failures | p95 of what was sent | p95 reported | truth | saturated |")
+        print("|---|---|---|---|---|---|---|---|")
+    for model in ("closed", "open"):
+        with tempfile.TemporaryDirectory() as folder:
+            seen = measure(model, options.seconds, options.hang, Path(folder))
+        if options.json:
+            print(json.dumps(msgspec.to_builtins(seen)), flush=True)
+            continue
+        when = "never" if seen.saturated is None else f"marks {seen.saturated[0]:.1f} to {seen.saturated[1]:.1f} s"
+        print(
+            f"| {model} | {seen.sent:,} | {seen.backfilled:,} | {seen.failures} | {seen.naive_p95_ms / 1000:.2f} s | "
+            f"{seen.p95_ms / 1000:.2f} s | {seen.truth_p95_ms / 1000:.2f} s | {when} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Ten users that wait, requests of 0.1 s, a hang of a quarter of the time without an error: both models say so.
+
+The full form, 30 s of 120, is a benchmark; this is the same program, scaled in time.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).parents[2] / "benchmarks" / "closed_loop_hang.py"
+pytestmark = [pytest.mark.slow, pytest.mark.calm]
+
+
+def test_a_hang_in_a_closed_loop_is_reported_as_what_it_is() -> None:
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), "--seconds", "24", "--hang", "6", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    closed, opened = (json.loads(line) for line in done.stdout.splitlines())
+    truth = closed["truth_p95_ms"]
+    assert truth == pytest.approx(4900)
+    assert closed["failures"] == opened["failures"] == 0
+    # What the users themselves sent shows nothing; a busy machine's own delays are far below the hang.
+    assert closed["naive_p95_ms"] < 1000
+    assert closed["backfilled"] > 0.15 * closed["sent"]
+    assert closed["p95_ms"] == pytest.approx(truth, rel=0.2)
+    assert opened["backfilled"] == 0
+    assert opened["p95_ms"] == pytest.approx(truth, rel=0.2)

@@ -1,0 +1,104 @@
+"""Who was slow: a generator that is starved says so of itself, and a target that hangs is no reason to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from load_run import Run, make_plan, named
+from load_target import Target
+
+PATHS = Path(__file__).parent / "files" / "paths.py"
+BURNS = (
+    "import time\n"
+    "from locust import FastHttpUser, task\n"
+    "class Burns(FastHttpUser):\n"
+    "    @task\n"
+    "    def go(self):\n"
+    "        until = time.process_time() + 0.03\n"
+    "        while time.process_time() < until: pass\n"
+    "        self.client.get('/burns')\n"
+)
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    server = Target().start()
+    yield server
+    server.stop()
+
+
+@contextmanager
+def starved(pid: int) -> Iterator[None]:
+    """The process runs for a tenth of the time, as under a CPU quota."""
+    over = threading.Event()
+
+    def take_turns() -> None:
+        while not over.is_set():
+            os.kill(pid, signal.SIGSTOP)
+            over.wait(0.27)
+            os.kill(pid, signal.SIGCONT)
+            over.wait(0.03)
+
+    thread = threading.Thread(target=take_turns)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        os.kill(pid, signal.SIGCONT)
+
+
+def saturated(run: Run, start: float, end: float) -> list[float]:
+    return [mark.at for mark in run.marks() if mark.saturated and start <= mark.at < end]
+
+
+def test_a_generator_that_gets_no_processor_is_saturated(target: Target, tmp_path: Path) -> None:
+    with Run(make_plan(PATHS, target.url, rate=50.0, classes=named("Right")), tmp_path) as run:
+        run.begin().at(1)
+        with starved(run.process.pid):
+            run.at(9)
+        end = round((time.monotonic() - run.t0) * 10) + 5
+        run.finish(end)
+        assert saturated(run, 6, 9.5), "its arrivals were late"
+        counts = run.classes()["Right"]
+    assert counts.planned == counts.ended and counts.unsent_cap == 0
+
+
+def test_a_locustfile_that_burns_more_than_a_core_is_saturated(target: Target, tmp_path: Path) -> None:
+    """50 tasks of 30 ms a second."""
+    file = tmp_path / "burns.py"
+    file.write_text(BURNS)
+    plan = make_plan(file, target.url, rate=50.0, request_timeout_s=20.0, classes=named("Burns"))
+    with Run(plan, tmp_path) as run:
+        run.go(8)
+        assert saturated(run, 5, 8)
+        counts = run.classes()["Burns"]
+    # Until five seconds have been seen, an arrival that was taken in time and found no user is the target's.
+    assert counts.unsent_cap < 0.2 * counts.unsent_generator, "users that wait for the processor"
+
+
+@pytest.mark.calm
+@pytest.mark.parametrize("cap", [5000, 40])
+def test_a_target_that_hangs_does_not_read_as_saturation(target: Target, tmp_path: Path, cap: int) -> None:
+    """Everything times out, or no user is left: the arrivals are taken off the schedule in time all the same."""
+    plan = make_plan(PATHS, target.url, rate=100.0, max_in_flight=cap, request_timeout_s=2.0, classes=named("Right"))
+    with Run(plan, tmp_path) as run:
+        run.begin().at(3)
+        target.default = "hang"
+        run.at(12)
+        before_the_end = saturated(run, 8, 12)
+        run.finish(125)
+        target.default = "ok"
+        counts, requests = run.classes(range(40, 120))["Right"], run.requests(range(40, 120))["/right"]
+    assert not before_the_end, "five seconds and more of nothing but a hang"
+    assert counts.unsent_generator == 0
+    assert requests.fail["timeout"] > 0 and requests.ok < 0.1 * requests.fail["timeout"]
+    assert (counts.unsent_cap > 0) == (cap == 40)
