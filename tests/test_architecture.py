@@ -123,6 +123,12 @@ def test_files_are_short_enough_to_read_in_one_sitting(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
+def test_nothing_of_the_harness_knows_the_sample_api_s_defects() -> None:
+    """It is scored on finding them."""
+    word = "ANOMALY_API_" + "DEFECT"
+    assert [str(path) for path in modules() if word in path.read_text(encoding="utf-8")] == []
+
+
 def test_nothing_names_a_path_of_this_machine_or_a_registry() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     words = [f"/{'work'}/", f"/{'farm'}/", "pypi." + "org", "files.python" + "hosted", "repo1.maven" + ".org"]

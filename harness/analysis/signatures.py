@@ -1,6 +1,7 @@
 """What a fault left behind in the dependencies themselves, from their own counters (samples.jsonl).
 
-    retry amplification   while the fault is on, a request costs the dependency more calls than before
+    retry amplification   while the fault is on, a request costs the dependency more calls than before; a connection
+                          that is opened is a call too
     reconnect storm       after the undo, connections come much faster than before
     cold cache            after the fault the hit rate is down, and the databases carry what the cache did
     consumer lag          messages pile up, and are not worked off soon after the undo
@@ -101,9 +102,10 @@ def signatures(
     for one in _under_fault(plan):
         calls = {"redis": "commands", "postgres": "transactions"}.get(one.kind)
         if calls is not None:
-            found.append(retry_amplification(one.name, read(one.name, calls), requests, before, faults))
-            held = read(one.name, "clients")
-            found.append(reconnect_storm(one.name, read(one.name, "connections"), held, before, zero_s))
+            connections, held = read(one.name, "connections"), read(one.name, "clients")
+            work = together(read(one.name, calls), connections)
+            found.append(retry_amplification(one.name, work, requests, before, faults))
+            found.append(reconnect_storm(one.name, connections, held, before, zero_s))
         if one.kind == "redis":
             hits, misses = read(one.name, "hits"), read(one.name, "misses")
             found.append(cold_cache(one.name, hits, misses, databases, before, zero_s))
@@ -116,6 +118,12 @@ def points(samples: Sequence[Sample], name: str, counter: str) -> Points:
     """One counter of one dependency, at the instants when it was read."""
     rows = (sample.counters.get(name, {}) for sample in samples)
     return [(row["at"], row[counter]) for row in rows if "at" in row and counter in row]
+
+
+def together(first: Points, second: Points) -> Points:
+    """Two counters of the same readings, added up."""
+    other = dict(second)
+    return [(at, value + other[at]) for at, value in first if at in other]
 
 
 def rises(series: Points) -> list[Rate]:

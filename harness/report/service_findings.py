@@ -159,8 +159,8 @@ def cold(plan: Plan, result: Result) -> Iterator[Finding]:
 
 
 def signals(plan: Plan, result: Result) -> Iterator[Finding]:
-    """The service's own word for it; where the dependency's counters have told already, once is enough."""
-    told = {one.kind for one in result.signatures if one.found}
+    """The service's own word for it, where the dependency's own counters were not there to tell."""
+    told = {one.kind for one in result.signatures}
     lag = result.signals.get("kafka_consumer_lag")
     if lag and "consumer_lag" not in told and {"baseline", "after"} <= lag.by_phase.keys():
         before, now = lag.by_phase["baseline"], lag.by_phase["after"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Api, World, running, wait_until
-from .traffic import Seen, Traffic
+from .traffic import Seen, Traffic, Transactions, client
 
 RATE = 25.0
 LIMIT_S = 5.0
@@ -48,6 +48,7 @@ async def through(api: Api, world: World, name: str, kind: str) -> tuple[Seen, S
         ("no-timeout", "redis", "hang"),
         ("sync-kafka", "kafka", "latency"),
         ("small-pool", "db", "connection-limit"),
+        ("retry-storm", "redis", "latency"),
     ],
 )
 def test_a_defect_shows_under_its_fault_and_only_there(
@@ -63,6 +64,78 @@ def test_a_defect_shows_under_its_fault_and_only_there(
         elif defect == "no-timeout":
             hung = [reply for reply in during.replies if reply.kind == "predict" and reply.seconds > 0.5]
             assert len(hung) > 0.5 * sum(reply.kind == "predict" for reply in during.replies), during.summary()
+        elif defect == "retry-storm":
+            # Five attempts of 50 ms each before the answer goes without the cache.
+            assert Seen([reply for reply in during.replies if reply.kind == "predict"]).quantile(0.5) >= 0.2
         else:
             assert during.error_rate > 0.1, during.summary()
         assert defect not in api.log.read_text() + api.get("/metrics") + str(api.get("/health"))
+
+
+async def predictions(api: Api, seed: int, many: int) -> list[str]:
+    """The hashes of so many transactions, all of them acknowledged."""
+    transactions = Transactions(seed, repeats=0.0)
+    acknowledged: list[str] = []
+    async with client(api.port, LIMIT_S) as connection:
+        while len(acknowledged) < many:
+            sent = [transactions.one() for _ in range(50)]
+            status, _ = await connection.request("POST", "/api/v1/batch/predict", {"transactions": sent})
+            assert status == 200, status
+            acknowledged += [str(one["hash"]) for one in sent]
+    return acknowledged
+
+
+def missing(world: World, hashes: list[str]) -> int:
+    stored = world.query("SELECT count(*) FROM predictions WHERE hash = ANY(%s)", hashes)
+    return len(hashes) - int(stored[0][0])
+
+
+@pytest.mark.parametrize(("defect", "lost"), [("", 0), ("lost-writes", 3)])
+def test_writes_acknowledged_without_the_database_are_there_later_or_one_in_200_is_not(
+    world: World, tmp_path: Path, defect: str, lost: int
+) -> None:
+    with running(world, tmp_path / "log", ANOMALY_API_DEFECT=defect) as api:
+        before = asyncio.run(predictions(api, 70 + lost, 300))
+        with world.fault("db", "down"):
+            wait_until("the API to notice", lambda: api.health()["database"] == "down")
+            during = asyncio.run(predictions(api, 80 + lost, 600))
+        wait_until("the backlog to be written", lambda: api.health()["database"] == "up" and not backlog(api))
+        assert missing(world, before) == 0
+        assert missing(world, during) == lost
+
+
+def backlog(api: Api) -> float:
+    return api.signal("db_write_backlog")
+
+
+def test_a_full_backlog_refuses_and_drops_nothing_that_was_acknowledged(world: World, tmp_path: Path) -> None:
+    with running(world, tmp_path / "log", WRITE_BACKLOG="100") as api:
+        with world.fault("db", "down"):
+            wait_until("the API to notice", lambda: api.health()["database"] == "down")
+            kept = asyncio.run(predictions(api, 90, 100))
+            with pytest.raises(AssertionError, match="503"):
+                asyncio.run(predictions(api, 91, 50))
+        wait_until("the backlog to be written", lambda: api.health()["database"] == "up" and not backlog(api))
+        assert missing(world, kept) == 0
+
+
+def test_a_leaky_pool_is_empty_for_ever_after_a_fault(world: World, tmp_path: Path) -> None:
+    with running(world, tmp_path / "log", ANOMALY_API_DEFECT="leaky-pool") as api:
+        traffic = asyncio.run(through_an_outage(api, world))
+        assert traffic.error_rate > 0.5, traffic.summary()
+
+
+async def through_an_outage(api: Api, world: World) -> Seen:
+    """Replies well after the database was down for two seconds."""
+    traffic = Traffic(api.port, RATE, seed=95, limit_s=LIMIT_S, repeats=0.0)
+    traffic.start()
+    await asyncio.sleep(1.0)
+    undo = await asyncio.to_thread(world.inject, "db", "down")
+    await asyncio.sleep(2.0)
+    await asyncio.to_thread(undo)
+    await asyncio.sleep(3.0)
+    after = time.monotonic()
+    await asyncio.sleep(2.0)
+    until = time.monotonic()
+    seen = await traffic.stop()
+    return Seen([reply for reply in seen.between(after, until).replies if reply.kind in ("predict", "batch")])

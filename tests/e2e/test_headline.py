@@ -1,12 +1,34 @@
-"""The headline runs: each fault is harmless on the hardened API, and found with the defect that it reveals."""
+"""The headline runs: each fault is harmless on the hardened API, and found with the defect that it reveals.
+
+The cases are the chosen ones of the truth table (benchmarks/truth.py), which runs all of them, and more than once.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from harness.analysis.rundir import read_plan, read_result
+from harness.report.findings import findings
 from tests.e2e.observe import Run
+
+
+def _truth() -> ModuleType:
+    """benchmarks/ is no package."""
+    spec = importlib.util.spec_from_file_location("truth", Path(__file__).parents[2] / "benchmarks" / "truth.py")
+    assert spec is not None and spec.loader is not None
+    module = sys.modules["truth"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+truth = _truth()
+HARDENED = [case for case in truth.CASES if case.chosen and case.kind == "hardened"]
+FOUND = [case for case in truth.CASES if case.chosen and case.kind == "found"]
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.calm]
 
@@ -35,28 +57,29 @@ def decided(folder: Path, *args: str, defect: str = "", shortened: bool = False)
     return code, run
 
 
-@pytest.mark.parametrize("fault", ["redis-down", "redis-hang", "kafka-latency", "db-connection-limit"])
-def test_the_hardened_service_is_not_accused(tmp_path: Path, fault: str) -> None:
-    code, run = decided(tmp_path, "--fault", fault, *SHORTEST)
+@pytest.mark.parametrize("case", HARDENED, ids=lambda case: case.fault)
+def test_the_hardened_service_is_not_accused(tmp_path: Path, case: truth.Case) -> None:  # type: ignore[name-defined]
+    code, run = decided(tmp_path, "--fault", case.fault, *SHORTEST)
     assert code == 0, run.text()
-    found = run.result()["faults"]
-    assert [each["proven"] for each in found] == [True] and found[0]["undo_verified"] is True
+    result = run.result()
+    assert [each["proven"] for each in result["faults"]] == [True] and result["faults"][0]["undo_verified"] is True
+    assert not any(each["found"] for each in result["signatures"]), result["signatures"]
+    promised = result["acknowledged"]
+    assert promised["there"] == promised["chosen"] > 100 and promised["lost"] == promised["unchecked"] == 0, promised
 
 
-@pytest.mark.parametrize(
-    ("fault", "defect"),
-    [
-        ("redis-down", "no-fallback"),
-        ("redis-hang", "no-timeout"),
-        ("kafka-latency", "sync-kafka"),
-        ("db-connection-limit", "small-pool"),
-    ],
-)
-def test_the_defect_is_found(tmp_path: Path, fault: str, defect: str) -> None:
-    code, run = decided(tmp_path, "--fault", fault, *DECIDED, defect=defect, shortened=True)
+@pytest.mark.parametrize("case", FOUND, ids=lambda case: case.defect)
+def test_the_defect_is_found(tmp_path: Path, case: truth.Case) -> None:  # type: ignore[name-defined]
+    code, run = decided(tmp_path, "--fault", case.fault, *DECIDED, *case.flags, defect=case.defect, shortened=True)
     assert code == 1, run.text()
     result = run.result()
     assert [f["proven"] for f in result["faults"]] == [True] and result["faults"][0]["undo_verified"] is True
     broken = [t for t in result["targets"] if t["outcome"] == "broken" and t["primary"]]
-    assert any(t["phase"] == "fault" and t["observed"] is not None for t in broken), broken
     assert not any(t["phase"] == "baseline" for t in broken), broken
+    assert case.reveals in {found.key for found in findings(read_plan(run.dir), read_result(run.dir))}, run.text()
+    if case.reveals == "lost-writes":
+        assert result["acknowledged"]["lost"] > 0 and "acknowledged writes" in result["reasons"][0], result["reasons"]
+    else:
+        assert any(t["phase"] == "fault" and t["observed"] is not None for t in broken), broken
+    if case.defect == "leaky-pool":
+        assert result["recovery"]["outcome"] == "not_recovered" and result["recovery"]["lower_s"] >= 30

@@ -226,8 +226,20 @@ def test_plain_locust_reads_back_too_and_a_loss_is_its_exit_code(
     locustfile.write_text("import gevent\n" + LOCUSTFILE + enough)
     with shop(lambda number, before: status) as target:
         done = subprocess.run(
-            [sys.executable, "-m", "locust", "-f", str(locustfile), "--host", target.url, "--headless"]
-            + ["-u", "2", "-r", "2"],
+            [
+                sys.executable,
+                "-m",
+                "locust",
+                "-f",
+                str(locustfile),
+                "--host",
+                target.url,
+                "--headless",
+                "-u",
+                "2",
+                "-r",
+                "2",
+            ],
             cwd=tmp_path,
             env={**os.environ, "PYTHONWARNINGS": "default"},
             stdout=subprocess.PIPE,
