@@ -70,8 +70,8 @@ class WindowStore:
     """Everything recorded in windows.jsonl. plan: how many workers to expect, and the schedule to check against.
 
     total_requests: sent and ended so far, setup and backfilled ones excluded. total_failures: failed requests, unsent
-    and failed arrivals so far; total_attempts: the same as well as all requests. worst_baseline: target -> (limit, worst
-    windows), kept by the live rules, which ask for it several times a second once baseline is final.
+    and failed arrivals so far; total_attempts: the same as well as all requests. worst_baseline: target -> (limit,
+    worst windows), kept by the live rules, which ask for it several times a second once baseline is final.
     """
 
     def __init__(self, plan: Plan) -> None:
