@@ -66,6 +66,9 @@ from harness.safety.keeper_client import Keeper
 TICK_S = 0.02
 ABORTABLE: tuple[PhaseName, ...] = ("fault", "recovery", "after")
 """Where abort conditions are watched: a service that does badly before the fault is baseline's to judge."""
+FORGETTING: tuple[PhaseName, ...] = ("fault", "recovery", "after", "tail")
+FORGET_EVERY_S = 10.0
+"""Where the main loop keeps only what its rules still need. The result is made from the files."""
 STALL_S = 2.0
 """A main loop that stood still for longer than this (somebody stopped the process) says so in the history."""
 LIVE_EVERY_S = 0.25
@@ -191,6 +194,9 @@ class Conduct:
             self._store.add(row)
         if rows:
             self._last_row = self._history.since_t0()
+        if self._state.phase in FORGETTING and self._board.due("forget", self._last_row, FORGET_EVERY_S):
+            zero = self._state.zero if self._state.phase == "recovery" else None
+            live_rules.forget(self._store, self._plan, self._aborts, zero, self._last_row)
 
     def _read_messages(self) -> None:
         while not self._messages.empty():

@@ -1,7 +1,8 @@
 """Recovery's zero: when a dependency's path began to answer normally again after an undo.
 
 One probe starts every 50 ms on a fresh connection, whether or not earlier ones have ended, so a hanging path is still
-looked at twenty times a second. A probe is *good* when it is answered faster than was normal before the fault.
+looked at twenty times a second; one more starts when the undo statement was answered (without it, zero was 40 ms late
+where the path was well at once). A probe is *good* when it is answered faster than was normal before the fault.
 
     zero   send time of the first good probe that ended after the undo statement was sent. One that had been sent
            earlier (it was waiting when the fault went away) counts from the statement, not from before it.
@@ -58,6 +59,7 @@ class Prober:
         self._pending: dict[int, float] = {}
         self._changed = threading.Condition()
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -69,8 +71,13 @@ class Prober:
     def stop(self) -> None:
         """No further probes; returns when the last has ended (a probe lasts a second or so at most)."""
         self._stop.set()
+        self._wake.set()
         if self._thread is not None:
             self._thread.join()
+
+    def look_now(self) -> None:
+        """One probe more, at once; the others keep their times."""
+        self._wake.set()
 
     def results(self) -> tuple[ProbeResult, ...]:
         """Every probe that has ended, by send time."""
@@ -97,7 +104,11 @@ class Prober:
         with ThreadPoolExecutor(most, thread_name_prefix="probe") as pool:
             number = 0
             due = monotonic()
-            while not self._stop.wait(max(0.0, due - monotonic())):
+            while True:
+                extra = self._wake.wait(max(0.0, due - monotonic()))
+                self._wake.clear()
+                if self._stop.is_set():
+                    return
                 with self._changed:
                     full = len(self._pending) >= most
                     if not full:
@@ -105,8 +116,9 @@ class Prober:
                 if not full:
                     pool.submit(self._one, number)
                     number += 1
-                # A late machine skips probes; it does not send them in a burst.
-                due = max(due + self._every, monotonic())
+                if not extra:
+                    # A late machine skips probes; it does not send them in a burst.
+                    due = max(due + self._every, monotonic())
 
     def _one(self, number: int) -> None:
         assert self._run is not None

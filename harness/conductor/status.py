@@ -114,7 +114,6 @@ class StatusBoard:
 
     def live_state(self, state: State, store: WindowStore, now: float) -> LiveState:
         self._catch_up()
-        totals = store.totals(0, max(0, store.end))
         left = None if state.phase_end is None else max(0.0, state.phase_end - now)
         return LiveState(
             experiment=self._plan.experiment,
@@ -124,8 +123,8 @@ class StatusBoard:
             phase=state.phase,
             phase_at_s=max(0.0, now - self._phase_start),
             phase_left_s=left,
-            total_requests=totals.attempts,
-            total_failures=totals.bad,
+            total_requests=store.total_attempts,
+            total_failures=store.total_failures,
             numbers=live_numbers(store, now),
             faults=tuple(self._states.values()),
             recovery_s=None if self._zero is None or state.phase != "recovery" else now - self._zero,

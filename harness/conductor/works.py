@@ -257,7 +257,11 @@ class Works:
         self._history.add(UndoRequested, at=since(requested), fault=fault_id, sent_s=since(requested))
         self._revive_toxiproxy(record)
         outcome = self._gone_with_the_keeper(record) or undo_record(
-            record, say=self._say, restart_toxiproxy=self._restart_toxiproxy, unsure=fault_id in self._unsure
+            record,
+            say=self._say,
+            restart_toxiproxy=self._restart_toxiproxy,
+            unsure=fault_id in self._unsure,
+            on_answer=prober.look_now if prober is not None else lambda: None,
         )
         self._ended.add(fault_id)
         applied = outcome.applied

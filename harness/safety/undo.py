@@ -55,12 +55,14 @@ def undo_record(
     unsure: bool = False,
     allowed: Collection[str] | None = None,
     patience: Patience = Patience(),  # noqa: B008 - frozen
+    on_answer: Callable[[], None] = lambda: None,
 ) -> UndoOutcome:
     """Undo one change and verify it. Never raises.
 
     unsure: nobody knows whether the injection was carried out (its request timed out, or the run died during it).
     restart_toxiproxy: restarts a Toxiproxy that we own, True when it is up again; None where it is not ours.
     allowed: check every address of the record again, against these hosts (for records read from a file).
+    on_answer: called each time an undo statement was answered, before anything is looked at; must not raise.
     """
     from harness.fault import registered, unusable
 
@@ -72,7 +74,7 @@ def undo_record(
     try:
         if allowed is not None:
             check_addresses(record, allowed)
-        return _Undo(record, fault, say, redact, patience, unsure).run(restart_toxiproxy)
+        return _Undo(record, fault, say, redact, patience, unsure, on_answer).run(restart_toxiproxy)
     except HarnessError as error:
         return _unverified(record, str(error), redact, error)
     except Exception as error:  # a fault from someone's package may raise anything; the other undos must go on
@@ -95,7 +97,14 @@ class _Undo:
     """One undo under way."""
 
     def __init__(
-        self, record: UndoRecord, fault: Fault, say: Say, redact: Callable[[str], str], patience: Patience, unsure: bool
+        self,
+        record: UndoRecord,
+        fault: Fault,
+        say: Say,
+        redact: Callable[[str], str],
+        patience: Patience,
+        unsure: bool,
+        on_answer: Callable[[], None],
     ) -> None:
         self._record = record
         self._fault = fault
@@ -103,6 +112,7 @@ class _Undo:
         self._redact = redact
         self._patience = patience
         self._unsure = unsure
+        self._on_answer = on_answer
         # Faults on the container itself look where it is; those on the proxy do not go there.
         self._follows = fault.needs not in ("proxy", "runtime", "container")
         self._applied: Applied | None = None
@@ -175,6 +185,7 @@ class _Undo:
     def _undo_once(self) -> None:
         try:
             applied = self._fault.undo(self._present())
+            self._on_answer()
         except Gone:
             # Provably gone, but the data path is still asked below.
             self._gone = True

@@ -208,3 +208,19 @@ def test_other_metrics_abort_too() -> None:
         ("p95{GET /items} > 500ms for 3s", True),
     ):
         assert live.abort_fires(live.parse_abort(text), until(slow_run, 40.0), 40.0) is fires, text
+
+
+def test_what_no_rule_asks_for_is_forgotten_and_the_rules_go_on_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "KEPT_S", 0.0)
+    abort = live.parse_abort("error_rate > 50% for 5s")
+    run = Scene(service=failing(INJECTED, ZERO + 3, 1.0, "refused"), recovery_s=3.1, after_s=60.0).build()
+    for now, zero in ((35.0, None), (ZERO + 15, ZERO), (ZERO + 18.5, ZERO), (90.0, None)):
+        whole, short = until(run, now), until(run, now)
+        live.forget(short, run.plan, [abort], zero, now)
+        assert not list(short.steps(0, int(10 * (now - 6 if zero is None else zero - 6))))
+        assert live.live_numbers(short, now) == live.live_numbers(whole, now)
+        assert live.abort_fires(abort, short, now) == live.abort_fires(abort, whole, now)
+        if zero is not None:
+            assert live.recovered_live(short, run.plan, zero, now) == live.recovered_live(whole, run.plan, zero, now)
+        totals = whole.totals(0, whole.end)
+        assert (short.total_attempts, short.total_failures) == (totals.attempts, totals.bad)

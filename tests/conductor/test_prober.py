@@ -77,6 +77,26 @@ def test_a_hanging_path_is_still_looked_at() -> None:
     assert prober.first_good_after(0.0) is None
 
 
+def test_one_more_probe_starts_when_it_is_asked_for() -> None:
+    """The next planned one is far away; the path is well now."""
+    dependency = Dependency(name="x", kind="tcp")
+    prober = Prober(dependency, record_like(dependency), every_s=600.0, run=lambda _: took(monotonic()))
+    prober.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not prober.results():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.01)  # these probes say that they end 2 ms after they begin
+        asked = monotonic()
+        prober.look_now()
+        found = prober.first_good_after(asked, wait_s=20.0)
+    finally:
+        prober.stop()
+    assert found is not None and found.zero >= asked
+    assert len(prober.results()) == 2
+
+
 def test_a_probe_without_an_address_never_stands_in_an_undos_way() -> None:
     dependency = Dependency(name="x", kind="redis")
     prober = Prober(dependency, record_like(dependency))
