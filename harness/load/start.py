@@ -109,6 +109,8 @@ def run_elsewhere(argument: str) -> NoReturn:
     if channel is not None and code not in (0, 2) and channel.ended is None:
         channel.leave("it failed; its own output says why")
     leave(code)
+
+
 def run_read_back() -> NoReturn:
     """Reads acknowledged writes back. Never returns."""
     messages, pipe = MessagePipe(), ParentPipe()

@@ -37,7 +37,7 @@ _KNOWN: dict[bytes, Head] = {}
 """Heads of complete replies with a Content-Length that kept their connection: the same bytes mean the same again."""
 
 
-class ReplyParser(HTTPResponseParser):
+class ReplyParser(HTTPResponseParser):  # type: ignore[misc]
     """head, body: of the present reply, once it is complete.
 
     `expect` before each reply, then `receive` what comes; `complete` when all of it is there. `surplus`: more came than
