@@ -83,7 +83,7 @@ class Case:
 
 
 COLD_START = ("--warmup", "15s")
-"""The cache has to fill before baseline: what fills it costs the database (stampede) and Redis (calls) more than usual."""
+"""The cache has to fill before baseline: what fills it costs the database and Redis more than usual."""
 SOAK = ("--soak", "60s")
 """A slope needs a minute of one stretch, after the first 30 s of it."""
 

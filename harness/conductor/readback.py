@@ -42,16 +42,17 @@ def read_back(plan: Plan, session: Session, history: History, signals: Signals, 
     except (OSError, ValueError) as error:
         history.add(ReadBack, noted=0, chosen=0, there=0, lost=0, unchecked=0, seconds=0.0, why=str(error))
         return
-    asks, total = acknowledged.choose(plan, history.events, noted)
     begun = monotonic()
     why = _not_now(history, signals)
-    if why is None:
-        rate = acknowledged.rate(plan)
-        say(f"reading back {len(asks):,} of {total:,} acknowledged writes, {rate:g} a second")
-        answers = _ask(plan, asks, rate, session, signals)
-        why = answers.example
-    else:
-        answers = Answers(there=0, unanswered=len(asks))
+    if why is not None:
+        # An interrupted run is to end at once, so nothing is drawn either: all of them are unchecked.
+        total = sum(len(row.ids) + row.left_out for row in noted)
+        history.add(ReadBack, noted=total, chosen=total, there=0, lost=0, unchecked=total, seconds=0.0, why=why)
+        return
+    asks, total = acknowledged.choose(plan, history.events, noted)
+    rate = acknowledged.rate(plan)
+    say(f"reading back {len(asks):,} of {total:,} acknowledged writes, {rate:g} a second")
+    answers = _ask(plan, asks, rate, session, signals)
     if answers.lost:
         with suppress(OSError):
             lines = b"".join(encode_line({"name": name, "id": id_}) for name, id_ in answers.lost)
@@ -66,7 +67,7 @@ def read_back(plan: Plan, session: Session, history: History, signals: Signals, 
         lost=len(answers.lost),
         unchecked=answers.unanswered,
         seconds=round(monotonic() - begun, 1),
-        why=why if answers.unanswered else "",
+        why=answers.example if answers.unanswered else "",
     )
 
 
