@@ -102,7 +102,10 @@ def watched(dependency: str, times: int, watcher: Watcher, start: Callable[[str]
             run = start(file.name)
             run.wait_for(lambda event: event["event"] == "started")
         try:
-            run.end(timeout_s=300)
+            # What comes after the last undo says nothing about edges.
+            run.wait_for(lambda _: run.count("undo_verified") == 2 * times or run.ended(), timeout_s=300)
+            run.process.terminate()
+            run.end()
             events = run.events()
         finally:
             run.kill_group()
