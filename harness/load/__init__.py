@@ -3,9 +3,13 @@
 `launcher` and `protocol` are for the conductor and import neither locust nor gevent. Everything else runs in the
 load process (`python -m harness.load`):
 
-    __main__     which of the programs: describe, worker, read-back, or the load itself
+    __main__     which of the programs: describe, worker, elsewhere, read-back, or the load itself
     start        what must happen before locust is imported
     main         the load process: local workers, commands, the only writer of windows.jsonl
+    members      the generators as the main process sees them; Locust's master kept from acting on its own
+    gate         workers on other machines: who may join, are they there, their clocks
+    clocks       another machine's clock mapped onto ours by round trips
+    channel      a remote worker's own line to the main process, on a real thread
     worker       one generator of load: users, recorder, commands from the main process
     dispatcher   open model: hands arrivals of the schedule to users, starts users, gives up after 1 s
     closed       closed model: task starts, usual cycles, virtual arrivals for the cycles a user missed

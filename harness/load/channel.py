@@ -90,7 +90,10 @@ class Channel:
             if dealer.poll(_POLL_MS):
                 while dealer.poll(0):
                     arrived = monotonic()
-                    self._on_message(dealer, dealer.recv(), arrived)
+                    data = dealer.recv()
+                    # What makes no sense is no reason to stop listening.
+                    with suppress(ValueError, TypeError, KeyError):
+                        self._on_message(dealer, data, arrived)
                     heard = arrived
             while self._out:
                 self._send(dealer, *self._out.popleft())

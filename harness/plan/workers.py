@@ -12,7 +12,7 @@ from harness.model.units import format_duration
 from harness.plan.request import RunRequest
 
 RATE_PER_WORKER = 1_000.0
-"""Arrivals per second for which one more process is started. Measured by benchmarks/workers.py; see docs/load.md."""
+"""Arrivals per second for which one more process is started. Why so many: docs/load.md, Workers."""
 MOST_WORKERS = 256
 
 
