@@ -90,7 +90,8 @@ def test_a_service_that_copes_with_the_fault_is_mitigated_when_it_was_and_recove
 def test_a_service_that_is_not_broken_shows_no_impact_and_analyze_agrees(system: MeasuredSystem) -> None:
     run, _ = measured(system, "none")
     result = run.result()
-    assert result["verdict"] == "pass", run.text()
+    # A machine that is too busy for the load may forbid a PASS; it never makes an outage.
+    assert result["verdict"] == "pass" or (result["verdict"] == "inconclusive" and result["generator"]["saturated"])
     assert result["recovery"]["outcome"] == "no_impact" and result["recovery"]["seconds"] == 0
     assert result["impact"]["start_s"] is None and result["impact"]["violating_s"] == 0
     again = harness_command("analyze", str(run.dir), "--dry-run", "--json")
