@@ -37,6 +37,11 @@ bench: setup
 	$(BIN)/python benchmarks/recovery_rules.py
 	$(BIN)/python benchmarks/undo.py --tries 20 --signal KILL
 	$(BIN)/python benchmarks/undo.py --tries 20 --signal INT
+	$(BIN)/python benchmarks/recovery_accuracy.py
+	$(BIN)/python benchmarks/fault_edges.py
+	$(BIN)/python benchmarks/closed_loop_hang.py
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/soak.py
 
 # Does the harness find every known defect of the sample API, and accuse nobody else? Hours with five repeats;
 # `make truth TRUTH="--only chosen --repeat 1"` takes a quarter of one. See docs/benchmarks.md.
