@@ -10,13 +10,14 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.observe import HARNESS, Run
 from tests.e2e.test_headline import DECIDED, INCONCLUSIVE, SHORTEST
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(900)]
 
 RATE = ("--rate", "100")
 """1,000 requests in ten seconds decide every target, and leave room on the machine for a stack beside this one."""
@@ -85,11 +86,16 @@ def stack(
     found.close()
 
 
+def on(defect: str, *values: str) -> Any:
+    """A parameter set whose first value is the stack; tests on one stack run on one worker."""
+    return pytest.param(defect, *values, marks=pytest.mark.xdist_group(defect or "hardened"))
+
+
 def proven_and_undone(run: Run) -> bool:
     return all(fault["proven"] and fault["undo_verified"] for fault in run.result()["faults"])
 
 
-@pytest.mark.parametrize("stack", [""], indirect=True, ids=["hardened"])
+@pytest.mark.parametrize("stack", [on("")], indirect=True, ids=["hardened"])
 @pytest.mark.parametrize("fault", ["redis-down", "redis-hang", "kafka-latency", "db-connection-limit"])
 def test_the_hardened_service_is_not_accused(stack: Stack, fault: str) -> None:
     code, run = stack.run("--fault", fault, *SHORTEST, shortened=False)
@@ -97,7 +103,7 @@ def test_the_hardened_service_is_not_accused(stack: Stack, fault: str) -> None:
     assert proven_and_undone(run)
 
 
-@pytest.mark.parametrize("stack", [""], indirect=True, ids=["hardened"])
+@pytest.mark.parametrize("stack", [on("")], indirect=True, ids=["hardened"])
 def test_no_container_fault_hurts_the_hardened_service(stack: Stack) -> None:
     file = stack.folder / "containers.yaml"
     file.write_text(f"scenario: target\n{EVERY_CONTAINER_FAULT}")
@@ -106,7 +112,7 @@ def test_no_container_fault_hurts_the_hardened_service(stack: Stack) -> None:
     assert len(run.result()["faults"]) == 7 and proven_and_undone(run)
 
 
-@pytest.mark.parametrize("stack", [""], indirect=True, ids=["hardened"])
+@pytest.mark.parametrize("stack", [on("")], indirect=True, ids=["hardened"])
 def test_the_target_itself_is_missed_and_comes_back(stack: Stack) -> None:
     code, run = stack.run("--fault", "api-pause", *DECIDED, shortened=True)
     assert code == 1, run.text()
@@ -116,15 +122,15 @@ def test_the_target_itself_is_missed_and_comes_back(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("stack", "fault"),
     [
-        ("no-fallback", "redis-down"),
-        ("no-fallback", "redis-kill"),
-        ("no-timeout", "redis-hang"),
-        ("no-timeout", "redis-pause"),
-        ("no-timeout", "redis-disconnect"),
-        ("sync-kafka", "kafka-latency"),
-        ("sync-kafka", "kafka-pause"),
-        ("small-pool", "db-connection-limit"),
-        ("small-pool", "db-cpu:cpus=0.02"),
+        on("no-fallback", "redis-down"),
+        on("no-fallback", "redis-kill"),
+        on("no-timeout", "redis-hang"),
+        on("no-timeout", "redis-pause"),
+        on("no-timeout", "redis-disconnect"),
+        on("sync-kafka", "kafka-latency"),
+        on("sync-kafka", "kafka-pause"),
+        on("small-pool", "db-connection-limit"),
+        on("small-pool", "db-cpu:cpus=0.02"),
     ],
     indirect=["stack"],
 )
