@@ -14,7 +14,7 @@ from harness.load.recorder import Recorder
 from harness.model.jsonl import encode_line
 from harness.model.load import LoadPlan, Scenario, UserClass
 from harness.model.plan import PhasePlan, Plan
-from harness.model.windows import FAILURE_KINDS, DeltaRow, Row
+from harness.model.windows import FAILURE_KINDS, REPLY_KINDS, DeltaRow, Row
 from harness.plan.schedule import arrivals, owned
 
 STEPS = 40
@@ -70,8 +70,13 @@ def happen(recorder: Recorder, name: str, step: int, offset: float, draw: random
         return
     kind = draw.choice(FAILURE_KINDS) if draw.random() < 0.1 else None
     # Whole quarters of milliseconds: sums of binary fractions are exact in any order.
-    recorder.request(f"/{name}", arrival.intended, draw.randrange(1, 4000) / 4, kind, "it failed")
-    recorder.replied(arrival, kind)
+    latency_ms = draw.randrange(1, 4000) / 4
+    if kind is None:
+        recorder.ok(f"/{name}", step, latency_ms)
+    else:
+        recorder.fail(f"/{name}", step, kind, arrival.intended, "it failed")
+    if kind is None or kind in REPLY_KINDS:
+        recorder.replied(arrival)
     recorder.end(arrival)
 
 
