@@ -207,8 +207,21 @@ class OwnEngine:
         return self
 
     def start(self) -> None:
+        for _ in range(3):
+            dockerd = self._dockerd = self._launch()
+            assert wait_until(lambda d=dockerd: self.docker.answers() or d.poll() is not None, 90), self._log()
+            if dockerd.poll() is None:
+                return
+            # A dockerd that was killed leaves its containerd behind, and the next one may wait for it in vain.
+            self._end_containerd()
+        raise AssertionError(self._log())
+
+    def _log(self) -> str:
+        return (self.folder / "log").read_text()[-2000:]
+
+    def _launch(self) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("ab") as log:
-            self._dockerd = subprocess.Popen(
+            return subprocess.Popen(
                 [
                     *(*self.docker.inside, "dockerd", "-H", f"unix://{self.folder}/s"),
                     *("--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"),
@@ -218,7 +231,6 @@ class OwnEngine:
                 stdout=log,
                 stderr=log,
             )
-        assert wait_until(self.docker.answers, 60), (self.folder / "log").read_text()[-2000:]
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self._dockerd is not None:
