@@ -129,6 +129,33 @@ def test_kill_9_of_the_run_leaves_nothing_on_the_engine(tmp_path: Path, moment: 
         run.kill_group()
 
 
+def test_two_stacks_at_once_on_one_engine_keep_to_their_own(tmp_path: Path) -> None:
+    """Each run has a stack and a state folder of its own. One is killed while its fault is on: what heals it leaves the
+    other alone, whose own fault is proven and undone."""
+    runs = []
+    try:
+        for name, fault, lasting in (("killed", "redis-pause", "60s"), ("ending", "redis-disconnect", "8s")):
+            (tmp_path / name).mkdir()
+            runs.append(
+                Run(tmp_path / name, "--stack", "compose", "--fault", fault, "--scenario", "baseline", *SHORT, *LOOSE,
+                    "--fault-for", lasting, shortened=True)
+            )  # fmt: skip
+        killed, ending = runs
+        ending.wait_phase("warmup", 400)
+        killed.wait_proven(400)
+        theirs, ours = project_in(killed.text()), project_in(ending.text())
+        assert theirs != ours
+        killed.process.send_signal(signal.SIGKILL)
+        assert ending.end(400) in (0, 1, 3), ending.text()
+        fault = ending.result()["faults"][0]
+        assert (fault["proven"], fault["undo_verified"]) == (True, True), ending.text()
+        assert wait_until(lambda: of_project(theirs) == [], 120)
+    finally:
+        for run in runs:
+            run.kill_group()
+    assert of_project(ours) == []
+
+
 def test_a_signal_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
     run = Run(tmp_path, "--stack", "compose", "--fault", "none", "--scenario", "baseline")
     try:

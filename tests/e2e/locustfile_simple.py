@@ -1,9 +1,11 @@
 """One user, one request: for targets that are not the sample API."""
 
-from locust import FastHttpUser, constant, task
+from locust import constant, task
+
+from harness.load.lean import LeanHttpUser
 
 
-class Caller(FastHttpUser):
+class Caller(LeanHttpUser):
     wait_time = constant(1)
 
     @task
