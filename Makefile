@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: setup run test bench truth lint lock clean
+.PHONY: setup run test test-thorough bench truth lint lock clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -26,6 +26,10 @@ run: setup
 # Tests that need a Docker engine are left out, and that is said; .ci/docker brings what they need and runs them.
 test: setup
 	.ci/test
+
+# With more cases of some long tests, which `make test` leaves out. Not in CI.
+test-thorough: setup
+	.ci/test --thorough
 
 # Every figure of docs/benchmarks.md, about half an hour on a machine that does nothing else. nginx, wrk, vegeta and k6
 # are installed first where they are missing.

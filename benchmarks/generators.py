@@ -47,7 +47,7 @@ http {{
 }}
 """
 LOCUSTFILE = """
-from locust import constant, constant_throughput, task
+from locust import between, constant, task
 from {module} import {base} as Base
 class Poster(Base):
     wait_time = {wait}

@@ -28,21 +28,25 @@ USERS = 20
 LOCUST_RATE = 600
 """One process of plain Locust with FastHttpUser keeps it up."""
 OURS = "harness"
+PARTS = ["paced", "saturated", "locust"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=["paced", "saturated", "locust"])
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; all of them where none is named")
     parser.add_argument("--rate", type=int, default=5000)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    parts = options.parts or ["paced", "saturated", "locust"]
+    parts = options.parts or PARTS
+    # Not by choices=, which refuses that there are none.
+    if not set(parts) <= set(PARTS):
+        parser.error(f"the parts are {', '.join(PARTS)}")
     print(tools.machine(), flush=True)
     with tempfile.TemporaryDirectory() as folder, g.nginx(tools.find("nginx")) as server:
         lean = g.write_locustfile(Path(folder), lean=True)
         fast = g.write_locustfile(Path(folder), lean=False)
-        paced = g.write_locustfile(Path(folder), lean=False, wait="constant_throughput(10)")
+        paced = g.write_locustfile(Path(folder), lean=False, wait="between(0.05, 0.15)")
         for part in parts:
             compare(part, runs(part, server, lean, fast, paced, options.rate, options.seconds), options.rounds)
 

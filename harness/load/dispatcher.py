@@ -59,6 +59,10 @@ class Dispatcher:
         recorder: Recorder,
         warn: Callable[[str], None],
     ) -> None:
+        # Not at the top: it imports Locust. Not where it is raised: an import statement at every task costs 6 us.
+        from locust.exception import StopUser
+
+        self._stop_user = StopUser
         self._environment = environment
         self._runner = runner
         self._plan = plan
@@ -73,6 +77,7 @@ class Dispatcher:
         self._t0 = math.inf
         self._due: deque[Arrival] = deque()
         self._next_step = 0
+        self._draw_at = math.inf
         self._end_step = 10**12
         self._failed_classes: set[str] = set()
 
@@ -80,10 +85,13 @@ class Dispatcher:
 
     def begin(self, t0: float) -> None:
         self._t0 = t0
+        self._draw_at = t0 - _AHEAD_S
         self._sleep(0.0)
 
     def stop(self, end_step: int) -> None:
         self._end_step = end_step
+        if not math.isinf(self._t0):
+            self._draw_at = self._t0 + step_start(self._next_step) - _AHEAD_S
         while self._due and self._due[-1].step >= end_step:
             self._due.pop()
 
@@ -105,14 +113,13 @@ class Dispatcher:
         now = monotonic()
         next_at = now + PATIENCE_S
         try:
-            self._draw(now)
+            if self._draw_at <= now:
+                self._draw(now)
             due = self._due
             while due and due[0].intended <= now:
                 self._give(self._take_next(now))
                 now = monotonic()
-            next_at = self._next_draw()
-            if due and due[0].intended < next_at:
-                next_at = due[0].intended
+            next_at = min(self._draw_at, now + PATIENCE_S, due[0].intended if due else math.inf)
             if self._expire(now) and now + _AGAIN_S < next_at:
                 next_at = now + _AGAIN_S
         finally:
@@ -122,14 +129,12 @@ class Dispatcher:
         self._timer = self._hub.loop.timer(max(seconds, _SHORTEST_SLEEP_S))
         self._timer.start(self._tick, update=True)
 
-    def _next_draw(self) -> float:
-        if self._next_step >= self._end_step:
-            return monotonic() + PATIENCE_S
-        return self._t0 + step_start(self._next_step) - _AHEAD_S
-
     def _draw(self, now: float) -> None:
-        while self._next_step < self._end_step and self._t0 + step_start(self._next_step) - _AHEAD_S <= now:
+        while self._draw_at <= now:
             step, start = self._next_step, self._t0 + step_start(self._next_step)
+            if step >= self._end_step:
+                self._draw_at = math.inf
+                break
             arrivals = [
                 Arrival(name, start + offset, step)
                 for name in self._pools
@@ -137,6 +142,7 @@ class Dispatcher:
             ]
             self._due.extend(sorted(arrivals, key=lambda arrival: arrival.intended))
             self._next_step = step + 1
+            self._draw_at = self._t0 + step_start(step + 1) - _AHEAD_S
 
     def _take_next(self, now: float) -> Arrival:
         """The next arrival, off the schedule: it is due."""
@@ -245,7 +251,7 @@ class Dispatcher:
             self._unsent(pool, arrival)
         # The event loop sees every reply that is there before it looks at its timers again. Where a hang ends, those
         # are thousands: a user that is free serves what fell due meanwhile, and need not wait for the tick.
-        if self._next_draw() <= now:
+        if self._draw_at <= now:
             self._draw(now)
         if self._due and self._due[0].intended <= now and self._due[0].class_name == pool.name:
             self._at_work += 1
@@ -253,11 +259,9 @@ class Dispatcher:
         return self._park(pool, state)
 
     def _park(self, pool: Pool, state: UserState) -> Arrival:
-        from locust.exception import StopUser
-
         user = state.user
         if user._state == "stopping":
-            raise StopUser
+            raise self._stop_user
         state.waiter = getcurrent()
         pool.parked.append(state)
         # Locust stops a waiting user at once; a running one is asked to.
@@ -271,7 +275,7 @@ class Dispatcher:
             raise
         if user._state == "stopping":
             self._give_back(state)
-            raise StopUser
+            raise self._stop_user
         user._state = "running"
         arrival, state.assigned = state.assigned, None
         assert arrival is not None

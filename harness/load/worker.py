@@ -60,6 +60,7 @@ class Generator:
         self._plan = plan
         self._index = index
         self._token = token
+        self._offset = STEP_S * index / max(1, plan.workers)
         self._finishing = False
         self._finisher: Any = None
         self._unhandled = False
@@ -124,8 +125,9 @@ class Generator:
         flushes = 0
         gevent.sleep(max(0.0, self.recorder.t0 - monotonic()))
         while True:
-            # On the grid, so that rows come in step whatever the flush itself takes.
-            gevent.sleep(STEP_S - (monotonic() - self.recorder.t0) % STEP_S)
+            # On a grid, so that rows come in step whatever the flush itself takes; each worker on its own, for a flush
+            # takes milliseconds of a core, and all at once would make every worker's arrivals late.
+            gevent.sleep(STEP_S - (monotonic() - self.recorder.t0 - self._offset) % STEP_S)
             if self._finishing:
                 break
             self._flush()

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.observe import HARNESS, Run
-from tests.e2e.test_headline import DECIDED, INCONCLUSIVE, SHORTEST
+from tests.e2e.test_headline import DECIDED, INCONCLUSIVE
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(900)]
 
@@ -47,13 +47,13 @@ class Stack:
         done = self._harness("up", "--quiet")
         assert done.returncode == 0, done.stderr
 
-    def run(self, *args: str, shortened: bool) -> tuple[int, Run]:
+    def run(self, *args: str) -> tuple[int, Run]:
         """The exit code and the run; one that says INCONCLUSIVE, because the machine was too busy to tell, is
         repeated."""
         for _ in range(3):
             place = self.folder / uuid.uuid4().hex[:8]
             place.mkdir()
-            run = Run(place, "--stack", "compose", *args, *RATE, env=self.env, shortened=shortened)
+            run = Run(place, "--stack", "compose", *args, *RATE, env=self.env, shortened=True)
             try:
                 code = run.end(400)
             finally:
@@ -77,65 +77,75 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, stand_in_images: dict[str, str]
-) -> Iterator[Stack]:
-    """The stack with the defect that the test asks for. pytest orders the tests so that each is made once."""
-    found = Stack(tmp_path_factory.mktemp("headline"), request.param, stand_in_images)
-    yield found
-    found.close()
+def stack_of(
+    tmp_path_factory: pytest.TempPathFactory, stand_in_images: dict[str, str]
+) -> Iterator[Callable[[str], Stack]]:
+    """Gives the stack with a defect ("" for none), one at a time: tests on the same one come one after the other."""
+    up: dict[str, Stack] = {}
+
+    def give(defect: str) -> Stack:
+        if defect not in up:
+            while up:
+                up.popitem()[1].close()
+            up[defect] = Stack(tmp_path_factory.mktemp("headline"), defect, stand_in_images)
+        return up[defect]
+
+    yield give
+    while up:
+        up.popitem()[1].close()
 
 
-def on(defect: str, *values: str) -> Any:
-    """A parameter set whose first value is the stack; tests on one stack run on one worker."""
-    return pytest.param(defect, *values, marks=pytest.mark.xdist_group(defect or "hardened"))
+def on(defect: str, fault: str, *, thorough: bool = False) -> Any:
+    """Tests on one stack run on one worker."""
+    marks = [pytest.mark.xdist_group(defect or "hardened"), *([pytest.mark.thorough] if thorough else [])]
+    return pytest.param(defect, fault, marks=marks)
 
 
 def proven_and_undone(run: Run) -> bool:
     return all(fault["proven"] and fault["undo_verified"] for fault in run.result()["faults"])
 
 
-@pytest.mark.parametrize("stack", [on("")], indirect=True, ids=["hardened"])
+@pytest.mark.xdist_group("hardened")
 @pytest.mark.parametrize("fault", ["redis-down", "redis-hang", "kafka-latency", "db-connection-limit"])
-def test_the_hardened_service_is_not_accused(stack: Stack, fault: str) -> None:
-    code, run = stack.run("--fault", fault, *SHORTEST, shortened=False)
+def test_the_hardened_service_is_not_accused(stack_of: Callable[[str], Stack], fault: str) -> None:
+    code, run = stack_of("").run("--fault", fault, *DECIDED)
     assert code == 0, run.text()
     assert proven_and_undone(run)
 
 
-@pytest.mark.parametrize("stack", [on("")], indirect=True, ids=["hardened"])
-def test_no_container_fault_hurts_the_hardened_service(stack: Stack) -> None:
+@pytest.mark.xdist_group("hardened")
+def test_no_container_fault_hurts_the_hardened_service(stack_of: Callable[[str], Stack]) -> None:
+    stack = stack_of("")
     file = stack.folder / "containers.yaml"
     file.write_text(f"scenario: target\n{EVERY_CONTAINER_FAULT}")
-    code, run = stack.run(str(file), *SHORTEST[2:], shortened=False)
+    code, run = stack.run(str(file), *DECIDED[2:])
     assert code == 0, run.text()
     assert len(run.result()["faults"]) == 7 and proven_and_undone(run)
 
 
-@pytest.mark.parametrize("stack", [on("")], indirect=True, ids=["hardened"])
-def test_the_target_itself_is_missed_and_comes_back(stack: Stack) -> None:
-    code, run = stack.run("--fault", "api-pause", *DECIDED, shortened=True)
+@pytest.mark.xdist_group("hardened")
+def test_the_target_itself_is_missed_and_comes_back(stack_of: Callable[[str], Stack]) -> None:
+    code, run = stack_of("").run("--fault", "api-pause", *DECIDED)
     assert code == 1, run.text()
     assert proven_and_undone(run) and run.result()["recovery"]["outcome"] == "recovered", run.result()["recovery"]
 
 
 @pytest.mark.parametrize(
-    ("stack", "fault"),
+    ("defect", "fault"),
     [
-        on("no-fallback", "redis-down"),
+        on("no-fallback", "redis-down", thorough=True),
         on("no-fallback", "redis-kill"),
-        on("no-timeout", "redis-hang"),
-        on("no-timeout", "redis-pause"),
+        on("no-timeout", "redis-hang", thorough=True),
+        on("no-timeout", "redis-pause", thorough=True),
         on("no-timeout", "redis-disconnect"),
-        on("sync-kafka", "kafka-latency"),
+        on("sync-kafka", "kafka-latency", thorough=True),
         on("sync-kafka", "kafka-pause"),
         on("small-pool", "db-connection-limit"),
         on("small-pool", "db-cpu:cpus=0.02"),
     ],
-    indirect=["stack"],
 )
-def test_the_defect_is_found(stack: Stack, fault: str) -> None:
-    code, run = stack.run("--fault", fault, *DECIDED, shortened=True)
+def test_the_defect_is_found(stack_of: Callable[[str], Stack], defect: str, fault: str) -> None:
+    code, run = stack_of(defect).run("--fault", fault, *DECIDED)
     assert code == 1, run.text()
     assert proven_and_undone(run)
     broken = [t for t in run.result()["targets"] if t["outcome"] == "broken" and t["primary"]]

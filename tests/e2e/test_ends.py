@@ -37,11 +37,11 @@ def finish(run: Run) -> None:
     ("phase", "number"),
     [
         ("setup", signal.SIGINT),
-        ("warmup", signal.SIGINT),
-        ("baseline", signal.SIGINT),
+        pytest.param("warmup", signal.SIGINT, marks=pytest.mark.thorough),
+        pytest.param("baseline", signal.SIGINT, marks=pytest.mark.thorough),
         ("fault", signal.SIGINT),
-        ("fault", signal.SIGTERM),
-        ("recovery", signal.SIGINT),
+        pytest.param("fault", signal.SIGTERM, marks=pytest.mark.thorough),
+        pytest.param("recovery", signal.SIGINT, marks=pytest.mark.thorough),
     ],
 )
 def test_a_signal_on_an_own_stack_leaves_no_process(tmp_path: Path, phase: str, number: signal.Signals) -> None:

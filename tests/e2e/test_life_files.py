@@ -105,7 +105,9 @@ def test_a_run_folder_deleted_while_the_fault_is_on(stack: StandingStack, tmp_pa
         run.kill_group()
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["ends by itself", "killed"])
+@pytest.mark.parametrize(
+    "killed", [pytest.param(False, id="ends by itself", marks=pytest.mark.thorough), pytest.param(True, id="killed")]
+)
 def test_a_state_folder_deleted_while_the_fault_is_on(stack: StandingStack, tmp_path: Path, killed: bool) -> None:
     before = stack.snapshot()
     run = brief_run(stack, tmp_path, *(LONG if killed else ()))

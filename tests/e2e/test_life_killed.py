@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 MOMENTS = Path(__file__).with_name("moments")
 
 
-@pytest.mark.parametrize("phase", ["baseline", "fault"])
+@pytest.mark.parametrize("phase", [pytest.param("baseline", marks=pytest.mark.thorough), "fault"])
 def test_a_run_that_is_stopped_for_long_is_ended_and_cannot_come_back(
     stack: StandingStack, tmp_path: Path, phase: str
 ) -> None:
@@ -74,7 +74,15 @@ def test_a_run_that_is_stopped_for_a_moment_goes_on_and_says_so(stack: StandingS
         run.kill_group()
 
 
-@pytest.mark.parametrize(("action", "call"), [("inject", 1), ("undo", 1), ("undo", 2), ("undo", 3)])
+@pytest.mark.parametrize(
+    ("action", "call"),
+    [
+        ("inject", 1),
+        pytest.param("undo", 1, marks=pytest.mark.thorough),
+        ("undo", 2),
+        pytest.param("undo", 3, marks=pytest.mark.thorough),
+    ],
+)
 def test_a_run_killed_at_the_moment_between_its_journal_and_the_deed(
     stack: StandingStack, tmp_path: Path, action: str, call: int
 ) -> None:

@@ -39,7 +39,7 @@ def starve(pid: int, seconds: float) -> None:
         pause.wait(0.03)
 
 
-@pytest.mark.parametrize("phase", ["baseline", "fault"])
+@pytest.mark.parametrize("phase", [pytest.param("baseline", marks=pytest.mark.thorough), "fault"])
 def test_a_run_whose_generator_was_starved_is_inconclusive(service: Programmable, tmp_path: Path, phase: str) -> None:
     run = Run(
         tmp_path,
