@@ -12,6 +12,12 @@ from types import MappingProxyType
 
 SECONDS: Mapping[str, float] = MappingProxyType(
     {
+        "tests/docker/test_compose_contract.py": 450,
+        "tests/docker/test_own_compose.py": 350,
+        "tests/docker/test_compose_stack.py": 330,
+        "tests/docker/test_life_engine.py": 240,
+        "tests/docker/test_compose_file.py": 100,
+        "tests/docker/test_life_killed_containers.py": 60,
         "tests/e2e/test_life_phases.py": 250,
         "tests/e2e/test_life_killed.py": 230,
         "tests/e2e/test_life_terminal.py": 190,

@@ -30,6 +30,17 @@ def connections(*pids: int) -> Mapping[int, frozenset[Connection]]:
     return _linux(pids) if sys.platform.startswith("linux") else _portable(pids)
 
 
+def in_network(pid: int) -> frozenset[Connection]:
+    """Every established connection in the network of that process (a container's own), whosever it is. Linux only.
+
+    Raises Gone.
+    """
+    if not Path(f"/proc/{pid}").exists():
+        raise Gone(f"process {pid} no longer exists")
+    rows = [row for table in ("tcp", "tcp6") for row in _rows(pid, table)]
+    return frozenset((_decode(row[1]), _decode(row[2])) for row in rows if row[3] == _ESTABLISHED)
+
+
 def holders(ends: Collection[Address]) -> Mapping[Address, str | None]:
     """Established connections of this machine by their own end, and who has each open: `python (pid 4711)`.
 

@@ -5,7 +5,8 @@ through it, any other came past it.
 
     redis     CLIENT LIST, and the commands each client has sent (older servers: the second of its last one)
     postgres  pg_stat_activity, and when each session was last active
-    kafka     the broker's own sockets; Kafka has no count for each client, so the end offsets of all topics stand in
+    kafka     the broker's own sockets, or those of its container's network; Kafka has no count for each client, so the
+              end offsets of all topics stand in
 """
 
 from __future__ import annotations
@@ -149,15 +150,25 @@ def _can_tell(dependency: Dependency) -> bool:
         case "postgres":
             return dependency.admin is not None
         case "kafka":
-            return dependency.direct is not None and dependency.pid is not None
+            return dependency.direct is not None and (dependency.pid is not None or _in_container(dependency))
         case _:
             return False
+
+
+def _in_container(dependency: Dependency) -> bool:
+    """Its container's own network shows who comes from the proxy's container. Clients on this machine all come from
+    the engine's gateway, so a proxy that runs here cannot be told from anybody else."""
+    from harness.adapters.docker_peers import peers
+
+    if dependency.engine is None or dependency.container is None or not dependency.seen_as:
+        return False
+    return dependency.proxy_pid is None and peers(dependency.engine, dependency.container) is not None
 
 
 class _Kernel(msgspec.Struct, frozen=True, kw_only=True):
     """One reading of the kernel's table. proxy: the proxy's own ends, None when its process is not known.
 
-    peers: who is connected to the dependency's process (asked for Kafka only).
+    peers: who is connected to the dependency's process or container (asked for Kafka only).
     """
 
     proxy: frozenset[Address] | None = None
@@ -178,6 +189,10 @@ def _kernel(dependency: Dependency) -> _Kernel:
         peers = frozenset(peer for _, peer in found[broker])
         # A connection both of whose ends are the broker's is its own (controller, replication); ours do not count.
         peers -= {own for own, _ in found[broker]} | {own for own, _ in found[os.getpid()]}
+    elif dependency.kind == "kafka" and dependency.engine is not None and dependency.container is not None:
+        from harness.adapters import docker_peers
+
+        peers = docker_peers.peers(dependency.engine, dependency.container) or frozenset()
     return _Kernel(proxy=proxy, peers=peers)
 
 

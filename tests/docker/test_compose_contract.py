@@ -7,12 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 from compose_world import Compose, busy
+from proxied import raw
+from small_container import docker
 from test_contract import assert_contract, ids, possible
 from worlds import World, kept_sound
 
+from harness.conductor.looks import snapshot
+from harness.conductor.proofs import strays_of
 from harness.fault import registered
 from harness.model.errors import Refused
 from harness.model.faults import Dependency
+from tests.e2e.observe import wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -40,6 +45,31 @@ def worlds() -> Iterator[dict[str, World]]:
 def test_every_container_fault_is_tried_on_every_service_and_on_the_target() -> None:
     for name in ("redis", "db", "kafka", "api"):
         assert {kind for _, kind, one in CASES if one.name == name} >= {*LASTING, "restart"}
+
+
+def test_who_comes_past_kafkas_proxy_is_seen_in_its_containers_network(
+    worlds: dict[str, World], stand_in_images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def bring_up(_: str) -> World:
+        return Compose(tmp_path_factory.mktemp("compose"), stand_in_images)
+
+    with kept_sound(worlds, "compose", bring_up) as world:
+        kafka = world.dependency("kafka")
+        before = snapshot(kafka)
+        assert before.can_tell and before.clients, "the sample API is connected"
+        assert {client.on_proxy for client in before.clients} == {True}
+        server, port = raw(f"{kafka.toxiproxy}/proxies")["kafka"]["upstream"].rsplit(":", 1)
+        connects = f"import socket, time; s = socket.create_connection(({server!r}, {port})); time.sleep(60)"
+        (network,) = docker(
+            "network", "ls", "-q", "--filter", f"label=com.docker.compose.project={kafka.project}"
+        ).split()
+        image = stand_in_images["HARNESS_PYTHON_IMAGE"]
+        past = docker("run", "-d", "--rm", "--network", network, image, "python", "-c", connects).strip()
+        try:
+            assert wait_until(lambda: strays_of(before, snapshot(kafka), kafka) != [], 30)
+        finally:
+            docker("rm", "-f", past)
+        assert wait_until(lambda: strays_of(before, snapshot(kafka), kafka) == [], 30)
 
 
 @pytest.mark.parametrize(("name", "kind", "declared"), CASES, ids=ids(CASES))

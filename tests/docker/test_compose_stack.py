@@ -129,6 +129,7 @@ def test_kill_9_of_the_run_leaves_nothing_on_the_engine(tmp_path: Path, moment: 
         run.kill_group()
 
 
+@pytest.mark.thorough
 def test_two_stacks_at_once_on_one_engine_keep_to_their_own(tmp_path: Path) -> None:
     """Each run has a stack and a state folder of its own. One is killed while its fault is on: what heals it leaves the
     other alone, whose own fault is proven and undone."""

@@ -103,6 +103,7 @@ def answers(port: int) -> bool:
         return False
 
 
+@pytest.mark.thorough
 def test_an_application_with_a_second_pool_beside_the_proxies(stack: StandingStack, tmp_path: Path) -> None:
     with second_api(stack, tmp_path) as pid:
         run = brief_run(stack, tmp_path, *FAULTS)

@@ -74,8 +74,15 @@ def test_sigkill_of_the_run_takes_its_own_stack_with_it(tmp_path: Path) -> None:
         finish(run)
 
 
-@pytest.mark.parametrize("own", [True, False], ids=["own stack", "standing stack"])
-@pytest.mark.parametrize("how", ["killed", "exception"])
+@pytest.mark.parametrize(
+    ("how", "own"),
+    [
+        pytest.param("killed", True, id="killed, own stack"),
+        pytest.param("killed", False, id="killed, standing stack", marks=pytest.mark.thorough),
+        pytest.param("exception", True, id="exception, own stack", marks=pytest.mark.thorough),
+        pytest.param("exception", False, id="exception, standing stack"),
+    ],
+)
 def test_a_load_process_that_dies_ends_the_run_with_everything_undone(
     stack: StandingStack, tmp_path: Path, how: str, own: bool
 ) -> None:

@@ -32,12 +32,14 @@ FOUND = [case for case in truth.CASES if case.chosen and case.kind == "found"]
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.calm]
 
-LOAD = ("--scenario", "target", "--spawn-rate", "5000", "--warmup", "4s", "--request-timeout", "5s")
+LOAD = ("--scenario", "target", "--spawn-rate", "5000", "--warmup", "4s", "--request-timeout", "5s", "--rate", "100")
 SHORTEST = (*LOAD, "--baseline", "15s", "--fault-for", "10s", "--recovery-limit", "60s")
 """The shortest phases that the command itself takes."""
 DECIDED = (*LOAD, "--baseline", "6s", "--fault-for", "10s", "--recovery-limit", "30s", "--hold", "6s")
-"""At 200 requests a second: 1,200 of them in each phase, where 299 decide every target. Enough to find a defect; a PASS
+"""At 100 requests a second: 600 of them in each phase, where 299 decide every target. Enough to find a defect; a PASS
 is looked at for longer, where one slow second of the machine weighs less."""
+THOROUGH = {"redis-hang", "db-down", "no-fallback", "sync-kafka", "small-pool"}
+"""Faults on the hardened service, and defects that the tests on containers find as well."""
 INCONCLUSIVE = 3
 
 
@@ -57,7 +59,14 @@ def decided(folder: Path, *args: str, defect: str = "", shortened: bool = False)
     return code, run
 
 
-@pytest.mark.parametrize("case", HARDENED, ids=lambda case: case.fault)
+def cases(some: list[truth.Case], name: str) -> list[object]:  # type: ignore[name-defined]
+    """With the fault or the defect as its name."""
+    names = [getattr(case, name) for case in some]
+    marks = [[pytest.mark.thorough] if one in THOROUGH else [] for one in names]
+    return [pytest.param(case, id=one, marks=mark) for case, one, mark in zip(some, names, marks, strict=True)]
+
+
+@pytest.mark.parametrize("case", cases(HARDENED, "fault"))
 def test_the_hardened_service_is_not_accused(tmp_path: Path, case: truth.Case) -> None:  # type: ignore[name-defined]
     code, run = decided(tmp_path, "--fault", case.fault, *SHORTEST)
     assert code == 0, run.text()
@@ -68,7 +77,7 @@ def test_the_hardened_service_is_not_accused(tmp_path: Path, case: truth.Case) -
     assert promised["there"] == promised["chosen"] > 100 and promised["lost"] == promised["unchecked"] == 0, promised
 
 
-@pytest.mark.parametrize("case", FOUND, ids=lambda case: case.defect)
+@pytest.mark.parametrize("case", cases(FOUND, "defect"))
 def test_the_defect_is_found(tmp_path: Path, case: truth.Case) -> None:  # type: ignore[name-defined]
     code, run = decided(tmp_path, "--fault", case.fault, *DECIDED, *case.flags, defect=case.defect, shortened=True)
     assert code == 1, run.text()

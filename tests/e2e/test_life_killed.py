@@ -125,7 +125,9 @@ def test_a_run_killed_while_its_injection_is_under_way(stack: StandingStack, tmp
         run.kill_group()
 
 
-@pytest.mark.parametrize("own", [True, False], ids=["own stack", "standing stack"])
+@pytest.mark.parametrize(
+    "own", [pytest.param(True, id="own stack", marks=pytest.mark.thorough), pytest.param(False, id="standing stack")]
+)
 def test_a_run_whose_keeper_is_killed_undoes_everything_itself(stack: StandingStack, tmp_path: Path, own: bool) -> None:
     before = stack.snapshot()
     run = own_run(tmp_path) if own else brief_run(stack, tmp_path, *LONG)

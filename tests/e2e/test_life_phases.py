@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.life import FAULTS, LONG, assert_nothing_left, brief_run, stopped, tree, wait_on
+from tests.e2e.life import FAULTS, LONG, assert_nothing_left, brief_run, stopped, tree, wait_moment, wait_on
 from tests.e2e.observe import Run, family
 from tests.e2e.standing import StandingStack
 
@@ -25,6 +25,12 @@ def reach(run: Run, phase: str, stack: StandingStack, waits: contextlib.ExitStac
         run.wait_phase("baseline")
         time.sleep(2.5)
         waits.enter_context(stopped(tree(stack.info["target"]["pid"])))
+    if phase == "read-back":
+        # After the load: a process of its own asks the service, which hangs.
+        asking = lambda: any("read-back" in label for label in family(run.process.pid).values())  # noqa: E731
+        wait_moment("acknowledged writes are read back", asking, run)
+        waits.enter_context(stopped(tree(stack.info["target"]["pid"])))
+        return
     run.wait_phase(phase)
     if phase == "fault":
         wait_on(run, len(FAULTS) // 2)
@@ -49,6 +55,7 @@ def reach(run: Run, phase: str, stack: StandingStack, waits: contextlib.ExitStac
         pytest.param("after", INT, marks=pytest.mark.thorough),
         ("after", KILL),
         ("tail", INT),
+        ("read-back", KILL),
         pytest.param("tail", KILL, marks=pytest.mark.thorough),
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,

@@ -89,6 +89,7 @@ def test_heal_without_the_secret_names_it_and_with_it_heals_and_no_output_shows_
         run.kill_group()
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(400)
 def test_a_toxiproxy_and_a_postgres_that_stay_dead_are_told_well_enough_to_mend_them(own: OwnSystem) -> None:
     faults = ("redis-latency", "db-connection-limit")
