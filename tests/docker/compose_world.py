@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,12 @@ class Compose:
 
     def __init__(self, folder: Path, images: dict[str, str]) -> None:
         """images: the variables by which the compose file takes other images than the official ones."""
-        self.env = {"XDG_STATE_HOME": str(folder), **images}
+        # A name of its own: others may be up at the same time.
+        self.env = {
+            "XDG_STATE_HOME": str(folder),
+            "COMPOSE_PROJECT_NAME": f"harness-test-{uuid.uuid4().hex[:8]}",
+            **images,
+        }
         done = self._harness("up", "--stack", "compose", "--quiet", timeout_s=900)
         assert done.returncode == 0, done.stderr
 
