@@ -41,6 +41,7 @@ from harness.plan.machine import (
     Undo,
     Undone,
 )
+from harness.plan.phases import ONE_SHOT_S
 
 CHECK_EVERY_S = 1.0
 """How often a lasting fault is asserted again."""
@@ -52,7 +53,6 @@ LEAD_S = 0.3
 """Phase edges are announced this much ahead, so that effects can be ready on the grid."""
 ZERO_PATIENCE_S = 1.0
 """How long the end of recovery's search waits past its limit for late windows."""
-ONE_SHOT_S = 1.0
 AT_ONCE: tuple[StopWhy | None, ...] = ("interrupt", "lost_keeper")
 """Ends that do not wait for open requests."""
 
@@ -293,7 +293,8 @@ def _settle(state: State) -> Step:
 def _faults_over(state: State) -> bool:
     if not state.tracks:
         return state.phase_end is not None and state.now >= state.phase_end
-    if state.now < state.phase_start + ONE_SHOT_S:
+    lasting = any(fault.for_s is not None for fault in state.plan.faults)
+    if state.now < state.phase_start + (ONE_SHOT_S if lasting else state.plan.phases.fault_s):
         return False
     return all(track.status in ("undone", "skipped") for track in state.tracks)
 

@@ -15,6 +15,10 @@ MIN_HOLD_S = 15.0
 HOLD_ARRIVALS = 1_000
 MIN_RECOVERY_LIMIT_S = 60.0
 MAX_PHASE_S = 24 * 3600.0
+ONE_SHOT_S = 1.0
+MAX_ONE_SHOT_S = 15.0
+ONE_SHOT_ARRIVALS = 400
+"""299 requests without a failure decide `error_rate < 1%`; so many are seldom fewer than that (Poisson)."""
 
 
 def on_grid(seconds: float) -> float:
@@ -25,6 +29,13 @@ def on_grid(seconds: float) -> float:
 def shortest_hold(rate: float | None) -> float:
     """Seconds over which recovery must hold: at least 15 s and 1,000 planned arrivals (50 s at 20 RPS)."""
     return MIN_HOLD_S if not rate else on_grid(max(MIN_HOLD_S, HOLD_ARRIVALS / rate))
+
+
+def one_shot_phase(rate: float | None) -> float:
+    """Seconds of a fault phase of one-shots alone, from the last of them on: at least 1 s and 400 planned arrivals, at
+    most 15 s. The event itself is over in milliseconds, and a phase that ends with it has too few requests to decide
+    its targets: nothing could ever pass."""
+    return ONE_SHOT_S if not rate else on_grid(min(MAX_ONE_SHOT_S, max(ONE_SHOT_S, ONE_SHOT_ARRIVALS / rate)))
 
 
 def tail_of(request_timeout_s: float) -> float:

@@ -49,11 +49,12 @@ def build_plan(
     planned = expand(entries, dependencies=dependencies, faults=faults, fault_s=fault_s, seed=seed)
     load = loadplan.load_plan(request, scenario, locustfile, host=host, seed=seed)
     lasting = [f for f in planned if f.for_s is not None]
+    one_shot_s = phases.ONE_SHOT_S if lasting else phases.one_shot_phase(load.rate)
     length = phases.lengths(
         ramp_s=load.ramp_s,
         warmup_s=request.warmup_s,
         baseline_s=request.baseline_s if request.baseline_s is not None else scenario.baseline_s,
-        fault_s=max((f.at_s + (f.for_s or 1.0) for f in planned), default=fault_s),
+        fault_s=max((f.at_s + (f.for_s or one_shot_s) for f in planned), default=fault_s),
         one_shot_only=bool(planned) and not lasting,
         run_time_s=request.run_time_s if request.run_time_s is not None else scenario.run_time_s,
         rate=load.rate,

@@ -61,6 +61,16 @@ def test_target_at_the_default_scale_is_200_rps() -> None:
     assert plan.load.limits_ms == (100.0, 200.0, 500.0)
 
 
+@pytest.mark.parametrize(("rate", "seconds"), [(1000.0, 1.0), (200.0, 2.0), (100.0, 4.0), (20.0, 15.0)])
+def test_the_phase_of_a_one_shot_lasts_until_its_targets_can_be_decided(rate: float, seconds: float) -> None:
+    assert make(faults=("redis-flush",), rate=rate).phases.fault_s == seconds
+    assert make(faults=("redis-flush@5s",), rate=rate).phases.fault_s == 5 + seconds
+
+
+def test_a_one_shot_beside_a_lasting_fault_adds_nothing_to_it() -> None:
+    assert make(faults=("redis-flush@5s", "kafka-down@0s+20s"), rate=100.0).phases.fault_s == 20
+
+
 def test_floors_keep_a_small_scale_meaningful() -> None:
     plan = make(scenario="baseline", scale=0.001)
     assert plan.load.rate == 20 and plan.load.users == 10
