@@ -46,6 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, g.nginx(tools.find("nginx")) as server:
         lean = g.write_locustfile(Path(folder), lean=True)
         fast = g.write_locustfile(Path(folder), lean=False)
+        # Users of constant_throughput that were spawned together would ask together, which the open model does not.
         paced = g.write_locustfile(Path(folder), lean=False, wait="between(0.05, 0.15)")
         for part in parts:
             compare(part, runs(part, server, lean, fast, paced, options.rate, options.seconds), options.rounds)

@@ -55,7 +55,7 @@ class PathSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """at: CLOCK_MONOTONIC seconds. clients: seen during the look. total: a counter of the dependency as a whole.
 
     can_tell: False where this dependency has no way to tell who is connected. left_out: how many clients are not
-    counted because harness.toml says that they are not the application.
+    counted because harness.toml says that they are not the application. unseen: clients of whom nothing can be told.
     """
 
     at: float
@@ -63,6 +63,7 @@ class PathSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     total: float | None = None
     can_tell: bool = True
     left_out: int = 0
+    unseen: str = ""
 
 
 def snapshot(dependency: Dependency, *, exclude: Collection[str] = ()) -> PathSnapshot:
@@ -97,7 +98,11 @@ def snapshot(dependency: Dependency, *, exclude: Collection[str] = ()) -> PathSn
     # For the same reason one that was seen only once is not said to be beside the proxy.
     certain = [client for client in clients if client.on_proxy is not False or looks[client.id] > 1]
     return PathSnapshot(
-        at=monotonic(), clients=_without_dead(certain), total=_total(dependency), left_out=len(left_out)
+        at=monotonic(),
+        clients=_without_dead(certain),
+        total=_total(dependency),
+        left_out=len(left_out),
+        unseen="clients at its published port cannot be told" if _by_container(dependency) else "",
     )
 
 
@@ -155,6 +160,12 @@ def _can_tell(dependency: Dependency) -> bool:
             return False
 
 
+def _by_container(dependency: Dependency) -> bool:
+    """Its clients are told by its container's network."""
+    here = dependency.engine is not None and dependency.container is not None
+    return here and dependency.kind == "kafka" and dependency.pid is None
+
+
 def _in_container(dependency: Dependency) -> bool:
     """Its container's own network shows who comes from the proxy's container. Clients on this machine all come from
     the engine's gateway, so a proxy that runs here cannot be told from anybody else."""
@@ -189,9 +200,10 @@ def _kernel(dependency: Dependency) -> _Kernel:
         peers = frozenset(peer for _, peer in found[broker])
         # A connection both of whose ends are the broker's is its own (controller, replication); ours do not count.
         peers -= {own for own, _ in found[broker]} | {own for own, _ in found[os.getpid()]}
-    elif dependency.kind == "kafka" and dependency.engine is not None and dependency.container is not None:
+    elif _by_container(dependency):
         from harness.adapters import docker_peers
 
+        assert dependency.engine is not None and dependency.container is not None
         peers = docker_peers.peers(dependency.engine, dependency.container) or frozenset()
     return _Kernel(proxy=proxy, peers=peers)
 

@@ -89,9 +89,10 @@ def bypass_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Depen
 
 def _left_out(look: PathSnapshot) -> list[str]:
     """What is not counted is told beside what is."""
-    if not look.left_out:
-        return []
-    return [f"{look.left_out} client{'s' if look.left_out > 1 else ''} left out by harness.toml"]
+    said = (
+        [f"{look.left_out} client{'s' if look.left_out > 1 else ''} left out by harness.toml"] if look.left_out else []
+    )
+    return [*said, look.unseen] if look.unseen else said
 
 
 def strays_of(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> list[PathClient]:

@@ -27,8 +27,8 @@ def reach(run: Run, phase: str, stack: StandingStack, waits: contextlib.ExitStac
         waits.enter_context(stopped(tree(stack.info["target"]["pid"])))
     if phase == "read-back":
         # After the load: a process of its own asks the service, which hangs.
-        asking = lambda: any("read-back" in label for label in family(run.process.pid).values())  # noqa: E731
-        wait_moment("acknowledged writes are read back", asking, run)
+        asks = "acknowledged writes are read back"
+        wait_moment(asks, lambda: any("read-back" in label for label in family(run.process.pid).values()), run)
         waits.enter_context(stopped(tree(stack.info["target"]["pid"])))
         return
     run.wait_phase(phase)
