@@ -6,8 +6,9 @@
 One real `harness run` on the embedded stack (redis-latency for 10 s, then load for the rest of the time as the hold's
 soak), at its default load of 200 RPS. The resident memory of conductor, load processes and keeper is read every 2 s
 from outside. Prints, for each, start, end and highest, and the slope from the third minute of the soak on with its
-95 % bounds (least squares; block bootstrap over 10 s, as the harness judges a service's memory). Flat: the lower bound
-of the slope is not above 2 MB an hour, or less than 1 MB was gained. Exit code 1 where one is not.
+95 % bounds (least squares; block bootstrap over 10 s, as the harness judges a service's memory), and how many users
+the load had at the start and the end of that time: a hiccup of the service starts more of them, and they stay. Flat:
+the lower bound of the slope is not above 2 MB an hour, or less than 1 MB was gained. Exit code 1 where one is not.
 
 What ends the run (judging it, the report) is not part of the slope; its highest memory is printed.
 """
@@ -29,6 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from harness.analysis.memory import trend  # noqa: E402
+from harness.model.jsonl import read_lines  # noqa: E402
+from harness.model.windows import MarkRow, Row  # noqa: E402
 from tests.e2e.observe import Run  # noqa: E402
 
 EVERY_S = 2.0
@@ -66,7 +69,21 @@ def main() -> int:
             raise SystemExit(f"the run ended early:\n{run.text()[-2000:]}")
         files = " ".join(f"{path.name} {path.stat().st_size / MB:.1f} MB" for path in sorted(run.dir.glob("*.jsonl")))
         print(f"exit code {run.process.returncode}; {files}")
-        return report(points, phases["after"] + DROP_S, phases["tail"])
+        start, end = phases["after"] + DROP_S, phases["tail"]
+        print("users: {} at the start, {} at the end".format(*users(run.dir, start - zero, end - zero)))
+        return report(points, start, end)
+
+
+def users(run: Path, *instants: float) -> list[int]:
+    """Alive at each instant (seconds since the schedule's start), over all load processes."""
+    alive: dict[str, list[int]] = {}
+    for row in read_lines(run / "windows.jsonl", Row):
+        if isinstance(row, MarkRow):
+            counts = alive.setdefault(row.worker, [0] * len(instants))
+            for place, instant in enumerate(instants):
+                if row.at <= instant:
+                    counts[place] = row.users
+    return [sum(column) for column in zip(*alive.values(), strict=True)]
 
 
 def watch(run: Run) -> dict[str, list[tuple[float, float]]]:

@@ -1,7 +1,8 @@
 """The truth table: does the harness find every known defect, and accuse nobody else?
 
-    python benchmarks/truth.py [--repeat 5] [--defect NAME] [--fault NAME] [--only chosen|found|harmless|hardened]
-                               [--rate 200] [--tries 3] [--wait-idle 120] [--out CSV] [--list] [--matrix]
+    python benchmarks/truth.py [--repeat 5] [--first 1] [--defect NAME] [--fault NAME]
+                               [--only chosen|found|harmless|hardened] [--rate 200]
+                               [--tries 3] [--wait-idle 120] [--out CSV] [--list] [--matrix]
 
 Each row is a real `harness run` on an embedded stack of its own, with one defect of the sample API switched on (or
 none) under one fault. There are three kinds: the fault that should reveal the defect; a fault that the defect has
@@ -277,6 +278,7 @@ def wanted(args: argparse.Namespace) -> list[Case]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Does the harness find every known defect, and accuse nobody else?")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--first", type=int, default=1, help="number of the first repeat, for a table made in parts")
     parser.add_argument("--defect", action="append", help="one of the sample API's, or hardened; may be repeated")
     parser.add_argument("--fault", action="append")
     parser.add_argument("--only", choices=("chosen", "found", "harmless", "hardened"))
@@ -293,7 +295,7 @@ def main() -> int:
             print(f"{case.kind:<9} {case.name:<40} {case.reveals or 'nothing':<22} {' '.join(case.flags)}".rstrip())
         return 0
     if not args.matrix:
-        for repeat in range(1, args.repeat + 1):
+        for repeat in range(args.first, args.first + args.repeat):
             for case in cases:
                 repeat_case(case, repeat, args)
     with args.out.open(newline="", encoding="utf-8") as file:

@@ -14,6 +14,7 @@ from locust.runners import MasterRunner
 from harness.load.gate import Gate
 from harness.load.members import Master, Member
 from harness.load.protocol import Begin, LoadMessage, Ready, Warned, WorkerLost, WorkerStart
+from harness.load.stats import KEPT_S, forget_old_seconds
 from harness.load.worker import COMMAND, CONNECTED, READY
 from harness.model.clock import monotonic
 from harness.model.jsonl import encode_line
@@ -57,6 +58,7 @@ class Crew:
         self._gate: Gate | None = None
         self._joining = True
         self._begun = False
+        self._pruned = monotonic()
 
     def make_runner(self, environment: Any) -> Any:
         """Locust's runner: a master for several generators. Raises LoadFailed."""
@@ -112,9 +114,14 @@ class Crew:
 
     def watch(self) -> None:
         """Who has ended is lost; who is silent is told, then lost."""
+        if self.alone:
+            return
         now = monotonic()
+        if now - self._pruned > KEPT_S:
+            self._pruned = now
+            forget_old_seconds(self.runner.stats)
         for worker in self.members:
-            if worker.lost or self.alone:
+            if worker.lost:
                 continue
             code = worker.child.poll() if worker.child is not None else None
             if code is not None and not worker.final:

@@ -7,8 +7,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from harness.model.clock import monotonic
+
 Request = tuple[str, str, float, int]
 """(request type, name, response time in ms, response length)."""
+
+KEPT_S = 60
+"""Counts of single seconds are kept for so long. Locust looks at the last twelve, and keeps all: some MB an hour."""
 
 
 class StatsBatch:
@@ -19,6 +24,7 @@ class StatsBatch:
         self._pending: list[Request] = []
         self.add = self._pending.append
         self.log: Any = None
+        self._pruned = monotonic()
 
     def take_over(self) -> None:
         """From the listener that the runner put there. Where it is not to be found, the event keeps it."""
@@ -38,6 +44,18 @@ class StatsBatch:
         if self._pending:
             _add(stats.total, self._pending)
         self._pending.clear()
+        if monotonic() - self._pruned > KEPT_S:
+            self._pruned = monotonic()
+            forget_old_seconds(stats)
+
+
+def forget_old_seconds(stats: Any) -> None:
+    """Of `RequestStats`: what its rates no longer look at."""
+    before = (stats.last_request_timestamp or 0.0) - KEPT_S
+    for entry in (stats.total, *stats.entries.values()):
+        for counts in (entry.num_reqs_per_sec, entry.num_fail_per_sec):
+            for second in [second for second in counts if second < before]:
+                del counts[second]
 
 
 def _add(entry: Any, requests: list[Request]) -> None:
