@@ -34,8 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if workers == 1:
         return
     tests = [item.nodeid for item in items]
-    # Those on a Docker engine are dealt to the workers by whole files (.ci/docker).
-    by_file = all(test.startswith("tests/docker/") for test in tests)
+    # With those on a Docker engine, tests are dealt to the workers by groups (.ci/docker).
+    by_file = any(test.startswith("tests/docker/") for test in tests)
     items[:] = [items[place] for place in (longest_files_first(tests) if by_file else longest_first(tests, workers))]
 
 
