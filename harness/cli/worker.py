@@ -58,8 +58,9 @@ def worker(
     file = Path(locustfile) if locustfile else resource("locustfiles", "anomaly.py")
     if not file.is_file():
         raise UsageError(f"--locustfile {file}: no such file")
+    master = master_host.removeprefix("[").removesuffix("]")
     settings = Elsewhere(
-        host=master_host, port=master_port, locustfile=str(file.resolve()), wait_s=wait, allow_hosts=allow_hosts
+        host=master, port=master_port, locustfile=str(file.resolve()), wait_s=wait, allow_hosts=allow_hosts
     )
     # The same process goes on: its pid, its terminal and its signals are those that were given to `harness worker`.
     argument = msgspec.json.encode(settings).decode()

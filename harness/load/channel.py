@@ -22,6 +22,7 @@ import zmq
 import harness
 from harness.load.protocol import ABANDONED_S, BYE, HELLO, PING, PONG, REFUSED, WELCOME, Bye, Hello, WorkerStart
 from harness.model.clock import monotonic
+from harness.model.faults import Address
 
 _POLL_MS = 20
 _ASK_EVERY_S = 0.5
@@ -35,7 +36,8 @@ class Channel:
     """
 
     def __init__(self, host: str, port: int, locustfile_sha256: str) -> None:
-        self.where = f"{host}:{port}"
+        self._host = host
+        self.where = str(Address(host, port))
         self._identity = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex}"
         self._hello = Hello(
             version=harness.__version__,
@@ -84,6 +86,8 @@ class Channel:
         # Nothing is kept for a master that is not there: a question is asked again instead.
         dealer.setsockopt(zmq.IMMEDIATE, 1)
         dealer.setsockopt(zmq.LINGER, 500)
+        if _has_ipv6(self._host):
+            dealer.setsockopt(zmq.IPV6, 1)
         dealer.connect(f"tcp://{self.where}")
         asked = heard = 0.0
         while True:
@@ -125,6 +129,14 @@ class Channel:
     def _send(self, dealer: Any, kind: str, body: Any) -> None:
         with suppress(zmq.Again):
             dealer.send(msgpack.dumps((kind, body, self._identity)), zmq.NOBLOCK)
+
+
+def _has_ipv6(host: str) -> bool:
+    """As Locust decides for its own connection."""
+    with suppress(OSError):
+        families = {family for family, *_ in socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)}
+        return socket.AF_INET6 in families and socket.has_dualstack_ipv6()
+    return False
 
 
 def say(text: str) -> None:

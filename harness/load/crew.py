@@ -17,6 +17,7 @@ from harness.load.protocol import Begin, LoadMessage, Ready, Warned, WorkerLost,
 from harness.load.stats import KEPT_S, forget_old_seconds
 from harness.load.worker import COMMAND, CONNECTED, READY
 from harness.model.clock import monotonic
+from harness.model.faults import Address
 from harness.model.jsonl import encode_line
 from harness.model.load import LoadPlan, Remote
 
@@ -159,8 +160,8 @@ class Crew:
             runner: Master = environment._create_runner(Master, host, port)
         except (SystemExit, RPCError) as error:
             why = "it is taken" if isinstance(error, SystemExit) else str(error)
-            raise LoadFailed(f"cannot listen for load workers on {host}:{port}: {why}") from None
-        near = "127.0.0.1" if host == "0.0.0.0" else host
+            raise LoadFailed(f"cannot listen for load workers on {Address(host, port)}: {why}") from None
+        near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         for worker in self._near:
             start = WorkerStart(
                 plan=self._plan, index=worker.index, token=worker.token, host=near, port=runner.server.port
@@ -182,7 +183,8 @@ class Crew:
             left=self._on_left,
         )
         many = f"{len(far)} remote workers" if len(far) > 1 else "a remote worker"
-        self._say(Warned(text=f"waiting for {many} on {remote.bind_host}:{remote.port}, {remote.wait_s:g} s at most"))
+        where = Address(remote.bind_host, remote.port)
+        self._say(Warned(text=f"waiting for {many} on {where}, {remote.wait_s:g} s at most"))
         self._await("join", far, lambda worker: worker.joined, remote.wait_s)
         for worker in far:
             self._say(Warned(text=f"load worker {worker.name} is on {worker.machine}"))

@@ -65,7 +65,7 @@ class Locustfile(msgspec.Struct, frozen=True, kw_only=True):
 class Remote(msgspec.Struct, frozen=True, kw_only=True):
     """Load workers on other machines. workers: how many the run waits for, wait_s seconds at most.
 
-    bind_host, port: where this machine listens for them, without any authentication.
+    bind_host, port: where this machine listens for them, without any authentication; an IP address.
     """
 
     workers: int

@@ -61,11 +61,11 @@ def _remote(request: RunRequest, host: str) -> Remote | None:
     if not 1 <= request.remote_wait_s <= 86_400:
         raise UsageError(f"--remote-wait {format_duration(request.remote_wait_s)} is out of range", hint="1s to 24h")
     try:
-        bind = ipaddress.IPv4Address(request.master_bind_host)
+        bind = ipaddress.ip_address(request.master_bind_host.removeprefix("[").removesuffix("]"))
     except ValueError:
         raise UsageError(
-            f"--master-bind-host {request.master_bind_host} is no IPv4 address of this machine",
-            hint="0.0.0.0 listens on all of them; anybody who reaches the port can join",
+            f"--master-bind-host {request.master_bind_host} is no IP address of this machine",
+            hint="0.0.0.0 listens on all of them (:: with IPv6); anybody who reaches the port can join",
         ) from None
     if not bind.is_loopback and _only_here(request, host):
         raise UsageError(

@@ -6,6 +6,7 @@ import textwrap
 
 import msgspec
 
+from harness.model.faults import Address
 from harness.model.load import LoadPlan
 from harness.model.plan import Plan, PlannedFault
 from harness.model.target_grammar import canonical
@@ -56,7 +57,7 @@ def _workers(load: LoadPlan) -> str:
     if load.remote is None:
         return f"{many} ({load.workers_why})" if load.workers_why else many
     far = f"{load.remote.workers} remote worker{'' if load.remote.workers == 1 else 's'}"
-    joined = f"{far}, to join on {load.remote.bind_host}:{load.remote.port}"
+    joined = f"{far}, to join on {Address(load.remote.bind_host, load.remote.port)}"
     return joined + (f", and {many}" if load.local_workers else "")
 
 

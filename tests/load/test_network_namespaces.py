@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from load_run import Run, named
 from load_target import Target
-from remote_run import Worker, remote_plan
+from remote_run import Worker, remote_plan, warned
 from test_clocks import time_namespace
 from test_remote_workers import assert_as_scheduled
 
@@ -20,6 +21,7 @@ from harness.load.protocol import ClockDoubt, WorkerLost
 
 PATHS = Path(__file__).parent / "files" / "paths.py"
 NET = "10.213.77"
+NET6 = "fd77:213"
 
 
 def ip(*words: str) -> None:
@@ -44,6 +46,12 @@ class Networks:
             ip("-n", name, "addr", "add", f"{NET}.{index + 2}/24", "dev", "eth0")
             ip("-n", name, "link", "set", "eth0", "up")
             ip("-n", name, "link", "set", "lo", "up")
+
+    def speak_ipv6(self) -> None:
+        """NET6::1 on this side, NET6::2, ... on the others, beside the addresses that they have."""
+        ip("addr", "add", f"{NET6}::1/64", "dev", self.bridge, "nodad")
+        for index, name in enumerate(self.names):
+            ip("-n", name, "addr", "add", f"{NET6}::{index + 2}/64", "dev", "eth0", "nodad")
 
     def cable(self, index: int) -> str:
         return f"{self.tag}v{index}"
@@ -103,6 +111,22 @@ def test_two_machines_and_this_one_make_the_schedule(networks: Networks, target:
     assert set(told) == {"w1", "w2"}
     assert sorted(round(m.offset_s) for m in told.values()) == ([0, 5000] if ahead else [0, 0])
     assert all(m.seconds < 0.1 for m in told.values())
+    assert all(c.planned == c.ended == c.replied for c in counts.values())
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this kernel has no IPv6")
+@pytest.mark.parametrize("listens", [f"{NET6}::1", "::"])
+def test_a_master_on_ipv6(networks: Networks, target: Target, tmp_path: Path, listens: str) -> None:
+    networks.speak_ipv6()
+    plan = remote_plan(PATHS, target.url, local=1, remote=1, bind=listens, classes=named("Right", "Left"))
+    # As people write it where a port follows; `::` takes those of IPv4 as well.
+    host = f"[{NET6}::1]" if listens != "::" else f"{NET}.1"
+    with Run(plan, tmp_path) as run, Worker(plan, tmp_path, host=host, prefix=networks.inside(0)) as worker:
+        assert f"on [{listens}]:" in warned(run, "waiting for")
+        run.go(2)
+        assert worker.end() == 0, worker.text
+        assert_as_scheduled(run, 20)
+        counts = run.classes()
     assert all(c.planned == c.ended == c.replied for c in counts.values())
 
 

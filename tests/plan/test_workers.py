@@ -58,6 +58,9 @@ def test_remote_workers_make_the_load_alone_unless_local_ones_are_asked_for() ->
     assert (both.workers, both.local_workers) == (5, 2)
     assert both.remote is not None and both.remote.bind_host == "127.0.0.1", "elsewhere only when it is said"
     assert plan(workers=0, remote_workers=1).workers == 1
+    for asked, said in (("fd00::5", "fd00::5"), ("[fd00::5]", "fd00::5"), ("::", "::")):
+        remote = plan(remote_workers=1, host="http://10.0.0.7", master_bind_host=asked).remote
+        assert remote is not None and remote.bind_host == said
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,7 @@ def test_remote_workers_make_the_load_alone_unless_local_ones_are_asked_for() ->
     [
         ({"remote_workers": -1}, "--remote-workers -1"),
         ({"remote_workers": 1, "master_port": 0}, "--master-port 0"),
-        ({"remote_workers": 1, "master_bind_host": "everywhere"}, "no IPv4 address"),
+        ({"remote_workers": 1, "master_bind_host": "everywhere"}, "no IP address"),
         ({"remote_workers": 1, "remote_wait_s": 0.0}, "--remote-wait"),
     ],
 )
