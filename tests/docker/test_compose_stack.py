@@ -60,7 +60,7 @@ def test_a_stack_that_stays_up_is_shown_used_by_runs_and_taken_down(kept: Kept, 
     assert done.stdout.startswith("http://127.0.0.1:")
     shown = kept.harness("stack", "status", "--stack", "compose")
     until = time.monotonic() + 60
-    while "starting" in shown.stdout and time.monotonic() < until:  # the engine's own health check comes every 2 s
+    while "starting" in shown.stdout and time.monotonic() < until:  # the engine's own health check comes every 10 s
         time.sleep(0.5)
         shown = kept.harness("stack", "status", "--stack", "compose")
     assert shown.returncode == 0, shown.stdout
