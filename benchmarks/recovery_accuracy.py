@@ -81,7 +81,8 @@ class Row(msgspec.Struct):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rps", default="50,200,1000")
-    parser.add_argument("--kind", default=",".join(programmable.KINDS), help=f"of {','.join(programmable.KINDS)}")
+    every = ",".join(programmable.KINDS)
+    parser.add_argument("--kind", default=every, help=f"of {every.replace('%', '%%')}")
     parser.add_argument("--mode", default="recovery", help="recovery, mitigated, or both with a comma")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, each with servers of its own")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -63,3 +65,15 @@ def test_links_between_documents_lead_somewhere() -> None:
     for path in DOCS:
         for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_every_benchmark_in_the_documents_says_what_it_takes() -> None:
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    named = sorted(set(re.findall(r"benchmarks/\w+\.py", text)))
+    asked = [
+        subprocess.Popen([sys.executable, ROOT / name, "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for name in named
+    ]
+    said = {name: each.communicate(timeout=60)[0].decode() for name, each in zip(named, asked, strict=True)}
+    for name, each in zip(named, asked, strict=True):
+        assert each.returncode == 0 and "usage:" in said[name], said[name]
