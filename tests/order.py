@@ -12,12 +12,16 @@ from types import MappingProxyType
 
 SECONDS: Mapping[str, float] = MappingProxyType(
     {
+        "tests/docker/test_compose_headline.py": 500,
         "tests/docker/test_compose_contract.py": 450,
         "tests/docker/test_own_compose.py": 350,
         "tests/docker/test_compose_stack.py": 330,
         "tests/docker/test_life_engine.py": 240,
         "tests/docker/test_compose_file.py": 100,
         "tests/docker/test_life_killed_containers.py": 60,
+        "tests/e2e/test_headline.py": 450,
+        "tests/e2e/test_truth.py": 130,
+        "tests/load/test_closed_loop_hang.py": 50,
         "tests/e2e/test_life_phases.py": 250,
         "tests/e2e/test_life_killed.py": 230,
         "tests/e2e/test_life_terminal.py": 190,

@@ -10,14 +10,16 @@ import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.e2e.observe import HARNESS, Run
 from tests.e2e.test_headline import DECIDED, INCONCLUSIVE
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(900)]
+pytestmark = [
+    *(pytest.mark.docker, pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(900)),
+    pytest.mark.xdist_group("experiments on containers"),  # two such stacks at once are too much for two cores
+]
 
 EVERY_CONTAINER_FAULT = """
 faults:
@@ -93,17 +95,10 @@ def stack_of(
         up.popitem()[1].close()
 
 
-def on(defect: str, fault: str, *, thorough: bool = False) -> Any:
-    """Tests on one stack run on one worker."""
-    marks = [pytest.mark.xdist_group(defect or "hardened"), *([pytest.mark.thorough] if thorough else [])]
-    return pytest.param(defect, fault, marks=marks)
-
-
 def proven_and_undone(run: Run) -> bool:
     return all(fault["proven"] and fault["undo_verified"] for fault in run.result()["faults"])
 
 
-@pytest.mark.xdist_group("hardened")
 @pytest.mark.parametrize(
     "fault",
     [
@@ -119,7 +114,6 @@ def test_the_hardened_service_is_not_accused(stack_of: Callable[[str], Stack], f
     assert proven_and_undone(run)
 
 
-@pytest.mark.xdist_group("hardened")
 def test_no_container_fault_hurts_the_hardened_service(stack_of: Callable[[str], Stack]) -> None:
     stack = stack_of("")
     file = stack.folder / "containers.yaml"
@@ -129,7 +123,6 @@ def test_no_container_fault_hurts_the_hardened_service(stack_of: Callable[[str],
     assert len(run.result()["faults"]) == 7 and proven_and_undone(run)
 
 
-@pytest.mark.xdist_group("hardened")
 def test_the_target_itself_is_missed_and_comes_back(stack_of: Callable[[str], Stack]) -> None:
     code, run = stack_of("").run("--fault", "api-pause", *DECIDED)
     assert code == 1, run.text()
@@ -139,15 +132,15 @@ def test_the_target_itself_is_missed_and_comes_back(stack_of: Callable[[str], St
 @pytest.mark.parametrize(
     ("defect", "fault"),
     [
-        on("no-fallback", "redis-down", thorough=True),
-        on("no-fallback", "redis-kill"),
-        on("no-timeout", "redis-hang", thorough=True),
-        on("no-timeout", "redis-pause", thorough=True),
-        on("no-timeout", "redis-disconnect", thorough=True),
-        on("sync-kafka", "kafka-latency"),
-        on("sync-kafka", "kafka-pause", thorough=True),
-        on("small-pool", "db-connection-limit", thorough=True),
-        on("small-pool", "db-cpu:cpus=0.02", thorough=True),
+        pytest.param("no-fallback", "redis-down", marks=pytest.mark.thorough),
+        ("no-fallback", "redis-kill"),
+        pytest.param("no-timeout", "redis-hang", marks=pytest.mark.thorough),
+        pytest.param("no-timeout", "redis-pause", marks=pytest.mark.thorough),
+        pytest.param("no-timeout", "redis-disconnect", marks=pytest.mark.thorough),
+        ("sync-kafka", "kafka-latency"),
+        pytest.param("sync-kafka", "kafka-pause", marks=pytest.mark.thorough),
+        pytest.param("small-pool", "db-connection-limit", marks=pytest.mark.thorough),
+        pytest.param("small-pool", "db-cpu:cpus=0.02", marks=pytest.mark.thorough),
     ],
 )
 def test_the_defect_is_found(stack_of: Callable[[str], Stack], defect: str, fault: str) -> None:
