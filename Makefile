@@ -31,8 +31,8 @@ test: setup
 test-thorough: setup
 	.ci/test --thorough
 
-# Every figure of docs/benchmarks.md, about half an hour on a machine that does nothing else. nginx, wrk, vegeta and k6
-# are installed first where they are missing.
+# Every figure of docs/benchmarks.md but the truth table, in about two hours on a machine that does nothing else; one of
+# them is the soak. nginx, wrk, vegeta and k6 are installed first where they are missing.
 bench: setup
 	$(BIN)/python benchmarks/tools.py
 	$(BIN)/python benchmarks/load_cpu.py
