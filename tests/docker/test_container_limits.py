@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from servers import wait_until
 from small_container import answers, ask, docker, inspect, limits, small
 
 from harness.adapters.docker import connect
@@ -154,8 +155,9 @@ def test_what_the_memory_limit_ended_is_started_again() -> None:
         fault.inject(record)
         with pytest.raises((OSError, AssertionError)):
             assert ask(dependency.direct, "eat 200") == "ok"
-        state = inspect(str(dependency.container))["State"]
-        assert not state["Running"] and state["OOMKilled"]
+        # The connection is gone before the engine has heard of it.
+        wait_until("its end is seen", lambda: not inspect(str(dependency.container))["State"]["Running"])
+        assert inspect(str(dependency.container))["State"]["OOMKilled"]
         evidence = fault.prove(record, "held")
         assert all(item.held for item in evidence), evidence
         outcome = undo_record(record)
