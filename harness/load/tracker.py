@@ -135,6 +135,7 @@ class Tracker:
 
     def _record(self, call: Call, name: str, took_ms: float, kind: str | None, text: str) -> None:
         call.done = True
+        call.response = None  # which knows its call, and would wait with it for the garbage collector
         name = str(name)
         arrival = call.arrival
         recorder = self._recorder

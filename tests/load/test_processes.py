@@ -171,6 +171,34 @@ def test_on_stop_and_test_stop_of_the_locustfile_run(target: Target, tmp_path: P
         assert "on_stop was here" in log and "test_stop was here" in log and "quitting with True" in log
 
 
+def test_requests_leave_nothing_for_the_garbage_collector(target: Target, tmp_path: Path) -> None:
+    """What refers to itself stays until a collection: thousands of replies, and memory that seems to grow."""
+    file = tmp_path / "clean.py"
+    file.write_text(
+        "import gc\n"
+        "from locust import events, task\n"
+        "from harness.load.lean import LeanHttpUser\n"
+        "made = []\n"
+        "@events.test_stop.add_listener\n"
+        "def _(**kw): print('made', len(made), 'left', gc.collect())\n"
+        "class Clean(LeanHttpUser):\n"
+        "    @task\n"
+        "    def go(self):\n"
+        "        if len(made) == 100:\n"
+        "            gc.collect()\n"
+        "            gc.disable()\n"
+        "        made.append(1)\n"
+        "        self.client.get('/plain')\n"
+        "        with self.client.post('/caught', json={}, catch_response=True) as reply:\n"
+        "            reply.success() if len(made) % 2 else None\n"
+    )
+    with Run(make_plan(file, target.url, classes=named("Clean"), rate=100), tmp_path) as run:
+        run.go(4)
+    found = re.search(r"made (\d+) left (\d+)", run.log.read_text())
+    assert found is not None and int(found[1]) > 300
+    assert int(found[2]) < int(found[1]) - 100, "less than one object for each task"
+
+
 # describe
 
 

@@ -132,6 +132,8 @@ class LeanResponse:
         else:
             return False
         self._request_event.fire(**meta)
+        # A reply that knows itself would wait for the garbage collector, thousands of them at a time.
+        del meta["response"]
         return error is None or self._result is None
 
     def success(self) -> None:
