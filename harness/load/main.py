@@ -40,7 +40,9 @@ from harness.model.jsonl import append_line, encode_line
 from harness.model.load import STEP_S
 
 _GOODBYE_S = 5.0
-"""For on_stop and test_stop of the locustfile after everything was recorded."""
+"""For on_stop and test_stop of the locustfile after everything was recorded; as long again for quitting."""
+_LAST_REPORTS_S = 0.3
+"""For the last statistics of workers that have ended, or are ending on other machines."""
 
 
 class Load:
@@ -191,9 +193,14 @@ class Load:
         environment = getattr(self, "_environment", None)
         if environment is not None and environment.runner is not None:
             environment.stop_timeout = 0.0
+            # What listens to quitting may look at the statistics of the whole run, so the workers report first.
             with gevent.Timeout(_GOODBYE_S, False):
                 if isinstance(environment.runner, LocalRunner):
                     environment.runner.stop()
+                else:
+                    environment.runner.release()
+                    while not self._crew.ended:
+                        gevent.sleep(0.01)
+                    gevent.sleep(_LAST_REPORTS_S)
+            with gevent.Timeout(_GOODBYE_S, False):
                 environment.events.quitting.fire(environment=environment, reverse=True)
-                while not self._crew.ended:
-                    gevent.sleep(0.01)

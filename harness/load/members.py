@@ -49,6 +49,8 @@ class Master(MasterRunner):  # type: ignore[misc]
     stops it when the last one was not heard for a few seconds, and gives users to whoever connects. Only the load
     starts users, through MasterRunner.start itself, and only its members get any."""
 
+    _released = False
+
     def start(self, *_arguments: Any, **_options: Any) -> None:
         pass
 
@@ -56,6 +58,19 @@ class Master(MasterRunner):  # type: ignore[misc]
         # Only quit() asks for it without stopping the workers first.
         if not send_stop_to_client:
             super().stop(send_stop_to_client=False)
+
+    def release(self) -> None:
+        """The run is over: test_stop here, and every worker is told to stop its users, report and end. Does not wait.
+        """
+        self._released = True
+        self.stop(send_stop_to_client=False)
+        self.send_message("quit")
+
+    def quit(self) -> None:
+        # Where the workers were released their end was waited for already.
+        if not self._released:
+            super().quit()
+        self.greenlet.kill(block=True)
 
     def handle_message(self, client_id: str, msg: Any) -> None:
         if msg.type == "client_ready":

@@ -47,6 +47,8 @@ NOTED, WARNED, FAILED = "harness.noted", "harness.warned", "harness.failed"
 
 _COLLECT = (10_000, 20, 20)
 """gc.set_threshold: a collection every so many new objects (700 by default), of older ones every so many of those."""
+_LAST_WORDS_MS = 2000
+"""For a worker's last statistics to get to the master, which may have gone."""
 _DRAIN_SLACK_S = 0.5
 """The drain outlasts the request time-out by this, so that the last time-outs are seen as what they are."""
 
@@ -206,6 +208,10 @@ def run(start: WorkerStart) -> int:
     generator.connected()
     runner.greenlet.join()
     environment.events.quitting.fire(environment=environment, reverse=True)
+    # The process ends without waiting for anything (start.leave), so what was sent last has to be on its way by now.
+    socket = runner.client.socket
+    socket.close(linger=_LAST_WORDS_MS)
+    socket.context.term()
     return 0
 
 

@@ -97,11 +97,12 @@ def heal(folder: Path, say: Say, *, retire_clean: bool = True) -> Healed:
     try:
         view = read_journal(folder, copied=copied)
         healed = _heal(view, log, say) if view.something_left else Healed(folder=str(folder))
+        # Under the lock: another healer that had it now would read one of the two journals and miss the other.
+        if retire_clean and not healed.left and folder.parent in homes():
+            retire(folder, Path(view.opened.run_dir) if view.opened is not None and view.opened.run_dir else None)
     finally:
         if log is not None:
             log.close()
-    if retire_clean and not healed.left and folder.parent in homes():
-        retire(folder, Path(view.opened.run_dir) if view.opened is not None and view.opened.run_dir else None)
     return healed
 
 

@@ -13,6 +13,9 @@ from raw_server import certificate
 
 FAILING = Path(__file__).parent / "files" / "failing.py"
 
+SECONDS, TIMEOUT_S = 8, 4.0
+"""Generous: what is to be answered at once must not time out on a machine with eight times as much to do."""
+
 MODES = ("status", "reset", "close", "garbage", "cut", "drip", "hang", "away", "around")
 """away: a redirect to another host, where nothing listens; around: to this one by another name."""
 
@@ -46,9 +49,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with pytest.MonkeyPatch.context() as patch, socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # bound, not listening: connecting is refused for as long as this is open
         patch.setenv("CLOSED_PORT", str(bound.getsockname()[1]))
-        plan = make_plan(FAILING, target.url, rate=120.0, request_timeout_s=1.0)
+        plan = make_plan(FAILING, target.url, rate=75.0, request_timeout_s=TIMEOUT_S)
         with Run(plan, tmp_path_factory.mktemp("failing")) as running:
-            yield running.go(6)
+            yield running.go(SECONDS)
     target.stop()
 
 
@@ -63,9 +66,9 @@ def tls_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         bound.bind(("127.0.0.1", 0))
         patch.setenv("CLOSED_PORT", str(bound.getsockname()[1]))
         patch.setenv("SSL_CERT_FILE", str(trust))
-        plan = make_plan(FAILING, target.url, classes=named("Lean"), rate=40.0, request_timeout_s=1.0)
+        plan = make_plan(FAILING, target.url, classes=named("Lean"), rate=30.0, request_timeout_s=TIMEOUT_S)
         with Run(plan, folder) as running:
-            yield running.go(6)
+            yield running.go(SECONDS)
     target.stop()
 
 
@@ -115,6 +118,6 @@ def test_every_failure_has_an_example_and_adds_up(run: Run) -> None:
 
 
 def test_the_total_timeout_holds_against_a_dripping_server(run: Run) -> None:
-    """Open until the last byte: the arrivals of the last second are over 1 s after the end, not 50 s."""
+    """Open until the last byte: the arrivals of the last second are over 4 s after the end, not 50 s."""
     last = max(mark.at for mark in run.marks())
-    assert last < 6 + 1.0 + 5
+    assert last < SECONDS + TIMEOUT_S + 15

@@ -79,7 +79,8 @@ def test_a_locustfile_that_burns_more_than_a_core_is_saturated(target: Target, t
     plan = make_plan(file, target.url, rate=50.0, request_timeout_s=20.0, classes=named("Burns"))
     with Run(plan, tmp_path) as run:
         run.go(8)
-        assert saturated(run, 5, 8)
+        # Its marks are late as well: on a busy machine the first after five seconds may come in the drain.
+        assert saturated(run, 5, float("inf"))
         counts = run.classes()["Burns"]
     # Until five seconds have been seen, an arrival that was taken in time and found no user is the target's.
     assert counts.unsent_cap < 0.2 * counts.unsent_generator, "users that wait for the processor"

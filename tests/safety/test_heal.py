@@ -20,7 +20,7 @@ from harness.safety.heal import heal, heal_all
 from harness.safety.journal import Journal
 from harness.safety.journal_view import read_journal
 from harness.safety.keeper_client import Keeper
-from harness.safety.log import JOURNAL
+from harness.safety.log import JOURNAL, KEEPER, is_written
 from tests.safety.test_journal import injected, record
 from tests.safety.world import gone, wait_for
 
@@ -147,6 +147,29 @@ def test_another_machines_run_is_left_to_it(state_home: Path, monkeypatch: pytes
     monkeypatch.setattr("harness.safety.heal.boot_id", lambda: "another boot")
     with pytest.raises(Refused, match=f"belongs to a run on {name}"):
         heal(folder, quiet)
+
+
+def test_the_folder_goes_before_the_lock(proxy: Any, start_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second healer with the lock would find the run's journal, and the keeper's gone: all undone once more."""
+    import msgspec
+
+    import harness.safety.heal as module
+
+    run = start_run(dependency=msgspec.to_builtins(proxy.dependency()), faults=[["down", {}]])
+    run.wait("injected")
+    os.kill(run.said["keeper"], signal.SIGKILL)
+    run.kill()
+    run.process.wait(30)
+    held = []
+    retire = module.retire
+
+    def look(folder: Path, run_dir: Path | None = None) -> None:
+        held.append(is_written(folder / KEEPER))
+        retire(folder, run_dir)
+
+    monkeypatch.setattr(module, "retire", look)
+    assert not heal(run.state, quiet).left
+    assert held == [True] and not run.state.exists()
 
 
 def test_two_heals_at_once_do_it_once(proxy: Any, start_run: Any) -> None:
