@@ -60,7 +60,7 @@ class Master(MasterRunner):  # type: ignore[misc]
             super().stop(send_stop_to_client=False)
 
     def release(self) -> None:
-        """The run is over: test_stop here, and every worker is told to stop its users, report and end. Does not wait."""
+        """The run is over: test_stop here; every worker is told to stop its users, report and end. Does not wait."""
         self._released = True
         self.stop(send_stop_to_client=False)
         self.send_message("quit")
