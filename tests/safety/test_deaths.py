@@ -18,7 +18,7 @@ from harness.safety.active import find_active
 from harness.safety.heal import heal, heal_all
 from harness.safety.journal_view import read_journal
 from harness.safety.lock import acquire
-from tests.safety.world import Proxy, call, gone, wait_for
+from tests.safety.world import Proxy, call, gone, stop, wait_for
 
 pytestmark = pytest.mark.stack
 
@@ -90,7 +90,7 @@ def test_a_run_without_its_keeper_undoes_everything_itself(proxy: Proxy, start_r
 def test_a_silent_keeper_is_ended_before_the_run_undoes(proxy: Proxy, start_run: Any) -> None:
     run = start_run(**on(proxy, LATENCY, lease_s=4.0))
     run.wait("injected")
-    os.kill(run.said["keeper"], signal.SIGSTOP)
+    stop(run.said["keeper"])
     assert "silent" in run.wait("ending")
     assert run.wait("undone") == ["verified"]
     assert gone(run.said["keeper"])
@@ -120,7 +120,7 @@ def test_both_killed_then_heal_in_another_process(
     server = {**SLEEP, "cwd": str(folder), "log": str(tmp_path / "log")}
     run = start_run(**on(proxy, LATENCY, DOWN, servers=[server], folder=str(folder), locks=["target"]))
     run.wait("injected")
-    os.kill(run.said["keeper"], signal.SIGSTOP)  # it must not get a chance
+    stop(run.said["keeper"])  # it must not get a chance
     run.kill()
     os.kill(run.said["keeper"], signal.SIGKILL)
     run.process.wait(30)
@@ -183,7 +183,7 @@ def test_the_lock_outlives_the_run_until_its_keeper_has_healed(proxy: Proxy, sta
     run.wait("injected")
     with pytest.raises(Refused, match=rf"redis is in use by run run-1 .*pid {run.process.pid}"):
         acquire(["redis"], "second")
-    os.kill(run.said["keeper"], signal.SIGSTOP)
+    stop(run.said["keeper"])
     run.kill()
     run.process.wait(30)
     with pytest.raises(Refused, match="in use by run run-1"):
@@ -224,7 +224,7 @@ def test_heal_refuses_a_living_run_and_leaves_it_alone(proxy: Proxy, start_run: 
 def test_heal_waits_for_a_keeper_that_is_healing(proxy: Proxy, start_run: Any) -> None:
     run = start_run(**on(proxy, LATENCY))
     run.wait("injected")
-    os.kill(run.said["keeper"], signal.SIGSTOP)
+    stop(run.said["keeper"])
     run.kill()
     run.process.wait(30)
     said: list[str] = []

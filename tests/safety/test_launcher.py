@@ -20,7 +20,7 @@ from harness.safety.active import find_active
 from harness.safety.heal import heal, heal_all
 from harness.safety.keeper_client import Keeper
 from harness.safety.processes import identify
-from tests.safety.world import family_of, gone, wait_for
+from tests.safety.world import family_of, gone, stop, wait_for
 
 SLIPPERY = """
 import os, sys, time, signal
@@ -194,7 +194,7 @@ def test_a_server_that_dies_is_seen_and_its_name_can_be_used_again(keeper: Keepe
 
 def test_a_paused_server_can_be_stopped(keeper: Keeper, tmp_path: Path) -> None:
     process = keeper.launch(spec("paused", tmp_path, "sleep", "600"))
-    os.kill(process.pid, signal.SIGSTOP)
+    stop(process.pid)
     keeper.stop("paused")
     assert gone(process.pid)
 

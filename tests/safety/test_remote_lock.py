@@ -29,7 +29,7 @@ from harness.safety.remote_lock import (
     read_holder,
 )
 from harness.safety.steal import advice, look, steal
-from tests.safety.world import Proxy, Run, call, gone, wait_for
+from tests.safety.world import Proxy, Run, call, gone, stop, wait_for
 
 pytestmark = pytest.mark.stack
 
@@ -139,7 +139,7 @@ def test_with_run_and_keeper_dead_heal_removes_the_lock_last(
     dependency = msgspec.to_builtins(proxy.dependency())
     run = machines("a", shared=shared(proxy), dependency=dependency, faults=[DOWN])
     run.wait("injected")
-    os.kill(run.said["keeper"], signal.SIGSTOP)
+    stop(run.said["keeper"])
     run.kill()
     os.kill(run.said["keeper"], signal.SIGKILL)
     wait_for("keeper gone", lambda: gone(run.said["keeper"]))

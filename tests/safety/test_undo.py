@@ -21,7 +21,7 @@ from harness.model.process import ServerProcess
 from harness.safety.heal import heal_all
 from harness.safety.journal_view import read_journal
 from harness.safety.undo import Patience, check_addresses, order_of_undo, undo_record
-from tests.safety.world import Proxy, call, gone, wait_for
+from tests.safety.world import Proxy, call, gone, stop, wait_for
 from tests.servers import PostgresServer, ValkeyServer
 
 pytestmark = pytest.mark.stack
@@ -92,7 +92,7 @@ def test_a_stopped_toxiproxy_is_waited_for(start_own_toxiproxy: Any, valkey_serv
     api, process = start_own_toxiproxy()
     proxy = Proxy(api, "own", valkey_server.address)
     record = inject(captured(proxy, "latency", LATENCY))
-    os.kill(process.pid, signal.SIGSTOP)
+    stop(process.pid)
     wake = threading.Timer(2.0, os.kill, (process.pid, signal.SIGCONT))
     wake.start()
     try:
@@ -110,7 +110,7 @@ def test_a_wedged_toxiproxy_of_ours_is_restarted_and_its_proxy_made_again(
     api, process = start_own_toxiproxy()
     proxy = Proxy(api, "own", valkey_server.address)
     record = inject(captured(proxy, "latency", LATENCY, proxy_pid=process.pid))
-    os.kill(process.pid, signal.SIGSTOP)
+    stop(process.pid)
     restarted: list[bool] = []
 
     def restart() -> bool:

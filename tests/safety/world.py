@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from harness.model.faults import Address, Dependency
 
 DRIVER = Path(__file__).with_name("run_driver.py")
@@ -27,6 +29,12 @@ def wait_for(what: str, condition: Callable[[], Any], limit_s: float = 40.0) -> 
         assert time.monotonic() < end, f"not within {limit_s:.0f} s: {what}"
         time.sleep(0.01)
     return value
+
+
+def stop(pid: int) -> None:
+    """SIGSTOP, and until it has stopped: on a busy machine its threads may run for a while after the call."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(f"process {pid} to stop", lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
 
 
 def call(method: str, url: str, body: Any = None) -> Any:
