@@ -7,12 +7,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from order import longest_files_first, longest_first
+from order import group, longest_files_first, longest_first
 from servers import (
     KafkaServer,
     PostgresServer,
@@ -37,6 +38,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # With those on a Docker engine, tests are dealt to the workers by groups (.ci/docker).
     by_file = any(test.startswith("tests/docker/") for test in tests)
     items[:] = [items[place] for place in (longest_files_first(tests) if by_file else longest_first(tests, workers))]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    """By our own groups where tests are to be dealt by groups."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
+    return ByGroup(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

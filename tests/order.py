@@ -7,6 +7,7 @@ its servers are started once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -82,6 +83,20 @@ def longest_first(tests: Sequence[str], workers: int) -> list[int]:
         ordered += stretch + short[:room]
         short = short[room:]
     return ordered + short
+
+
+def group(test: str) -> str:
+    """What a worker is given at once, of a test (node id): with a Docker engine a whole file, whose servers are then
+    started once, and the file in which every fault is tried on every service in two parts. Two stacks of containers
+    for whole experiments are too much for two cores, and are in one file. Any other test is given alone.
+
+    By the id, for xdist's own groups (`xdist_group`) do nothing beside pytest 9.2, where an id cannot be changed.
+    """
+    file, _, name = test.partition("::")
+    if not file.startswith("tests/docker/"):
+        return test
+    part = re.search(r"\[compose-(\w+)", name) if file.endswith("_contract.py") else None
+    return f"{file} {part[1] in ('redis', 'api')}" if part is not None else file
 
 
 def longest_files_first(tests: Sequence[str]) -> list[int]:

@@ -9,28 +9,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
 IMAGES = {
     f"HARNESS_{name.upper()}_IMAGE": f"harness-stand-in/{name}"
     for name in ("redis", "postgres", "kafka", "toxiproxy", "prometheus", "python")
 }
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, a worker is given a file at a time, whose servers are started once. The longest, where every fault
-    is tried on every service, is given in two parts."""
-    for item in items:
-        file = item.path.name
-        if item.path.parent != HERE or item.get_closest_marker("xdist_group") is not None:
-            continue
-        callspec = getattr(item, "callspec", None)
-        declared = callspec.params.get("declared") if callspec is not None else None
-        part = f" {declared.name in ('redis', 'api')}" if declared is not None and "contract" in file else ""
-        item.add_marker(pytest.mark.xdist_group(f"{file}{part}"))
 
 
 def docker(*arguments: str, timeout: float = 120) -> str:

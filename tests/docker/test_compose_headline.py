@@ -16,10 +16,7 @@ import pytest
 from tests.e2e.observe import HARNESS, Run
 from tests.e2e.test_headline import DECIDED, INCONCLUSIVE
 
-pytestmark = [
-    *(pytest.mark.docker, pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(900)),
-    pytest.mark.xdist_group("experiments on containers"),  # two such stacks at once are too much for two cores
-]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(900)]
 
 EVERY_CONTAINER_FAULT = """
 faults:

@@ -21,6 +21,7 @@ def started(run: Run) -> bool:
     return any(event["event"] == "phase" for event in run.events())
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(400)
 def test_of_two_runs_started_at_the_same_moment_exactly_one_goes_on(tmp_path: Path) -> None:
     """In turn with one state folder, as on one machine, and with two, as from two machines on one Toxiproxy."""

@@ -52,6 +52,7 @@ def own(tmp_path: Path) -> Iterator[OwnSystem]:
     system.close()
 
 
+@pytest.mark.thorough
 def test_somebodys_toxiproxy_that_restarts_without_its_proxies_is_told_as_commands(
     own: OwnSystem, tmp_path: Path
 ) -> None:

@@ -77,8 +77,8 @@ def test_sigkill_of_the_run_takes_its_own_stack_with_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "own"),
     [
-        pytest.param("killed", True, id="killed, own stack"),
-        pytest.param("killed", False, id="killed, standing stack", marks=pytest.mark.thorough),
+        pytest.param("killed", True, id="killed, own stack", marks=pytest.mark.thorough),
+        pytest.param("killed", False, id="killed, standing stack"),
         pytest.param("exception", True, id="exception, own stack", marks=pytest.mark.thorough),
         pytest.param("exception", False, id="exception, standing stack"),
     ],

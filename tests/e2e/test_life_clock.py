@@ -26,6 +26,7 @@ pytestmark = [
 HOUR = 3600
 
 
+@pytest.mark.thorough
 def test_a_stepped_wall_clock_moves_nothing(stack: StandingStack, tmp_path: Path) -> None:
     before = stack.snapshot()
     library, step = tmp_path / "clock.so", tmp_path / "step"

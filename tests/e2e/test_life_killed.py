@@ -54,6 +54,7 @@ def test_a_run_that_is_stopped_for_long_is_ended_and_cannot_come_back(
         run.kill_group()
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_stopped_for_a_moment_goes_on_and_says_so(stack: StandingStack, tmp_path: Path) -> None:
     before = stack.snapshot()
     run = brief_run(stack, tmp_path, "--fault", "redis-down", "--fault-for", "8s")
@@ -162,6 +163,7 @@ def kill_both(run: Run) -> None:
     assert load, "there was load"
 
 
+@pytest.mark.thorough
 def test_both_killed_on_an_own_stack_then_heal(tmp_path: Path) -> None:
     run = own_run(tmp_path)
     try:

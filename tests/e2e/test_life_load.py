@@ -32,6 +32,7 @@ def test_a_load_that_hangs_ends_the_run_because_nobody_watches(stack: StandingSt
         run.kill_group()
 
 
+@pytest.mark.thorough
 def test_a_lost_load_worker_is_told_and_makes_the_run_inconclusive(stack: StandingStack, tmp_path: Path) -> None:
     before = stack.snapshot()
     run = brief_run(stack, tmp_path, "--fault", "redis-down", "--workers", "2")
@@ -48,6 +49,7 @@ def test_a_lost_load_worker_is_told_and_makes_the_run_inconclusive(stack: Standi
         run.kill_group()
 
 
+@pytest.mark.thorough
 def test_a_killed_run_with_four_load_workers_is_healed_at_once(stack: StandingStack, tmp_path: Path) -> None:
     before = stack.snapshot()
     url = stack.dependency("redis")["toxiproxy"] + "/proxies/redis"

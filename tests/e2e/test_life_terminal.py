@@ -164,6 +164,7 @@ def state_of(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+@pytest.mark.thorough
 def test_signals_while_the_reports_are_written_do_not_change_the_verdict(stack: StandingStack, tmp_path: Path) -> None:
     """After the undo and the last request the experiment is over: its verdict stands."""
     before = stack.snapshot()

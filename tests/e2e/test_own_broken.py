@@ -121,6 +121,7 @@ def test_a_toxiproxy_and_a_postgres_that_stay_dead_are_told_well_enough_to_mend_
         run.kill_group()
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_a_paused_process_that_somebody_continues_is_no_proven_pause(own: OwnSystem) -> None:
     run = Run(own.folder, *BRIEF, "--fault", "redis-pause", "--fault-for", "12s", env=own.env, shortened=True)
