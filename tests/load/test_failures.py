@@ -14,7 +14,7 @@ from raw_server import certificate
 FAILING = Path(__file__).parent / "files" / "failing.py"
 
 SECONDS, TIMEOUT_S = 8, 4.0
-"""Generous: what is to be answered at once must not time out on a machine with eight times as much to do."""
+"""Generous: what is to be answered at once must not time out on a machine with several times as much to do."""
 
 MODES = ("status", "reset", "close", "garbage", "cut", "drip", "hang", "away", "around")
 """away: a redirect to another host, where nothing listens; around: to this one by another name."""
