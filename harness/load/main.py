@@ -41,8 +41,8 @@ from harness.model.load import STEP_S
 
 _GOODBYE_S = 5.0
 """For on_stop and test_stop of the locustfile after everything was recorded; as long again for quitting."""
-_LAST_REPORTS_S = 0.3
-"""For the last statistics of workers that have ended, or are ending on other machines."""
+_LAST_REPORTS_S = 1.0
+"""For the last statistics of workers that have ended, or are ending on other machines: at most."""
 
 
 class Load:
@@ -201,6 +201,8 @@ class Load:
                     environment.runner.release()
                     while not self._crew.ended:
                         gevent.sleep(0.01)
-                    gevent.sleep(_LAST_REPORTS_S)
+                    with gevent.Timeout(_LAST_REPORTS_S, False):
+                        while environment.runner.clients.all:  # each goes with its last word
+                            gevent.sleep(0.01)
             with gevent.Timeout(_GOODBYE_S, False):
                 environment.events.quitting.fire(environment=environment, reverse=True)

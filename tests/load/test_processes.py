@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import psutil
 import pytest
 from load_run import ANOMALY, Run, gone, make_plan, named
 from load_target import Target
+from remote_run import Worker, remote_plan
 
 from harness.load.launcher import describe
 from harness.load.protocol import Failed, Ready, WorkerLost
@@ -163,9 +165,14 @@ def test_on_stop_and_test_stop_of_the_locustfile_run(target: Target, tmp_path: P
         "    @task\n"
         "    def go(self): self.client.get('/tidy')\n"
     )
-    for workers in (1, 2):
-        folder = tmp_path / str(workers)
-        with Run(make_plan(file, target.url, classes=named("Tidy"), workers=workers), folder) as run:
+    tidy = named("Tidy")
+    for plan in (
+        make_plan(file, target.url, classes=tidy),
+        make_plan(file, target.url, classes=tidy, workers=2),
+        remote_plan(file, target.url, classes=tidy, local=1),
+    ):
+        folder = tmp_path / f"{plan.workers} {plan.remote is not None}"
+        with Run(plan, folder) as run, Worker(plan, folder) if plan.remote is not None else nullcontext():
             run.go(1)
         log = run.log.read_text()
         assert "on_stop was here" in log and "test_stop was here" in log
