@@ -84,7 +84,7 @@ def fit(kind: str, dependency: Dependency, engine: Engine) -> Container:
         )
     if not found.serves:
         raise Refused(f"{name}: container {found.name} is {found.condition}", hint=f"docker start {found.name}")
-    if _runs_us(found.id):
+    if runs_us(found.id):
         raise Refused(f"{name}: the harness itself runs in container {found.name}, and would stop with it")
     address = address_of(dependency)
     if address is None and is_silent(dependency):
@@ -103,6 +103,23 @@ def fit(kind: str, dependency: Dependency, engine: Engine) -> Container:
     return found
 
 
+def refuse_shared(kind: str, dependency: Dependency, found: Container, engine: Engine) -> None:
+    """Raises Refused where another running container lives in this one's namespaces: ended and started again, this one
+    gets new ones, and the other stays in those that are gone until somebody restarts it (or ends with this one)."""
+    for other in engine.find({}, running=True):
+        if other.id == found.id:
+            continue
+        config = other.host_config
+        modes = (("network_mode", config.network_mode), ("pid", config.pid_mode), ("ipc", config.ipc_mode))
+        shared = [what for what, mode in modes if mode in (f"container:{found.id}", f"container:{found.name}")]
+        if shared:
+            raise Refused(
+                f"{dependency.name}-{kind}: container {other.name} shares namespaces of {found.name}"
+                f" ({', '.join(shared)}), and would stay cut off when {found.name} has been started again",
+                hint=f"{dependency.name}-pause works there",
+            )
+
+
 def reaches(container: Container, address: Address) -> bool:
     """Whether a connection to this address ends in the container: one of its published ports, its own address in a
     network, or any address where it shares the machine's network."""
@@ -113,14 +130,30 @@ def reaches(container: Container, address: Address) -> bool:
     return any(one.port == address.port and covers(one.host, address.host) for one in container.published)
 
 
-def _runs_us(container_id: str) -> bool:
-    for name in ("cgroup", "mountinfo"):
+def runs_us(container_id: str, proc: Path = Path("/proc/self")) -> bool:
+    """Whether this process is in that container: by its cgroup, or because the engine has put the container's own
+    /etc/hosts and the like in place here. On the engine's own machine other mounts carry the ID of every container
+    that runs (`/var/lib/docker/rootfs/overlayfs/ID` on engine 29, `containers/ID/mounts/shm` before)."""
+    for name, ours in (("cgroup", _cgroup_of), ("mountinfo", _files_of)):
         try:
-            if container_id in Path(f"/proc/self/{name}").read_text(errors="replace"):
-                return True
+            lines = (proc / name).read_text(errors="replace").splitlines()
         except OSError:
             continue
+        if any(container_id in ours(line) for line in lines):
+            return True
     return False
+
+
+def _cgroup_of(line: str) -> str:
+    """`ID:CONTROLLERS:PATH` (proc_pid_cgroup(5))."""
+    return line.split(":", 2)[-1]
+
+
+def _files_of(line: str) -> str:
+    """What is mounted where the engine puts files of a container's own: `ID PARENT MAJOR:MINOR ROOT MOUNT-POINT ...`
+    (proc_pid_mountinfo(5)). Empty for any other mount."""
+    fields = line.split(" ", 5)
+    return fields[3] if len(fields) > 4 and fields[4] in ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf") else ""
 
 
 def record_of(

@@ -19,6 +19,7 @@ from faults.container import (
     path_of_target,
     planned_container,
     record_of,
+    refuse_shared,
     refuse_silent,
     replaced,
     resources,
@@ -269,6 +270,7 @@ def _capture(change: Change, record_id: str, *, deadline_s: float | None = None)
     name = f"{dependency.name}-{change.kind}"
     with engine_of(dependency) as engine:
         found = fit(change.kind, dependency, engine)
+        refuse_shared(change.kind, dependency, found, engine)
     if found.host_config.auto_remove:
         raise Refused(
             f"{name}: container {found.name} was started with --rm: the engine removes it when it ends, and nothing"
@@ -314,10 +316,15 @@ def _seen_at(dependency: Dependency) -> Dependency:
 
 
 def _outage_words(dependency: Dependency) -> str:
-    return "refused, cut or not answered" if dependency.proxied else "refused or cut"
+    return "refused, cut or not answered" if _may_hang(dependency) else "refused or cut"
 
 
 def _is_outage(dependency: Dependency, result: ProbeResult) -> bool:
-    """A proxy in a container finds no address for the one that has ended, and that may take its resolver a while."""
-    kinds = ("refused", "reset", "closed", "timeout") if dependency.proxied else ("refused", "reset", "closed")
+    kinds = ("refused", "reset", "closed", *(("timeout", "unreachable") if _may_hang(dependency) else ()))
     return not result.ok and result.error_kind in kinds
+
+
+def _may_hang(dependency: Dependency) -> bool:
+    """A proxy in a container finds no address for the one that has ended, and that may take its resolver a while. At a
+    container's own address nobody refuses either: there is no host any more."""
+    return dependency.proxied or dependency.container_network is not None

@@ -61,7 +61,8 @@ class ContainerLimit:
                         f"if that is not as it should be: {self.by_hand(record)}",
                     )
                 if now == ours or not self.kernel_agrees(record, found, engine):
-                    applied = engine.update(found.id, original)
+                    seen = self.at_the_end(record, found, engine) if now == ours else ()
+                    applied = msgspec.structs.replace(engine.update(found.id, original), evidence=seen)
                 else:
                     applied = Applied(sent, monotonic())
                 self.after_undo(record, engine)
@@ -90,6 +91,10 @@ class ContainerLimit:
     def kernel_agrees(self, record: UndoRecord, found: Container, engine: Engine) -> bool:
         """Whether what is enforced is what the engine says, where the engine can tell: an update may fail half way."""
         return True
+
+    def at_the_end(self, record: UndoRecord, found: Container, engine: Engine) -> tuple[Evidence, ...]:
+        """What is seen right before the undo. Must not raise for what an engine does."""
+        return ()
 
     def after_undo(self, record: UndoRecord, engine: Engine) -> None:
         """What else the fault may have done to the container."""

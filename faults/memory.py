@@ -2,12 +2,17 @@
 
 A limit cannot be taken away from a running container again, so where there is none the fault is refused. The limit of
 memory and swap together is set with it: the engine takes neither alone where it would pass the other.
+
+A limit that the container never meets changes nothing for anybody. Whether it was met is seen when the fault ends: the
+container may grow into it at any time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from faults.container import (
     container_id,
@@ -17,28 +22,30 @@ from faults.container import (
     name_in,
     path_of_target,
     planned_container,
+    refuse_shared,
     resources,
     wait_ready,
 )
 from faults.limits import ContainerLimit, limits_in
 from faults.observe import seconds_of
 from harness.adapters.docker import Engine
-from harness.adapters.docker_records import Container, HostConfig, Limits
+from harness.adapters.docker_records import Container, HostConfig, Limits, MemoryStats
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
-from harness.model.errors import Gone, Refused
-from harness.model.faults import Change, Dependency, Evidence, UndoRecord
+from harness.model.errors import Gone, HarnessError, Refused
+from harness.model.faults import Change, Dependency, Evidence, Scalar, UndoRecord
 from harness.model.units import format_bytes
 
 _UNLIMITED = -1
 _PAGE = 4096
+_NEAR = 0.95
 
 
 class Memory(ContainerLimit):
     kind = "memory"
     summary = "the container gets only so much memory, and its biggest process is ended when it needs more"
     undo_summary = "the memory limit is set back to what it was, if it still is what the fault set"
-    proof_summary = "the limit reads back, and the kernel enforces it"
+    proof_summary = "the limit reads back, the kernel enforces it, and the container has met it before it is undone"
     params = (
         ParamInfo(name="memory", unit="size", default="64MB", help="memory that it may use", low=6 * 2**20, high=2**40),
     )
@@ -53,7 +60,7 @@ class Memory(ContainerLimit):
             does=f"limits {label(dependency)} to {size} of memory, with no swap on top",
             undoes=f"sets the memory limit of {label(dependency)} back to what it was, and starts it again where the"
             " limit has ended it",
-            proves="the limit reads back, and the kernel enforces it",
+            proves="the limit reads back, the kernel enforces it, and the container meets it",
             property=f"container of {dependency.name}: memory",
             resources=resources(dependency),
             blind_probe=True,
@@ -65,7 +72,9 @@ class Memory(ContainerLimit):
         asked = int(seconds_of(change.params.get("memory"), default=64e6))
         with engine_of(dependency) as engine:
             found = fit(self.kind, dependency, engine)
+            refuse_shared(self.kind, dependency, found, engine)
             info = engine.info()
+            before = engine.stats(found.id).memory_stats
         config = found.host_config
         if not info.memory_limit:
             raise Refused(f"{name}: the kernel of the Docker engine has no memory limits")
@@ -95,7 +104,9 @@ class Memory(ContainerLimit):
         now = self.limits(config)
         # "Unlimited swap" stays: once taken away it reads back as given, and the kernel keeps the limit (cgroup v1).
         swap = asked if now.memory_swap not in (None, _UNLIMITED) else now.memory_swap
-        return self.capturelimits_in(change, record_id, found, Limits(memory=asked, memory_swap=swap))
+        record = self.capturelimits_in(change, record_id, found, Limits(memory=asked, memory_swap=swap))
+        seen: dict[str, Scalar] = {"failcnt": before.failcnt, "restarts": found.restart_count}
+        return msgspec.structs.replace(record, where={**record.where, **seen})
 
     def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
         with engine_of(record.dependency) as engine:
@@ -105,7 +116,7 @@ class Memory(ContainerLimit):
                 return (self.read_back(record, None),)
             stats = engine.stats(found.id).memory_stats
         ours = limits_in(record.ours).memory or 0
-        ended = not found.state.running and found.state.oom_killed
+        ended = _ended(found)
         enforced = Evidence(
             source="probe",
             expected=f"the kernel gives container {found.name} at most {format_bytes(ours)}",
@@ -136,9 +147,31 @@ class Memory(ContainerLimit):
         limit = engine.stats(found.id).memory_stats.limit
         return not limit or _about(limit, self.limits(found.host_config).memory or 0)
 
+    def at_the_end(self, record: UndoRecord, found: Container, engine: Engine) -> tuple[Evidence, ...]:
+        ours = limits_in(record.ours).memory or 0
+        try:
+            stats = engine.stats(found.id).memory_stats
+        except HarnessError:
+            return ()  # the undo matters more
+        met, said = _met(record, found, stats, ours)
+        return (
+            Evidence(
+                source="probe",
+                expected=f"container {found.name} has met its limit of {format_bytes(ours)} while it was on",
+                observed=said,
+                held=met,
+                at=monotonic(),
+            ),
+        )
+
     def after_undo(self, record: UndoRecord, engine: Engine) -> None:
         found = engine.container(container_id(record))
-        if not found.state.running and not found.state.restarting and found.state.oom_killed:
+        if found.state.restarting:
+            # The engine waits longer and longer between two starts, up to a minute: not for its next one.
+            engine.stop(found.id, grace_s=0)
+            engine.start(found.id)
+            wait_ready(record, engine)
+        elif not found.state.running and found.state.oom_killed:
             engine.start(found.id)
             wait_ready(record, engine)
 
@@ -146,6 +179,26 @@ class Memory(ContainerLimit):
         original = limits_in(record.original)
         swap = "" if original.memory_swap is None else f" --memory-swap {original.memory_swap}"
         return f"docker update --memory {original.memory}{swap} {name_in(record)} ; docker start {name_in(record)}"
+
+
+def _ended(found: Container) -> bool:
+    """The kernel ended it for want of memory, and it is not (or not yet) there again."""
+    return found.state.oom_killed and (not found.state.running or found.state.restarting)
+
+
+def _met(record: UndoRecord, found: Container, stats: MemoryStats, limit: int) -> tuple[bool, str]:
+    """Whether the container has met its limit since the record was made, and what shows it."""
+    if _ended(found):
+        return True, "the kernel has ended it for want of memory"
+    if found.restart_count > int(record.where.get("restarts") or 0):
+        return True, "it has ended and was started again by its restart policy"
+    # cgroup v1 counts how often; v2 tells the engine no such number, so there being near it must do.
+    times = stats.failcnt - int(record.where.get("failcnt") or 0)
+    if times > 0:
+        return True, f"the kernel had to make room or refuse {times} times"
+    if stats.usage >= _NEAR * limit:
+        return True, f"it uses {format_bytes(stats.usage)}"
+    return False, f"it uses {format_bytes(stats.usage)} and never needed more than the limit: a lower one would bite"
 
 
 def _about(limit: int, wanted: int) -> bool:

@@ -115,9 +115,13 @@ class Engine:
             raise Gone(f"container {container_id[:12]} does not exist any more on {self.url}")
         return found
 
-    def find(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
-        """Every container, running or not, that carries all of these labels, oldest first."""
-        return self._listed({"label": [f"{name}={value}" for name, value in labels.items()]})
+    def find(self, labels: Mapping[str, str], *, running: bool = False) -> tuple[Container, ...]:
+        """Every container that carries all of these labels, oldest first. running: only those that run, paused ones
+        and those about to be started again included."""
+        filters = {"label": [f"{name}={value}" for name, value in labels.items()]}
+        if running:
+            filters["status"] = ["running", "paused", "restarting"]
+        return self._listed(filters)
 
     def find_by_name(self, name: str) -> Container | None:
         """The container with exactly this name; None when there is none."""

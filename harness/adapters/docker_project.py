@@ -2,6 +2,9 @@
 
 Compose marks every container, network and volume that it makes with the label `com.docker.compose.project`. Names are
 never asked for: they differ between versions of Compose, and the engine would also match the beginning of an ID.
+
+The harness's own compose.yaml marks what it makes once more: somebody's own project may get the same name later, and
+nothing of it may be removed.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from harness.model.errors import AdapterError, Gone, OutcomeUnknown, Rejected, U
 REMOVE_LIMIT_S = 60.0
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _STREAM_HEADER = 8
+OURS = ("resilience-harness", "stack")
+"""The label, and its value, of everything in compose/compose.yaml."""
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -48,6 +53,16 @@ class Belongings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __bool__(self) -> bool:
         return bool(self.containers or self.networks or self.volumes)
+
+    @property
+    def ours(self) -> Belongings:
+        """What the harness's own compose.yaml has made of it."""
+        name, value = OURS
+        return Belongings(
+            containers=tuple(one for one in self.containers if one.labels.get(name) == value),
+            networks=tuple(one for one in self.networks if (one.labels or {}).get(name) == value),
+            volumes=tuple(one for one in self.volumes if (one.labels or {}).get(name) == value),
+        )
 
     def __str__(self) -> str:
         counts = (
@@ -84,7 +99,7 @@ def belongings(engine: Engine, project: str) -> Belongings:
 
 
 def remove_project(engine: Engine, project: str, *, limit_s: float = REMOVE_LIMIT_S) -> Belongings:
-    """Remove every container, network and volume of the project, and nothing else; what there was.
+    """Remove every container, network and volume of the project that is the harness's own; what there was.
 
     Containers are killed, not stopped: nothing in them is worth keeping. Repeated until a look finds nothing, since
     the engine may still be making something that was asked for before. Safe to repeat. Raises AdapterError when
@@ -93,7 +108,7 @@ def remove_project(engine: Engine, project: str, *, limit_s: float = REMOVE_LIMI
     end = time.monotonic() + limit_s
     first: Belongings | None = None
     while True:
-        found = belongings(engine, project)
+        found = belongings(engine, project).ours
         if first is None:
             first = found
         if not found:

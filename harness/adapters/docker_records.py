@@ -59,6 +59,8 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
 
     auto_remove: bool = False
     network_mode: str = ""
+    pid_mode: str = ""
+    ipc_mode: str = ""
     restart_policy: RestartPolicy = RestartPolicy()
     nano_cpus: int = 0
     cpu_period: int = 0

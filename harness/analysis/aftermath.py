@@ -148,6 +148,7 @@ def impact_result(
     end = step_of(load_end_s)
     after = facts.store.totals(step_of(first), end)
     run = facts.store.totals(baseline.start if baseline else 0, end)
+    planned = run.planned if facts.open_model else 0
     start_s, mitigated_s, at_least = None, None, False
     if faults and fault_span is not None:
         starts = [impact_rules.impact_start(w.series, w.baseline, step_of(first), end) for w in watched]
@@ -159,7 +160,7 @@ def impact_result(
         mitigated_at_least=at_least,
         violating_s=round(sum((b - max(a, first) for a, b in stretches if b > first), 0.0), 6),
         failed_requests=after.bad,
-        budget_burnt=_budget(facts, run.bad, run.planned or run.attempts),
+        budget_burnt=_budget(facts, run.expected_bad, planned or run.expected),
         violating=tuple(stretches),
     )
 

@@ -163,6 +163,16 @@ class NameTotals:
         return self.ok - self.backfilled + self.failed
 
     @property
+    def expected(self) -> int:
+        """Requests with the virtual arrivals of the closed model: those that a service at its usual speed would have
+        got. What is judged is a share of them, as it is in windows; what was sent is `requests`."""
+        return self.ok + self.expected_failed
+
+    @property
+    def expected_failed(self) -> int:
+        return self.failed + self.backfilled_failed
+
+    @property
     def mean_ms(self) -> float | None:
         return self.sum_ms / self.ok if self.ok else None
 
@@ -218,16 +228,32 @@ class Totals:
 
     @property
     def attempts(self) -> int:
-        """The denominator of error_rate: requests, unsent and failed arrivals."""
+        """Requests sent, unsent and failed arrivals."""
         return sum(n.requests for n in self.names.values()) + self.unsent + self.failed_arrivals
 
     @property
     def bad(self) -> int:
-        """The numerator of error_rate."""
+        """How many of the attempts failed."""
         return sum(n.failed for n in self.names.values()) + self.unsent + self.failed_arrivals
 
     @property
+    def expected(self) -> int:
+        """The denominator of error_rate: attempts and the virtual arrivals of the closed model. Without those, users
+        who all wait for one hang leave a handful of time-outs among thousands of quick requests."""
+        return sum(n.expected for n in self.names.values()) + self.unsent + self.failed_arrivals
+
+    @property
+    def expected_bad(self) -> int:
+        """The numerator of error_rate."""
+        return sum(n.expected_failed for n in self.names.values()) + self.unsent + self.failed_arrivals
+
+    @property
     def error_rate(self) -> float | None:
+        return self.expected_bad / self.expected if self.expected else None
+
+    @property
+    def measured_error_rate(self) -> float | None:
+        """Without virtual arrivals."""
         return self.bad / self.attempts if self.attempts else None
 
     def all_names(self) -> NameTotals:

@@ -61,8 +61,8 @@ def live_numbers(store: WindowStore, at_s: float, span_s: float = 2.0) -> LiveNu
     Arrivals still open count with the age they have, so a hang shows at once and not when it ends.
     """
     users = sum(worker.marks[-1].users for worker in store.workers.values() if worker.marks)
-    waiting = store.open_arrivals()
-    in_flight = sum(waiting.values())
+    waiting = store.waiting()
+    in_flight = store.in_flight
     end = min(step_of(at_s), store.drawn_before())
     start = max(0, step_of(at_s - span_s))
     if end <= start:
@@ -77,12 +77,12 @@ def live_numbers(store: WindowStore, at_s: float, span_s: float = 2.0) -> LiveNu
             bucket = bucket_of(age * 1000)
             sketch[bucket] = sketch.get(bucket, 0) + count
             late += count if age >= FAILING_AFTER_S else 0
-    attempts = totals.attempts + late
+    expected = totals.expected + late
     return LiveNumbers(
         span_s=span_s,
         planned_rps=totals.planned / totals.seconds if store.plan.load.rate is not None else None,
         rps=names.replies / totals.seconds,
-        error_rate=(totals.bad + late) / attempts if attempts else None,
+        error_rate=(totals.expected_bad + late) / expected if expected else None,
         p50_ms=quantile(sketch, 0.5),
         p95_ms=quantile(sketch, 0.95),
         p99_ms=quantile(sketch, 0.99),

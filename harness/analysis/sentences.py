@@ -31,6 +31,11 @@ def not_recovered(recovery: RecoveryResult) -> str:
     return f"The service did not recover{late}{target}."
 
 
+def recovery_undecided(recovery: RecoveryResult) -> str:
+    why = f": {recovery.why.rstrip('.')}" if recovery.why else ""
+    return f"Whether the service recovered could not be decided{why}."
+
+
 def recovered(recovery: RecoveryResult) -> str | None:
     """How recovery went, for a run that passed."""
     if recovery.outcome == "no_impact":

@@ -187,10 +187,13 @@ def cold_cache(
 
     extra: their transactions per second until it was back, as a multiple of baseline's; the worst database's.
     """
+    # By their time: a server that was started again counts from 0, and where one of the counters does not fall by that
+    # (few misses before, all misses since) only the other's rise is left out.
+    missed = {miss.start_s: miss for miss in rises(misses)}
     ratios = [
         (hit.start_s, hit.end_s, hit.rise / (hit.rise + miss.rise))
-        for hit, miss in zip(rises(hits), rises(misses), strict=False)
-        if hit.start_s == miss.start_s and hit.rise + miss.rise >= LEAST_LOOKUPS
+        for hit in rises(hits)
+        if (miss := missed.get(hit.start_s)) is not None and hit.rise + miss.rise >= LEAST_LOOKUPS
     ]
     before = [ratio for a, b, ratio in ratios if baseline[0] <= a and b <= baseline[1]]
     after = [row for row in ratios if row[1] > zero_s]

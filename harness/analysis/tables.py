@@ -44,7 +44,7 @@ def phase_result(span: Span, totals: Totals, violating: Sequence[tuple[float, fl
         p99_ms=_round(names.quantile_ms(0.99)),
         max_ms=_round(names.max_ms) if names.ok else None,
         violating_s=None if violating is None else violating_in(violating, span),
-        measured=_measured(names),
+        measured=_measured(names, totals.measured_error_rate),
     )
 
 
@@ -75,14 +75,14 @@ def request_result(name: str, phase: str, names: NameTotals, seconds: float | No
         failures=names.failed,
         unfinished=names.fail.get("unfinished", 0),
         backfilled=names.backfilled + names.backfilled_failed,
-        error_rate=_round(names.failed / requests) if requests else None,
+        error_rate=_round(names.expected_failed / names.expected) if names.expected else None,
         rps=_round(names.replies / seconds) if seconds else None,
         mean_ms=_round(names.mean_ms),
         p50_ms=_round(names.quantile_ms(0.5)),
         p95_ms=_round(names.quantile_ms(0.95)),
         p99_ms=_round(names.quantile_ms(0.99)),
         max_ms=_round(names.max_ms) if names.ok else None,
-        measured=_measured(names),
+        measured=_measured(names, names.failed / requests if requests else None),
     )
 
 
@@ -134,10 +134,11 @@ def error_results(store: WindowStore) -> tuple[ErrorResult, ...]:
     return tuple(sorted(found, key=lambda e: (-e.count, e.kind, e.name or "")))
 
 
-def _measured(names: NameTotals) -> Measured | None:
-    if not names.backfilled or not names.backfilled_sketch:
+def _measured(names: NameTotals, error_rate: float | None) -> Measured | None:
+    if not names.backfilled_failed and not (names.backfilled and names.backfilled_sketch):
         return None
     return Measured(
+        error_rate=_round(error_rate),
         mean_ms=_round(names.measured_mean_ms()),
         p50_ms=_round(names.measured_quantile_ms(0.5)),
         p95_ms=_round(names.measured_quantile_ms(0.95)),

@@ -186,7 +186,10 @@ def _error_rate(target: Target, span: Span, facts: Facts) -> TargetResult:
     if limit is None:
         return _result(target, bad / n, None, "undecided", "the baseline showed nothing to compare with")
     outcome = binomial.judge_proportion(bad, n, limit, target.op)
+    virtual = facts.totals(span).of(target.name)
     why = f"{bad:,} of {n:,} requests failed"
+    if virtual.backfilled_failed:
+        why += f", {virtual.backfilled_failed:,} of them backfilled"
     if outcome == "undecided":
         why += f"; {_undecided(bad, n, limit, target.op)}"
     return _result(target, bad / n, limit, outcome, why)
@@ -276,9 +279,9 @@ def _recovery(target: Target, facts: Facts) -> TargetResult:
 def _errors(target: Target, totals: Totals) -> tuple[int, int]:
     """(bad, n) of error_rate. By request name only requests are seen: what was never sent has no name."""
     if target.name is None:
-        return totals.bad, totals.attempts
+        return totals.expected_bad, totals.expected
     names = totals.of(target.name)
-    return names.failed, names.requests
+    return names.expected_failed, names.expected
 
 
 def _literal(target: Target, observed: float, limit: float, why: str = "") -> TargetResult:

@@ -229,6 +229,10 @@ def _undecided(case: Case) -> list[str]:
         if target.phase == "after" and target.outcome == "not_judged" and case.recovery.outcome == "not_recovered":
             continue
         found.append(sentences.undecided(target))
+    told = any(t.primary and t.metric == "recovery" and t.outcome not in ("held", "broken") for t in case.targets)
+    if case.recovery.outcome == "undecided" and not told and not _early_end(case):
+        # As `not recovered` fails whatever its target's rank: nobody knows whether the service is well again.
+        found.append(sentences.recovery_undecided(case.recovery))
     return found
 
 

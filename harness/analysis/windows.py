@@ -48,11 +48,12 @@ class Mark:
 
 @dataclass(slots=True)
 class Worker:
-    """done: every step below it has been drawn. open, open_names: as of its last mark."""
+    """done: every step below it has been drawn. open, unasked, open_names: as of its last mark."""
 
     done: int = 0
     at: float = 0.0
     open: dict[int, int] = field(default_factory=dict)
+    unasked: dict[int, int] = field(default_factory=dict)
     open_names: dict[str, dict[int, int]] = field(default_factory=dict)
     marks: list[Mark] = field(default_factory=list)
     final: bool = False
@@ -231,21 +232,28 @@ class WindowStore:
                 bad[number - start] = proven(step, target.name, saturated) + (0 if saturated else count.slow(step))
         if provisional_at is not None:
             slow_after = min(FAILING_AFTER_S, latency_ms / 1000) if latency_ms is not None else FAILING_AFTER_S
-            for number, waiting in self.open_arrivals(target.name).items():
+            for number, waiting in self.waiting(target.name).items():
                 # The youngest it can be: it may have been intended at the very end of its step.
                 if start <= number < end and provisional_at - step_start(number + 1) >= slow_after:
                     n[number - start] += waiting
                     bad[number - start] += waiting
         return Series(start=start, n=n, bad=bad, limit=min(max(p, _NEAR_0), _NEAR_1))
 
-    def open_arrivals(self, name: str | None = None) -> dict[int, int]:
-        """Step -> arrivals (or requests of one name) not ended as of the workers' last marks."""
-        waiting: dict[int, int] = {}
+    def waiting(self, name: str | None = None) -> dict[int, int]:
+        """Step -> requests (of one name) that wait for their reply as of the workers' last marks, with the arrivals
+        that have not got as far as a request. A task that is between two requests waits for nobody but itself."""
+        found: dict[int, int] = {}
         for worker in self.workers.values():
-            open_ = worker.open if name is None else worker.open_names.get(name, {})
-            for number, count in open_.items():
-                waiting[number] = waiting.get(number, 0) + count
-        return waiting
+            names = worker.open_names.values() if name is None else [worker.open_names.get(name, {})]
+            for counts in (*names, worker.unasked) if name is None else names:
+                for number, count in counts.items():
+                    found[number] = found.get(number, 0) + count
+        return found
+
+    @property
+    def in_flight(self) -> int:
+        """Arrivals not ended as of the workers' last marks."""
+        return sum(sum(worker.open.values()) for worker in self.workers.values())
 
     def names(self) -> list[str]:
         """Every request name seen, sorted."""
@@ -332,6 +340,7 @@ class WindowStore:
         worker.at = row.at
         worker.final = worker.final or row.final
         worker.open = pairs(row.open)
+        worker.unasked = pairs(row.unasked)
         worker.open_names = {name: pairs(flat) for name, flat in row.open_names.items()}
         worker.marks.append(
             Mark(

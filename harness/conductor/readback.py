@@ -16,7 +16,7 @@ from harness.analysis import acknowledged
 from harness.conductor.history import History
 from harness.conductor.session import Session
 from harness.conductor.signals import Signals
-from harness.load.protocol import ReadBackDone, ReadBackStart
+from harness.load.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
 from harness.model.acknowledged import Answers, Noted
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError
@@ -27,8 +27,10 @@ from harness.model.plan import Plan
 NOTED = "acknowledged.jsonl"
 LOST = "lost.jsonl"
 EXAMPLES = 20
-SLACK_S = 90.0
-"""Beyond the time that the looks themselves take: start, eventual consistency, a target that answers nothing."""
+START_S = 60.0
+"""For the start of the process and the import of the locustfile."""
+SLACK_S = 30.0
+"""Beyond the time that the process itself allows the looks."""
 POLL_S = 0.05
 
 
@@ -116,23 +118,29 @@ def _ask(plan: Plan, asks: Sequence[tuple[str, str]], rate: float, session: Sess
         with suppress(OSError):
             into.write(encode_line(start))
             into.flush()
-        answers.put(out.readline())
+        line = b"x"
+        while line:
+            line = out.readline()
+            answers.put(line)
 
     try:
         with suppress(HarnessError, psutil.Error):
             keeper.adopt("read-back", child.pid, psutil.Process(child.pid).create_time())
         threading.Thread(target=talk, name="read-back", daemon=True).start()
-        until = monotonic() + len(asks) / rate + SLACK_S
+        until = monotonic() + START_S
         while monotonic() < until:
             keeper.renew()
             if signals.count:
                 return unread("the run was interrupted")
             try:
-                return msgspec.json.decode(answers.get(timeout=POLL_S), type=ReadBackDone).answers
+                said = msgspec.json.decode(answers.get(timeout=POLL_S), type=ReadBackBegun | ReadBackDone)
             except queue.Empty:
                 continue
             except msgspec.MsgspecError:
                 return unread("the process that reads them back ended; see logs/load.log")
+            if isinstance(said, ReadBackDone):
+                return said.answers
+            until = monotonic() + said.limit_s + SLACK_S
         return unread("reading them back took too long")
     finally:
         child.kill()

@@ -266,6 +266,10 @@ class Works:
         self._ended.add(fault_id)
         applied = outcome.applied
         sent = applied.sent if applied is not None else requested
+        for item in applied.evidence if applied is not None else ():
+            self._record_evidence(fault_id, "held", item)
+            if not item.held:
+                self._not_proven(fault_id, f"expected {item.expected}, observed {item.observed}")
         if applied is not None:
             self._history.add(Undone, at=since(applied.replied), fault=fault_id, sent_s=since(applied.sent))
         self._journal.undone(outcome)

@@ -167,7 +167,7 @@ class Dispatcher:
 
     def _unsent(self, pool: Pool, arrival: Arrival) -> None:
         ours = self._recorder.saturated or arrival.late > LATE_S
-        self._recorder.unsent(arrival, generator=ours)
+        self._recorder.unsent(arrival, generator=ours, startable=pool.failures == 0)
 
     # Users
 

@@ -15,7 +15,7 @@ import urllib3.exceptions
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 from locust.exception import CatchResponseError, ResponseError
 
-# The generator's own limits are no act of the target's.
+# The generator's own limits are no act of the target's: of files, of local ports, of memory.
 _OURS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
 _UNREACHABLE = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
 _RESET = {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN, errno.ENOTCONN}
@@ -37,6 +37,12 @@ def failure_kind(exception: BaseException | None, response: Any) -> tuple[str | 
         status = getattr(response, "status_code", None)
         return ("status" if isinstance(status, int) and status >= 400 else "check"), text
     return _kind(exception), text
+
+
+def own_limit(exception: BaseException | None, response: Any) -> bool:
+    """Whether a request failed for want of something on this machine, where no other generator would have failed."""
+    error = exception if response is None else _transport_error(response) or exception
+    return error is not None and any(isinstance(one, OSError) and one.errno in _OURS for one in _chain(error))
 
 
 def _transport_error(response: Any) -> BaseException | None:

@@ -178,7 +178,13 @@ class ReadBackStart(msgspec.Struct, frozen=True, kw_only=True):
     rate: float
 
 
-class ReadBackDone(msgspec.Struct, frozen=True, kw_only=True):
-    """Its one answer."""
+class ReadBackBegun(msgspec.Struct, frozen=True, kw_only=True, tag_field="read_back", tag="begun"):
+    """Its first answer: it has the locustfile, and takes at most so many seconds from now on."""
+
+    limit_s: float
+
+
+class ReadBackDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="read_back", tag="done"):
+    """Its last answer."""
 
     answers: Answers

@@ -1,7 +1,8 @@
 """Ask the target for what it has acknowledged, and the program that does it after a run.
 
-The program is `python -m harness.load read-back`: one `ReadBackStart` on stdin, one `ReadBackDone` on stdout. It is a
-process of its own, so that it can import the locustfile, ends with the run's pipe, and cannot disturb the load.
+The program is `python -m harness.load read-back`: one `ReadBackStart` on stdin; `ReadBackBegun` and
+`ReadBackDone` on stdout. It is a process of its own, so that it can import the locustfile, ends with the run's pipe,
+and cannot disturb the load.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from harness.load.acknowledged import Acknowledged, declared
 from harness.load.locustfile import BadLocustfile, load_classes
 from harness.load.pinned import pin
 from harness.load.pipe import MessagePipe, ParentPipe
-from harness.load.protocol import ReadBackDone, ReadBackStart
+from harness.load.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
 from harness.load.redirects import keep_on_host
 from harness.model.acknowledged import Answers
 from harness.model.clock import monotonic
@@ -33,6 +34,10 @@ AGAIN_S = 1.0
 """At most this often for one id."""
 SILENT_S = 15.0
 """A target that has given no usable answer for this long is asked no more."""
+SLACK_S = 60.0
+"""Beyond the time that the looks and the eventual consistency of the writes themselves take."""
+MOST_S = 900.0
+"""For all of it, however long a locustfile lets the target take."""
 
 Ask = tuple[str, str]
 """(name of the kind of write, id)."""
@@ -44,13 +49,16 @@ def read_back(
     *,
     rate: float,
     silent_s: float = SILENT_S,
+    limit_s: float = MOST_S,
     kinds: dict[str, Acknowledged] = declared,
 ) -> Answers:
-    """Look for every one of them, `rate` looks a second, for as long as the kind allows and the target answers."""
+    """Look for every one of them, `rate` looks a second, for as long as the kind allows and the target answers, but
+    not beyond limit_s seconds: what was found lost by then stays lost."""
     first_missed: dict[Ask, float] = {}
     lost: list[Ask] = []
     there = 0
     heard = monotonic()
+    until = heard + limit_s
     example = ""
     pool = gevent.pool.Pool(AT_ONCE)
 
@@ -74,7 +82,7 @@ def read_back(
         begun = monotonic()
         again: deque[Ask] = deque()
         due = begun
-        while pending and monotonic() - heard < silent_s:
+        while pending and monotonic() - heard < silent_s and monotonic() < until:
             gevent.sleep(max(0.0, due - monotonic()))
             due = max(due, monotonic() - 1.0) + 1 / rate
             pool.spawn(look, pending.popleft())
@@ -82,11 +90,20 @@ def read_back(
         pending.extend(again)
         if monotonic() - heard >= silent_s:
             break
+        if monotonic() >= until:
+            example = example or f"not decided within {limit_s:g} s"
+            break
         if pending:
             gevent.sleep(max(0.0, begun + AGAIN_S - monotonic()))
     pool.kill()
     unanswered = len(dict.fromkeys(asks)) - there - len(lost)
     return Answers(there=there, lost=tuple(lost), unanswered=unanswered, example=example if unanswered else "")
+
+
+def limit_of(asks: Sequence[Ask], rate: float, kinds: dict[str, Acknowledged] = declared) -> float:
+    """Seconds that looking for all of them may take."""
+    within = max((kinds[name].within_s for name, _ in asks if name in kinds), default=0.0)
+    return min(MOST_S, 2 * len(asks) / rate + within + SLACK_S)
 
 
 def _look(kind: Acknowledged | None, client: Any, id_: str) -> tuple[bool | None, str]:
@@ -137,6 +154,8 @@ def run(messages: MessagePipe, pipe: ParentPipe, set_up_logging: Callable[[], No
         return 4
     keep_on_host()
     pin(start.host, start.addresses)
-    answers = read_back(start.asks, session(start.host), rate=start.rate)
+    limit_s = limit_of(start.asks, start.rate)
+    messages.write(encode_line(ReadBackBegun(limit_s=limit_s)))
+    answers = read_back(start.asks, session(start.host), rate=start.rate, limit_s=limit_s)
     messages.write(encode_line(ReadBackDone(answers=answers)))
     return 0

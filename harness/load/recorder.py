@@ -36,7 +36,8 @@ class Recorder:
         self.worker = worker
         self.t0 = math.inf
         self.saturated = False
-        self.setup_failures: list[str] = []
+        self.warnings: list[str] = []
+        """For people, since the last flush."""
         self.open_names: Callable[[], dict[str, dict[int, int]]] = dict
         self._closed = False
         self._limits: tuple[tuple[int, float], ...] = tuple((-(10**9), limit) for limit in sorted(set(limits_ms)))
@@ -49,6 +50,8 @@ class Recorder:
         self._lateness: list[float] = []
         self._span: deque[tuple[float, float, int, int]] = deque()
         self._last_mark = (monotonic(), time.process_time())
+        self._out_of_at = -math.inf
+        self._out_of_told = False
         self._setup_warned: set[tuple[str, str]] = set()
 
     def begin(self, t0: float) -> None:
@@ -85,13 +88,22 @@ class Recorder:
         """The arrival's first request got a reply."""
         self._counts(arrival).replied += 1
 
-    def unsent(self, arrival: Arrival, *, generator: bool) -> None:
+    def out_of(self, text: str) -> None:
+        """A request could not be made for want of files, ports or memory here: the generator is saturated."""
+        self._out_of_at = monotonic()
+        if not self._out_of_told:
+            self._out_of_told = True
+            self.warnings.append(f"the load generator is at a limit of this machine: {text[:_MAX_EXAMPLE]}")
+
+    def unsent(self, arrival: Arrival, *, generator: bool, startable: bool = True) -> None:
+        """startable: users of its class can be started, so that those there are must all be waiting."""
         counts = self._counts(arrival)
         if generator:
             counts.unsent_generator += 1
         else:
             counts.unsent_cap += 1
-        cause = "the generator was saturated" if generator else "every user was waiting for the target"
+        waiting = "every user was waiting for the target" if startable else "and no new user could start"
+        cause = "the generator was saturated" if generator else waiting
         self._error("unsent", None, arrival.intended, f"{arrival.class_name}: no user within 1 s, {cause}")
         self.end(arrival)
 
@@ -141,7 +153,7 @@ class Recorder:
         tally.add_failure(kind)
         if (name, kind) not in self._setup_warned:
             self._setup_warned.add((name, kind))
-            self.setup_failures.append(f"a request outside of tasks failed: {name} ({kind}): {text[:_MAX_EXAMPLE]}")
+            self.warnings.append(f"a request outside of tasks failed: {name} ({kind}): {text[:_MAX_EXAMPLE]}")
 
     def add_limits(self, limits_ms: tuple[float, ...]) -> None:
         """Exact counts of these limits, too, for every step after the present one: none of its requests has ended."""
@@ -191,6 +203,7 @@ class Recorder:
             at=round(now - self.t0, 4),
             done=done,
             open=_flat(Counter([arrival.step for arrival in self._open_arrivals])),
+            unasked=_flat(Counter([arrival.step for arrival in self._open_arrivals if not arrival.requests])),
             open_names={name: _flat(steps) for name, steps in self.open_names().items()},
             cpu=round(used / wall, 4) if wall > 0 else None,
             lateness_p99_ms=round(lateness[math.ceil(0.99 * n) - 1] * 1000, 3) if n else None,
@@ -208,7 +221,9 @@ class Recorder:
             self._span.popleft()
         walls, cpus, arrivals, lates = (sum(column) for column in zip(*self._span, strict=True))
         whole = walls >= SPAN_S - STEP_S
-        self.saturated = (whole and cpus > BUSY * walls) or (lates > 1 and lates > 0.01 * arrivals and whole)
+        late_p99 = lates > 1 and lates > 0.01 * arrivals
+        out_of = monotonic() - self._out_of_at < SPAN_S
+        self.saturated = (whole and (cpus > BUSY * walls or late_p99)) or out_of
 
     def _counts(self, arrival: Arrival) -> ClassTally:
         key = (arrival.step, arrival.class_name)

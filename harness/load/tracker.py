@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import gevent
@@ -10,11 +11,11 @@ from gevent import getcurrent
 from harness.load.arrival import Arrival, UserState
 from harness.load.calls import Call, owner_of
 from harness.load.closed import Cycles
-from harness.load.failures import failure_kind
+from harness.load.failures import failure_kind, own_limit
 from harness.load.lean.deadlines import Alarm, RequestTimeout
 from harness.load.recorder import Recorder
 from harness.load.stats import StatsBatch
-from harness.model.clock import monotonic
+from harness.model.clock import monotonic, step_start
 from harness.model.windows import REPLY_KINDS
 
 
@@ -57,6 +58,7 @@ class Tracker:
             self._record(call, call.name, took_ms, "unfinished", "its user was stopped")
         else:
             kind, text = failure_kind(error, None)
+            self._see_limit(kind, text, error, None)
             self._record(call, call.name, took_ms, kind or "exception", text)
 
     def undecided(self, call: Call, response: Any) -> None:
@@ -77,7 +79,9 @@ class Tracker:
             if error is not None:
                 kind, text = "exception", f"{type(error).__name__}: {error}"
             else:
-                kind, text = failure_kind(getattr(call.response, "error", None), call.response)
+                failed = getattr(call.response, "error", None)
+                kind, text = failure_kind(failed, call.response)
+                self._see_limit(kind, text, failed, call.response)
             self._record(call, call.name, call.took_ms, kind, text)
         state.unreported.clear()
 
@@ -88,13 +92,26 @@ class Tracker:
             self._record(call, call.name, (monotonic() - call.start) * 1000, "unfinished", "open when the load ended")
 
     def open_names(self) -> dict[str, dict[int, int]]:
-        """Requests in flight: name -> step -> how many. Counted when asked: that is cheaper than at every request."""
-        found: dict[str, dict[int, int]] = {}
+        """Requests in flight: name -> step -> how many. Counted when asked: that is cheaper than at every request.
+
+        Closed model: with the virtual arrivals that they have missed until now, which are recorded when they end.
+        """
+        waiting: Counter[tuple[str, str, int]] = Counter()
         for call in self._open:
             if call.arrival is not None:
-                steps = found.setdefault(call.name, {})
                 step = call.arrival.step if call.first else self._recorder.step(call.start)
-                steps[step] = steps.get(step, 0) + 1
+                waiting[call.name, call.arrival.class_name, step] += 1
+        found: dict[str, dict[int, int]] = {}
+        now = monotonic()
+        for (name, class_name, step), count in waiting.items():
+            steps = found.setdefault(name, {})
+            steps[step] = steps.get(step, 0) + count
+            if self._cycles is None:
+                continue
+            start = self._recorder.t0 + step_start(step)
+            for intended, _, many in self._cycles.missed(class_name, start, (now - start) * 1000):
+                at = self._recorder.step(intended)
+                steps[at] = steps.get(at, 0) + many * count
         return found
 
     def on_request(
@@ -131,7 +148,12 @@ class Tracker:
         kind, text = (None, "") if exception is None else failure_kind(exception, response)
         if kind is None and took_ms > self.timeout_s * 1000:
             kind, text = "timeout", f"took {took_ms / 1000:.1f} s"
+        self._see_limit(kind, text, exception, response)
         self._record(call, name, took_ms, kind, text)
+
+    def _see_limit(self, kind: str | None, text: str, error: BaseException | None, response: Any) -> None:
+        if kind == "exception" and own_limit(error, response):
+            self._recorder.out_of(text)
 
     def _record(self, call: Call, name: str, took_ms: float, kind: str | None, text: str) -> None:
         call.done = True

@@ -143,9 +143,9 @@ class Generator:
         if lines := self._notes.take(final=final):
             self._send(NOTED, lines=lines)
         self._send(ROWS, rows=rows, final=final)
-        for text in self.recorder.setup_failures:
+        for text in self.recorder.warnings:
             self._warn(text)
-        self.recorder.setup_failures.clear()
+        self.recorder.warnings.clear()
         if locust.log.unhandled_greenlet_exception and not self._unhandled:
             self._unhandled = True
             self._warn("a listener or the start of a user raised an exception; see the load's log")

@@ -189,7 +189,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 class Applied(msgspec.Struct, frozen=True):
     """A statement's bounds on CLOCK_MONOTONIC, in seconds: just before it was sent, just after its reply.
 
-    evidence: what was seen meanwhile and leaves no trace to look at later (a restart's outage).
+    evidence: what was seen meanwhile and leaves no trace to look at later (a restart's outage). Of an undo: what the
+    fault has done up to its end; where that does not hold, the fault is not proven.
     """
 
     sent: float

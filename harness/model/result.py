@@ -19,12 +19,13 @@ RecoveryOutcome = Literal["recovered", "no_impact", "not_recovered", "undecided"
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """Latency of what was really sent, without backfilled arrivals (closed model)."""
+    """What was really sent, without backfilled arrivals (closed model)."""
 
     mean_ms: float | None
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
+    error_rate: float | None = None
 
 
 class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):

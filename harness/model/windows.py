@@ -72,8 +72,9 @@ class MarkRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     """A watermark, once a flush (about every 100 ms).
 
     at: seconds since t0. done: every step below this one has been drawn from the schedule (its planned counts
-    are recorded). open: flat [step, arrivals, step, arrivals, ...] of arrivals taken but not ended.
-    open_names: requests in flight by name -> flat [step, n, ...].
+    are recorded). open: flat [step, arrivals, step, arrivals, ...] of arrivals taken but not ended; unasked: those of
+    them whose task has not made a request yet. open_names: requests in flight by name -> flat [step, n, ...]; in the
+    closed model with the virtual arrivals that they have missed so far.
     cpu: this process, share of one core since the last mark. lateness_p99_ms: over the arrivals since the last
     mark; lateness_n: how many. users: users alive. final: True on the last mark of a worker after its drain.
     """
@@ -82,6 +83,7 @@ class MarkRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     at: float
     done: int
     open: list[int] = []
+    unasked: list[int] = []
     open_names: dict[str, list[int]] = {}
     cpu: float | None = None
     lateness_p99_ms: float | None = None

@@ -145,13 +145,14 @@ def phases(result: Result) -> Table:
 
 
 def measured(result: Result) -> Table:
-    """Closed model: latencies of what was really sent, where virtual arrivals were added to the figures above."""
+    """Closed model: what was really sent, where virtual arrivals were added to the figures above."""
     return Table(
-        _columns("Phase", "Virtual arrivals", "Mean", "p50", "p95", "p99"),
+        _columns("Phase", "Virtual arrivals", "Fail %", "Mean", "p50", "p95", "p99"),
         tuple(
             _row(
                 text.visible(p.name, 20),
                 text.count(p.backfilled),
+                text.percent(m.error_rate),
                 *(text.ms(v) for v in (m.mean_ms, m.p50_ms, m.p95_ms, m.p99_ms)),
             )
             for p in result.phases

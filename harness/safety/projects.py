@@ -1,8 +1,9 @@
 """The Compose projects that a keeper owns: journaled before anything of them is made, removed whoever dies.
 
 A project is known by its engine and its label. One that has anything on the engine before it is owned is somebody
-else's and refused, so all that carries the label later is the run's own. The engine is one of this machine: any other
-is refused here, whatever a run may reach, since what such a project publishes is on loopback.
+else's and refused; of what carries its label later, only what the harness's own compose.yaml has marked is removed.
+The engine is one of this machine: any other is refused here, whatever a run may reach, since what such a project
+publishes is on loopback.
 """
 
 from __future__ import annotations

@@ -336,6 +336,7 @@ def mark(worker: int, at: float, done: int, waiting: dict[int, int], **fields: o
         "at": at,
         "done": done,
         "open": [number for pair in sorted(waiting.items()) for number in pair],
+        "unasked": [number for pair in sorted(waiting.items()) for number in pair],
         "cpu": 0.3,
         "lateness_p99_ms": 2.0,
         "lateness_n": 100,

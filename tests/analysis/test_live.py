@@ -9,7 +9,7 @@ from histories import INJECTED, ZERO, Reply, Run, Scene, failing, slow
 from harness.analysis import live
 from harness.analysis.windows import WindowStore
 from harness.model.errors import UsageError
-from harness.model.windows import DeltaRow, limit_key
+from harness.model.windows import DeltaRow, MarkRow, limit_key
 
 
 def until(run: Run, now: float) -> WindowStore:
@@ -57,6 +57,18 @@ def test_a_hang_is_not_mistaken_for_recovery() -> None:
 
     run = Scene(service=service, after_s=30.0).build()
     assert live.recovered_live(until(run, 66.0), run.plan, ZERO, 66.0) is None
+
+
+def test_tasks_that_think_between_their_requests_are_not_open() -> None:
+    """1.5 s tasks of a healthy service: all their requests have been answered, nothing waits."""
+    run = Scene(after_s=30.0).build()
+    thinking = [number for step in range(585, 600) for number in (step, 20)]
+    run.rows = [
+        msgspec.structs.replace(row, open=thinking) if isinstance(row, MarkRow) and row.at <= 60 else row
+        for row in run.rows
+    ]
+    assert live.recovered_live(until(run, 60.0), run.plan, ZERO, 60.0) == 430
+    assert live.live_numbers(until(run, 60.0), 60.0).error_rate == 0.0
 
 
 def test_a_control_run_holds_from_its_zero_on() -> None:

@@ -77,6 +77,15 @@ def test_a_cold_cache_is_a_low_hit_rate_that_the_database_pays_for() -> None:
     assert not harmless.found and harmless.extra == pytest.approx(1, abs=0.05)
 
 
+def test_a_warm_cache_that_was_restarted_is_seen_although_its_misses_did_not_fall() -> None:
+    """99 % hits before; the restart takes their count to 0. The first reading after it has more misses than ever."""
+    hits = [(at, value if at < 60 else value - 60 * 99.0 - 1000.0) for at, value in counter({(60.0, 68.0): 20.0}, 99.0)]
+    missing = [(at, value - 1000.0) for at, value in counter({(60.0, 61.0): 160.0, (61.0, 68.0): 80.0}, 1.0)]
+    seen = cold(hits, missing, {(60.0, 68.0): 200.0})
+    assert seen is not None and seen.found
+    assert seen.baseline == pytest.approx(0.99, abs=0.01) and seen.observed == pytest.approx(20 / 180, abs=0.01)
+
+
 def test_a_cache_that_is_as_warm_as_before_is_silent() -> None:
     seen = cold(counter({}, 90.0), counter({}, 10.0), {(60.0, 68.0): 300.0})
     assert not seen.found and seen.seconds == 0.0

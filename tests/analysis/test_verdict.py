@@ -21,7 +21,7 @@ from histories import (
 
 from harness.model import events as ev
 from harness.model.result import Result
-from harness.model.windows import DeltaRow, MarkRow
+from harness.model.windows import DeltaRow, MarkRow, RequestCounts
 from harness.plan.schedule import planned_counts
 
 HARD = failing(INJECTED, ZERO + 1.5, 1.0, "refused")
@@ -34,6 +34,23 @@ def says(result: Result, *parts: str) -> bool:
 
 def ended(result: Result) -> tuple[str, int]:
     return result.verdict, result.exit_code
+
+
+def closed_hang(begin: float, seconds: float) -> Run:
+    """A total hang of the closed model: 20 users' requests time out, and hundreds of virtual ones with them."""
+    run = Scene(rate=None, fault_s=60.0, service=failing(begin, begin + seconds, 1.0, "timeout")).build()
+    rows: list[DeltaRow | MarkRow | object] = []
+    for row in run.rows:
+        if isinstance(row, DeltaRow) and begin * 10 <= row.step < (begin + seconds) * 10:
+            sent = 1 if row.step % 10 == 0 else 0
+            requests: dict[str, RequestCounts] = {}
+            for name, counts in row.requests.items():
+                virtual = max(0, counts.fail.get("timeout", 0) - sent)
+                requests[name] = msgspec.structs.replace(counts, backfilled_fail={"timeout": virtual})
+            row = msgspec.structs.replace(row, requests=requests)
+        rows.append(row)
+    run.rows[:] = rows  # type: ignore[assignment]
+    return run
 
 
 # -- 4: pass ---------------------------------------------------------------------------------------------------------
@@ -83,6 +100,18 @@ def test_a_target_broken_in_the_fault_fails_and_names_phase_and_value() -> None:
     assert says(result, "While the fault was on", "% of the requests failed", "fault: error_rate < 1%")
     observed = target(result, "fault: error_rate < 1%").observed
     assert observed == pytest.approx(0.3, abs=0.03)
+
+
+def test_a_closed_model_hang_that_ends_in_time_outs_fails() -> None:
+    """What was sent meanwhile is a handful of time-outs: 0.3 % of the phase's requests."""
+    result = closed_hang(INJECTED + 5, 10.0).judge()
+    fault = next(phase for phase in result.phases if phase.name == "fault")
+    assert fault.failures < 0.01 * fault.requests
+    assert fault.measured is not None
+    assert fault.measured.error_rate == pytest.approx(fault.failures / fault.requests, rel=1e-3)
+    assert fault.error_rate == pytest.approx(10 / 60, rel=0.1)
+    assert target(result, "fault: error_rate < 1%").outcome == "broken"
+    assert ended(result) == ("fail", 1) and says(result, "error_rate", "fault")
 
 
 def test_a_total_outage_breaks_latency_too() -> None:
@@ -388,6 +417,14 @@ def test_too_close_is_undecided() -> None:
     close = Scene(service=failing(INJECTED, ZERO, 0.0145), seed=5).build().judge("fault: error_rate < 1.4%")
     if target(close, "fault: error_rate < 1.4%").outcome == "undecided":
         assert says(close, "too close to call")
+
+
+def test_a_service_that_is_down_at_the_end_does_not_pass_whatever_the_rank_of_recovery() -> None:
+    scene = Scene(service=failing(ZERO + 17, 1e9, 1.0, "refused"), targets=("~recovery < 30s",))
+    result = scene.build().judge()
+    assert result.recovery is not None and result.recovery.outcome == "undecided"
+    assert ended(result) == ("inconclusive", 3)
+    assert says(result, "Whether the service recovered could not be decided")
 
 
 def test_a_signal_that_was_never_seen_does_not_pass() -> None:

@@ -206,7 +206,9 @@ def test_what_no_worker_reported_as_drawn_is_a_gap_in_the_closed_model_too() -> 
 def test_live_rule_open_arrivals_become_slow_then_failing(age: float, slow_n: int, failing_n: int) -> None:
     store = empty()
     store.add(delta(10, planned=5, ended=2, ok=2))
-    store.add(MarkRow(worker="w0", at=1.1 + age, done=12, open=[10, 3], open_names={"GET /items": [10, 2]}))
+    store.add(
+        MarkRow(worker="w0", at=1.1 + age, done=12, open=[10, 3], unasked=[10, 1], open_names={"GET /items": [10, 2]})
+    )
     now = 1.1 + age
     assert store.series(one("p95 < 200ms"), 10, 11, now).bad == [slow_n]
     assert store.series(one("p95 < 200ms"), 10, 11, now).n == [2 + slow_n]

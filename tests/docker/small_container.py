@@ -1,6 +1,7 @@
 """A small real server in a container of its own, and what can be seen of it without the product.
 
-It answers every line with `ok`. The line `burn` makes it compute for ever beside that, `eat N` makes it hold N MB.
+It answers every line with `ok`. The line `burn` makes it compute for ever beside that, `eat N` makes it hold N MB, and
+a file /tmp/hungry makes it hold 100 MB from its start.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ PORT = 7777
 _SERVER = """
 use IO::Socket::INET; use IO::Select;
 $SIG{TERM} = sub { exit 0 }; $SIG{CHLD} = 'IGNORE'; $| = 1; my @held;
+push @held, 'x' x 100000000 if -e '/tmp/hungry';
 my $s = IO::Socket::INET->new(Listen => 50, LocalPort => 7777, ReuseAddr => 1) or die;
 my $all = IO::Select->new($s);
 while (1) { for my $c ($all->can_read) {

@@ -141,6 +141,8 @@ def test_its_own_address_is_followed_over_a_kill() -> None:
         record = captured("kill", unpublished)
         assert record.dependency.container_network == name
         registered()["kill"].inject(record)
+        evidence = registered()["kill"].prove(record, "injected")
+        assert all(item.held for item in evidence), evidence
         with small("--network", name) as other:
             assert ends(str(other.container))[name]["ipv4"] == before
             outcome = undo_record(record)

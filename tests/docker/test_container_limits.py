@@ -125,6 +125,49 @@ def test_a_memory_limit_is_enforced_and_put_back(options: tuple[str, ...]) -> No
         assert outcome.state == "verified", outcome
         assert limits(container) == before
         assert kernel_limit(dependency) == kernel
+        # Nobody has felt anything of it, and that is what it says.
+        assert outcome.applied is not None
+        (met,) = outcome.applied.evidence
+        assert not met.held and "a lower one would bite" in met.observed
+
+
+def test_a_memory_limit_that_was_met_without_ending_anything_is_a_proof() -> None:
+    with small("-m", "256m") as dependency:
+        fault, record = captured("memory", dependency, memory=64_000_000)
+        fault.inject(record)
+        # Pages of a file count, and can be taken away again.
+        docker(
+            "exec",
+            str(dependency.container),
+            "sh",
+            "-c",
+            "head -c 100000000 /dev/zero > /tmp/big; cat /tmp/big > /dev/null",
+        )
+        outcome = undo_record(record)
+        assert outcome.state == "verified" and outcome.applied is not None
+        (met,) = outcome.applied.evidence
+        assert met.held, met
+
+
+def test_a_container_that_its_restart_policy_starts_over_and_over_is_proven_and_comes_back_at_once() -> None:
+    with small("-m", "256m", "--restart", "always") as dependency:
+        container = str(dependency.container)
+        assert dependency.direct is not None
+        before = limits(container)
+        fault, record = captured("memory", dependency, memory=64_000_000)
+        fault.inject(record)
+        docker("exec", container, "touch", "/tmp/hungry")
+        with pytest.raises((OSError, AssertionError)):
+            assert ask(dependency.direct, "eat 200") == "ok"
+        # By then the engine waits for seconds between two starts.
+        wait_until("it is started again and again", lambda: inspect(container)["RestartCount"] >= 6)
+        wait_until("it waits for the next", lambda: inspect(container)["State"]["Restarting"])
+        evidence = fault.prove(record, "held")
+        assert all(item.held for item in evidence), evidence
+        outcome = undo_record(record)
+        assert outcome.state == "verified" and outcome.applied is not None, outcome
+        assert all(item.held for item in outcome.applied.evidence)
+        assert limits(container) == before and answers(dependency.direct)
 
 
 def test_memory_where_there_is_no_limit_is_refused_with_what_would_help() -> None:
@@ -162,6 +205,7 @@ def test_what_the_memory_limit_ended_is_started_again() -> None:
         assert all(item.held for item in evidence), evidence
         outcome = undo_record(record)
         assert outcome.state == "verified", outcome
+        assert outcome.applied is not None and [item.held for item in outcome.applied.evidence] == [True]
         assert answers(dependency.direct)
         assert limits(str(dependency.container))["memory"] == 256 * 2**20
 

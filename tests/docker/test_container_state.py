@@ -23,10 +23,10 @@ def change(kind: str, dependency: Dependency, **params: Any) -> Change:
     return fault.plan(dependency, {**({"grace": 2.0} if kind == "restart" else {}), **params})
 
 
-def captured(kind: str, dependency: Dependency) -> tuple[Fault, UndoRecord]:
+def captured(kind: str, dependency: Dependency, **params: Any) -> tuple[Fault, UndoRecord]:
     """The fault and its record, as another process would read it from a file."""
     fault = registered()[kind]
-    record = fault.capture(change(kind, dependency), "r1")
+    record = fault.capture(change(kind, dependency, **params), "r1")
     return fault, msgspec.json.decode(msgspec.json.encode(record), type=UndoRecord)
 
 
@@ -215,6 +215,25 @@ def test_what_the_engine_would_remove_is_refused(kind: str) -> None:
         with pytest.raises(Refused, match="--rm"):
             captured(kind, dependency)
         assert inspect(str(dependency.container))["State"]["Running"]
+
+
+@pytest.mark.parametrize("kind", ["kill", "restart", "memory"])
+def test_one_in_whose_network_another_lives_is_refused(kind: str) -> None:
+    """Started again it has a new network; its sidecar would stay in the old one, with nobody to tell."""
+    with small("--memory", "256m") as dependency:
+        params: dict[str, Any] = {"memory": 64_000_000} if kind == "memory" else {}
+        sidecar = f"{dependency.container_name}-sidecar"
+        try:
+            docker(
+                "run", "-d", "--name", sidecar, "--network", f"container:{dependency.container}", IMAGE, "sleep", "60"
+            )
+            with pytest.raises(Refused, match=rf"{sidecar} shares namespaces .*network_mode"):
+                captured(kind, dependency, **params)
+            assert captured("pause", dependency)
+            docker("kill", sidecar)
+            assert captured(kind, dependency, **params)
+        finally:
+            docker("rm", "-f", sidecar, check=False)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "cpu", "memory"])

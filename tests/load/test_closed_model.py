@@ -31,6 +31,7 @@ def test_a_total_hang_is_not_hidden_by_users_that_wait_for_it(target: Target, tm
         run.begin().at(4)
         target.default = "hang"
         run.at(8)
+        open_now = [mark for mark in run.marks() if mark.at < 8.0][-1].open_names["/cycle"]
         target.default = "ok"
         run.finish(90)
         hung = run.requests(range(41, 79))["/cycle"]
@@ -42,6 +43,10 @@ def test_a_total_hang_is_not_hidden_by_users_that_wait_for_it(target: Target, tm
     assert calm.backfilled < 0.1 * calm.ok
     p90 = quantile(sketch, 0.9)
     assert p90 is not None and p90 > 2000
+    # And while it hangs the live rules see what is missed so far, not only when the requests end.
+    seen = dict(zip(open_now[::2], open_now[1::2], strict=True))
+    assert sum(seen.values()) > 100
+    assert sum(step in seen for step in range(45, 75)) > 20
     # Totals leave them out.
     total = run.requests()["/cycle"]
     assert total.ok - total.backfilled == target.counts["/cycle"] == run.classes()["Cycle"].planned

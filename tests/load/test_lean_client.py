@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,27 @@ def test_timeouts_are_total_and_the_shortest_comes_first() -> None:
         assert limit <= took < limit + 1
     assert together[0] == ["timeout"] * 3 and 0.6 <= together[1] < 1.6
     assert after[0] == [200, "{}", None]
+
+
+def test_an_abandoned_request_gives_its_port_back_at_once() -> None:
+    """The server, which hangs, sees a reset. Closed in order, the connection would wait for it for a minute."""
+    seen: list[str] = []
+
+    def hang(visit: Visit) -> None:
+        visit.sock.settimeout(20)
+        try:
+            seen.append(repr(visit.sock.recv(1)))
+        except ConnectionResetError:
+            seen.append("reset")
+        visit.closed = True
+
+    with RawServer({"/hang": hang}) as server:
+        answer, _ = call(server, "abandoned")
+        end = time.monotonic() + 20
+        while len(seen) < 2 and time.monotonic() < end:
+            time.sleep(0.02)
+    assert answer == ["timeout", [200, "{}", None]]
+    assert seen == ["reset", "reset"]
 
 
 def test_a_user_that_is_stopped_leaves_nothing_half_read() -> None:

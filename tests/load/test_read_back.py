@@ -20,7 +20,7 @@ import pytest
 from load_run import Run, make_plan
 
 from harness.load.acknowledged import Acknowledged, Notes
-from harness.load.protocol import ReadBackDone, ReadBackStart
+from harness.load.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
 from harness.model.acknowledged import Answers, Noted
 from harness.model.clock import monotonic
 from harness.model.jsonl import read_lines
@@ -124,12 +124,14 @@ def ask(locustfile: Path, url: str, asks: list[tuple[str, str]]) -> Answers:
         # The pipe stays open: its end would be the end of the program.
         child.stdin.write(msgspec.json.encode(start) + b"\n")
         child.stdin.flush()
+        begun = msgspec.json.decode(child.stdout.readline(), type=ReadBackBegun)
         line = child.stdout.readline()
     finally:
         child.kill()
         child.wait()
         child.stdin.close()
         child.stdout.close()
+    assert 60 < begun.limit_s < 120
     return msgspec.json.decode(line, type=ReadBackDone).answers
 
 
@@ -186,6 +188,25 @@ def test_a_kind_that_the_file_does_not_declare_is_unanswered_and_the_others_are_
             [sys.executable, "-P", "-c", code, target.url], capture_output=True, text=True, timeout=60, check=True
         )
     assert done.stdout.split()[:3] == ["1", "0", "2"], done.stdout
+
+
+def test_what_was_found_lost_by_the_limit_stays_lost(locustfile: Path) -> None:
+    """One kind may take its time, and is asked again and again; the other's loss is certain long before."""
+    code = (
+        "import locust, sys\n"
+        "from harness.load.acknowledged import Acknowledged\n"
+        "from harness.load.readback import limit_of, read_back, session\n"
+        "Acknowledged('/orders/{id}', within_s=0.5); Acknowledged('/slow/{id}', within_s=600)\n"
+        "asks = [('/orders/{id}', '1'), ('/slow/{id}', '1'), ('/orders/{id}', '2')]\n"
+        "found = read_back(asks, session(sys.argv[1]), rate=100, limit_s=4.0)\n"
+        "print(found.there, len(found.lost), found.unanswered, limit_of(asks, 100.0), found.example)\n"
+    )
+    with shop(lambda number, before: 200 if number == 2 else 404) as target:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code, target.url], capture_output=True, text=True, timeout=60, check=True
+        )
+    assert done.stdout.split(maxsplit=4)[:3] == ["1", "1", "1"], done.stdout
+    assert float(done.stdout.split()[3]) > 600 and "not decided within 4 s" in done.stdout
 
 
 def test_notes_are_bounded_and_say_what_they_left_out() -> None:

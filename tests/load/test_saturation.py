@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from load_run import Run, make_plan, named
 from load_target import Target
+
+from harness.load.protocol import Warned
 
 PATHS = Path(__file__).parent / "files" / "paths.py"
 BURNS = (
@@ -24,6 +28,9 @@ BURNS = (
     "        until = time.process_time() + 0.03\n"
     "        while time.process_time() < until: pass\n"
     "        self.client.get('/burns')\n"
+)
+HTTP = (
+    "from locust import HttpUser, task\nclass Http(HttpUser):\n    @task\n    def go(self): self.client.get('/right')\n"
 )
 
 
@@ -84,6 +91,33 @@ def test_a_locustfile_that_burns_more_than_a_core_is_saturated(target: Target, t
         counts = run.classes()["Burns"]
     # Until five seconds have been seen, an arrival that was taken in time and found no user is the target's.
     assert counts.unsent_cap < 0.2 * counts.unsent_generator, "users that wait for the processor"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux sets another process's limits")
+@pytest.mark.parametrize("client", ["Right", "Http"])
+def test_a_generator_that_has_no_files_left_says_so_and_does_not_accuse_the_target(
+    target: Target, tmp_path: Path, client: str
+) -> None:
+    """Every request that waits needs a connection, and each of those a file of this process."""
+    file = PATHS if client == "Right" else tmp_path / "http.py"
+    if client == "Http":
+        file.write_text(HTTP)
+    plan = make_plan(file, target.url, rate=60.0, request_timeout_s=10.0, classes=named(client))
+    with Run(plan, tmp_path) as run:
+        run.begin().at(2)
+        load = psutil.Process(run.process.pid)
+        most = load.num_fds() + 30
+        load.rlimit(psutil.RLIMIT_NOFILE, (most, most))
+        target.default = "hang"
+        run.at(5)
+        target.default = "ok"
+        run.finish(60)
+        failed = [count for (kind, _), count in run.errors().items() if kind == "exception"]
+        marks = [mark for mark in run.marks() if 3 <= mark.at < 5]
+    assert sum(failed) > 0
+    assert marks[-1].saturated
+    told = [message.text for message in run.messages if isinstance(message, Warned)]
+    assert any("at a limit of this machine" in text and "files" in text for text in told), told
 
 
 @pytest.mark.calm

@@ -77,6 +77,25 @@ def test_what_makes_a_process_run_again_comes_first() -> None:
         door.registered = original
 
 
+def test_nobody_waits_for_another_server_s_start() -> None:
+    """A killed one may take a minute to come up; its own changes stay newest first."""
+
+    def record(name: str, kind: str) -> UndoRecord:
+        dependency = Dependency(name=name, kind="tcp")
+        return UndoRecord(
+            id=f"{name}-{kind}", kind=kind, dependency=dependency, params={}, where={}, original={}, ours={}
+        )
+
+    made = [
+        record("a", "pause"),
+        record("b", "cpu"),
+        record("b", "kill"),
+        record("b", "disconnect"),
+        record("c", "down"),
+    ]
+    assert [one.id for one in order_of_undo(made)] == ["a-pause", "b-disconnect", "b-kill", "b-cpu", "c-down"]
+
+
 def test_an_unreachable_toxiproxy_is_not_taken_for_undone(proxy: Proxy) -> None:
     record = captured(proxy, "latency", LATENCY)
     away = msgspec.structs.replace(record.dependency, toxiproxy="http://127.0.0.1:9")

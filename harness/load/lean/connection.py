@@ -7,6 +7,7 @@ and a connection that the server closes while it is idle is known to be closed b
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import sys
@@ -83,7 +84,7 @@ class Connection:
             while not self._done:
                 self._hub.switch()
         except BaseException:
-            self.close()
+            self._abort()
             raise
         finally:
             self._greenlet = None
@@ -101,6 +102,14 @@ class Connection:
             self._watcher.close()
             self._sock.close()
 
+    def _abort(self) -> None:
+        """Close it with a reset. A close in order keeps the local port for a minute where the server, which hangs,
+        never closes its own end: at 1,000 requests a second all ports are gone in half of that."""
+        if not self.closed:
+            with suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
     def _write(self, data: bytes | memoryview) -> int:
         """How much of it the kernel took. An error is kept: what the server said before may still be there to read."""
         try:
@@ -108,6 +117,8 @@ class Connection:
         except BlockingIOError:
             return 0
         except OSError as error:
+            if error.errno in (errno.ENOBUFS, errno.ENOMEM):
+                raise  # this machine's own trouble: nothing will become readable by it
             self._send_error = error
             return 0
         self._sent += sent

@@ -11,8 +11,8 @@ import msgspec
 from harness.model.errors import UsageError
 
 ASK_S = 20.0
-NEEDED = (1, 27)
-"""The first docker-compose that reads a file without `version:`."""
+NEEDED = (1, 28)
+"""The first docker-compose that knows profiles and `--ansi`; a file without `version:` it reads since 1.27."""
 HINT = "install the Compose plugin of Docker, or docker-compose 1.29 (Debian: apt install docker-compose)"
 
 

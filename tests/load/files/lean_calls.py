@@ -115,6 +115,16 @@ def timeouts():
     return found
 
 
+def abandoned():
+    """By its time-out, and by a user that is stopped."""
+    client = session()
+    reply = client.get("/hang", timeout=0.3)
+    waiting = gevent.spawn(client.get, "/hang")
+    gevent.sleep(0.2)
+    waiting.kill()
+    return [failure_kind(reply.error, reply)[0], told(client.get("/fine"))]
+
+
 def killed():
     """A user that is stopped during a request: its connection is gone, and the next one is as good as new."""
     client = session()
