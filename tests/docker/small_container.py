@@ -23,7 +23,7 @@ PORT = 7777
 _SERVER = """
 use IO::Socket::INET; use IO::Select;
 $SIG{TERM} = sub { exit 0 }; $SIG{CHLD} = 'IGNORE'; $| = 1; my @held;
-push @held, 'x' x 100000000 if -e '/tmp/hungry';
+my $much = 100000000; push @held, 'x' x $much if -e '/tmp/hungry';
 my $s = IO::Socket::INET->new(Listen => 50, LocalPort => 7777, ReuseAddr => 1) or die;
 my $all = IO::Select->new($s);
 while (1) { for my $c ($all->can_read) {

@@ -37,7 +37,7 @@ def test_plain_locust_runs_it_headless_and_writes_csv(file: Path, tmp_path: Path
     target = Target().start()
     try:
         done = locust(
-            "-f", file, "--host", target.url, "--headless", "-u", "40", "-r", "40", "-t", "4s", "--csv", "out",
+            "-f", file, "--host", target.url, "--headless", "-u", "40", "-r", "40", "-t", "8s", "--csv", "out",
             cwd=tmp_path,
         )  # fmt: skip
     finally:
@@ -55,7 +55,7 @@ def test_a_batch_that_loses_a_transaction_is_a_failure(tmp_path: Path) -> None:
     target.modes["/api/v1/batch/predict"] = "short"
     try:
         done = locust(
-            "-f", ANOMALY, "--host", target.url, "--headless", "-u", "40", "-r", "40", "-t", "4s", "--csv", "out",
+            "-f", ANOMALY, "--host", target.url, "--headless", "-u", "40", "-r", "40", "-t", "8s", "--csv", "out",
             "AnomalyDetectionUser",
             cwd=tmp_path,
         )  # fmt: skip
