@@ -31,7 +31,7 @@ test: setup
 test-thorough: setup
 	.ci/test --thorough
 
-# Every figure of docs/benchmarks.md but the truth table, an estimated two hours on a machine that does nothing else; one of
+# Every figure of docs/benchmarks.md but the truth table, an estimated three hours on a machine that does nothing else; one of
 # them is the soak. nginx, wrk, vegeta and k6 are installed first where they are missing.
 bench: setup
 	$(BIN)/python benchmarks/tools.py
@@ -42,8 +42,11 @@ bench: setup
 	$(BIN)/python benchmarks/undo.py --tries 20 --signal KILL
 	$(BIN)/python benchmarks/undo.py --tries 20 --signal INT
 	$(BIN)/python benchmarks/recovery_accuracy.py
+	$(BIN)/python benchmarks/recovery_accuracy.py --rps 5000
+	$(BIN)/python benchmarks/recovery_accuracy.py --mode mitigated --rps 200 --jobs 2
 	$(BIN)/python benchmarks/fault_edges.py
 	$(BIN)/python benchmarks/closed_loop_hang.py
+	$(BIN)/python benchmarks/closed_loop_hang.py --request-timeout 10
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/soak.py
 

@@ -21,6 +21,7 @@ from harness.model.jsonl import read_lines
 from harness.model.windows import DeltaRow, MarkRow, Row
 
 WARM_UP_S = 3.0
+MAX_LATE_MS = 5.0
 
 
 def main() -> None:
@@ -66,7 +67,11 @@ def account(windows: Path, start_s: float, end_s: float) -> str:
         elif isinstance(row, MarkRow) and start_s <= row.at < end_s:
             marks.append(row)
     late = lateness_p99(marks)
-    return f"planned {planned}, unsent {unsent}, failed {failed}, lateness p99 {late:.1f} ms"
+    said = f"planned {planned}, unsent {unsent}, failed {failed}"
+    if late is None:
+        return said
+    met = "met" if unsent == 0 and late <= MAX_LATE_MS else "not met"
+    return f"{said}, lateness p99 {late:.1f} ms (goal: 0 unsent, at most {MAX_LATE_MS:g} ms: {met})"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,15 +17,23 @@ PROGRAM = Path(__file__).parents[2] / "benchmarks" / "closed_loop_hang.py"
 pytestmark = [pytest.mark.slow, pytest.mark.calm]
 
 
-def test_a_hang_in_a_closed_loop_is_reported_as_what_it_is() -> None:
+def measured(*arguments: str) -> list[dict[str, Any]]:
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), "--seconds", "24", "--hang", "6", "--json"],
-        capture_output=True,
-        text=True,
-        timeout=300,
+        [sys.executable, str(PROGRAM), *arguments, "--json"], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    closed, opened = (json.loads(line) for line in done.stdout.splitlines())
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_one_that_ends_in_time_outs_is_not_hidden_by_how_few_were_sent() -> None:
+    """A third of the requests that were meant fail. Each of the ten users has sent two or three of them."""
+    (closed,) = measured("--seconds", "12", "--hang", "5", "--request-timeout", "1", "--model", "closed")
+    assert closed["naive_failed"] < 0.1
+    assert closed["failed"] == pytest.approx(closed["truth_failed"], rel=0.25)
+
+
+def test_a_hang_in_a_closed_loop_is_reported_as_what_it_is() -> None:
+    closed, opened = measured("--seconds", "24", "--hang", "6")
     truth = closed["truth_p95_ms"]
     assert truth == pytest.approx(4900)
     assert closed["failures"] == opened["failures"] == 0
