@@ -31,7 +31,7 @@ test: setup
 test-thorough: setup
 	.ci/test --thorough
 
-# Every figure of docs/benchmarks.md but the truth table, an estimated three hours on a machine that does nothing else; one of
+# The measurements of docs/benchmarks.md but the truth table, each once: an estimated three hours on a machine that does nothing else; one of
 # them is the soak. nginx, wrk, vegeta and k6 are installed first where they are missing.
 bench: setup
 	$(BIN)/python benchmarks/tools.py

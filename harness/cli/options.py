@@ -126,7 +126,7 @@ EXPERIMENT_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--abort-if",
         multiple=True,
         metavar="EXPR",
-        help="Stop and FAIL, for example 'error_rate > 50% for 10s'. Repeatable.",
+        help="Stop (FAIL with a proven fault), for example 'error_rate > 50% for 10s'. Repeatable.",
     ),
     _option("--seed", type=int, help="Of the arrival schedule; printed with every result."),
     _option(

@@ -28,8 +28,8 @@ def run(**values: Any) -> int:
     """Run an experiment and leave a report.
 
     Starts load, proves that every fault is on, undoes and verifies it whatever happens, and judges from the
-    recorded requests. Executes the locustfile. EXPERIMENT.yaml holds the same options and a timeline of faults; what
-    is typed beside it counts more.
+    recorded requests. Executes the locustfile. EXPERIMENT.yaml holds what the experiment is (scenario,
+    phases, targets, seed) and a timeline of faults; what is typed beside it counts more.
 
     \b
     harness run --fault redis-down --scenario target

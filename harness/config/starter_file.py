@@ -11,7 +11,7 @@ from harness.config.services import Project, Service
 from harness.model.faults import DependencyKind
 
 EMPTY = """\
-# Your own system, and your defaults for `harness run`. docs/configuration.md describes every key.
+# Your own system, and your defaults for `harness run`. docs/configuration.md and its examples say more.
 
 [target]                                  # the service under test
 url = "http://127.0.0.1:8000"

@@ -144,6 +144,8 @@ def test_with_run_and_keeper_dead_heal_removes_the_lock_last(
     os.kill(run.said["keeper"], signal.SIGKILL)
     wait_for("keeper gone", lambda: gone(run.said["keeper"]))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a"))
+    # A process is a zombie when its first thread has ended; its files are closed with the last.
+    wait_for("its journal closed", find_active)
     assert find_active()[0].locks == (f"the lock of {proxy.api}",)
     healed = heal_all(lambda _: None)
     assert healed[0].unlocked == (proxy.api,) and not healed[0].left
