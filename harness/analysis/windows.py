@@ -85,6 +85,7 @@ class WindowStore:
         self.total_failures = 0
         self.total_attempts = 0
         self._forgotten = 0
+        self._lost: set[str] = set()
         self._steps: list[Step | None] = []
         self._final = 0
         self._blocks: dict[tuple[int, int], Totals] = {}
@@ -105,11 +106,21 @@ class WindowStore:
         """One past the last step with anything recorded."""
         return len(self._steps)
 
+    def lose(self, worker: str) -> None:
+        """A worker that is gone. Live rules go on with what the others see; a recorded run is judged without this, so
+        that what it did not record is a gap."""
+        self._lost.add(worker)
+
+    def _there(self) -> list[Worker]:
+        return [worker for name, worker in self.workers.items() if name not in self._lost]
+
     def drawn_before(self) -> int:
-        """Steps below it have been drawn from the schedule by all workers; 0 until every worker has spoken."""
-        if len(self.workers) < self.plan.load.workers:
+        """Steps below it have been drawn from the schedule by all workers (that are not lost); 0 until every worker has
+        spoken."""
+        there = self._there()
+        if not there or len(there) + len(self._lost) < self.plan.load.workers:
             return 0
-        return min(worker.done for worker in self.workers.values())
+        return min(worker.done for worker in there)
 
     def final_before(self) -> int:
         """Steps below it are final: every arrival of theirs, on every worker, has ended."""
@@ -243,7 +254,7 @@ class WindowStore:
         """Step -> requests (of one name) that wait for their reply as of the workers' last marks, with the arrivals
         that have not got as far as a request. A task that is between two requests waits for nobody but itself."""
         found: dict[int, int] = {}
-        for worker in self.workers.values():
+        for worker in self._there():
             names = worker.open_names.values() if name is None else [worker.open_names.get(name, {})]
             for counts in (*names, worker.unasked) if name is None else names:
                 for number, count in counts.items():
@@ -253,7 +264,7 @@ class WindowStore:
     @property
     def in_flight(self) -> int:
         """Arrivals not ended as of the workers' last marks."""
-        return sum(sum(worker.open.values()) for worker in self.workers.values())
+        return sum(sum(worker.open.values()) for worker in self._there())
 
     def names(self) -> list[str]:
         """Every request name seen, sorted."""

@@ -15,6 +15,7 @@ from harness.analysis import live as live_rules
 from harness.analysis.windows import WindowStore
 from harness.conductor.history import History
 from harness.conductor.inbox import Inbox
+from harness.conductor.renewing import renewing
 from harness.conductor.signals import Signals
 from harness.conductor.status import StatusBoard
 from harness.conductor.tail import WindowTail
@@ -114,7 +115,7 @@ class Conduct:
         self._inputs: Inbox[Input] = Inbox()
         self._pool = ThreadPoolExecutor(max_workers=4 + 2 * len(plan.faults), thread_name_prefix="work")
         self._checks: dict[str, Future[None]] = {}
-        self._look: Future[None] | None = None
+        self._bypass: Future[None] | None = None
         self._board = StatusBoard(plan, history)
         self._fault_from = 0.0
         self._aborts = [live_rules.parse_abort(text) for text in plan.abort_if]
@@ -124,6 +125,7 @@ class Conduct:
         self._kill_load_at: float | None = None
         self._signals_seen = 0
         self._suspensions_seen = 0
+        self._keeper_told = False
         self._last_turn = monotonic()
 
     def run(self) -> None:
@@ -142,9 +144,10 @@ class Conduct:
                     self._stop("error", f"internal error: {type(error).__name__}: {error}")
         finally:
             self._tail.close()
-            self._pool.shutdown(wait=True)
+            # A look at a system that hangs may take longer than the lease.
+            renewing(self._keeper, self._pool.shutdown)
             # Nothing to do after an ordinary end; after a bug in the loop itself this is the last way out.
-            self._works.undo_rest()
+            renewing(self._keeper, self._works.undo_rest)
 
     def _turn(self) -> None:
         self._keeper.renew()
@@ -208,6 +211,7 @@ class Conduct:
                 case WorkerLost(worker=worker, reason=reason):
                     self._history.add(LoadLost, reason=reason, worker=worker)
                     self._say(f"load worker {worker} was lost: {reason}")
+                    self._store.lose(worker)
                 case LoadClockDoubt(worker=worker, seconds=seconds, offset_s=offset_s):
                     self._history.add(ClockDoubt, worker=worker, seconds=seconds, offset_s=offset_s)
                 case Drained(end_step=end_step):
@@ -233,7 +237,8 @@ class Conduct:
             self._say("Ctrl-Z is refused while a fault is on; Ctrl-C undoes everything and stops")
         if self._signals.count > self._signals_seen:
             self._on_signal(now)
-        if self._keeper.lost and self._state.stop is None:
+        if self._keeper.lost and not self._keeper_told:
+            self._keeper_told = True
             self._stop("lost_keeper", "the keeper died: everything is undone now by the run itself")
         if self._board.fault_on and now - self._last_row > SILENT_AFTER_S and self._state.load == "on":
             self._stop("silent", f"no request was recorded for {SILENT_AFTER_S:g} s while a fault was on")
@@ -296,7 +301,7 @@ class Conduct:
                 self._inject(fault)
             case Check(fault=fault):
                 if fault not in self._checks or self._checks[fault].done():
-                    self._checks[fault] = self._pool.submit(self._works.prove, fault, "held")
+                    self._checks[fault] = self._look(lambda: self._works.prove(fault, "held"))
                 self._look_for_bypass()
             case Undo(fault=fault, hurry=hurry):
                 self._undo(fault, hurry)
@@ -329,6 +334,20 @@ class Conduct:
 
         self._pool.submit(job)
 
+    def _look(self, work: Callable[[], None]) -> Future[None]:
+        """Run a look that the machine waits for no result of. A bug in it ends the run: what was not looked at must
+        not pass."""
+
+        def job() -> None:
+            try:
+                work()
+            except Exception as error:
+                text = f"internal error: {type(error).__name__}: {error}"
+                self._say(text)
+                self._inputs.put(StopRequest(now=self._history.since_t0(), why="error", text=text))
+
+        return self._pool.submit(job)
+
     def _judge_baseline(self) -> BaselineJudged:
         broken = live_rules.baseline_broken(self._store, self._plan, self._history.events)
         limits = live_rules.relative_limits(self._store, self._plan, self._history.events)
@@ -343,16 +362,16 @@ class Conduct:
         def inject() -> Input:
             answer = self._works.inject(fault)
             if isinstance(answer, Injected):
-                self._checks[fault] = self._pool.submit(self._works.prove, fault, "injected")
+                self._checks[fault] = self._look(lambda: self._works.prove(fault, "injected"))
             return answer
 
         self._submit(inject, bug)
 
     def _look_for_bypass(self) -> None:
         # No undo waits for it: with a dependency that hangs it takes seconds.
-        idle = self._look is None or self._look.done()
+        idle = self._bypass is None or self._bypass.done()
         if idle and self._board.due("bypass", self._history.since_t0(), LOOK_EVERY_S):
-            self._look = self._pool.submit(self._works.look_for_bypass)
+            self._bypass = self._pool.submit(self._works.look_for_bypass)
 
     def _undo(self, fault: str, hurry: bool) -> None:
         check = self._checks.pop(fault, None)

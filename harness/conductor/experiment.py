@@ -16,7 +16,8 @@ from harness.conductor.finish import import_reports, judge_and_write
 from harness.conductor.history import History
 from harness.conductor.inbox import Inbox
 from harness.conductor.provenance import provenance
-from harness.conductor.readback import read_back
+from harness.conductor.readback import INTERRUPTED, read_back
+from harness.conductor.renewing import renewing
 from harness.conductor.session import Session
 from harness.conductor.signals import Signals
 from harness.conductor.works import Works
@@ -25,7 +26,7 @@ from harness.load.launcher import LoadProcess
 from harness.load.protocol import Failed, LoadMessage, Ready, Warned
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError, LoadError
-from harness.model.events import UndoNotVerified
+from harness.model.events import LoadEnded, ReadBack, Stopped, UndoNotVerified
 from harness.model.jsonl import encode
 from harness.model.live import LiveState
 from harness.model.plan import Plan
@@ -75,7 +76,7 @@ def run_experiment(
         problem = error
     except KeyboardInterrupt:  # pragma: no cover - Signals replaces the handler that raises it
         interrupted = True
-    interrupted = interrupted or signals.count > 0
+    interrupted = interrupted or (signals.count > 0 and not ended_by_itself(history))
     say("stopping the servers and the keeper" if session.owns_stack else "releasing the locks and the keeper")
     session.unverified = [f"{e.fault}: {e.left}; {e.mend}" for e in history.events if isinstance(e, UndoNotVerified)]
     session.close()
@@ -89,6 +90,17 @@ def run_experiment(
         run_dir=session.run_dir,
         problem=str(problem) if problem else None,
         hint=problem.hint if problem else None,
+    )
+
+
+def ended_by_itself(history: History) -> bool:
+    """Whether the experiment had come to its own end, all that it promised to read back included. A signal after that
+    takes nothing away: the records are whole, and judged as they would be later."""
+    read = [event for event in history.events if isinstance(event, ReadBack)]
+    return (
+        any(isinstance(event, LoadEnded) for event in history.events)
+        and not any(isinstance(event, Stopped) for event in history.events)
+        and not any(event.why == INTERRUPTED for event in read)
     )
 
 
@@ -169,7 +181,7 @@ def _conduct(
     finally:
         load.kill()
         if annotations is not None:
-            annotations.close()
+            renewing(session.keeper, annotations.close)
     return plan
 
 

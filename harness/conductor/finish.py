@@ -68,7 +68,7 @@ def _with_ending(
     code = result.exit_code
     if problem is not None:
         reasons.insert(0, "; ".join(line.strip() for line in str(problem).splitlines()))
-        code = int(problem.exit_code) if not interrupted else code
+        code = int(problem.exit_code) if not interrupted and code != ExitCode.UNDO_UNVERIFIED else code
     if interrupted and code != ExitCode.UNDO_UNVERIFIED:
         code = int(ExitCode.INTERRUPTED)
         if not history.events:

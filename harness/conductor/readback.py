@@ -32,6 +32,7 @@ START_S = 60.0
 SLACK_S = 30.0
 """Beyond the time that the process itself allows the looks."""
 POLL_S = 0.05
+INTERRUPTED = "the run was interrupted"
 
 
 def read_back(plan: Plan, session: Session, history: History, signals: Signals, say: Callable[[str], None]) -> None:
@@ -76,7 +77,7 @@ def read_back(plan: Plan, session: Session, history: History, signals: Signals, 
 def _not_now(history: History, signals: Signals) -> str | None:
     """Why a run that ended early asks nobody."""
     if signals.count:
-        return "the run was interrupted"
+        return INTERRUPTED
     if any(isinstance(event, Stopped) for event in history.events):
         return "the run ended early"
     if not any(isinstance(event, LoadEnded) for event in history.events):
@@ -131,7 +132,7 @@ def _ask(plan: Plan, asks: Sequence[tuple[str, str]], rate: float, session: Sess
         while monotonic() < until:
             keeper.renew()
             if signals.count:
-                return unread("the run was interrupted")
+                return unread(INTERRUPTED)
             try:
                 said = msgspec.json.decode(answers.get(timeout=POLL_S), type=ReadBackBegun | ReadBackDone)
             except queue.Empty:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from harness.conductor.inbox import Inbox
+from harness.conductor.renewing import renewing
 from harness.conductor.sampler import Sampler
 from harness.conductor.signals import Signals
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
@@ -161,25 +162,15 @@ class Session:
         """
         if self.owns_stack or self.keeper is None:
             return
-        keeper, failed = self.keeper, Inbox[HarnessError]()
+        keeper = self.keeper
         locks = wanted([fault.change.dependency for fault in plan.faults], limited)
         disables = sorted({f.change.dependency.proxy or "" for f in plan.faults if f.change.kind == "down"})
 
-        def work() -> None:
-            try:
-                self._remote_locks.take(keeper, locks, self.run_dir.name, disables)
-            except HarnessError as error:
-                failed.put(error)
-
-        thread = threading.Thread(target=work, name="locks", daemon=True)
-        thread.start()
-        while thread.is_alive():
-            keeper.renew()
-            thread.join(POLL_S)
-        if not failed.empty():
-            error = failed.get()
+        try:
+            renewing(keeper, lambda: self._remote_locks.take(keeper, locks, self.run_dir.name, disables))
+        except HarnessError as error:
             self.turned_away = error if isinstance(error, Refused) else None
-            raise error
+            raise
 
     def start_sampler(self, t0: float, dependencies: Sequence[Dependency]) -> Sampler:
         assert self.up is not None
@@ -214,13 +205,14 @@ class Session:
 
     def _stop_sampler(self) -> None:
         if self._sampler is not None:
-            self._sampler.stop()
+            renewing(self.keeper, self._sampler.stop)
 
     def _save_logs(self) -> None:
         """What containers have said goes with them, so it is fetched before."""
         stack: object = self._stack
         if self._running is None and isinstance(stack, SavesLogs):
-            stack.save_logs(self.run_dir / "logs")
+            saver = stack
+            renewing(self.keeper, lambda: saver.save_logs(self.run_dir / "logs"))
 
     def _finish_keeper(self) -> None:
         if self.journal is not None:

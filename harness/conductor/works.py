@@ -173,9 +173,14 @@ class Works:
 
     def prove(self, fault_id: str, stage: Stage) -> None:
         """Assert that the fault is on; the first time, say whether it is proven. An event is over with that."""
-        self._prove(fault_id, stage)
-        if self._planned[fault_id].change.one_shot:
-            self._close(fault_id)
+        try:
+            self._prove(fault_id, stage)
+        except Exception as error:  # a fault from somebody's package, or a bug: nothing was seen then
+            self._lost(fault_id, stage, f"it could not be checked: {type(error).__name__}: {error}")
+            raise
+        finally:
+            if self._planned[fault_id].change.one_shot:
+                self._close(fault_id)
 
     def _close(self, fault_id: str) -> None:
         """An event leaves nothing on: verify that, so that nobody undoes it later; undo what did not come back."""

@@ -32,7 +32,7 @@ _OWN_STALL_S = 0.5
 
 class Channel:
     """Joins the run on host:port. After `wait_for_place` the process ends, with its code and a line on stderr, when the
-    master says so or says nothing for ABANDONED_S.
+    master says so or says nothing for ABANDONED_S (longer where its last ping has said so).
 
     Exit codes of the process: 0 the run has ended, 2 refused, 4 the run or the way to it failed.
     """
@@ -51,6 +51,7 @@ class Channel:
         self._start: WorkerStart | None = None
         self._ended: Bye | None = None
         self._leaving = False
+        self._patience_s = ABANDONED_S
         self._flushed = False
         _thread.start_new_thread(self._run, ())
 
@@ -114,14 +115,14 @@ class Channel:
             if self._start is None and self._ended is None and now - asked > _ASK_EVERY_S:
                 asked = now
                 self._send(dealer, HELLO, msgspec.json.encode(self._hello))
-            elif self._start is not None and now - heard > ABANDONED_S:
+            elif self._start is not None and now - heard > self._patience_s:
                 if stood_still and not spared:
                     # This process was stopped, and zmq's own thread with it: what came meanwhile is heard in a moment.
                     spared = True
-                    heard = now - ABANDONED_S + _OWN_STALL_S
+                    heard = now - self._patience_s + _OWN_STALL_S
                     continue
                 end = self._ended or Bye(
-                    text=f"nothing was heard from the run on {self.where} for {ABANDONED_S:g} s", code=4
+                    text=f"nothing was heard from the run on {self.where} for {self._patience_s:g} s", code=4
                 )
                 say(end.text)
                 os._exit(end.code)
@@ -129,6 +130,7 @@ class Channel:
     def _on_message(self, dealer: Any, data: bytes, arrived: float) -> None:
         kind, body, _ = msgpack.loads(data, raw=False)
         if kind == PING:
+            self._patience_s = float(body.get("patience_s", ABANDONED_S))
             self._send(dealer, PONG, {"sent": body["sent"], "arrived": arrived, "answered": monotonic()})
         elif kind == WELCOME:
             self._start = msgspec.json.decode(body, type=WorkerStart)

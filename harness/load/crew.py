@@ -107,6 +107,14 @@ class Crew:
     def broadcast(self, line: bytes) -> None:
         self.runner.send_message(COMMAND, line)
 
+    def start_test(self) -> None:
+        """test_start everywhere, and no users yet. Listeners may take as long as they are waited for."""
+        if self._gate is not None:
+            self._gate.expect_silence(SET_UP_LIMIT_S)
+        self.start_users(0, 1.0)
+        if self._gate is not None:
+            self._gate.expect_no_silence()
+
     def start_users(self, users: int, spawn_rate: float) -> None:
         if isinstance(self.runner, MasterRunner):
             MasterRunner.start(self.runner, users, spawn_rate)

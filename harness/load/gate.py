@@ -16,6 +16,7 @@ from locust.rpc import Message
 import harness
 from harness.load.members import Master, Member
 from harness.load.protocol import (
+    ABANDONED_S,
     BYE,
     HELLO,
     PING,
@@ -57,6 +58,7 @@ class Gate:
         self._tell = tell
         self._left = left
         self._closed = ""
+        self._patience_s = ABANDONED_S
         self._refused: set[str] = set()
         for kind, listener in ((HELLO, self._on_hello), (PONG, self._on_pong), (BYE, self._on_bye)):
             runner.register_message(kind, listener)
@@ -65,6 +67,17 @@ class Gate:
     def close(self, why: str) -> None:
         """Nobody joins from now on."""
         self._closed = why
+
+    def expect_silence(self, seconds: float) -> None:
+        """This process may run code of the locustfile for so long (its test_start), which keeps the pings from being
+        sent: who has joined waits for that. The next ping takes it back."""
+        self._patience_s = max(ABANDONED_S, seconds)
+        for member in self._members:
+            if member.channel and not member.lost:
+                self._ping(member)
+
+    def expect_no_silence(self) -> None:
+        self._patience_s = ABANDONED_S
 
     def begin(self) -> None:
         """The offsets of this moment are used from now on, and their doubt is watched."""
@@ -131,7 +144,7 @@ class Gate:
     def _gone(self, member: Member, why: str) -> None:
         if member.connected:
             self._left(member, why)
-        if not member.lost:
+        if not member.lost and not member.final:
             # It had not joined yet: its place is free again.
             self._say(f"the remote worker on {member.machine} left before it had joined: {why}")
             member.clear()
@@ -139,8 +152,15 @@ class Gate:
     # Are they there, and what does their clock say
 
     def _ping_regularly(self) -> None:
+        turned = monotonic()
         while True:
             quick = False
+            # Where this process itself stood still, the answers are still to be read.
+            stood_still_s = monotonic() - turned - PING_EVERY_S
+            if stood_still_s > PING_EVERY_S:
+                for member in self._members:
+                    member.answered += stood_still_s
+            turned = monotonic()
             for member in self._members:
                 if not member.channel or member.lost:
                     continue
@@ -148,8 +168,11 @@ class Gate:
                     self._gone(member, f"it has not answered for {SILENT_S:g} s")
                     continue
                 quick = quick or member.clock.offset is None
-                self._send(PING, member.channel, {"sent": monotonic()})
+                self._ping(member)
             gevent.sleep(_FIRST_PINGS_S if quick else PING_EVERY_S)
+
+    def _ping(self, member: Member) -> None:
+        self._send(PING, member.channel, {"sent": monotonic(), "patience_s": self._patience_s})
 
     def _on_pong(self, environment: Any, msg: Any, **_: Any) -> None:
         back = monotonic()

@@ -100,8 +100,8 @@ class Load:
         if generator is not None:
             generator.connected()
         crew.gather()
-        # Zero users: fires test_start everywhere and sets the host, nothing more. Users come with Begin.
-        crew.start_users(0, 1.0)
+        # Sets the host, too. Users come with Begin.
+        crew.start_test()
         crew.await_ready()
 
     # The run

@@ -263,13 +263,16 @@ def _load_over(state: State, over: LoadOver) -> Step:
 
 
 def _stop(state: State, request: StopRequest) -> Step:
-    """The one way out. Only the first reason counts; a second request changes nothing."""
-    if state.stop is not None:
-        return state, []
-    effects: list[Effect] = [RecordStop(why=request.why, text=request.text)]
-    if state.load == "stopping" and request.why in AT_ONCE:
-        effects.append(StopLoad(end_s=_grid_after(state.now), at_once=True))
-    return msgspec.structs.replace(state, stop=request.why), effects
+    """The one way out. Only the first reason counts; a later one can only hasten the end."""
+    effects: list[Effect] = []
+    if state.stop is None:
+        state = msgspec.structs.replace(state, stop=request.why)
+        effects.append(RecordStop(why=request.why, text=request.text))
+    if request.why in AT_ONCE and not state.at_once:
+        state = msgspec.structs.replace(state, at_once=True)
+        if state.load == "stopping":
+            effects.append(StopLoad(end_s=_grid_after(state.now), at_once=True))
+    return state, effects
 
 
 def _settle(state: State) -> Step:
@@ -312,7 +315,7 @@ def _way_out(state: State) -> Step:
     state = msgspec.structs.replace(state, tracks=tuple(tracks))
     if not _on(state):
         # Load goes on while a fault is being undone, so that the record covers the undo.
-        stopped, more = _stop_load(state, _grid_after(state.now), at_once=state.stop in AT_ONCE)
+        stopped, more = _stop_load(state, _grid_after(state.now), at_once=state.at_once)
         return stopped, [*effects, *more]
     return state, effects
 

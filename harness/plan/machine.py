@@ -26,7 +26,8 @@ class Track(msgspec.Struct, frozen=True, kw_only=True):
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """phase_end: planned end of the phase, None = open. zero: recovery's zero.
 
-    recovered: first second of the hold, once found. load_end: when arrivals stop.
+    recovered: first second of the hold, once found. load_end: when arrivals stop. stop: the first reason to end
+    early; at_once: it, or one that came after it, does not wait for open requests.
     """
 
     plan: Plan
@@ -42,6 +43,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     load: Literal["on", "stopping", "ended"] = "on"
     load_end: float | None = None
     stop: StopWhy | None = None
+    at_once: bool = False
     finished: bool = False
 
 

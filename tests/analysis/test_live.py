@@ -197,6 +197,30 @@ def test_abort_sees_a_hang_before_it_times_out() -> None:
         assert live.abort_fires(live.parse_abort(text), until(run, 36.0), 36.0), text
 
 
+def test_a_lost_worker_does_not_blind_the_live_rules() -> None:
+    """w1 falls silent in the baseline. What the other sees still aborts, and still finds the recovery."""
+
+    def silent(run: Run, at_s: float) -> WindowStore:
+        run = run.cut(at_s)
+        run.rows = [
+            row
+            for row in run.rows
+            if row.worker != "w1" or (row.step < 100 if isinstance(row, DeltaRow) else row.at <= 10)
+        ]
+        return run.store()
+
+    abort = live.parse_abort("error_rate > 50% for 5s")
+    store = silent(OUTAGE, 40.0)
+    assert not live.abort_fires(abort, store, 40.0), "until it is known to be lost"
+    store.lose("w1")
+    assert live.abort_fires(abort, store, 40.0)
+    assert live.live_numbers(store, 40.0).error_rate == 1.0
+    later = silent(OUTAGE, ZERO + 25)
+    later.lose("w1")
+    step = live.recovered_live(later, OUTAGE.plan, ZERO, ZERO + 25)
+    assert step == pytest.approx((ZERO + 3) * 10, abs=2)
+
+
 def test_abort_does_not_fire_on_old_or_missing_windows() -> None:
     abort = live.parse_abort("error_rate > 50% for 5s")
     assert not live.abort_fires(abort, until(OUTAGE, 35.0), 45.0)

@@ -4,13 +4,58 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from harness.analysis import rundir
-from harness.conductor.finish import write_reports
+from harness.conductor.experiment import ended_by_itself
+from harness.conductor.finish import _with_ending, write_reports
+from harness.conductor.history import History
+from harness.conductor.readback import INTERRUPTED
+from harness.model.clock import monotonic
+from harness.model.errors import LoadError
+from harness.model.events import Event, LoadEnded, ReadBack
 from harness.model.plan import Plan
 from harness.model.result import Result
-from tests.analysis.histories import Scene
+from tests.analysis.histories import Scene, make, stopped
+
+_STAMPS = ("at", "wall", "experiment")
+
+
+class Closed:
+    """The session after its end: what else was left."""
+
+    left: tuple[str, ...] = ()
+
+
+def recorded(tmp_path: Path, *events: Event) -> History:
+    history = History(tmp_path / "history.jsonl", "e-1", lambda _: None)
+    history.start(monotonic() - 100)
+    for event in events:
+        history.add(type(event), **{f: getattr(event, f) for f in event.__struct_fields__ if f not in _STAMPS})
+    return history
+
+
+def test_a_signal_after_the_end_takes_nothing_away(tmp_path: Path) -> None:
+    ended = make(LoadEnded, 63.0, end_s=60.0)
+    read = {"noted": 5, "chosen": 5, "there": 5, "lost": 0, "unchecked": 0, "seconds": 1.0}
+    for name, events, complete in (
+        ("whole", (ended,), True),
+        ("read", (ended, make(ReadBack, 64.0, **read)), True),
+        ("cut", (ended, make(ReadBack, 64.0, **{**read, "why": INTERRUPTED})), False),
+        ("stopped", (stopped("interrupt", 50.0), ended), False),
+        ("running", (), False),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        assert ended_by_itself(recorded(folder, *events)) is complete, name
+
+
+def test_a_late_problem_does_not_hide_what_is_left(tmp_path: Path) -> None:
+    result = msgspec.structs.replace(Scene(rate=50.0).build().judge(), exit_code=5)
+    problem = LoadError("the loop failed")
+    kept = _with_ending(result, Closed(), problem, False, recorded(tmp_path))  # type: ignore[arg-type]
+    assert kept.exit_code == 5 and kept.reasons[0] == "the loop failed"
 
 
 def test_a_bug_in_one_report_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,32 @@ def test_together_the_workers_make_exactly_the_schedule(
             worker.__exit__()
 
 
+SLOW_START = (
+    "import time\n"
+    "from locust import FastHttpUser, events, task\n"
+    "from locust.runners import MasterRunner\n"
+    "class Right(FastHttpUser):\n"
+    "    @task\n"
+    "    def go(self): self.client.get('/right')\n"
+    "@events.test_start.add_listener\n"
+    "def prepare(environment, **_):\n"
+    "    if isinstance(environment.runner, MasterRunner):\n"
+    "        until = time.monotonic() + 7\n"
+    "        while time.monotonic() < until: pass\n"
+)
+
+
+def test_a_run_whose_own_test_start_takes_its_time_is_waited_for(target: Target, tmp_path: Path) -> None:
+    """It keeps the process that sends the pings busy, for longer than a silent run or worker is waited for."""
+    file = tmp_path / "slow_start.py"
+    file.write_text(SLOW_START)
+    plan = remote_plan(file, target.url, remote=1, local=1, classes=named("Right"))
+    with Run(plan, tmp_path) as run, Worker(plan, tmp_path, file=file) as worker:
+        run.go(2)
+        assert_as_scheduled(run, 20)
+        assert worker.end() == 0, worker.text
+
+
 def test_closed_model_users_are_shared_with_remote_workers(target: Target, tmp_path: Path) -> None:
     target.delay_s = 0.02
     plan = remote_plan(PATHS, target.url, remote=1, local=1, users=10, classes=named("Cycle"), **CLOSED)

@@ -90,6 +90,7 @@ class World:
         self.due: list[tuple[float, Callable[[float], Input]]] = []
         self.recovers_after = recovers_after
         self.undo_takes = undo_takes
+        self.drain_takes = 1.0
         self.broken: tuple[str, ...] = ()
         self.problem: str | None = None
         self.inject_reply: Callable[[float, str], Input] = lambda now, name: Injected(now=now, fault=name)
@@ -114,7 +115,7 @@ class World:
                         ),
                     )
                 case StopLoad(end_s=end, at_once=at_once):
-                    self._later(0.1 if at_once else end - self.now + 1.0, lambda now: LoadOver(now=now))
+                    self._later(0.1 if at_once else end - self.now + self.drain_takes, lambda now: LoadOver(now=now))
 
     def _later(self, delay: float, make: Callable[[float], Input]) -> None:
         self.due.append((self.now + delay, make))
@@ -204,6 +205,23 @@ def test_an_interrupt_in_any_phase_undoes_what_is_on_and_finishes_at_once(at: fl
     assert world.state.finished and world.now < at + 2
     assert len(world.when(Undo)) == injected and len(world.when(Inject)) == injected
     assert len(world.when(RecordStop)) == 1
+
+
+@pytest.mark.parametrize("second", [40.5, 44.0])
+def test_an_interrupt_hastens_an_end_that_waits_for_open_requests(second: float) -> None:
+    """The fault is being undone by then, or the load is stopping with requests of five minutes open."""
+    world = World(plan(fault("redis-down")))
+    world.undo_takes = 2.0
+    world.drain_takes = 300.0
+    world.run(until=40.0)
+    world.give(StopRequest(now=world.now, why="abort", text="error_rate > 50% for 10s"))
+    world.run(until=second)
+    world.give(StopRequest(now=world.now, why="interrupt", text="SIGTERM"))
+    world.give(StopRequest(now=world.now, why="lost_keeper", text="the keeper died"))
+    world.run()
+    assert world.state.finished and world.now < second + 4
+    assert [e.why for _, e in world.log if isinstance(e, RecordStop)] == ["abort"], "the first reason stays"
+    assert sum(e.at_once for _, e in world.log if isinstance(e, StopLoad)) == 1
 
 
 def test_an_injection_with_an_unknown_outcome_is_undone() -> None:
