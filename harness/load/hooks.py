@@ -1,4 +1,4 @@
-"""Where Locust's users meet a model: `TaskSet.execute_next_task`, `TaskSet.wait` and `TaskSet._sleep`.
+"""Where Locust's users meet a model: `TaskSet.execute_next_task`, `TaskSet.wait`, `TaskSet._sleep` and `User.stop`.
 
 Tried with HttpUser, FastHttpUser, SequentialTaskSet, nested task sets with interrupt, tasks of several requests,
 exceptions, RescheduleTask and classes without wait_time. Overriding `User.wait` does nothing, and gating
@@ -38,9 +38,11 @@ def install(model: Model, recorder: Recorder, tracker: Tracker) -> None:
     """Once per process, after the locustfile was imported."""
     from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
     from locust.user.task import TaskSet
+    from locust.user.users import User
 
     turns = (InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopUser, StopTest, gevent.GreenletExit)
     original_next, original_wait, original_sleep = TaskSet.execute_next_task, TaskSet.wait, TaskSet._sleep
+    original_stop = User.stop
 
     def state_of(user: Any) -> UserState:
         state: UserState | None = user.__dict__.get("_harness_state")
@@ -58,6 +60,8 @@ def install(model: Model, recorder: Recorder, tracker: Tracker) -> None:
                 gevent.sleep(0.01)
             original_next(task_set)
             return
+        if task_set._user.__dict__.get("_harness_leaving"):
+            raise StopUser
         arrival = model.take(state)
         state.arrival, state.skips = arrival, 0
         error: BaseException | None = None
@@ -91,6 +95,13 @@ def install(model: Model, recorder: Recorder, tracker: Tracker) -> None:
             # No task between two waits: Locust failed to pick one and would spin.
             gevent.sleep(0.01)
 
+    def stop(user: Any, force: bool = False) -> bool:
+        # Locust kills a user that waits between tasks, from the event loop's next turn on. One whose wait ends in the
+        # same turn would begin a request first, and leave it behind as a failure of the target.
+        user._harness_leaving = force or user._state in (None, "waiting")
+        stopped: bool = original_stop(user, force)
+        return stopped
+
     def sleep(task_set: Any, seconds: float) -> None:
         state = state_of(task_set.user)
         if state.arrival is not None:
@@ -101,3 +112,4 @@ def install(model: Model, recorder: Recorder, tracker: Tracker) -> None:
     TaskSet.execute_next_task = execute_next_task
     TaskSet.wait = wait
     TaskSet._sleep = sleep
+    User.stop = stop
