@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 from harness.analysis import live as live_rules
 from harness.analysis.windows import WindowStore
 from harness.conductor.history import History
 from harness.conductor.inbox import Inbox
+from harness.conductor.pool import Pool
 from harness.conductor.renewing import renewing
 from harness.conductor.signals import Signals
 from harness.conductor.status import StatusBoard
@@ -113,7 +114,7 @@ class Conduct:
         self._say = say
         self._show = show
         self._inputs: Inbox[Input] = Inbox()
-        self._pool = ThreadPoolExecutor(max_workers=4 + 2 * len(plan.faults), thread_name_prefix="work")
+        self._pool = Pool(4 + 2 * len(plan.faults), self._inputs, history.since_t0, say)
         self._checks: dict[str, Future[None]] = {}
         self._bypass: Future[None] | None = None
         self._board = StatusBoard(plan, history)
@@ -145,7 +146,7 @@ class Conduct:
         finally:
             self._tail.close()
             # A look at a system that hangs may take longer than the lease.
-            renewing(self._keeper, self._pool.shutdown)
+            renewing(self._keeper, self._pool.close)
             # Nothing to do after an ordinary end; after a bug in the loop itself this is the last way out.
             renewing(self._keeper, self._works.undo_rest)
 
@@ -290,18 +291,20 @@ class Conduct:
                     # Nothing was undone: what there is to recover from ends, at the latest, where the phase ends.
                     self._history.add(ZeroFound, zero_s=start_s, lower_s=start_s, upper_s=start_s, source="undo")
                 if phase == "baseline" and self._plan.faults:
-                    self._pool.submit(self._works.snapshot_paths)
+                    self._pool.aside(self._works.snapshot_paths)
             case JudgeBaseline():
-                self._submit(self._judge_baseline, lambda _: BaselineJudged(now=self._history.since_t0()))
+                self._pool.submit(self._judge_baseline, lambda _: BaselineJudged(now=self._history.since_t0()))
             case Prepare():
                 self._board.message = "writing every undo record to disk"
-                self._submit(self._works.prepare, lambda text: Prepared(now=self._history.since_t0(), problem=text))
+                self._pool.submit(
+                    self._works.prepare, lambda text: Prepared(now=self._history.since_t0(), problem=text)
+                )
             case Inject(fault=fault):
                 self._signals.refuse_suspension(True)
                 self._inject(fault)
             case Check(fault=fault):
                 if fault not in self._checks or self._checks[fault].done():
-                    self._checks[fault] = self._look(lambda: self._works.prove(fault, "held"))
+                    self._checks[fault] = self._pool.look(lambda: self._works.prove(fault, "held"))
                 self._look_for_bypass()
             case Undo(fault=fault, hurry=hurry):
                 self._undo(fault, hurry)
@@ -318,36 +321,6 @@ class Conduct:
             case Finish():
                 self._signals.refuse_suspension(False)
 
-    def _submit(self, work: Callable[[], Input], on_bug: Callable[[str], Input]) -> None:
-        """Run blocking work in a thread; its result comes back as an input. A bug in it (or in a user's fault) must
-        end the run by the one way out, never hang it: on_bug stands in for the result that the machine waits for."""
-
-        def job() -> None:
-            try:
-                self._inputs.put(work())
-            except Exception as error:
-                text = f"internal error: {type(error).__name__}: {error}"
-                self._say(text)
-                # The stop first: nothing new may begin because of a result that is none.
-                self._inputs.put(StopRequest(now=self._history.since_t0(), why="error", text=text))
-                self._inputs.put(on_bug(text))
-
-        self._pool.submit(job)
-
-    def _look(self, work: Callable[[], None]) -> Future[None]:
-        """Run a look that the machine waits for no result of. A bug in it ends the run: what was not looked at must
-        not pass."""
-
-        def job() -> None:
-            try:
-                work()
-            except Exception as error:
-                text = f"internal error: {type(error).__name__}: {error}"
-                self._say(text)
-                self._inputs.put(StopRequest(now=self._history.since_t0(), why="error", text=text))
-
-        return self._pool.submit(job)
-
     def _judge_baseline(self) -> BaselineJudged:
         broken = live_rules.baseline_broken(self._store, self._plan, self._history.events)
         limits = live_rules.relative_limits(self._store, self._plan, self._history.events)
@@ -362,16 +335,16 @@ class Conduct:
         def inject() -> Input:
             answer = self._works.inject(fault)
             if isinstance(answer, Injected):
-                self._checks[fault] = self._look(lambda: self._works.prove(fault, "injected"))
+                self._checks[fault] = self._pool.look(lambda: self._works.prove(fault, "injected"))
             return answer
 
-        self._submit(inject, bug)
+        self._pool.submit(inject, bug)
 
     def _look_for_bypass(self) -> None:
         # No undo waits for it: with a dependency that hangs it takes seconds.
         idle = self._bypass is None or self._bypass.done()
         if idle and self._board.due("bypass", self._history.since_t0(), LOOK_EVERY_S):
-            self._bypass = self._pool.submit(self._works.look_for_bypass)
+            self._bypass = self._pool.aside(self._works.look_for_bypass)
 
     def _undo(self, fault: str, hurry: bool) -> None:
         check = self._checks.pop(fault, None)
@@ -386,7 +359,7 @@ class Conduct:
                 check.exception()
             return self._works.undo(fault, hurry=hurry)
 
-        self._submit(undo, bug)
+        self._pool.submit(undo, bug)
 
     def _stop_load(self, end_s: float, at_once: bool) -> None:
         if at_once:
