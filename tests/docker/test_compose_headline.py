@@ -131,7 +131,7 @@ def test_the_target_itself_is_missed_and_comes_back(stack_of: Callable[[str], St
     ("defect", "fault"),
     [
         pytest.param("no-fallback", "redis-down", marks=pytest.mark.thorough),
-        ("no-fallback", "redis-kill"),
+        pytest.param("no-fallback", "redis-kill", marks=pytest.mark.thorough),
         pytest.param("no-timeout", "redis-hang", marks=pytest.mark.thorough),
         pytest.param("no-timeout", "redis-pause", marks=pytest.mark.thorough),
         pytest.param("no-timeout", "redis-disconnect", marks=pytest.mark.thorough),

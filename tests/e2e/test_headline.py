@@ -39,7 +39,7 @@ DECIDED = (*LOAD, "--baseline", "6s", "--fault-for", "10s", "--recovery-limit", 
 """At 100 requests a second: 600 of them in each phase, where 299 decide every target. Enough to find a defect; a PASS
 is looked at for longer, where one slow second of the machine weighs less."""
 THOROUGH = {"redis-hang", "db-down", "no-fallback", "sync-kafka", "small-pool"}
-"""Faults on the hardened service, and defects that the tests on containers find as well."""
+"""Faults on the hardened service, and defects that tests on containers or of the API itself find as well."""
 INCONCLUSIVE = 3
 
 
