@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -31,6 +32,8 @@ class Tracker:
         self._recorder = recorder
         self._cycles = cycles
         self._open: dict[Call, None] = {}
+        # Virtual arrivals that a time-out has left without an answer of their own: (name, intended, how many) by user.
+        self._unanswered: dict[UserState, list[tuple[str, float, int]]] = {}
         self._alarm = Alarm(self._reap)
 
     def begin(self, name: str) -> Call:
@@ -90,6 +93,9 @@ class Tracker:
         for call in [c for c in self._open if arrival is None or c.arrival is arrival]:
             self.returned(call)
             self._record(call, call.name, (monotonic() - call.start) * 1000, "unfinished", "open when the load ended")
+        if arrival is None:
+            for state in list(self._unanswered):
+                self._answer(state, "timeout", math.inf)
 
     def open_names(self) -> dict[str, dict[int, int]]:
         """Requests in flight: name -> step -> how many. Counted when asked: that is cheaper than at every request.
@@ -112,6 +118,11 @@ class Tracker:
             for intended, _, many in self._cycles.missed(class_name, start, (now - start) * 1000):
                 at = self._recorder.step(intended)
                 steps[at] = steps.get(at, 0) + many * count
+        for left in self._unanswered.values():
+            for name, intended, many in left:
+                steps = found.setdefault(name, {})
+                at = self._recorder.step(intended)
+                steps[at] = steps.get(at, 0) + many
         return found
 
     def on_request(
@@ -151,6 +162,17 @@ class Tracker:
         self._see_limit(kind, text, exception, response)
         self._record(call, name, took_ms, kind, text)
 
+    def _answer(self, state: UserState, kind: str | None, ended: float) -> None:
+        """What a user's time-out has left open, decided by the end of its next request. A request that was due in the
+        middle of the one that timed out has its own time-out later: what is answered until then would have been
+        answered to it as well."""
+        for name, intended, count in self._unanswered.pop(state, ()):
+            late_s = ended - intended
+            if kind == "timeout" or late_s > self.timeout_s:
+                self._recorder.virtual(name, intended, self.timeout_s * 1000, "timeout", count)
+            else:
+                self._recorder.virtual(name, intended, late_s * 1000, kind, count)
+
     def _see_limit(self, kind: str | None, text: str, error: BaseException | None, response: Any) -> None:
         if kind == "exception" and own_limit(error, response):
             self._recorder.out_of(text)
@@ -177,7 +199,14 @@ class Tracker:
         else:
             recorder.fail(name, step, kind, arrival.intended if call.first else call.start, text)
         if self._cycles is not None:
-            for intended, virtual_ms, count in self._cycles.missed(arrival.class_name, call.start, took_ms):
+            state = call.state
+            if state is not None and self._unanswered:
+                self._answer(state, kind, call.start + took_ms / 1000)
+            missed = self._cycles.missed(arrival.class_name, call.start, took_ms)
+            if kind == "timeout" and state is not None and missed:
+                self._unanswered[state] = [(name, intended, count) for intended, _, count in missed]
+                missed = []
+            for intended, virtual_ms, count in missed:
                 recorder.virtual(name, intended, virtual_ms, kind, count)
             if kind is None:
                 self._cycles.replied(arrival.class_name, took_ms)

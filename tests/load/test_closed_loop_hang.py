@@ -32,6 +32,14 @@ def test_one_that_ends_in_time_outs_is_not_hidden_by_how_few_were_sent() -> None
     assert closed["failed"] == pytest.approx(closed["truth_failed"], rel=0.25)
 
 
+def test_what_was_due_shortly_before_the_end_of_the_hang_is_late_and_no_time_out() -> None:
+    """Requests of 2.5 s time-outs one after the other end as the hang of 5 s does: half of what was due in it fails,
+    the other half would have been answered within its own time-out."""
+    (closed,) = measured("--seconds", "12", "--hang", "5", "--request-timeout", "2.5", "--model", "closed")
+    assert closed["failed"] == pytest.approx(closed["truth_failed"], rel=0.2)
+    assert closed["p95_ms"] == pytest.approx(closed["truth_p95_ms"], rel=0.3)
+
+
 def test_a_hang_in_a_closed_loop_is_reported_as_what_it_is() -> None:
     closed, opened = measured("--seconds", "24", "--hang", "6")
     truth = closed["truth_p95_ms"]
