@@ -116,13 +116,14 @@ def _ask(plan: Plan, asks: Sequence[tuple[str, str]], rate: float, session: Sess
     out, into = child.stdout, child.stdin
 
     def talk() -> None:
-        with suppress(OSError):
+        # ValueError: the pipes are closed once the last answer is there, or nobody waits for it any more.
+        with suppress(OSError, ValueError):
             into.write(encode_line(start))
             into.flush()
-        line = b"x"
-        while line:
-            line = out.readline()
-            answers.put(line)
+        with suppress(OSError, ValueError):
+            while line := out.readline():
+                answers.put(line)
+        answers.put(b"")
 
     try:
         with suppress(HarnessError, psutil.Error):
