@@ -94,20 +94,24 @@ class Arrivals:
     ended: int = 0
     replied: int = 0
     unsent_cap: int = 0
+    unsent_task: int = 0
     unsent_generator: int = 0
     failed: int = 0
+    empty: int = 0
 
     def add(self, counts: ClassCounts | Arrivals) -> None:
         self.planned += counts.planned
         self.ended += counts.ended
         self.replied += counts.replied
         self.unsent_cap += counts.unsent_cap
+        self.unsent_task += counts.unsent_task
         self.unsent_generator += counts.unsent_generator
         self.failed += counts.failed
+        self.empty += counts.empty
 
     @property
     def unsent(self) -> int:
-        return self.unsent_cap + self.unsent_generator
+        return self.unsent_cap + self.unsent_task + self.unsent_generator
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ class Counter:
         n = bad = 0
         if self.name is None:
             for arrivals in step.classes.values():
-                bad += arrivals.unsent_cap + arrivals.unsent_generator + arrivals.failed
+                bad += arrivals.unsent + arrivals.failed
             n = bad
         for cell in cells_of(step, self.name):
             # Virtual arrivals count here, where it matters *when* the service was bad; totals leave them out.

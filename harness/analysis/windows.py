@@ -326,7 +326,7 @@ class WindowStore:
             if name not in step.classes:
                 step.classes[name] = Arrivals()
             step.classes[name].add(arrivals)
-            without_request = arrivals.unsent_cap + arrivals.unsent_generator + arrivals.failed
+            without_request = arrivals.unsent_cap + arrivals.unsent_task + arrivals.unsent_generator + arrivals.failed
             self.total_failures += without_request
             self.total_attempts += without_request
         cells = step.cells

@@ -20,22 +20,28 @@ class ClassCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     planned: drawn from the schedule and due. replied: arrivals whose first request got a reply.
     ended: arrivals that have ended in any way; a step is final when ended == planned.
-    unsent_cap: no user free within 1 s, all waiting for the target; unsent_generator: the generator was saturated.
-    failed: the task ended in an exception without a request. In the closed model planned counts task starts.
+    No user free within 1 s: unsent_cap, all were waiting for the target; unsent_task, some sat in a task's own think
+    time; unsent_generator, the generator was saturated.
+    failed: the task ended in an exception without a request; empty: it ended without a request and without one.
+    In the closed model planned counts task starts.
     """
 
     planned: int = 0
     ended: int = 0
     replied: int = 0
     unsent_cap: int = 0
+    unsent_task: int = 0
     unsent_generator: int = 0
     failed: int = 0
+    empty: int = 0
 
 
 class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Requests of one name whose intended start lies in this step.
 
     ok: successes. fail: kind -> count. sum_ms, max_ms: of ok latencies.
+    failed_max_ms, failed_sketch: of the latencies of failed requests (not of virtual ones): what people waited for an
+    error.
     sketch: flat [bucket, count, bucket, count, ...] of ok latencies (harness.model.sketch).
     over: limit_key(limit) -> ok requests that took >= the limit, for the limits in force; zero counts may be left out.
     backfilled: virtual arrivals of the closed model, *included* in ok, sum_ms, sketch and over; never in totals.
@@ -53,16 +59,21 @@ class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     backfilled_sum_ms: float = 0.0
     backfilled_sketch: list[int] = []
     backfilled_fail: dict[str, int] = {}
+    failed_max_ms: float = 0.0
+    failed_sketch: list[int] = []
 
 
 class DeltaRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="row", tag="delta"):
     """step: intended start // 100 ms since t0. over keys are limits in ms formatted with `limit_key`.
 
+    ended: the step (of now, not of the intended start) in which all that the row counts ended; None in records of
+    earlier versions.
     setup: requests made in on_start, reported apart and never judged.
     """
 
     worker: str
     step: int
+    ended: int | None = None
     classes: dict[str, ClassCounts] = {}
     requests: dict[str, RequestCounts] = {}
     setup: dict[str, RequestCounts] = {}
