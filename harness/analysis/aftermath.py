@@ -6,47 +6,90 @@ from collections.abc import Container, Sequence
 
 import msgspec
 
+from harness.analysis import changepoint
 from harness.analysis import impact as impact_rules
 from harness.analysis import recovery as recovery_rules
+from harness.analysis.binomial import exceeds
+from harness.analysis.dispersion import dispersion, excused, without
+from harness.analysis.facts import Facts
 from harness.analysis.generator import merge_stretches
+from harness.analysis.proportions import by_name, proportion_op, watch_limit
 from harness.analysis.recovery import Baseline, Zero
 from harness.analysis.series import Series
 from harness.analysis.spans import Span, fault_intervals, one_shots, span_of
-from harness.analysis.targets import Facts, proportion_op, recovery_targets, resolve
+from harness.analysis.targets import recovery_targets
+from harness.analysis.violations import LENGTHS, RARE
 from harness.model import events as ev
-from harness.model.clock import next_step, step_of
+from harness.model.clock import next_step, step_of, step_start
 from harness.model.plan import Plan
 from harness.model.result import ImpactResult, RecoveryResult, TargetRecovery
+from harness.model.target_grammar import canonical
 from harness.model.targets import Target
 
 Stretch = tuple[float, float]
 
+BEFORE_STEPS = 60
+"""Looked at before the injection: the longest window and a second more."""
+
 
 class Watched(msgspec.Struct, frozen=True):
-    """One target of recovery over the whole run."""
+    """One target of recovery over the whole run, or one request name under it.
+
+    limit: in the target's unit, as resolved. series: without the episodes that say nothing against the service
+    (harness.analysis.dispersion), `excused` of them.
+    """
 
     target: Target
+    limit: float
     series: Series
     baseline: Baseline
+    excused: int = 0
 
 
-def watch(facts: Facts, *, proven_unless: Container[int] | None = None) -> tuple[Watched, ...]:
-    """The series of every target of recovery; none without a baseline to compare with.
+def watch(
+    facts: Facts, history: Sequence[ev.Event], *, proven_unless: Container[int] | None = None
+) -> tuple[Watched, ...]:
+    """The series of every target of recovery, and of every request name that is hurt by itself under one; none without
+    a baseline to compare with.
 
     proven_unless: saturated steps; see WindowStore.series.
     """
-    baseline = span_of(facts.spans, "baseline")
+    baseline = facts.baseline
     if baseline is None:
         return ()
     end = min(facts.store.end, max(span.end for span in facts.spans))
+    zero = zero_of(facts.plan, history)
+    quiet_from = None if zero is None else next_step(zero.zero_s)
     found = []
     for target in recovery_targets(facts.plan):
-        limit = resolve(target, facts)
+        limit = watch_limit(target, facts)
         if limit is None:
             continue
-        series = facts.store.series(target, baseline.start, end, limit=limit, proven_unless=proven_unless)
-        found.append(Watched(target, series, recovery_rules.worst_baseline(series, baseline.start, baseline.end)))
+        for watched, allowed in ((target, None), *_hurt(target, facts)):
+            series = facts.store.series(watched, baseline.start, end, limit=limit, proven_unless=proven_unless)
+            series = _with_limit(facts.cut_out(series), allowed)
+            seen = dispersion(series, baseline.start, baseline.end)
+            episodes = [] if quiet_from is None else excused(series, seen, quiet_from, end)
+            series = without(series, episodes)
+            yardstick = recovery_rules.worst_baseline(series, baseline.start, baseline.end, seen.phi_held, seen.phi)
+            found.append(Watched(watched, limit, series, yardstick, len(episodes)))
     return tuple(found)
+
+
+def _hurt(target: Target, facts: Facts) -> list[tuple[Target, float]]:
+    """The request names that are broken by themselves after baseline, each with the share it may have."""
+    if target.name is not None:
+        return []
+    found: dict[str, float] = {}
+    for span in facts.spans:
+        if span.name in ("fault", "recovery", "after") and span.end > span.start:
+            for name in by_name(target, span, facts):
+                found[name.name] = max(name.limit, found.get(name.name, 0.0))
+    return [(msgspec.structs.replace(target, name=name), limit) for name, limit in sorted(found.items())]
+
+
+def _with_limit(series: Series, limit: float | None) -> Series:
+    return series if limit is None else msgspec.structs.replace(series, limit=min(max(limit, 1e-9), 1 - 1e-9))
 
 
 def zero_of(plan: Plan, history: Sequence[ev.Event]) -> Zero | None:
@@ -73,9 +116,17 @@ def _undo_zero(history: Sequence[ev.Event]) -> Zero | None:
 
 
 def recovery_result(
-    facts: Facts, watched: Sequence[Watched], history: Sequence[ev.Event], injected: bool
+    facts: Facts,
+    watched: Sequence[Watched],
+    history: Sequence[ev.Event],
+    injected: bool,
+    unseen: Sequence[Stretch] = (),
 ) -> RecoveryResult:
-    """The recovery of the run: the latest over its targets, each listed."""
+    """The recovery of the run: the latest over its targets, each listed.
+
+    unseen: stretches in which the generator could not keep up, stood still or did not record: nothing is concluded from
+    them, neither that the service recovered nor that it fell again.
+    """
     if facts.plan.control_run:
         return _not_judged("a control run: there was no fault to recover from")
     if not injected:
@@ -91,25 +142,27 @@ def recovery_result(
     load_end_s = _load_end(facts, history)
     hold, last = next_step(phases.hold_s), step_of(zero.zero_s + phases.recovery_limit_s)
     judged: list[TargetRecovery] = []
-    relapses: list[Stretch] = []
+    relapses: dict[Stretch, int] = {}
     for w in watched:
-        judged.append(
-            recovery_rules.recovery(
-                w.series,
-                w.baseline,
-                zero,
-                phases.hold_s,
-                phases.recovery_limit_s,
-                load_end_s,
-                w.target.text,
-                proportion_op(w.target),
-            )
+        found = recovery_rules.recovery(
+            w.series,
+            w.baseline,
+            zero,
+            phases.hold_s,
+            phases.recovery_limit_s,
+            load_end_s,
+            canonical(w.target) if w.target.name is not None else w.target.text,
+            proportion_op(w.target),
         )
+        judged.append(_as_seen(found, zero, phases.hold_s, unseen, facts))
         end = min(w.series.end, step_of(load_end_s))
         step = recovery_rules.recovered_step(w.series, w.baseline, next_step(zero.zero_s), hold, last, end)
         if step is not None:
-            relapses += recovery_rules.relapses(w.series, w.baseline, step, end)
+            for a, b in recovery_rules.relapses(w.series, w.baseline, step, end):
+                if not any(low < b and a < high for low, high in unseen):
+                    relapses[a, b] = sum(w.series.bad[step_of(a) - w.series.start : step_of(b) - w.series.start])
     latest = recovery_rules.combine(judged)
+    merged = merge_stretches(list(relapses))
     requested = [event.sent_s for event in history if isinstance(event, ev.UndoRequested)]
     from_undo = None
     if latest.seconds is not None and latest.outcome == "recovered" and requested:
@@ -123,9 +176,75 @@ def recovery_result(
         from_undo_requested_s=from_undo,
         drain_s=_drain(facts, zero.zero_s),
         targets=tuple(judged),
-        relapses=merge_stretches(relapses),
+        relapses=merged,
+        relapsed=tuple(max(n for (a, b), n in relapses.items() if low <= a and b <= high) for low, high in merged),
         why=latest.why,
+        graded=latest.graded,
     )
+
+
+def _as_seen(
+    found: TargetRecovery, zero: Zero, hold_s: float, unseen: Sequence[Stretch], facts: Facts
+) -> TargetRecovery:
+    """Undecided where the edge or the hold lies in what was not seen; elsewhere wider by what the generator waited
+    before it read a reply."""
+    if found.outcome not in ("recovered", "no_impact") or found.seconds is None or found.lower_s is None:
+        return found
+    edge = zero.zero_s + found.seconds
+    first = zero.zero_s + found.lower_s
+    for low, high in unseen:
+        if low < edge + hold_s and first < high:
+            return msgspec.structs.replace(
+                found,
+                outcome="undecided",
+                seconds=None,
+                lower_s=None,
+                upper_s=None,
+                why=f"the load generator did not see what happened from {low:.1f} s to {high:.1f} s",
+            )
+    if found.outcome == "no_impact":
+        return found
+    late_s = _read_late(facts, edge)
+    return msgspec.structs.replace(found, lower_s=round(max(0.0, found.lower_s - late_s), 6))
+
+
+def _read_late(facts: Facts, edge_s: float) -> float:
+    """The event loop's longest turn around an edge: a reply that came in it was read at its end."""
+    turns = [
+        mark.lateness_max_ms / 1000
+        for worker in facts.store.workers.values()
+        for mark in worker.marks
+        if mark.lateness_max_ms is not None and edge_s - 0.5 <= mark.at <= edge_s + 1.0
+    ]
+    return max(turns, default=0.0)
+
+
+def before_injection(facts: Facts, watched: Sequence[Watched], history: Sequence[ev.Event]) -> float | None:
+    """How long before the first injection the service had begun to fail, in seconds; None where it had not.
+
+    Only requests that had *ended* before the injection was sent count, of all that had begun: those in flight fail by
+    the fault, and by their intended start "before" it.
+    """
+    sent = [event.sent_s for event in history if isinstance(event, ev.FaultInjected)]
+    if not sent:
+        return None
+    injected = step_of(min(sent))
+    for w in watched:
+        start = max(w.series.start, injected - BEFORE_STEPS)
+        early = facts.store.ended_bad(w.target, start, injected, limit=w.limit)
+        if early is None:
+            return None
+        n = w.series.n[start - w.series.start : injected - w.series.start]
+        for length in LENGTHS:
+            if length > len(n):
+                continue
+            k, size = sum(early[-length:]), sum(n[-length:])
+            floor = max(w.series.limit, recovery_rules.WORSE_THAN_BASELINE * w.baseline.worst.get(length, 0.0))
+            if size and k > floor * size and exceeds(k, size, w.series.limit, RARE, w.baseline.phi):
+                fit = changepoint.rising(n, early, start, start)
+                edge = fit.edge if fit is not None else injected - length
+                return round(max(0.1, min(sent) - step_start(edge)), 1)
+    return None
 
 
 def violating(watched: Sequence[Watched], start: int, end: int) -> tuple[Stretch, ...]:
@@ -155,6 +274,9 @@ def impact_result(
         start_s = min((s for s in starts if s is not None), default=None)
         mitigated_s, at_least = _mitigated(facts, watched, faults, fault_span, starts)
     return ImpactResult(
+        before_s=before_injection(facts, watched, history),
+        as_in_baseline=max((w.excused for w in watched), default=0),
+        by_name=_by_name(watched, step_of(first)),
         start_s=start_s,
         mitigated_s=mitigated_s,
         mitigated_at_least=at_least,
@@ -163,6 +285,15 @@ def impact_result(
         budget_burnt=_budget(facts, run.expected_bad, planned or run.expected),
         violating=tuple(stretches),
     )
+
+
+def _by_name(watched: Sequence[Watched], first: int) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for w in watched:
+        if w.target.name is not None:
+            bad = sum(w.series.bad[max(0, first - w.series.start) :])
+            found[w.target.name] = max(bad, found.get(w.target.name, 0))
+    return {name: bad for name, bad in sorted(found.items(), key=lambda pair: -pair[1]) if bad}
 
 
 def _mitigated(
@@ -191,7 +322,7 @@ def _budget(facts: Facts, bad: int, planned: int) -> float | None:
     limits = [
         t.value
         for t in facts.plan.targets
-        if t.primary and t.metric == "error_rate" and t.name is None and t.relative is None and t.op in ("<", "<=")
+        if t.primary and t.metric == "error_rate" and t.name is None and not t.of_baseline and t.op in ("<", "<=")
     ]
     burnt = impact_rules.budget_burnt(bad, planned, min(limits)) if limits else None
     return None if burnt is None else round(burnt, 6)

@@ -5,6 +5,7 @@ Saturated: lateness p99 above 50 ms, or a load process above 90 % of one core, o
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -16,6 +17,8 @@ WINDOW_S = 5.0
 MAX_CPU = 0.9
 MAX_LATENESS_MS = 50.0
 LATE_SHARE = 0.01
+STALL_S = 1.0
+"""A load process leaves ten marks a second."""
 
 Stretch = tuple[float, float]
 
@@ -31,6 +34,17 @@ def saturated(store: WindowStore, start_s: float, end_s: float) -> tuple[Stretch
         found += _of_worker(worker.marks)
     clipped = [(max(a, start_s), min(b, end_s)) for a, b in found if a < end_s and b > start_s]
     return merge_stretches(clipped)
+
+
+def stalls(store: WindowStore, start_s: float, end_s: float) -> tuple[Stretch, ...]:
+    """Stretches of [start_s, end_s) in which a load process stood still: it left no mark for longer than STALL_S."""
+    found = [
+        (max(a.at, start_s), min(b.at, end_s))
+        for worker in store.workers.values()
+        for a, b in itertools.pairwise(worker.marks)
+        if b.at - a.at > STALL_S and a.at < end_s and b.at > start_s
+    ]
+    return merge_stretches(found)
 
 
 def generator(store: WindowStore, start_s: float, end_s: float, unsent: int) -> GeneratorResult:

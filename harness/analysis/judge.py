@@ -9,22 +9,28 @@ import msgspec
 from harness.analysis import aftermath, tables
 from harness.analysis.acknowledged import acknowledged_result
 from harness.analysis.binomial import judge_proportion
-from harness.analysis.generator import clocks, generator, lost_with
+from harness.analysis.facts import Facts, sums_in
+from harness.analysis.generator import clocks, generator, lost_with, merge_stretches, saturated, stalls
 from harness.analysis.memory import LIMIT_PER_H, memory
 from harness.analysis.proofs import fault_results, left_over
+from harness.analysis.proportions import chances_of, counts_failures, watch_limit
 from harness.analysis.sampled import cpu_by_phase, signals
 from harness.analysis.signatures import signatures as signatures_of
 from harness.analysis.spans import Span, fault_intervals, span_of, spans
-from harness.analysis.targets import Facts, judge_target, recovery_targets, resolve
+from harness.analysis.step_counts import proven
+from harness.analysis.targets import judge_target, recovery_targets
 from harness.analysis.verdict import MIX_POINTS, Case, rule
 from harness.analysis.windows import WindowStore
 from harness.model import events as ev
-from harness.model.clock import step_of
+from harness.model.clock import next_step, step_of
 from harness.model.plan import Plan
 from harness.model.result import MemoryResult, RecoveryResult, Result, TargetResult
 from harness.model.samples import Sample
 from harness.model.target_grammar import ALLOWED_OVER, JUDGED_PHASES, merge
 from harness.model.targets import Target
+
+MOST_CUT = 0.2
+"""Share of baseline that may be left out because the generator could not keep up in it."""
 
 _MADE_UP = ("p50", "p90", "p95", "p99", "p99.9", "max", "rps", "violating")
 """Metrics that a saturated generator worsens by itself, beside error_rate."""
@@ -45,13 +51,17 @@ def judge(
     if extra_targets:
         plan = msgspec.structs.replace(plan, targets=merge(plan.targets, extra_targets, plan.strict))
     phases = spans(history, store.end)
-    facts = Facts(plan=plan, store=store, spans=phases, samples=samples)
+    first, last = _judged_steps(phases, history, store)
+    starved = saturated(store, first / 10, last / 10)
+    cut = _cut_from_baseline(span_of(phases, "baseline"), starved)
+    facts = Facts(plan=plan, store=store, spans=phases, samples=samples, cut=cut)
     faults = fault_results(plan, history)
     injected = any(fault.injected_s is not None for fault in faults)
-    watched = aftermath.watch(facts)
-    first, last = _judged_steps(phases, history, store)
+    watched = aftermath.watch(facts, history)
+    gaps = store.gaps(first, last) if last > first else []
+    unseen = merge_stretches([*starved, *stalls(store, first / 10, last / 10), *((n / 10, (n + 1) / 10) for n in gaps)])
     facts.violating = aftermath.violating(watched, first, last)
-    facts.recovery = aftermath.recovery_result(facts, watched, history, injected)
+    facts.recovery = aftermath.recovery_result(facts, watched, history, injected, unseen)
     facts.memory = _memory(plan, phases, history, samples)
     judged = tuple((target, judge_target(target, facts)) for target in plan.targets)
     made = generator(store, first / 10, last / 10, _unsent(facts))
@@ -67,7 +77,10 @@ def judge(
             baseline_judged=_baseline_judged(facts),
             saturated=made.saturated,
             tainted=_tainted(facts, judged, made.saturated, history),
-            gaps=store.gaps(first, last) if last > first else [],
+            gaps=gaps,
+            cut_s=round(sum(b - a for a, b in cut) / 10, 1),
+            before_s=impact.before_s if impact is not None else None,
+            by_name=tuple(impact.by_name) if impact is not None else (),
             mix=_mix_moves(facts),
             left=left_over(plan, history),
             lost=lost_with(history, store, first, last),
@@ -123,6 +136,15 @@ def _judged_steps(phases: Sequence[Span], history: Sequence[ev.Event], store: Wi
     return baseline.start, max(baseline.start, last)
 
 
+def _cut_from_baseline(baseline: Span | None, starved: Sequence[tuple[float, float]]) -> tuple[tuple[int, int], ...]:
+    """The steps of baseline in which the generator could not keep up, where they are few enough to do without."""
+    if baseline is None:
+        return ()
+    steps = [(max(baseline.start, step_of(a)), min(baseline.end, next_step(b))) for a, b in starved]
+    inside = tuple((a, b) for a, b in steps if a < b)
+    return inside if sum(b - a for a, b in inside) <= MOST_CUT * (baseline.end - baseline.start) else ()
+
+
 def _baseline_judged(facts: Facts) -> bool:
     """The baseline was seen to its end and has requests."""
     baseline = span_of(facts.spans, "baseline")
@@ -175,17 +197,25 @@ def _tainted(
 def _own_doing(target: Target, span: Span, facts: Facts, saturated: frozenset[int]) -> bool:
     """Still broken when only that counts which the target itself did: of a latency target, were every request of the
     saturated seconds a quick one."""
-    limit = resolve(target, facts)
+    if target.metric not in (*ALLOWED_OVER, "error_rate"):
+        return False
+    limit = watch_limit(target, facts)
     if limit is None:
         return False
+    latency_ms = limit if target.metric in ALLOWED_OVER else None
+    chances = chances_of(target, span, facts, latency_ms)
     if target.metric == "error_rate":
         series = facts.store.series(target, span.start, span.end, limit=limit, proven_unless=saturated)
-        return judge_proportion(sum(series.bad), sum(series.n), limit, target.op) == "broken"
-    if target.metric in ALLOWED_OVER and target.op in ("<", "<="):
+        return judge_proportion(sum(series.bad), sum(series.n), limit, target.op, chances) == "broken"
+    if target.op in ("<", "<="):
         count = facts.store.counter(target.name, limit, span.start)
-        slow = sum(count.slow(step) for n, step in facts.store.steps(span.start, span.end) if n not in saturated)
-        ok = facts.totals(span).of(target.name).ok
-        return ok > 0 and judge_proportion(slow, ok, ALLOWED_OVER[target.metric], "<=") == "broken"
+        steps = [(n, step) for n, step in facts.store.steps(span.start, span.end)]
+        slow = sum(count.slow(step) for n, step in steps if n not in saturated)
+        n = facts.totals(span).of(target.name).ok
+        if counts_failures(target, facts):
+            slow += sum(proven(step, target.name, number in saturated) for number, step in steps)
+            _, n = sums_in(facts.series(target.name, limit, True), span)
+        return n > 0 and judge_proportion(slow, n, ALLOWED_OVER[target.metric], "<=", chances) == "broken"
     return False
 
 
@@ -198,7 +228,7 @@ def _recovery_tainted(
 ) -> bool:
     if found.zero_s is None or not any(end > found.zero_s for _, end in saturated):
         return False
-    own = aftermath.recovery_result(facts, aftermath.watch(facts, proven_unless=steps), history, True)
+    own = aftermath.recovery_result(facts, aftermath.watch(facts, history, proven_unless=steps), history, True)
     if found.outcome == "not_recovered":
         return own.outcome != "not_recovered"
     # A recovery that came late is late by the target's own acts only if it is as late on those alone.

@@ -13,15 +13,12 @@ import msgspec
 
 from harness.analysis import recovery as recovery_rules
 from harness.analysis import sentences
+from harness.analysis.dispersion import Dispersion, dispersion, excused, without
+from harness.analysis.facts import Facts
+from harness.analysis.proportions import counted_limits, watch_limit
 from harness.analysis.recovery import Baseline
 from harness.analysis.spans import Span, span_of, spans
-from harness.analysis.targets import (
-    COMPARE,
-    Facts,
-    judge_target,
-    recovery_targets,
-    resolve,
-)
+from harness.analysis.targets import COMPARE, judge_target, recovery_targets
 from harness.analysis.windows import FAILING_AFTER_S, WindowStore
 from harness.model import events as ev
 from harness.model.clock import next_step, step_of, step_start
@@ -105,11 +102,12 @@ def recovered_live(store: WindowStore, plan: Plan, zero_s: float, now_s: float) 
         return None
     latest = zero
     for target in recovery_targets(plan):
-        limit, baseline = _baseline_of(store, plan, target)
+        limit, baseline, seen = _baseline_of(store, plan, target)
         if limit is None:
             return None
         # The rules also look at windows that begin before zero.
         series = store.series(target, max(0, zero - BEFORE_ZERO_STEPS), end, now_s, limit=limit)
+        series = without(series, excused(series, seen, zero, end))
         step = recovery_rules.recovered_step(series, baseline, zero, hold, last)
         if step is None:
             return None
@@ -140,8 +138,7 @@ def baseline_broken(store: WindowStore, plan: Plan, history: Sequence[ev.Event])
 def relative_limits(store: WindowStore, plan: Plan, history: Sequence[ev.Event]) -> list[float]:
     """Latency limits in ms of the targets relative to baseline, sorted: the load counts them exactly from now on."""
     facts = Facts(plan=plan, store=store, spans=spans(history, store.end))
-    limits = {resolve(t, facts) for t in plan.targets if t.relative == "baseline" and t.unit == "ms"}
-    return sorted(limit for limit in limits if limit is not None)
+    return sorted(set().union(*(counted_limits(target, facts) for target in plan.targets)))
 
 
 def parse_abort(text: str) -> AbortRule:
@@ -150,7 +147,7 @@ def parse_abort(text: str) -> AbortRule:
     if match is None:
         raise UsageError(f"abort condition {text!r} says no time; write for example `error_rate > 50% for 10s`")
     target = parse_expression(match[1])
-    if target.phase is not None or not target.primary or target.relative is not None:
+    if target.phase is not None or not target.primary or target.relative is not None or target.other is not None:
         raise UsageError(f"abort condition {text!r}: only METRIC OP VALUE for DURATION, without phase, `~` or `of`")
     if target.metric not in _ABORT_METRICS:
         known = ", ".join(_ABORT_METRICS)
@@ -209,14 +206,16 @@ def _decided(store: WindowStore, now_s: float) -> int:
     return min(store.drawn_before(), step_of(now_s - FAILING_AFTER_S))
 
 
-def _baseline_of(store: WindowStore, plan: Plan, target: Target) -> tuple[float | None, Baseline]:
-    """(limit, worst baseline windows) of a target; the phases are those of the plan, which baseline keeps to."""
+def _baseline_of(store: WindowStore, plan: Plan, target: Target) -> tuple[float | None, Baseline, Dispersion]:
+    """(limit, yardstick, dispersion) of a target; the phases are those that the store was told of."""
     found = store.worst_baseline.get(target.text)
     if found is None:
-        start = step_of(plan.phases.warmup_s)
-        span = Span("baseline", start, start + step_of(plan.phases.baseline_s), True)
-        limit = resolve(target, Facts(plan=plan, store=store, spans=(span,)))
+        start, end = store.baseline or (step_of(plan.phases.warmup_s), 0)
+        span = Span("baseline", start, end or start + step_of(plan.phases.baseline_s), True)
+        limit = watch_limit(target, Facts(plan=plan, store=store, spans=(span,)))
         series = store.series(target, span.start, span.end, limit=limit)
-        found = limit, recovery_rules.worst_baseline(series, span.start, span.end)
+        seen = dispersion(series, span.start, span.end)
+        yardstick = recovery_rules.worst_baseline(series, span.start, span.end, seen.phi_held, seen.phi)
+        found = limit, yardstick, seen
         store.worst_baseline[target.text] = found
     return found

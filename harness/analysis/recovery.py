@@ -14,16 +14,17 @@ from collections.abc import Sequence
 import msgspec
 
 from harness.analysis import changepoint
-from harness.analysis.binomial import exceeds, meets
+from harness.analysis.binomial import BROKEN_BELOW, exceeds, lower_tail, meets
 from harness.analysis.series import Series
-from harness.analysis.stretches import Stretch, add_lone_windows, merged, violating_steps
-from harness.analysis.violations import Baseline, Violations, sums, violating, worst_baseline
+from harness.analysis.stretches import Stretch, add_lone_windows, merged, runs, violating_steps
+from harness.analysis.violations import WORSE_THAN_BASELINE, Baseline, Violations, sums, violating, worst_baseline
 from harness.model.clock import next_step, step_of, step_start
 from harness.model.load import STEP_S
 from harness.model.result import RecoveryOutcome, TargetRecovery
 from harness.model.targets import Op
 
 __all__ = [
+    "WORSE_THAN_BASELINE",
     "Baseline",
     "Search",
     "Violations",
@@ -105,7 +106,7 @@ def search(
     last_end = last_step + hold_steps
     end = last_end if end_step is None else min(end_step, last_end)
     found = violating(series, baseline, zero_step - LOOK_BACK_STEPS, end)
-    held = _search(series, found, zero_step, hold_steps, last_step)
+    held = _search(series, found, zero_step, hold_steps, last_step, baseline.phi)
     return Search(held.step, held.candidate)
 
 
@@ -126,7 +127,7 @@ def recovery(
 
     recovered      seconds in [lower_s, upper_s]
     no_impact      nothing violated around zero: 0 s
-    not_recovered  no step within limit_s, or a relapse after it: lower_s = limit_s
+    not_recovered  no step within limit_s, or another outage after it: lower_s = limit_s
     undecided      `why` says so; lower_s where the data at least exclude an earlier recovery
     """
     first_step = max(next_step(zero.zero_s), series.start)
@@ -141,6 +142,8 @@ def recovery(
         seconds: float | None = None,
         lower: float | None = None,
         upper: float | None = None,
+        *,
+        graded: bool = False,
     ) -> TargetRecovery:
         return TargetRecovery(
             target=target_text,
@@ -149,15 +152,16 @@ def recovery(
             lower_s=_rounded(lower),
             upper_s=_rounded(upper),
             why=why,
+            graded=graded,
         )
 
-    first = _search(series, found, first_step, hold, last_step)
+    first = _search(series, found, first_step, hold, last_step, baseline.phi)
     floor, best, relapse = first_step, first, ""
     if first.step is not None:
-        again = found.last_inside(first.step, end)
+        again = _last_outage(series, baseline, found, first.step, hold, end)
         if again is not None:
-            # A relapse: recovery counts from the last violation, whenever the first one ended.
-            floor, best = first.step, _search(series, found, again + 1, hold, last_step)
+            # Recovery counts from the last outage, whenever the first one ended.
+            floor, best = first.step, _search(series, found, again, hold, last_step, baseline.phi)
             relapse = f"; it had held from {step_start(first.step) - zero.zero_s:.1f} s on, then was broken again"
 
     earlier, later = zero.zero_s - zero.lower_s, zero.upper_s - zero.zero_s
@@ -176,6 +180,20 @@ def recovery(
     if best.clean == first_step and not best.hurt:
         return result("no_impact", "nothing to recover from", 0.0, 0.0, STEP_S + earlier + later)
 
+    fade = _fade(series, found, best, floor)
+    if fade is not None:
+        ends = _faded(series, baseline, fade.start - EDGE_LEAD_STEPS, min(end, series.end))
+        if ends is None:
+            return result("undecided", f"it came back by degrees, and too few requests tell when{relapse}", graded=True)
+        low, high = ends
+        return result(
+            "recovered",
+            f"it came back by degrees{relapse}",
+            max(0.0, min(max(fade.end, low), high) * STEP_S - zero.zero_s),
+            max(0.0, low * STEP_S - zero.zero_s - later),
+            max(0.0, high * STEP_S - zero.zero_s + earlier),
+            graded=True,
+        )
     edge, low, high, hint = _edge(series, best, hold, floor)
     return result(
         "recovered",
@@ -235,7 +253,7 @@ class _Held(msgspec.Struct, frozen=True):
     fit: changepoint.Fit | None = None
 
 
-def _search(series: Series, found: Violations, zero_step: int, hold: int, last_step: int) -> _Held:
+def _search(series: Series, found: Violations, zero_step: int, hold: int, last_step: int, phi: float) -> _Held:
     origin = max(zero_step, found.start)
     low = origin - series.start
     n = sums(series.n[low : found.end - series.start])
@@ -251,7 +269,7 @@ def _search(series: Series, found: Violations, zero_step: int, hold: int, last_s
         if not whole:
             break
         a, b = clean - origin, clean - origin + hold
-        if exceeds(bad[b] - bad[a], n[b] - n[a], series.limit, CLEARLY_OVER):
+        if exceeds(bad[b] - bad[a], n[b] - n[a], series.limit, CLEARLY_OVER, phi):
             clean += 1
             continue
         last = found.last_beginning(max(found.start, origin - LOOK_BACK_STEPS), clean)
@@ -293,6 +311,86 @@ def _edge(series: Series, held: _Held, hold: int, floor: int) -> tuple[int, int,
         edge, low, high = again.edge, min(low, again.lower), max(high, again.upper)
     hint = f"only {bad_before} bad requests in the second before the edge: the load was too low to place the instant"
     return edge, low, high, hint
+
+
+def _last_outage(
+    series: Series, baseline: Baseline, found: Violations, recovered: int, hold: int, end: int
+) -> int | None:
+    """One past the last step of the last relapse that is an outage by itself: the target is broken over a hold's length
+    around it, or over all that remains. (Three blips of 0.1 s without a failure, long after a whole hold, made a
+    service that was well after 10.7 s "not recovered".)"""
+    steps = violating_steps(series, baseline, found.start, found.end)
+    add_lone_windows(steps, found)
+    last = None
+    for a, b in runs(steps, recovered - found.start, end - found.start):
+        low, high = a + found.start, b + found.start
+        start = max(recovered, min((low + high - hold) // 2, end - hold))
+        around = _pooled(series, start, max(high, start + hold))
+        rest = _pooled(series, low, end) if end - low >= hold else (0, 0)
+        if any(_is_broken(bad, n, series.limit, baseline) for bad, n in (around, rest)):
+            last = high
+    return last
+
+
+def _is_broken(bad: int, n: int, limit: float, baseline: Baseline) -> bool:
+    return n > 0 and exceeds(bad, n, limit, BROKEN_BELOW, baseline.phi_broken)
+
+
+FADE_BEHIND_STEPS = 80
+"""The fit of a fade sees 8 s behind the last violating window."""
+
+LONGEST_FADE_STEPS = 300
+"""And 30 s at most: it is quadratic."""
+
+FADE_WINDOWS = (1, 2, 5, 10, 20, 50)
+FADE_CLEAN_WINDOWS = (*FADE_WINDOWS, 100, 200)
+"""Under a low load it takes longer to see that a rate is below the target."""
+
+CLEARLY_ABOVE = 0.001
+CLEARLY_BELOW = 0.01
+
+
+def _fade(series: Series, found: Violations, held: _Held, floor: int) -> changepoint.Fade | None:
+    """Whether the outage before a hold ended by degrees."""
+    last = found.last_beginning(max(found.start, floor - LOOK_BACK_STEPS), held.clean)
+    if last is None:
+        return None
+    at = last - found.start
+    length = max(size for size, flags in found.flags.items() if at < len(flags) and flags[at])
+    high = min(last + length + FADE_BEHIND_STEPS, series.end)
+    low = max(floor - EDGE_LEAD_STEPS, high - LONGEST_FADE_STEPS, series.start)
+    a, b = low - series.start, high - series.start
+    return changepoint.fading(series.n[a:b], series.bad[a:b], low)
+
+
+def _faded(series: Series, baseline: Baseline, start: int, end: int) -> tuple[int, int] | None:
+    """Steps between which a fading rate fell below the target: from the start of the last window that is clearly above
+    it to the end of the first one, begun no earlier, that is clearly below it."""
+    low = max(0, start - series.start)
+    total, total_bad = sums(series.n), sums(series.bad)
+    stop = end - series.start
+    above = None
+    for length in FADE_WINDOWS:
+        for at in range(stop - length, low - 1, -1):
+            if above is not None and at <= above:
+                break
+            n, bad = total[at + length] - total[at], total_bad[at + length] - total_bad[at]
+            if bad > series.limit * n and exceeds(bad, n, series.limit, CLEARLY_ABOVE, baseline.phi):
+                above = at
+                break
+    first = low if above is None else above
+    below = None
+    for length in FADE_CLEAN_WINDOWS:
+        for at in range(first, stop - length + 1):
+            if below is not None and at + length >= below:
+                break
+            n, bad = total[at + length] - total[at], total_bad[at + length] - total_bad[at]
+            if bad < series.limit * n and (
+                lower_tail(bad / baseline.phi, n / baseline.phi, series.limit) <= CLEARLY_BELOW
+            ):
+                below = at + length
+                break
+    return None if below is None else (series.start + first, series.start + below)
 
 
 def _fit(series: Series, start: int, end: int) -> changepoint.Fit | None:

@@ -113,8 +113,9 @@ def _target(text: str) -> Target:
     target = parse_expression(text)
     if target.phase is not None:
         raise UsageError(f"target {text!r}: a Locust CSV file has no phases; leave out `{target.phase}:`")
-    if target.relative is not None:
-        raise UsageError(f"target {text!r}: a Locust CSV file has no {target.relative}; write a number")
+    relative = next((limit.relative for limit in target.limits if limit.relative is not None), None)
+    if relative is not None or target.other is not None:
+        raise UsageError(f"target {text!r}: a Locust CSV file has no {relative or 'phases'}; write a number")
     if target.metric not in (*ALLOWED_OVER, "max", "error_rate", "rps"):
         raise UsageError(f"target {text!r}: {target.metric} is not in a Locust CSV file")
     return target

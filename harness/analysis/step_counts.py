@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.analysis.cells import Arrivals, Cell, NameTotals, Step, Totals, merge_flat
+from harness.model.sketch import bucket_of
 from harness.model.windows import RequestCounts, limit_key
 
 
@@ -46,11 +47,12 @@ def cells_of(step: Step, name: str | None) -> Iterator[Cell]:
 
 
 def over_by_sketch(cell: Cell, limit_ms: float) -> int:
+    """Ok requests certainly over the limit: in buckets above that of the limit."""
     if cell.sketch is None:
         return 0
-    merged = NameTotals()
-    merge_flat(merged.sketch, [cell.sketch])
-    return merged.over(limit_ms)[0]
+    edge = bucket_of(limit_ms)
+    numbers = iter(cell.sketch)
+    return sum(count for bucket, count in zip(numbers, numbers, strict=True) if bucket > edge)
 
 
 def proven(step: Step, name: str | None, saturated: bool) -> int:

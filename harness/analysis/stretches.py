@@ -36,7 +36,7 @@ def violating_steps(series: Series, baseline: Baseline, start: int, end: int) ->
             steps[at] |= begins[at - length + 1]
             at = begins.find(1, at + 1)
     total, total_bad = sums(n), sums(bad)
-    for low, high in _runs(steps):
+    for low, high in runs(steps):
         if total_bad[high] - total_bad[low] <= series.limit * (total[high] - total[low]):
             # All its evidence lies in other stretches.
             steps[low:high] = bytes(high - low)
@@ -47,7 +47,7 @@ def violating_steps(series: Series, baseline: Baseline, start: int, end: int) ->
             requests = total[at + GAP_STEPS] - total[at]
             if requests and total_bad[at + GAP_STEPS] - total_bad[at] <= series.limit * requests:
                 met[at - low : at - low + GAP_STEPS] = b"\x01" * GAP_STEPS
-        for a, b in _runs(met):
+        for a, b in runs(met):
             k, requests = total_bad[low + b] - total_bad[low + a], total[low + b] - total[low + a]
             if 1.0 - tail(k + 1, requests, rate) < CLEARLY_MET:
                 steps[low + a : low + b] = bytes(b - a)
@@ -56,7 +56,7 @@ def violating_steps(series: Series, baseline: Baseline, start: int, end: int) ->
 
 def merged(steps: bytearray, origin: int, start: int, end: int) -> list[Stretch]:
     """The runs of flagged steps inside [start, end); steps[i] belongs to step origin + i."""
-    inside = [(max(a + origin, start), min(b + origin, end)) for a, b in _runs(steps)]
+    inside = [(max(a + origin, start), min(b + origin, end)) for a, b in runs(steps)]
     return [(step_start(a), step_start(b)) for a, b in inside if a < b]
 
 
@@ -71,8 +71,11 @@ def add_lone_windows(steps: bytearray, found: Violations) -> None:
             at = begins.find(1, at + 1)
 
 
-def _runs(steps: bytearray) -> list[tuple[int, int]]:
-    """The maximal runs [a, b) of ones."""
+def runs(steps: bytearray, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
+    """The maximal runs [a, b) of ones in steps[start:end]."""
+    if start > 0 or end is not None:
+        inside = steps[max(0, start) : end]
+        return [(a + max(0, start), b + max(0, start)) for a, b in runs(inside)]
     found = []
     at = steps.find(1)
     while at >= 0:

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
-from harness.analysis import binomial
+from harness.analysis import proportions
 from harness.analysis.cells import NameTotals, Totals
+from harness.analysis.facts import Facts
+from harness.analysis.proportions import is_upper_proportion
 from harness.analysis.sampled import cpu_share, signal_mean
 from harness.analysis.spans import Span, span_of
-from harness.analysis.windows import WindowStore
 from harness.model.plan import Plan
-from harness.model.result import MemoryResult, Outcome, RecoveryResult, TargetResult
-from harness.model.samples import Sample
+from harness.model.result import Outcome, TargetResult
 from harness.model.target_grammar import ALLOWED_OVER, METRICS
 from harness.model.targets import Op, Target
-from harness.model.units import format_duration, format_ms, format_percent
+from harness.model.units import format_duration, format_percent
 
 COMPARE: Mapping[Op, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -30,32 +29,6 @@ COMPARE: Mapping[Op, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-
-
-@dataclass
-class Facts:
-    """What targets are judged on. violating: stretches in which a target of recovery was broken.
-
-    recovery and memory are None until they are known (while baseline is judged, for one).
-    """
-
-    plan: Plan
-    store: WindowStore
-    spans: Sequence[Span]
-    samples: Sequence[Sample] = ()
-    recovery: RecoveryResult | None = None
-    memory: MemoryResult | None = None
-    violating: Sequence[tuple[float, float]] = ()
-    _totals: dict[str, Totals] = field(default_factory=dict)
-
-    def totals(self, span: Span) -> Totals:
-        if span.name not in self._totals:
-            self._totals[span.name] = self.store.totals(span.start, span.end)
-        return self._totals[span.name]
-
-    @property
-    def open_model(self) -> bool:
-        return self.plan.load.rate is not None
 
 
 def judge_target(target: Target, facts: Facts) -> TargetResult:
@@ -69,12 +42,10 @@ def judge_target(target: Target, facts: Facts) -> TargetResult:
         return _result(target, None, None, "not_judged", f"the run had no {target.phase} phase")
     if facts.store.end <= span.start and target.metric in (*ALLOWED_OVER, "max", "error_rate", "rps"):
         return _result(target, None, None, "undecided", "nothing was recorded in this phase")
-    if target.metric in ALLOWED_OVER:
-        return _percentile(target, span, facts)
+    if proportions.is_proportion(target):
+        return proportions.judge(target, span, facts)
     if target.metric == "max":
         return _max(target, span, facts)
-    if target.metric == "error_rate":
-        return _error_rate(target, span, facts)
     if target.metric == "rps":
         return _rps(target, span, facts)
     if target.metric == "violating":
@@ -85,29 +56,28 @@ def judge_target(target: Target, facts: Facts) -> TargetResult:
 
 
 def resolve(target: Target, facts: Facts) -> float | None:
-    """The limit in the target's own unit: the value, or a factor of what this run's baseline showed.
+    """The limit in the target's own unit: the value, or what this run's baseline makes of it; of two the larger.
 
     None when the baseline showed nothing. "of plan" is resolved where it is judged.
     """
-    if target.relative != "baseline":
-        return target.value
-    span = span_of(facts.spans, "baseline")
-    if span is None:
-        return None
-    base = observe(target, span, facts)
-    return None if base is None else target.value * base
+    found: list[float] = []
+    for limit in target.limits:
+        if limit.relative != "baseline":
+            found.append(limit.value)
+            continue
+        base = None if facts.baseline is None else observe(target, facts.baseline, facts)
+        if base is not None:
+            found.append(base + limit.value if limit.plus else base * limit.value)
+    return max(found, default=None)
 
 
 def observe(target: Target, span: Span, facts: Facts) -> float | None:
     """What the phase showed, in the target's unit; None when nothing did."""
+    if proportions.is_proportion(target):
+        return proportions.observed_in(target, span, facts)
     totals = facts.totals(span)
-    if target.metric in ALLOWED_OVER:
-        return totals.of(target.name).quantile_ms(1 - ALLOWED_OVER[target.metric])
     if target.metric == "max":
         return totals.of(target.name).max_ms or None
-    if target.metric == "error_rate":
-        bad, n = _errors(target, totals)
-        return bad / n if n else None
     if target.metric == "rps":
         return totals.of(target.name).replies / span.seconds
     if target.metric == "cpu":
@@ -118,44 +88,9 @@ def observe(target: Target, span: Span, facts: Facts) -> float | None:
     return None
 
 
-def is_upper_proportion(target: Target) -> bool:
-    """A bound on the share of bad requests: what recovery and impact are judged on."""
-    return target.op in ("<", "<=") and (target.metric in ALLOWED_OVER or target.metric == "error_rate")
-
-
 def recovery_targets(plan: Plan) -> tuple[Target, ...]:
     """The `after` values of the primary error_rate and percentile targets, named ones too."""
     return tuple(t for t in plan.targets if t.primary and t.phase == "after" and is_upper_proportion(t))
-
-
-def proportion_op(target: Target) -> Op:
-    """How bad/n is compared: error_rate as written; a percentile target allows *at most* its share."""
-    return target.op if target.metric == "error_rate" else "<="
-
-
-def _percentile(target: Target, span: Span, facts: Facts) -> TargetResult:
-    limit = resolve(target, facts)
-    totals = facts.totals(span)
-    names = totals.of(target.name)
-    p = ALLOWED_OVER[target.metric]
-    observed = names.quantile_ms(1 - p)
-    if limit is None:
-        return _result(target, observed, None, "undecided", "the baseline showed nothing to compare with")
-    if names.ok == 0:
-        return _without_success(target, limit, names, totals)
-    # A percentile above the limit is the same claim with the roles exchanged.
-    op: Op = "<=" if target.op in ("<", "<=") else ">"
-    if facts.store.counted_exactly(limit, span.start):
-        over = facts.store.over(target.name, limit, span.start, span.end)
-        outcome = binomial.judge_proportion(over, names.ok, p, op)
-        observed = _on_its_side(observed, limit, binomial.meets(over, names.ok, p, "<="))
-        return _result(target, observed, limit, outcome, _share(over, names.ok, limit, outcome, p, op))
-    low, high = names.over(limit)
-    outcome = binomial.judge_proportion(low, names.ok, p, op)
-    if outcome != binomial.judge_proportion(high, names.ok, p, op):
-        why = f"within 1 % of {format_ms(limit)}, and this limit was not counted exactly during the run"
-        return _result(target, observed, limit, "undecided", why)
-    return _result(target, observed, limit, outcome, _share(low, names.ok, limit, outcome, p, op))
 
 
 def _without_success(target: Target, limit: float, names: NameTotals, totals: Totals) -> TargetResult:
@@ -177,27 +112,11 @@ def _max(target: Target, span: Span, facts: Facts) -> TargetResult:
     return _literal(target, names.max_ms, limit)
 
 
-def _error_rate(target: Target, span: Span, facts: Facts) -> TargetResult:
-    limit = resolve(target, facts)
-    bad, n = _errors(target, facts.totals(span))
-    if n == 0:
-        seen = f"no request named {target.name!r} was seen" if target.name else "no request was seen"
-        return _result(target, None, limit, "undecided", seen)
-    if limit is None:
-        return _result(target, bad / n, None, "undecided", "the baseline showed nothing to compare with")
-    outcome = binomial.judge_proportion(bad, n, limit, target.op)
-    virtual = facts.totals(span).of(target.name)
-    why = f"{bad:,} of {n:,} requests failed"
-    if virtual.backfilled_failed:
-        why += f", {virtual.backfilled_failed:,} of them backfilled"
-    if outcome == "undecided":
-        why += f"; {_undecided(bad, n, limit, target.op)}"
-    return _result(target, bad / n, limit, outcome, why)
-
-
 def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
     totals = facts.totals(span)
     observed = totals.of(target.name).replies / span.seconds
+    if target.relative == "baseline" and facts.open_model and target.name is None:
+        return _replied_as_in_baseline(target, span, facts)
     if target.relative != "plan":
         limit = resolve(target, facts)
         if limit is None:
@@ -207,13 +126,33 @@ def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
         return _result(target, observed, None, "not_judged", "the closed model has no plan to compare with")
     if target.name is not None:
         return _result(target, observed, None, "not_judged", "the plan counts arrivals, not requests by name")
-    if totals.planned == 0:
+    # A task that ended without a request asked nothing of the target.
+    asked = totals.planned - totals.empty
+    if asked <= 0:
         return _result(target, observed, None, "undecided", "no arrival was planned in this phase")
-    replied, planned = totals.replied, totals.planned
-    why = f"{replied:,} of {planned:,} scheduled arrivals got a reply"
+    replied = totals.replied
+    why = f"{replied:,} of {asked:,} scheduled arrivals got a reply"
+    if totals.empty:
+        why += f"; {totals.empty:,} more sent nothing"
     # Compared as counts, so that a planned rate of 200.3 does not blur the edge.
-    held = COMPARE[target.op](replied, target.value * planned)
-    limit = target.value * planned / span.seconds
+    held = COMPARE[target.op](replied, target.value * asked)
+    limit = target.value * asked / span.seconds
+    return _result(target, replied / span.seconds, limit, "held" if held else "broken", why)
+
+
+def _replied_as_in_baseline(target: Target, span: Span, facts: Facts) -> TargetResult:
+    """The share of arrivals that got a reply, against baseline's: how many arrive is the schedule's doing, not the
+    target's."""
+    totals = facts.totals(span)
+    asked, replied = totals.planned - totals.empty, totals.replied
+    observed = totals.of(None).replies / span.seconds
+    base = facts.totals(facts.baseline) if facts.baseline is not None else None
+    if base is None or base.planned - base.empty <= 0 or asked <= 0:
+        return _result(target, observed, None, "undecided", "the baseline showed nothing to compare with")
+    share = base.replied / (base.planned - base.empty)
+    why = f"{replied:,} of {asked:,} scheduled arrivals got a reply, in baseline {format_percent(share)}"
+    held = COMPARE[target.op](replied, target.value * share * asked)
+    limit = target.value * share * asked / span.seconds
     return _result(target, replied / span.seconds, limit, "held" if held else "broken", why)
 
 
@@ -276,35 +215,8 @@ def _recovery(target: Target, facts: Facts) -> TargetResult:
     return _result(target, found.seconds, limit, outcome, why)
 
 
-def _errors(target: Target, totals: Totals) -> tuple[int, int]:
-    """(bad, n) of error_rate. By request name only requests are seen: what was never sent has no name."""
-    if target.name is None:
-        return totals.expected_bad, totals.expected
-    names = totals.of(target.name)
-    return names.expected_failed, names.expected
-
-
 def _literal(target: Target, observed: float, limit: float, why: str = "") -> TargetResult:
     return _result(target, observed, limit, "held" if COMPARE[target.op](observed, limit) else "broken", why)
-
-
-def _on_its_side(observed: float | None, limit: float, met: bool) -> float | None:
-    """The exact count decides; the sketch's value, good to 1 %, is kept on the side of the limit it decided for."""
-    if observed is None:
-        return None
-    return min(observed, limit * 0.999) if met else max(observed, limit)
-
-
-def _share(over: int, n: int, limit: float, outcome: Outcome, p: float, op: Op) -> str:
-    why = f"{over:,} of {n:,} ok requests took {format_ms(limit)} or longer"
-    return f"{why}; {_undecided(over, n, p, op)}" if outcome == "undecided" else why
-
-
-def _undecided(bad: int, n: int, p: float, op: Op) -> str:
-    lower = 1 - p if op in (">", ">=") else p
-    if binomial.meets(bad, n, p, op):
-        return f"too few to be sure, {binomial.needed(lower):,} are needed"
-    return f"too close to call, {format_percent(bad / n)} against {format_percent(p)} can be chance"
 
 
 def _result(

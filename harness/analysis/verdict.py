@@ -47,7 +47,9 @@ class Case:
     """Everything the rules look at. tainted: texts of broken targets that saturation may have made up, "recovery"
     for the run's recovery. gaps: steps with a recording gap. mix: phase -> (class, planned share, sent share).
     left: sentences about changes that may still be there. violating_s: violating time of the whole run.
-    lost: (arrivals without an end on record, arrivals scheduled) from where a lost worker's record breaks off.
+    lost: (arrivals without an end on record, arrivals scheduled) from where a lost worker's record breaks off. cut_s:
+    seconds of baseline left out because the generator could not keep up in them. before_s: how long before the first
+    injection the service had begun to fail by itself. by_name: request names hurt by themselves.
     """
 
     plan: Plan
@@ -64,6 +66,9 @@ class Case:
     left: Sequence[str] = ()
     violating_s: float = 0.0
     lost: tuple[int, int] = (0, 0)
+    cut_s: float = 0.0
+    before_s: float | None = None
+    by_name: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,10 +146,25 @@ def _distrust(case: Case) -> list[str]:
             f"{format_duration(len(case.gaps) * STEP_S)} of the run have fewer requests recorded than were planned "
             f"(between {format_duration(low * STEP_S)} and {format_duration(high * STEP_S)})."
         )
-    baseline = span_of(case.spans, "baseline")
-    if baseline is not None and baseline.overlaps(case.saturated):
-        found.append(f"{_saturated(case)} Baseline was touched, so nothing can be compared with it.")
+    if case.before_s is not None:
+        found.append(
+            f"The service was failing {format_duration(case.before_s)} before the injection, so what followed is not "
+            "the fault's doing alone."
+        )
+    if _baseline_starved(case) and not _never_recovered_by_itself(case):
+        # The party at fault comes first: with a generator that starved nothing said about the service can be trusted.
+        found.insert(0, f"{_saturated(case)} Baseline was touched, so nothing can be compared with it.")
     return found
+
+
+def _baseline_starved(case: Case) -> bool:
+    """More of baseline was saturated than can be left out."""
+    baseline = span_of(case.spans, "baseline")
+    return baseline is not None and baseline.overlaps(case.saturated) and not case.cut_s
+
+
+def _never_recovered_by_itself(case: Case) -> bool:
+    return case.recovery.outcome == "not_recovered" and "recovery" not in case.tainted
 
 
 def _baseline_broken(target: TargetResult) -> bool:
@@ -240,7 +260,7 @@ def _takes_pass_away(case: Case) -> list[str]:
     baseline = span_of(case.spans, "baseline")
     later = [s for s in case.saturated if baseline is None or s[1] > baseline.end_s]
     found = []
-    if later and not (baseline is not None and baseline.overlaps(case.saturated)):
+    if later and not _baseline_starved(case):
         found.append(_saturated(case))
     for phase, name, planned, sent in case.mix:
         found.append(
@@ -276,6 +296,9 @@ def _passed(case: Case) -> list[str]:
         first = f"PASS, but targets were broken for {format_duration(case.violating_s)}."
     elif case.plan.control_run:
         first = "PASS: every primary target held in this control run (no fault was injected)."
+    elif case.by_name:
+        names = ", ".join(fault.name for fault in case.faults)
+        first = f"PASS: every primary target held with {names} and after it, though {case.by_name[0]!r} failed."
     else:
         names = ", ".join(fault.name for fault in case.faults)
         first = f"PASS: every primary target held with {names} and after it."
@@ -284,7 +307,12 @@ def _passed(case: Case) -> list[str]:
 
 
 def _warnings(case: Case) -> list[str]:
-    return [
+    cut = (
+        [f"The load generator could not keep up for {format_duration(case.cut_s)} of baseline, which are left out."]
+        if case.cut_s
+        else []
+    )
+    return cut + [
         sentences.broken(target, control=case.plan.control_run)
         for target in case.targets
         if not target.primary and target.outcome == "broken"

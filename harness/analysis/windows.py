@@ -7,18 +7,19 @@ same numbers in any order. Steps are 100 ms, counted from t0; ranges of steps ar
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.analysis.cells import Arrivals, Cell, NameTotals, Step, Totals, merge_flat
+from harness.analysis.dispersion import Dispersion
 from harness.analysis.series import Series
-from harness.analysis.step_counts import Counter, add_counts, cells_of, merge, pairs, proven
+from harness.analysis.step_counts import Counter, add_counts, cells_of, merge, over_by_sketch, pairs, proven
 from harness.analysis.violations import Baseline
 from harness.model.clock import step_start
 from harness.model.plan import Plan
 from harness.model.target_grammar import ALLOWED_OVER
 from harness.model.targets import Target
-from harness.model.windows import DeltaRow, ErrorRow, MarkRow, Row, limit_key
+from harness.model.windows import DeltaRow, ErrorRow, MarkRow, Row, limit_key, without_request
 from harness.plan.schedule import planned_counts
 
 BLOCK = 10
@@ -28,6 +29,9 @@ LONG_BLOCK = 100
 
 FAILING_AFTER_S = 1.0
 """Live rule: an arrival open for longer counts as failing until it ends."""
+
+ENDS_WITHIN_STEPS = 50
+"""Ends are kept of what ended so soon after its intended start: the rules look at windows of 5 s at most."""
 
 _NEAR_0, _NEAR_1 = 1e-9, 1 - 1e-9
 
@@ -44,6 +48,7 @@ class Mark:
     in_flight: int
     oldest_open: int | None
     saturated: bool
+    lateness_max_ms: float | None = None
 
 
 @dataclass(slots=True)
@@ -80,11 +85,16 @@ class WindowStore:
         self.workers: dict[str, Worker] = {}
         self.errors: dict[tuple[str, str | None], ErrorSeen] = {}
         self.setup: dict[str, NameTotals] = {}
-        self.worst_baseline: dict[str, tuple[float | None, Baseline]] = {}
+        self.worst_baseline: dict[str, tuple[float | None, Baseline, Dispersion]] = {}
+        self.baseline: tuple[int, int] | None = None
+        """Its steps, once it has ended: it may have gone on longer than planned."""
         self.total_requests = 0
         self.total_failures = 0
         self.total_attempts = 0
         self._forgotten = 0
+        # Rows with something bad in them, by step: when it ended. Whether any row says so at all.
+        self._ends: dict[int, list[DeltaRow]] = {}
+        self._ends_known = False
         self._lost: set[str] = set()
         self._steps: list[Step | None] = []
         self._final = 0
@@ -137,6 +147,7 @@ class WindowStore:
         before = min(before, len(self._steps))
         for number in range(self._forgotten, before):
             self._steps[number] = None
+            self._ends.pop(number, None)
             for length in (BLOCK, LONG_BLOCK):
                 self._blocks.pop((number - number % length, length), None)
         self._forgotten = max(self._forgotten, before)
@@ -192,6 +203,17 @@ class WindowStore:
             at += length
         return whole
 
+    def totals_without(self, start: int, end: int, cuts: Sequence[tuple[int, int]]) -> Totals:
+        """Counts and sketches of [start, end) less those of `cuts`, sorted stretches inside it."""
+        if not cuts:
+            return self.totals(start, end)
+        whole, at = Totals(start, end), start
+        for low, high in [*cuts, (end, end)]:
+            if low > at:
+                merge(whole, self.totals(at, low))
+            at = max(at, high)
+        return whole
+
     def counted_exactly(self, limit_ms: float, start: int) -> bool:
         """Whether the load counted this latency limit itself in every step from `start` on.
 
@@ -199,6 +221,47 @@ class WindowStore:
         """
         key = limit_key(limit_ms)
         return key in self._planned_limits or self._counted_from.get(key, start + 1) <= start
+
+    def exact_from(self, limit_ms: float) -> int | None:
+        """The first step in which the load counted this latency limit itself; None where it never did."""
+        key = limit_key(limit_ms)
+        return 0 if key in self._planned_limits else self._counted_from.get(key)
+
+    def counts(self, latency_ms: float | None, start: int, end: int, *, failures: bool) -> dict[str | None, Series]:
+        """Requests and bad ones per step of [start, end), by request name; None: everything, what was never sent
+        included.
+
+        latency_ms: a bad request took so long, or longer; with failures, or without latency_ms, it may also have
+        failed. Without failures the failed ones are not counted at all. limit of the series is 0.5: the caller's.
+        """
+        span = max(0, end - start)
+        failing = failures or latency_ms is None
+        exact_from = None if latency_ms is None else self.exact_from(latency_ms)
+        key = "" if latency_ms is None else limit_key(latency_ms)
+        found: dict[str | None, tuple[list[int], list[int]]] = {None: ([0] * span, [0] * span)}
+        whole_n, whole_bad = found[None]
+        for number, step in self.steps(start, end):
+            at = number - start
+            if failing:
+                for arrivals in step.classes.values():
+                    lost = arrivals.unsent + arrivals.failed
+                    whole_n[at] += lost
+                    whole_bad[at] += lost
+            exact = exact_from is not None and number >= exact_from
+            for name, cell in step.cells.items():
+                n, bad = cell.ok, 0
+                if latency_ms is not None:
+                    bad = (cell.over or {}).get(key, 0) if exact else over_by_sketch(cell, latency_ms)
+                if failing:
+                    failed = cell.failed + cell.backfilled_failed
+                    n, bad = n + failed, bad + failed
+                if name not in found:
+                    found[name] = ([0] * span, [0] * span)
+                found[name][0][at] += n
+                found[name][1][at] += bad
+                whole_n[at] += n
+                whole_bad[at] += bad
+        return {name: Series(start=start, n=n, bad=bad, limit=0.5) for name, (n, bad) in found.items()}
 
     def over(self, name: str | None, limit_ms: float, start: int, end: int) -> int:
         """Ok requests of [start, end) that took limit_ms or longer, as the load counted them."""
@@ -249,6 +312,27 @@ class WindowStore:
                     n[number - start] += waiting
                     bad[number - start] += waiting
         return Series(start=start, n=n, bad=bad, limit=min(max(p, _NEAR_0), _NEAR_1))
+
+    def ended_bad(self, target: Target, start: int, end: int, *, limit: float) -> list[int] | None:
+        """Bad requests per step of [start, end) that had ended before step `end`, in the sense of `series`; None where
+        the rows do not tell when requests ended."""
+        if not self._ends_known:
+            return None
+        latency = target.metric in ALLOWED_OVER
+        key = limit_key(limit) if latency else ""
+        found = [0] * max(0, end - start)
+        for number in range(start, end):
+            for row in self._ends.get(number, ()):
+                if row.ended is None or row.ended >= end:
+                    continue
+                bad = 0
+                if target.name is None:
+                    bad += sum(without_request(counts) for counts in row.classes.values())
+                for name, counts in row.requests.items():
+                    if target.name in (None, name):
+                        bad += sum(counts.fail.values()) + (counts.over.get(key, 0) if latency else 0)
+                found[number - start] += bad
+        return found
 
     def waiting(self, name: str | None = None) -> dict[int, int]:
         """Step -> requests (of one name) that wait for their reply as of the workers' last marks, with the arrivals
@@ -326,9 +410,13 @@ class WindowStore:
             if name not in step.classes:
                 step.classes[name] = Arrivals()
             step.classes[name].add(arrivals)
-            without_request = arrivals.unsent_cap + arrivals.unsent_task + arrivals.unsent_generator + arrivals.failed
-            self.total_failures += without_request
-            self.total_attempts += without_request
+            lost = without_request(arrivals)
+            self.total_failures += lost
+            self.total_attempts += lost
+        if row.ended is not None:
+            self._ends_known = True
+            if row.ended - number <= ENDS_WITHIN_STEPS and _has_bad(row):
+                self._ends.setdefault(number, []).append(row)
         cells = step.cells
         for name, counts in row.requests.items():
             cell = cells.get(name)
@@ -363,6 +451,7 @@ class WindowStore:
                 sum(row.open[1::2]),
                 min(row.open[::2], default=None),
                 row.saturated,
+                row.lateness_max_ms,
             )
         )
 
@@ -375,3 +464,9 @@ class WindowStore:
         seen.first_s = min(seen.first_s, row.first_s)
         seen.last_s = max(seen.last_s, row.last_s)
         seen.example = seen.example or row.example
+
+
+def _has_bad(row: DeltaRow) -> bool:
+    return any(counts.fail or any(counts.over.values()) for counts in row.requests.values()) or any(
+        without_request(counts) for counts in row.classes.values()
+    )

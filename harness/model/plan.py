@@ -7,7 +7,7 @@ import msgspec
 from harness.model.faults import Change, FaultSpec
 from harness.model.load import LoadPlan, Scenario
 from harness.model.stack import StackName
-from harness.model.targets import Target
+from harness.model.targets import JudgedPhase, Target
 
 SCHEMA = 1
 
@@ -16,6 +16,8 @@ class PhasePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Lengths in seconds. warmup_s includes the ramp. gap_s, recovery_s and tail_s are upper bounds.
 
     hold_s: the stretch after recovery over which targets must hold; after_s = hold_s + soak.
+    extend: phases that go on once, to three times their length at most, where a primary proportion target is met but
+    not yet held.
     """
 
     warmup_s: float
@@ -26,6 +28,7 @@ class PhasePlan(msgspec.Struct, frozen=True, kw_only=True):
     hold_s: float
     after_s: float
     tail_s: float
+    extend: tuple[JudgedPhase, ...] = ()
 
 
 class PlannedFault(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +73,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool = False
     warnings: tuple[str, ...] = ()
     provenance: Provenance | None = None
+    may_fail_with: dict[str, tuple[str, ...]] = {}
+    """Request name -> dependencies during whose faults it may fail, as declared."""
     target_workers: int = 1
     """Worker processes of the target (TargetInfo.workers): what its CPU share is a share of."""
 

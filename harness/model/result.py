@@ -83,10 +83,27 @@ class ErrorResult(msgspec.Struct, frozen=True, kw_only=True):
     example: str
 
 
+class NameResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One request name under a target of all requests. bad of n: requests of the phase that were bad in its sense;
+    bad_s of asked_s: seconds with a bad one, of those in which it was asked for. limit: the share it may have.
+
+    outcome: broken; allowed, over the limit, but declared (`may_fail_with`) or already so in baseline.
+    """
+
+    name: str
+    bad: int
+    n: int
+    limit: float
+    bad_s: int
+    asked_s: int
+    outcome: Literal["broken", "allowed"]
+    why: str = ""
+
+
 class TargetResult(msgspec.Struct, frozen=True, kw_only=True):
     """observed is in the target's own unit (ms, proportion, per second, seconds).
 
-    limit: the resolved limit in that unit (relative targets resolved). why: one clause, for people.
+    limit: the resolved limit in that unit (relative targets resolved, the larger of two). why: one clause, for people.
     """
 
     target: str
@@ -97,6 +114,10 @@ class TargetResult(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     primary: bool
     why: str = ""
+    dispersion: float | None = None
+    """How many bad requests of a cluster tell as much as one; null: they came singly, or it does not apply."""
+    names: tuple[NameResult, ...] = ()
+    """Request names over the limit, the worst first; empty for targets of one name."""
 
 
 class FaultResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,10 +139,13 @@ class TargetRecovery(msgspec.Struct, frozen=True, kw_only=True):
     lower_s: float | None
     upper_s: float | None
     why: str = ""
+    graded: bool = False
+    """It came back by degrees: the interval is where its rate fell below the target."""
 
 
 class RecoveryResult(msgspec.Struct, frozen=True, kw_only=True):
-    """seconds, lower_s and upper_s are after zero_s. relapses: [start_s, end_s] since t0."""
+    """seconds, lower_s and upper_s are after zero_s. relapses: [start_s, end_s] since t0, violations after a whole
+    hold; they undo the recovery only where they are an outage by themselves."""
 
     outcome: RecoveryOutcome
     seconds: float | None
@@ -132,7 +156,10 @@ class RecoveryResult(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: float | None
     targets: tuple[TargetRecovery, ...] = ()
     relapses: tuple[tuple[float, float], ...] = ()
+    relapsed: tuple[int, ...] = ()
+    """How many requests were bad in each of the relapses."""
     why: str = ""
+    graded: bool = False
 
 
 class ImpactResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +176,12 @@ class ImpactResult(msgspec.Struct, frozen=True, kw_only=True):
     budget_burnt: float | None
     violating: tuple[tuple[float, float], ...] = ()
     mitigated_at_least: bool = False
+    before_s: float | None = None
+    """How long before the first injection the service had begun to fail by itself; null where it had not."""
+    as_in_baseline: int = 0
+    """Short episodes of failures outside the fault phase that were no more frequent than baseline's: not counted."""
+    by_name: dict[str, int] = {}
+    """Request names hurt from the first injection on, with how many of their requests failed or were too slow."""
 
 
 class ClockResult(msgspec.Struct, frozen=True, kw_only=True):

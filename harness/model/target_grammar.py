@@ -6,7 +6,9 @@
              | "violating" | "cpu" | "recovery" | "memory_growth" | signal
     signal   = a Prometheus name: letters, digits, "_" and ":", for example cache_hit_rate
     operator = "<" | "<=" | ">" | ">="
-    value    = absolute | percent "of" ( "plan" | "baseline" ) | number "x" ( "plan" | "baseline" )
+    value    = limit | "max(" limit "," limit ")"                         max: for < and <=
+    limit    = absolute | percent "of" ( "plan" | "baseline" ) | number "x" ( "plan" | "baseline" )
+             | "baseline +" absolute
     absolute = duration      p50 .. p99.9, max, recovery, violating        200ms  1.5s  1m30s
              | percent       error_rate, cpu                               1%
              | percent "/h"  memory_growth                                 10%/h
@@ -17,6 +19,7 @@
     after: p99{POST /api/v1/predict} < 1s   one request name
     rps >= 95% of plan                   arrivals that got a reply, of those scheduled
     p95 < 2x baseline                    relative to this run's own baseline (fault and after)
+    p95 < max(1.3x baseline, baseline + 50ms)   whichever is larger: it holds where either side does
     ~cpu < 80%                           "~": secondary, a warning and not a verdict
 
 Operators are literal: < and <= differ. A target without a phase is expanded to one per judged phase; `recovery` and
@@ -29,13 +32,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import get_args
 
 import msgspec
 
 from harness.model import units
 from harness.model.errors import UsageError
-from harness.model.targets import JudgedPhase, Op, Target, Unit
+from harness.model.targets import JudgedPhase, Limit, Op, Target, Unit
 
 JUDGED_PHASES: tuple[JudgedPhase, ...] = get_args(JudgedPhase)
 
@@ -65,6 +68,8 @@ _TARGET = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _OF = re.compile(r"(?P<number>\S+?)\s*(?P<how>%\s*of|x(?:\s+of)?)\s+(?P<base>\w+)", re.IGNORECASE)
+_MAX = re.compile(r"max\s*\((.*)\)", re.IGNORECASE | re.DOTALL)
+_PLUS = re.compile(r"baseline\s*\+\s*(\S.*)", re.IGNORECASE | re.DOTALL)
 _HINT = "a target reads [PHASE:] METRIC[{REQUEST NAME}] OP VALUE, for example `p95 < 200ms` or `fault: error_rate < 5%`"
 
 
@@ -83,20 +88,24 @@ def parse_expression(text: str) -> Target:
     if phase is not None and metric in WHOLE_RUN:
         raise UsageError(f"target {text!r}: {metric} is of the whole run; leave out `{phase}:`")
     op: Op = match["op"]  # type: ignore[assignment]  # the pattern admits exactly these four
-    value, unit, relative = _value(text, metric, match["value"].strip())
-    if value == 0 and op == "<" and metric != "memory_growth":
+    unit: Unit = METRICS.get(metric, "number")
+    limits = _limits(text, metric, op, match["value"].strip())
+    first, other = limits[0], limits[1] if len(limits) > 1 else None
+    if all(limit.value == 0 and not limit.plus for limit in limits) and op == "<" and metric != "memory_growth":
         raise UsageError(f"target {text!r}: nothing is below 0; write `<=` or a larger value")
-    if relative == "baseline" and phase == "baseline":
+    if phase == "baseline" and any(limit.relative == "baseline" for limit in limits):
         raise UsageError(f"target {text!r}: the baseline cannot be compared with itself; write `fault:` or `after:`")
     target = Target(
         metric=metric,
         op=op,
-        value=value,
+        value=first.value,
         unit=unit,
         text="",
         phase=phase,
         name=name,
-        relative=relative,
+        relative=first.relative,
+        plus=first.plus,
+        other=other,
         primary=match["soft"] is None,
         explicit=True,
     )
@@ -115,7 +124,7 @@ def expand(target: Target) -> tuple[Target, ...]:
     """One target per judged phase, unless it names its phase or belongs to none."""
     if target.phase is not None or target.metric in WHOLE_RUN:
         return (target,)
-    phases = [p for p in JUDGED_PHASES if not (p == "baseline" and target.relative == "baseline")]
+    phases = [p for p in JUDGED_PHASES if not (p == "baseline" and target.of_baseline)]
     return tuple(_in_phase(target, phase) for phase in phases)
 
 
@@ -149,7 +158,7 @@ def merge(base: Iterable[Target], explicit: Iterable[Target], strict: bool = Fal
 def refuse_impossible(targets: Iterable[Target], *, open_model: bool) -> None:
     """Raises UsageError for a target that this load model can never judge."""
     for target in targets:
-        if target.relative == "plan" and not open_model:
+        if any(limit.relative == "plan" for limit in target.limits) and not open_model:
             raise UsageError(
                 f"target `{target.text}`: the closed model has no planned rate; "
                 "write a number (`rps >= 190`) or `rps >= 90% of baseline`"
@@ -164,12 +173,19 @@ def canonical(target: Target) -> str:
 
 
 def format_limit(target: Target) -> str:
-    """The right-hand side of a target: "200ms", "95% of plan", "2x baseline"."""
-    if target.relative is not None:
-        if target.value > 1 or target.metric in ALLOWED_OVER:
-            return f"{target.value:.12g}x {target.relative}"
-        return f"{target.value * 100:.12g}% of {target.relative}"
-    return _exact(target.value, target.unit)
+    """The right-hand side of a target: "200ms", "95% of plan", "max(2x baseline, 0.5%)"."""
+    words = [_limit_text(limit, target) for limit in target.limits]
+    return words[0] if len(words) == 1 else f"max({', '.join(words)})"
+
+
+def _limit_text(limit: Limit, target: Target) -> str:
+    if limit.plus:
+        return f"baseline + {_exact(limit.value, target.unit)}"
+    if limit.relative is None:
+        return _exact(limit.value, target.unit)
+    if limit.value > 1 or target.metric in ALLOWED_OVER:
+        return f"{limit.value:.12g}x {limit.relative}"
+    return f"{limit.value * 100:.12g}% of {limit.relative}"
 
 
 def _exact(value: float, unit: Unit) -> str:
@@ -265,37 +281,60 @@ _NOT_SIGNALS = {"latency": "p95", "errors": "error_rate", "error": "error_rate",
 """Words that people try first and that would otherwise pass for the name of a signal."""
 
 
-def _value(text: str, metric: str, value: str) -> tuple[float, Unit, Literal["plan", "baseline"] | None]:
+def _limits(text: str, metric: str, op: Op, value: str) -> list[Limit]:
+    match = _MAX.fullmatch(value)
+    if match is None:
+        return [_limit(text, metric, value)]
+    if op not in ("<", "<="):
+        raise UsageError(f"target {text!r}: max() is for upper limits; write two targets for a lower one")
+    parts = [part.strip() for part in match[1].split(",")]
+    if len(parts) != 2 or not all(parts):
+        raise UsageError(f"target {text!r}: max() takes two limits, for example `max(2x baseline, 0.5%)`")
+    return [_limit(text, metric, part) for part in parts]
+
+
+def _limit(text: str, metric: str, value: str) -> Limit:
+    """One limit: absolute, a factor of plan or baseline, or added to the baseline's."""
+    what = f"target {text!r}: value"
+    if match := _OF.fullmatch(value):
+        return _relative(text, metric, match)
+    if match := _PLUS.fullmatch(value):
+        if metric not in RELATIVE or metric == "rps":
+            raise UsageError(f"{what} {value!r}: nothing can be added to the baseline's {metric}; write a factor of it")
+        added = _absolute(text, metric, match[1])
+        if added <= 0:
+            raise UsageError(f"{what} {value!r}: what is added must be more than 0")
+        return Limit(value=added, relative="baseline", plus=True)
+    return Limit(value=_absolute(text, metric, value))
+
+
+def _absolute(text: str, metric: str, value: str) -> float:
     what = f"target {text!r}: value"
     unit: Unit = METRICS.get(metric, "number")
-    if match := _OF.fullmatch(value):
-        return _relative(text, metric, unit, match)
     if metric in METRICS and metric != "rps" and re.search(r"\bof\b|\bx\b|\bbaseline\b|\bplan\b", value):
-        raise UsageError(f"{what} {value!r} is not understood; write `2x baseline` or `90% of baseline`")
+        raise UsageError(f"{what} {value!r} is not understood; write `2x baseline` or `baseline + VALUE`")
     match unit:
         case "ms":
-            return round(units.parse_duration(value, what) * 1000, 6), unit, None
+            return round(units.parse_duration(value, what) * 1000, 6)
         case "s":
-            return units.parse_duration(value, what), unit, None
+            return units.parse_duration(value, what)
         case "proportion":
-            return units.parse_percent(value, what), unit, None
+            return units.parse_percent(value, what)
         case "per_h":
             if not value.replace(" ", "").endswith("%/h"):
                 raise UsageError(f"{what} {value!r} is a growth per hour; write for example 10%/h")
-            return units.parse_percent(value.replace(" ", "")[:-2], what, high=100.0), unit, None
+            return units.parse_percent(value.replace(" ", "")[:-2], what, high=100.0)
         case "per_s":
             if value.endswith("%"):
                 raise UsageError(f"{what} {value!r}: {value} of what? Write `{value} of plan` or `{value} of baseline`")
-            return units.parse_number(re.sub(r"\s*(/s|rps|RPS)\Z", "", value), what), unit, None
+            return units.parse_number(re.sub(r"\s*(/s|rps|RPS)\Z", "", value), what)
         case _:
             if value.endswith("%"):
-                return units.parse_percent(value, what, high=100.0), unit, None
-            return units.parse_number(value, what, high=1e15), unit, None
+                return units.parse_percent(value, what, high=100.0)
+            return units.parse_number(value, what, high=1e15)
 
 
-def _relative(
-    text: str, metric: str, unit: Unit, match: re.Match[str]
-) -> tuple[float, Unit, Literal["plan", "baseline"]]:
+def _relative(text: str, metric: str, match: re.Match[str]) -> Limit:
     what = f"target {text!r}: value"
     base = match["base"].lower()
     if base == "plan" and metric != "rps":
@@ -310,4 +349,4 @@ def _relative(
         factor = units.parse_percent(match["number"] + "%", what, high=1e4)
     if factor == 0:
         raise UsageError(f"{what} {match[0]!r}: a factor of 0 decides nothing")
-    return factor, unit, "plan" if base == "plan" else "baseline"
+    return Limit(value=factor, relative="plan" if base == "plan" else "baseline")

@@ -12,13 +12,23 @@ Op = Literal["<", "<=", ">", ">="]
 Unit = Literal["ms", "proportion", "per_s", "s", "per_h", "number"]
 
 
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """value: in the target's unit; with relative a factor (0.95, 2.0) of the plan's or the baseline's, with plus the
+    unit again, to be added to the baseline's."""
+
+    value: float
+    relative: Literal["plan", "baseline"] | None = None
+    plus: bool = False
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """One threshold in one phase (recovery and memory targets belong to no phase: phase is None).
 
     metric: p50 p90 p95 p99 p99.9 max error_rate rps recovery violating cpu memory_growth or a signal's name.
     name: a request name for METRIC{NAME}, else None.
     value: in `unit`: latency ms, error_rate and cpu 0..1, rps per second, recovery and violating seconds,
-    memory_growth proportion per hour. With relative = "plan" or "baseline", value is a factor (0.95, 2.0).
+    memory_growth proportion per hour. With relative = "plan" or "baseline", value is a factor (0.95, 2.0); with plus as
+    well it is added to the baseline's. other: the second limit of `max(A, B)`; the target holds where either does.
     primary: breaks the verdict; otherwise a warning.
     text: the canonical expression, `fault: p95 < 200ms`.
     """
@@ -33,3 +43,15 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     relative: Literal["plan", "baseline"] | None = None
     primary: bool = True
     explicit: bool = False
+    plus: bool = False
+    other: Limit | None = None
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        first = Limit(value=self.value, relative=self.relative, plus=self.plus)
+        return (first,) if self.other is None else (first, self.other)
+
+    @property
+    def of_baseline(self) -> bool:
+        """Whether a limit of it depends on what the run's own baseline showed."""
+        return any(limit.relative == "baseline" for limit in self.limits)

@@ -36,6 +36,11 @@ class ClassCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     empty: int = 0
 
 
+def without_request(counts: ClassCounts) -> int:
+    """Arrivals that failed without a request: unsent ones and tasks that raised."""
+    return counts.unsent_cap + counts.unsent_task + counts.unsent_generator + counts.failed
+
+
 class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Requests of one name whose intended start lies in this step.
 

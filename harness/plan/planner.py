@@ -104,7 +104,9 @@ def replay_bytes(plan: Plan) -> bytes:
 
 def latency_limits(targets: tuple[Target, ...]) -> tuple[float, ...]:
     """Absolute latency limits in ms, sorted: what the load counts exactly from the start."""
-    return tuple(sorted({t.value for t in targets if t.unit == "ms" and t.relative is None}))
+    return tuple(
+        sorted({limit.value for t in targets if t.unit == "ms" for limit in t.limits if limit.relative is None})
+    )
 
 
 def _targets(request: RunRequest, *, has_rate: bool) -> tuple[Target, ...]:

@@ -16,7 +16,7 @@ from harness.plan.request import RunRequest
 
 def allowed_proportion(target: Target) -> float | None:
     """The proportion a target allows to be bad: p95 -> 0.05, error_rate < 1% -> 0.01; None for others."""
-    if target.metric == "error_rate" and target.relative is None:
+    if target.metric == "error_rate" and not target.of_baseline:
         return target.value
     if target.metric.startswith("p") and target.metric[1:].replace(".", "", 1).isdigit():
         return round(1 - float(target.metric[1:]) / 100, 6)

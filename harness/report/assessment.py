@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from harness.model.result import Outcome, RecoveryResult, Result, TargetResult
-from harness.model.target_grammar import METRICS
+from harness.model.target_grammar import METRICS, format_limit
 from harness.model.targets import Target
 from harness.report import text
 
@@ -91,7 +91,7 @@ def assess(
         if target is None:
             key = (found.target, found.primary)
         else:
-            key = (found.metric, target.name, target.op, target.value, target.relative, found.primary)
+            key = (found.metric, target.name, target.op, target.limits, found.primary)
         groups.setdefault(key, []).append((found, target))
     lines = [_line(members, rate, recovery) for members in groups.values()]
     return tuple(sorted(lines, key=lambda line: not line.primary))
@@ -141,6 +141,9 @@ def _label(metric: str, name: str | None) -> str:
 
 
 def _limit(target: Target, found: TargetResult, rate: float | None) -> str:
+    if target.plus or target.other is not None:
+        resolved = f" = {text.in_unit(found.limit, target.unit)}" if found.limit is not None else ""
+        return f"{target.op}{format_limit(target)}{resolved}"
     match target.relative:
         case "plan":
             share = f"{target.op}{target.value * 100:.6g}% of "

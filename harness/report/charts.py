@@ -150,7 +150,7 @@ def _latency(plan: Plan, chart: ChartData, axis: Axis) -> Panel:
     known = [value for _, values, _ in series for value in values if value]
     limits: dict[tuple[str, float], None] = {}
     for target in plan.targets:
-        if target.metric in ("p50", "p95", "p99") and target.name is None and target.relative is None:
+        if target.metric in ("p50", "p95", "p99") and target.name is None and not target.of_baseline:
             limits[(target.metric, target.value)] = None
     for metric, limit in limits:
         data.append(
