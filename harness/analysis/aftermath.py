@@ -60,29 +60,40 @@ def watch(
     end = min(facts.store.end, max(span.end for span in facts.spans))
     zero = zero_of(facts.plan, history)
     quiet_from = None if zero is None else next_step(zero.zero_s)
+    fault = span_of(facts.spans, "fault")
+
+    def watched(target: Target, limit: float, allowed: float | None) -> Watched:
+        series = facts.store.series(target, baseline.start, end, limit=limit, proven_unless=proven_unless)
+        series = _with_limit(facts.cut_out(series), allowed)
+        seen = dispersion(series, baseline.start, baseline.end)
+        episodes = [] if quiet_from is None else excused(series, seen, quiet_from, end)
+        series = without(series, episodes)
+        yardstick = recovery_rules.worst_baseline(series, baseline.start, baseline.end, seen.phi_held, seen.phi)
+        return Watched(target, limit, series, yardstick, len(episodes))
+
     found = []
     for target in recovery_targets(facts.plan):
         limit = watch_limit(target, facts)
         if limit is None:
             continue
-        for watched, allowed in ((target, None), *_hurt(target, facts)):
-            series = facts.store.series(watched, baseline.start, end, limit=limit, proven_unless=proven_unless)
-            series = _with_limit(facts.cut_out(series), allowed)
-            seen = dispersion(series, baseline.start, baseline.end)
-            episodes = [] if quiet_from is None else excused(series, seen, quiet_from, end)
-            series = without(series, episodes)
-            yardstick = recovery_rules.worst_baseline(series, baseline.start, baseline.end, seen.phi_held, seen.phi)
-            found.append(Watched(watched, limit, series, yardstick, len(episodes)))
+        whole = watched(target, limit, None)
+        found.append(whole)
+        seen_in_all = fault is not None and recovery_rules.violating(whole.series, whole.baseline, fault.start, end).any
+        found += [watched(named, limit, allowed) for named, allowed in _hurt(target, facts, seen_in_all)]
     return tuple(found)
 
 
-def _hurt(target: Target, facts: Facts) -> list[tuple[Target, float]]:
-    """The request names that are broken by themselves after baseline, each with the share it may have."""
+def _hurt(target: Target, facts: Facts, seen_in_all: bool) -> list[tuple[Target, float]]:
+    """The request names that are broken by themselves after baseline, each with the share it may have.
+
+    seen_in_all: the requests of all names show an outage. Then a name is followed only where it stayed broken after
+    recovery: several series of the same outage would only add their noise to its end.
+    """
     if target.name is not None:
         return []
     found: dict[str, float] = {}
     for span in facts.spans:
-        if span.name in ("fault", "recovery", "after") and span.end > span.start:
+        if span.name in (("after",) if seen_in_all else ("fault", "recovery", "after")) and span.end > span.start:
             for name in by_name(target, span, facts):
                 found[name.name] = max(name.limit, found.get(name.name, 0.0))
     return [(msgspec.structs.replace(target, name=name), limit) for name, limit in sorted(found.items())]

@@ -7,6 +7,7 @@ sides (Hinkley and Hinkley, "Inference about the change-point in a sequence of b
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import msgspec
 
@@ -91,8 +92,11 @@ class Fade(msgspec.Struct, frozen=True):
     gain: float
 
 
-def fading(n: list[int], bad: list[int], start: int) -> Fade | None:
+def fading(n: list[int], bad: list[int], start: int, floors: Mapping[int, float]) -> Fade | None:
     """Three falling rates, where they explain the data better than two; None otherwise.
+
+    floors: length in steps -> the rate that a middle stretch of that length or longer must be above: what is no worse
+    than baseline was is no outage's end.
 
     Both fits have one free step behind the first rate: an edge lies inside a step, and without that step half of all
     hard edges at 200 requests/s look graded. Quadratic in the number of steps.
@@ -128,7 +132,11 @@ def fading(n: list[int], bad: list[int], start: int) -> Fade | None:
         before = of(0, i) + of(i, i + 1)
         for j in range(i + 1 + MIDDLE_STEPS, steps):
             likelihood = before + of(i + 1, j) + of(j, steps)
-            if likelihood > best[0] and first > rate(i + 1, j) > rate(j, steps) >= 0.0:
+            if likelihood <= best[0]:
+                continue
+            middle = rate(i + 1, j)
+            floor = floors[max(length for length in floors if length <= j - i - 1)]
+            if first > middle > floor and middle > rate(j, steps) >= 0.0:
                 best = (likelihood, i, j)
     if best[0] - two <= GRADED or math.isinf(best[0]):
         return None

@@ -180,9 +180,9 @@ def recovery(
     if best.clean == first_step and not best.hurt:
         return result("no_impact", "nothing to recover from", 0.0, 0.0, STEP_S + earlier + later)
 
-    fade = _fade(series, found, best, floor)
+    fade = _fade(series, baseline, found, best, floor)
     if fade is not None:
-        ends = _faded(series, baseline, fade.start - EDGE_LEAD_STEPS, min(end, series.end))
+        ends = _faded(series, baseline, fade, min(end, series.end))
         if ends is None:
             return result("undecided", f"it came back by degrees, and too few requests tell when{relapse}", graded=True)
         low, high = ends
@@ -343,14 +343,14 @@ LONGEST_FADE_STEPS = 300
 """And 30 s at most: it is quadratic."""
 
 FADE_WINDOWS = (1, 2, 5, 10, 20, 50)
-FADE_CLEAN_WINDOWS = (*FADE_WINDOWS, 100, 200)
+FADE_CLEAN_WINDOWS = (*FADE_WINDOWS, 15, 25, 30, 40, 70, 100, 150, 200)
 """Under a low load it takes longer to see that a rate is below the target."""
 
 CLEARLY_ABOVE = 0.001
 CLEARLY_BELOW = 0.01
 
 
-def _fade(series: Series, found: Violations, held: _Held, floor: int) -> changepoint.Fade | None:
+def _fade(series: Series, baseline: Baseline, found: Violations, held: _Held, floor: int) -> changepoint.Fade | None:
     """Whether the outage before a hold ended by degrees."""
     last = found.last_beginning(max(found.start, floor - LOOK_BACK_STEPS), held.clean)
     if last is None:
@@ -360,30 +360,29 @@ def _fade(series: Series, found: Violations, held: _Held, floor: int) -> changep
     high = min(last + length + FADE_BEHIND_STEPS, series.end)
     low = max(floor - EDGE_LEAD_STEPS, high - LONGEST_FADE_STEPS, series.start)
     a, b = low - series.start, high - series.start
-    return changepoint.fading(series.n[a:b], series.bad[a:b], low)
+    floors = {size: _floor(series, baseline, size) for size in baseline.worst}
+    return changepoint.fading(series.n[a:b], series.bad[a:b], low, floors)
 
 
-def _faded(series: Series, baseline: Baseline, start: int, end: int) -> tuple[int, int] | None:
+def _faded(series: Series, baseline: Baseline, fade: changepoint.Fade, end: int) -> tuple[int, int] | None:
     """Steps between which a fading rate fell below the target: from the start of the last window that is clearly above
     it to the end of the first one, begun no earlier, that is clearly below it."""
-    low = max(0, start - series.start)
+    low = max(0, fade.start - EDGE_LEAD_STEPS - series.start)
     total, total_bad = sums(series.n), sums(series.bad)
     stop = end - series.start
-    above = None
+    # What comes long after the fade is another matter.
+    last = min(stop, fade.end + FADE_BEHIND_STEPS - series.start)
+    first = low
     for length in FADE_WINDOWS:
-        for at in range(stop - length, low - 1, -1):
-            if above is not None and at <= above:
-                break
+        floor = _floor(series, baseline, length)
+        for at in range(last - length, first, -1):
             n, bad = total[at + length] - total[at], total_bad[at + length] - total_bad[at]
-            if bad > series.limit * n and exceeds(bad, n, series.limit, CLEARLY_ABOVE, baseline.phi):
-                above = at
+            if bad > floor * n and exceeds(bad, n, series.limit, CLEARLY_ABOVE, baseline.phi):
+                first = at
                 break
-    first = low if above is None else above
     below = None
     for length in FADE_CLEAN_WINDOWS:
-        for at in range(first, stop - length + 1):
-            if below is not None and at + length >= below:
-                break
+        for at in range(first, (stop if below is None else below) - length + 1):
             n, bad = total[at + length] - total[at], total_bad[at + length] - total_bad[at]
             if bad < series.limit * n and (
                 lower_tail(bad / baseline.phi, n / baseline.phi, series.limit) <= CLEARLY_BELOW
@@ -391,6 +390,12 @@ def _faded(series: Series, baseline: Baseline, start: int, end: int) -> tuple[in
                 below = at + length
                 break
     return None if below is None else (series.start + first, series.start + below)
+
+
+def _floor(series: Series, baseline: Baseline, length: int) -> float:
+    """What a window of this length must be above to be worse than baseline: the yardstick of the next shorter one."""
+    worst = baseline.worst[max(size for size in baseline.worst if size <= length)]
+    return max(series.limit, WORSE_THAN_BASELINE * worst)
 
 
 def _fit(series: Series, start: int, end: int) -> changepoint.Fit | None:

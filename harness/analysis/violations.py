@@ -77,6 +77,10 @@ class Violations(msgspec.Struct, frozen=True):
     end: int
     flags: dict[int, bytes]
 
+    @property
+    def any(self) -> bool:
+        return any(1 in flags for flags in self.flags.values())
+
     def last_inside(self, start: int, end: int) -> int | None:
         """The latest beginning of a violating window that lies wholly inside [start, end)."""
         found = -1

@@ -91,9 +91,9 @@ def test_a_healthy_baseline_may_be_injected_into_and_a_broken_one_not() -> None:
 def test_limits_relative_to_baseline_are_the_ones_judged_later() -> None:
     run = Scene(targets=("p95 < 2x baseline",)).build()
     now = until(run, 22.9)
-    (limit,) = live.relative_limits(now, run.plan, run.cut(22.9).events)
+    low, high = live.relative_limits(now, run.plan, run.cut(22.9).events)
     found = next(t for t in run.judge().targets if t.target == "fault: p95 < 2x baseline")
-    assert found.limit == pytest.approx(limit, abs=1e-6)
+    assert found.limit is not None and low <= found.limit <= high <= 1.1 * low
 
 
 def test_a_relative_limit_that_the_load_counted_is_exact() -> None:
@@ -101,6 +101,7 @@ def test_a_relative_limit_that_the_load_counted_is_exact() -> None:
         return Reply(100.0 if at < INJECTED else 200.0)
 
     run = Scene(targets=("p95 < 2x baseline",), service=service).build()
+    # Every request of baseline took the same, so its percentile has no width.
     (limit,) = live.relative_limits(until(run, 22.9), run.plan, run.cut(22.9).events)
     assert limit == pytest.approx(200, rel=0.01)
     text = "fault: p95 < 2x baseline"

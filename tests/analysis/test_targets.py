@@ -121,7 +121,7 @@ def test_too_close_to_call_says_so() -> None:
         found = judged(run, "fault: error_rate < 1%")
         outcomes.add(found.outcome)
         if found.outcome == "undecided":
-            assert "too close to call" in found.why
+            assert "too close" in found.why
     assert "broken" not in outcomes and "undecided" in outcomes
 
 
@@ -151,7 +151,9 @@ def test_rps_absolute_and_of_baseline() -> None:
     half = Scene(service=failing(INJECTED, ZERO, 0.5, "timeout")).build()
     assert judged(half, "fault: rps >= 90% of baseline").outcome == "broken"
     found = judged(half, "after: rps >= 80% of baseline")
-    assert found.outcome == "held" and found.limit == pytest.approx(0.8 * 203.65)
+    # The schedule happened to have fewer arrivals in `after` than in baseline: that is not held against the service.
+    planned = half.store().totals(*(step for step in (431, 581))).planned
+    assert found.outcome == "held" and found.limit == pytest.approx(0.8 * planned / 15)
 
 
 def test_the_closed_model_has_no_plan() -> None:

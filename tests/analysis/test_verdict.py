@@ -416,7 +416,7 @@ def test_too_close_is_undecided() -> None:
     # 60 of 4,000 against 1.4 %: above the limit, and by chance one time in three.
     close = Scene(service=failing(INJECTED, ZERO, 0.0145), seed=5).build().judge("fault: error_rate < 1.4%")
     if target(close, "fault: error_rate < 1.4%").outcome == "undecided":
-        assert says(close, "too close to call")
+        assert says(close, "too close")
 
 
 def test_a_service_that_is_down_at_the_end_does_not_pass_whatever_the_rank_of_recovery() -> None:
