@@ -39,6 +39,8 @@ class Cell:
     over: dict[str, int] | None = None
     sketch: array[int] | None = None
     backfilled_sketch: array[int] | None = None
+    failed_max_ms: float = 0.0
+    failed_sketch: array[int] | None = None
 
     def add(self, counts: RequestCounts) -> int:
         """Add a delta; returns how many of its requests failed."""
@@ -62,7 +64,13 @@ class Cell:
                 self.sketch = array("i", counts.sketch)
             else:
                 self.sketch.fromlist(counts.sketch)
-        return self._add_failures(counts.fail, counts.backfilled_fail) if counts.fail else 0
+        if not counts.fail:
+            return 0
+        self.failed_max_ms = max(self.failed_max_ms, counts.failed_max_ms)
+        if counts.failed_sketch:
+            self.failed_sketch = self.failed_sketch or array("i")
+            self.failed_sketch.fromlist(counts.failed_sketch)
+        return self._add_failures(counts.fail, counts.backfilled_fail)
 
     def _add_failures(self, kinds: Mapping[str, int], virtual: Mapping[str, int]) -> int:
         fail = self.fail = self.fail or {}
@@ -142,6 +150,8 @@ class NameTotals:
     fail: dict[str, int] = field(default_factory=dict)
     sketch: dict[int, int] = field(default_factory=dict)
     backfilled_sketch: dict[int, int] = field(default_factory=dict)
+    failed_max_ms: float = 0.0
+    failed_sketch: dict[int, int] = field(default_factory=dict)
 
     def add(self, part: Cell | NameTotals) -> None:
         """Counts only; sketches are merged by their owner."""
@@ -153,6 +163,7 @@ class NameTotals:
         self.sum_ms += part.sum_ms
         self.backfilled_sum_ms += part.backfilled_sum_ms
         self.max_ms = max(self.max_ms, part.max_ms)
+        self.failed_max_ms = max(self.failed_max_ms, part.failed_max_ms)
         for kind, count in (part.fail or {}).items():
             self.fail[kind] = self.fail.get(kind, 0) + count
 
@@ -161,6 +172,7 @@ class NameTotals:
         self.add(part)
         merge_sketch(self.sketch, part.sketch)
         merge_sketch(self.backfilled_sketch, part.backfilled_sketch)
+        merge_sketch(self.failed_sketch, part.failed_sketch)
 
     @property
     def requests(self) -> int:
@@ -182,6 +194,10 @@ class NameTotals:
 
     def quantile_ms(self, q: float) -> float | None:
         return _capped(quantile(self.sketch, q), self.max_ms)
+
+    def failed_quantile_ms(self, q: float) -> float | None:
+        """What people waited before they were told of a failure; of failures whose latency is on record."""
+        return _capped(quantile(self.failed_sketch, q), self.failed_max_ms)
 
     def measured(self) -> dict[int, int]:
         """The sketch without backfilled arrivals: only what was really sent and answered."""

@@ -90,6 +90,8 @@ def judge(
     seen = [span for span in phases if span.end > span.start]
     timed = facts.violating if watched and recovery_targets(plan) else None
     rows = [(span, timed if first <= span.start < max(last, first + 1) else None) for span in seen]
+    phi = facts.dispersion(None, None, True).phi
+    bursts = round(phi, 3) if phi > 1.005 else None
     started = next((event.wall for event in history if isinstance(event, ev.Started)), None)
     return Result(
         verdict=ruling.verdict,
@@ -103,7 +105,7 @@ def judge(
         experiment=plan.experiment,
         target_url=plan.load.host,
         started=started,
-        phases=tuple(tables.phase_result(span, facts.totals(span), times) for span, times in rows),
+        phases=tuple(tables.phase_result(span, facts.totals(span), times, bursts) for span, times in rows),
         requests=tuple(row for span in seen for row in tables.request_results(span.name, facts.totals(span))),
         totals=tables.whole_run(store),
         setup=tables.setup_results(store),

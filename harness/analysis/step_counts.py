@@ -75,6 +75,8 @@ def add_counts(into: NameTotals, counts: RequestCounts) -> None:
     into.add(cell)
     if cell.sketch is not None:
         merge_flat(into.sketch, [cell.sketch])
+    if cell.failed_sketch is not None:
+        merge_flat(into.failed_sketch, [cell.failed_sketch])
 
 
 def pairs(flat: list[int]) -> dict[int, int]:

@@ -19,8 +19,14 @@ UNSENT_WHY = {
 }
 
 
-def phase_result(span: Span, totals: Totals, violating: Sequence[tuple[float, float]] | None) -> PhaseResult:
-    """One phase. violating: None where violating time is not known (no target to time)."""
+def phase_result(
+    span: Span,
+    totals: Totals,
+    violating: Sequence[tuple[float, float]] | None,
+    dispersion: float | None = None,
+) -> PhaseResult:
+    """One phase. dispersion: of its failures, where they did not come singly. violating: None where violating time is
+    not known (no target to time)."""
     names = totals.all_names()
     classes = totals.classes.items()
     return PhaseResult(
@@ -43,7 +49,11 @@ def phase_result(span: Span, totals: Totals, violating: Sequence[tuple[float, fl
         p95_ms=_round(names.quantile_ms(0.95)),
         p99_ms=_round(names.quantile_ms(0.99)),
         max_ms=_round(names.max_ms) if names.ok else None,
+        failed_p50_ms=_round(names.failed_quantile_ms(0.5)),
+        failed_p95_ms=_round(names.failed_quantile_ms(0.95)),
+        failed_max_ms=_round(names.failed_max_ms) if names.failed_sketch else None,
         violating_s=None if violating is None else violating_in(violating, span),
+        dispersion=dispersion,
         measured=_measured(names, totals.measured_error_rate),
     )
 
@@ -82,6 +92,9 @@ def request_result(name: str, phase: str, names: NameTotals, seconds: float | No
         p95_ms=_round(names.quantile_ms(0.95)),
         p99_ms=_round(names.quantile_ms(0.99)),
         max_ms=_round(names.max_ms) if names.ok else None,
+        failed_p50_ms=_round(names.failed_quantile_ms(0.5)),
+        failed_p95_ms=_round(names.failed_quantile_ms(0.95)),
+        failed_max_ms=_round(names.failed_max_ms) if names.failed_sketch else None,
         measured=_measured(names, names.failed / requests if requests else None),
     )
 

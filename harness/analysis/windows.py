@@ -381,6 +381,7 @@ class WindowStore:
     def _add_steps(self, whole: Totals, start: int, end: int) -> None:
         sketches: dict[str, list[array[int]]] = {}
         backfilled: dict[str, list[array[int]]] = {}
+        failed: dict[str, list[array[int]]] = {}
         for _, step in self.steps(start, end):
             for name, arrivals in step.classes.items():
                 whole.classes.setdefault(name, Arrivals()).add(arrivals)
@@ -390,10 +391,14 @@ class WindowStore:
                     sketches.setdefault(name, []).append(cell.sketch)
                 if cell.backfilled_sketch is not None:
                     backfilled.setdefault(name, []).append(cell.backfilled_sketch)
+                if cell.failed_sketch is not None:
+                    failed.setdefault(name, []).append(cell.failed_sketch)
         for name, flats in sketches.items():
             merge_flat(whole.names[name].sketch, flats)
         for name, flats in backfilled.items():
             merge_flat(whole.names[name].backfilled_sketch, flats)
+        for name, flats in failed.items():
+            merge_flat(whole.names[name].failed_sketch, flats)
 
     def _add_delta(self, row: DeltaRow) -> None:
         for name, counts in row.setup.items():

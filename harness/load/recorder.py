@@ -42,6 +42,10 @@ class Recorder:
         self._closed = False
         self._limits: tuple[tuple[int, float], ...] = tuple((-(10**9), limit) for limit in sorted(set(limits_ms)))
         self._steps: dict[int, StepTally] = {}
+        # What _steps counts ended in this step; it becomes rows at _turn_at, where the next step begins.
+        self._ended: int | None = None
+        self._turn_at = math.inf
+        self._rows: list[DeltaRow] = []
         # Short ways to what is in _steps: looked up at every arrival and request.
         self._classes: dict[tuple[int, str], ClassTally] = {}
         self._latencies: dict[tuple[int, str], list[float]] = {}
@@ -57,6 +61,7 @@ class Recorder:
     def begin(self, t0: float) -> None:
         """The schedule starts at t0; what was used before, for imports, is not the generator's load."""
         self.t0 = t0
+        self._turn_at = -math.inf
         self._last_mark = (monotonic(), time.process_time())
 
     # Arrivals
@@ -97,6 +102,7 @@ class Recorder:
 
     def unsent(self, arrival: Arrival, *, generator: bool, startable: bool = True) -> None:
         """startable: users of its class can be started, so that those there are must all be waiting."""
+        self._turn()
         counts = self._counts(arrival)
         if generator:
             counts.unsent_generator += 1
@@ -111,6 +117,7 @@ class Recorder:
         """The task ended without a request having been made."""
         if self._closed or arrival.ended:
             return
+        self._turn()
         self._counts(arrival).failed += 1
         self._error(kind, None, arrival.intended, text)
 
@@ -124,6 +131,8 @@ class Recorder:
     # Requests, by the step of their intended start
 
     def ok(self, name: str, step: int, latency_ms: float) -> None:
+        if monotonic() >= self._turn_at:
+            self._turn()
         latencies = self._latencies.get((step, name))
         if latencies is None:
             if self._closed:
@@ -131,15 +140,19 @@ class Recorder:
             latencies = self._latencies[step, name] = self._requests(step, name).latencies
         latencies.append(latency_ms)
 
-    def fail(self, name: str, step: int, kind: str, intended: float, text: str) -> None:
+    def fail(self, name: str, step: int, latency_ms: float, kind: str, intended: float, text: str) -> None:
         if self._closed:
             return
-        self._requests(step, name).add_failure(kind)
+        self._turn()
+        tally = self._requests(step, name)
+        tally.add_failure(kind)
+        tally.failed_latencies.append(latency_ms)
         self._error(kind, name, intended, text)
 
     def virtual(self, name: str, intended: float, latency_ms: float, kind: str | None, count: int) -> None:
         """Virtual arrivals of the closed model: what users who were waiting did not send."""
         if not self._closed:
+            self._turn()
             self._requests(self.step(intended), name).add_virtual(latency_ms, kind, count)
 
     def setup(self, name: str, started: float, latency_ms: float, kind: str | None, text: str) -> None:
@@ -165,12 +178,9 @@ class Recorder:
 
     def flush(self, done: int, users: int, *, final: bool = False) -> bytes:
         """Everything since the last flush, as lines, ending with a mark. A final flush closes the recorder."""
-        rows: list[DeltaRow | MarkRow | ErrorRow] = [
-            tally.row(self.worker, step) for step, tally in sorted(self._steps.items())
-        ]
-        self._steps = {}
-        self._classes.clear()
-        self._latencies.clear()
+        self._freeze()
+        rows: list[DeltaRow | MarkRow | ErrorRow] = [*self._rows]
+        self._rows = []
         for (kind, name), (count, first, last, example) in self._errors.items():
             rows.append(
                 ErrorRow(
@@ -188,6 +198,21 @@ class Recorder:
         if final:
             self._closed = True
         return b"".join(map(encode_line, rows))
+
+    def _turn(self) -> None:
+        """Begin new rows where a new step has begun, so that every row knows when all that it counts ended."""
+        now = monotonic()
+        if now < self._turn_at or math.isinf(self.t0):
+            return
+        self._freeze()
+        self._ended = self.step(now)
+        self._turn_at = self.t0 + (self._ended + 1) * STEP_S
+
+    def _freeze(self) -> None:
+        self._rows += [tally.row(self.worker, step, self._ended) for step, tally in sorted(self._steps.items())]
+        self._steps = {}
+        self._classes.clear()
+        self._latencies.clear()
 
     def _mark(self, done: int, users: int, final: bool) -> MarkRow:
         now, cpu_s = monotonic(), time.process_time()

@@ -27,15 +27,17 @@ class ClassTally:
 
 
 class RequestTally:
-    """latencies: of ok requests, in ms; they are only looked at when the row is made, all at once.
+    """latencies: of ok requests, in ms; they are only looked at when the row is made, all at once. failed_latencies: of
+    those that failed.
 
     limits_ms: latency limits in force, counted exactly; a row names all of them, also those at 0.
     """
 
-    __slots__ = ("_limits_ms", "_virtual", "_virtual_fail", "fail", "latencies")
+    __slots__ = ("_limits_ms", "_virtual", "_virtual_fail", "fail", "failed_latencies", "latencies")
 
     def __init__(self, limits_ms: tuple[float, ...]) -> None:
         self.latencies: list[float] = []
+        self.failed_latencies: list[float] = []
         self.fail: dict[str, int] = {}
         self._limits_ms = limits_ms
         self._virtual: list[tuple[float, int]] = []
@@ -77,6 +79,8 @@ class RequestTally:
             backfilled_sum_ms=round(virtual_sum_ms, 4),
             backfilled_sketch=_flat(apart),
             backfilled_fail=self._virtual_fail,
+            failed_max_ms=round(max(self.failed_latencies, default=0.0), 4),
+            failed_sketch=_flat(Counter(buckets_of(sorted(self.failed_latencies)))) if self.failed_latencies else [],
         )
 
 
@@ -94,10 +98,11 @@ class StepTally:
             tally = self.classes[class_name] = ClassTally()
         return tally
 
-    def row(self, worker: str, step: int) -> DeltaRow:
+    def row(self, worker: str, step: int, ended: int | None) -> DeltaRow:
         return DeltaRow(
             worker=worker,
             step=step,
+            ended=ended,
             classes={name: tally.frozen() for name, tally in self.classes.items()},
             requests={name: tally.frozen() for name, tally in self.requests.items()},
             setup={name: tally.frozen() for name, tally in self.setup.items()},

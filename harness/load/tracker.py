@@ -197,7 +197,7 @@ class Tracker:
         if kind is None:
             recorder.ok(name, step, latency_ms)
         else:
-            recorder.fail(name, step, kind, arrival.intended if call.first else call.start, text)
+            recorder.fail(name, step, latency_ms, kind, arrival.intended if call.first else call.start, text)
         if self._cycles is not None:
             state = call.state
             if state is not None and self._unanswered:

@@ -51,6 +51,12 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float | None
     max_ms: float | None
     violating_s: float | None
+    failed_p50_ms: float | None = None
+    failed_p95_ms: float | None = None
+    failed_max_ms: float | None = None
+    """What people waited before they were told of a failure; null where none was, or records are of an old version."""
+    dispersion: float | None = None
+    """How many failures of a cluster tell as much as one, as baseline showed it; null: they came singly."""
     measured: Measured | None = None
     """Null when nothing was backfilled: then the figures above are exactly what was measured."""
 
@@ -71,6 +77,9 @@ class RequestResult(msgspec.Struct, frozen=True, kw_only=True):
     p95_ms: float | None
     p99_ms: float | None
     max_ms: float | None
+    failed_p50_ms: float | None = None
+    failed_p95_ms: float | None = None
+    failed_max_ms: float | None = None
     measured: Measured | None = None
 
 

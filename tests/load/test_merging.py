@@ -74,7 +74,7 @@ def happen(recorder: Recorder, name: str, step: int, offset: float, draw: random
     if kind is None:
         recorder.ok(f"/{name}", step, latency_ms)
     else:
-        recorder.fail(f"/{name}", step, kind, arrival.intended, "it failed")
+        recorder.fail(f"/{name}", step, 12.5, kind, arrival.intended, "it failed")
     if kind is None or kind in REPLY_KINDS:
         recorder.replied(arrival)
     recorder.end(arrival)

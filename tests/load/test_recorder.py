@@ -1,0 +1,65 @@
+"""What a generator writes down of its requests: nothing is lost between two flushes, and every row knows its end."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from harness.load.arrival import Arrival
+from harness.load.recorder import Recorder
+from harness.model.clock import monotonic
+from harness.model.sketch import quantile
+from harness.model.windows import DeltaRow, MarkRow, Row
+
+
+def rows_of(data: bytes) -> list[DeltaRow]:
+    decoded = [msgspec.json.decode(line, type=Row) for line in data.splitlines()]
+    assert isinstance(decoded[-1], MarkRow)
+    return [row for row in decoded if isinstance(row, DeltaRow)]
+
+
+def started() -> Recorder:
+    recorder = Recorder("w1", (200.0,))
+    recorder.begin(monotonic() - 5.0)
+    return recorder
+
+
+def test_a_row_knows_in_which_step_its_requests_ended() -> None:
+    recorder = started()
+    for _ in range(4):
+        recorder.ok("/a", 20, 30.0)
+        recorder.fail("/a", 20, 700.0, "status", recorder.t0 + 2.0, "HTTP 500")
+        time.sleep(0.06)
+    before = recorder.step(monotonic())
+    rows = rows_of(recorder.flush(50, 1))
+    ends = [row.ended for row in rows]
+    assert len(set(ends)) == len(rows) >= 2, "a row holds what ended in one step"
+    assert all(end is not None and 50 <= end <= before for end in ends)
+    assert sum(row.requests["/a"].ok for row in rows) == 4
+    assert sum(row.requests["/a"].fail["status"] for row in rows) == 4
+
+
+def test_what_people_waited_for_an_error_is_kept_apart_from_the_latency_of_the_good_ones() -> None:
+    recorder = started()
+    recorder.ok("/a", 20, 30.0)
+    for waited in (1_400.0, 1_500.0, 1_600.0):
+        recorder.fail("/a", 20, waited, "timeout", recorder.t0 + 2.0, "too long")
+    counts = [row.requests["/a"] for row in rows_of(recorder.flush(50, 1))]
+    failed = {b: n for c in counts for b, n in zip(c.failed_sketch[::2], c.failed_sketch[1::2], strict=True)}
+    assert sum(failed.values()) == 3
+    median = quantile(failed, 0.5)
+    assert median is not None and abs(median - 1_500.0) < 16
+    assert max(c.failed_max_ms for c in counts) == 1_600.0
+    assert max(c.max_ms for c in counts) == 30.0
+    assert sum(sum(c.sketch[1::2]) for c in counts) == 1
+
+
+def test_arrivals_that_end_without_a_request_end_in_their_row_too() -> None:
+    recorder = started()
+    arrival = Arrival(class_name="U", intended=recorder.t0 + 2.0, step=20)
+    recorder.take(arrival)
+    recorder.failed(arrival, "exception", "ValueError")
+    recorder.end(arrival)
+    (row,) = [row for row in rows_of(recorder.flush(50, 1)) if row.classes and row.classes["U"].failed]
+    assert row.ended is not None and row.ended >= 50
