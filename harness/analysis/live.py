@@ -15,7 +15,7 @@ from harness.analysis import recovery as recovery_rules
 from harness.analysis import sentences
 from harness.analysis.dispersion import Dispersion, dispersion, excused, without
 from harness.analysis.facts import Facts
-from harness.analysis.proportions import counted_limits, watch_limit
+from harness.analysis.proportions import counted_limits, more_needed, watch_limit
 from harness.analysis.recovery import Baseline
 from harness.analysis.spans import Span, span_of, spans
 from harness.analysis.targets import COMPARE, judge_target, recovery_targets
@@ -27,7 +27,7 @@ from harness.model.live import LiveNumbers
 from harness.model.plan import Plan
 from harness.model.sketch import bucket_of, quantile
 from harness.model.target_grammar import ALLOWED_OVER, parse_expression
-from harness.model.targets import Target
+from harness.model.targets import PhaseName, Target
 from harness.model.units import parse_duration
 
 SLOW_TO_SHOW_S = 0.2
@@ -133,6 +133,23 @@ def baseline_broken(store: WindowStore, plan: Plan, history: Sequence[ev.Event])
             if result.outcome == "broken":
                 found.append(sentences.broken(result, control=plan.control_run).rstrip("."))
     return found
+
+
+def length_wanted(
+    store: WindowStore, plan: Plan, history: Sequence[ev.Event], phase: PhaseName, start_s: float, planned_s: float
+) -> tuple[float, str]:
+    """(seconds, why) that a phase should last whose planned end is near: longer than planned_s where a primary
+    proportion target is met in it but not yet held."""
+    facts = Facts(plan=plan, store=store, spans=spans(history, store.end))
+    span = span_of(facts.spans, phase)
+    if span is None:
+        return planned_s, ""
+    span = Span(span.name, span.start, max(span.start + 1, store.final_before()), False)
+    if phase == "baseline":
+        facts.spans = [*(s for s in facts.spans if s.name != "baseline"), span]
+    wanted = {target.text: more_needed(target, span, facts) for target in plan.targets if target.phase == phase}
+    times, text = max(((times, text) for text, times in wanted.items() if times is not None), default=(1.0, ""))
+    return round(planned_s * times, 1), text
 
 
 def relative_limits(store: WindowStore, plan: Plan, history: Sequence[ev.Event]) -> list[float]:

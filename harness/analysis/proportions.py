@@ -25,6 +25,7 @@ from harness.model.result import NameResult, Outcome, TargetResult
 from harness.model.target_grammar import ALLOWED_OVER
 from harness.model.targets import Limit, Op, Target
 from harness.model.units import format_ms, format_percent
+from harness.plan.phases import MOST_EXTENDED
 
 SURE = 0.95
 """Of the interval of what baseline showed."""
@@ -260,6 +261,35 @@ def _nothing(target: Target, span: Span, facts: Facts) -> TargetResult | None:
         seen = f"no request named {target.name!r} was seen" if target.name else "no request was seen"
         return _result(target, None, None, "undecided", seen)
     return _result(target, None, None, "broken", f"not one of {attempts:,} requests succeeded")
+
+
+def more_needed(target: Target, span: Span, facts: Facts) -> float | None:
+    """How many times as long a phase must be before a target that is met in it can be held, going by what it showed:
+    over 1, and at most MOST_EXTENDED; None where it is held, not met, or no proportion."""
+    if not target.primary or not is_upper_proportion(target):
+        return None
+    result = judge(target, span, facts)
+    if result.outcome != "undecided":
+        return None
+    p = ALLOWED_OVER.get(target.metric)
+    limit = watch_limit(target, facts)
+    if limit is None:
+        return None
+    if p is None:
+        bad, n = sums_in(facts.series(target.name, None, True), span)
+        p = _inside(limit)
+    else:
+        bad, _, n = _over(target, span, facts, limit)
+    if not n or not binomial.meets(bad, n, p, "<="):
+        return None
+    chances = chances_of(target, span, facts, limit if target.metric in ALLOWED_OVER else None)
+    for tenths in range(12, round(MOST_EXTENDED * 10) + 1, 2):
+        times = tenths / 10
+        size = n * times / chances.phi_held
+        if binomial.lower_tail(bad * times / chances.phi_held, size, p) <= chances.held:
+            # What comes may be a little worse than what was.
+            return min(MOST_EXTENDED, times * 1.2)
+    return MOST_EXTENDED
 
 
 # -- by request name ---------------------------------------------------------------------------------------------

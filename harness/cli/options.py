@@ -115,6 +115,12 @@ EXPERIMENT_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     _option("--soak", type=DURATION, default="0s", show_default=True, help="Watch this much longer after the hold."),
     _option(
+        "--no-extend",
+        is_flag=True,
+        help="End every phase as planned, also where a target is met but too little was seen to say that it holds.",
+    ),
+    _option("--extend-fault", is_flag=True, help="The fault's phase may go on too where its length was given."),
+    _option(
         "--target",
         "targets",
         multiple=True,
@@ -220,6 +226,8 @@ def decode(values: dict[str, Any]) -> RunRequest:
         recovery_limit_s=values["recovery_limit"],
         hold_s=values["hold"],
         soak_s=values["soak"],
+        extend=not values["no_extend"],
+        extend_fault=values["extend_fault"],
         targets=tuple(values["targets"]),
         target_layers=(
             *((config.target_texts,) if config is not None and config.target_texts else ()),

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
+import msgspec
+
 from harness.analysis import live as live_rules
 from harness.analysis.windows import WindowStore
 from harness.conductor.history import History
@@ -24,12 +26,13 @@ from harness.conductor.works import Works
 from harness.load.launcher import LoadProcess
 from harness.load.protocol import ClockDoubt as LoadClockDoubt
 from harness.load.protocol import Drained, Failed, LoadMessage, Warned, WorkerLost
-from harness.model.clock import monotonic, next_step
+from harness.model.clock import monotonic, next_step, step_of
 from harness.model.events import (
     ClockDoubt,
     LoadEnded,
     LoadLost,
     Note,
+    PhaseExtended,
     PhaseStarted,
     Stopped,
     UndoNotVerified,
@@ -38,12 +41,13 @@ from harness.model.events import (
 from harness.model.live import LiveState
 from harness.model.plan import Plan
 from harness.model.targets import PhaseName
-from harness.plan.decide import begin, decide
+from harness.plan.decide import begin, decide, may_look
 from harness.plan.machine import (
     BaselineJudged,
     Check,
     Effect,
     EnterPhase,
+    Extend,
     Finish,
     Inject,
     Injected,
@@ -128,6 +132,7 @@ class Conduct:
         self._suspensions_seen = 0
         self._keeper_told = False
         self._last_turn = monotonic()
+        self._wanting = ""
 
     def run(self) -> None:
         self._state, effects = begin(self._plan)
@@ -176,7 +181,17 @@ class Conduct:
             final_s = self._store.final_before() / 10
         if self._state.phase == "recovery":
             clean_from = self._clean_from(now)
-        return Tick(now=now, final_s=final_s or 0.0, clean_from=clean_from)
+        length_s = self._length_wanted() if may_look(msgspec.structs.replace(self._state, now=now)) else None
+        return Tick(now=now, final_s=final_s or 0.0, clean_from=clean_from, length_s=length_s)
+
+    def _length_wanted(self) -> float:
+        """How long the phase should be, asked once, near its planned end."""
+        state = self._state
+        planned_s = round((state.phase_end or state.phase_start) - state.phase_start, 1)
+        wanted, self._wanting = live_rules.length_wanted(
+            self._store, self._plan, self._history.events, state.phase, state.phase_start, planned_s
+        )
+        return wanted
 
     def _clean_from(self, now: float) -> float | None:
         """The first second of a clean hold, on provisional counts; None while there is none."""
@@ -284,6 +299,10 @@ class Conduct:
                 self._board.entered(phase, start_s)
                 if phase == "fault":
                     self._fault_from = start_s
+                if phase == "baseline":
+                    self._store.baseline = (step_of(start_s), 0)
+                if phase == "gap" and self._store.baseline is not None:
+                    self._store.baseline = (self._store.baseline[0], step_of(start_s))
                 self._load.edge(phase)
                 if phase == "recovery":
                     self._signals.refuse_suspension(False)
@@ -292,6 +311,11 @@ class Conduct:
                     self._history.add(ZeroFound, zero_s=start_s, lower_s=start_s, upper_s=start_s, source="undo")
                 if phase == "baseline" and self._plan.faults:
                     self._pool.aside(self._works.snapshot_paths)
+            case Extend(phase=phase, end_s=end_s):
+                self._history.add(PhaseExtended, phase=phase, end_s=end_s, target=self._wanting)
+                self._board.message = f"goes on, to be sure of {self._wanting}"
+                why = f"{self._wanting} is met, but too little was seen to be sure"
+                self._say(f"{phase} goes on to {end_s:.0f} s: {why}")
             case JudgeBaseline():
                 self._pool.submit(self._judge_baseline, lambda _: BaselineJudged(now=self._history.since_t0()))
             case Prepare():

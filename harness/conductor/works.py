@@ -34,6 +34,7 @@ from harness.model.faults import Applied, Dependency, Evidence, UndoOutcome, Und
 from harness.model.plan import Plan, PlannedFault
 from harness.model.units import format_duration
 from harness.plan import machine
+from harness.plan.phases import MOST_EXTENDED
 from harness.safety.heal import torn_down
 from harness.safety.journal import Journal
 from harness.safety.journal_view import read_journal
@@ -101,7 +102,10 @@ class Works:
             for planned in self._plan.faults:
                 record = self._faults[planned.spec.kind].capture(planned.change, planned.id)
                 # An event that takes a while (a restart) says how long at most.
-                takes_s = (planned.for_s or 0.0) + (record.deadline_s or 0.0)
+                lasts_s = planned.for_s or 0.0
+                if "fault" in self._plan.phases.extend:
+                    lasts_s *= MOST_EXTENDED
+                takes_s = lasts_s + (record.deadline_s or 0.0)
                 record = msgspec.structs.replace(record, deadline_s=takes_s + GRACE_S)
                 self._journal.record(record)
                 self._records[planned.id] = record

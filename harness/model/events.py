@@ -33,6 +33,15 @@ class PhaseStarted(_Event, frozen=True, kw_only=True, tag="phase"):
     start_s: float
 
 
+class PhaseExtended(_Event, frozen=True, kw_only=True, tag="phase_extended"):
+    """The phase goes on to end_s instead of ending as planned: `target` is met, but too little was seen to say that it
+    holds."""
+
+    phase: PhaseName
+    end_s: float
+    target: str
+
+
 class FaultRequested(_Event, frozen=True, kw_only=True, tag="fault_requested"):
     fault: str
 

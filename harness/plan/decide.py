@@ -20,6 +20,7 @@ from harness.plan.machine import (
     Check,
     Effect,
     EnterPhase,
+    Extend,
     Finish,
     Inject,
     Injected,
@@ -41,7 +42,7 @@ from harness.plan.machine import (
     Undo,
     Undone,
 )
-from harness.plan.phases import ONE_SHOT_S
+from harness.plan.phases import MOST_EXTENDED, ONE_SHOT_S
 
 CHECK_EVERY_S = 1.0
 """How often a lasting fault is asserted again."""
@@ -49,6 +50,9 @@ CHECK_MARGIN_S = 1.5
 """No assertion begins this close to the planned undo: the two would race."""
 LATE_S = 0.2
 """An injection later than this counts its duration from when it really was."""
+LOOK_LEAD_S = 0.4
+"""Whether a phase goes on is decided this long before its planned end, so that nothing is undone too early."""
+LOOK_PATIENCE_S = 1.0
 LEAD_S = 0.3
 """Phase edges are announced this much ahead, so that effects can be ready on the grid."""
 ZERO_PATIENCE_S = 1.0
@@ -106,9 +110,11 @@ def _tick(state: State, tick: Tick) -> Step:
     if state.stop is not None or state.load != "on":
         return state, []
     phases = state.plan.phases
+    if tick.length_s is not None and may_look(state):
+        return _look(state, tick.length_s)
     if state.phase == "warmup" and tick.now >= phases.warmup_s:
         return _enter(state, "baseline", phases.warmup_s, phases.warmup_s + phases.baseline_s)
-    if state.phase == "baseline" and state.phase_end is not None and tick.now >= state.phase_end:
+    if state.phase == "baseline" and _is_over(state, tick):
         return _enter(state, "gap", state.phase_end, state.phase_end + phases.gap_s)
     if state.phase == "gap" and not state.judging and not state.preparing:
         if tick.final_s >= state.phase_start or tick.now >= (state.phase_end or math.inf):
@@ -118,11 +124,47 @@ def _tick(state: State, tick: Tick) -> Step:
         return _fault_tick(state, tick)
     if state.phase == "recovery":
         return _recovery_tick(state, tick)
-    if state.phase == "after" and state.phase_end is not None and tick.now >= state.phase_end:
+    if state.phase == "after" and _is_over(state, tick):
         return _enter(state, "tail", state.phase_end, state.phase_end + phases.tail_s)
     if state.phase == "tail" and state.phase_end is not None and tick.now >= state.phase_end - LEAD_S:
         return _stop_load(state, state.phase_end)
     return state, []
+
+
+def may_look(state: State) -> bool:
+    """Whether it is time to decide if the phase goes on."""
+    due = state.phase_end is not None and state.now >= state.phase_end - LOOK_LEAD_S
+    going = state.stop is None and state.load == "on"
+    return going and due and state.phase in state.plan.phases.extend and state.phase not in state.looked
+
+
+def _looked(state: State) -> bool:
+    """Nothing waits for longer than a second for that decision: a fault is on."""
+    overdue = state.phase_end is not None and state.now >= state.phase_end + LOOK_PATIENCE_S
+    return state.phase not in state.plan.phases.extend or state.phase in state.looked or overdue
+
+
+def _is_over(state: State, tick: Tick) -> bool:
+    return state.phase_end is not None and tick.now >= state.phase_end and _looked(state)
+
+
+def _look(state: State, length_s: float) -> Step:
+    """The one decision whether this phase goes on."""
+    state = msgspec.structs.replace(state, looked=(*state.looked, state.phase))
+    planned = state.phase_end if state.phase_end is not None else state.phase_start
+    most = state.phase_start + MOST_EXTENDED * (planned - state.phase_start)
+    end = _grid_after(min(state.phase_start + length_s, most))
+    if end <= planned:
+        return state, []
+    later = round(end - planned, 1)
+    tracks = tuple(
+        track
+        if track.undo_at is None or state.phase != "fault"
+        else msgspec.structs.replace(track, undo_at=round(track.undo_at + later, 1))
+        for track in state.tracks
+    )
+    state = msgspec.structs.replace(state, phase_end=end, tracks=tracks)
+    return state, [Extend(phase=state.phase, end_s=end)]
 
 
 def _baseline_judged(state: State, judged: BaselineJudged) -> Step:
@@ -164,7 +206,7 @@ def _fault_tick(state: State, tick: Tick) -> Step:
             inject_at = _grid_after(tick.now) if late else track.inject_at
             track = msgspec.structs.replace(track, status="injecting", inject_at=inject_at)
             effects.append(Inject(fault=track.id))
-        elif track.status == "active" and track.undo_at is not None and tick.now >= track.undo_at:
+        elif track.status == "active" and track.undo_at is not None and tick.now >= track.undo_at and _looked(state):
             track = msgspec.structs.replace(track, status="undoing")
             effects.append(Undo(fault=track.id))
         elif track.status == "active" and track.next_check is not None and tick.now >= track.next_check:
@@ -295,7 +337,7 @@ def _settle(state: State) -> Step:
 
 def _faults_over(state: State) -> bool:
     if not state.tracks:
-        return state.phase_end is not None and state.now >= state.phase_end
+        return state.phase_end is not None and state.now >= state.phase_end and _looked(state)
     lasting = any(fault.for_s is not None for fault in state.plan.faults)
     if state.now < state.phase_start + (ONE_SHOT_S if lasting else state.plan.phases.fault_s):
         return False

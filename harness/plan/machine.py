@@ -26,8 +26,9 @@ class Track(msgspec.Struct, frozen=True, kw_only=True):
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """phase_end: planned end of the phase, None = open. zero: recovery's zero.
 
-    recovered: first second of the hold, once found. load_end: when arrivals stop. stop: the first reason to end
-    early; at_once: it, or one that came after it, does not wait for open requests.
+    looked: phases at whose planned end it was decided whether they go on. recovered: first second of the hold, once
+    found. load_end: when arrivals stop. stop: the first reason to end early; at_once: it, or one that came after it,
+    does not wait for open requests.
     """
 
     plan: Plan
@@ -39,6 +40,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     preparing: bool = False
     tracks: tuple[Track, ...] = ()
     zero: float | None = None
+    looked: tuple[PhaseName, ...] = ()
     recovered: float | None = None
     load: Literal["on", "stopping", "ended"] = "on"
     load_end: float | None = None
@@ -48,11 +50,13 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Time passed. final_s: every step before it is final; clean_from: first second of a clean hold, if found."""
+    """Time passed. final_s: every step before it is final; clean_from: first second of a clean hold, if found.
+    length_s: how long the phase is to be, decided once, LOOK_LEAD_S before its planned end; None: not decided."""
 
     now: float
     final_s: float = 0.0
     clean_from: float | None = None
+    length_s: float | None = None
 
 
 class BaselineJudged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -111,6 +115,13 @@ class EnterPhase(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     start_s: float
 
 
+class Extend(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The phase goes on to end_s: a target is met, but too little was seen to say that it holds."""
+
+    phase: PhaseName
+    end_s: float
+
+
 class JudgeBaseline(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pass
 
@@ -159,4 +170,4 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pass
 
 
-Effect = EnterPhase | JudgeBaseline | Prepare | Inject | Check | Undo | Jump | StopLoad | RecordStop | Finish
+Effect = EnterPhase | Extend | JudgeBaseline | Prepare | Inject | Check | Undo | Jump | StopLoad | RecordStop | Finish

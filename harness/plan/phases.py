@@ -7,6 +7,7 @@ import math
 from harness.model.errors import UsageError
 from harness.model.load import STEP_S
 from harness.model.plan import PhasePlan
+from harness.model.targets import JudgedPhase
 from harness.model.units import format_duration
 
 MIN_BASELINE_S = 15.0
@@ -15,10 +16,13 @@ MIN_HOLD_S = 15.0
 HOLD_ARRIVALS = 1_000
 MIN_RECOVERY_LIMIT_S = 60.0
 MAX_PHASE_S = 24 * 3600.0
+DECIDING_ARRIVALS = 430
+"""`error_rate < 1%` is held by 368 good requests at either of two looks; so many planned are seldom fewer than that
+(Poisson). A phase that is planned for fewer decides nothing."""
+MOST_EXTENDED = 3.0
+"""A phase that goes on once lasts at most so many times as long."""
 ONE_SHOT_S = 1.0
-MAX_ONE_SHOT_S = 15.0
-ONE_SHOT_ARRIVALS = 400
-"""299 requests without a failure decide `error_rate < 1%`; so many are seldom fewer than that (Poisson)."""
+ONE_SHOT_ARRIVALS = 1_000
 
 
 def on_grid(seconds: float) -> float:
@@ -26,16 +30,22 @@ def on_grid(seconds: float) -> float:
     return round(math.ceil(seconds / STEP_S - 1e-9) * STEP_S, 1)
 
 
-def shortest_hold(rate: float | None) -> float:
-    """Seconds over which recovery must hold: at least 15 s and 1,000 planned arrivals (50 s at 20 RPS)."""
+def shortest(least_s: float, rate: float | None) -> float:
+    """The shortest length of a phase that can decide anything: at least least_s and 430 planned arrivals."""
+    return least_s if not rate else on_grid(max(least_s, DECIDING_ARRIVALS / rate))
+
+
+def default_hold(rate: float | None) -> float:
+    """Seconds over which recovery must hold where nobody says: at least 15 s and 1,000 planned arrivals (50 s at 20
+    RPS)."""
     return MIN_HOLD_S if not rate else on_grid(max(MIN_HOLD_S, HOLD_ARRIVALS / rate))
 
 
 def one_shot_phase(rate: float | None) -> float:
-    """Seconds of a fault phase of one-shots alone, from the last of them on: at least 1 s and 400 planned arrivals, at
-    most 15 s. The event itself is over in milliseconds, and a phase that ends with it has too few requests to decide
-    its targets: nothing could ever pass."""
-    return ONE_SHOT_S if not rate else on_grid(min(MAX_ONE_SHOT_S, max(ONE_SHOT_S, ONE_SHOT_ARRIVALS / rate)))
+    """Seconds of a fault phase of one-shots alone, from the last of them on: at least 1 s and 1,000 planned arrivals.
+    The event itself is over in milliseconds, and a phase that ends with it has too few requests to decide its targets:
+    nothing could ever pass."""
+    return ONE_SHOT_S if not rate else on_grid(max(ONE_SHOT_S, ONE_SHOT_ARRIVALS / rate))
 
 
 def tail_of(request_timeout_s: float) -> float:
@@ -56,19 +66,15 @@ def lengths(
     recovery_limit_s: float | None = None,
     hold_s: float | None = None,
     soak_s: float = 0.0,
+    extend: tuple[JudgedPhase, ...] = (),
 ) -> PhasePlan:
     """Phase lengths in seconds, on the grid. Raises UsageError for a length below what a verdict needs."""
-    _at_least("--baseline", baseline_s, MIN_BASELINE_S)
+    _at_least("--baseline", baseline_s, MIN_BASELINE_S, rate)
     if not one_shot_only:
-        _at_least("--fault-for", fault_s, MIN_FAULT_S)
-    need = shortest_hold(rate)
-    if hold_s is not None and hold_s < need:
-        why = f"{HOLD_ARRIVALS:,} arrivals at {rate:g} RPS" if rate and need > MIN_HOLD_S else "15 s"
-        raise UsageError(
-            f"--hold {format_duration(hold_s)} is too short to say that recovery held",
-            hint=f"at least {format_duration(need)} ({why})",
-        )
-    hold = on_grid(hold_s if hold_s is not None else need)
+        _at_least("--fault-for", fault_s, MIN_FAULT_S, rate)
+    if hold_s is not None:
+        _at_least("--hold", hold_s, MIN_HOLD_S, rate)
+    hold = on_grid(hold_s if hold_s is not None else default_hold(rate))
     before = on_grid(ramp_s + warmup_s) + on_grid(baseline_s) + on_grid(fault_s)
     limit = recovery_limit_s if recovery_limit_s is not None else max(MIN_RECOVERY_LIMIT_S, run_time_s - before)
     if limit < 1:
@@ -91,14 +97,17 @@ def lengths(
         hold_s=hold,
         after_s=on_grid(hold + soak_s),
         tail_s=tail_of(request_timeout_s),
+        extend=extend,
     )
 
 
-def _at_least(option: str, value: float, least: float) -> None:
+def _at_least(option: str, value: float, least_s: float, rate: float | None) -> None:
+    least = shortest(least_s, rate)
     if value < least:
+        why = f" ({DECIDING_ARRIVALS} arrivals at {rate:g} RPS)" if rate and least > least_s else ""
         raise UsageError(
             f"{option} {format_duration(value)} is too short to judge anything",
-            hint=f"at least {format_duration(least)}",
+            hint=f"at least {format_duration(least)}{why}",
         )
 
 
@@ -108,5 +117,8 @@ def shortest_run(phases: PhasePlan) -> float:
 
 
 def longest_run(phases: PhasePlan) -> float:
-    """Seconds after which a run is over that recovers in the last moment allowed."""
-    return shortest_run(phases) + phases.gap_s + phases.recovery_limit_s
+    """Seconds after which a run is over that recovers in the last moment allowed, with every phase extended that may
+    be."""
+    lengths = {"baseline": phases.baseline_s, "fault": phases.fault_s, "after": phases.after_s}
+    more = sum((MOST_EXTENDED - 1) * lengths[name] for name in phases.extend)
+    return shortest_run(phases) + more + phases.gap_s + phases.recovery_limit_s

@@ -7,15 +7,17 @@ from collections.abc import Mapping
 
 import msgspec
 
+from harness.model.errors import UsageError
 from harness.model.faults import Dependency
 from harness.model.load import Locustfile, Scenario
 from harness.model.plan import PhasePlan, Plan, PlannedFault, Provenance
 from harness.model.stack import StackUp
 from harness.model.suggest import unknown
-from harness.model.target_grammar import defaults, merge, parse_targets, refuse_impossible
-from harness.model.targets import Target
+from harness.model.target_grammar import ALLOWED_OVER, defaults, merge, parse_targets, refuse_impossible
+from harness.model.targets import JudgedPhase, Target
+from harness.model.units import format_duration
 from harness.plan import loadplan, phases
-from harness.plan.entries import FaultEntry
+from harness.plan.entries import Entry, FaultEntry
 from harness.plan.request import RunRequest
 from harness.plan.scenarios import SCENARIOS
 from harness.plan.timeline import FaultDescription, expand
@@ -43,17 +45,19 @@ def build_plan(
     Raises UsageError for anything in the request that cannot be, Refused for what must not be.
     """
     scenario = find_scenario(request.scenario)
-    fault_s = request.fault_s if request.fault_s is not None else scenario.fault_s
     seed = request.seed if request.seed is not None else _seed(created)
     entries = (*(FaultEntry(where=f"--fault {text!r}", fault=text) for text in request.faults), *request.timeline)
-    planned = expand(entries, dependencies=dependencies, faults=faults, fault_s=fault_s, seed=seed)
     load = loadplan.load_plan(request, scenario, locustfile, host=host, seed=seed)
+    fault_s = _or_default(request.fault_s, scenario.fault_s, phases.MIN_FAULT_S, load.rate)
+    planned = expand(entries, dependencies=dependencies, faults=faults, fault_s=fault_s, seed=seed)
     lasting = [f for f in planned if f.for_s is not None]
+    targets = _targets(request, has_rate=load.rate is not None)
+    refuse_impossible(targets, open_model=load.rate is not None)
     one_shot_s = phases.ONE_SHOT_S if lasting else phases.one_shot_phase(load.rate)
     length = phases.lengths(
         ramp_s=load.ramp_s,
         warmup_s=request.warmup_s,
-        baseline_s=request.baseline_s if request.baseline_s is not None else scenario.baseline_s,
+        baseline_s=_or_default(request.baseline_s, scenario.baseline_s, phases.MIN_BASELINE_S, load.rate),
         fault_s=max((f.at_s + (f.for_s or one_shot_s) for f in planned), default=fault_s),
         one_shot_only=bool(planned) and not lasting,
         run_time_s=request.run_time_s if request.run_time_s is not None else scenario.run_time_s,
@@ -62,9 +66,9 @@ def build_plan(
         recovery_limit_s=request.recovery_limit_s,
         hold_s=request.hold_s,
         soak_s=request.soak_s,
+        extend=_extended(request, scenario, entries, planned, targets),
     )
-    targets = _targets(request, has_rate=load.rate is not None)
-    refuse_impossible(targets, open_model=load.rate is not None)
+    _refuse_short_limit(targets, length)
     load = loadplan.with_limits(load, latency_limits(targets))
     plan = Plan(
         experiment=_name(created, planned, scenario),
@@ -81,6 +85,49 @@ def build_plan(
         provenance=provenance,
     )
     return msgspec.structs.replace(plan, warnings=plan_warnings(plan, request))
+
+
+def _or_default(given_s: float | None, default_s: float, least_s: float, rate: float | None) -> float:
+    """A length that nobody gave is long enough to decide something."""
+    return given_s if given_s is not None else max(default_s, phases.shortest(least_s, rate))
+
+
+def _extended(
+    request: RunRequest,
+    scenario: Scenario,
+    entries: tuple[Entry, ...],
+    planned: tuple[PlannedFault, ...],
+    targets: tuple[Target, ...],
+) -> tuple[JudgedPhase, ...]:
+    """The phases that may go on. Of a fault phase nobody may have said how long it is, and every fault must last as long
+    as the phase: what comes and goes would come and go differently."""
+    if not request.extend or scenario.jump:
+        return ()
+    given = request.fault_s is not None or any(_names_duration(entry) for entry in entries)
+    whole = all(f.at_s == 0.0 and f.for_s is not None for f in planned) and len({f.for_s for f in planned}) <= 1
+    fault = whole and (not given or request.extend_fault)
+    found: tuple[JudgedPhase, ...] = ("baseline", "fault", "after") if fault else ("baseline", "after")
+    proportions = (*ALLOWED_OVER, "error_rate")
+    return tuple(
+        phase for phase in found if any(t.primary and t.phase == phase and t.metric in proportions for t in targets)
+    )
+
+
+def _names_duration(entry: Entry) -> bool:
+    return (
+        not isinstance(entry, FaultEntry) or entry.for_s is not None or entry.repeat is not None or "+" in entry.fault
+    )
+
+
+def _refuse_short_limit(targets: tuple[Target, ...], length: PhasePlan) -> None:
+    """A search for recovery that ends before its target's time would call a service late that nobody waited for."""
+    for target in targets:
+        if target.metric == "recovery" and target.primary and length.recovery_limit_s < target.value:
+            raise UsageError(
+                f"--recovery-limit {format_duration(length.recovery_limit_s)} is shorter than target `{target.text}` "
+                "allows",
+                hint=f"at least {format_duration(target.value)}, or a stricter --target 'recovery < ...'",
+            )
 
 
 def bind(plan: Plan, up: StackUp, faults: Mapping[str, FaultDescription]) -> Plan:
