@@ -177,6 +177,7 @@ class ReadBack(_Event, frozen=True, kw_only=True, tag="read_back"):
 Event = (
     Started
     | PhaseStarted
+    | PhaseExtended
     | FaultRequested
     | FaultInjected
     | FaultEvidence

@@ -114,7 +114,7 @@ def _tick(state: State, tick: Tick) -> Step:
         return _look(state, tick.length_s)
     if state.phase == "warmup" and tick.now >= phases.warmup_s:
         return _enter(state, "baseline", phases.warmup_s, phases.warmup_s + phases.baseline_s)
-    if state.phase == "baseline" and _is_over(state, tick):
+    if state.phase == "baseline" and state.phase_end is not None and _is_over(state, tick):
         return _enter(state, "gap", state.phase_end, state.phase_end + phases.gap_s)
     if state.phase == "gap" and not state.judging and not state.preparing:
         if tick.final_s >= state.phase_start or tick.now >= (state.phase_end or math.inf):
@@ -124,7 +124,7 @@ def _tick(state: State, tick: Tick) -> Step:
         return _fault_tick(state, tick)
     if state.phase == "recovery":
         return _recovery_tick(state, tick)
-    if state.phase == "after" and _is_over(state, tick):
+    if state.phase == "after" and state.phase_end is not None and _is_over(state, tick):
         return _enter(state, "tail", state.phase_end, state.phase_end + phases.tail_s)
     if state.phase == "tail" and state.phase_end is not None and tick.now >= state.phase_end - LEAD_S:
         return _stop_load(state, state.phase_end)

@@ -66,6 +66,8 @@ class ExperimentFile(msgspec.Struct, frozen=True, kw_only=True):
     recovery_limit: float | None = None
     hold: float | None = None
     soak: float | None = None
+    no_extend: bool | None = None
+    extend_fault: bool | None = None
     strict: bool | None = None
     seed: int | None = None
     workers: int | None = None
@@ -146,6 +148,8 @@ def _decode(root: Mapping, reader: Reader, name: str) -> ExperimentFile:
         recovery_limit=read("recovery_limit", reader.duration),
         hold=read("hold", reader.duration),
         soak=read("soak", reader.duration),
+        no_extend=read("no_extend", reader.flag),
+        extend_fault=read("extend_fault", reader.flag),
         strict=read("strict", reader.flag),
         seed=read("seed", whole(0, 2**63 - 1)),
         workers=read("workers", whole(1, 256)),

@@ -99,8 +99,8 @@ def _extended(
     planned: tuple[PlannedFault, ...],
     targets: tuple[Target, ...],
 ) -> tuple[JudgedPhase, ...]:
-    """The phases that may go on. Of a fault phase nobody may have said how long it is, and every fault must last as long
-    as the phase: what comes and goes would come and go differently."""
+    """The phases that may go on. Of a fault phase nobody may have said how long it is, and every fault must last as
+    long as the phase: what comes and goes would come and go differently."""
     if not request.extend or scenario.jump:
         return ()
     given = request.fault_s is not None or any(_names_duration(entry) for entry in entries)

@@ -14,7 +14,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     Durations in seconds, rate in arrivals per second (already as wanted: --rate is not scaled).
     faults, targets, abort_if: texts as written. timeline: the faults of an experiment file, beside `faults`.
-    extend: a phase may go on once where a target is met but not yet held; extend_fault: also one whose length was given.
+    extend: a phase may go on once where a target is met but not yet held; extend_fault: the fault's, too, where its
+    length was given.
     target_layers: targets of lower layers of settings (harness.toml, then the experiment file), each replacing those
     of the layers before with the same phase, metric and name; `targets` come last.
     workers: load processes on this machine. cores: how many of them it has room for.
