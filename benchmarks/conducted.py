@@ -59,7 +59,7 @@ and the same draw must give the same service: it is asked again where a phase go
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of service and what is asked of it. delay_s: of healthy_s after zero, uniform in it.
+    """A kind of service and what is asked of it. delay_s: of healthy_s after zero (negative: before), uniform in it.
 
     targets: put over the defaults; only: instead of them. recovers: False = over the target until load ends.
     hurt: whether there is an impact to recover from (else the true recovery is 0 s). on_grid: zero and healthy_s lie
@@ -199,7 +199,7 @@ class _Conductor:
         fault_s = round(end_s + self.lengths.gap_s, 1)
         zero_s = round(fault_s + self._planned["fault"], 1) + self._offset_s
         healthy_s = zero_s + self._delay_s
-        after_s = round(_on_grid(healthy_s) + 0.1, 1)
+        after_s = round(_on_grid(max(zero_s, healthy_s)) + 0.1, 1)
         tail_s = round(after_s + self._planned["after"], 1)
         return Instants(simulated.WARMUP_S, end_s, fault_s + SENT_AFTER_S, zero_s, healthy_s, after_s, tail_s)
 
@@ -216,7 +216,7 @@ def simulate(case: Case, rate: float, seed: str) -> Seen:
     drawn = time.perf_counter()
     result = judge(conductor.plan, conductor.history, conductor.store, ())
     judged = time.perf_counter()
-    truth_s = at.healthy_s - at.zero_s if case.hurt else 0.0
+    truth_s = max(0.0, at.healthy_s - at.zero_s) if case.hurt else 0.0
     return _seen(result, at, truth_s, conductor.extended, drawn - began, judged - drawn)
 
 

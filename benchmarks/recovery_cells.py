@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from conducted import Case, Instants, Seen, Shape, extends
-from simulated import Fate, Rate, Service, bursts, decaying, during, falling, never, pauses, spells, steady, together
+import shapes
+from conducted import Case, Seen, Shape, extends
+from simulated import Service, during, never, steady, together
 
 Runs = Sequence[Seen]
 
@@ -110,150 +110,6 @@ def outcomes(recovered: float | None) -> list[Measure]:
     ]
 
 
-# Shapes
-
-
-def all_along(fail: Rate) -> Shape:
-    return lambda at, draw, rps: Service(fail=fail)
-
-
-def outage(failing: float, background: float = 0.0) -> Shape:
-    return lambda at, draw, rps: Service(
-        fail=together(during(at.injected_s, at.healthy_s, failing), steady(background))
-    )
-
-
-def bursty(true_rate: float, size: int = 20) -> Shape:
-    """Bursts of `size` failures within 1 s, so that true_rate of the requests fail."""
-    return lambda at, draw, rps: Service(burst=bursts(draw, true_rate * rps / size, size))
-
-
-def ends(then: Callable[[Instants], Rate]) -> Shape:
-    """Everything fails from the injection on, then what `then` says."""
-    return lambda at, draw, rps: Service(fail=then(at))
-
-
-def _linear(length: float) -> Shape:
-    def then(at: Instants) -> Rate:
-        begin = at.healthy_s - 0.99 * length
-        return together(during(at.injected_s, begin, 1.0), falling(begin, length))
-
-    return ends(then)
-
-
-def _exponential(tau: float) -> Shape:
-    def then(at: Instants) -> Rate:
-        begin = at.healthy_s - tau * math.log(100)
-        return together(during(at.injected_s, begin, 1.0), decaying(begin, tau))
-
-    return ends(then)
-
-
-def _hard_then_tail(at: Instants) -> Rate:
-    return together(during(at.injected_s, at.zero_s, 1.0), during(at.zero_s, at.healthy_s, 0.1))
-
-
-def _paused_before(length_s: float, slow: bool) -> Shape:
-    """One pause in baseline in which every request is slow (or fails), and an outage of the same kind, of 20 %."""
-
-    def shape(at: Instants, draw: random.Random, rps: float) -> Service:
-        begin = at.baseline_s + draw.uniform(5.0, 55.0 - length_s)
-        rate = together(during(begin, begin + length_s, 1.0), during(at.injected_s, at.healthy_s, 0.2))
-        return Service(slow=rate) if slow else Service(fail=rate)
-
-    return shape
-
-
-def _harmless_pauses(at: Instants, draw: random.Random, rps: float) -> Service:
-    return Service(slow=spells(pauses(draw, 0.3, (5.0, 20.0))))
-
-
-def _begun_early(by_s: float) -> Shape:
-    """60 % fail from by_s before the injection on, each answered within 0.1 s."""
-
-    def shape(at: Instants, draw: random.Random, rps: float) -> Service:
-        begin = at.injected_s - by_s
-
-        def fate(start: float, one: random.Random) -> Fate:
-            if start >= begin and one.random() < 0.6:
-                return Fate(True, 0.1 * one.random())
-            return Fate(False, _natural(one))
-
-        return Service(fail=during(begin, at.healthy_s, 0.6), singly=(at.injected_s - 5.0, at.injected_s + 5.0, fate))
-
-    return shape
-
-
-def _sound(failing: float, hangs: bool, background: float = 0.0) -> Shape:
-    """Nothing fails before the injection but what is in flight then: it ends soon after it, or times out."""
-
-    def shape(at: Instants, draw: random.Random, rps: float) -> Service:
-        def fate(start: float, one: random.Random) -> Fate:
-            natural = _natural(one)
-            hit = start + natural > at.injected_s and one.random() < failing
-            if not hit:
-                return Fate(one.random() < background, natural)
-            if hangs:
-                return Fate(True, 10.0)
-            return Fate(True, max(0.0, at.injected_s - start) + 0.1 * one.random())
-
-        return Service(
-            fail=together(during(at.injected_s, at.healthy_s, failing), steady(background)),
-            singly=(at.injected_s - 5.0, at.injected_s + 5.0, fate),
-        )
-
-    return shape
-
-
-def _natural(draw: random.Random) -> float:
-    """Seconds that a good request takes: 80 ms in the middle, 5 % over 0.4 s."""
-    return min(3.0, draw.lognormvariate(math.log(0.08), 1.0))
-
-
-def names(many: int) -> dict[str, float]:
-    """The k-th name has 1/k of the first one's traffic."""
-    weights = [1 / k for k in range(1, many + 1)]
-    return {f"GET /items/{k}": weight / sum(weights) for k, weight in enumerate(weights, 1)}
-
-
-def _named(many: int) -> Shape:
-    return lambda at, draw, rps: Service(fail=steady(0.001), names=names(many))
-
-
-def _named_bursts(many: int) -> Shape:
-    return lambda at, draw, rps: Service(burst=bursts(draw, 0.001 * rps / 20, 20), names=names(many))
-
-
-def _bursts_of_one_name(many: int) -> Shape:
-    """Every burst is one name's, as often as it is asked for."""
-
-    def shape(at: Instants, draw: random.Random, rps: float) -> Service:
-        found = {name: bursts(draw, part * 0.001 * rps / 20, 20) for name, part in names(many).items()}
-        return Service(own_burst=found, names=names(many))
-
-    return shape
-
-
-RARE = "POST /rare"
-
-
-def _one_dead(many: int) -> Shape:
-    shares = {name: 0.994 * part for name, part in names(many - 1).items()} | {RARE: 0.006}
-    return lambda at, draw, rps: Service(
-        fail=steady(0.001), names=shares, own={RARE: during(at.injected_s, at.healthy_s, 1.0)}
-    )
-
-
-def _late_outage(at: Instants, draw: random.Random, rps: float) -> Service:
-    return Service(fail=during(at.injected_s + draw.uniform(0.5, 3.0), at.healthy_s, 1.0))
-
-
-def _blips_in_tail(at: Instants, draw: random.Random, rps: float) -> Service:
-    begins = [at.tail_s + at_s + draw.uniform(0.0, 2.0) for at_s in (1.0, 4.0, 7.0)]
-    blips = [(begin, begin + draw.uniform(0.1, 0.2)) for begin in begins]
-    return Service(fail=during(at.injected_s, at.healthy_s, 1.0), slow=spells(blips))
-
-
 # Cells
 
 ERRORS = ("error_rate < 1%", "recovery < 30s")
@@ -271,11 +127,11 @@ TABLE = {
 """Rate -> (95th percentile of the error in s, coverage) of the five kinds of outage below, 100 runs each."""
 
 _HARD: dict[str, Shape] = {
-    "100 % failing": outage(1.0),
-    "60 %, 0.5 % background": outage(0.6, 0.005),
-    "20 %": outage(0.2),
-    "5 %": outage(0.05),
-    "hard, then a tail of 10 %": ends(_hard_then_tail),
+    "100 % failing": shapes.outage(1.0),
+    "60 %, 0.5 % background": shapes.outage(0.6, 0.005),
+    "20 %": shapes.outage(0.2),
+    "5 %": shapes.outage(0.05),
+    "hard, then a tail of 10 %": shapes.ends(shapes.hard_then_tail),
 }
 
 
@@ -292,7 +148,7 @@ def _as_in_table(column: int) -> Callable[[int], Sequence[Measure]]:
 
 
 def _half(shortest: bool) -> Callable[[int], Sequence[Measure]]:
-    case = Case(all_along(steady(0.005)), shortest=shortest)
+    case = Case(shapes.all_along(steady(0.005)), shortest=shortest)
 
     def measures(rate: int) -> Sequence[Measure]:
         lengths = case.lengths(rate)
@@ -322,19 +178,19 @@ def _cells() -> list[Cell]:
         add(
             2,
             f"bursts of 20, {100 * rate_of:g} % in all",
-            Case(bursty(rate_of)),
+            Case(shapes.bursty(rate_of)),
             lambda rate, bound=bound: [  # type: ignore[misc]
                 *verdicts(failed=bound),
                 share("an impact is told", lambda seen: seen.impact_s is not None),
             ],
         )
-    add(3, "exactly at the limit", Case(all_along(steady(0.01))), lambda rate: verdicts(passed=0.05))
+    add(3, "exactly at the limit", Case(shapes.all_along(steady(0.01))), lambda rate: verdicts(passed=0.05))
     rises: Shape = lambda at, draw, rps: Service(  # noqa: E731
         fail=together(during(0.0, at.injected_s, 0.004), during(at.injected_s, math.inf, 0.012))
     )
     add(4, "0.4 % rises to 1.2 %", Case(rises), lambda rate: verdicts(passed=0.02))
     for shortest in (False, True):
-        case = Case(all_along(steady(0.005)), shortest=shortest)
+        case = Case(shapes.all_along(steady(0.005)), shortest=shortest)
         name = f"half the limit, {'shortest' if shortest else 'default'} phases"
         add(5, name, case, _half(shortest), rates=(20, 50, 200, 1_000))
     for length in (1.0, 2.0):
@@ -343,7 +199,7 @@ def _cells() -> list[Cell]:
             add(
                 6,
                 f"a pause of {length:g} s in baseline, then 20 % {kind}",
-                Case(_paused_before(length, slow), delay_s=_SOON, hurt=True),
+                Case(shapes.paused_before(length, slow), delay_s=_SOON, hurt=True),
                 lambda rate: [
                     share("impact seen", lambda s: s.impact_s is not None and -1.0 < s.impact_s < 10.0, at_least=0.95),
                     share("recovered", lambda s: s.outcome == "recovered", at_least=0.95),
@@ -354,16 +210,16 @@ def _cells() -> list[Cell]:
     add(
         7,
         "harmless pauses of 0.3 s",
-        Case(_harmless_pauses),
+        Case(shapes.harmless_pauses),
         lambda rate: [share("false impact", lambda seen: seen.impact_s is not None, at_most=0.12), *verdicts()],
     )
     fades: dict[str, tuple[Shape, tuple[float, float], float]] = {
-        "linear, 0.5 s": (_linear(0.5), (1.0, 2.5), 0.95),
-        "linear, 2 s": (_linear(2.0), (2.5, 4.0), 0.95),
-        "exponential, 0.5 s": (_exponential(0.5), (2.8, 4.8), 0.90),
-        "exponential, 1 s": (_exponential(1.0), (5.1, 7.1), 0.90),
-        "exponential, 2 s": (_exponential(2.0), (9.7, 11.7), 0.90),
-        "a tail of 10 %": (ends(_hard_then_tail), _SOON, 0.90),
+        "linear, 0.5 s": (shapes.linear(0.5), (1.0, 2.5), 0.95),
+        "linear, 2 s": (shapes.linear(2.0), (2.5, 4.0), 0.95),
+        "exponential, 0.5 s": (shapes.exponential(0.5), (2.8, 4.8), 0.90),
+        "exponential, 1 s": (shapes.exponential(1.0), (5.1, 7.1), 0.90),
+        "exponential, 2 s": (shapes.exponential(2.0), (9.7, 11.7), 0.90),
+        "a tail of 10 %": (shapes.ends(shapes.hard_then_tail), _SOON, 0.90),
     }
     for name, (shape, delay, holds) in fades.items():
         add(
@@ -388,26 +244,48 @@ def _cells() -> list[Cell]:
     add(
         9,
         "edge: no impact",
-        Case(all_along(never), targets=ERRORS, only=True),
+        Case(shapes.all_along(never), targets=ERRORS, only=True),
         lambda rate: accuracy(0.0, 1.0),
         rates=every,
         column="no impact",
+    )
+    add(
+        9,
+        "edge: all fail, harmless pauses before and after",
+        Case(shapes.outage_and_pauses, targets=("p95 < 200ms",), only=True, delay_s=_SOON, hurt=True),
+        lambda rate: [
+            *accuracy(hard=False)[:3],
+            share(
+                "recovered", lambda s: s.recovered, **({} if rate < 50 else {"at_least": 0.88 if rate < 200 else 0.99})
+            ),
+        ],
+        rates=every,
+        column="harmless pauses",
+    )
+    add(
+        9,
+        "edge: 20 %, well 2 s before the undo, 0.5 % background",
+        Case(shapes.outage(0.2, 0.005), targets=ERRORS, only=True, delay_s=(-2.0, -2.0), hurt=True),
+        lambda rate: accuracy(hard=rate <= 1_000),
+        rates=every,
+        column="well 2 s before the undo, 0.5 % background",
     )
     for by in (0.25, 0.5, 0.9, 2.0):
         add(
             10,
             f"outage begun {by:g} s before the injection",
-            Case(_begun_early(by), targets=ERRORS, only=True, delay_s=_SOON, hurt=True, gap_s=2.5),
+            Case(shapes.begun_early(by), targets=ERRORS, only=True, delay_s=_SOON, hurt=True, gap_s=2.5),
             lambda rate: [
                 *verdicts(failed=0.01),
                 share("says so", lambda seen: bool(re.search(r"failing .*before the injection", seen.said))),
             ],
+            rates=(200, 1_000),
         )
     for name, shape in {
-        "60 % fail": _sound(0.6, hangs=False),
-        "60 % fail, 0.3 % background": _sound(0.6, hangs=False, background=0.003),
-        "all fail": _sound(1.0, hangs=False),
-        "all hang": _sound(1.0, hangs=True),
+        "60 % fail": shapes.sound(0.6, hangs=False),
+        "60 % fail, 0.3 % background": shapes.sound(0.6, hangs=False, background=0.003),
+        "all fail": shapes.sound(1.0, hangs=False),
+        "all hang": shapes.sound(1.0, hangs=True),
     }.items():
         add(
             10,
@@ -417,16 +295,17 @@ def _cells() -> list[Cell]:
             times=1.5,
         )
     for many in (3, 10, 40):
-        add(11, f"{many} names, 0.1 %", Case(_named(many)), lambda rate: verdicts(failed=0.0))
-        add(11, f"{many} names, bursts at 0.1 %", Case(_named_bursts(many)), lambda rate: verdicts(failed=0.04))
-        add(11, f"{many} names, bursts of one name each", Case(_bursts_of_one_name(many)), lambda rate: verdicts())
+        add(11, f"{many} names, 0.1 %", Case(shapes.named(many)), lambda rate: verdicts(failed=0.0))
+        add(11, f"{many} names, bursts at 0.1 %", Case(shapes.named_bursts(many)), lambda rate: verdicts(failed=0.04))
+        alone = Case(shapes.bursts_of_one_name(many))
+        add(11, f"{many} names, bursts of one name each", alone, lambda rate: verdicts())
         add(
             11,
             f"{many} names, one with 0.6 % of the traffic dead",
-            Case(_one_dead(many), delay_s=_SOON, hurt=True),
+            Case(shapes.one_dead(many), delay_s=_SOON, hurt=True),
             lambda rate: [
                 *verdicts(),
-                share("found and named", lambda s: s.verdict == "fail" and RARE in s.first, at_least=0.99),
+                share("found and named", lambda s: s.verdict == "fail" and shapes.RARE in s.first, at_least=0.99),
             ],
         )
     stays: dict[str, tuple[Shape, float]] = {
@@ -450,7 +329,8 @@ def _cells() -> list[Cell]:
             column=name,
         )
     lone = ("p95 < 200ms",)
-    for name, shape in {"from the injection on": outage(1.0), "begins 0.5 to 3 s after it": _late_outage}.items():
+    dead = {"from the injection on": shapes.outage(1.0), "begins 0.5 to 3 s after it": shapes.late_outage}
+    for name, shape in dead.items():
         add(
             13,
             f"only `p95 < 200ms`, every request fails: {name}",
@@ -460,10 +340,11 @@ def _cells() -> list[Cell]:
     add(
         14,
         "blips in the tail",
-        Case(_blips_in_tail, delay_s=_SOON, hurt=True),
+        Case(shapes.blips_in_tail, delay_s=_SOON, hurt=True),
         lambda rate: [
             share("not recovered", lambda seen: seen.outcome == "not_recovered", at_most=0.01),
-            *outcomes(None)[:2],
+            share("recovered", lambda seen: seen.outcome == "recovered", at_least=0.95),
+            share("undecided", lambda seen: seen.outcome == "undecided"),
             *accuracy(hard=False)[:2],
         ],
     )
