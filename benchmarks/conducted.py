@@ -1,8 +1,8 @@
 """One simulated run: a service is drawn phase by phase, as the conductor would go through them, and then judged.
 
-When the phases begin is decided by what is true of the service, not by the live rules' search for a recovery: `after`
-begins just behind the true recovery. What the live rules are asked: which latency limits to count exactly from the
-injection on, and whether a phase goes on (`needs_more`).
+`after` begins just behind the true recovery, or, where that is asked for, where the live rules see one: that costs half
+as much again, and shows what a real run of a service that never recovers would look like. What the live rules are asked
+in any case: which latency limits to count exactly from the injection on, and whether a phase goes on (`needs_more`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from harness.model.targets import Target  # noqa: E402
 
 EXTENDED = 3.0
 """A phase that goes on is so many times as long."""
+
+UNDECIDED_S = 1.0
+"""The live rules do not look at what lies less far back."""
 
 SENT_AFTER_S = 0.003
 """A fault is sent so long after its phase began."""
@@ -138,7 +141,7 @@ def targets_of(texts: tuple[str, ...], only: bool) -> tuple[Target, ...]:
 class _Conductor:
     """Draws a case's run. `store` and `history` are what the rules see of it at any moment."""
 
-    def __init__(self, case: Case, rate: float, seed: str) -> None:
+    def __init__(self, case: Case, rate: float, seed: str, by_live_rules: bool) -> None:
         draw = random.Random(seed)
         self.case, self.rate = case, rate
         self.lengths = case.lengths(rate)
@@ -150,6 +153,8 @@ class _Conductor:
         self._offset_s, self._delay_s = draw.random(), draw.uniform(*case.delay_s)
         if case.on_grid:
             self._offset_s, self._delay_s = _on_grid(self._offset_s), _on_grid(self._delay_s)
+        self._by_live_rules = by_live_rules
+        self._after_s: float | None = None
         self._service_seed = draw.random()
         self._planned = {
             "baseline": self.lengths.baseline_s,
@@ -170,19 +175,34 @@ class _Conductor:
         at = self._instants()
         recovery_s = _on_grid(at.zero_s)
         self.history += [*simulated.undo(at.zero_s), simulated.phase("recovery", recovery_s)]
-        if self.case.recovers:
+        if self._by_live_rules:
+            at = self._look_for_recovery(at)
+        if self._after_s is not None or (self.case.recovers and not self._by_live_rules):
             self._to(at.after_s)
             self.history.append(simulated.phase("after", at.after_s))
             self._phase("after", at.after_s)
             at = self._instants()
             self.history.append(simulated.phase("tail", at.tail_s))
-            end_s = round(at.tail_s + self.lengths.tail_s, 1)
+            end_s = max(round(at.tail_s + self.lengths.tail_s, 1), self.recording.at / 10)
         else:
             more = self.lengths.recovery_limit_s + self.lengths.hold_s + self.lengths.tail_s
             end_s = round(recovery_s + more, 1)
         self._to(end_s)
         self.store.add(self.recording.end())
         self.history += simulated.ending(end_s)
+        return at
+
+    def _look_for_recovery(self, at: Instants) -> Instants:
+        """Ask the live rules once a second, up to the limit; the hold that they find is `after`."""
+        last_s = at.zero_s + self.lengths.recovery_limit_s + self.lengths.hold_s + UNDECIDED_S
+        now_s = math.ceil(at.zero_s + self.lengths.hold_s + UNDECIDED_S)
+        while now_s <= last_s:
+            self._to(now_s)
+            step = live.recovered_live(self.store, self.plan, at.zero_s, now_s)
+            if step is not None:
+                self._after_s = max(step / 10, _on_grid(at.zero_s) + 0.1)
+                return self._instants()
+            now_s += 1
         return at
 
     def _phase(self, name: str, start_s: float) -> None:
@@ -199,7 +219,7 @@ class _Conductor:
         fault_s = round(end_s + self.lengths.gap_s, 1)
         zero_s = round(fault_s + self._planned["fault"], 1) + self._offset_s
         healthy_s = zero_s + self._delay_s
-        after_s = round(_on_grid(max(zero_s, healthy_s)) + 0.1, 1)
+        after_s = round(_on_grid(max(zero_s, healthy_s)) + 0.1, 1) if self._after_s is None else self._after_s
         tail_s = round(after_s + self._planned["after"], 1)
         return Instants(simulated.WARMUP_S, end_s, fault_s + SENT_AFTER_S, zero_s, healthy_s, after_s, tail_s)
 
@@ -209,9 +229,10 @@ class _Conductor:
             self.store.add(row)
 
 
-def simulate(case: Case, rate: float, seed: str) -> Seen:
+def simulate(case: Case, rate: float, seed: str, *, by_live_rules: bool = False) -> Seen:
+    """by_live_rules: `after` begins where the live rules see the service recovered, instead of where it truly has."""
     began = time.perf_counter()
-    conductor = _Conductor(case, rate, seed)
+    conductor = _Conductor(case, rate, seed, by_live_rules)
     at = conductor.run()
     drawn = time.perf_counter()
     result = judge(conductor.plan, conductor.history, conductor.store, ())

@@ -1,6 +1,7 @@
 """Do the rules of measurement hold what they promise? Simulated runs with known truth, judged as real ones are.
 
     python benchmarks/recovery_rules.py [--runs 200] [--jobs 2] [--only REGEX] [--rates 20,50,200,1000,10000]
+        [--live]
 
 Every run is a complete record (benchmarks/simulated.py) that `harness.analysis.judge` turns into a result. A row of a
 table is a cell: a kind of service at a rate, what was seen over its runs, the bound on it and whether it is met. Error
@@ -25,15 +26,15 @@ from recovery_cells import CELLS, GROUPS, MATRICES, Cell, Measure, Runs
 
 from harness.model.errors import UsageError
 
-Task = tuple[str, int, int]
-"""(cell, requests a second, number of the run)."""
+Task = tuple[str, int, int, bool]
+"""(cell, requests a second, number of the run, whether the live rules say when the service has recovered)."""
 HEAD = "| service | RPS | runs | seen | bound | |\n|---|---|---|---|---|---|"
 Mapper = Callable[[list[Task]], Iterable[Seen]]
 
 
 def one(task: Task) -> Seen:
-    name, rate, number = task
-    return simulate(CELLS[name].case, rate, f"{name} {rate} {number}")
+    name, rate, number, live = task
+    return simulate(CELLS[name].case, rate, f"{name} {rate} {number}", by_live_rules=live)
 
 
 def main() -> int:
@@ -42,6 +43,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--only", default="", metavar="REGEX", help='cells whose name it matches, such as "^9 .*5 %%"')
     parser.add_argument("--rates", default="20,50,200,1000,10000", help="requests per second")
+    parser.add_argument("--live", action="store_true", help="the live rules say when the service has recovered")
     parser.add_argument("--list", action="store_true", help="print the names of the cells")
     arguments = parser.parse_args()
     rates = {int(rate) for rate in arguments.rates.split(",")}
@@ -54,9 +56,9 @@ def main() -> int:
     began = time.monotonic()
     if arguments.jobs > 1:
         with multiprocessing.Pool(arguments.jobs) as pool:
-            missed, made = tables(chosen, rates, arguments.runs, lambda tasks: pool.imap(one, tasks, chunksize=5))
+            missed, made = tables(chosen, rates, arguments, lambda tasks: pool.imap(one, tasks, chunksize=5))
     else:
-        missed, made = tables(chosen, rates, arguments.runs, lambda tasks: map(one, tasks))
+        missed, made = tables(chosen, rates, arguments, lambda tasks: map(one, tasks))
     print(f"\n{made:,} runs in {time.monotonic() - began:.0f} s", file=sys.stderr)
     print(f"\n{len(missed)} cells missed a bound." if missed else "\nEvery bound was met.")
     for name in missed:
@@ -64,7 +66,7 @@ def main() -> int:
     return 1 if missed else 0
 
 
-def tables(chosen: list[str], rates: set[int], runs: int, mapper: Mapper) -> tuple[list[str], int]:
+def tables(chosen: list[str], rates: set[int], asked: argparse.Namespace, mapper: Mapper) -> tuple[list[str], int]:
     """Print a table a group; (cells that missed a bound, runs made)."""
     missed: list[str] = []
     made = 0
@@ -81,7 +83,7 @@ def tables(chosen: list[str], rates: set[int], runs: int, mapper: Mapper) -> tup
             if (why := unknown_target(cell)) is not None:
                 print(f"| {cell.name} | {rate:,} | 0 | not tried: {why} | | |", flush=True)
                 continue
-            seen = list(mapper([(name, rate, i) for i in range(round(cell.times * runs))]))
+            seen = list(mapper([(name, rate, i, asked.live) for i in range(round(cell.times * asked.runs))]))
             made += len(seen)
             line, met = row(cell, rate, seen)
             print(line, flush=True)

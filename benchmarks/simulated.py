@@ -271,7 +271,9 @@ class Recording:
         return found
 
     def _requests(self, quick: int, slow: int, bad: int, spread: bool) -> RequestCounts:
-        sketch, over, total, most = [], {}, 0.0, 0.0
+        sketch: list[int] = []
+        over: dict[str, int] = {}
+        total, most = 0.0, 0.0
         if quick and spread:
             sketch, over, total, most = self._spread(quick)
         elif quick:
