@@ -276,7 +276,7 @@ def _cells() -> list[Cell]:
             f"outage begun {by:g} s before the injection",
             Case(shapes.begun_early(by), targets=ERRORS, only=True, delay_s=_SOON, hurt=True, gap_s=2.5),
             lambda rate: [
-                *verdicts(failed=0.01),
+                *verdicts(passed=0.0, failed=0.01),
                 share("says so", lambda seen: bool(re.search(r"failing .*before the injection", seen.said))),
             ],
             rates=(200, 1_000),

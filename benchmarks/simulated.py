@@ -227,6 +227,8 @@ class Recording:
                     rows += self._single(singly[2], next(iter(service.names)), step, n)
                 else:
                     rows.append(self._counted(service, step, n))
+            else:
+                self._carried += service.burst.get(step, 0)
             if step % MARK_STEPS == MARK_STEPS - 1:
                 rows.append(_mark((step + 1) / 10, step + 1))
         self.at = max(self.at, end_step)
