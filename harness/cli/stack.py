@@ -249,6 +249,7 @@ def _bring_up(name: StackName, say: Progress) -> StackUp:
     import msgspec
     import psutil
 
+    from harness.adapters.process_ids import boot_id
     from harness.model.clock import wall
     from harness.safety.keeper_client import Keeper
     from harness.stack import registry
@@ -263,6 +264,7 @@ def _bring_up(name: StackName, say: Progress) -> StackUp:
                 since=wall(),
                 keeper=keeper.pid,
                 keeper_start=psutil.Process(keeper.pid).create_time(),
+                boot=boot_id(),
                 state=str(state),
             )
             registry.write(kept, name)
