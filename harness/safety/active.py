@@ -57,7 +57,7 @@ def check_known(folder: Path) -> None:
     """
     if folder.parent not in homes():
         raise Refused(
-            f"{folder} is not in the state directory ({state_dir()}), so nothing is done by what stands in it",
+            f"{folder} is no run's folder in the state directory ({state_dir()}), so nothing is done by what it says",
             hint=f"to see what it says: harness heal {folder}",
         )
     for part in (folder.parent.parent, folder.parent, folder):

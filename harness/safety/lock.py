@@ -125,7 +125,8 @@ def acquire(resources: Sequence[str], owner: str, *, folder: Path | None = None)
 def refuse_beside_living(resources: Sequence[str]) -> None:
     """Raise Refused, naming the run, while a living one (or the keeper that heals it) holds one of these.
 
-    It takes nothing. For whoever looks at a system before locking it: what another run has broken there is not to be mended.
+    It takes nothing. For whoever looks at a system before locking it: what another run has broken there is not to be
+    mended by hand.
     """
     for resource in sorted(set(resources)):
         try:
