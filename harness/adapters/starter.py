@@ -54,7 +54,7 @@ def may_start(dependency: Dependency) -> str | None:
     try:
         start_command(dependency.start_config, dependency.start_sha256, dependency.name)
     except UsageError as error:
-        return str(error)
+        return f"{error} ({error.hint})" if error.hint else str(error)
     return None
 
 

@@ -33,7 +33,7 @@ from harness.safety.folders import describe
 from harness.safety.heal import heal_all
 from harness.safety.log import KEEPER
 from harness.stack import registry
-from tests.safety.world import wait_for
+from tests.safety.world import gone, wait_for
 
 BEFORE = "00000000-0000-4000-8000-000000000000"
 """The id of the boot before."""
@@ -108,7 +108,7 @@ def test_the_session_of_a_server_of_before_is_somebody_elses(tmp_path: Path) -> 
         server = ServerProcesses(first=old, uid=os.geteuid(), leads=True)
         assert process_control.members(server) == []
         process_control.kill(server)
-        assert psutil.pid_exists(member)
+        assert not gone(member)
     finally:
         os.kill(member, signal.SIGKILL)
 
