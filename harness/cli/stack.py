@@ -68,9 +68,11 @@ def up(chosen: StackName, quiet: bool, debug: bool) -> int:
 
 def ensure_up(name: StackName, say: Progress) -> StackUp:
     """The stack of this name, brought up to stay if it is not up yet. Raises SetupError, UsageError."""
+    from harness.safety.private import private_folder
     from harness.stack import registry
     from harness.stack.fetch import locked
 
+    private_folder(registry.folder())
     with locked(registry.file(name), title="Stack", progress=say):
         kept = registry.read(name)
         if kept is not None and registry.keeper_alive(kept) and kept.up is not None:

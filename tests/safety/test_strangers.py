@@ -16,7 +16,7 @@ from harness.adapters.process_control import as_scalars, look_at
 from harness.adapters.process_ids import ProcessId, boot_id, identify
 from harness.adapters.start_config import start_command
 from harness.model.errors import Refused, UsageError
-from harness.model.faults import Address, Dependency, UndoRecord
+from harness.model.faults import Address, Dependency, UndoOutcome, UndoRecord
 from harness.model.paths import state_dir
 from harness.safety.active import check_known, known
 from harness.safety.entries import (
@@ -341,3 +341,23 @@ def test_a_start_command_comes_only_from_a_file_of_the_users_own(tmp_path: Path)
     os.mkfifo(config)
     with pytest.raises(UsageError, match="is not a file"):
         start_command(str(config), sha, "api")
+
+
+def test_a_heal_from_another_folder_knows_the_hosts_of_the_run(
+    tmp_path: Path, state_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stand in the journal's first line; no harness.toml is looked for where a person happens to be."""
+    state = state_dir() / "active" / "mine"
+    state.mkdir(mode=0o700, parents=True)
+    redis = Dependency(name="redis", kind="redis", path=Address("127.0.0.1", 1))
+    record = UndoRecord(id="redis-x", kind="x", dependency=redis, params={}, where={}, original={}, ours={})
+    write(state, *changed(record))
+    monkeypatch.chdir(tmp_path)
+    reachable = []
+
+    def undo(record: UndoRecord, *, allowed: tuple[str, ...], **_: object) -> UndoOutcome:
+        reachable.append(allowed)
+        return UndoOutcome(record_id=record.id, state="verified")
+
+    monkeypatch.setattr("harness.safety.undo.undo_record", undo)
+    assert heal(state, lambda _: None).left == () and reachable == [("0.0.0.0/0",)]
