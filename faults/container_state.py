@@ -6,6 +6,7 @@ does so all the same is seen running by the next proof.
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import msgspec
@@ -118,7 +119,7 @@ class ContainerPause:
             return runs_again(record, engine)
 
     def by_hand(self, record: UndoRecord) -> str:
-        return f"docker unpause {name_in(record)}"
+        return f"docker unpause {shlex.quote(name_in(record))}"
 
 
 class ContainerKill:
@@ -190,7 +191,7 @@ class ContainerKill:
             return runs_again(record, engine)
 
     def by_hand(self, record: UndoRecord) -> str:
-        return f"docker start {name_in(record)}"
+        return f"docker start {shlex.quote(name_in(record))}"
 
 
 class ContainerRestart(ContainerKill):

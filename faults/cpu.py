@@ -6,6 +6,7 @@ the other: NanoCpus (`--cpus`) stays NanoCpus; everything else is a period and a
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -118,9 +119,9 @@ class Cpu(ContainerLimit):
     def by_hand(self, record: UndoRecord) -> str:
         original = limits_in(record.original)
         if original.nano_cpus is not None:
-            return f"docker update --cpus {original.nano_cpus / _NANO:g} {name_in(record)}"
+            return f"docker update --cpus {original.nano_cpus / _NANO:g} {shlex.quote(name_in(record))}"
         options = f"--cpu-period {original.cpu_period} --cpu-quota {original.cpu_quota}"
-        return f"docker update {options} {name_in(record)}"
+        return f"docker update {options} {shlex.quote(name_in(record))}"
 
 
 def _cpus(limits: Limits) -> float | None:

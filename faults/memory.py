@@ -9,6 +9,7 @@ container may grow into it at any time.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -178,7 +179,8 @@ class Memory(ContainerLimit):
     def by_hand(self, record: UndoRecord) -> str:
         original = limits_in(record.original)
         swap = "" if original.memory_swap is None else f" --memory-swap {original.memory_swap}"
-        return f"docker update --memory {original.memory}{swap} {name_in(record)} ; docker start {name_in(record)}"
+        name = shlex.quote(name_in(record))
+        return f"docker update --memory {original.memory}{swap} {name} ; docker start {name}"
 
 
 def _ended(found: Container) -> bool:

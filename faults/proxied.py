@@ -6,6 +6,7 @@ import json
 
 from faults.observe import Healthy, answers_normally
 from harness.adapters import by_hand as commands
+from harness.adapters.proxy_lock import OURS
 from harness.adapters.toxiproxy import ProxyState, ToxicState, Toxiproxy
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, Refused, UndoUnverified
@@ -14,9 +15,6 @@ from harness.model.faults import Applied, Change, Dependency, DependencyKind, Ev
 ANY: frozenset[DependencyKind] = frozenset({"redis", "postgres", "kafka", "tcp", "http"})
 SPEAKING: frozenset[DependencyKind] = ANY - {"tcp"}
 """Their protocol is known: a probe can ask something and be answered."""
-
-PREFIX = "harness-"
-"""Every toxic of ours has a name that starts with this; others' toxics never do."""
 
 
 def planned_proxy(kind: str, kinds: frozenset[DependencyKind], dependency: Dependency) -> str:
@@ -55,7 +53,7 @@ def capture_proxy(dependency: Dependency) -> ProxyState:
             f"proxy {state.name} is already disabled: that cannot be recorded as its original state",
             hint=f"enable it: {commands.enable_proxy(server.url, state.name)}",
         )
-    foreign = [toxic.name for toxic in state.toxics if toxic.name.startswith(PREFIX)]
+    foreign = [toxic.name for toxic in state.toxics if toxic.name.startswith(OURS)]
     if foreign:
         raise Refused(
             f"proxy {state.name} carries the toxic {foreign[0]} of another run",
@@ -151,7 +149,7 @@ def by_hand(record: UndoRecord, *commands: str) -> str:
 
 def other_fault(record: UndoRecord, state: ProxyState) -> str | None:
     """What else is on this proxy after an undo, so that probes would say nothing about it; None = nothing."""
-    others = [toxic.name for toxic in state.toxics if toxic.name.startswith(PREFIX)]
+    others = [toxic.name for toxic in state.toxics if toxic.name.startswith(OURS)]
     if record.kind != "down" and not state.enabled:
         return "the proxy is disabled"
     return f"the toxic {others[0]} is on it" if others else None

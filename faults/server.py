@@ -160,6 +160,8 @@ def current(record: UndoRecord) -> ServerProcesses | None:
         now = serving(record.dependency)
     except AdapterError:
         now = None  # its owner does not answer; the process itself may be there all the same
+    if record.dependency.keeper is None and record.dependency.pid_file is None:
+        now = None  # nobody but the record says which process it is, and a pid alone may be anybody's by now
     if now is not None and not same(now, past.first):
         try:
             return look_at(now.pid, own_folder=past.folder is not None)

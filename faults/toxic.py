@@ -17,7 +17,6 @@ import msgspec
 from faults.observe import healthy
 from faults.proxied import (
     ANY,
-    PREFIX,
     by_hand,
     capture_proxy,
     make_again,
@@ -33,6 +32,7 @@ from faults.proxied import (
     toxic_text,
 )
 from harness.adapters.by_hand import remove_toxic
+from harness.adapters.proxy_lock import OURS
 from harness.adapters.toxiproxy import Stream, same_toxic
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
@@ -128,7 +128,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
         measured = self.ready(change)
         ours: dict[str, Scalar] = {
             # The token tells this run's toxic from an older run's with the same record id.
-            "toxic": f"{PREFIX}{re.sub(r'[^A-Za-z0-9_.-]', '-', record_id)}-{secrets.token_hex(4)}",
+            "toxic": f"{OURS}{re.sub(r'[^A-Za-z0-9_.-]', '-', record_id)}-{secrets.token_hex(4)}",
             "type": self.toxic,
             "streams": ",".join(STREAMS[str(change.params["direction"])]),
             "attributes": json.dumps(self.attributes(change.params)),

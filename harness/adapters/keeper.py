@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.adapters.json_line import receive
+from harness.adapters.json_line import connect, receive
 from harness.adapters.process_ids import ProcessId, alive, look
 from harness.model.errors import AdapterError, Gone, OutcomeUnknown, Rejected, Unreachable
 from harness.model.process import ServerProcess
@@ -108,7 +108,7 @@ class KeeperDoor:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(limit_s)
-                connection.connect(opened.socket)
+                connect(connection, opened.socket)
                 sent = True
                 connection.sendall(msgspec.json.encode(request) + b"\n")
                 reply = msgspec.json.decode(receive(connection), type=_Reply)

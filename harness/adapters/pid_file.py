@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.adapters.listeners import listens
 from harness.adapters.process_control import ServerProcesses, look_at, members, runs_us
+from harness.adapters.process_ids import ProcessId, look
 from harness.model.errors import Gone, Refused, Rejected, Unreachable, UsageError
 
 _MAX_BYTES = 4096
@@ -25,14 +26,23 @@ def read_pid(path: str) -> int:
     return pid
 
 
-def pid_now(path: str) -> int | None:
-    """The same while a server goes and comes: None when there is no file, or no pid in it. Raises Unreachable."""
+def running_now(path: str) -> ProcessId | None:
+    """The process that the file names now, unless it is a later one with that pid: the file outlives its server, and
+    the machine's boot. None also while a server goes and comes: no file, or no pid in it. Raises Unreachable."""
     try:
-        return _first_line(_read(path))
+        pid = _first_line(_read(path))
+        written = Path(path).stat().st_mtime
     except FileNotFoundError:
         return None
     except OSError as error:
         raise Unreachable(f"the pid file {path} cannot be read: {error.strerror or error}") from error
+    seen = look(pid) if pid is not None else None
+    return None if seen is None or seen.zombie or _later(seen.id, written) else seen.id
+
+
+def _later(process: ProcessId, written: float) -> bool:
+    """Whether it started after the file was written, so that the file means another one."""
+    return process.start_time > written + _SLACK_S
 
 
 def _read(path: str) -> bytes:
@@ -67,7 +77,7 @@ def process_of(path: str, *, port: int | None) -> ServerProcesses:
             f"pid file {path}: process {pid} belongs to user {found.uid}, and this is user {os.geteuid()}",
             hint="run the harness as that user, or leave pid_file out (then it has no process faults)",
         )
-    if found.first.start_time > written + _SLACK_S:
+    if _later(found.first, written):
         raise UsageError(
             f"pid file {path}: process {pid} started after the file was written, so it is another one",
             hint="the file is stale: the server ended without removing it",

@@ -22,7 +22,19 @@ from pathlib import Path
 
 import msgspec
 
-from harness.adapters.process_ids import LINUX, ProcessId, Seen, alive, look, same, send, table, wait_gone
+from harness.adapters.process_ids import (
+    LINUX,
+    ProcessId,
+    Seen,
+    alive,
+    look,
+    of_another_boot,
+    older,
+    same,
+    send,
+    table,
+    wait_gone,
+)
 from harness.model.errors import Gone, Rejected
 from harness.model.faults import Scalar
 
@@ -95,6 +107,8 @@ def from_scalars(values: dict[str, Scalar]) -> ServerProcesses:
 
 def members(server: ServerProcesses) -> list[Seen]:
     """Its living processes, the first one in front. Never this process or one that this process descends from."""
+    if of_another_boot(server.first):
+        return []
     rows = table()
     pid = server.first.pid
     first = rows.get(pid)
@@ -107,7 +121,7 @@ def members(server: ServerProcesses) -> list[Seen]:
         for row in rows.values()
         if row.id.pid not in ours
         and not row.zombie
-        and not _older(row.id, server.first)
+        and not older(row.id, server.first)
         and (
             (there and row.id.pid == pid)
             or row.id.pid in kin
@@ -120,7 +134,7 @@ def members(server: ServerProcesses) -> list[Seen]:
 
 def runs_us(server: ServerProcesses) -> bool:
     """Whether this very process descends from the server: stopping it would stop the harness."""
-    return server.first.pid in _line_of(os.getpid(), table())
+    return not of_another_boot(server.first) and server.first.pid in _line_of(os.getpid(), table())
 
 
 def stop(server: ServerProcesses, *, limit_s: float = SIGNAL_LIMIT_S) -> int:
@@ -226,12 +240,6 @@ def _in_folder(pid: int, server: ServerProcesses) -> bool:
         and _link(pid, "cwd") == server.folder
         and _link(pid, "exe") == server.program
     )
-
-
-def _older(process: ProcessId, than: ProcessId) -> bool:
-    if process.ticks is not None and than.ticks is not None and process.boot == than.boot:
-        return process.ticks < than.ticks
-    return process.start_time < than.start_time - 1.0
 
 
 def _link(pid: int, name: str) -> str | None:

@@ -2,8 +2,10 @@
 
 A pid alone says nothing: it is used again. A `ProcessId` carries the start time too. On Linux that is the kernel's
 own tick count since boot (field 22 of /proc/PID/stat) with the boot's id, which no change of the wall clock moves;
-elsewhere psutil's create_time, within a second. Signals go through a pidfd where there is one: it is opened first,
-then the start time is checked, then the signal is sent, so no reuse of the pid can come between.
+elsewhere psutil's create_time, within a second. Nothing outlives its boot: a process of another one is gone, and so is
+all that it started, whoever has its pid, its session or its working directory now. Signals go through a pidfd where
+there is one: it is opened first, then the start time is checked, then the signal is sent, so no reuse of the pid can
+come between.
 """
 
 from __future__ import annotations
@@ -141,11 +143,23 @@ def identify(pid: int, start_time: float | None = None) -> ProcessId | None:
 
 def same(a: ProcessId, b: ProcessId) -> bool:
     """Whether both name one and the same process."""
-    if a.pid != b.pid:
+    if a.pid != b.pid or (a.boot is not None and b.boot is not None and a.boot != b.boot):
         return False
     if a.ticks is not None and b.ticks is not None:
-        return a.ticks == b.ticks and a.boot == b.boot
+        return a.ticks == b.ticks
     return abs(a.start_time - b.start_time) <= 1.0
+
+
+def of_another_boot(process: ProcessId) -> bool:
+    """Whether it is of an earlier boot than this one, so that it and all that it started are gone."""
+    return process.boot is not None and process.boot != boot_id()
+
+
+def older(process: ProcessId, than: ProcessId) -> bool:
+    """Whether it started before the other one, both of this boot."""
+    if process.ticks is not None and than.ticks is not None:
+        return process.ticks < than.ticks
+    return process.start_time < than.start_time - 1.0
 
 
 def alive(process: ProcessId) -> bool:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.adapters.keeper import KeeperDoor
-from harness.adapters.pid_file import pid_now
+from harness.adapters.pid_file import running_now
 from harness.adapters.process_ids import ProcessId, look
 from harness.adapters.start_config import StartCommand, start_command
 from harness.model.errors import Gone, Rejected, Unreachable, UsageError
@@ -36,8 +36,9 @@ def serving(dependency: Dependency) -> ProcessId | None:
             return KeeperDoor(dependency.keeper).status().servers.get(dependency.server)
         except Gone:
             return None
-    pid = dependency.pid if dependency.pid_file is None else pid_now(dependency.pid_file)
-    seen = look(pid) if pid is not None else None
+    if dependency.pid_file is not None:
+        return running_now(dependency.pid_file)
+    seen = look(dependency.pid) if dependency.pid is not None else None
     return seen.id if seen is not None and not seen.zombie else None
 
 
@@ -53,7 +54,7 @@ def may_start(dependency: Dependency) -> str | None:
     try:
         start_command(dependency.start_config, dependency.start_sha256, dependency.name)
     except UsageError as error:
-        return str(error)
+        return f"{error} ({error.hint})" if error.hint else str(error)
     return None
 
 

@@ -37,11 +37,14 @@ def heal(
     the run wrote before each change and verifies every undo on the running system. Exit code 5 says that something
     is left and how to mend it.
 
+    Only the journals in your own state directory are acted on. Of a run directory that came from elsewhere the journal
+    is shown, and nothing is done by it.
+
     Where the journal is lost with its machine, --toxiproxy URL shows what harnesses have left on a Toxiproxy, and
     --steal removes it.
     """
     from harness.model.errors import UsageError
-    from harness.safety.active import find_active
+    from harness.safety.active import find_active, known
     from harness.safety.heal import heal as heal_one
     from harness.safety.heal import heal_all
 
@@ -60,7 +63,10 @@ def heal(
     if all_:
         healed = heal_all(say)
     elif run_dir is not None:
-        healed = [heal_one(_folder_of(run_dir), say)]
+        folder = known(run_dir.resolve().name)
+        if folder is None:
+            return _tell(run_dir)
+        healed = [heal_one(folder, say)]
     else:
         left = find_active()
         for item in left:
@@ -126,20 +132,31 @@ def _configured(host: str) -> tuple[str, ...]:
     return (host,) if named == host else ()
 
 
-def _folder_of(run_dir: Path) -> Path:
-    """The state folder of a run, or its run directory once the state folder is gone."""
+def _tell(run_dir: Path) -> int:
+    """A run that the state directory does not know: show what its own journal says, and do nothing by it."""
     from harness.model.errors import UsageError
-    from harness.safety.active import active_dir
+    from harness.model.paths import state_dir
     from harness.safety.log import JOURNAL, KEEPER
+    from harness.safety.stranger import told
 
-    state = active_dir() / run_dir.resolve().name
-    if state.is_dir():
-        return state
-    if run_dir.is_dir() and any((run_dir / name).exists() for name in (JOURNAL, KEEPER, "plan.json")):
-        return run_dir
-    raise UsageError(
-        f"{run_dir} is no run's directory", hint="`harness heal` lists the runs that left something; --all heals them"
-    )
+    try:
+        if not any((run_dir / name).exists() for name in (JOURNAL, KEEPER, "plan.json")):
+            raise UsageError(
+                f"{run_dir} is no run's directory",
+                hint="`harness heal` lists the runs that left something; --all heals them",
+            )
+        left = told(run_dir)
+    except OSError as error:
+        raise UsageError(f"{run_dir} cannot be read: {error.strerror or error}") from error
+    name = run_dir.resolve().name
+    _show(f"{name}: the state directory ({state_dir()}) knows nothing of this run, so nothing was done")
+    if not left:
+        _show(f"{name}: nothing is left, as its own journal tells")
+        return 0
+    _show(f"{name}: its journal, which may be anybody's, says that this is left; look before you type any of it:")
+    for line in left:
+        _show(f"{name}: TOLD: {line}")
+    return 5
 
 
 def _show(line: str, err: bool = False) -> None:

@@ -44,7 +44,13 @@ def run(**values: Any) -> int:
     from harness.cli.streams import print_result
     from harness.conductor.experiment import run_experiment
     from harness.conductor.log import RunLog
-    from harness.conductor.session import Session, lock_names, make_run_dir, run_state_dir
+    from harness.conductor.session import (
+        Session,
+        lock_names,
+        make_run_dir,
+        refuse_beside_living_run,
+        run_state_dir,
+    )
     from harness.conductor.signals import Signals
     from harness.fault import registered
     from harness.report import terminal
@@ -56,6 +62,7 @@ def run(**values: Any) -> int:
     with told_of(file):
         planned = plan_from(values)
     if planned.running is None:
+        refuse_beside_living_run(planned.plan)
         planned.stack.check()
     if values["keep"] and planned.running is None and planned.plan.stack != "external":
         from harness.cli.stack import ensure_up

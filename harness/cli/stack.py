@@ -68,9 +68,11 @@ def up(chosen: StackName, quiet: bool, debug: bool) -> int:
 
 def ensure_up(name: StackName, say: Progress) -> StackUp:
     """The stack of this name, brought up to stay if it is not up yet. Raises SetupError, UsageError."""
+    from harness.safety.private import private_folder
     from harness.stack import registry
     from harness.stack.fetch import locked
 
+    private_folder(registry.folder())
     with locked(registry.file(name), title="Stack", progress=say):
         kept = registry.read(name)
         if kept is not None and registry.keeper_alive(kept) and kept.up is not None:
@@ -249,6 +251,7 @@ def _bring_up(name: StackName, say: Progress) -> StackUp:
     import msgspec
     import psutil
 
+    from harness.adapters.process_ids import boot_id
     from harness.model.clock import wall
     from harness.safety.keeper_client import Keeper
     from harness.stack import registry
@@ -263,6 +266,7 @@ def _bring_up(name: StackName, say: Progress) -> StackUp:
                 since=wall(),
                 keeper=keeper.pid,
                 keeper_start=psutil.Process(keeper.pid).create_time(),
+                boot=boot_id(),
                 state=str(state),
             )
             registry.write(kept, name)

@@ -59,6 +59,15 @@ def lock_names(plan: Plan, running: StackUp | None) -> list[str]:
     return resource_names(plan.load.host, [fault.change.dependency for fault in plan.faults])
 
 
+def refuse_beside_living_run(plan: Plan) -> None:
+    """Before an external system is looked at: raise Refused, naming it, while a run on this machine is at it."""
+    from harness.safety.lock import refuse_beside_living
+    from harness.safety.resources import declared_names
+
+    if plan.stack == "external":
+        refuse_beside_living(declared_names(plan.load.host, [fault.change.dependency for fault in plan.faults]))
+
+
 def run_state_dir(name: str) -> Path:
     """Where the journal of a run lives until everything is undone."""
     return state_dir() / "active" / name

@@ -319,10 +319,14 @@ class Works:
         self._history.add(UndoVerified, fault=fault_id, evidence=evidence, moot=outcome.state == "moot")
 
     def _gone_with_the_keeper(self, record: UndoRecord) -> UndoOutcome | None:
-        """Moot, when the keeper died and its servers with it; None when that cannot be shown."""
+        """Moot, when the keeper died and its servers with it; None when that cannot be shown. One that owned no
+        servers takes none along, so there is nothing to wait for."""
         until = monotonic() + SERVERS_DIE_S
         while self._keeper.lost and monotonic() < until:
-            outcome = torn_down(read_journal(self._keeper.state_dir), record)
+            view = read_journal(self._keeper.state_dir)
+            if not view.had_servers:
+                return None
+            outcome = torn_down(view, record)
             if outcome is not None:
                 return outcome
             time.sleep(0.05)

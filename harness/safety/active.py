@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from harness.model.errors import HarnessError
+from harness.model.errors import HarnessError, Refused
 from harness.model.paths import state_dir
 from harness.safety.journal_view import read_journal
 from harness.safety.log import JOURNAL, KEEPER, is_written
+from harness.safety.private import check_private
 from harness.safety.processes import alive
 from harness.safety.protocol import KEEPER_LOG
 
@@ -37,6 +40,31 @@ def active_dir() -> Path:
 def homes() -> tuple[Path, ...]:
     """Folders of state folders: runs, and stacks that were brought up to stay."""
     return active_dir(), state_dir() / "stacks"
+
+
+def known(name: str) -> Path | None:
+    """The state folder of the run (or the stack) of that name; None when this user's state directory has none."""
+    if not name or name.startswith(".") or Path(name).name != name:
+        return None
+    return next((home / name for home in homes() if os.path.lexists(home / name)), None)
+
+
+def check_known(folder: Path) -> None:
+    """Raises Refused unless it is a state folder of this user: only there a journal is read as instructions.
+
+    It and what it lies in, up to the harness's own folder, must be real folders that nobody else may write: a link
+    would lead to a journal that came from elsewhere.
+    """
+    if folder.parent not in homes():
+        raise Refused(
+            f"{folder} is no run's folder in the state directory ({state_dir()}), so nothing is done by what it says",
+            hint=f"to see what it says: harness heal {folder}",
+        )
+    for part in (folder.parent.parent, folder.parent, folder):
+        try:
+            check_private(part, part.lstat(), folder=True)
+        except FileNotFoundError:
+            return  # cleared away meanwhile: there is nothing to believe
 
 
 def state_folders() -> list[Path]:
@@ -99,7 +127,8 @@ def retire(folder: Path, run_dir: Path | None = None) -> None:
     try:
         if not read_journal(folder).something_left:
             # First out of the way, in one step: whoever waits to heal it finds all of it or nothing.
-            gone = folder.with_name(f".{folder.name}.gone")
+            # (A name of its own: one made longer might be too long for the file system.)
+            gone = folder.with_name(f".{hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:16]}.gone")
             folder.rename(gone)
             shutil.rmtree(gone)
     except (OSError, HarnessError):

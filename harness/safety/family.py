@@ -17,7 +17,18 @@ from pathlib import Path
 
 import msgspec
 
-from harness.safety.processes import LINUX, ProcessId, Seen, alive, same, send, table, wait_gone
+from harness.safety.processes import (
+    LINUX,
+    ProcessId,
+    Seen,
+    alive,
+    of_another_boot,
+    older,
+    same,
+    send,
+    table,
+    wait_gone,
+)
 
 MARKER = "RESILIENCE_HARNESS_SERVER"
 """Environment variable that marks a server's processes."""
@@ -80,6 +91,8 @@ def members(root: Root, *, others: Iterable[Root] = (), private: Iterable[str] =
 
     private: the harness's own temporary folders; only in them does a working directory count.
     """
+    if of_another_boot(root.process):
+        return []
     rows = table()
     me, protected = os.getpid(), {1}
     while me in rows and me not in protected:
@@ -99,7 +112,7 @@ def members(root: Root, *, others: Iterable[Root] = (), private: Iterable[str] =
     reused = first is not None and not there
     found = []
     for row in rows.values():
-        if row.zombie or row.id.pid in protected or _older(row.id, root.process):
+        if row.zombie or row.id.pid in protected or older(row.id, root.process):
             continue
         if (
             row.id.pid in kin
@@ -118,12 +131,6 @@ def members(root: Root, *, others: Iterable[Root] = (), private: Iterable[str] =
 
 def _within(path: str, folder: str) -> bool:
     return Path(path).resolve().is_relative_to(Path(folder).resolve())
-
-
-def _older(process: ProcessId, than: ProcessId) -> bool:
-    if process.ticks is not None and than.ticks is not None and process.boot == than.boot:
-        return process.ticks < than.ticks
-    return process.start_time < than.start_time - 1.0
 
 
 def stop_family(

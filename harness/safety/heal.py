@@ -1,5 +1,7 @@
 """Undo what an interrupted run left: the keeper's healing, also in the foreground as `harness heal`.
 
+Only what lies in the user's own state directory is acted on (`check_known`).
+
 Safe to repeat: undoing is compare-and-set, processes are known by their start time, folders by their inode.
 """
 
@@ -17,7 +19,7 @@ import msgspec
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError, Refused
 from harness.model.faults import Evidence, UndoOutcome, UndoRecord
-from harness.safety.active import homes, retire, state_folders
+from harness.safety.active import check_known, retire, state_folders
 from harness.safety.entries import (
     Closed,
     Entry,
@@ -74,20 +76,18 @@ def heal_all(say: Say) -> list[Healed]:
 
 
 def heal(folder: Path, say: Say, *, retire_clean: bool = True) -> Healed:
-    """Undo, verify, end processes and remove folders of one run, given its state folder (or its run directory).
+    """Undo, verify, end processes and remove folders of one run, given its state folder.
 
     Waits for a keeper that is at it. retire_clean: clear the state folder away when nothing is left. Raises Refused
-    while the run is alive, for a stack that was brought up to stay, for files that others may write, and for another
-    machine's run.
+    for a folder outside the state directory, while the run is alive, for a stack that was brought up to stay, for
+    files that others may write, and for another machine's run.
     """
+    check_known(folder)
     if not folder.is_dir():
         return Healed(folder=str(folder))
-    copied = (folder / "plan.json").exists()  # a run directory: what it is in may be shared, the journal may not
     try:
-        view = read_journal(folder, copied=copied)
+        view = read_journal(folder)
         _refuse_living(view)
-        if copied and not view.something_left:
-            return Healed(folder=str(folder))
         log = _take_over(folder, view, say)
     except FileNotFoundError:  # the keeper healed it while we waited
         return Healed(folder=str(folder))
@@ -95,10 +95,10 @@ def heal(folder: Path, say: Say, *, retire_clean: bool = True) -> Healed:
         say(f"cannot write to {folder / KEEPER}: {error.strerror or error}; healing goes on without")
         log = None
     try:
-        view = read_journal(folder, copied=copied)
+        view = read_journal(folder)
         healed = _heal(view, log, say) if view.something_left else Healed(folder=str(folder))
         # Under the lock: another healer that had it now would read one of the two journals and miss the other.
-        if retire_clean and not healed.left and folder.parent in homes():
+        if retire_clean and not healed.left:
             retire(folder, Path(view.opened.run_dir) if view.opened is not None and view.opened.run_dir else None)
     finally:
         if log is not None:
@@ -288,7 +288,7 @@ def _take_over(folder: Path, view: JournalView, say: Say) -> Log:
             return Log(folder / KEEPER)
         except Busy:
             pass
-        view = read_journal(folder, copied=True)
+        view = read_journal(folder)
         _refuse_living(view)
         keeper = view.keeper
         if not told:

@@ -42,7 +42,8 @@ class JournalView(msgspec.Struct, frozen=True, kw_only=True):
     (record id, action) -> boot_s of the last one. outcomes: record id -> its last undo outcome. servers, load: roots
     not yet known gone; had_servers: the keeper once owned some, so the stack was the run's own. folders: not yet
     removed. projects: of Docker Compose, not yet removed. locks: of Toxiproxies, not yet known gone. allowed: hosts
-    that undo may reach besides loopback. damage: one line each. closed: the last word, if there was one.
+    that undo may reach besides loopback. damage: one line each. closed: the last word, if there was one. ended: the
+    run itself wrote a last word, so its journal did not lose its end.
     """
 
     folder: str
@@ -62,6 +63,7 @@ class JournalView(msgspec.Struct, frozen=True, kw_only=True):
     allowed: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
     closed: Closed | None = None
+    ended: bool = False
 
     @property
     def pending(self) -> tuple[UndoRecord, ...]:
@@ -74,14 +76,13 @@ class JournalView(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.pending or made or self.locks or self.damage)
 
 
-def read_journal(folder: Path, *, copied: bool = False) -> JournalView:
-    """Read both files of a run's state folder, or of a run directory they were copied to (copied=True).
+def read_journal(folder: Path) -> JournalView:
+    """Read both files of a run's state folder. (What lies anywhere else is text: see stranger.py.)
 
     Missing files are empty. A torn last line is ignored: nothing was injected after it. Raises Refused when a file
     belongs to someone else or others may write it.
     """
-    if not copied:
-        check_private(folder, os.lstat(folder), folder=True)
+    check_private(folder, os.lstat(folder), folder=True)
     damage: list[str] = []
     entries = _read(folder / JOURNAL, damage)
     return merge(folder, entries, _read(folder / KEEPER, damage), damage)
@@ -201,4 +202,5 @@ def merge(folder: Path, run: list[Entry], keeper: list[Entry], damage: list[str]
         allowed=allowed,
         damage=tuple(damage),
         closed=closed,
+        ended=any(isinstance(entry, Closed) for entry in run),
     )

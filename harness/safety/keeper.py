@@ -113,8 +113,6 @@ class Keeper:
                 time.sleep(TICK_S)
         listener.close()
         path.unlink(missing_ok=True)
-        if path.parent != self._folder:
-            path.parent.rmdir()
         self._say(f"exit {self._exit}")
         if self._exit == 0:
             clear(self._options.lock_fds)

@@ -15,6 +15,7 @@ import msgspec
 from harness.model.errors import HarnessError, SetupError
 from harness.model.process import ServerProcess, ServerSpec
 from harness.safety import protocol
+from harness.safety.active import check_known, homes
 from harness.safety.entries import KeeperOpened, ProxyLock, boottime
 from harness.safety.journal_view import read_journal
 from harness.safety.lock import Locks
@@ -56,6 +57,8 @@ class Keeper:
         locks: held by the keeper too. Raises SetupError with the end of its log, Refused.
         """
         private_folder(state_dir)
+        if state_dir.parent in homes():
+            check_known(state_dir)  # now, and not when something has to be undone
         me = identify(os.getpid())
         if me is None:
             raise SetupError("cannot read this process's own start time")

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -121,12 +122,36 @@ def acquire(resources: Sequence[str], owner: str, *, folder: Path | None = None)
     return locks
 
 
+def refuse_beside_living(resources: Sequence[str]) -> None:
+    """Raise Refused, naming the run, while a living one (or the keeper that heals it) holds one of these.
+
+    It takes nothing. For whoever looks at a system before locking it: what another run has broken there is not to be
+    mended by hand.
+    """
+    for resource in sorted(set(resources)):
+        try:
+            fd = open_private(lock_file(resource), os.O_RDONLY)
+        except OSError:
+            continue  # nobody has locked it yet; or `acquire` will say what is wrong with the file
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _refusal(resource, _read(fd)) from None
+        finally:
+            os.close(fd)
+
+
 def _take(fd: int, resource: str, mine: Path | None) -> None:
     """flock it. Raises Refused; the file keeps its text then: it still stands for what holds it or is broken."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise _refusal(resource, _read(fd)) from None
+    # Whoever only looks (`refuse_beside_living`) holds it for a moment: only a lasting lock is a run's.
+    for pause in (0.01, 0.1, None):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if pause is None:
+                raise _refusal(resource, _read(fd)) from None
+            time.sleep(pause)
     holder = _read(fd)
     if holder is None or holder.folder is None or (mine is not None and holder.folder == str(mine.absolute())):
         return

@@ -12,7 +12,10 @@ from harness.model.errors import Refused, SetupError
 def private_folder(path: Path) -> Path:
     """Make the folder (0700) where it is missing; raises Refused when others own it or may write in it."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # One by one: `parents=True` makes those above it with whatever the umask leaves, for a group to write perhaps.
+        for folder in [*reversed(path.parents), path]:
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise SetupError(f"cannot make the folder {path}: {error.strerror or error}") from error
     check_private(path, os.lstat(path), folder=True)

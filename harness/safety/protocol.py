@@ -6,13 +6,12 @@ import os
 import socket
 import struct
 import sys
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from harness.adapters.json_line import receive
+from harness.adapters.json_line import connect, listen_in, receive
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
 from harness.model.faults import UndoOutcome
 from harness.model.process import ServerProcess, ServerSpec
@@ -173,14 +172,10 @@ def raise_for(reply: Reply) -> Reply:
 
 
 def listen(folder: Path) -> tuple[socket.socket, Path]:
-    """A listening socket in the keeper's folder, or in a short temporary one where the path would be too long."""
+    """A listening socket in the keeper's folder. Raises OSError."""
     path = folder / SOCKET
-    if len(os.fsencode(path)) > 100:
-        path = Path(tempfile.mkdtemp(prefix="harness-keeper-")) / SOCKET
     path.unlink(missing_ok=True)
-    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    server.bind(os.fspath(path))
-    path.chmod(0o600)
+    server = listen_in(folder, SOCKET)
     server.listen(64)
     return server, path
 
@@ -197,6 +192,6 @@ def ask(path: Path, request: Request, limit_s: float) -> Reply:
     """One request. Raises OSError when the keeper does not answer in `limit_s` seconds, and what it refused."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(limit_s)
-        connection.connect(os.fspath(path))
+        connect(connection, os.fspath(path))
         connection.sendall(msgspec.json.encode(request) + b"\n")
         return raise_for(msgspec.json.decode(receive(connection), type=Reply))

@@ -1,25 +1,26 @@
 """Locks that other machines see: on a shared Toxiproxy and on a shared PostgreSQL.
 
-On a Toxiproxy it is a disabled proxy named `harness-lock`: creating a name that exists is refused (409), whatever
-address the server is reached by, so the lock knows no alias. Its upstream is never dialled; it holds the words of who
-holds it. It is journaled before it is made and removed last, after everything has been undone and verified. On
-PostgreSQL it is an advisory lock that run and keeper hold side by side (see adapters/advisory.py); it ends with their
-sessions.
+On a Toxiproxy it is a disabled proxy (see adapters/proxy_lock.py): creating a name that exists is refused (409),
+whatever address the server is reached by, so the lock knows no alias. It is journaled before it is made and removed
+last, after everything has been undone and verified, and after a look at that Toxiproxy has found nothing of a harness
+on it: a journal that lost its end knows nothing of what it began. On PostgreSQL it is an advisory lock that run and
+keeper hold side by side (see adapters/advisory.py); it ends with their sessions.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from harness.adapters import by_hand
+from harness.adapters.process_ids import boot_id
+from harness.adapters.proxy_lock import LOCK, OURS, LockHolder, read_holder, refused, word
 from harness.model.clock import wall
 from harness.model.errors import (
     AdapterError,
@@ -36,66 +37,14 @@ from harness.safety.entries import Entry, ProxyLock, Unlocked
 
 if TYPE_CHECKING:
     from harness.adapters.advisory import AdvisoryLock
-    from harness.adapters.toxiproxy import Toxiproxy
+    from harness.adapters.toxiproxy import ProxyState
     from harness.safety.journal_view import JournalView
     from harness.safety.keeper_client import Keeper
 
-NAME = "harness-lock"
 LISTEN = "127.0.0.1:0"
 """Never listened on while the proxy is disabled. Should somebody reset the whole Toxiproxy, it is a free port."""
 TRIES = 5
 DROP_LIMIT_S = 10.0
-
-
-class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds the lock of a Toxiproxy. since: UTC. disables: proxies that this run's plan disables."""
-
-    owner: str
-    host: str
-    pid: int
-    keeper: int
-    since: str
-    disables: tuple[str, ...] = ()
-
-    def text(self) -> str:
-        """As it stands in the proxy's upstream; the token makes it this lock and no other."""
-        words = [f"run {_word(self.owner)} host {_word(self.host)} pid {self.pid} keeper {self.keeper}"]
-        words.append(f"since {_word(self.since)}")
-        if self.disables:
-            words.append(f"disables {','.join(map(_word, self.disables))}")
-        return " ".join([*words, f"token {secrets.token_hex(8)}"])
-
-    @property
-    def here(self) -> bool:
-        return self.host == _word(socket.gethostname())
-
-    def alive(self) -> bool:
-        """Whether run or keeper still live, as far as this machine can tell; a pid may have gone to somebody else."""
-        return self.here and any(_is_harness(pid, self.since) for pid in (self.pid, self.keeper) if pid > 0)
-
-    def __str__(self) -> str:
-        return f"run {self.owner} (host {self.host}, pid {self.pid}, since {self.since})"
-
-
-_TEXT = re.compile(
-    r"run (?P<owner>\S+) host (?P<host>\S+) pid (?P<pid>\d{1,10}) keeper (?P<keeper>\d{1,10}) since (?P<since>\S+)"
-    r"(?: disables (?P<disables>\S+))? token [0-9a-f]+"
-)
-
-
-def read_holder(text: str) -> LockHolder | None:
-    """The holder out of a lock's upstream; None for words that no harness wrote."""
-    found = _TEXT.fullmatch(text)
-    if found is None:
-        return None
-    return LockHolder(
-        owner=found["owner"],
-        host=found["host"],
-        pid=int(found["pid"]),
-        keeper=int(found["keeper"]),
-        since=found["since"],
-        disables=tuple((found["disables"] or "").split(",")) if found["disables"] else (),
-    )
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -145,6 +94,7 @@ class RemoteLocks:
             keeper=keeper.pid,
             since=wall(),
             disables=tuple(disables),
+            boot=boot_id(),
         )
         for lock in locks:
             if lock.toxiproxy:
@@ -170,7 +120,7 @@ def hold_postgres(lock: Wanted, owner: str, pid: int, who: str) -> AdvisoryLock:
             lock.admin,
             password=secret(lock.admin_password_env or None),
             who=who,
-            text=f"pid {pid} on {_word(socket.gethostname())[:20]}: {_word(owner)}",
+            text=f"pid {pid} on {word(socket.gethostname())[:20]}: {word(owner)}",
         )
     except Refused as error:
         raise Refused(
@@ -188,7 +138,7 @@ def hold_proxy(lock: ProxyLock) -> None:
     server = Toxiproxy(lock.url)
     for attempt in range(TRIES):
         try:
-            server.create(NAME, listen=LISTEN, upstream=lock.text, enabled=False)
+            server.create(LOCK, listen=LISTEN, upstream=lock.text, enabled=False)
             return
         except Rejected as error:
             trouble: AdapterError = error  # a name that exists, most likely: who has it is asked below
@@ -197,7 +147,7 @@ def hold_proxy(lock: ProxyLock) -> None:
         except AdapterError as error:
             raise SetupError(f"Toxiproxy at {lock.url} cannot be locked: {error}") from error
         try:
-            found = server.proxy(NAME)
+            found = server.proxy(LOCK)
         except Gone:
             time.sleep(0.05 * attempt)  # its holder ended just now, or nothing was made: once more
             continue
@@ -209,44 +159,61 @@ def hold_proxy(lock: ProxyLock) -> None:
     raise SetupError(f"Toxiproxy at {lock.url} cannot be locked: {trouble}")
 
 
-def refused(url: str, text: str) -> Refused:
-    """Who holds the lock, and what can be done about it."""
-    holder = read_holder(text)
-    steal = f"harness heal --toxiproxy {url} --steal"
-    if holder is None:
-        return Refused(
-            f"Toxiproxy at {url} is locked: its proxy {NAME} says {text[:200]!r}",
-            hint=f"ask whoever made it; if it is left over: {steal}",
-        )
-    said = f"Toxiproxy at {url} is in use by {holder}"
-    if holder.alive():
-        return Refused(said, hint="wait for it to end, or stop it")
-    if holder.here:
-        return Refused(
-            f"{said}, which has died", hint=f"run `harness heal --all`; if that run's journal is lost: {steal}"
-        )
-    return Refused(said, hint=f"wait for it to end; if it has died: `harness heal --all` on {holder.host}, or {steal}")
+def drop_proxy(lock: ProxyLock, known: Collection[str] = (), disables: Collection[str] = ()) -> str | None:
+    """Remove the lock if it is still ours, and if nothing of a harness is left there. None when it is gone, else a
+    sentence with what to do by hand.
 
-
-def drop_proxy(lock: ProxyLock) -> str | None:
-    """Remove the lock if it is still ours. None when it is gone, else a sentence with what to do by hand."""
+    known: names of toxics (how they begin) that other journals answer for. disables: proxies that must not be disabled.
+    """
     from harness.adapters.toxiproxy import Toxiproxy
 
     server = Toxiproxy(lock.url)
     until = time.monotonic() + DROP_LIMIT_S
     while True:
         try:
-            if _is_dropped(server, lock.text):
+            proxies = server.proxies()
+            held = proxies.pop(LOCK, None)
+            if held is not None and held.upstream != lock.text:
+                return None  # somebody else's by now, with what is there; ours is gone
+            found = _unknown(server.url, proxies, known, disables)
+            if found is not None:
+                return found if held is None else f"{found}; until then it stays locked"
+            if held is None:
                 return None
-            trouble = "it is still there"
+            with suppress(Gone):
+                server.remove(LOCK)
+            return None
         except HarnessError as error:
             trouble = str(error)
         if time.monotonic() > until:
             return (
-                f"the lock {NAME} on Toxiproxy at {lock.url} could not be removed ({trouble}); no other run can use "
-                f"that Toxiproxy until: {by_hand.remove_proxy(lock.url, NAME)}"
+                f"the lock {LOCK} on Toxiproxy at {lock.url} could not be removed ({trouble}); no other run can use "
+                f"that Toxiproxy until: {by_hand.remove_proxy(lock.url, LOCK)}"
             )
         time.sleep(0.2)
+
+
+def _unknown(
+    url: str, proxies: Mapping[str, ProxyState], known: Collection[str], disables: Collection[str]
+) -> str | None:
+    """What a harness has left there that no journal knows, and how to mend it, in a sentence."""
+    toxics = [
+        (proxy.name, toxic.name)
+        for proxy in sorted(proxies.values(), key=lambda one: one.name)
+        for toxic in proxy.toxics
+        if toxic.name.startswith(OURS) and not any(toxic.name.startswith(one) for one in known)
+    ]
+    off = [name for name in sorted(disables) if name in proxies and not proxies[name].enabled]
+    if not toxics and not off:
+        return None
+    said = [f"the toxic {toxic} is on proxy {proxy}" for proxy, toxic in toxics]
+    said += [f"proxy {name} is disabled, as this run meant to do" for name in off]
+    commands = [by_hand.remove_toxic(url, proxy, toxic) for proxy, toxic in toxics]
+    commands += [by_hand.enable_proxy(url, name) for name in off]
+    return (
+        f"on Toxiproxy at {url} {', '.join(said)}, and no journal knows of it (did one lose its end?): "
+        f"{' ; '.join(commands)} ; then run `harness heal --all` again"
+    )
 
 
 def release_locks(
@@ -265,13 +232,17 @@ def release_locks(
     from harness.adapters.addresses import TOXIPROXY_PORT, check_address, url_address
 
     left = []
+    known = _answered_for(view)
     for lock in view.locks:
         try:
             check_address(*url_address(lock.url, TOXIPROXY_PORT), view.allowed, allow_hosts=view.allowed)
         except UsageError as error:
             left.append(f"the lock on Toxiproxy at {lock.url} was not touched: {error}")
             continue
-        problem = drop_proxy(lock)
+        holder = read_holder(lock.text)
+        # A run that said its last word has a whole journal: a proxy that is disabled now is somebody else's doing.
+        disables = holder.disables if holder is not None and not view.ended else ()
+        problem = drop_proxy(lock, known, disables)
         if problem is None:
             write(Unlocked(lock=lock))
             if unlocked is not None:
@@ -281,32 +252,18 @@ def release_locks(
     return left
 
 
-def _is_dropped(server: Toxiproxy, text: str) -> bool:
-    """Compare and remove: a lock with other words is somebody else's by now, and ours is gone."""
-    try:
-        if server.proxy(NAME).upstream != text:
-            return True
-        server.remove(NAME)
-    except Gone:
-        return True
-    return False
+def _answered_for(view: JournalView) -> set[str]:
+    """How the toxics begin that other journals list as not undone yet: whoever heals those takes them off."""
+    from harness.safety.active import state_folders
+    from harness.safety.journal_view import read_journal
 
-
-def _word(text: str) -> str:
-    """One word of printable ASCII: the text is split at spaces when it is read."""
-    return re.sub(r"[^\x21-\x7e]|,", "-", text)[:120] or "-"
-
-
-def _is_harness(pid: int, since: str) -> bool:
-    """A process of that pid that was there when the lock was taken."""
-    from datetime import datetime
-
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        # psutil's start times are off by clock ticks and by corrections of the boot time.
-        began_before = process.create_time() < datetime.fromisoformat(since).timestamp() + 2.0
-        return began_before and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, ValueError):
-        return False
+    found: set[str] = set()
+    for folder in state_folders():
+        if str(folder) == view.folder:
+            continue
+        try:
+            pending = read_journal(folder).pending
+        except (HarnessError, OSError):
+            continue
+        found |= {text for record in pending for text in map(str, record.ours.values()) if text.startswith(OURS)}
+    return found

@@ -33,6 +33,13 @@ def resource_names(url: str, changed: Iterable[Dependency]) -> list[str]:
     Asks each Redis and PostgreSQL who it is; one that does not say is known by its address alone. Raises UsageError
     for a URL that is none.
     """
+    changed = list(changed)
+    said = ((dependency.kind, _identity(dependency)) for dependency in changed)
+    return sorted({*declared_names(url, changed), *(f"{kind} {name}" for kind, name in said if name is not None)})
+
+
+def declared_names(url: str, changed: Iterable[Dependency]) -> list[str]:
+    """The same by what is declared alone: nobody is asked, so it may be had before any host was checked."""
     found = set(target_names(url)) if url else set()
     for dependency in changed:
         if dependency.target and dependency.url is not None:
@@ -47,9 +54,6 @@ def resource_names(url: str, changed: Iterable[Dependency]) -> list[str]:
             found.add(f"process {dependency.pid_file or dependency.pid}")
         if dependency.container is not None:
             found.add(f"container {dependency.container}")
-        identity = _identity(dependency)
-        if identity is not None:
-            found.add(f"{dependency.kind} {identity}")
     return sorted(found)
 
 

@@ -13,12 +13,10 @@ from collections.abc import Callable
 import msgspec
 
 from harness.adapters import by_hand
+from harness.adapters.proxy_lock import LOCK, OURS, LockHolder, read_holder
 from harness.adapters.toxiproxy import ProxyState, Toxiproxy
 from harness.model.errors import AdapterError, Gone, HarnessError, OutcomeUnknown, Refused
-from harness.safety.remote_lock import NAME, LockHolder, read_holder
 
-PREFIX = "harness-"
-"""Every toxic of a harness has a name that starts with this (see faults/proxied.py)."""
 LIMIT_S = 30.0
 CLEAN_S = 3.0
 """After an unknown outcome it must read clean so long: a request that timed out may still be carried out."""
@@ -47,7 +45,7 @@ def look(url: str) -> Found:
     """Read, and change nothing. Raises Unreachable, Rejected, UsageError for a URL that is none."""
     server = Toxiproxy(url)
     proxies = server.proxies()
-    lock = proxies.pop(NAME, None)
+    lock = proxies.pop(LOCK, None)
     return Found(
         url=server.url,
         lock=lock.upstream if lock is not None else None,
@@ -56,7 +54,7 @@ def look(url: str) -> Found:
             (proxy.name, toxic.name)
             for proxy in _sorted(proxies)
             for toxic in proxy.toxics
-            if toxic.name.startswith(PREFIX)
+            if toxic.name.startswith(OURS)
         ),
         disabled=tuple(proxy.name for proxy in _sorted(proxies) if not proxy.enabled),
     )
@@ -90,9 +88,9 @@ def steal(found: Found, say: Say, *, limit_s: float = LIMIT_S) -> list[str]:
         if problem is None:
             say(f"removed the lock of {holder or 'an unknown run'}")
         else:
-            left.append(f"the lock is still there ({problem}): {by_hand.remove_proxy(found.url, NAME)}")
+            left.append(f"the lock is still there ({problem}): {by_hand.remove_proxy(found.url, LOCK)}")
     elif found.lock is not None:
-        left.append(f"the lock stays until the toxics are gone; then: {by_hand.remove_proxy(found.url, NAME)}")
+        left.append(f"the lock stays until the toxics are gone; then: {by_hand.remove_proxy(found.url, LOCK)}")
     return left
 
 
@@ -126,9 +124,9 @@ def _without_toxic(server: Toxiproxy, proxy: str, toxic: str) -> bool:
 def _without_lock(server: Toxiproxy, words: str) -> bool:
     """Remove the very lock that was looked at; another one belongs to a run that has begun since."""
     try:
-        if server.proxy(NAME).upstream != words:
+        if server.proxy(LOCK).upstream != words:
             return True
-        server.remove(NAME)
+        server.remove(LOCK)
     except Gone:
         return True
     return False

@@ -332,12 +332,17 @@ def _unset(record: UndoRecord) -> list[tuple[str, str]]:
 
 def mend_by_hand(record: UndoRecord) -> str:
     """What a person has to do, from the record alone: where, from what, back to what."""
+    return f"run `harness heal` again when it can be reached, or by hand: {commands_by_hand(record)}"
+
+
+def commands_by_hand(record: UndoRecord) -> str:
+    """What a person would type or do to take this change back. Made from the record alone: nothing is looked at."""
     from harness.fault import registered
 
     by_hand = getattr(registered().get(record.kind), "by_hand", None)
     if by_hand is not None:
         try:
-            return f"run `harness heal` again when it can be reached, or by hand: {by_hand(record)}"
+            return str(by_hand(record))
         except Exception:  # a fault from someone's package; what follows is worse, but true
             pass
     where = _words(record.where) or record.dependency.name
@@ -348,7 +353,7 @@ def mend_by_hand(record: UndoRecord) -> str:
     ours = f" (the harness set {_words(record.ours)})" if record.ours else ""
     original = _words(record.original)
     back = f"set it back to {original}" if original else "remove what the harness made there"
-    return f"run `harness heal` again when it can be reached, or by hand: {where}{at}: {back}{ours}"
+    return f"{where}{at}: {back}{ours}"
 
 
 def _words(values: dict[str, str | int | float | bool | None]) -> str:

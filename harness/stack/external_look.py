@@ -19,6 +19,7 @@ from harness.adapters.http import Client
 from harness.adapters.listeners import listener
 from harness.adapters.pid_file import process_of
 from harness.adapters.process import identify, listening_ports, worker_count
+from harness.adapters.proxy_lock import OURS, in_use
 from harness.adapters.toxiproxy import ProxyState, Toxiproxy
 from harness.config.file import Configuration, TargetTable, ToxiproxyTable
 from harness.model.errors import AdapterError, HarnessError, Refused, UsageError
@@ -29,8 +30,6 @@ from harness.stack import external_declared as declared
 from harness.stack import external_servers as servers
 
 ANSWER_LIMIT_S = 3.0
-FOREIGN = "harness-"
-"""Toxics and locks of ours have names that begin so."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +77,8 @@ class _Looking:
         self._proxies: dict[str, ProxyState] = {}
         self._toxiproxy: str | None = None
         self._proxy_pid: int | None = None
+        self._in_use: Refused | None = None
+        """Another run is at it: what is broken is its doing, and not to be mended by whoever looks."""
         self._containers = containers.Containers(config, allow_hosts=allow_hosts)
         self._toxiproxy_container: Container | None = None
 
@@ -131,10 +132,11 @@ class _Looking:
             self._versions["toxiproxy"] = server.version()
             self._proxies = server.proxies()
             self._toxiproxy = server.url
+            self._in_use = in_use(server.url, self._proxies)
             pid = self._proxy_pid = _toxiproxy_pid(port, self._proxies) if _is_loopback(address) else None
             trouble = None
         except HarnessError as error:
-            trouble = _trouble(where, error, "start it, or correct the URL")
+            trouble = self._trouble(where, error, "start it, or correct the URL")
         self._parts.append(Part(name="toxiproxy", address=url or "-", pid=pid, trouble=trouble, **_shown(container)))
 
     def _look_at_dependency(self, wanted: Dependency) -> Dependency | None:
@@ -176,7 +178,7 @@ class _Looking:
                 process = process_of(found.pid_file, port=port)
                 found = msgspec.structs.replace(found, pid=process.first.pid)
         except HarnessError as error:
-            trouble = _trouble(where, error, None)
+            trouble = self._trouble(where, error)
         self._parts.append(
             Part(
                 name=wanted.name,
@@ -188,6 +190,14 @@ class _Looking:
             )
         )
         return found if trouble is None else None
+
+    def _trouble(self, where: str, error: HarnessError, hint: str | None = None) -> UsageError:
+        """The error with the key path in front, once."""
+        text, hint = str(error), error.hint or hint
+        if self._in_use is not None and error is not self._in_use:
+            hint = f"{self._in_use}; {self._in_use.hint}"
+        kind = type(error) if isinstance(error, UsageError) else UsageError
+        return kind(text if text.startswith(where) else f"{where}: {text}", hint=hint)
 
     def _seen_as(self, container: Container | None) -> tuple[str, ...]:
         """From which addresses a dependency sees the connections of a Toxiproxy in a container."""
@@ -202,7 +212,7 @@ class _Looking:
         assert wanted.proxy is not None and self._toxiproxy is not None
         state = self._proxies.get(wanted.proxy)
         if state is None:
-            others = ", ".join(sorted(name for name in self._proxies if not name.startswith(FOREIGN)))
+            others = ", ".join(sorted(name for name in self._proxies if not name.startswith(OURS)))
             upstream = str(wanted.direct or "HOST:PORT")
             make = by_hand.create_proxy(self._toxiproxy, wanted.proxy, listen="127.0.0.1:PORT", upstream=upstream)
             raise Refused(
@@ -210,12 +220,14 @@ class _Looking:
                 f" (it has: {others or 'none'})",
                 hint=f"make it: {make}",
             )
+        foreign = [toxic.name for toxic in state.toxics if toxic.name.startswith(OURS)]
+        if self._in_use is not None and (foreign or not state.enabled):
+            raise self._in_use
         if not state.enabled:
             raise Refused(
                 f"{where}.proxy: proxy {state.name} is disabled: that cannot be recorded as its original state",
                 hint=f"enable it: {by_hand.enable_proxy(self._toxiproxy, state.name)}",
             )
-        foreign = [toxic.name for toxic in state.toxics if toxic.name.startswith(FOREIGN)]
         if foreign:
             raise Refused(
                 f"{where}.proxy: proxy {state.name} carries the toxic {foreign[0]} of another run",
@@ -279,7 +291,7 @@ class _Looking:
                 info = msgspec.structs.replace(info, pid=pid, workers=workers)
             info = msgspec.structs.replace(info, metrics_url=metrics, version=version)
         except HarnessError as error:
-            trouble = _trouble(where, error, None)
+            trouble = self._trouble(where, error)
         self._parts.append(Part(name=table.name, address=self._url, pid=info.pid, trouble=trouble, **_shown(container)))
         return (info, itself) if trouble is None else (None, None)
 
@@ -341,10 +353,3 @@ def _shown(container: Container | None) -> dict[str, str]:
 
 def _is_loopback(host: str) -> bool:
     return host.startswith("127.") or host in ("::1", "localhost")
-
-
-def _trouble(where: str, error: HarnessError, hint: str | None) -> UsageError:
-    """The error with the key path in front, once."""
-    text = str(error)
-    kind = type(error) if isinstance(error, UsageError) else UsageError
-    return kind(text if text.startswith(where) else f"{where}: {text}", hint=error.hint or hint)

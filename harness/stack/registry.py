@@ -15,7 +15,8 @@ from harness.model.stack import StackName, StackUp
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """since: UTC, ISO 8601. keeper: pid of the process that owns the servers, with its start time (seconds since
-    the epoch), which tells it from a later process with the same pid. state: the keeper's folder.
+    the epoch), which tells it from a later process with the same pid, and the id of its boot (Linux), which nothing
+    outlives. state: the keeper's folder.
 
     up: None while it is starting.
     """
@@ -23,6 +24,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     since: str
     keeper: int
     keeper_start: float
+    boot: str | None = None
     state: str
     up: StackUp | None = None
 
@@ -135,6 +137,10 @@ def running(name: StackName = "embedded") -> StackUp | None:
 def keeper_alive(kept: Kept) -> bool:
     import psutil
 
+    from harness.adapters.process_ids import boot_id
+
+    if kept.boot is not None and kept.boot != boot_id():
+        return False
     try:
         process = psutil.Process(kept.keeper)
         # psutil rounds to clock ticks, and the boot time it adds may be corrected by a second.

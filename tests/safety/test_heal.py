@@ -15,7 +15,7 @@ import pytest
 from harness.model.errors import Refused
 from harness.model.paths import state_dir
 from harness.model.process import ServerSpec
-from harness.safety.active import find_active
+from harness.safety.active import find_active, retire
 from harness.safety.heal import heal, heal_all
 from harness.safety.journal import Journal
 from harness.safety.journal_view import read_journal
@@ -86,20 +86,18 @@ def test_what_cannot_be_undone_ends_5_and_stays(state_home: Path) -> None:
 def test_a_clean_run_directory_says_that_nothing_is_left(state_home: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "runs" / "run-a"
     run_dir.mkdir(parents=True)
-    run_dir.chmod(0o775)  # a shared folder is no reason to refuse
     (run_dir / "plan.json").touch()
-    assert harness(str(run_dir)).stdout == "run-a: nothing is left\n"
-    journal = Journal.create(state_dir() / "active" / "run-a")
+    done = harness(str(run_dir))
+    assert done.returncode == 0 and "run-a: nothing is left" in done.stdout
+    journal = Journal.create(state_dir() / "active" / "run-a", run_dir=run_dir)
     injected(journal, 1)
     journal.outcome(record().id, "verified")
     journal.closed()
-    (run_dir / JOURNAL).write_bytes((journal.folder / JOURNAL).read_bytes())
-    (run_dir / JOURNAL).chmod(0o600)
     journal.close()
-    assert heal(run_dir, quiet).left == ()
-    (run_dir / JOURNAL).chmod(0o660)
-    with pytest.raises(Refused, match="may be written by others"):
-        heal(run_dir, quiet)
+    retire(journal.folder, run_dir)  # as at the end of a run: its journal lies with its results from now on
+    assert (run_dir / JOURNAL).exists() and not journal.folder.exists()
+    done = harness(str(run_dir))
+    assert done.returncode == 0 and "run-a: nothing is left" in done.stdout
 
 
 def test_a_run_that_is_just_starting_is_left_alone(state_home: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from harness.model.errors import Refused, SetupError
 from harness.model.faults import Address, Dependency, UndoRecord
+from harness.model.paths import state_dir
 from harness.safety.entries import boottime, decode
 from harness.safety.heal import heal
 from harness.safety.healer import next_deadline
@@ -125,7 +126,9 @@ def test_damage_elsewhere_is_told_and_the_rest_is_read(journal: Journal, folder:
     assert [one.id for one in view.pending] == [record(2).id]
 
 
-def test_heal_of_a_damaged_journal_heals_the_rest_and_says_so(journal: Journal, folder: Path, state_home: Path) -> None:
+def test_heal_of_a_damaged_journal_heals_the_rest_and_says_so(state_home: Path) -> None:
+    folder = state_dir() / "active" / "run"
+    journal = Journal.create(folder, owner="run")
     path = folder / JOURNAL
     injected(journal, 1)
     journal.outcome(record().id, "verified")

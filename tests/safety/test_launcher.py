@@ -9,14 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from harness.adapters.keeper import KeeperDoor
 from harness.model.errors import Refused, SetupError
 from harness.model.paths import state_dir
 from harness.model.process import ServerSpec
-from harness.safety.active import find_active
+from harness.safety.active import find_active, retire
 from harness.safety.heal import heal, heal_all
 from harness.safety.keeper_client import Keeper
 from harness.safety.processes import identify
@@ -245,7 +247,7 @@ def test_read_only_folders_are_removed_too(keeper: Keeper, tmp_path: Path) -> No
 
 
 def test_a_detached_keeper_stays_and_can_be_found_again(tmp_path: Path, state_home: Path) -> None:
-    folder = state_dir() / "stack"
+    folder = state_dir() / "stacks" / "embedded-x"
     code = (
         "import sys; from pathlib import Path; from harness.safety.keeper_client import Keeper;"
         "from harness.model.process import ServerSpec;"
@@ -280,10 +282,26 @@ def test_a_second_keeper_for_the_same_folder_is_refused(keeper: Keeper) -> None:
     assert "being written by another process" in str(caught.value.hint)
 
 
-def test_a_very_long_state_path_is_no_hindrance(tmp_path: Path, state_home: Path) -> None:
-    keeper = Keeper.start(state_dir() / "active" / ("long-" * 40), lease_s=600)
-    assert keeper.servers() == ()
-    keeper.finish()
+@pytest.mark.parametrize("length", [200, 250])
+def test_a_very_long_state_path_leaves_nothing_anywhere(
+    tmp_path: Path, state_home: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """A unix socket's name has room for 100 characters, a file's for 255."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    folder = folder_of("long-" * (length // 5))
+    for ends in ("well", "killed"):
+        keeper = Keeper.start(folder, lease_s=600)
+        process = keeper.launch(spec("s", tmp_path, "sleep", "600"))
+        assert KeeperDoor(folder).status().servers["s"].pid == process.pid
+        if ends == "killed":
+            os.kill(keeper.pid, signal.SIGKILL)
+            wait_for("its end", partial(gone, keeper.pid))
+        assert keeper.finish().left == ()
+        assert list(temporary.iterdir()) == [], ends
+        retire(folder)
+        assert list(folder.parent.iterdir()) == [], ends
 
 
 def test_a_reused_pid_is_never_hit(tmp_path: Path, state_home: Path) -> None:

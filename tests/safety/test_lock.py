@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from harness.model.errors import Refused, SetupError
 from harness.safety.journal import Journal
 from harness.safety.lock import acquire, lock_file
+from harness.safety.resources import target_names
 from tests.safety.test_journal import injected, record
 
 
@@ -82,3 +86,33 @@ def test_a_lock_folder_that_others_may_write_is_refused(state_home: Path) -> Non
     lock_file("redis").parent.chmod(0o777)
     with pytest.raises(Refused, match="may be written by others"):
         acquire(["redis"], "run")
+
+
+def test_beside_a_living_run_nobody_is_told_to_mend_what_it_broke(state_home: Path, tmp_path: Path) -> None:
+    """The target is down because a run has killed it: whoever comes second is told of that run, not to start it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    (tmp_path / "harness.toml").write_text(f'[target]\nurl = "{url}"\n')
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "run", "--fault", "none"]
+
+    def second() -> str:
+        done = subprocess.run(
+            [*command, "--host", url], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 2 and not (tmp_path / "runs").exists()
+        return done.stderr
+
+    with acquire(target_names(url), "run-a"):
+        said = second()
+        assert "is in use by run run-a" in said and f"pid {os.getpid()}" in said
+        assert "heal" not in said and "start the target" not in said and "curl" not in said
+    assert "start the target first" in second()
+
+
+def test_a_look_hinders_no_run_that_begins_meanwhile(state_home: Path) -> None:
+    acquire(["redis"], "run-a").release()
+    looking = os.open(lock_file("redis"), os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)  # as a look does for a moment
+    threading.Timer(0.03, os.close, [looking]).start()
+    acquire(["redis"], "run-b").release()

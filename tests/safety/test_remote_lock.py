@@ -14,20 +14,12 @@ import psycopg
 import pytest
 from servers import PostgresServer, SubprocessLauncher, start_toxiproxy
 
+from harness.adapters.proxy_lock import LOCK, LockHolder, read_holder
 from harness.model.errors import Refused, SetupError
 from harness.safety.active import find_active
 from harness.safety.entries import ProxyLock
 from harness.safety.heal import heal_all
-from harness.safety.remote_lock import (
-    LISTEN,
-    NAME,
-    LockHolder,
-    Wanted,
-    drop_proxy,
-    hold_postgres,
-    hold_proxy,
-    read_holder,
-)
+from harness.safety.remote_lock import LISTEN, Wanted, drop_proxy, hold_postgres, hold_proxy
 from harness.safety.steal import advice, look, steal
 from tests.safety.world import Proxy, Run, call, gone, stop, wait_for
 
@@ -49,7 +41,7 @@ def machines(tmp_path: Path, toxiproxy_server: str) -> Iterator[Any]:
     yield start
     for run in runs:
         run.end()
-    call("DELETE", f"{toxiproxy_server}/proxies/{NAME}")
+    call("DELETE", f"{toxiproxy_server}/proxies/{LOCK}")
 
 
 def shared(proxy: Proxy) -> list[dict[str, str]]:
@@ -64,7 +56,7 @@ def refusal(run: Run) -> str:
 
 
 def lock_of(api: str) -> str | None:
-    found = call("GET", f"{api}/proxies/{NAME}")
+    found = call("GET", f"{api}/proxies/{LOCK}")
     return None if found is None else str(found["upstream"])
 
 
@@ -210,7 +202,7 @@ def test_a_dead_toxiproxy_took_the_lock_with_it() -> None:
         url, process = start_toxiproxy(launcher)
         lock = ProxyLock(url=url, text="run x host y pid 1 keeper 2 since z token ab")
         hold_proxy(lock)
-        assert call("GET", f"{url}/proxies/{NAME}")["listen"] == LISTEN
+        assert call("GET", f"{url}/proxies/{LOCK}")["listen"] == LISTEN
         hold_proxy(lock)  # what was made by a request without an answer is ours
         assert drop_proxy(lock) is None and drop_proxy(lock) is None
         os.kill(process.pid, signal.SIGKILL)
@@ -232,14 +224,14 @@ def test_a_lock_that_somebody_else_has_by_now_is_left(toxiproxy_server: str) -> 
 
 
 def test_words_in_a_lock_that_no_harness_wrote_are_shown_as_they_are(toxiproxy_server: str) -> None:
-    body = {"name": NAME, "listen": LISTEN, "upstream": "kept by\tops", "enabled": False}
+    body = {"name": LOCK, "listen": LISTEN, "upstream": "kept by\tops", "enabled": False}
     call("POST", f"{toxiproxy_server}/proxies", body)
     try:
         with pytest.raises(Refused, match=r"says 'kept by\\tops'") as caught:
             hold_proxy(ProxyLock(url=toxiproxy_server, text="x"))
         assert "--steal" in str(caught.value.hint)
     finally:
-        call("DELETE", f"{toxiproxy_server}/proxies/{NAME}")
+        call("DELETE", f"{toxiproxy_server}/proxies/{LOCK}")
 
 
 def test_whoever_holds_it_is_read_back_whatever_the_names_are() -> None:
