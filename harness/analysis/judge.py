@@ -24,7 +24,7 @@ from harness.analysis.windows import WindowStore
 from harness.model import events as ev
 from harness.model.clock import next_step, step_of
 from harness.model.plan import Plan
-from harness.model.result import MemoryResult, RecoveryResult, Result, TargetResult
+from harness.model.result import ImpactResult, MemoryResult, RecoveryResult, Result, TargetResult
 from harness.model.samples import Sample
 from harness.model.target_grammar import ALLOWED_OVER, JUDGED_PHASES, merge
 from harness.model.targets import Target
@@ -80,7 +80,8 @@ def judge(
             gaps=gaps,
             cut_s=round(sum(b - a for a, b in cut) / 10, 1),
             before_s=impact.before_s if impact is not None else None,
-            by_name=tuple(impact.by_name) if impact is not None else (),
+            by_name=impact.by_name if impact is not None else {},
+            over_before=_over_before(facts.recovery, impact),
             mix=_mix_moves(facts),
             left=left_over(plan, history),
             lost=lost_with(history, store, first, last),
@@ -122,6 +123,12 @@ def judge(
         acknowledged=acknowledged_result(history),
         warnings=(*plan.warnings, *ruling.warnings),
     )
+
+
+def _over_before(recovery: RecoveryResult, impact: ImpactResult | None) -> bool:
+    if impact is None or impact.start_s is None or recovery.zero_s is None:
+        return False
+    return recovery.outcome == "no_impact" and impact.start_s < recovery.zero_s
 
 
 def _judged_steps(phases: Sequence[Span], history: Sequence[ev.Event], store: WindowStore) -> tuple[int, int]:

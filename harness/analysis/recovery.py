@@ -178,7 +178,7 @@ def recovery(
         why = f"too close to call: {bad} of {n} requests in the hold were bad, the limit is {series.limit:.3g}"
         return result("undecided", why + relapse)
     if best.clean == first_step and not best.hurt:
-        return result("no_impact", "nothing to recover from", 0.0, 0.0, STEP_S + earlier + later)
+        return result("no_impact", "", 0.0, 0.0, STEP_S + earlier + later)
 
     fade = _fade(series, baseline, found, best, floor)
     if fade is not None:

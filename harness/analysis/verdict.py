@@ -16,8 +16,8 @@ Exit code: 5 (an undo not verified), then 130 (interrupted), then 4 (no baseline
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from harness.analysis import sentences
 from harness.analysis.generator import clocks
@@ -49,7 +49,8 @@ class Case:
     left: sentences about changes that may still be there. violating_s: violating time of the whole run.
     lost: (arrivals without an end on record, arrivals scheduled) from where a lost worker's record breaks off. cut_s:
     seconds of baseline left out because the generator could not keep up in them. before_s: how long before the first
-    injection the service had begun to fail by itself. by_name: request names hurt by themselves.
+    injection the service had begun to fail by itself. by_name: request names hurt by themselves, with how many
+    of their requests. over_before: what the fault broke held again before the undo.
     """
 
     plan: Plan
@@ -68,7 +69,8 @@ class Case:
     lost: tuple[int, int] = (0, 0)
     cut_s: float = 0.0
     before_s: float | None = None
-    by_name: tuple[str, ...] = ()
+    by_name: Mapping[str, int] = field(default_factory=dict)
+    over_before: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def _fatal(case: Case) -> list[str]:
             found.append(f"{event.count:,} acknowledged writes were gone after recovery{such_as}.")
     aborted = _abort(case)
     if aborted is not None and any(fault.proven for fault in case.faults):
-        condition = f" (`{aborted.expression}`)" if aborted.expression else ""
+        condition = f" ({aborted.expression})" if aborted.expression else ""
         phase = phase_at(case.spans, aborted.at)
         found.append(f"The run was aborted in the {phase} phase because the abort condition was met{condition}.")
     return found
@@ -193,7 +195,9 @@ def _early_end(case: Case) -> tuple[str, ...]:
     if stopped is not None:
         phase = phase_at(case.spans, stopped.at)
         if stopped.why == "interrupt":
-            return (f"interrupted in {phase}: {stopped.text}".rstrip(": ").rstrip(".") + ".",)
+            # The text says where as well ("SIGTERM in warmup").
+            by = stopped.text.partition(" in ")[0].rstrip(". ")
+            return (f"interrupted in {phase}{f' ({by})' if by else ''}.",)
         if stopped.why == "baseline_broken" and not any(_baseline_broken(t) for t in case.targets):
             return (f"Nothing was injected: {stopped.text.rstrip('.')}.",)
         return (_STOPPED[stopped.why].format(phase=phase, text=stopped.text).rstrip(". :") + ".",)
@@ -215,7 +219,7 @@ def _healed(case: Case) -> tuple[str, ...]:
     healed = next((event for event in case.history if isinstance(event, ev.Healed)), None)
     if healed is None or case.left:
         return ()
-    by = "The keeper" if healed.by == "keeper" else f"`{healed.by}`"
+    by = "The keeper" if healed.by == "keeper" else f'"{healed.by}"'
     return (f"{by} undid what the run had changed and verified it at {healed.wall}.",)
 
 
@@ -284,7 +288,7 @@ def _unchecked(case: Case) -> list[str]:
 def _saturated(case: Case) -> str:
     parts = ", ".join(f"{format_duration(a)} to {format_duration(b)}" for a, b in case.saturated[:3])
     more = " and later" if len(case.saturated) > 3 else ""
-    return f"The load generator could not keep up ({parts}{more}); add workers or lower the rate."
+    return f"The load generator could not keep up ({parts}{more})."
 
 
 def _would(failures: Sequence[str]) -> list[str]:
@@ -298,11 +302,15 @@ def _passed(case: Case) -> list[str]:
         first = "PASS: every primary target held in this control run (no fault was injected)."
     elif case.by_name:
         names = ", ".join(fault.name for fault in case.faults)
-        first = f"PASS: every primary target held with {names} and after it, though {case.by_name[0]!r} failed."
+        name, bad = next(iter(case.by_name.items()))
+        first = (
+            f"PASS: every primary target held with {names} and after it, though {name!r} failed or was too slow "
+            f"{bad:,} times."
+        )
     else:
         names = ", ".join(fault.name for fault in case.faults)
         first = f"PASS: every primary target held with {names} and after it."
-    how = sentences.recovered(case.recovery)
+    how = sentences.recovered(case.recovery, hurt=case.over_before)
     return [first, how] if how else [first]
 
 

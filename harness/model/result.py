@@ -224,10 +224,12 @@ class MemoryResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SignalResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A Prometheus signal: mean by phase (counters: per second)."""
+    """A Prometheus signal: mean by phase (counters: per second). noise: standard deviation of baseline's single
+    readings; null where there were fewer than three."""
 
     by_phase: dict[str, float]
     counter: bool
+    noise: float | None = None
 
 
 class SignatureResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -76,6 +76,11 @@ def shorten(text: str, width: int) -> str:
     return f"{text[:head]}...{text[len(text) - (width - 3 - head) :]}"
 
 
+def excerpt(text: str, width: int) -> str:
+    """Outside text on one line, the middle left out where it is too long: the cause of an error is often at its end."""
+    return shorten(visible(text, 4000), width)
+
+
 def ms(value: float | None) -> str:
     """A latency in milliseconds: 0.42ms, 41ms, 1.24s."""
     return UNKNOWN if value is None else units.format_ms(value)
