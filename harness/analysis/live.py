@@ -25,13 +25,15 @@ from harness.model.clock import next_step, step_of, step_start
 from harness.model.errors import UsageError
 from harness.model.live import LiveNumbers
 from harness.model.plan import Plan
-from harness.model.sketch import bucket_of, quantile
-from harness.model.target_grammar import ALLOWED_OVER, parse_expression
+from harness.model.target_grammar import ALLOWED_OVER, format_limit, parse_expression
 from harness.model.targets import PhaseName, Target
 from harness.model.units import parse_duration
 
-SLOW_TO_SHOW_S = 0.2
-"""An open arrival joins the percentiles shown, with the age it has, once it is this old."""
+LATE_S = 3.0
+"""Final numbers older than this are no longer shown as those of now."""
+
+PROVISIONAL_S = 1.0
+"""Provisional numbers end so long ago: what is quick has ended by then."""
 
 BEFORE_ZERO_STEPS = 60
 STALE_STEPS = 30
@@ -53,40 +55,63 @@ class AbortRule(msgspec.Struct, frozen=True):
 
 
 def live_numbers(store: WindowStore, at_s: float, span_s: float = 2.0) -> LiveNumbers:
-    """What the last span_s seconds of intended starts look like; None where nothing is known.
-
-    Arrivals still open count with the age they have, so a hang shows at once and not when it ends.
+    """What the last span_s seconds of intended starts look like whose requests have all ended: the numbers that the
+    result will have. Where those lie more than LATE_S back, as in a hang, the seconds up to PROVISIONAL_S ago with
+    what is still open; None where nothing is known.
     """
     users = sum(worker.marks[-1].users for worker in store.workers.values() if worker.marks)
     waiting = store.waiting()
-    in_flight = store.in_flight
-    end = min(step_of(at_s), store.drawn_before())
-    start = max(0, step_of(at_s - span_s))
-    if end <= start:
-        return LiveNumbers(span_s=span_s, in_flight=in_flight, users=users)
-    totals = store.totals(start, end)
-    names = totals.all_names()
-    sketch = dict(names.sketch)
-    late = 0
-    for step, count in waiting.items():
-        age = at_s - step_start(step + 1)
-        if start <= step < end and age >= SLOW_TO_SHOW_S:
-            bucket = bucket_of(age * 1000)
-            sketch[bucket] = sketch.get(bucket, 0) + count
-            late += count if age >= FAILING_AFTER_S else 0
-    expected = totals.expected + late
-    return LiveNumbers(
+    oldest = min(waiting, default=None)
+    shown = LiveNumbers(
         span_s=span_s,
-        planned_rps=totals.planned / totals.seconds if store.plan.load.rate is not None else None,
-        rps=names.replies / totals.seconds,
-        error_rate=(totals.expected_bad + late) / expected if expected else None,
-        p50_ms=quantile(sketch, 0.5),
-        p95_ms=quantile(sketch, 0.95),
-        p99_ms=quantile(sketch, 0.99),
-        unsent=totals.unsent,
-        in_flight=in_flight,
+        in_flight=store.in_flight,
+        oldest_s=None if oldest is None else max(0.0, round(at_s - step_start(oldest), 1)),
         users=users,
     )
+    now, drawn, final = step_of(at_s), store.drawn_before(), store.final_before()
+    late = step_of(at_s - LATE_S)
+    end = min(final, now) if final > late else min(drawn, step_of(at_s - PROVISIONAL_S))
+    start = max(0, end - next_step(span_s))
+    if end <= start or drawn <= late:
+        return shown
+    totals = store.totals(start, end)
+    names = totals.all_names()
+    # An arrival whose task is between two requests is not over either, but its later requests count in later steps.
+    open_ = sum(count for step, count in waiting.items() if start <= step < end)
+    expected = totals.expected + open_
+    # What is open succeeds no sooner than after the age it has: no percentile above that is sure.
+    least_ms = 1000 * (at_s - step_start(end)) if open_ else None
+
+    def percentile(q: float) -> float | None:
+        found = names.quantile_ms(q)
+        return found if found is None or least_ms is None else min(found, least_ms)
+
+    return msgspec.structs.replace(
+        shown,
+        end_s=step_start(end),
+        provisional=open_ > 0,
+        planned_rps=totals.planned / totals.seconds if store.plan.load.rate is not None else None,
+        rps=names.replies / totals.seconds,
+        error_rate=totals.expected_bad / expected if expected else None,
+        open_rate=open_ / expected if expected else 0.0,
+        p50_ms=percentile(0.5),
+        p95_ms=percentile(0.95),
+        p99_ms=percentile(0.99),
+        unsent=totals.unsent,
+    )
+
+
+def limits_shown(plan: Plan, phase: str) -> dict[str, str]:
+    """metric -> `<200ms`: what the primary targets of all requests ask for in a phase; in recovery what they will ask
+    for after it. The tightest of several."""
+    judged = {"recovery": "after", "tail": "after"}.get(phase, phase)
+    found: dict[str, Target] = {}
+    for target in plan.targets:
+        if target.primary and target.phase == judged and target.name is None and target.op in ("<", "<="):
+            known = found.get(target.metric)
+            if known is None or target.value < known.value:
+                found[target.metric] = target
+    return {metric: f"{target.op}{format_limit(target)}" for metric, target in found.items()}
 
 
 def recovered_live(store: WindowStore, plan: Plan, zero_s: float, now_s: float) -> int | None:
