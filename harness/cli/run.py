@@ -54,6 +54,7 @@ def run(**values: Any) -> int:
     from harness.conductor.signals import Signals
     from harness.fault import registered
     from harness.report import terminal
+    from harness.report.story import is_control
     from harness.safety.active import find_active
     from harness.safety.lock import acquire
     from harness.stack.embedded import EmbeddedStack
@@ -83,6 +84,8 @@ def run(**values: Any) -> int:
                 log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")
             for warning in planned.plan.warnings:
                 log.say(f"note: {warning}")
+            if is_control(planned.plan):
+                log.say("control run: no fault will be injected (--fault NAME injects one; harness faults lists them)")
             session = Session(
                 run_dir=run_dir,
                 state_dir=state_dir,

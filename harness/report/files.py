@@ -52,7 +52,7 @@ def render(run_dir: Path, format_: str) -> str:
             plan = rundir.read_plan(run_dir)
             return html.render(plan, result, chart_data(WindowStore(plan), ()), (), run_dir)
         run = rundir.load_run(run_dir)
-        return html.render(run.plan, result, chart_data(run.store, run.samples), run.history, run_dir)
+        return html.render(run.plan, result, chart_data(run.store, run.samples, run.history), run.history, run_dir)
     plan = rundir.read_plan(run_dir)
     if format_ == "md":
         from harness.report import markdown
