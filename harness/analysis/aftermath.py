@@ -146,7 +146,7 @@ def recovery_result(
     if zero is None:
         return _not_judged("the undo was not seen to take effect, so recovery has no beginning")
     if not recovery_targets(facts.plan):
-        return _not_judged("there is no primary error_rate or percentile target in `after` to recover")
+        return _not_judged("there is no primary error_rate or percentile target in phase after to recover")
     if not watched:
         return _not_judged("there was no baseline to compare with", zero)
     phases = facts.plan.phases

@@ -178,7 +178,7 @@ def _reason(result: TargetResult) -> str:
     elif result.observed is not None:
         seen = f"observed {result.observed:g}ms"
     state = "is broken" if result.outcome == "broken" else "could not be decided"
-    return f"`{result.target}` {state}: {seen}" + (f" ({result.why})." if result.why else ".")
+    return f"{result.target} {state}: {seen}" + (f" ({result.why})." if result.why else ".")
 
 
 def _read(path: Path) -> list[_Row]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from harness.model.plan import Plan
 from harness.model.result import Result
 from harness.report import text
-from harness.report.by_name import Failing, all_slowed, failing
+from harness.report.by_name import Failing, all_slowed, failing, slowed
+from harness.report.finding import dependencies
 from harness.report.moved import moved
 from harness.report.story import is_control
 
@@ -21,8 +22,8 @@ def notes(plan: Plan, result: Result) -> tuple[str, ...]:
         said.append(f"By request name: {'; '.join(one.said for one in found[:MOST_NAMES])}{_and_more(found)}.")
     if all_slowed(result):
         said.append(
-            "Every request name got slower, also those that need none of what was broken: something they share was "
-            "held up."
+            f"Every request name got slower during the fault, all {len(slowed(result))} of them: also those that do "
+            f"not use {dependencies(plan)}, if there are such."
         )
     if changed := moved(result)[:MOST_NAMES]:
         said.append(f"In the service's own metrics, baseline to fault: {'; '.join(one.said for one in changed)}.")

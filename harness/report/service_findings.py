@@ -99,12 +99,12 @@ def all_wait(plan: Plan, result: Result) -> Iterator[Finding]:
     slow = max(now.p95_ms or 0.0, now.failed_p95_ms or 0.0)
     yield Finding(
         key="everything-waits",
-        title="Every request waited, whatever it needs",
+        title="Every request got slower",
         seen=f"All {len(slowed(result))} names slowed down in the fault phase, {text.visible(name, 80)} for one: "
         f"p95 {text.ms(before.p95_ms)} before, {text.ms(slow)} during it.",
-        advice="Requests that do not use what was broken wait with the others: they share something that one slow call "
-        "holds up. Look for a blocking call in an event loop, a pool of threads or workers that all wait, a lock, one "
-        "connection for everybody. Where every request does need the dependency, bound the call with a time-out.",
+        advice=f"Does one of them not use {dependencies(plan)}? Then they share something that one slow call holds up: "
+        "look for a blocking call in an event loop, a pool of threads or workers that all wait, a lock, one connection "
+        "for everybody. Where all of them do use it, bound the call with a time-out.",
     )
 
 

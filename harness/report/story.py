@@ -104,7 +104,9 @@ def hurt_clause(result: Result) -> str:
     found = failing(result)
     if found:
         more = f", and {len(found) - 1} more request names failed" if len(found) > 1 else ""
-        return f"{found[0].said}{more}"
+        allowed = {n.name for t in result.targets for n in t.names if n.outcome == "allowed" and t.phase == "fault"}
+        declared = ", which is allowed" if found[0].name in allowed else ""
+        return f"{found[0].said}{declared}{more}"
     if result.impact is not None and result.impact.by_name:
         (name, bad), *others = result.impact.by_name.items()
         more = f", and {len(others)} more request names were hurt" if others else ""

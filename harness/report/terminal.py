@@ -11,6 +11,7 @@ from harness.model.plan import Plan
 from harness.model.result import PhaseResult, RequestResult, Result
 from harness.report import text
 from harness.report.assessment import Line
+from harness.report.by_name import slowed
 from harness.report.dependency_findings import acknowledged_sentence, signature
 from harness.report.evidence import fold
 from harness.report.figures import columns_for, figures
@@ -212,7 +213,7 @@ def _requests(console: Console, result: Result) -> None:
     where = "whole run" if result.totals else f"{rows[0].phase} phase"
     _request_table(console, f"REQUESTS ({where})", list(rows))
     fault = [row for row in result.requests if row.phase == "fault"]
-    if result.totals and any((row.error_rate or 0) >= 0.01 for row in fault):
+    if result.totals and (any((row.error_rate or 0) >= 0.01 for row in fault) or slowed(result)):
         _request_table(console, "REQUESTS IN THE FAULT PHASE", sorted(fault, key=lambda r: -(r.error_rate or 0)))
 
 

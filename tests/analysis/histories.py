@@ -366,6 +366,10 @@ def tally(replies: Sequence[Reply], limits_ms: Sequence[float]) -> tuple[ClassCo
     sketch: dict[int, int] = {}
     for latency in ok:
         sketch[bucket_of(latency)] = sketch.get(bucket_of(latency), 0) + 1
+    failed = [r.latency_ms for r in replies if r.kind is not None and r.kind not in other]
+    failed_sketch: dict[int, int] = {}
+    for latency in failed:
+        failed_sketch[bucket_of(latency)] = failed_sketch.get(bucket_of(latency), 0) + 1
     over = {limit_key(limit): sum(latency >= limit for latency in ok) for limit in limits_ms}
     arrivals = ClassCounts(
         planned=len(replies),
@@ -382,6 +386,8 @@ def tally(replies: Sequence[Reply], limits_ms: Sequence[float]) -> tuple[ClassCo
         max_ms=max(ok, default=0.0),
         sketch=[number for pair in sorted(sketch.items()) for number in pair],
         over={key: count for key, count in over.items() if count},
+        failed_max_ms=max(failed, default=0.0),
+        failed_sketch=[number for pair in sorted(failed_sketch.items()) for number in pair],
     )
     return arrivals, counts
 

@@ -63,7 +63,7 @@ def test_everything_waits_only_where_everything_does() -> None:
     before = tuple(row(name, "baseline", 0, 100) for name in ("A", "B", "GET /health"))
     frozen = (*before, *(row(name, "fault", 0, 100, p95=1900.0) for name in ("A", "B", "GET /health")))
     made = with_rows("fail", *frozen)
-    assert "everything-waits" in found("fail", made) and "Every request name got slower" in " ".join(notes(FAIL, made))
+    assert "everything-waits" in found("fail", made) and "all 3 of them" in " ".join(notes(FAIL, made))
     one_fine = (*frozen[:-1], row("GET /health", "fault", 0, 100))
     made = with_rows("fail", *one_fine)
     assert "everything-waits" not in found("fail", made) and "Every request" not in " ".join(notes(FAIL, made))
