@@ -83,7 +83,9 @@ def targets(lines: Sequence[Line]) -> Table:
             else:
                 known = found.observed is not None
                 observed = text.in_unit(found.observed, unit_of(found.metric)) if known else "no data"
-            more = f"{observed}; {text.visible(found.why, 200)}" if found.why else observed
+            more = (
+                f"{observed}; {text.visible(found.why, 200)}" if found.why and found.why not in observed else observed
+            )
             css = outcome_css(found.outcome, found.primary)
             cells.append(Cell(mark(found.outcome, found.primary), css, more))
         rows.append(_row(*cells))
