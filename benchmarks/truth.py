@@ -55,6 +55,7 @@ ACCUSING = frozenset(
     {
         *("target-down", "no-fallback", "missing-timeout", "synchronous-call", "pool", "slow-recovery", "relapse"),
         *("lost-writes", "retry-amplification", "reconnect-storm", "cold-cache", "consumer-lag", "memory"),
+        *("health-check", "everything-waits"),
     }
 )
 """Findings that say something is wrong with the service; the others are about the run, or about strain."""
