@@ -2,7 +2,7 @@
 
 `after` begins just behind the true recovery, or, where that is asked for, where the live rules see one: that costs half
 as much again, and shows what a real run of a service that never recovers would look like. What the live rules are asked
-in any case: which latency limits to count exactly from the injection on, and whether a phase goes on (`needs_more`).
+in any case: which latency limits to count exactly from the injection on, and how long a phase is to be (`length_wanted`).
 """
 
 from __future__ import annotations
@@ -120,17 +120,6 @@ class Seen:
         return self.lower_s - 1e-6 <= self.truth_s <= self.upper_s + 1e-6
 
 
-def needs_more(store: WindowStore, plan: Plan, history: Sequence[ev.Event], phase: str) -> bool:
-    """Whether the conductor lets the phase that just ended go on: the live rule, where there is one."""
-    rule = getattr(live, "needs_more", None)
-    return rule is not None and bool(rule(store, plan, history, phase))
-
-
-def extends() -> bool:
-    """Whether phases go on at all, with the rules as they are."""
-    return hasattr(live, "needs_more")
-
-
 @cache
 def targets_of(texts: tuple[str, ...], only: bool) -> tuple[Target, ...]:
     """Raises UsageError where the grammar does not know one."""
@@ -209,9 +198,12 @@ class _Conductor:
         """To the end of a phase, which goes on once where the rules ask for it."""
         planned = self._planned[name]
         self._to(round(start_s + planned, 1))
-        if needs_more(self.store, self.plan, self.history, name):
+        if name not in self.plan.phases.extend:
+            return
+        wanted, _ = live.length_wanted(self.store, self.plan, self.history, name, start_s, planned)
+        if wanted > planned:
             self.extended += 1
-            self._planned[name] = round(EXTENDED * planned, 1)
+            self._planned[name] = _on_grid(min(wanted, EXTENDED * planned))
             self._to(round(start_s + self._planned[name], 1))
 
     def _instants(self) -> Instants:

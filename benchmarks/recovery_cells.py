@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import shapes
-from conducted import Case, Seen, Shape, extends
+from conducted import Case, Seen, Shape
 from simulated import Service, during, never, steady, together
 
 Runs = Sequence[Seen]
@@ -152,7 +152,7 @@ def _half(shortest: bool) -> Callable[[int], Sequence[Measure]]:
 
     def measures(rate: int) -> Sequence[Measure]:
         lengths = case.lengths(rate)
-        arrivals = rate * min(lengths.baseline_s, lengths.fault_s, lengths.hold_s) * (3 if extends() else 1)
+        arrivals = rate * min(lengths.baseline_s, lengths.fault_s, lengths.hold_s) * 3
         extended = Measure("phases that went on, a run", _extended, unit="number")
         return [*verdicts(least=0.95 if arrivals >= 4_000 else None), extended]
 
