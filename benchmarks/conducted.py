@@ -2,7 +2,7 @@
 
 `after` begins just behind the true recovery, or, where that is asked for, where the live rules see one: that costs half
 as much again, and shows what a real run of a service that never recovers would look like. What the live rules are asked
-in any case: which latency limits to count exactly from the injection on, and how long a phase is to be (`length_wanted`).
+in any case: which latency limits to count exactly from the injection on, and how long a phase is to be.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,8 +25,6 @@ from simulated import Lengths, Service  # noqa: E402
 from harness.analysis import live  # noqa: E402
 from harness.analysis.judge import judge  # noqa: E402
 from harness.analysis.windows import WindowStore  # noqa: E402
-from harness.model import events as ev  # noqa: E402
-from harness.model.plan import Plan  # noqa: E402
 from harness.model.result import Result  # noqa: E402
 from harness.model.target_grammar import defaults, merge, parse_targets  # noqa: E402
 from harness.model.targets import Target  # noqa: E402

@@ -292,8 +292,9 @@ def _would(failures: Sequence[str]) -> list[str]:
 
 
 def _passed(case: Case) -> list[str]:
+    named = f", and {case.by_name[0]!r} failed" if case.by_name else ""
     if case.violating_s > 0:
-        first = f"PASS, but targets were broken for {format_duration(case.violating_s)}."
+        first = f"PASS, but targets were broken for {format_duration(case.violating_s)}{named}."
     elif case.plan.control_run:
         first = "PASS: every primary target held in this control run (no fault was injected)."
     elif case.by_name:
