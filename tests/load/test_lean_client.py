@@ -313,7 +313,7 @@ def test_redirects_are_followed_on_request_and_never_to_a_stranger() -> None:
     assert answer["not followed"] == [302, True, "/fine?a=b"]
     assert answer["to-fine"] == [200, None, 1, f"{server.url}/fine?a=b"]
     assert answer["keeps"][:3] == answer["see-other"][:3] == answer["alias"][:3] == [200, None, 1]
-    assert answer["loop"][:3] == [302, "protocol", 20]
+    assert answer["loop"][:3] == [302, "protocol", 30]
     assert answer["away"][:3] == [302, "protocol", 0]
     kept, fine, there = server.of("/kept")[0], server.of("/fine")[0], server.of("/there")[0]
     assert (kept.method, kept.body) == ("POST", b"x") and (fine.method, fine.body) == ("GET", b"")
