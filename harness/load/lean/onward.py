@@ -43,7 +43,7 @@ def onward(response: LeanResponse) -> str | None:
 def what(
     status: int, method: str, own: Lines, of_body: Lines, body: bytes, same: bool
 ) -> tuple[str, Lines, Lines, bytes]:
-    """(method, the call's header lines, those of the body, the body) after such a redirect. same: to the same server."""
+    """(method, the call's header lines, those of the body, the body) after a redirect. same: on the same server."""
     if method != "HEAD" and (status in (302, 303) or (status == 301 and method == "POST")):
         # As browsers do, whatever the standard says.
         method = "GET"

@@ -135,6 +135,8 @@ class LeanSession:
         sum; None is the session's. Raises ValueError and TypeError for arguments that make no request.
         """
         label = name or self.request_name or url
+        if not isinstance(label, str):
+            label = str(label)
         observer = self.observer
         call = observer.begin(label) if observer is not None else None
         greenlet = None
