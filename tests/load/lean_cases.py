@@ -1,6 +1,7 @@
 """Calls that every HTTP client of Locust understands, to be made by each of them: name -> [(method, path, options)].
 
-All follow redirects unless they say otherwise. `{url}` in a path is the server's own URL.
+All follow redirects unless they say otherwise. `{url}` in a path is the server's own URL; what is named
+"base" has a host that is a URL with a path.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE")
 
 PATHS = (
     "/a", "/{x}|^\"<>`", "/a b?c d=e f", "/ü?ö=ü", "/a%20b", "/100%?x=50%&y=%20", "/%7Eu/%41", "/a/../b", "/a/./b/.",
-    "/..", "/%2e%2e/x", "/a?x=../y", "/[x]?[y]", "/a;b=c", "//double//", "/a#frag?x", "/a?", "/a\tb", "/\\x", "/a?q=a+b%26c",
-    "", "?x=1", "/😀", "/a?u=http://x/?y", "/.hidden", "/a%2fb", "/a:b@c*!$&'(),=~-._", '/a?x={"a":1}', "{url}/a?b", "{url}",
-    "{url}?q=1", "{url}/a b",
+    "/..", "/%2e%2e/x", "/a?x=../y", "/[x]?[y]", "/a;b=c", "//double//", "/a#frag?x", "/a?", "/a\tb", "/\\x",
+    "/a?q=a+b%26c", "", "?x=1", "/😀", "/a?u=http://x/?y", "/.hidden", "/a%2fb", "/a:b@c*!$&'(),=~-._", '/a?x={"a":1}',
+    "{url}/a?b", "{url}", "{url}?q=1", "{url}/a b",
 )  # fmt: skip
 
 PARAMS: tuple[Any, ...] = (
-    {"n": None}, {"a": 1}, {"a": [1, None, 2]}, {"a": "x y&z"}, [("a", "b"), ("a", "c"), ("d", None)], "x=1", b"x=1", "x=100%",
-    {"ü": "ö"}, {b"k": b"v"}, {"a": ("x", "y")}, {"a": ""}, {"": "x"}, {"a": True, "b": 1.5}, {"a": {"k": "v"}}, {"e": []},
-    {"a": ["~", "*", "/", "[", "{"]}, "a={b}|c d", {}, "", [], {"a": {"only"}},
+    {"n": None}, {"a": 1}, {"a": [1, None, 2]}, {"a": "x y&z"}, [("a", "b"), ("a", "c"), ("d", None)], "x=1", b"x=1",
+    "x=100%", {"ü": "ö"}, {b"k": b"v"}, {"a": ("x", "y")}, {"a": ""}, {"": "x"}, {"a": True, "b": 1.5},
+    {"a": {"k": "v"}}, {"e": []}, {"a": ["~", "*", "/", "[", "{"]}, "a={b}|c d", {}, "", [], {"a": {"only"}},
 )  # fmt: skip
 
 CASES: dict[str, list[Call]] = {
@@ -60,7 +61,7 @@ CASES: dict[str, list[Call]] = {
     "json of a GET": _get("/a", json={"a": 1}),
     "json with its type": [("POST", "/a", {"json": [1], "headers": HEADERS})],
     "json nothing": [("POST", "/a", {"json": value}) for value in ({}, [], 0, False, "", None)],
-    "json keys": [("POST", "/a", {"json": {1: "a", None: "b", True: "c", 1.5: "d"}}), ("POST", "/a", {"json": 2**70})],
+    "json keys": [("POST", "/a", {"json": {None: "b", True: "c", 1.5: "d"}}), ("POST", "/a", {"json": 2**70})],
     "json NaN": [("POST", "/a", {"json": {"a": [float("nan")]}})],
     "json infinite": [("POST", "/a", {"json": [None, float("-inf")]})],
     "auth": [("GET", "/a", {"auth": ("me", "sécret")}), ("GET", "/a", {"auth": (b"me", b"\xff")})],
@@ -77,15 +78,17 @@ CASES: dict[str, list[Call]] = {
         ("GET", "/set-and-go", {}),
         ("GET", "/redirect/302", {"headers": {"cookie": "own=1"}}),
     ],
-    **_after_redirect(301), **_after_redirect(302), **_after_redirect(303), **_after_redirect(307), **_after_redirect(308),
+    **_after_redirect(301), **_after_redirect(302), **_after_redirect(303),
+    **_after_redirect(307), **_after_redirect(308),
     "redirect not followed": _get("/redirect/302", allow_redirects=False),
     **{f"redirect {where}": _get(f"/to/x/{where}", headers={"X-Own": "1"}) for where in (
-        "relative", "up", "query", "empty", "none", "fragment", "space", "utf8", "scheme-less", "absolute", "300", "304",
-        "chain", "loop",
+        "relative", "up", "query", "empty", "none", "fragment", "space", "utf8", "scheme-less", "absolute",
+        "300", "304",        "chain", "loop",
     )},
     **{f"reply {kind}": _get(f"/reply/{kind}") for kind in (
         "204", "304", "205", "chunked", "trailers", "interim", "latin", "no-reason", "old", "until-close", "gzip-junk",
         "gzip-zeros", "gzip-members", "deflate", "bare-deflate", "deflate-junk", "404", "500", "304-length",
     )},
+    **{f"base {path}": _get(path) for path in ("/a", "", "?x=1", "{url}/a", "/a b?c")},
     "reply to HEAD": [("HEAD", "/reply/length", {}), ("GET", "/a", {})],
 }  # fmt: skip

@@ -364,8 +364,9 @@ def test_whatever_a_call_is_given_the_harness_hears_its_end() -> None:
         answer, _ = call(server, "odd_arguments")
     sent = {name: value for name, value in answer.items() if value not in ("TypeError", "ValueError")}
     assert sent == {
-        "pair of timeouts": "", "long": "", "open": "", "auth of numbers": "", "number as header": "1", "yes as header": "True",
-        "list as header": "[1]", "generator": "abc", "file": "file", "no files": "", "null": '{"a":null,"b":"null"}', "name": "",
+        "pair of timeouts": "", "long": "", "open": "", "auth of numbers": "", "number as header": "1",
+        "yes as header": "True",         "list as header": "[1]", "generator": "abc", "file": "file", "no files": "",
+        "null": '{"a":null,"b":"null"}', "name": "",
     }  # fmt: skip
     assert answer["stream"] == answer["files"] == answer["misspelt"] == answer["b'/bytes'"] == "TypeError"
     assert answer["no timeout"] == answer["NaN"] == answer["three timeouts"] == "ValueError"

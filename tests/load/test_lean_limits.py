@@ -116,8 +116,9 @@ def hang(visit: Visit) -> None:
     visit.sock.recv(1)
 
 
+SAFE = ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")
 STALE: dict[str, tuple[Script, str | None, int, int]] = {
-    **{f"{method} /reset-{method}": (once(Visit.reset), None, 1, 2) for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")},
+    **{f"{method} /reset-{method}": (once(Visit.reset), None, 1, 2) for method in SAFE},
     "GET /close": (once(Visit.close), None, 1, 2),
     "POST /posted": (once(Visit.reset), "reset", 0, 1),
     "PATCH /patched": (once(Visit.close), "reset", 0, 1),

@@ -134,7 +134,7 @@ class LeanSession:
         unless there is data. timeout: seconds in all, from now to the last byte; of a pair (to connect, to read) their
         sum; None is the session's. Raises ValueError and TypeError for arguments that make no request.
         """
-        label = name or self.request_name or url
+        label: Any = name or self.request_name or url
         if not isinstance(label, str):
             label = str(label)
         observer = self.observer

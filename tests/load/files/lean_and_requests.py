@@ -34,10 +34,11 @@ def outcome(session, call):
 
 found = {}
 for number, (name, calls) in enumerate(CASES.items()):
+    base = f"{URL}/base" if name.startswith("base ") else URL
     if CLIENT == "lean":
-        session = LeanSession(URL, EventHook(), timeout_s=20, default_headers={"X-Case": str(number)})
+        session = LeanSession(base, EventHook(), timeout_s=20, default_headers={"X-Case": str(number)})
     else:
-        session = HttpSession(URL, EventHook(), None)
+        session = HttpSession(base, EventHook(), None)
         session.trust_env = False
         session.headers["X-Case"] = str(number)
     found[name] = [outcome(session, call) for call in calls]
