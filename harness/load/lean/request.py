@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import quote_plus, unquote, urlencode, urlsplit
 
 import msgspec
 from requests.utils import requote_uri
@@ -23,6 +23,7 @@ _PLAIN = re.compile(
     r"/[\w.~!$&'()*+,;=:@/-]*(?:\?(?:[\w.~!$&'()*+,;=:@/?-]|%(?:[0189A-F][0-9A-F]|2[0-9A-CF]|3[A-F]|40|5[B-E]|60|7[B-DF]))+)?",
     re.ASCII,
 )
+_WORD = re.compile(r"[\w.~-]*", re.ASCII)
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BROKEN = re.compile(r"^\s|[\r\n\0]")
 _JSON = (("Content-Type", "application/json"), ("Accept", "application/json"))
@@ -155,20 +156,30 @@ def quoted(target: str) -> str:
 
 def _form(fields: Any) -> str:
     """As a query. Values of None, also in lists, are left out."""
-    found: list[tuple[Any, Any]] = []
     pairs = fields.items() if isinstance(fields, Mapping) else fields
     if not isinstance(pairs, Iterable):
         raise TypeError(f"fields are a mapping or pairs, not {type(fields).__name__}")
+    found: list[str] = []
     for pair in pairs:
         if isinstance(pair, (str, bytes)) or len(pair) != 2:
             raise ValueError(f"a field is a name and a value, not {pair!r}")
         name, value = pair
         if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
             if value is not None:
-                found.append((name, value))
-        else:
-            found += [(name, one) for one in value if one is not None]
-    return urlencode(found, doseq=True)
+                found.append(f"{_word(name)}={_word(value)}")
+            continue
+        for one in value:
+            if isinstance(one, (str, bytes)) or not hasattr(one, "__iter__"):
+                if one is not None:
+                    found.append(f"{_word(name)}={_word(one)}")
+            else:
+                found.append(urlencode([(name, one)], doseq=True))
+    return "&".join(found)
+
+
+def _word(part: Any) -> str:
+    text = part if isinstance(part, (str, bytes)) else str(part)
+    return text if isinstance(text, str) and _WORD.fullmatch(text) else quote_plus(text)
 
 
 def _joined(pieces: Iterable[Any]) -> bytes:
