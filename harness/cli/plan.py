@@ -50,7 +50,7 @@ def _shows(text: str) -> bool:
     if os.environ.get("TERM") in ("dumb", "linux"):
         return False
     try:
-        text.encode(sys.stdout.encoding or "ascii")
+        text.encode(getattr(sys.stdout, "declared", sys.stdout.encoding) or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True
