@@ -147,9 +147,8 @@ def _csv_summary(checked: CsvCheck, scenario: str | None, scale: float) -> list[
 
 
 def _show(lines: tuple[Line, ...], after: Sequence[str]) -> None:
-    from harness.report.terminal import assessment_lines
-
     from harness.cli.streams import print_styled
+    from harness.report.terminal import assessment_lines
     from harness.report.text import visible_lines
 
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.settings import ALLOWED_HOST
+
 if TYPE_CHECKING:
     from harness.safety.heal import Healed
 
@@ -17,7 +19,12 @@ if TYPE_CHECKING:
 @click.option("--toxiproxy", metavar="URL", help="Look at a Toxiproxy without any journal; with --steal clear it.")
 @click.option("--steal", is_flag=True, help="Remove its lock and every toxic named harness-*, and nothing else.")
 @click.option(
-    "--allow-host", "allow_hosts", multiple=True, metavar="HOST", help="Allow a Toxiproxy that is not on loopback."
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    type=ALLOWED_HOST,
+    metavar="HOST",
+    help="Allow a Toxiproxy that is not on loopback.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Only what is left, if anything.")
 @click.option("--debug", is_flag=True, help="Tracebacks.")

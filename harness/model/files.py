@@ -55,7 +55,7 @@ def read_limited(path: Path, limit: int, *, links: bool = True) -> bytes:
         except OSError as error:
             raise cannot_be_read(path, error) from error
     if len(data) > limit:
-        raise UsageError(f"{path} is larger than {limit / 1e6:g} MB, which no such file is")
+        raise UsageError(f"{path}: over {limit / 1e6:g} MB, which no such file is")
     return data
 
 
