@@ -16,7 +16,7 @@ from harness.model import events as ev
 from harness.model.errors import HarnessError, UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.files import cannot_be_read, read_limited, replace_file
-from harness.model.jsonl import encode, read_lines
+from harness.model.jsonl import decoding_error, encode, read_lines
 from harness.model.load import STEP_S
 from harness.model.plan import SCHEMA, Plan
 from harness.model.result import SCHEMA as RESULT_SCHEMA
@@ -173,7 +173,7 @@ def _decoded(path: Path, type_: type[T], schema: int) -> T:
     except RecursionError as error:
         raise UsageError(f"{path} is damaged: nested too deeply") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is damaged: {error}") from error
+        raise UsageError(f"{path} is damaged: {decoding_error(error)}") from error
 
 
 _TIMES = frozenset({"at", "start_s", "sent_s", "zero_s", "lower_s", "upper_s", "end_s"})

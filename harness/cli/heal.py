@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,10 +48,11 @@ def heal(
     Where the journal is lost with its machine, --toxiproxy URL shows what harnesses have left on a Toxiproxy, and
     --steal removes it.
     """
-    from harness.model.errors import UsageError
+    from harness.model.errors import HarnessError, UsageError
     from harness.safety.active import find_active
     from harness.safety.heal import heal as heal_one
     from harness.safety.heal import heal_all
+    from harness.stack import registry
 
     def say(text: str) -> None:
         if not quiet:
@@ -62,6 +64,8 @@ def heal(
         return _clear(toxiproxy, steal, allow_hosts, quiet)
     if steal or allow_hosts:
         raise UsageError("--steal and --allow-host go with --toxiproxy URL")
+    with suppress(HarnessError):
+        registry.read()  # the password of a Valkey that is kept up: healing a run on it probes it
     if run_dir is not None and all_:
         raise UsageError("name one run, or --all", hint="harness heal --all heals every run that died")
     if all_:

@@ -114,7 +114,8 @@ def read(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise UsageError(f"compose file {path}: nested too deeply") from error
     except (yaml.YAMLError, ValueError, TypeError) as error:
-        said = " ".join(str(error).partition("; use sys.")[0].split())
+        # "Unexpected" is our word for bugs, and this is none.
+        said = " ".join(str(error).partition("; use sys.")[0].replace("unexpected ", "").split())
         raise UsageError(f"compose file {path}: not YAML: {said[:300]}") from error
     if not isinstance(found, dict):
         raise UsageError(f"compose file {path}: a compose file begins with `services:`")

@@ -46,6 +46,11 @@ def append_line(path: Path, line: bytes) -> None:
             raise
 
 
+def decoding_error(error: Exception) -> str:
+    """What msgspec says of a text; "unexpected" is our word for bugs, and this is none."""
+    return str(error).replace("unexpected ", "")
+
+
 def _spelt(value: Any) -> Any:
     match value:
         case str():
@@ -82,4 +87,4 @@ def read_lines(path: Path, type_: type[T] | Any) -> Iterator[T]:
             except RecursionError:
                 raise ValueError(f"{path.name} line {number}: nested too deeply") from None
             except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
-                raise ValueError(f"{path.name} line {number}: {error}") from error
+                raise ValueError(f"{path.name} line {number}: {decoding_error(error)}") from error

@@ -74,7 +74,8 @@ def _needs(changed: Iterable[Dependency]) -> list[str]:
             dependency.admin_password_env: "admin password",
             dependency.probe_password_env: "probe's password",
         }
-        found += [f"needs the variable {name}: {dependency.name}'s {what}" for name, what in names.items() if name]
+        if dependency.external:  # of our own servers the harness knows them itself
+            found += [f"needs the variable {name}: {dependency.name}'s {what}" for name, what in names.items() if name]
         if dependency.kind == "postgres" and dependency.admin is not None:
             found.append(f"logs in to {dependency.name} with its admin login")
         if dependency.start_config is not None:

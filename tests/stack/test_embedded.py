@@ -28,7 +28,7 @@ from harness.model.paths import cache_dir
 from harness.model.process import ServerProcess, ServerSpec
 from harness.model.stack import StackUp
 from harness.stack import registry
-from harness.stack.embedded import EmbeddedStack, health
+from harness.stack.embedded import EmbeddedStack, health, valkey
 from harness.stack.ports import ephemeral_range
 from harness.stack.ready import Interrupted
 
@@ -88,9 +88,9 @@ def test_two_at_once_share_nothing(two_stacks: tuple[Running, Running]) -> None:
     assert len(addresses(one)) == len(addresses(two)) == 8
     assert not addresses(one) & addresses(two)
     assert one.folder != two.folder
-    with redis.Redis(port=address(dependency(one, "redis").path).port) as first:
+    with redis.Redis(port=address(dependency(one, "redis").path).port, password=valkey.password()) as first:
         first.set("only", "here")
-    with redis.Redis(port=address(dependency(two, "redis").path).port) as second:
+    with redis.Redis(port=address(dependency(two, "redis").path).port, password=valkey.password()) as second:
         assert second.get("only") is None
 
 
@@ -170,9 +170,12 @@ def test_a_disabled_proxy_cuts_the_path_and_leaves_the_server(running: Running) 
     url = f"{found.toxiproxy}/proxies/{found.proxy}"
     ask(url, {"enabled": False})
     try:
-        with redis.Redis(port=address(found.path).port) as through, pytest.raises(redis.ConnectionError):
+        with (
+            redis.Redis(port=address(found.path).port, password=valkey.password()) as through,
+            pytest.raises(redis.ConnectionError),
+        ):
             through.ping()
-        with redis.Redis(port=address(found.direct).port) as direct:
+        with redis.Redis(port=address(found.direct).port, password=valkey.password()) as direct:
             assert direct.ping()
     finally:
         ask(url, {"enabled": True})
@@ -315,3 +318,22 @@ def test_an_ordinary_user_brings_it_up_too_from_a_cache_that_it_can_only_read(ru
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("65534 http://127.0.0.1:")
+
+
+def test_valkey_lets_nobody_in_without_its_password_which_stands_nowhere(running: Running) -> None:
+    _, up, launcher = running
+    found = dependency(up, "redis")
+    for where in (found.direct, found.path):
+        with (
+            redis.Redis(port=address(where).port) as stranger,
+            pytest.raises(redis.AuthenticationError, match="(?i)authenticat"),
+        ):
+            stranger.flushall()
+    secret = valkey.password()
+    assert found.password_env == valkey.PASSWORD_ENV and os.environ[valkey.PASSWORD_ENV] == secret
+    told = msgspec.json.encode(up).decode()
+    for pid in registry.pids(up).values():
+        told += " ".join(psutil.Process(pid).cmdline())
+    files = [*Path(str(up.folder)).rglob("*"), *(Path(str(launcher)).parent.rglob("*.log"))]
+    told += "".join(path.read_text("utf-8", "replace") for path in files if path.is_file())
+    assert secret not in told
