@@ -116,7 +116,7 @@ def _in_words(error: Exception) -> tuple[str, str | None]:
     if isinstance(error, MemoryError):
         return "there is not enough memory for this", None
     if isinstance(error, UnicodeError):
-        return f"text that is none: {error}", "--debug shows where"
+        return f"text that is none: {error}", None
     return f"unexpected {type(error).__name__}: {error}", "a bug; --debug shows where"
 
 

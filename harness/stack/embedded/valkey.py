@@ -73,11 +73,10 @@ def spec(folder: Path, port: int, log: Path, *, password: str | None = None) -> 
         # The API's pool, the probes and a defect's storm of connections fit; a runaway does not take every descriptor.
         "maxclients": "2000",
     }
-    argv = [str(binary())]
+    # "-": the rest of its configuration is read from standard input.
+    argv = [str(binary()), *(["-"] if password is not None else [])]
     for key, value in settings.items():
         argv += [f"--{key}", value]
-    if password is not None:
-        argv.append("-")  # the rest of its configuration is read from standard input
     return ServerSpec(
         name=NAME,
         argv=tuple(argv),
