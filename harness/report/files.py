@@ -38,10 +38,11 @@ def render(run_dir: Path, format_: str) -> str:
     if format_ not in FORMATS:
         raise UsageError(f"no report format {format_!r}", hint=f"one of {', '.join(FORMATS)}")
     rundir.missing(run_dir)
-    return rundir.made_of(run_dir, lambda: _rendered(run_dir, format_))
+    return rundir.made_of(run_dir, lambda: rendered(run_dir, format_))
 
 
-def _rendered(run_dir: Path, format_: str) -> str:
+def rendered(run_dir: Path, format_: str) -> str:
+    """The same for a directory of this run's own: what is wrong with its numbers is a bug, and raised as it is."""
     from harness.analysis import rundir
     from harness.model.files import read_limited
 
