@@ -8,7 +8,6 @@ from harness.model.faults import Dependency
 from harness.model.plan import Plan
 from harness.report.text import visible
 
-
 OUR_VARIABLES = "HARNESS_"
 """Passwords of its own servers the harness draws, and knows, itself."""
 
