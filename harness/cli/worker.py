@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from harness.cli.options import DURATION
+from harness.cli.settings import ALLOWED_HOST
 
 EPILOG = """\b
 Exit codes:
@@ -30,6 +31,7 @@ Exit codes:
     "--allow-host",
     "allow_hosts",
     multiple=True,
+    type=ALLOWED_HOST,
     metavar="HOST",
     help="Allow load on this target although its address is public. Repeatable.",
 )

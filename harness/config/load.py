@@ -32,6 +32,7 @@ from harness.config.file import (
     ToxiproxyTable,
 )
 from harness.model.errors import UsageError
+from harness.model.files import read_limited
 from harness.model.suggest import unknown
 from harness.model.target_grammar import parse_targets
 
@@ -58,7 +59,9 @@ def parse(data: bytes, path: Path) -> Configuration:
     shown = path.name if path.parent.resolve() == Path.cwd() else str(path)
     try:
         tables = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise UsageError(f"{shown}: not TOML: nested too deeply") from error
+    except ValueError as error:  # of TOML, of UTF-8, and of a number with thousands of digits
         raise UsageError(f"{shown}: not TOML: {error}") from error
     return _configuration(tables, path, hashlib.sha256(data).hexdigest(), shown)
 
@@ -66,13 +69,9 @@ def parse(data: bytes, path: Path) -> Configuration:
 def read(path: Path) -> bytes:
     """The file's bytes. Raises UsageError."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(data) > MAX_BYTES:
-        raise UsageError(f"{path}: over {MAX_BYTES // 1_000_000} MB is no configuration")
-    return data
+        return read_limited(path, MAX_BYTES)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str) -> Configuration:

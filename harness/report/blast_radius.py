@@ -8,6 +8,9 @@ from harness.model.faults import Dependency
 from harness.model.plan import Plan
 from harness.report.text import visible
 
+OUR_VARIABLES = "HARNESS_"
+"""Passwords of its own servers the harness draws, and knows, itself."""
+
 
 def blast_radius(plan: Plan) -> str:
     """The target, what is changed, the addresses spoken to, the locks, and what the undo needs. Plain text."""
@@ -74,7 +77,11 @@ def _needs(changed: Iterable[Dependency]) -> list[str]:
             dependency.admin_password_env: "admin password",
             dependency.probe_password_env: "probe's password",
         }
-        found += [f"needs the variable {name}: {dependency.name}'s {what}" for name, what in names.items() if name]
+        found += [
+            f"needs the variable {name}: {dependency.name}'s {what}"
+            for name, what in names.items()
+            if name and not name.startswith(OUR_VARIABLES)
+        ]
         if dependency.kind == "postgres" and dependency.admin is not None:
             found.append(f"logs in to {dependency.name} with its admin login")
         if dependency.start_config is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -55,6 +56,8 @@ BAD: list[tuple[list[str], str]] = [
     (["run", "--host", "http://127.0.0.1:9", "--fault", "redis-down"], "declares no dependency"),
     (["run", "--host", "ftp://127.0.0.1"], "http"),
     (["run", "--locustfile", "nowhere.py"], "no such file"),
+    (["run", "--allow-host", "0.0.0.0/0"], "--allow-host 0.0.0.0/0 is 4,294,967,296 addresses"),
+    (["heal", "--toxiproxy", "http://10.0.0.1", "--allow-host", "::/0"], "name the host"),
     (["rnu"], "did you mean 'run'"),
     (["faults", "redis-dwon"], "did you mean 'redis-down'"),
     (["scenarios", "targt"], "did you mean 'target'"),
@@ -115,6 +118,19 @@ def test_plan_touches_nothing_and_says_what_it_would_do(tmp_path: Path) -> None:
     for words in ("Timeline", "redis-down", "kafka-latency", "undo", "proof", "p95 < 200ms", "Expected mix"):
         assert words in done.stdout, words
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "state"])
+
+
+def test_plan_says_that_run_will_refuse_the_target_in_the_same_words(tmp_path: Path) -> None:
+    (tmp_path / "harness.toml").write_text('[target]\nurl = "http://192.0.2.1"\n')
+    for args in (["--fault", "none", "--host", "http://192.0.2.9"], ["--fault", "none"]):
+        planned = harness("plan", *args, cwd=tmp_path)
+        refused = harness("run", *args, cwd=tmp_path)
+        assert planned.returncode == 0 and refused.returncode == 2
+        words = re.search(r"\S+ is neither loopback nor a private address", refused.stderr)
+        assert words is not None
+        assert f"run will refuse this: {refused.stderr.split()[1]}" in " ".join(planned.stdout.split())
+        assert words[0] in " ".join(planned.stdout.split())
+        assert "run will refuse" not in harness("plan", *args, "--allow-host", "192.0.2.0/24", cwd=tmp_path).stdout
 
 
 def test_help_of_every_command_is_complete(tmp_path: Path) -> None:
