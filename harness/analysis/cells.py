@@ -227,6 +227,14 @@ class Totals:
         return sum(a.unsent for a in self.classes.values())
 
     @property
+    def unsent_task(self) -> int:
+        return sum(a.unsent_task for a in self.classes.values())
+
+    @property
+    def empty(self) -> int:
+        return sum(a.empty for a in self.classes.values())
+
+    @property
     def failed_arrivals(self) -> int:
         return sum(a.failed for a in self.classes.values())
 

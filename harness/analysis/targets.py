@@ -188,6 +188,9 @@ def _error_rate(target: Target, span: Span, facts: Facts) -> TargetResult:
     outcome = binomial.judge_proportion(bad, n, limit, target.op)
     virtual = facts.totals(span).of(target.name)
     why = f"{bad:,} of {n:,} requests failed"
+    if target.name is None and facts.totals(span).unsent_task:
+        own = facts.totals(span).unsent_task
+        why += f", {own:,} of them never sent because of the locustfile: users in a task's own time, or unable to start"
     if virtual.backfilled_failed:
         why += f", {virtual.backfilled_failed:,} of them backfilled"
     if outcome == "undecided":
@@ -209,8 +212,13 @@ def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
         return _result(target, observed, None, "not_judged", "the plan counts arrivals, not requests by name")
     if totals.planned == 0:
         return _result(target, observed, None, "undecided", "no arrival was planned in this phase")
-    replied, planned = totals.replied, totals.planned
+    # A task that asks for nothing can get no reply: that is no doing of the target's.
+    replied, planned = totals.replied, totals.planned - totals.empty
+    if planned <= 0:
+        return _result(target, observed, None, "undecided", "every task ended without a request")
     why = f"{replied:,} of {planned:,} scheduled arrivals got a reply"
+    if totals.empty:
+        why += f"; {totals.empty:,} more were empty: their task ended without a request"
     # Compared as counts, so that a planned rate of 200.3 does not blur the edge.
     held = COMPARE[target.op](replied, target.value * planned)
     limit = target.value * planned / span.seconds

@@ -132,6 +132,15 @@ def make_environment(plan: LoadPlan) -> Any:
     return environment
 
 
+def stopped_by(locustfile: str) -> str:
+    """Who is stopping the test just now, for people: the line of the locustfile, where it can be told."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename != locustfile:
+        frame = frame.f_back
+    where = f" in line {frame.f_lineno} of {Path(locustfile).name}" if frame is not None else ""
+    return f"it stops the test (runner.stop() or runner.quit()){where}"
+
+
 def _tell_users(plan: LoadPlan, environment: Any, hook: Any) -> None:
     """test_start listeners find the users of the run in `runner.target_user_count`, as under Locust. The test itself
     is started without any: they come with the schedule."""

@@ -32,7 +32,7 @@ from harness.load.closed import ClosedModel, Cycles
 from harness.load.dispatcher import Dispatcher
 from harness.load.failures import told
 from harness.load.hooks import install
-from harness.load.locustfile import make_environment
+from harness.load.locustfile import make_environment, stopped_by
 from harness.load.pinned import pin
 from harness.load.pipe import ParentPipe
 from harness.load.protocol import Begin, Command, Edge, Limits, Stop, WorkerStart
@@ -100,7 +100,7 @@ class Generator:
 
     def _on_test_stopping(self, **_: Any) -> None:
         if not self._finishing:
-            self._send(FAILED, text="the locustfile stopped the test (runner.stop() or runner.quit())")
+            self._send(FAILED, text=stopped_by(self._plan.locustfile), by_file=True)
 
     def _on_command(self, environment: Any, msg: Any, **_: Any) -> None:
         command: Command = msgspec.json.decode(msg.data, type=Command)
@@ -213,6 +213,7 @@ def run(start: WorkerStart) -> int:
     generator.connected()
     runner.greenlet.join()
     environment.events.quitting.fire(environment=environment, reverse=True)
+    environment.events.quit.fire(exit_code=0)
     # The process ends without waiting for anything (start.leave), so what was sent last has to be on its way by now.
     socket = runner.client.socket
     socket.close(linger=_LAST_WORDS_MS)

@@ -16,6 +16,7 @@ from harness.model.target_grammar import defaults, merge, parse_targets, refuse_
 from harness.model.targets import Target
 from harness.plan import loadplan, phases
 from harness.plan.entries import FaultEntry
+from harness.plan.file_notes import file_notes
 from harness.plan.request import RunRequest
 from harness.plan.scenarios import SCENARIOS
 from harness.plan.timeline import FaultDescription, expand
@@ -80,7 +81,7 @@ def build_plan(
         strict=request.strict,
         provenance=provenance,
     )
-    return msgspec.structs.replace(plan, warnings=plan_warnings(plan, request))
+    return msgspec.structs.replace(plan, warnings=(*plan_warnings(plan, request), *file_notes(locustfile, load)))
 
 
 def bind(plan: Plan, up: StackUp, faults: Mapping[str, FaultDescription]) -> Plan:
