@@ -23,7 +23,7 @@ def file_notes(file: Locustfile, load: LoadPlan) -> tuple[str, ...]:
             found.append(f"fixed_count of {one.name} is kept: {one.fixed_count} users")
         if one.host is not None and one.host.rstrip("/") != load.host.rstrip("/"):
             found.append(
-                f"the host {one.host} of {one.name} is ignored: its requests go to {load.host or 'the target'}, as with "
-                "Locust's --host"
+                f"the host {one.host} of {one.name} is ignored: its requests go to {load.host or 'the target'}, "
+                "as with Locust's --host"
             )
     return (*found, *file.notes)

@@ -50,8 +50,8 @@ def baseline(plan: Plan, result: Result) -> Iterator[Finding]:
                 "Not one request succeeded, so the load is not the reason: look at what the requests need (address, "
                 "path, credentials)."
                 if any(phase.name == "baseline" and phase.error_rate == 1 for phase in result.phases)
-                else "Lower the load (--scale, --rate) until baseline is clean, lengthen --warmup if the service starts "
-                "cold, or set targets the service can meet."
+                else "Lower the load (--scale, --rate) until baseline is clean, lengthen --warmup if the service "
+                "starts cold, or set targets the service can meet."
             ),
         )
 
@@ -89,8 +89,8 @@ def unsent(plan: Plan, result: Result) -> Iterator[Finding]:
         yield Finding(
             key="unsent-task",
             title="Requests found nobody to send them: the locustfile's users were busy with themselves",
-            seen=f"{own:,} arrivals were not sent because users were in a task's own time (waits, work between requests) "
-            "or could not start; the example among the errors says which. This is not the service's doing.",
+            seen=f"{own:,} arrivals were not sent because users were in a task's own time (waits, work between "
+            "requests) or could not start; the example among the errors says which. This is not the service's doing.",
             advice="Take the wait out of the task (the schedule decides when the next one starts), raise "
             "--max-in-flight, lower --rate, or run --model closed, where users pace themselves.",
         )
