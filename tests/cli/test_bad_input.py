@@ -6,6 +6,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -101,10 +103,12 @@ def test_a_host_that_answers_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_sample_apis_requests_are_sent_to_no_service_unasked(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
         done = harness("run", "--host", url, "--fault", "none", cwd=tmp_path)
         planned = harness("plan", "--host", url, "--fault", "none", cwd=tmp_path)
+        server.shutdown()
     assert done.returncode == 2, done.stderr
     assert "sample API" in done.stderr and "10,000 a second" in done.stderr and "--locustfile" in done.stderr
     assert not (tmp_path / "runs").exists()
