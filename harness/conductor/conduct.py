@@ -19,7 +19,7 @@ from harness.conductor.inbox import Inbox
 from harness.conductor.pool import Pool
 from harness.conductor.renewing import renewing
 from harness.conductor.signals import Signals
-from harness.conductor.status import StatusBoard
+from harness.conductor.status import TOLD, StatusBoard
 from harness.conductor.tail import WindowTail
 from harness.conductor.works import Works
 from harness.load.launcher import LoadProcess
@@ -77,10 +77,9 @@ STALL_S = 2.0
 LIVE_EVERY_S = 0.25
 SILENT_AFTER_S = 5.0
 """With a fault on, or about to be, no window for this long ends the run: nobody is watching the service any more."""
-SILENT_BEFORE_S = 10.0
-"""Without one: as long as any load process may be silent."""
+SILENT_BEFORE_S = 10.0  # without one: as long as any load process may be silent
 FRESH_S = 1.0
-"""Baseline is not judged, and so nothing injected, while the last window is older than this."""
+"""Nothing is injected while the last window is older than this."""
 WORKS_EVERY_S = 0.5
 MOST_BUGS = 20
 """A loop that fails this often cannot even find its way out; the undo is then done without it."""
@@ -228,16 +227,15 @@ class Conduct:
                     self._say(f"the locustfile ends the run: {text}")
                     self._stop("file_quit", text)
                 case Warned(text=text) | Failed(text=text):
-                    if isinstance(message, Failed):
-                        self._load_failure = text
+                    self._load_failure = text if isinstance(message, Failed) else self._load_failure
                     self._history.add(Note, text=text)
                     self._say(text)
 
     def _load_exited(self, code: int, now: float) -> None:
         self._read_windows()
         if self._state.load == "on" and self._state.stop != "file_quit":
-            reason = self._load_failure or f"the load process ended by itself (exit {code})"
-            reason = f"{reason.rstrip('.')}; see logs/load.log"
+            why = self._load_failure.rstrip(".") or f"the load process ended by itself (exit {code})"
+            reason = f"{why}; see logs/load.log"
             self._history.add(LoadLost, reason=reason)
             self._feed(LoadOver(now=now, text=reason))
         else:
@@ -254,16 +252,12 @@ class Conduct:
         if self._keeper.lost and not self._keeper_told:
             self._keeper_told = True
             self._stop("lost_keeper", "the keeper died: everything is undone now by the run itself")
-        soon = self._board.fault_on or self._state.phase == "gap"
-        silent_after_s = SILENT_AFTER_S if soon else SILENT_BEFORE_S
-        if now - self._last_row > silent_after_s and self._state.load == "on" and self._state.stop is None:
+        silent_s = SILENT_AFTER_S if self._board.fault_on or self._state.phase == "gap" else SILENT_BEFORE_S
+        if now - self._last_row > silent_s and self._state.load == "on" and self._state.stop is None:
             on = " while a fault was on" if self._board.fault_on else ""
-            self._stop("silent", f"no request was recorded for {silent_after_s:g} s{on}")
-        early = self._state.phase in ("warmup", "baseline") and self._state.stop is None
-        if early and self._board.due("works", now, WORKS_EVERY_S):
-            nothing = live_rules.nothing_works(self._store, self._plan, now)
-            if nothing is not None:
-                self._stop("nothing_works", nothing)
+            self._stop("silent", f"no request was recorded for {silent_s:g} s{on}")
+        if self._state.phase in ("warmup", "baseline") and self._state.stop is None:
+            self._see_that_it_works(now)
         if self._state.phase in ABORTABLE and self._state.load == "on" and self._state.stop is None:
             for abort in self._aborts:
                 if live_rules.abort_fires(abort, self._store, now, self._fault_from):
@@ -273,6 +267,11 @@ class Conduct:
             self._say("the load did not end in time and was killed")
             self._kill_load_at = None
             self._load.kill()
+
+    def _see_that_it_works(self, now: float) -> None:
+        due = self._board.due("works", now, WORKS_EVERY_S)
+        if due and (nothing := live_rules.nothing_works(self._store, self._plan, now)):
+            self._stop("nothing_works", nothing)
 
     def _notice_stall(self) -> None:
         last, self._last_turn = self._last_turn, monotonic()
@@ -335,10 +334,7 @@ class Conduct:
                 self._stop_load(end_s, at_once)
             case RecordStop(why=why, text=text):
                 self._history.add(Stopped, why=why, text=text, expression=self._board.expression)
-                if why == "nothing_works":
-                    text = f"nothing works, so nothing is injected: {text}"
-                if why == "baseline_broken":
-                    text = f"the service does not meet its targets without a fault, so nothing is injected: {text}"
+                text = TOLD.get(why, "") + text
                 self._board.message = text
                 self._say(text)
             case Finish():
