@@ -139,7 +139,8 @@ def read_plan(run_dir: Path) -> Plan:
         plan = _decoded(path, Plan, SCHEMA)
     except FileNotFoundError:
         raise UsageError(f"{path} is missing: this is not a run directory") from None
-    lengths = [n for n in msgspec.structs.astuple(plan.phases) if isinstance(n, (int, float))]
+    whole = (*msgspec.structs.astuple(plan.phases), plan.load.ramp_s, plan.load.request_timeout_s)
+    lengths = [length for length in whole if isinstance(length, (int, float))]
     wrong = [
         *(f"a phase of {length:g} s" for length in lengths if not 0 <= length <= MAX_PHASE_S),
         *("a user class without weight" for one in plan.load.classes if not 0 < one.weight < math.inf),

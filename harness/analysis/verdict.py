@@ -37,6 +37,8 @@ _STOPPED: dict[str, str] = {
     "lost_load": "The load was lost in the {phase} phase: {text}",
     "lost_keeper": "The process that guards the undo was lost in the {phase} phase: {text}",
     "baseline_broken": "The service did not meet its targets before any fault, so nothing was injected",
+    "nothing_works": "Nothing worked in the {phase} phase, so nothing was injected: {text}",
+    "file_quit": "The locustfile ended the run in the {phase} phase: {text}",
     "error": "The harness failed in the {phase} phase: {text}",
     "abort": "The run was aborted in the {phase} phase: {text}",
 }
@@ -329,6 +331,8 @@ def _exit_code(case: Case, verdict: Verdict) -> ExitCode:
         return ExitCode.UNDO_UNVERIFIED
     if any(isinstance(e, ev.Stopped) and e.why == "interrupt" for e in case.history):
         return ExitCode.INTERRUPTED
+    if any(isinstance(e, ev.Stopped) and e.why in ("nothing_works", "file_quit") for e in case.history):
+        return ExitCode.INCONCLUSIVE
     if not case.baseline_judged:
         return ExitCode.HARNESS_FAILED
     return {"pass": ExitCode.PASS, "fail": ExitCode.FAIL, "inconclusive": ExitCode.INCONCLUSIVE}[verdict]

@@ -19,7 +19,7 @@ from gevent.queue import Empty, Queue
 from locust.runners import LocalRunner
 
 from harness.load.crew import Crew, LoadFailed
-from harness.load.locustfile import BadLocustfile, make_environment
+from harness.load.locustfile import BadLocustfile, make_environment, stopped_by
 from harness.load.pipe import MessagePipe, ParentPipe
 from harness.load.protocol import (
     Begin,
@@ -62,6 +62,7 @@ class Load:
         self._t0: float | None = None
         self._end_step: int | None = None
         self._failure: str | None = None
+        self._by_file = self._over = False
         self._users: gevent.Greenlet | None = None
 
     def run(self) -> int:
@@ -73,7 +74,7 @@ class Load:
             self._conduct()
             code = 0
         except (LoadFailed, BadLocustfile) as error:
-            self._say(Failed(text=str(error)))
+            self._say(Failed(text=str(error), by_file=self._by_file))
             code = 4
         with suppress(OSError):
             self._write_rows()
@@ -99,6 +100,8 @@ class Load:
             raise LoadFailed("an init listener of the locustfile raised an exception; see the load's log")
         if generator is not None:
             generator.connected()
+        else:
+            environment.events.test_stopping.add_listener(self._on_test_stopping)
         crew.gather()
         # Sets the host, too. Users come with Begin.
         crew.start_test()
@@ -169,7 +172,16 @@ class Load:
         self._say(Warned(text=msg.data["text"]))
 
     def _on_failed(self, environment: Any, msg: Any, **_: Any) -> None:
-        self._failure = self._failure or msg.data["text"]
+        self._fail(msg.data["text"], by_file=msg.data.get("by_file", False))
+
+    def _on_test_stopping(self, **_: Any) -> None:
+        """Of several processes this one has no generator that would notice."""
+        if not self._over:
+            self._fail(stopped_by(self._plan.locustfile), by_file=True)
+
+    def _fail(self, text: str, *, by_file: bool) -> None:
+        if self._failure is None:
+            self._failure, self._by_file = text, by_file
 
     # Out
 
@@ -190,6 +202,7 @@ class Load:
     def _say_goodbye(self, code: int) -> None:
         """Let the locustfile's on_stop, test_stop and quitting run, for a limited time."""
         self._crew.goodbye("the run has ended" if code == 0 else "the run has failed", code)
+        self._over = True
         environment = getattr(self, "_environment", None)
         if environment is not None and environment.runner is not None:
             environment.stop_timeout = 0.0
@@ -206,3 +219,4 @@ class Load:
                             gevent.sleep(0.01)
             with gevent.Timeout(_GOODBYE_S, False):
                 environment.events.quitting.fire(environment=environment, reverse=True)
+                environment.events.quit.fire(exit_code=code)

@@ -153,19 +153,22 @@ class Warned(_Message, frozen=True, kw_only=True, tag="warned"):
 
 
 class Failed(_Message, frozen=True, kw_only=True, tag="failed"):
-    """The load cannot go on; the process exits non-zero."""
+    """The load cannot go on; the process exits non-zero. by_file: the locustfile itself asked for the end."""
 
     text: str
+    by_file: bool = False
 
 
 LoadMessage = Ready | WorkerLost | ClockDoubt | Drained | Warned | Failed
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
-    """What `python -m harness.load describe FILE` prints: one of the two is set. error: one line for a person."""
+    """What `python -m harness.load describe FILE` prints: one of the two is set. error: one line for a person.
+    exited: the file ended itself; what it printed may say why."""
 
     locustfile: Locustfile | None = None
     error: str | None = None
+    exited: bool = False
 
 
 class ReadBackStart(msgspec.Struct, frozen=True, kw_only=True):

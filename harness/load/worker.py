@@ -30,12 +30,13 @@ from harness.load.acknowledged import PER_SECOND, Notes
 from harness.load.clients import hook_clients
 from harness.load.closed import ClosedModel, Cycles
 from harness.load.dispatcher import Dispatcher
+from harness.load.failures import told
 from harness.load.hooks import install
-from harness.load.locustfile import make_environment
+from harness.load.locustfile import make_environment, stopped_by
 from harness.load.pinned import pin
 from harness.load.pipe import ParentPipe
 from harness.load.protocol import Begin, Command, Edge, Limits, Stop, WorkerStart
-from harness.load.recorder import Recorder
+from harness.load.recorder import Recorder, writable
 from harness.load.redirects import keep_on_host
 from harness.load.stats import StatsBatch
 from harness.load.tracker import Tracker
@@ -78,7 +79,7 @@ class Generator:
         if self._cycles is not None:
             self._model = ClosedModel(self.recorder, self._cycles)
         else:
-            self._model = Dispatcher(environment, self._runner, plan, index, self.recorder, self._warn)
+            self._model = Dispatcher(environment, self._runner, plan, index, self.recorder, self._tracker, self._warn)
         hook_clients(self._tracker, environment)
         keep_on_host()
         pin(plan.host, plan.addresses)
@@ -99,7 +100,7 @@ class Generator:
 
     def _on_test_stopping(self, **_: Any) -> None:
         if not self._finishing:
-            self._send(FAILED, text="the locustfile stopped the test (runner.stop() or runner.quit())")
+            self._send(FAILED, text=stopped_by(self._plan.locustfile), by_file=True)
 
     def _on_command(self, environment: Any, msg: Any, **_: Any) -> None:
         command: Command = msgspec.json.decode(msg.data, type=Command)
@@ -112,7 +113,7 @@ class Generator:
             self.recorder.begin(command.t0)
             self._model.begin(command.t0)
             self._notes.begin(command.t0)
-            gevent.spawn(self._flush_regularly)
+            gevent.spawn(self._flush_regularly).link_exception(self._on_blind)
         elif isinstance(command, Limits):
             self.recorder.add_limits(command.limits_ms)
         elif isinstance(command, Edge) and self._cycles is not None:
@@ -136,6 +137,10 @@ class Generator:
             flushes += 1
             if self._cycles is not None and flushes % 10 == 0:
                 self._cycles.update()
+
+    def _on_blind(self, greenlet: Any) -> None:
+        """Nothing is recorded any more: better no load than one that nobody sees."""
+        self._send(FAILED, text=f"the requests could not be recorded: {writable(told(greenlet.exception))}")
 
     def _flush(self, *, final: bool = False) -> None:
         self._stats.flush()
@@ -165,7 +170,7 @@ class Generator:
         self._environment.stop_timeout = 0.0
 
     def _warn(self, text: str) -> None:
-        self._send(WARNED, text=text)
+        self._send(WARNED, text=writable(text))
 
     def _send(self, kind: str, **data: Any) -> None:
         self._runner.send_message(kind, {"worker": self._index, **data})
@@ -208,6 +213,7 @@ def run(start: WorkerStart) -> int:
     generator.connected()
     runner.greenlet.join()
     environment.events.quitting.fire(environment=environment, reverse=True)
+    environment.events.quit.fire(exit_code=0)
     # The process ends without waiting for anything (start.leave), so what was sent last has to be on its way by now.
     socket = runner.client.socket
     socket.close(linger=_LAST_WORDS_MS)

@@ -44,7 +44,7 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
 class UserClass(msgspec.Struct, frozen=True, kw_only=True):
     """A Locust user class. weight: share of arrivals (open) or users (closed), relative to its siblings.
 
-    wait_s: (min, max) wait in seconds where `describe` could tell, else None.
+    wait_s: (min, max) wait in seconds where `describe` could tell, else None. host: of the class itself, if it has one.
     """
 
     name: str
@@ -52,14 +52,20 @@ class UserClass(msgspec.Struct, frozen=True, kw_only=True):
     fixed_count: int = 0
     tasks: tuple[TaskInfo, ...] = ()
     wait_s: tuple[float, float] | None = None
+    host: str | None = None
 
 
 class Locustfile(msgspec.Struct, frozen=True, kw_only=True):
-    """What `python -m harness.load describe FILE` prints."""
+    """What `python -m harness.load describe FILE` prints. shapes: its load shapes, which are not used.
+
+    notes: what Locust would have read beside the file.
+    """
 
     path: str
     sha256: str
     classes: tuple[UserClass, ...]
+    shapes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Remote(msgspec.Struct, frozen=True, kw_only=True):

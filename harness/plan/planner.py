@@ -18,6 +18,7 @@ from harness.model.targets import JudgedPhase, Target
 from harness.model.units import format_duration
 from harness.plan import loadplan, phases
 from harness.plan.entries import Entry, FaultEntry
+from harness.plan.file_notes import file_notes
 from harness.plan.request import RunRequest
 from harness.plan.scenarios import SCENARIOS
 from harness.plan.timeline import FaultDescription, expand
@@ -84,7 +85,7 @@ def build_plan(
         strict=request.strict,
         provenance=provenance,
     )
-    return msgspec.structs.replace(plan, warnings=plan_warnings(plan, request))
+    return msgspec.structs.replace(plan, warnings=(*plan_warnings(plan, request), *file_notes(locustfile, load)))
 
 
 def _or_default(given_s: float | None, default_s: float, least_s: float, rate: float | None) -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
 import msgspec
 
 from harness.model.faults import Address
 from harness.model.load import LoadPlan
 from harness.model.plan import Plan, PlannedFault
+from harness.model.resources import resource
 from harness.model.target_grammar import canonical
 from harness.model.units import format_duration, format_percent
 from harness.plan.loadplan import expected_mix
@@ -45,11 +47,20 @@ def _load(plan: Plan, width: int) -> str:
         f"  stack      {plan.stack}, target {load.host or 'its own sample API'}",
         f"  load       {load.model} model, {rate}, {load.users} users"
         + (f", up to {load.max_in_flight} at once" if load.model == "open" else ""),
+        _wrapped("  requests   ", _requests(load), width),
         _wrapped("  made by    ", _workers(load), width),
         f"  seed       {load.seed}",
     ]
     sentence = scaled_sentence(plan)
     return "\n".join([*lines, _wrapped("  scale      ", sentence, width)] if sentence else lines)
+
+
+def _requests(load: LoadPlan) -> str:
+    """Whose they are, and how many."""
+    many = f"{load.rate:,g} task starts/s" if load.rate is not None else f"as many as {load.users:,} users make"
+    if Path(load.locustfile) == resource("locustfiles", "anomaly.py"):
+        return f"those of the sample API (built in; name your own with --locustfile), {many}"
+    return f"those of {load.locustfile}, {many}"
 
 
 def _workers(load: LoadPlan) -> str:

@@ -373,7 +373,7 @@ def tally(replies: Sequence[Reply], limits_ms: Sequence[float]) -> tuple[ClassCo
     """The counts of one class's arrivals in one step."""
     ok = [r.latency_ms for r in replies if r.kind is None]
     fail: dict[str, int] = {}
-    other = {"unsent_cap": 0, "unsent_generator": 0, "failed": 0, "open": 0}
+    other = {"unsent_cap": 0, "unsent_task": 0, "unsent_generator": 0, "failed": 0, "empty": 0, "open": 0}
     for reply in replies:
         if reply.kind in other:
             other[reply.kind] += 1
@@ -388,8 +388,10 @@ def tally(replies: Sequence[Reply], limits_ms: Sequence[float]) -> tuple[ClassCo
         ended=len(replies) - other["open"],
         replied=len(ok) + fail.get("status", 0) + fail.get("check", 0),
         unsent_cap=other["unsent_cap"],
+        unsent_task=other["unsent_task"],
         unsent_generator=other["unsent_generator"],
         failed=other["failed"],
+        empty=other["empty"],
     )
     counts = RequestCounts(
         ok=len(ok),

@@ -32,6 +32,23 @@ def test_a_load_that_hangs_ends_the_run_because_nobody_watches(stack: StandingSt
         run.kill_group()
 
 
+def test_a_load_that_hangs_before_the_fault_ends_the_run_and_nothing_is_injected(
+    stack: StandingStack, tmp_path: Path
+) -> None:
+    before = stack.snapshot()
+    run = brief_run(stack, tmp_path, "--fault", "redis-down", *LONG)
+    try:
+        assert wait_until(lambda: "baseline" in run.text(), 60), run.text()
+        members = family(run.process.pid)
+        with stopped(load_of(run)):
+            assert run.end() in (3, 4), run.text()
+        assert "no request was recorded for" in run.text()
+        assert run.result()["faults"][0]["injected_s"] is None
+        assert_nothing_left(stack, before, members)
+    finally:
+        run.kill_group()
+
+
 @pytest.mark.thorough
 def test_a_lost_load_worker_is_told_and_makes_the_run_inconclusive(stack: StandingStack, tmp_path: Path) -> None:
     before = stack.snapshot()
