@@ -104,6 +104,12 @@ class Engine:
     def close(self) -> None:
         self._client.close()
 
+    @property
+    def lowest_api(self) -> str:
+        """The lowest version of its API that both take, "" where the engine takes whatever a client may ask for."""
+        lowest = _pair(self.version.min_api_version)
+        return "" if lowest <= (1, 24) else ".".join(map(str, max(lowest, LOWEST_API)))
+
     # what is there
 
     def info(self) -> Info:
