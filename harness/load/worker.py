@@ -9,6 +9,7 @@ one code path.
     harness.rows       worker to main: {worker, rows, final}; lines for windows.jsonl
     harness.noted      worker to main: {worker, lines}; lines for acknowledged.jsonl
     harness.warned, harness.failed    worker to main: {worker, text}
+    harness.broken     worker to main: {worker, text}; this generator records nothing any more
 """
 
 from __future__ import annotations
@@ -30,20 +31,33 @@ from harness.load.acknowledged import PER_SECOND, Notes
 from harness.load.clients import hook_clients
 from harness.load.closed import ClosedModel, Cycles
 from harness.load.dispatcher import Dispatcher
+from harness.load.door import hold_key
 from harness.load.hooks import install
 from harness.load.locustfile import make_environment
 from harness.load.pinned import pin
 from harness.load.pipe import ParentPipe
-from harness.load.protocol import Begin, Command, Edge, Limits, Stop, WorkerStart
+from harness.load.protocol import (
+    BROKEN,
+    COMMAND,
+    CONNECTED,
+    FAILED,
+    NOTED,
+    READY,
+    ROWS,
+    WARNED,
+    Begin,
+    Command,
+    Edge,
+    Limits,
+    Stop,
+    WorkerStart,
+)
 from harness.load.recorder import Recorder
 from harness.load.redirects import keep_on_host
 from harness.load.stats import StatsBatch
 from harness.load.tracker import Tracker
 from harness.model.clock import monotonic, step_start
 from harness.model.load import STEP_S, LoadPlan
-
-COMMAND, CONNECTED, READY, ROWS = "harness.command", "harness.connected", "harness.ready", "harness.rows"
-NOTED, WARNED, FAILED = "harness.noted", "harness.warned", "harness.failed"
 
 _COLLECT = (10_000, 20, 20)
 """gc.set_threshold: a collection every so many new objects (700 by default), of older ones every so many of those."""
@@ -112,7 +126,7 @@ class Generator:
             self.recorder.begin(command.t0)
             self._model.begin(command.t0)
             self._notes.begin(command.t0)
-            gevent.spawn(self._flush_regularly)
+            gevent.spawn(self._flush_regularly).link_exception(self._on_blind)
         elif isinstance(command, Limits):
             self.recorder.add_limits(command.limits_ms)
         elif isinstance(command, Edge) and self._cycles is not None:
@@ -122,6 +136,7 @@ class Generator:
             if self._finisher is not None:
                 self._finisher.kill()
             self._finisher = gevent.spawn(self._finish, command.end_step)
+            self._finisher.link_exception(self._on_blind)
 
     def _flush_regularly(self) -> None:
         flushes = 0
@@ -164,6 +179,12 @@ class Generator:
         self._flush(final=True)
         self._environment.stop_timeout = 0.0
 
+    def _on_blind(self, recording: Any) -> None:
+        """Load that nobody records is worse than none: the main process ends this generator. In the event loop."""
+        error = recording.exception
+        text = f"the recording of its requests failed: {type(error).__name__}: {error}"
+        gevent.spawn(self._send, BROKEN, text=text)
+
     def _warn(self, text: str) -> None:
         self._send(WARNED, text=text)
 
@@ -202,6 +223,8 @@ def run(start: WorkerStart) -> int:
     """Work until the master says that the run is over: exit code."""
     set_up_logging()
     environment = make_environment(start.plan)
+    if start.key is not None:
+        hold_key(start.key)
     runner = environment._create_runner(_Worker, start.host, start.port)
     generator = Generator(environment, start.plan, start.index, start.token)
     environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
