@@ -241,8 +241,8 @@ class Conduct:
         if self._keeper.lost and not self._keeper_told:
             self._keeper_told = True
             self._stop("lost_keeper", "the keeper died: everything is undone now by the run itself")
-        if self._board.fault_on and now - self._last_row > SILENT_AFTER_S and self._state.load == "on":
-            self._stop("silent", f"no request was recorded for {SILENT_AFTER_S:g} s while a fault was on")
+        if self._silent(now) and self._state.load == "on" and self._state.stop is None:
+            self._stop("silent", f"nothing was recorded for {SILENT_AFTER_S:g} s")
         if self._state.phase in ABORTABLE and self._state.load == "on" and self._state.stop is None:
             for abort in self._aborts:
                 if live_rules.abort_fires(abort, self._store, now, self._fault_from):
@@ -253,10 +253,16 @@ class Conduct:
             self._kill_load_at = None
             self._load.kill()
 
+    def _silent(self, now: float) -> bool:
+        """Every load process tells the state of its schedule ten times a second, with or without a request."""
+        return now - self._last_row > SILENT_AFTER_S
+
     def _notice_stall(self) -> None:
         last, self._last_turn = self._last_turn, monotonic()
         stood_still = self._last_turn - last
         if stood_still > STALL_S:
+            # The load may have been stopped with it: its next row is still to come.
+            self._last_row = self._history.since_t0()
             text = f"the run itself was stopped for {stood_still:.1f} s; the load went on, faults were not asserted"
             self._history.add(Note, text=text)
             self._say(text)

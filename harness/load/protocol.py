@@ -231,6 +231,7 @@ class ReadBackStart(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     addresses: tuple[str, ...]
+    allow_hosts: tuple[str, ...] = ()
     locustfile: str
     asks: tuple[tuple[str, str], ...]
     rate: float

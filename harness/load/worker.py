@@ -33,8 +33,8 @@ from harness.load.closed import ClosedModel, Cycles
 from harness.load.dispatcher import Dispatcher
 from harness.load.door import hold_key
 from harness.load.hooks import install
+from harness.load.hosts import hold_to
 from harness.load.locustfile import make_environment
-from harness.load.pinned import pin
 from harness.load.pipe import ParentPipe
 from harness.load.protocol import (
     BROKEN,
@@ -53,7 +53,6 @@ from harness.load.protocol import (
     WorkerStart,
 )
 from harness.load.recorder import Recorder
-from harness.load.redirects import keep_on_host
 from harness.load.stats import StatsBatch
 from harness.load.tracker import Tracker
 from harness.model.clock import monotonic, step_start
@@ -94,8 +93,7 @@ class Generator:
         else:
             self._model = Dispatcher(environment, self._runner, plan, index, self.recorder, self._warn)
         hook_clients(self._tracker, environment)
-        keep_on_host()
-        pin(plan.host, plan.addresses)
+        hold_to(plan.host, plan.addresses, plan.allow_hosts)
         install(self._model, self.recorder, self._tracker)
         self._runner.register_message(COMMAND, self._on_command)
 

@@ -249,7 +249,7 @@ def test_a_key_file_that_is_none_is_one_line_and_exit_2(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe", 0o600)
     told = [(name, text) for name, _, _, text in cases]
-    told += [("absent", "No such file"), ("folder", "regular file"), ("pipe", "regular file")]
+    told += [("absent", "No such file"), ("folder", "directory"), ("pipe", "regular file")]
     for name, text in told:
         command = [HARNESS, "worker", "--master-host", "127.0.0.1", "--key-file", str(tmp_path / name)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
