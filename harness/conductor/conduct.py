@@ -75,7 +75,7 @@ STALL_S = 2.0
 """A main loop that stood still for longer than this (somebody stopped the process) says so in the history."""
 LIVE_EVERY_S = 0.25
 SILENT_AFTER_S = 5.0
-"""With a fault on, no window for this long ends the run: nobody is watching the service any more."""
+"""No window for this long ends the run, fault or not: nobody is watching the service any more."""
 MOST_BUGS = 20
 """A loop that fails this often cannot even find its way out; the undo is then done without it."""
 LOOK_EVERY_S = 3.0
