@@ -252,9 +252,10 @@ def test_a_stalled_worker_is_told_and_its_arrivals_are_late_not_lost(
     plan = (
         remote_plan(PATHS, target.url, local=1, **BOTH) if remote else make_plan(PATHS, target.url, workers=2, **BOTH)
     )
-    worker = Worker(plan, tmp_path) if remote else None
+    worker: Worker | None = None
     try:
         with Run(plan, tmp_path) as run:
+            worker = Worker(plan, tmp_path) if remote else None
             run.begin().at(2)
             pid = worker.process.pid if worker is not None else run.worker_pids[1]
             os.kill(pid, signal.SIGSTOP)
