@@ -11,6 +11,7 @@ import msgspec
 from harness.cli.options import decode
 from harness.cli.settings import named
 from harness.fault import registered, unusable
+from harness.load.keys import check_sockets
 from harness.load.launcher import describe
 from harness.model.clock import wall
 from harness.model.errors import UsageError
@@ -73,9 +74,11 @@ def _plan_from(values: dict[str, Any]) -> Planned:
     created = wall()
 
     def plan_with(locustfile: Locustfile, wanted: RunRequest) -> Plan:
-        return build_plan(
+        plan = build_plan(
             wanted, locustfile=locustfile, dependencies=dependencies, faults=registered(), host=host, created=created
         )
+        load = msgspec.structs.replace(plan.load, allow_hosts=tuple(values["allow_hosts"]))
+        return msgspec.structs.replace(plan, load=load)
 
     # Importing a locustfile takes a second or two: whatever else is wrong is told before that.
     plan_with(Locustfile(path=str(file), sha256="", classes=()), msgspec.structs.replace(request, user_classes=()))
@@ -86,6 +89,7 @@ def _plan_from(values: dict[str, Any]) -> Planned:
                 f"locustfile {file}: user class {one.name} has no tasks",
                 hint="say `abstract = True` in a class that others are made of, or choose with --user-class",
             )
+    check_sockets(plan.load.workers)
     return Planned(request=request, plan=plan, stack=stack, running=running, allow_hosts=tuple(values["allow_hosts"]))
 
 

@@ -80,8 +80,7 @@ STALL_S = 2.0
 """A main loop that stood still for longer than this (somebody stopped the process) says so in the history."""
 LIVE_EVERY_S = 0.25
 SILENT_AFTER_S = 5.0
-"""With a fault on, or about to be, no window for this long ends the run: nobody is watching the service any more."""
-SILENT_BEFORE_S = 10.0  # without one: as long as any load process may be silent
+"""No window for this long ends the run, fault or not: nobody is watching the service any more."""
 FRESH_S = 1.0
 """Nothing is injected while the last window is older than this."""
 WORKS_EVERY_S = 0.5
@@ -267,10 +266,8 @@ class Conduct:
         if self._keeper.lost and not self._keeper_told:
             self._keeper_told = True
             self._stop("lost_keeper", "the keeper died: everything is undone now by the run itself")
-        silent_s = SILENT_AFTER_S if self._board.fault_on or self._state.phase == "gap" else SILENT_BEFORE_S
-        if now - self._last_row > silent_s and self._state.load == "on" and self._state.stop is None:
-            on = " while a fault was on" if self._board.fault_on else ""
-            self._stop("silent", f"no request was recorded for {silent_s:g} s{on}")
+        if self._silent(now) and self._state.load == "on" and self._state.stop is None:
+            self._stop("silent", f"nothing was recorded for {SILENT_AFTER_S:g} s")
         if self._state.phase in ("warmup", "baseline") and self._state.stop is None:
             self._see_that_it_works(now)
         if self._state.phase in ABORTABLE and self._state.load == "on" and self._state.stop is None:
@@ -288,10 +285,16 @@ class Conduct:
         if due and (nothing := live_rules.nothing_works(self._store, self._plan, now)):
             self._stop("nothing_works", nothing)
 
+    def _silent(self, now: float) -> bool:
+        """Every load process tells the state of its schedule ten times a second, with or without a request."""
+        return now - self._last_row > SILENT_AFTER_S
+
     def _notice_stall(self) -> None:
         last, self._last_turn = self._last_turn, monotonic()
         stood_still = self._last_turn - last
         if stood_still > STALL_S:
+            # The load may have been stopped with it: its next row is still to come.
+            self._last_row = self._history.since_t0()
             text = f"the run itself was stopped for {stood_still:.1f} s; the load went on, faults were not asserted"
             self._history.add(Note, text=text)
             self._say(text)

@@ -20,8 +20,14 @@ from locust.runners import LocalRunner
 
 from harness.load.crew import Crew, LoadFailed
 from harness.load.locustfile import BadLocustfile, make_environment, stopped_by
+from harness.load.members import Member
 from harness.load.pipe import MessagePipe, ParentPipe
 from harness.load.protocol import (
+    BROKEN,
+    FAILED,
+    NOTED,
+    ROWS,
+    WARNED,
     Begin,
     Command,
     Drained,
@@ -34,15 +40,20 @@ from harness.load.protocol import (
     Stop,
     Warned,
 )
-from harness.load.worker import FAILED, NOTED, ROWS, WARNED, Generator, set_up_logging
+from harness.load.worker import Generator, set_up_logging
+from harness.model.acknowledged import Noted
 from harness.model.clock import monotonic, step_start
 from harness.model.jsonl import append_line, encode_line
 from harness.model.load import STEP_S
+from harness.model.windows import Row
 
 _GOODBYE_S = 5.0
 """For on_stop and test_stop of the locustfile after everything was recorded; as long again for quitting."""
 _LAST_REPORTS_S = 1.0
 """For the last statistics of workers that have ended, or are ending on other machines: at most."""
+
+_ROW: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Row)
+_NOTED: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Noted)
 
 
 class Load:
@@ -55,8 +66,9 @@ class Load:
         self._pipe = pipe
         self._messages = messages
         self._windows = os.open(start.windows, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._crew = Crew(start.plan, children, self._say, lambda: self._failure)
-        self._acknowledged = Path(start.windows).with_name("acknowledged.jsonl")
+        folder = Path(start.windows).parent
+        self._crew = Crew(start.plan, children, folder / "keys", self._say, lambda: self._failure)
+        self._acknowledged = folder / "acknowledged.jsonl"
         self._rows = bytearray()
         self._commands: Queue[bytes] = Queue()
         self._t0: float | None = None
@@ -92,6 +104,7 @@ class Load:
             (NOTED, self._on_noted),
             (WARNED, self._on_warned),
             (FAILED, self._on_failed),
+            (BROKEN, self._on_broken),
         ):
             runner.register_message(kind, listener)
         generator = Generator(environment, self._plan, 0, crew.members[0].token) if crew.alone else None
@@ -158,11 +171,27 @@ class Load:
 
     def _on_rows(self, environment: Any, msg: Any, **_: Any) -> None:
         worker = self._crew.members[msg.data["worker"]]
-        if not worker.lost:
+        if not worker.lost and self._are_its_own(worker, msg.data["rows"], _ROW):
             self._rows += msg.data["rows"]
             self._crew.heard(worker, msg.data["final"])
 
+    def _are_its_own(self, worker: Member, lines: bytes, decoder: msgspec.json.Decoder[Any]) -> bool:
+        """Whether whole lines of that kind came, all of them of this worker. What this process made itself is."""
+        if self._crew.alone:
+            return True
+        try:
+            whole = lines.endswith(b"\n")
+            good = whole and all(decoder.decode(line).worker == worker.name for line in lines[:-1].split(b"\n"))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            good = False
+        if not good:
+            self._crew.runner.dropped(worker.index, "it has lines that are no record of this worker")
+        return good
+
     def _on_noted(self, environment: Any, msg: Any, **_: Any) -> None:
+        worker = self._crew.members[msg.data["worker"]]
+        if worker.lost or not self._are_its_own(worker, msg.data["lines"], _NOTED):
+            return
         try:
             append_line(self._acknowledged, msg.data["lines"])
         except OSError as error:
@@ -182,6 +211,12 @@ class Load:
     def _fail(self, text: str, *, by_file: bool) -> None:
         if self._failure is None:
             self._failure, self._by_file = text, by_file
+
+    def _on_broken(self, environment: Any, msg: Any, **_: Any) -> None:
+        if self._crew.alone:
+            self._failure = self._failure or msg.data["text"]
+        else:
+            self._crew.broken(self._crew.members[msg.data["worker"]], msg.data["text"])
 
     # Out
 

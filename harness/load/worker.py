@@ -9,6 +9,7 @@ one code path.
     harness.rows       worker to main: {worker, rows, final}; lines for windows.jsonl
     harness.noted      worker to main: {worker, lines}; lines for acknowledged.jsonl
     harness.warned, harness.failed    worker to main: {worker, text}
+    harness.broken     worker to main: {worker, text}; this generator records nothing any more
 """
 
 from __future__ import annotations
@@ -30,21 +31,33 @@ from harness.load.acknowledged import PER_SECOND, Notes
 from harness.load.clients import hook_clients
 from harness.load.closed import ClosedModel, Cycles
 from harness.load.dispatcher import Dispatcher
+from harness.load.door import hold_key
 from harness.load.failures import told
 from harness.load.hooks import install
+from harness.load.hosts import hold_to
 from harness.load.locustfile import make_environment, stopped_by
-from harness.load.pinned import pin
 from harness.load.pipe import ParentPipe
-from harness.load.protocol import Begin, Command, Edge, Limits, Stop, WorkerStart
+from harness.load.protocol import (
+    BROKEN,
+    COMMAND,
+    CONNECTED,
+    FAILED,
+    NOTED,
+    READY,
+    ROWS,
+    WARNED,
+    Begin,
+    Command,
+    Edge,
+    Limits,
+    Stop,
+    WorkerStart,
+)
 from harness.load.recorder import Recorder, writable
-from harness.load.redirects import keep_on_host
 from harness.load.stats import StatsBatch
 from harness.load.tracker import Tracker
 from harness.model.clock import monotonic, step_start
 from harness.model.load import STEP_S, LoadPlan
-
-COMMAND, CONNECTED, READY, ROWS = "harness.command", "harness.connected", "harness.ready", "harness.rows"
-NOTED, WARNED, FAILED = "harness.noted", "harness.warned", "harness.failed"
 
 _COLLECT = (10_000, 20, 20)
 """gc.set_threshold: a collection every so many new objects (700 by default), of older ones every so many of those."""
@@ -81,8 +94,7 @@ class Generator:
         else:
             self._model = Dispatcher(environment, self._runner, plan, index, self.recorder, self._tracker, self._warn)
         hook_clients(self._tracker, environment)
-        keep_on_host()
-        pin(plan.host, plan.addresses)
+        hold_to(plan.host, plan.addresses, plan.allow_hosts)
         install(self._model, self.recorder, self._tracker)
         self._runner.register_message(COMMAND, self._on_command)
 
@@ -123,6 +135,7 @@ class Generator:
             if self._finisher is not None:
                 self._finisher.kill()
             self._finisher = gevent.spawn(self._finish, command.end_step)
+            self._finisher.link_exception(self._on_blind)
 
     def _flush_regularly(self) -> None:
         flushes = 0
@@ -137,10 +150,6 @@ class Generator:
             flushes += 1
             if self._cycles is not None and flushes % 10 == 0:
                 self._cycles.update()
-
-    def _on_blind(self, greenlet: Any) -> None:
-        """Nothing is recorded any more: better no load than one that nobody sees."""
-        self._send(FAILED, text=f"the requests could not be recorded: {writable(told(greenlet.exception))}")
 
     def _flush(self, *, final: bool = False) -> None:
         self._stats.flush()
@@ -168,6 +177,11 @@ class Generator:
         self.recorder.abandon()
         self._flush(final=True)
         self._environment.stop_timeout = 0.0
+
+    def _on_blind(self, recording: Any) -> None:
+        """Load that nobody records is worse than none: the main process ends this generator. In the event loop."""
+        text = f"the recording of its requests failed: {writable(told(recording.exception))}"
+        gevent.spawn(self._send, BROKEN, text=text)
 
     def _warn(self, text: str) -> None:
         self._send(WARNED, text=writable(text))
@@ -207,6 +221,8 @@ def run(start: WorkerStart) -> int:
     """Work until the master says that the run is over: exit code."""
     set_up_logging()
     environment = make_environment(start.plan)
+    if start.key is not None:
+        hold_key(start.key)
     runner = environment._create_runner(_Worker, start.host, start.port)
     generator = Generator(environment, start.plan, start.index, start.token)
     environment.events.init.fire(environment=environment, runner=runner, web_ui=None)

@@ -71,7 +71,7 @@ class Locustfile(msgspec.Struct, frozen=True, kw_only=True):
 class Remote(msgspec.Struct, frozen=True, kw_only=True):
     """Load workers on other machines. workers: how many the run waits for, wait_s seconds at most.
 
-    bind_host, port: where this machine listens for them, without any authentication; an IP address.
+    bind_host, port: where this machine listens for them; an IP address.
     """
 
     workers: int
@@ -87,7 +87,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     ramp_s: seconds of linear ramp from t0 (unscaled users / unscaled spawn rate).
     jump_from: users before the jump (spike), None otherwise.
     addresses: of the host, as checked before the run; the load goes to these whatever the name means later. () = the
-    host is not a name, or nobody has checked it.
+    host is not a name, or nobody has checked it. allow_hosts: names, addresses and networks of --allow-host, which the
+    load may be sent to besides the host.
     limits_ms: latency limits counted exactly in every window row (a request *over* a limit takes >= it).
     workers: generators that share the schedule, those of other machines (the last ones) included. workers_why: for
     people. locustfile_sha256: of the file's content; a remote worker must have the same.
@@ -111,6 +112,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     remote: Remote | None = None
     jump_from: int | None = None
     addresses: tuple[str, ...] = ()
+    allow_hosts: tuple[str, ...] = ()
     locustfile_sha256: str = ""
 
     @property

@@ -17,7 +17,9 @@ def blast_radius(plan: Plan) -> str:
     changed = {fault.change.dependency.name: fault.change.dependency for fault in plan.faults}
     lines = ["Blast radius: nothing else is touched", f"  load       {plan.load.host or 'its own sample API'}"]
     if plan.load.host:
-        lines[-1] += "; a redirect to another host is a failed request"
+        lines[-1] += "; a request to another host fails, and is not sent"
+        if plan.load.allow_hosts:
+            lines[-1] += f" (but to {', '.join(plan.load.allow_hosts)}: --allow-host)"
     lines += [f"  changed    {line}" for line in _changed(plan)]
     lines += [f"  reached    {name}: {line}" for name, each in changed.items() for line in _reached(each)]
     lines += [f"  left out   {name}: {line}" for name, each in changed.items() for line in _left_out(each)]

@@ -14,6 +14,7 @@ from gevent import getcurrent
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.response import HTTPConnectionClosed
 
+from harness.load.hosts import check
 from harness.load.lean.connection import Connection
 from harness.load.lean.cookies import cookie_header, remember
 from harness.load.lean.deadlines import Deadlines, RequestTimeout
@@ -359,6 +360,7 @@ class LeanSession:
                 response.truncated += dropped
 
     def _connect(self, origin: Origin) -> Connection:
+        check(origin.host)
         sock = dial(origin.host, origin.port)
         if not origin.secure:
             return Connection(sock)
