@@ -11,6 +11,7 @@ with k and n divided by baseline's dispersion. docs/measurement.md tells the who
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -29,6 +30,9 @@ from harness.plan.phases import MOST_EXTENDED
 
 SURE = 0.95
 """Of the interval of what baseline showed."""
+
+ONE_SIDED_95 = 1.645
+"""The normal distribution's 95th percentile."""
 
 HALF = 0.5
 """A name that was bad in more than this share of the seconds in which it was asked for needs no comparison with its
@@ -288,10 +292,11 @@ def more_needed(target: Target, span: Span, facts: Facts) -> float | None:
     chances = chances_of(target, span, facts, limit if target.metric in ALLOWED_OVER else None)
     for tenths in range(12, round(MOST_EXTENDED * 10) + 1, 2):
         times = tenths / 10
-        size = n * times / chances.phi_held
-        if binomial.lower_tail(bad * times / chances.phi_held, size, p) <= chances.held:
-            # What comes may be a little worse than what was.
-            return min(MOST_EXTENDED, times * 1.2)
+        # As bad as so much more of the same is in 19 of 20 cases: a phase goes on only once.
+        more = bad * (times - 1)
+        most = bad + more + ONE_SIDED_95 * math.sqrt(more * chances.phi_held)
+        if binomial.lower_tail(most / chances.phi_held, n * times / chances.phi_held, p) <= chances.held:
+            return times
     return MOST_EXTENDED
 
 

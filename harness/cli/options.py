@@ -235,6 +235,7 @@ def decode(values: dict[str, Any]) -> RunRequest:
             *values.get("target_layers", ()),
         ),
         abort_if=tuple(values["abort_if"]),
+        may_fail_with=config.may_fail_with if config is not None else {},
         strict=values["strict"],
         seed=values["seed"],
         workers=values["workers"],

@@ -25,6 +25,7 @@ from harness.config.file import (
     HttpTable,
     PostgresTable,
     RedisTable,
+    RequestTable,
     Runnable,
     RunValue,
     TargetsTable,
@@ -38,7 +39,7 @@ from harness.model.target_grammar import parse_targets
 
 NAME = "harness.toml"
 MAX_BYTES = 1_000_000
-TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets")
+TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets", "requests")
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -96,6 +97,10 @@ def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str) 
         },
         run=_run(tables.get("run", {}), f"{where}run"),
         targets=_targets(tables.get("targets", {}), f"{where}targets"),
+        requests={
+            name: _convert(table, RequestTable, f'{where}requests."{name}"')
+            for name, table in tables.get("requests", {}).items()
+        },
     )
     _consistent(found, where)
     return found
@@ -247,6 +252,12 @@ def _consistent(found: Configuration, where: str) -> None:
             f"{where}target is missing: the service that these dependencies belong to",
             hint='[target] and url = "http://127.0.0.1:8000"',
         )
+    # Of a file without dependencies of its own the stack's are meant, which planning knows.
+    known = {*found.dependencies, *((found.target.name,) if found.target is not None else ())}
+    for request, table in found.requests.items():
+        for name in table.may_fail_with:
+            if found.dependencies and name not in known:
+                raise unknown("dependency", name, known, where=f'{where}requests."{request}".may_fail_with: ')
     containers.check_compose(found, where)
     taken: dict[str, str] = {}
     for name, dependency in found.dependencies.items():

@@ -83,6 +83,7 @@ def build_plan(
         faults=planned,
         abort_if=request.abort_if,
         strict=request.strict,
+        may_fail_with=request.may_fail_with,
         provenance=provenance,
     )
     return msgspec.structs.replace(plan, warnings=(*plan_warnings(plan, request), *file_notes(locustfile, load)))

@@ -14,9 +14,10 @@ from harness.model.resources import resource
 from harness.model.target_grammar import canonical
 from harness.model.units import format_duration, format_percent
 from harness.plan.loadplan import expected_mix
-from harness.plan.phases import longest_run, shortest_run
+from harness.plan.phases import MOST_EXTENDED, longest_run, shortest_run
 from harness.plan.warnings import scaled_sentence
 from harness.report.blast_radius import blast_radius
+from harness.report.text import visible
 from harness.report.timeline import plan_timeline
 
 
@@ -75,13 +76,15 @@ def _workers(load: LoadPlan) -> str:
 def _timeline(plan: Plan, width: int, ascii_only: bool) -> str:
     p = plan.phases
     soak = f", {_d(p.after_s - p.hold_s)} of it soak" if p.after_s > p.hold_s else ""
+    planned = {"baseline": p.baseline_s, "fault": p.fault_s, "after": p.after_s}
+    longer = {name: f"; up to {_d(MOST_EXTENDED * planned[name])} to be sure of a target" for name in p.extend}
     rows = [
         ("warmup", p.warmup_s, f"arrivals ramp up for {_d(plan.load.ramp_s)}, then warm-up; not judged"),
-        ("baseline", p.baseline_s, "the healthy service; judged"),
+        ("baseline", p.baseline_s, f"the healthy service; judged{longer.get('baseline', '')}"),
         ("gap", None, f"until every baseline request has ended, at most {_d(p.gap_s)}; not judged"),
-        ("fault", p.fault_s, "from there to the last undo; judged"),
+        ("fault", p.fault_s, f"from there to the last undo; judged{longer.get('fault', '')}"),
         ("recovery", None, f"until targets hold again, at most {_d(p.recovery_limit_s)}"),
-        ("after", p.after_s, f"targets must hold; judged{soak}"),
+        ("after", p.after_s, f"targets must hold; judged{soak}{longer.get('after', '')}"),
         ("tail", p.tail_s, "the last requests end"),
     ]
     lines = [f"Timeline: {_d(shortest_run(p))} if the service recovers at once, at most {_d(longest_run(p))}", ""]
@@ -122,6 +125,8 @@ def _targets(plan: Plan) -> str:
     for (text, primary), names in phases.items():
         where = ", ".join(name for name in names if name)
         lines.append(f"  {text:<28} {where:<24} {'' if primary else 'secondary: a warning'}".rstrip())
+    for name, dependencies in plan.may_fail_with.items():
+        lines.append(f"  {visible(name, 60)} may fail with {', '.join(map(visible, dependencies))}")
     if plan.abort_if:
         lines += ["", "Stops at once and fails when", *(f"  {condition}" for condition in plan.abort_if)]
     return "\n".join(lines)

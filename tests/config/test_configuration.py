@@ -338,3 +338,24 @@ def test_a_url_with_a_password_is_refused_and_not_repeated(tmp_path: Path, url: 
     with pytest.raises(UsageError, match="password") as caught:
         parse(f'[target]\nurl = "{url}"\n'.encode(), tmp_path / "harness.toml")
     assert "hunter2" not in str(caught.value)
+
+
+def test_requests_that_may_fail_with_a_dependency_are_read(tmp_path: Path) -> None:
+    text = """
+[target]
+url = "http://127.0.0.1:8000/"
+
+[toxiproxy]
+url = "http://127.0.0.1:8474"
+
+[dependencies.redis]
+kind = "redis"
+proxy = "redis"
+direct = "127.0.0.1:6379"
+
+[requests."POST /checkout"]
+may_fail_with = ["redis"]
+"""
+    assert load(config(tmp_path, text)).may_fail_with == {"POST /checkout": ("redis",)}
+    with pytest.raises(UsageError, match="did you mean 'redis'"):
+        load(config(tmp_path, text.replace('["redis"]', '["rediss"]')))
