@@ -357,5 +357,5 @@ direct = "127.0.0.1:6379"
 may_fail_with = ["redis"]
 """
     assert load(config(tmp_path, text)).may_fail_with == {"POST /checkout": ("redis",)}
-    with pytest.raises(UsageError, match="did you mean 'redis'"):
+    with pytest.raises(UsageError, match="unknown dependency 'rediss'"):
         load(config(tmp_path, text.replace('["redis"]', '["rediss"]')))
