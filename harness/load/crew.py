@@ -73,6 +73,7 @@ class Crew:
         self._near = [Member(index, child) for index, child in enumerate(children)]
         self._far = [Member(len(self._near) + index, remote=True) for index in range(far)]
         self.alone = not self._near and not self._far
+        self.last_lost = ""
         self.members = self._near + self._far or [Member(0)]
         self._gate: Gate | None = None
         self._joining = True
@@ -284,6 +285,7 @@ class Crew:
 
     def _lose(self, worker: Member, reason: str) -> None:
         worker.lost = True
+        self.last_lost = reason
         self.runner.dismiss(worker.node)
         if self._gate is not None and worker.remote:
             self._gate.dismiss(worker, f"the run has given this worker up: {reason}")

@@ -132,7 +132,7 @@ class Load:
                 raise LoadFailed(self._failure)
             alive = self._crew.alive
             if not alive:
-                raise LoadFailed("every load worker is gone")
+                raise LoadFailed(f"every load worker is gone; the last: {self._crew.last_lost}")
             if self._end_step is not None and (self._t0 is None or all(worker.final for worker in alive)):
                 return
             with suppress(Empty):

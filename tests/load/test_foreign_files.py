@@ -91,7 +91,7 @@ def test_a_record_that_cannot_go_on_ends_the_load(target: Target, tmp_path: Path
         run.begin()
         failed = run.message(Failed)
         run.wait(lambda: run.code is not None)
-    assert "could not be recorded" in failed.text
+    assert "the recording of its requests failed: AttributeError" in failed.text
     assert run.code == 4
 
 
