@@ -114,7 +114,7 @@ def recovered_live(store: WindowStore, plan: Plan, zero_s: float, now_s: float) 
             return None
         # The rules also look at windows that begin before zero.
         series = store.series(target, max(0, zero - BEFORE_ZERO_STEPS), end, now_s, limit=limit)
-        series = without(series, excused(series, seen, zero, end))
+        series = without(series, excused(series, seen, zero, end, hold))
         step = recovery_rules.recovered_step(series, baseline, zero, hold, last)
         if step is None:
             return None

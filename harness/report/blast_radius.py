@@ -17,7 +17,7 @@ def blast_radius(plan: Plan) -> str:
     changed = {fault.change.dependency.name: fault.change.dependency for fault in plan.faults}
     lines = ["Blast radius: nothing else is touched", f"  load       {plan.load.host or 'its own sample API'}"]
     if plan.load.host:
-        lines[-1] += "; a request to another host fails, and is not sent"
+        lines[-1] += "; requests to other hosts fail, unsent"
         if plan.load.allow_hosts:
             lines[-1] += f" (but to {', '.join(plan.load.allow_hosts)}: --allow-host)"
     lines += [f"  changed    {line}" for line in _changed(plan)]
