@@ -7,11 +7,13 @@ from pathlib import Path
 
 import msgspec
 
+from harness.analysis.deciding import Tells, tells
 from harness.model.faults import Address
 from harness.model.load import LoadPlan
 from harness.model.plan import Plan, PlannedFault
 from harness.model.resources import resource
 from harness.model.target_grammar import canonical
+from harness.model.targets import Target
 from harness.model.units import format_duration, format_percent
 from harness.plan.loadplan import expected_mix
 from harness.plan.phases import MOST_EXTENDED, longest_run, shortest_run
@@ -31,7 +33,7 @@ def plan_text(plan: Plan, *, width: int = 100, ascii_only: bool = False) -> str:
         _timeline(plan, width, ascii_only),
         _changes(plan, width),
         blast_radius(plan),
-        _targets(plan),
+        _targets(plan, width),
         _mix(plan),
     ]
     if plan.warnings:
@@ -115,7 +117,7 @@ def _changes(plan: Plan, width: int) -> str:
     return "\n".join(lines)
 
 
-def _targets(plan: Plan) -> str:
+def _targets(plan: Plan, width: int) -> str:
     """One line a threshold, with the phases it must hold in."""
     phases: dict[tuple[str, bool], list[str]] = {}
     for target in plan.targets:
@@ -125,11 +127,35 @@ def _targets(plan: Plan) -> str:
     for (text, primary), names in phases.items():
         where = ", ".join(name for name in names if name)
         lines.append(f"  {text:<28} {where:<24} {'' if primary else 'secondary: a warning'}".rstrip())
+    lines += _told_apart(plan, width)
     for name, dependencies in plan.may_fail_with.items():
         lines.append(f"  {visible(name, 60)} may fail with {', '.join(map(visible, dependencies))}")
     if plan.abort_if:
         lines += ["", "Stops at once and fails when", *(f"  {condition}" for condition in plan.abort_if)]
     return "\n".join(lines)
+
+
+def _told_apart(plan: Plan, width: int) -> list[str]:
+    """What the planned requests can tell of each proportion, in the phase that has the fewest."""
+    fewest: dict[str, tuple[Tells, Target]] = {}
+    for target in plan.targets:
+        found = tells(target, plan) if target.primary else None
+        if found is None:
+            continue
+        text = canonical(msgspec.structs.replace(target, phase=None))
+        if text not in fewest or found.n < fewest[text][0].n:
+            fewest[text] = found, target
+    lines = []
+    for text, (found, target) in fewest.items():
+        if found.held is None:
+            held = "held by none"
+        else:
+            held = f"held up to a true share of {format_percent(found.held)} bad requests"
+        if found.held_later is not None:
+            held += f" ({format_percent(found.held_later)} where the phase goes on)"
+        said = f"{held}, broken from {format_percent(found.broken)} on ({target.phase}, {found.n:,} requests)"
+        lines.append(_wrapped(f"  {text}: ", said, width))
+    return ["", "What so many requests tell in 19 of 20 runs; between is INCONCLUSIVE", *lines] if lines else []
 
 
 def _mix(plan: Plan) -> str:
