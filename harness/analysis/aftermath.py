@@ -36,8 +36,8 @@ class Watched(msgspec.Struct, frozen=True):
     """One target of recovery over the whole run, or one request name under it.
 
     limit: in the target's unit, as resolved. seen: what is told of the requests. series: what is concluded from,
-    without the episodes that say nothing against the service (harness.analysis.dispersion); excused: how many of them are as
-    often as in baseline.
+    without the episodes that say nothing against the service (harness.analysis.dispersion); excused: how many of them
+    are as often as in baseline.
     """
 
     target: Target

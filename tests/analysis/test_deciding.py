@@ -23,7 +23,7 @@ def test_rates_said_to_be_held_and_broken_are(text: str) -> None:
     draw = random.Random(text)
     for rate, outcome in ((found.held, "held"), (found.broken, "broken")):
         said = [judge_proportion(binomial(draw, found.n, rate), found.n, p, "<", Chances()) for _ in range(400)]
-        assert said.count(outcome) >= 0.92 * len(said)
+        assert said.count(outcome) >= 0.9 * len(said)
     middle = [judge_proportion(binomial(draw, found.n, p), found.n, p, "<", Chances()) for _ in range(400)]
     assert middle.count("undecided") >= 0.85 * len(middle)
 
