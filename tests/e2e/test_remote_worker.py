@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 FILE = Path(__file__).with_name("locustfile_simple.py")
 BRIEF = (
     *("--fault", "none", "--rate", "40", "--spawn-rate", "100000", "--warmup", "1s", "--baseline", "4s"),
-    *("--fault-for", "3s", "--hold", "3s", "--recovery-limit", "20s", "--request-timeout", "5s"),
+    *("--fault-for", "3s", "--hold", "3s", "--recovery-limit", "30s", "--request-timeout", "5s"),
     *("--target", "p95 < 9s", "--target", "error_rate < 90%", "--target", "rps >= 1% of plan"),
 )
 

@@ -35,7 +35,7 @@ def test_a_single_load_process_that_is_stopped_ends_the_run_inconclusive(
         tmp_path,
         *("--host", f"http://127.0.0.1:{service.port}", "--locustfile", str(FILE), "--fault", "none", "--rate", "40"),
         *("--spawn-rate", "100000", "--warmup", "1s", "--baseline", "30s" if phase == "baseline" else "5s"),
-        *("--fault-for", "60s", "--hold", "3s", "--recovery-limit", "20s", "--request-timeout", "2s", *LENIENT),
+        *("--fault-for", "60s", "--hold", "3s", "--recovery-limit", "30s", "--request-timeout", "2s", *LENIENT),
         shortened=True,
     )
     try:
