@@ -37,6 +37,8 @@ _STOPPED: dict[str, str] = {
     "lost_load": "The load was lost in the {phase} phase: {text}",
     "lost_keeper": "The process that guards the undo was lost in the {phase} phase: {text}",
     "baseline_broken": "The service did not meet its targets before any fault, so nothing was injected",
+    "nothing_works": "Nothing worked in the {phase} phase, so nothing was injected: {text}",
+    "file_quit": "The locustfile ended the run in the {phase} phase: {text}",
     "error": "The harness failed in the {phase} phase: {text}",
     "abort": "The run was aborted in the {phase} phase: {text}",
 }
@@ -296,20 +298,15 @@ def _would(failures: Sequence[str]) -> list[str]:
 
 
 def _passed(case: Case) -> list[str]:
+    named = next((f"{name!r} failed or was too slow {bad:,} times" for name, bad in case.by_name.items()), "")
     if case.violating_s > 0:
-        first = f"PASS, but targets were broken for {format_duration(case.violating_s)}."
+        more = f", and {named}" if named else ""
+        first = f"PASS, but targets were broken for {format_duration(case.violating_s)}{more}."
     elif case.plan.control_run:
         first = "PASS: every primary target held in this control run (no fault was injected)."
-    elif case.by_name:
-        names = ", ".join(fault.name for fault in case.faults)
-        name, bad = next(iter(case.by_name.items()))
-        first = (
-            f"PASS: every primary target held with {names} and after it, though {name!r} failed or was too slow "
-            f"{bad:,} times."
-        )
     else:
         names = ", ".join(fault.name for fault in case.faults)
-        first = f"PASS: every primary target held with {names} and after it."
+        first = f"PASS: every primary target held with {names} and after it{f', though {named}' if named else ''}."
     how = sentences.recovered(case.recovery, hurt=case.over_before)
     return [first, how] if how else [first]
 
@@ -336,6 +333,8 @@ def _exit_code(case: Case, verdict: Verdict) -> ExitCode:
         return ExitCode.UNDO_UNVERIFIED
     if any(isinstance(e, ev.Stopped) and e.why == "interrupt" for e in case.history):
         return ExitCode.INTERRUPTED
+    if any(isinstance(e, ev.Stopped) and e.why in ("nothing_works", "file_quit") for e in case.history):
+        return ExitCode.INCONCLUSIVE
     if not case.baseline_judged:
         return ExitCode.HARNESS_FAILED
     return {"pass": ExitCode.PASS, "fail": ExitCode.FAIL, "inconclusive": ExitCode.INCONCLUSIVE}[verdict]

@@ -94,6 +94,11 @@ def _baseline_advice(plan: Plan, result: Result) -> str:
         return "The service does not accept these requests: do paths and bodies of the locustfile fit this service?"
     if error is not None and error.kind in ("exception", "check", "protocol"):
         return "Nearly every request fails the same way, whatever the load: look at the example, and at the locustfile."
+    if error is not None and (phase := phase_named(result, "baseline")) is not None and phase.error_rate == 1:
+        return (
+            "Not one request succeeded, so the load is not the reason: look at what the requests need (address, path, "
+            "credentials)."
+        )
     return (
         "Lower the load (--scale, --rate) until baseline is clean, lengthen --warmup if the service starts cold, or "
         "set targets the service can meet."
@@ -128,7 +133,17 @@ def undecided(plan: Plan, result: Result) -> Iterator[Finding]:
 
 
 def unsent(plan: Plan, result: Result) -> Iterator[Finding]:
-    unsent = sum(phase.unsent for phase in result.phases)
+    own = sum(phase.unsent_task for phase in result.phases)
+    if own:
+        yield Finding(
+            key="unsent-task",
+            title="Requests found nobody to send them: the locustfile's users were busy with themselves",
+            seen=f"{own:,} arrivals were not sent because users were in a task's own time (waits, work between "
+            "requests) or could not start; the example among the errors says which. This is not the service's doing.",
+            advice="Take the wait out of the task (the schedule decides when the next one starts), raise "
+            "--max-in-flight, lower --rate, or run --model closed, where users pace themselves.",
+        )
+    unsent = sum(phase.unsent for phase in result.phases) - own
     if unsent and not (result.generator and result.generator.saturated):
         yield Finding(
             key="unsent",

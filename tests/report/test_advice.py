@@ -97,7 +97,8 @@ def test_less_load_is_advised_only_where_load_is_the_cause() -> None:
     assert "start the service" in broken_baseline("refused", "ConnectionRefusedError: [Errno 111]")
     for advice in (broken_baseline("status", "HTTPError: 401 Client Error"), broken_baseline("refused", "refused")):
         assert "Lower the load" not in advice
-    assert "Lower the load" in broken_baseline("status", "HTTPError: 503 Server Error")
+    assert "Not one request succeeded" in broken_baseline("status", "HTTPError: 503 Server Error")
+    assert "Lower the load" in broken_baseline("status", "HTTPError: 503 Server Error", rate=0.8)
     assert "Lower the load" in broken_baseline("status", "HTTPError: 401 Client Error", rate=0.02)
 
 
