@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from faults.observe import Healthy, answers_normally
+from faults.kept import keep
+from faults.observe import Healthy, answers_normally, takes_connections
 from harness.adapters import by_hand as commands
 from harness.adapters.proxy_lock import OURS
 from harness.adapters.toxiproxy import ProxyState, ToxicState, Toxiproxy
@@ -72,6 +73,7 @@ def record_of(
     ours: dict[str, Scalar],
 ) -> UndoRecord:
     dependency = change.dependency
+    keep(dependency, record_id)
     env = dependency.probe_password_env if dependency.probe_login is not None else dependency.password_env
     return UndoRecord(
         id=record_id,
@@ -170,8 +172,10 @@ def normal_again(record: UndoRecord, state: ProxyState) -> Evidence:
 
 
 def path_again(record: UndoRecord) -> Evidence:
-    """The same for a fault that is not on the proxy itself, where there may be no proxy."""
+    """The same for a fault that is not on the proxy itself, where there may be no proxy, or for the target."""
     dependency = record.dependency
+    if dependency.target:
+        return takes_connections(record)
     if dependency.toxiproxy is not None and dependency.proxy is not None:
         try:
             return normal_again(record, Toxiproxy(dependency.toxiproxy).proxy(dependency.proxy))

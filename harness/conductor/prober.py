@@ -2,7 +2,8 @@
 
 One probe starts every 50 ms on a fresh connection, whether or not earlier ones have ended, so a hanging path is still
 looked at twenty times a second; one more starts when the undo statement was answered (without it, zero was 40 ms late
-where the path was well at once). A probe is *good* when it is answered faster than was normal before the fault.
+where the path was well at once). A probe is *good* when it is answered faster than was normal before the fault; of the
+service under test itself when it is accepted, because how that answers afterwards is what recovery measures.
 
     zero   send time of the first good probe that ended after the undo statement was sent. One that had been sent
            earlier (it was waiting when the fault went away) counts from the statement, not from before it.
@@ -53,6 +54,7 @@ class Prober:
         good_below = record.healthy.get("good_below_s")
         self._good_below = float(good_below) if isinstance(good_below, (int, float)) else TIMEOUT_S
         self._timeout = max(TIMEOUT_S, 2 * self._good_below)
+        self._target = dependency.target
         self._every = every_s
         self._run = run or _path(dependency)
         self._results: list[ProbeResult] = []
@@ -85,7 +87,11 @@ class Prober:
             return tuple(sorted(self._results, key=lambda result: result.started))
 
     def good(self, result: ProbeResult) -> bool:
-        return result.ok and result.seconds < self._good_below
+        if self._target:
+            # From here on everything is the service's own recovery, a late answer most of all.
+            return result.listens
+        # A server that says that it is full is reached: who fills it is not the fault.
+        return (result.ok or result.full) and result.seconds < self._good_below
 
     def first_good_after(self, sent: float, *, wait_s: float = 5.0) -> ProbeZero | None:
         """Zero after an undo statement sent at `sent` (CLOCK_MONOTONIC); None when no probe was good within wait_s."""
