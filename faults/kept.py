@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness.adapters.postgres import Admin
+from harness.adapters.postgres import APPLICATION, Admin
 from harness.adapters.probe import secret
 from harness.model.errors import AdapterError, HarnessError, OutcomeUnknown, Unreachable
 from harness.model.faults import Dependency, UndoRecord
@@ -30,6 +30,8 @@ class _Kept:
             return
         try:
             session = _fresh(dependency)
+            # By a name of its own it counts among the slots that are taken; those of passing sessions do not.
+            session.ask("SELECT set_config('application_name', %s, false)", f"{APPLICATION}-kept")
         except HarnessError:
             return
         with self._lock:

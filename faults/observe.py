@@ -92,7 +92,7 @@ def answers_normally(record: UndoRecord) -> Evidence:
     limit_s = seconds_of(record.healthy.get("good_below_s"), default=1.0)
 
     def normal(result: ProbeResult) -> bool:
-        # A server that says itself that it is full answers: the way to it is open. Whoever fills it is no fault of ours.
+        # A server that says itself that it is full answers: the way to it is open, and whoever fills it is no fault.
         return (result.ok or result.full) and result.seconds < limit_s
 
     result = probe_path(record.dependency, max(1.0, 2 * limit_s))

@@ -9,6 +9,7 @@ from faults.observe import Healthy, answers_normally, takes_connections
 from harness.adapters import by_hand as commands
 from harness.adapters.proxy_lock import OURS
 from harness.adapters.toxiproxy import ProxyState, ToxicState, Toxiproxy
+from harness.adapters.toxiproxy_restart import SILENT_S, snapshot
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, Refused, UndoUnverified
 from harness.model.faults import Applied, Change, Dependency, DependencyKind, Evidence, Scalar, UndoRecord
@@ -85,6 +86,7 @@ def record_of(
             "proxy": state.name,
             "listen": state.listen,
             "upstream": state.upstream,
+            "proxies": snapshot(Toxiproxy(str(dependency.toxiproxy))),
         },
         original=original,
         ours=ours,
@@ -93,9 +95,10 @@ def record_of(
     )
 
 
-def server_of(record: UndoRecord) -> Toxiproxy:
+def server_of(record: UndoRecord, *, undoing: bool = False) -> Toxiproxy:
+    """undoing: a request that is not answered soon is given up, so that an API that has locked up is noticed."""
     # The dependency's URL, because that is the one whose host is checked again before an undo from a file.
-    return Toxiproxy(str(record.dependency.toxiproxy))
+    return Toxiproxy(str(record.dependency.toxiproxy), timeout_s=SILENT_S if undoing else 5.0)
 
 
 def proxy_name(record: UndoRecord) -> str:

@@ -161,7 +161,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
         return control, self.sees(record, stage)
 
     def undo(self, record: UndoRecord) -> Applied:
-        name, server = proxy_name(record), server_of(record)
+        name, server = proxy_name(record), server_of(record, undoing=True)
         sent = replied = monotonic()
         try:
             state = server.proxy(name)
@@ -191,7 +191,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
 
     def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
         name = proxy_name(record)
-        state = server_of(record).proxy(name)
+        state = server_of(record, undoing=True).proxy(name)
         left = [toxic.name for toxic in our_toxics(record) if state.toxic(toxic.name) is not None]
         control = Evidence(
             source="undo",

@@ -91,7 +91,7 @@ class Down:
 
     def undo(self, record: UndoRecord) -> Applied:
         """Also sets what is enabled already: that queues behind an injection whose answer was lost."""
-        name, server = proxy_name(record), server_of(record)
+        name, server = proxy_name(record), server_of(record, undoing=True)
         try:
             same_proxy(record, server.proxy(name), "disabled", _enable(record))
             return server.set_enabled(name, True)
@@ -103,7 +103,7 @@ class Down:
 
     def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
         name = proxy_name(record)
-        state = server_of(record).proxy(name)
+        state = server_of(record, undoing=True).proxy(name)
         where = (record.where["listen"], record.where["upstream"])
         control = Evidence(
             source="undo",

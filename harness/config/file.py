@@ -63,8 +63,8 @@ class TargetTable(Runnable, frozen=True, kw_only=True):
     workers: int | None = None
 
 
-class ToxiproxyTable(Contained, frozen=True, kw_only=True):
-    """url: of its API; None = that port of its container.
+class ToxiproxyTable(Runnable, frozen=True, kw_only=True):
+    """url: of its API; None = that port of its container. pid_file, start: it may be restarted when its API locks up.
 
     seen_as: addresses from which the dependencies see its connections come, where it runs elsewhere; its container's
     own where that is declared.
@@ -72,7 +72,6 @@ class ToxiproxyTable(Contained, frozen=True, kw_only=True):
 
     url: str | None = None
     seen_as: tuple[str, ...] = ()
-    log: str | None = None
 
 
 class DependencyTable(Runnable, frozen=True, kw_only=True):
@@ -158,10 +157,10 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     targets: TargetsTable = TargetsTable()
 
     def process(self, name: str) -> Runnable | None:
-        """The target or the dependency of that name; None when there is none."""
+        """The target or the dependency of that name, else Toxiproxy by its own; None when there is none."""
         if self.target is not None and self.target.name == name:
             return self.target
-        return self.dependencies.get(name)
+        return self.dependencies.get(name) or (self.toxiproxy if name == "toxiproxy" else None)
 
     @property
     def contained(self) -> bool:

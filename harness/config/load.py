@@ -121,18 +121,17 @@ def _compose(table: dict[str, Any], where: str, folder: Path) -> ComposeTable:
 
 def _toxiproxy(table: dict[str, Any], where: str, folder: Path) -> ToxiproxyTable:
     found = _convert(table, ToxiproxyTable, where)
-    containers.check_container(found, where)
-    log = str(folder / found.log) if found.log is not None else None
+    found = _runnable(found, where, folder)
     if found.url is None:
         if not found.contained:
             raise UsageError(
                 f"{where}.url is missing", hint='url = "http://127.0.0.1:8474", or service = "toxiproxy" with [compose]'
             )
-        return msgspec.structs.replace(found, log=log)
+        return found
     url = rules.base_url(found.url, f"{where}.url", example='url = "http://127.0.0.1:8474"', schemes=("http",))
     if url.count("/") > 2:
         raise UsageError(f"{where}.url: Toxiproxy's API has no path: {found.url}", hint="write http://HOST:PORT")
-    return msgspec.structs.replace(found, url=url, log=log)
+    return msgspec.structs.replace(found, url=url)
 
 
 def _dependency(name: str, table: Any, where: str, folder: Path) -> DependencyTable:

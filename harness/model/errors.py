@@ -7,6 +7,7 @@ HarnessError                 one or two lines for a person; carries `exit_code`
 │   └── LoadError       4    the load process failed or died
 ├── AdapterError        4    a dependency's control interface failed
 │   ├── Unreachable          nothing answered: the outcome is "not done"
+│   │   └── Silent           it takes connections and answers nothing
 │   ├── OutcomeUnknown       it may or may not have been done (time-out, 503): read back
 │   ├── Rejected             the server said no
 │   └── Gone                 that very thing provably no longer exists
@@ -49,6 +50,10 @@ class AdapterError(HarnessError):
 
 
 class Unreachable(AdapterError):
+    pass
+
+
+class Silent(Unreachable):
     pass
 
 
