@@ -77,8 +77,8 @@ class ToxiproxyTable(Runnable, frozen=True, kw_only=True):
 class DependencyTable(Runnable, frozen=True, kw_only=True):
     """What every kind has. proxy: its name in Toxiproxy. direct: the server itself.
 
-    path: what the application uses; the proxy's listener when left out. ignore_clients: names, addresses or networks
-    of clients that are not the application (an exporter), so that going past the proxy is no bypass.
+    path: what the application uses; the proxy's listener when left out, or "assumed". ignore_clients: names, addresses
+    or networks of clients that are not the application (an exporter), so that going past the proxy is no bypass.
     """
 
     kind: DependencyKind
@@ -132,6 +132,8 @@ KINDS: Mapping[str, type[DependencyTable]] = MappingProxyType(
     {"redis": RedisTable, "postgres": PostgresTable, "kafka": KafkaTable, "tcp": TcpTable, "http": HttpTable}
 )
 
+ASSUMED = "assumed"
+"""Instead of an address as `path`: that the application uses the proxy is assumed, and no proof of it is asked for."""
 PROVEN_DIRECTLY = frozenset({"redis", "postgres", "kafka"})
 """Kinds whose server can be asked who is connected, which proves that the application uses the proxy."""
 

@@ -17,6 +17,7 @@ import msgspec
 
 from harness.config import containers, rules
 from harness.config.file import (
+    ASSUMED,
     KINDS,
     PROVEN_DIRECTLY,
     ComposeTable,
@@ -149,7 +150,7 @@ def _dependency(name: str, table: Any, where: str, folder: Path) -> DependencyTa
             raise UsageError(f"{where}.{key} belongs to kind {' or '.join(others)}, and this is of kind {kind}")
     found = _runnable(_convert(table, KINDS[kind], where), where, folder)
     for key in ("direct", "path"):
-        if (text := getattr(found, key)) is not None:
+        if (text := getattr(found, key)) is not None and not (key == "path" and text == ASSUMED):
             rules.address(text, f"{where}.{key}")
     if found.proxy is not None and (not found.proxy or "/" in found.proxy):
         raise UsageError(f"{where}.proxy: {found.proxy!r} cannot be addressed through Toxiproxy's API")

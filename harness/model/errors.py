@@ -10,6 +10,7 @@ HarnessError                 one or two lines for a person; carries `exit_code`
 │   │   └── Silent           it takes connections and answers nothing
 │   ├── OutcomeUnknown       it may or may not have been done (time-out, 503): read back
 │   ├── Rejected             the server said no
+│   │   └── Forbidden        this login may not ask that
 │   └── Gone                 that very thing provably no longer exists
 └── UndoUnverified      5    a change is still there, or may be; says what is left and how to mend it
 """
@@ -62,6 +63,10 @@ class OutcomeUnknown(AdapterError):
 
 
 class Rejected(AdapterError):
+    pass
+
+
+class Forbidden(Rejected):
     pass
 
 

@@ -63,7 +63,9 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     container_port: the port of its container ("6379/tcp") at which `direct` ends, where the engine chose the published
     one. container_network: the network on which `direct` is the container's own address, which the engine chose. Either
     may be another address once the container was started or connected again (harness/adapters/docker_address.py).
-    proxy_runtime: what runs its Toxiproxy, where that is declared.
+    proxy_runtime: what runs its Toxiproxy, where that is declared. proxy_port: on which its proxy itself listens, where
+    that may be published as another one. path_assumed: nobody asks for proof that the application uses the proxy.
+    pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients.
     """
 
     name: str
@@ -105,6 +107,9 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     container_network: str | None = None
     ignore_clients: tuple[str, ...] = ()
     proxy_runtime: ProxyRuntime | None = None
+    proxy_port: int | None = None
+    path_assumed: bool = False
+    pooled: bool = False
 
 
 class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -146,6 +146,7 @@ class _Undo:
         self._gone = False
         self._clean = False
         self._may_restart = False
+        self._silent = False
         self._end = time.monotonic() + patience.limit_s
 
     def run(self, restart: Callable[[], bool] | None) -> UndoOutcome:
@@ -161,9 +162,7 @@ class _Undo:
             self._say(f"{self._record.id}: {self._redact(str(error))}; restarting Toxiproxy")
             with _RESTARTING:
                 # The undo of another fault may have restarted it while we waited for our turn.
-                done = isinstance(error, (Silent, OutcomeUnknown)) and not toxiproxy_restart.is_silent(
-                    self._record.dependency
-                )
+                done = self._silent and not toxiproxy_restart.is_silent(self._record.dependency)
                 done = done or restart()
             if not done:
                 return self._failed(error, "; Toxiproxy could not be restarted either")
@@ -223,8 +222,9 @@ class _Undo:
 
     def _locked_up(self, error: BaseException) -> bool:
         """Toxiproxy's API is silent, and there is somebody who restarts it: waiting is of no use, nor a DELETE."""
-        silent = self._may_restart and isinstance(error, (Silent, OutcomeUnknown))
-        return silent and toxiproxy_restart.is_silent(self._record.dependency)
+        if self._may_restart and isinstance(error, (Silent, OutcomeUnknown)):
+            self._silent = toxiproxy_restart.is_silent(self._record.dependency)
+        return self._may_restart and self._silent
 
     def _undo_once(self) -> None:
         try:

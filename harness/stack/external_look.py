@@ -163,6 +163,7 @@ class _Looking:
                     path=found.path or listen,
                     seen_as=found.seen_as or self._seen_as(container),
                     proxy_runtime=self._proxy_runtime(),
+                    proxy_port=listener_port,
                 )
             if container is not None and found.direct is None:
                 upstream = self._proxies[wanted.proxy].upstream if wanted.proxy is not None else None
@@ -173,7 +174,9 @@ class _Looking:
             found = declared.with_url(found, self._config)
             found = pinned(found, (*self._named, *self._host_of(found)), allow_hosts=self._allow)
             found = bound(found, container) if container is not None else found
-            found, version = servers.look(found, where, listener_port=listener_port)
+            if wanted.proxied:
+                self._not_the_proxy(found, listen, where)
+            found, version = servers.look(found, where, listener_port=listener_port, note=self._notes.append)
             if version:
                 self._versions[wanted.name] = version
             if found.pid_file is not None:
@@ -193,6 +196,15 @@ class _Looking:
             )
         )
         return found if trouble is None else None
+
+    def _not_the_proxy(self, found: Dependency, listen: Address, where: str) -> None:
+        """`direct` is to be the server itself: what is asked past the proxy would go through it, and prove nothing."""
+        if found.direct is not None and found.direct in (listen, found.path):
+            state = self._proxies[found.proxy or found.name]
+            raise UsageError(
+                f"{where}.direct: {found.direct} is where the proxy {state.name} itself listens, not the server",
+                hint=f"its upstream is {state.upstream}: direct = that address, as it is reached from here",
+            )
 
     def _trouble(self, where: str, error: HarnessError, hint: str | None = None) -> UsageError:
         """The error with the key path in front, once."""

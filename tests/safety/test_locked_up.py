@@ -175,7 +175,7 @@ def test_a_changed_configuration_restarts_nothing(own: Own, stuck: list[socket.s
 
 
 def test_a_toxiproxy_of_a_stack_of_ours_is_restarted_by_its_keeper(tmp_path: Path) -> None:
-    """With the stack that `harness stack up` keeps up, whoever undoes: the keeper that has Toxiproxy starts it again."""
+    """The stack that `harness stack up` keeps up, whoever undoes: the keeper that has Toxiproxy starts it again."""
     stack = Embedded(tmp_path)
     clients: list[socket.socket] = []
     try:
