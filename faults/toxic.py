@@ -31,6 +31,7 @@ from faults.proxied import (
     server_of,
     toxic_text,
 )
+from faults.seldom import may_ask
 from harness.adapters.by_hand import remove_toxic
 from harness.adapters.proxy_lock import OURS
 from harness.adapters.toxiproxy import Stream, same_toxic
@@ -158,6 +159,8 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             held=all(have is not None and same_toxic(have, want) for have, want in zip(found, wanted, strict=True)),
             at=monotonic(),
         )
+        if stage == "held" and not may_ask(record):
+            return (control,)
         return control, self.sees(record, stage)
 
     def undo(self, record: UndoRecord) -> Applied:

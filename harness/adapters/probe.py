@@ -51,6 +51,12 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.error_kind == "limit"
 
 
+def unfinished(dependency: Dependency) -> bool:
+    """A probe of it ends in the middle of its protocol, which nobody has told: a bare connection, or one that is closed
+    after the server's greeting. Servers count those, so they are to be few."""
+    return dependency.kind == "tcp" and not dependency.probe_send
+
+
 def handshake(dependency: Dependency, timeout_s: float) -> ProbeResult:
     """Like the path probe, but PostgreSQL is only asked whether it speaks TLS: libpq hides how a connection ended.
 
@@ -170,14 +176,16 @@ def _asked(address: Address, text: str, deadline: float) -> str:
 def _ping(address: Address, deadline: float, password: str | None) -> str:
     with Exchange(address, deadline=deadline) as exchange:
         # Named, so that nobody takes the probe for a client of the application.
-        commands = [["CLIENT", "SETNAME", "harness-probe"], ["PING"]]
+        commands = [["CLIENT", "SETNAME", "harness-probe"], ["PING"], ["QUIT"]]
         if password is not None:
             commands.insert(0, ["AUTH", password])
         exchange.send(b"".join(resp(words) for words in commands))
         answers = [exchange.line()]
         if _no_room(answers[0]):
             raise ProbeError("limit", answers[0][1:100].decode("utf-8", "replace"), connected=True)
-        answers += [exchange.line() for _ in commands[1:]]
+        answers += [exchange.line() for _ in commands[1:-1]]
+        if answers[-1] == b"+PONG":
+            exchange.goodbye()
     if answers[-1] == b"+PONG":
         return "PING answered"
     text = answers[-1][:100].decode("utf-8", "replace")

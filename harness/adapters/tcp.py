@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import suppress
 from types import TracebackType
 from typing import Literal, Self
 
 from harness.model.clock import monotonic
 from harness.model.faults import Address
 
+_GOODBYE_S = 0.02
+"""A probe's time is told with it, and what a fault does to the end of a connection must not count."""
 ErrorKind = Literal["refused", "reset", "timeout", "closed", "protocol", "auth", "limit", "unreachable"]
 
 
@@ -77,6 +80,15 @@ class Exchange:
         """Wait for the first byte of whatever comes."""
         while not self._buffer:
             self._more()
+
+    def goodbye(self) -> None:
+        """Wait until the other side has said goodbye and closed, so that the end is in order on both; what goes wrong
+        now says nothing any more."""
+        with suppress(OSError, ProbeError):
+            while True:
+                self._socket.settimeout(min(_GOODBYE_S, self._left()))
+                if not self._socket.recv(65536):
+                    return
 
     def finish(self) -> bool:
         """Close our direction and wait until the other side ends its own; False when it did so by a reset."""

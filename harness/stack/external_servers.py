@@ -196,16 +196,17 @@ def _answers(dependency: Dependency, where: str) -> None:
     for how, address in addresses:
         if address is None:
             continue
-        result = probe(dependency.kind, address, timeout_s=LIMIT_S)
-        if result.ok and dependency.kind == "tcp" and dependency.probe_send is not None:
+        if dependency.kind == "tcp" and dependency.probe_send is not None:
             result = path_probe(msgspec.structs.replace(dependency, path=address))(LIMIT_S)
-            if not result.ok:
+            if not result.ok and result.connected:
                 raise UsageError(
                     f"{where}.probe_send: {dependency.name} takes it {how} at {address} and does not answer:"
                     f" {result.detail}",
                     hint='declare a request that is answered, or "" where the server speaks first; latency and hang'
                     " need an answer, down, reset and slow-close do not",
                 )
+        else:
+            result = probe(dependency.kind, address, timeout_s=LIMIT_S)
         if not result.ok:
             raise UsageError(
                 f"{where}: {dependency.name} does not answer {how} at {address}: {result.detail}",
