@@ -47,7 +47,9 @@ def redis_server(address: Address, *, password: str | None, timeout_s: float) ->
         raise Rejected("INFO was not answered in Redis's protocol") from error
     found = dict(line.split(":", 1) for line in body.splitlines() if ":" in line)
     version = found.get("valkey_version") or found.get("redis_version")
-    return Server(identity=found.get("run_id"), version=version, mode=found.get("redis_mode"))
+    return Server(
+        identity=found.get("run_id"), version=version, mode=found.get("server_mode") or found.get("redis_mode")
+    )
 
 
 def _no_info(answer: bytes) -> Server:

@@ -174,6 +174,8 @@ class _Looking:
             found = declared.with_url(found, self._config)
             found = pinned(found, (*self._named, *self._host_of(found)), allow_hosts=self._allow)
             found = bound(found, container) if container is not None else found
+            if wanted.path_assumed:
+                self._notes.append(f"{wanted.name}: that the application uses its proxy is assumed, not proven")
             if wanted.proxied:
                 self._not_the_proxy(found, listen, where)
             found, version = servers.look(found, where, listener_port=listener_port, note=self._notes.append)
