@@ -176,16 +176,17 @@ def _asked(address: Address, text: str, deadline: float) -> str:
 def _ping(address: Address, deadline: float, password: str | None) -> str:
     with Exchange(address, deadline=deadline) as exchange:
         # Named, so that nobody takes the probe for a client of the application.
-        commands = [["CLIENT", "SETNAME", "harness-probe"], ["PING"], ["QUIT"]]
+        commands = [["CLIENT", "SETNAME", "harness-probe"], ["PING"]]
         if password is not None:
             commands.insert(0, ["AUTH", password])
         exchange.send(b"".join(resp(words) for words in commands))
         answers = [exchange.line()]
         if _no_room(answers[0]):
             raise ProbeError("limit", answers[0][1:100].decode("utf-8", "replace"), connected=True)
-        answers += [exchange.line() for _ in commands[1:-1]]
+        answers += [exchange.line() for _ in commands[1:]]
         if answers[-1] == b"+PONG":
-            exchange.goodbye()
+            # Not sooner: a server that hangs up looks like an answer of its own where its answers are held back.
+            exchange.goodbye(resp(["QUIT"]))
     if answers[-1] == b"+PONG":
         return "PING answered"
     text = answers[-1][:100].decode("utf-8", "replace")

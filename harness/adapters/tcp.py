@@ -81,12 +81,15 @@ class Exchange:
         while not self._buffer:
             self._more()
 
-    def goodbye(self) -> None:
-        """Wait until the other side has said goodbye and closed, so that the end is in order on both; what goes wrong
-        now says nothing any more."""
-        with suppress(OSError, ProbeError):
-            while True:
-                self._socket.settimeout(min(_GOODBYE_S, self._left()))
+    def goodbye(self, data: bytes) -> None:
+        """Send the protocol's last word and wait a moment for the other side to close: so the end is in order on both.
+        What goes wrong now says nothing any more."""
+        until = min(self._deadline, monotonic() + _GOODBYE_S)
+        with suppress(OSError):
+            self._socket.settimeout(_GOODBYE_S)
+            self._socket.sendall(data)
+            while (left := until - monotonic()) > 0:
+                self._socket.settimeout(left)
                 if not self._socket.recv(65536):
                     return
 
