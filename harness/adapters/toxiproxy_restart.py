@@ -9,6 +9,7 @@ in memory only, so its proxies are made again as they were before the fault, the
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -81,6 +82,22 @@ def restart(record: UndoRecord) -> None:
     server = Toxiproxy(str(dependency.toxiproxy), timeout_s=5.0)
     _wait_until_it_answers(server)
     _make_again(server, proxies_in(record))
+
+
+def restarter(record: UndoRecord, say: Callable[[str], None]) -> Callable[[], bool] | None:
+    """What restarts it, and tells whether it did; None where nobody has told how."""
+    if not may_restart(record.dependency):
+        return None
+
+    def run() -> bool:
+        try:
+            restart(record)
+        except HarnessError as error:
+            say(f"{record.id}: Toxiproxy could not be restarted: {error}")
+            return False
+        return True
+
+    return run
 
 
 def how(record: UndoRecord) -> str:

@@ -83,27 +83,12 @@ def undo_record(
     try:
         if allowed is not None:
             check_addresses(record, allowed)
-        restart = restart_toxiproxy or _as_the_record_says(record, say, redact)
+        restart = restart_toxiproxy or toxiproxy_restart.restarter(record, lambda line: say(redact(line)))
         return _Undo(record, fault, say, redact, patience, unsure, on_answer).run(restart)
     except HarnessError as error:
         return _unverified(record, str(error), redact, error)
     except Exception as error:  # a fault from someone's package may raise anything; the other undos must go on
         return _unverified(record, f"{type(error).__name__}: {error}", redact)
-
-
-def _as_the_record_says(record: UndoRecord, say: Say, redact: Callable[[str], str]) -> Callable[[], bool] | None:
-    if not toxiproxy_restart.may_restart(record.dependency):
-        return None
-
-    def restart() -> bool:
-        try:
-            toxiproxy_restart.restart(record)
-        except HarnessError as error:
-            say(f"{record.id}: Toxiproxy could not be restarted: {redact(str(error))}")
-            return False
-        return True
-
-    return restart
 
 
 def order_of_undo(records: Iterable[UndoRecord]) -> list[UndoRecord]:
