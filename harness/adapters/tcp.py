@@ -17,6 +17,9 @@ from harness.model.faults import Address
 
 _GOODBYE_S = 0.02
 """A probe's time is told with it, and what a fault does to the end of a connection must not count."""
+MAX_ANSWER = 64 * 2**20
+"""Bytes of one answer: more is announced by something that does not speak the protocol."""
+
 ErrorKind = Literal["refused", "reset", "timeout", "closed", "protocol", "auth", "limit", "unreachable"]
 
 
@@ -71,6 +74,8 @@ class Exchange:
         return line.removesuffix(b"\r")
 
     def exactly(self, size: int) -> bytes:
+        if not 0 <= size <= MAX_ANSWER:
+            raise ProbeError("protocol", f"an answer of {str(size)[:20]} bytes was announced", connected=True)
         while len(self._buffer) < size:
             self._more()
         data, self._buffer = self._buffer[:size], self._buffer[size:]

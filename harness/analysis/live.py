@@ -40,6 +40,13 @@ STALE_STEPS = 30
 KEPT_S = 300.0
 """Beyond what the rules ask for: an undo may be found to have worked this long ago."""
 
+WORKS_MIN = 20
+"""Fewest failures, and the shortest time, before anybody says that nothing works."""
+WORKS_S = 2.0
+REFUSED_S = 5.0
+WORKS_LEAD_S = 0.5
+_STATUS = re.compile(r"\b[45]\d\d\b")
+
 MAX_ABORT_S = 3600.0
 _ABORT_METRICS = (*ALLOWED_OVER, "max", "error_rate", "rps")
 
@@ -107,7 +114,7 @@ def recovered_live(store: WindowStore, plan: Plan, zero_s: float, now_s: float) 
             return None
         # The rules also look at windows that begin before zero.
         series = store.series(target, max(0, zero - BEFORE_ZERO_STEPS), end, now_s, limit=limit)
-        series = without(series, excused(series, seen, zero, end))
+        series = without(series, excused(series, seen, zero, end, hold))
         step = recovery_rules.recovered_step(series, baseline, zero, hold, last)
         if step is None:
             return None
@@ -150,6 +157,33 @@ def length_wanted(
     wanted = {target.text: more_needed(target, span, facts) for target in plan.targets if target.phase == phase}
     times, text = max(((times, text) for text, times in wanted.items() if times is not None), default=(1.0, ""))
     return round(planned_s * times, 1), text
+
+
+def nothing_works(store: WindowStore, plan: Plan, now_s: float) -> str | None:
+    """Why a run need not go on to its fault: not one request has succeeded since the load began, and these are enough.
+
+    Refusals that no warming up ends (a 401, a 404) are believed early; anything else when warm-up is about to end.
+    """
+    if store.total_attempts < WORKS_MIN or store.total_failures < store.total_attempts:
+        return None
+    decided_s = _decided(store, now_s) / 10
+    errors = {key: seen for key, seen in store.errors.items() if seen.count}
+    if decided_s < WORKS_S or not errors:
+        return None
+    refused = all(_is_refusal(kind, seen.example) for (kind, _), seen in errors.items())
+    if not (refused and decided_s >= REFUSED_S) and now_s < plan.phases.warmup_s - WORKS_LEAD_S:
+        return None
+    (kind, name), most = max(errors.items(), key=lambda item: item[1].count)
+    status = _STATUS.search(most.example) if kind == "status" else None
+    said = f"status {status[0]}" if status is not None else kind
+    where = f"{name} ({said})" if name is not None else said
+    example = f": {most.example}" if most.example else ""
+    return f"all {store.total_attempts:,} requests failed, {most.count:,} of them {where}{example}"
+
+
+def _is_refusal(kind: str, example: str) -> bool:
+    found = _STATUS.search(example) if kind == "status" else None
+    return found is not None and found[0].startswith("4") and found[0] not in ("408", "425", "429")
 
 
 def relative_limits(store: WindowStore, plan: Plan, history: Sequence[ev.Event]) -> list[float]:

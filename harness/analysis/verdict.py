@@ -39,6 +39,8 @@ _STOPPED: dict[str, str] = {
     "lost_load": "The load was lost in the {phase} phase: {text}",
     "lost_keeper": "The process that guards the undo was lost in the {phase} phase: {text}",
     "baseline_broken": "The service did not meet its targets before any fault, so nothing was injected",
+    "nothing_works": "Nothing worked in the {phase} phase, so nothing was injected: {text}",
+    "file_quit": "The locustfile ended the run in the {phase} phase: {text}",
     "error": "The harness failed in the {phase} phase: {text}",
     "abort": "The run was aborted in the {phase} phase: {text}",
 }
@@ -324,8 +326,9 @@ def _would(failures: Sequence[str]) -> list[str]:
 
 
 def _passed(case: Case) -> list[str]:
+    named = f", and {case.by_name[0]!r} failed" if case.by_name else ""
     if case.violating_s > 0:
-        first = f"PASS, but targets were broken for {format_duration(case.violating_s)}."
+        first = f"PASS, but targets were broken for {format_duration(case.violating_s)}{named}."
     elif case.plan.control_run:
         first = "PASS: every primary target held in this control run (no fault was injected)."
     elif case.by_name:
@@ -364,6 +367,8 @@ def _exit_code(case: Case, verdict: Verdict) -> ExitCode:
         return ExitCode.UNDO_UNVERIFIED
     if any(isinstance(e, ev.Stopped) and e.why == "interrupt" for e in case.history):
         return ExitCode.INTERRUPTED
+    if any(isinstance(e, ev.Stopped) and e.why in ("nothing_works", "file_quit") for e in case.history):
+        return ExitCode.INCONCLUSIVE
     if not case.baseline_judged:
         return ExitCode.HARNESS_FAILED
     return {"pass": ExitCode.PASS, "fail": ExitCode.FAIL, "inconclusive": ExitCode.INCONCLUSIVE}[verdict]

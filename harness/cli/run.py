@@ -34,13 +34,13 @@ def run(**values: Any) -> int:
     \b
     harness run --fault redis-down --scenario target
     harness run chaos.yaml --seed 7
-    harness run --fault none --scenario baseline --host http://127.0.0.1:8000
+    harness run --fault none --scenario baseline --host http://127.0.0.1:8000 --locustfile shop.py
     harness run --fault db-connection-limit:limit=2 --target 'fault: error_rate < 5%'
     """
     import msgspec
 
     from harness.cli.experiment import told_of, with_file
-    from harness.cli.planning import plan_from
+    from harness.cli.planning import plan_from, refuse_sample_requests
     from harness.cli.streams import print_result
     from harness.conductor.experiment import run_experiment
     from harness.conductor.log import RunLog
@@ -64,6 +64,7 @@ def run(**values: Any) -> int:
     if planned.running is None:
         refuse_beside_living_run(planned.plan)
         planned.stack.check()
+    refuse_sample_requests(planned)
     if values["keep"] and planned.running is None and planned.plan.stack != "external":
         from harness.cli.stack import ensure_up
 

@@ -21,7 +21,7 @@ from harness.model.events import (
 from harness.model.live import FaultState, LiveFault, LiveState
 from harness.model.plan import Plan
 from harness.model.targets import PhaseName
-from harness.plan.machine import State
+from harness.plan.machine import State, StopWhy
 
 _STATES: dict[type, FaultState] = {
     FaultRequested: "injecting",
@@ -34,6 +34,12 @@ _STATES: dict[type, FaultState] = {
     UndoNotVerified: "not verified",
 }
 _ON: tuple[FaultState, ...] = ("injecting", "injected", "proven", "not proven", "undoing", "undone", "not verified")
+
+TOLD: dict[StopWhy, str] = {
+    "nothing_works": "nothing works, so nothing is injected: ",
+    "baseline_broken": "the service does not meet its targets without a fault, so nothing is injected: ",
+}
+"""Before the reason of an early end, for people."""
 
 
 class StatusBoard:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 from harness.model.live import FaultState, LiveFault, LiveNumbers, LiveState
 from harness.report import text
 from harness.report.occurrences import of_now
+from harness.report.plain import styled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -215,7 +216,7 @@ class LiveView:
 
         def begin() -> None:
             self._console = self._given or Console(
-                file=self._stream, stderr=self._stream is None, markup=False, highlight=False, emoji=False
+                file=self._stream or styled(sys.stderr), markup=False, highlight=False, emoji=False
             )
             self._begin_region()
 

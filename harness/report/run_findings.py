@@ -45,8 +45,14 @@ def baseline(plan: Plan, result: Result) -> Iterator[Finding]:
             key="baseline-broken",
             title="The service missed its targets before anything was broken",
             seen="In baseline: " + ", ".join(text.visible(t.target, 60) for t in broken) + ".",
-            advice="A fault on top would prove nothing, so none was injected. Lower the load (--scale, --rate) until "
-            "baseline is clean, lengthen --warmup if the service starts cold, or set targets the service can meet.",
+            advice="A fault on top would prove nothing, so none was injected. "
+            + (
+                "Not one request succeeded, so the load is not the reason: look at what the requests need (address, "
+                "path, credentials)."
+                if any(phase.name == "baseline" and phase.error_rate == 1 for phase in result.phases)
+                else "Lower the load (--scale, --rate) until baseline is clean, lengthen --warmup if the service "
+                "starts cold, or set targets the service can meet."
+            ),
         )
 
 
@@ -78,7 +84,17 @@ def undecided(plan: Plan, result: Result) -> Iterator[Finding]:
 
 
 def unsent(plan: Plan, result: Result) -> Iterator[Finding]:
-    unsent = sum(phase.unsent for phase in result.phases)
+    own = sum(phase.unsent_task for phase in result.phases)
+    if own:
+        yield Finding(
+            key="unsent-task",
+            title="Requests found nobody to send them: the locustfile's users were busy with themselves",
+            seen=f"{own:,} arrivals were not sent because users were in a task's own time (waits, work between "
+            "requests) or could not start; the example among the errors says which. This is not the service's doing.",
+            advice="Take the wait out of the task (the schedule decides when the next one starts), raise "
+            "--max-in-flight, lower --rate, or run --model closed, where users pace themselves.",
+        )
+    unsent = sum(phase.unsent for phase in result.phases) - own
     if unsent and not (result.generator and result.generator.saturated):
         yield Finding(
             key="unsent",

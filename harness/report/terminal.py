@@ -110,7 +110,7 @@ def _print(console: Console, line: str, style: str = "") -> None:
     from rich.text import Text
 
     # A long line wraps at the terminal's edge by itself: copied text then has no line breaks of ours in it.
-    console.print(Text(line, style=style), soft_wrap=True)
+    console.print(Text(text.visible_lines(line), style=style), soft_wrap=True)
 
 
 def _table(title: str, *columns: tuple[str, str]) -> Table:
@@ -131,7 +131,7 @@ def _table(title: str, *columns: tuple[str, str]) -> Table:
 def _row(table: Table, *cells: str, style: str = "") -> None:
     from rich.text import Text
 
-    table.add_row(*(Text(cell) for cell in cells), style=style)
+    table.add_row(*(Text(text.visible_lines(cell)) for cell in cells), style=style)
 
 
 def _show(console: Console, table: Table) -> None:

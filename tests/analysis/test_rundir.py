@@ -55,7 +55,7 @@ def test_a_file_that_is_no_file_is_named(tmp_path: Path, name: str) -> None:
     folder = RUN.write(tmp_path)
     (folder / name).unlink()
     (folder / name).mkdir()
-    with pytest.raises(UsageError, match=rf"{name} cannot be read"):
+    with pytest.raises(UsageError, match=rf"{name} is a folder, not a file"):
         analyze(folder)
 
 
@@ -76,7 +76,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_no_such_directory(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such run directory"):
+    with pytest.raises(UsageError, match="no such file or run directory"):
         load_run(tmp_path / "nothing")
     with pytest.raises(UsageError, match=r"result\.json is missing"):
         read_result(tmp_path)
