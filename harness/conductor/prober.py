@@ -29,8 +29,10 @@ EVERY_S = 0.05
 TIMEOUT_S = 1.0
 SELDOM_S = 1.0
 MOST_UNFINISHED = 10
+KEPT_FOR_ANSWERS = 4
 """To a server whose protocol nobody has told a probe is an unfinished handshake, and servers count those. Refused ones
-never reach it; one that is accepted is followed by the next a second later, and by so many in all."""
+never reach it; one that is accepted is followed by the next a second later, and by so many in all, some of which are
+kept for the moment when an undo was answered."""
 
 
 class ProbeZero(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +127,8 @@ class Prober:
                     full = len(self._pending) >= most
                     if self._seldom:
                         # One that is still under way was accepted, for all that is known.
-                        full = full or self._accepted + len(self._pending) >= MOST_UNFINISHED
+                        most_now = MOST_UNFINISHED if extra else MOST_UNFINISHED - KEPT_FOR_ANSWERS
+                        full = full or self._accepted + len(self._pending) >= most_now
                         full = full or (not extra and monotonic() < self._not_before())
                     if not full:
                         self._pending[number] = monotonic()

@@ -29,7 +29,7 @@ from harness.stack.ports import Ports
 
 pytestmark = pytest.mark.stack
 
-NEAR_NONE = 20
+NEAR_NONE = 30
 """MariaDB's limit is 100, and an application that keeps its pool never sets the count back."""
 
 
