@@ -19,6 +19,7 @@ import msgspec
 import psutil
 import pytest
 
+from harness.adapters.probe import secret
 from harness.adapters.toxiproxy import Toxiproxy
 from harness.config.load import load
 from harness.fault import registered
@@ -185,7 +186,7 @@ def test_a_toxiproxy_of_a_stack_of_ours_is_restarted_by_its_keeper(tmp_path: Pat
         fault = registered()["latency"]
         record = fault.capture(fault.plan(redis, LATENCY), "redis-latency-1")
         fault.inject(record)
-        clients.append(never_reads(redis.path))
+        clients.append(never_reads(redis.path, secret(redis.password_env)))
         said: list[str] = []
         outcome = undo_record(record, say=said.append)
         assert outcome.state == "verified", (outcome.left, said)
@@ -198,14 +199,19 @@ def test_a_toxiproxy_of_a_stack_of_ours_is_restarted_by_its_keeper(tmp_path: Pat
         stack.close()
 
 
-def never_reads(path: Address) -> socket.socket:
+def never_reads(path: Address, password: str | None) -> socket.socket:
     """A client of Redis that asks for far more than it reads."""
+    login = f"AUTH {password}\r\n".encode() if password is not None else b""
     with socket.create_connection((path.host, path.port), timeout=30) as writer:
-        writer.sendall(b"*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$1000000\r\n" + b"x" * 1_000_000 + b"\r\n")
-        assert writer.recv(10).startswith(b"+OK")
+        writer.sendall(login + b"*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$1000000\r\n" + b"x" * 1_000_000 + b"\r\n")
+        answers = b""
+        while answers.count(b"+OK") < (2 if login else 1):
+            block = writer.recv(100)
+            assert block and not block.startswith(b"-"), block
+            answers += block
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect((path.host, path.port))
-    client.sendall(b"GET big\r\n" * 100)
+    client.sendall(login + b"GET big\r\n" * 100)
     time.sleep(3.0)
     return client
