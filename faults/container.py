@@ -13,7 +13,7 @@ import msgspec
 
 from faults.observe import healthy
 from faults.proxied import path_again
-from faults.server import OUTAGE_PROBE_S, READY_LIMIT_S, STILL_GOOD_S, address_of, is_silent, port_is_open
+from faults.server import OUTAGE_PROBE_S, READY_LIMIT_S, STILL_GOOD_S, address_of, is_back, is_silent, port_is_open
 from harness.adapters.docker import Engine
 from harness.adapters.docker_address import bound, covers, moved
 from harness.adapters.docker_records import PROJECT_LABEL, SERVICE_LABEL, Container, Published
@@ -302,15 +302,15 @@ def runs_again(record: UndoRecord, engine: Engine) -> tuple[Evidence, ...]:
 
 
 def wait_ready(record: UndoRecord, engine: Engine) -> Container:
-    """Wait until the server answers its protocol at its own address. Raises UndoUnverified at the limit, or when the
-    container has ended again."""
+    """Wait until the server answers its protocol at its own address (the target: until it takes connections). Raises
+    UndoUnverified at the limit, or when the container has ended again."""
     end = time.monotonic() + READY_LIMIT_S
     while True:
         found = engine.container(container_id(record))
         dependency = afresh(record, found).dependency
         itself = msgspec.structs.replace(dependency, path=None) if dependency.direct is not None else dependency
         result = path_probe(itself)(OUTAGE_PROBE_S)
-        if result.ok and found.serves:
+        if found.serves and is_back(dependency, result):
             return found
         ended = found.state.status in ("exited", "dead")
         if ended or time.monotonic() > end:

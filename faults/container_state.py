@@ -30,6 +30,7 @@ from faults.container import (
     wait_ready,
 )
 from faults.observe import asked_at, seconds_of, seen
+from faults.seldom import may_ask
 from faults.server import OUTAGE_PROBE_S, READY_LIMIT_S, address_of, at_the_path, is_silent
 from harness.adapters import docker_network
 from harness.adapters.docker import Engine
@@ -84,6 +85,8 @@ class ContainerPause:
             held=found is not None and found.state.paused,
             at=monotonic(),
         )
+        if stage == "held" and not may_ask(record):
+            return control, *(path_of_target(record, found) if found is not None else ())
         result = at_the_path(record.dependency, SILENCE_S)
         probe = Evidence(
             source="probe",

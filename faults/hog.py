@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from typing import Any, Literal
 
 from faults.hold import LEASE_S, SlotHolder, files_for
+from faults.kept import admin_of, keep
 from faults.observe import healthy, seconds_of
 from faults.proxied import path_again
 from harness.adapters import postgres
@@ -110,6 +111,7 @@ class ConnectionHog:
             )
         files_for(slots.free - leave)
         found = healthy(dependency)
+        keep(dependency, record_id)
         login_env = dependency.probe_password_env if dependency.probe_login is not None else dependency.password_env
         variables = {"password": login_env, "admin_password": dependency.admin_password_env}
         return UndoRecord(
@@ -164,13 +166,13 @@ class ConnectionHog:
             holder = self._holders.pop(_name(record), None)
         if holder is not None:
             holder.release()
-        with _admin(record.dependency) as admin:
+        with admin_of(record) as admin:
             _same_cluster(admin, record)
             admin.end_named(_name(record))
         return Applied(sent, monotonic())
 
     def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
-        with _admin(record.dependency) as admin:
+        with admin_of(record) as admin:
             _same_cluster(admin, record)
             left, slots = admin.sessions_named(_name(record)), admin.slots()
         control = Evidence(

@@ -6,7 +6,8 @@ import statistics
 
 import msgspec
 
-from harness.adapters.probe import ProbeResult, path_probe
+from faults.kept import let_go, who_fills
+from harness.adapters.probe import ProbeResult, path_probe, unfinished
 from harness.model.clock import monotonic
 from harness.model.errors import Refused, UsageError
 from harness.model.faults import Dependency, Evidence, Scalar, UndoRecord
@@ -41,7 +42,7 @@ def healthy(dependency: Dependency, *, slowdown_s: float | None = None) -> Healt
     try:
         run = path_probe(dependency)
         run(_HEALTHY_TIMEOUT_S)  # not counted: the first one also pays for imports
-        results = [run(_HEALTHY_TIMEOUT_S) for _ in range(_HEALTHY_PROBES)]
+        results = [run(_HEALTHY_TIMEOUT_S) for _ in range(2 if unfinished(dependency) else _HEALTHY_PROBES)]
     except UsageError as error:
         raise Refused(str(error), hint=error.hint) from error
     for result in results:
@@ -89,16 +90,38 @@ def answers_normally(record: UndoRecord) -> Evidence:
     Three tries, because one slow answer on a busy machine says nothing.
     """
     limit_s = seconds_of(record.healthy.get("good_below_s"), default=1.0)
+
+    def normal(result: ProbeResult) -> bool:
+        # A server that says itself that it is full answers: the way to it is open, and whoever fills it is no fault.
+        return (result.ok or result.full) and result.seconds < limit_s
+
     result = probe_path(record.dependency, max(1.0, 2 * limit_s))
-    for _ in range(_VERIFY_TRIES - 1):
-        if result.ok and result.seconds < limit_s:
+    for _ in range(0 if unfinished(record.dependency) else _VERIFY_TRIES - 1):
+        if normal(result):
             break
         result = probe_path(record.dependency, max(1.0, 2 * limit_s))
+    if result.ok and normal(result):
+        let_go(record)
+    full = f"the server answers that it is full, so the path works: {result.detail}{who_fills(record)}"
     return Evidence(
         source="undo",
         expected=f"{record.dependency.name} answers at {asked_at(record.dependency)} in under {milliseconds(limit_s)}",
+        observed=full if result.full else seen(result),
+        held=normal(result),
+        at=result.ended,
+    )
+
+
+def takes_connections(record: UndoRecord) -> Evidence:
+    """The service under test after an undo: somebody listens. That it answers late, or wrongly, is its recovery: what
+    the run is there to measure, and no change of ours that is still on."""
+    result = probe_path(record.dependency, 1.0)
+    return Evidence(
+        source="undo",
+        expected=f"{record.dependency.name} takes connections at {asked_at(record.dependency)}; how it answers is its"
+        " recovery",
         observed=seen(result),
-        held=result.ok and result.seconds < limit_s,
+        held=result.listens,
         at=result.ended,
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
 
+from faults.kept import admin_of, keep
 from faults.observe import healthy, seconds_of
 from faults.proxied import path_again
 from harness.adapters import postgres
@@ -97,6 +98,7 @@ class ConnectionLimit:
                 )
             identity = admin.system_identifier()
         found = healthy(dependency)
+        keep(dependency, record_id)
         secrets = {"password": dependency.password_env, "admin_password": dependency.admin_password_env}
         return UndoRecord(
             id=record_id,
@@ -136,7 +138,7 @@ class ConnectionLimit:
     def undo(self, record: UndoRecord) -> Applied:
         """Compare and set. Raises Gone when the role (by OID) no longer exists, UndoUnverified when it is not ours."""
         ours, original = _whole(record.ours["limit"]), _whole(record.original["limit"])
-        with _admin(record.dependency) as admin:
+        with admin_of(record) as admin:
             role = _role(admin, record)
             if role.limit not in (ours, original):
                 raise UndoUnverified(
@@ -158,7 +160,7 @@ class ConnectionLimit:
     def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
         original = _whole(record.original["limit"])
         try:
-            with _admin(record.dependency) as admin:
+            with admin_of(record) as admin:
                 role = _role(admin, record)
             name, observed, held = role.name, f"connection limit {role.limit}", role.limit == original
         except Gone as gone:

@@ -15,6 +15,7 @@ import msgspec
 
 from faults.observe import asked_at, seconds_of, seen
 from faults.proxied import ANY, path_again
+from faults.seldom import may_ask
 from faults.server import (
     OUTAGE_PROBE_S,
     READY_LIMIT_S,
@@ -94,6 +95,8 @@ class Pause:
             held=bool(rows) and all(row.stopped for row in rows),
             at=monotonic(),
         )
+        if stage == "held" and not may_ask(record):
+            return control, *path_of_target(record, server)
         result = at_the_path(record.dependency, SILENCE_S)
         probe = Evidence(
             source="probe",

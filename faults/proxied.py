@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
-from faults.observe import Healthy, answers_normally
+from faults.kept import keep
+from faults.observe import Healthy, answers_normally, takes_connections
 from harness.adapters import by_hand as commands
 from harness.adapters.proxy_lock import OURS
 from harness.adapters.toxiproxy import ProxyState, ToxicState, Toxiproxy
+from harness.adapters.toxiproxy_restart import SILENT_S, snapshot
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, Refused, UndoUnverified
 from harness.model.faults import Applied, Change, Dependency, DependencyKind, Evidence, Scalar, UndoRecord
@@ -72,6 +74,7 @@ def record_of(
     ours: dict[str, Scalar],
 ) -> UndoRecord:
     dependency = change.dependency
+    keep(dependency, record_id)
     env = dependency.probe_password_env if dependency.probe_login is not None else dependency.password_env
     return UndoRecord(
         id=record_id,
@@ -83,6 +86,7 @@ def record_of(
             "proxy": state.name,
             "listen": state.listen,
             "upstream": state.upstream,
+            "proxies": snapshot(Toxiproxy(str(dependency.toxiproxy))),
         },
         original=original,
         ours=ours,
@@ -91,9 +95,10 @@ def record_of(
     )
 
 
-def server_of(record: UndoRecord) -> Toxiproxy:
+def server_of(record: UndoRecord, *, undoing: bool = False) -> Toxiproxy:
+    """undoing: a request that is not answered soon is given up, so that an API that has locked up is noticed."""
     # The dependency's URL, because that is the one whose host is checked again before an undo from a file.
-    return Toxiproxy(str(record.dependency.toxiproxy))
+    return Toxiproxy(str(record.dependency.toxiproxy), timeout_s=SILENT_S if undoing else 5.0)
 
 
 def proxy_name(record: UndoRecord) -> str:
@@ -170,8 +175,10 @@ def normal_again(record: UndoRecord, state: ProxyState) -> Evidence:
 
 
 def path_again(record: UndoRecord) -> Evidence:
-    """The same for a fault that is not on the proxy itself, where there may be no proxy."""
+    """The same for a fault that is not on the proxy itself, where there may be no proxy, or for the target."""
     dependency = record.dependency
+    if dependency.target:
+        return takes_connections(record)
     if dependency.toxiproxy is not None and dependency.proxy is not None:
         try:
             return normal_again(record, Toxiproxy(dependency.toxiproxy).proxy(dependency.proxy))

@@ -229,7 +229,8 @@ def path_of_target(record: UndoRecord, server: ServerProcesses | None) -> tuple[
 
 
 def wait_ready(record: UndoRecord) -> ProcessId | None:
-    """Wait until the server itself answers its protocol. Returns its process. Raises UndoUnverified at the limit."""
+    """Wait until the server itself answers its protocol, or says that it is full; of the target only until it takes
+    connections: what it answers then is its recovery. Returns its process. Raises UndoUnverified at the limit."""
     dependency = record.dependency
     itself = msgspec.structs.replace(dependency, path=None) if dependency.direct is not None else dependency
     probe = path_probe(itself)
@@ -238,7 +239,7 @@ def wait_ready(record: UndoRecord) -> ProcessId | None:
     while True:
         result = probe(1.0)
         now = serving(dependency)
-        if result.ok and now is not None:
+        if now is not None and is_back(dependency, result):
             return now
         if now is not None:
             last_seen = time.monotonic()
@@ -247,6 +248,11 @@ def wait_ready(record: UndoRecord) -> ProcessId | None:
             why = "it ends again" if now is None else result.detail
             raise UndoUnverified(f"{dependency.name} was started again and does not answer: {why}", mend(dependency))
         time.sleep(0.03)
+
+
+def is_back(dependency: Dependency, result: ProbeResult) -> bool:
+    """What a probe says about a server that was started again."""
+    return result.listens if dependency.target else result.ok or result.full
 
 
 def mend(dependency: Dependency) -> str:

@@ -31,6 +31,7 @@ from faults.proxied import (
     server_of,
     toxic_text,
 )
+from faults.seldom import may_ask
 from harness.adapters.by_hand import remove_toxic
 from harness.adapters.proxy_lock import OURS
 from harness.adapters.toxiproxy import Stream, same_toxic
@@ -158,10 +159,12 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             held=all(have is not None and same_toxic(have, want) for have, want in zip(found, wanted, strict=True)),
             at=monotonic(),
         )
+        if stage == "held" and not may_ask(record):
+            return (control,)
         return control, self.sees(record, stage)
 
     def undo(self, record: UndoRecord) -> Applied:
-        name, server = proxy_name(record), server_of(record)
+        name, server = proxy_name(record), server_of(record, undoing=True)
         sent = replied = monotonic()
         try:
             state = server.proxy(name)
@@ -191,7 +194,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
 
     def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
         name = proxy_name(record)
-        state = server_of(record).proxy(name)
+        state = server_of(record, undoing=True).proxy(name)
         left = [toxic.name for toxic in our_toxics(record) if state.toxic(toxic.name) is not None]
         control = Evidence(
             source="undo",

@@ -143,6 +143,9 @@ def reached(dependency: Dependency) -> list[tuple[str, int]]:
             found.append(server)
     if dependency.engine is not None and not dependency.engine.startswith("unix://"):
         found.append(url_address(dependency.engine, DOCKER_PORT))
+    runtime = dependency.proxy_runtime
+    if runtime is not None and runtime.engine is not None and not runtime.engine.startswith("unix://"):
+        found.append(url_address(runtime.engine, DOCKER_PORT))
     return list(dict.fromkeys(found))
 
 

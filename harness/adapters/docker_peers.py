@@ -12,8 +12,8 @@ from harness.model.errors import Gone
 from harness.model.faults import Address
 
 
-def peers(engine_url: str, container_id: str) -> frozenset[Address] | None:
-    """The other ends of all established connections in the container's own network.
+def peers(engine_url: str, container_id: str, *, port: int | None = None) -> frozenset[Address] | None:
+    """The other ends of all established connections in the container's own network; port: of those to one port of it.
 
     Without its own (health checks, controllers) and without what comes from the network's gateway: that is where the
     engine's port forwarder connects from, for the harness and for everybody else on this machine. None where it
@@ -35,7 +35,7 @@ def peers(engine_url: str, container_id: str) -> frozenset[Address] | None:
     found = sockets.in_network(pid)
     ends = container.networks.values()
     left_out = {end.gateway for end in ends} | {own.host for own, _ in found}
-    return frozenset(peer for _, peer in found if peer.host not in left_out)
+    return frozenset(peer for own, peer in found if peer.host not in left_out and (port is None or own.port == port))
 
 
 def _is_of(pid: int, container: Container) -> bool:

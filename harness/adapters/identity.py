@@ -17,11 +17,16 @@ from harness.model.faults import Address
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
-    """identity: differs between any two servers; None where the server does not tell. version: "9.0.1" or None."""
+    """identity: differs between any two servers; None where the server does not tell. version: "9.0.1" or None.
+
+    mode: of Redis (standalone, cluster, sentinel). pooled: of PostgreSQL: a pooler stands between.
+    """
 
     identity: str | None = None
     version: str | None = None
     user: str | None = None
+    mode: str | None = None
+    pooled: bool = False
 
 
 def redis_server(address: Address, *, password: str | None, timeout_s: float) -> Server:
@@ -42,7 +47,9 @@ def redis_server(address: Address, *, password: str | None, timeout_s: float) ->
         raise Rejected("INFO was not answered in Redis's protocol") from error
     found = dict(line.split(":", 1) for line in body.splitlines() if ":" in line)
     version = found.get("valkey_version") or found.get("redis_version")
-    return Server(identity=found.get("run_id"), version=version)
+    return Server(
+        identity=found.get("run_id"), version=version, mode=found.get("server_mode") or found.get("redis_mode")
+    )
 
 
 def _no_info(answer: bytes) -> Server:
@@ -69,13 +76,17 @@ class _Look(Admin):
     def started(self) -> str:
         return str(self._row("SELECT pg_postmaster_start_time()::text")[0])
 
+    def pooled(self) -> bool:
+        """A pooler gives its clients cancel keys of its own, so the process that it names is not the session's."""
+        return int(self._row("SELECT pg_backend_pid()")[0]) != self._connection.info.backend_pid
+
 
 def postgres_server(options: str, *, address: Address | None, password: str | None, timeout_s: float) -> Server:
     """A login that reads who it is. address: where to, None = as the options say. Raises Unreachable, Rejected."""
     text = conninfo(options, address=address)
     with _Look(text, password=password, timeout_s=timeout_s) as look:
         identity = f"{look.system_identifier()} started {look.started()}"
-        return Server(identity=identity, version=look.version(), user=look.user())
+        return Server(identity=identity, version=look.version(), user=look.user(), pooled=look.pooled())
 
 
 def login_user(options: str) -> str | None:

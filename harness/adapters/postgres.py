@@ -240,6 +240,19 @@ class Admin:
         )
         return Slots(limit=limit, reserved=reserved, used=used)
 
+    def holders(self) -> tuple[tuple[str, int], ...]:
+        """Who has sessions and how many, most first: role, application and address. Those of the harness too."""
+        rows = self._rows(
+            "SELECT coalesce(usename, 'another role'), coalesce(nullif(application_name, ''), ''),"
+            " coalesce(host(client_addr), ''), count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            " GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3",
+            (),
+        )
+        return tuple(
+            (f"role {role}" + (f" as {app}" if app else "") + (f" from {host}" if host else ""), int(count))
+            for role, app, host, count in rows
+        )
+
     def sees_every_session(self) -> bool:
         """To any other login the sessions of other roles look empty."""
         row = self._row(

@@ -125,6 +125,7 @@ _LOGIN_ERRORS: tuple[tuple[str, ErrorKind], ...] = (
     ("too many connections", "limit"),
     ("too many clients", "limit"),
     ("remaining connection slots", "limit"),
+    ("no more connections allowed", "limit"),  # PgBouncer
     ("Connection refused", "refused"),
     ("Connection reset", "reset"),
     ("Broken pipe", "reset"),

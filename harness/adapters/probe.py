@@ -39,6 +39,23 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     def seconds(self) -> float:
         return self.ended - self.started
 
+    @property
+    def listens(self) -> bool:
+        """Somebody has the port and takes connections, however late or wrong the answers are. A queue that is full
+        lets a connection wait; a port forwarder hangs up where nobody is behind it."""
+        return self.ok or self.error_kind in ("timeout", "protocol", "auth", "limit")
+
+    @property
+    def full(self) -> bool:
+        """The server itself answered that it has no room for one more connection: the way to it is open."""
+        return self.error_kind == "limit"
+
+
+def unfinished(dependency: Dependency) -> bool:
+    """A probe of it ends in the middle of its protocol, which nobody has told: a bare connection, or one that is closed
+    after the server's greeting. Servers count those, so they are to be few."""
+    return dependency.kind == "tcp" and not dependency.probe_send
+
 
 def handshake(dependency: Dependency, timeout_s: float) -> ProbeResult:
     """Like the path probe, but PostgreSQL is only asked whether it speaks TLS: libpq hides how a connection ended.
@@ -163,12 +180,23 @@ def _ping(address: Address, deadline: float, password: str | None) -> str:
         if password is not None:
             commands.insert(0, ["AUTH", password])
         exchange.send(b"".join(resp(words) for words in commands))
-        answers = [exchange.line() for _ in commands]
+        answers = [exchange.line()]
+        if _no_room(answers[0]):
+            raise ProbeError("limit", answers[0][1:100].decode("utf-8", "replace"), connected=True)
+        answers += [exchange.line() for _ in commands[1:]]
+        if answers[-1] == b"+PONG":
+            # Not sooner: a server that hangs up looks like an answer of its own where its answers are held back.
+            exchange.goodbye(resp(["QUIT"]))
     if answers[-1] == b"+PONG":
         return "PING answered"
     text = answers[-1][:100].decode("utf-8", "replace")
     kind: ErrorKind = "auth" if text.startswith(("-NOAUTH", "-WRONGPASS", "-NOPERM")) else "protocol"
     raise ProbeError(kind, f"PING was answered with {text!r}", connected=True)
+
+
+def _no_room(answer: bytes) -> bool:
+    """What Redis says instead of an answer, before it hangs up."""
+    return answer.startswith(b"-ERR max number of clients")
 
 
 def resp(words: list[str]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from harness.model.clock import monotonic
-from harness.model.errors import OutcomeUnknown, Rejected, Unreachable
+from harness.model.errors import Forbidden, OutcomeUnknown, Rejected, Unreachable
 from harness.model.faults import Address, Applied
 
 NAME = "harness"
@@ -172,7 +172,9 @@ def _connected(address: Address, password: str | None, timeout_s: float, doing: 
     try:
         yield connection
     except (redis.ResponseError, redis.AuthenticationError) as error:
-        raise Rejected(f"{doing} at {address}: {_words(error, password)}") from None
+        # A command that was renamed away or forbidden; a login that is wrong is another matter.
+        forbidden = isinstance(error, redis.exceptions.NoPermissionError) or "unknown command" in str(error)
+        raise (Forbidden if forbidden else Rejected)(f"{doing} at {address}: {_words(error, password)}") from None
     except redis.RedisError as error:
         raise Unreachable(f"no Redis answers at {address}: {_words(error, password)}") from None
     finally:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import suppress
 from types import TracebackType
 from typing import Literal, Self
 
 from harness.model.clock import monotonic
 from harness.model.faults import Address
 
+_GOODBYE_S = 0.02
+"""A probe's time is told with it, and what a fault does to the end of a connection must not count."""
 MAX_ANSWER = 64 * 2**20
 """Bytes of one answer: more is announced by something that does not speak the protocol."""
 
@@ -82,6 +85,18 @@ class Exchange:
         """Wait for the first byte of whatever comes."""
         while not self._buffer:
             self._more()
+
+    def goodbye(self, data: bytes) -> None:
+        """Send the protocol's last word and wait a moment for the other side to close: so the end is in order on both.
+        What goes wrong now says nothing any more."""
+        until = min(self._deadline, monotonic() + _GOODBYE_S)
+        with suppress(OSError):
+            self._socket.settimeout(_GOODBYE_S)
+            self._socket.sendall(data)
+            while (left := until - monotonic()) > 0:
+                self._socket.settimeout(left)
+                if not self._socket.recv(65536):
+                    return
 
     def finish(self) -> bool:
         """Close our direction and wait until the other side ends its own; False when it did so by a reset."""

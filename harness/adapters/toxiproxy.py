@@ -23,7 +23,7 @@ import msgspec
 
 from harness.adapters import http
 from harness.model.clock import monotonic
-from harness.model.errors import Gone, OutcomeUnknown, Rejected, Unreachable, UsageError
+from harness.model.errors import Gone, OutcomeUnknown, Rejected, Silent, Unreachable, UsageError
 from harness.model.faults import Applied
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class Toxiproxy:
             response = self._transport.send("GET", self.url + path)
         except OutcomeUnknown as error:
             # Reading changes nothing: without an answer there is only "no answer".
-            raise Unreachable(str(error)) from error
+            raise (Silent if _timed_out(error) else Unreachable)(str(error)) from error
         if response.status_code == 404:
             raise _not_found(response.content)
         if response.status_code != 200:
@@ -337,6 +337,13 @@ def _never_connected(error: Exception) -> bool:
         return True
     cause = error.args[0] if error.args else None
     return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
+
+
+def _timed_out(error: BaseException) -> bool:
+    """It was connected to and let us wait; a connection that was cut is another matter."""
+    import requests
+
+    return isinstance(error.__cause__, requests.ReadTimeout)
 
 
 def _word(enabled: bool) -> str:

@@ -85,6 +85,7 @@ def judge(
             mix=_mix_moves(facts),
             left=left_over(plan, history),
             lost=lost_with(history, store, first, last),
+            violating=facts.violating,
             violating_s=round(sum((b - a for a, b in facts.violating), 0.0), 6),
         )
     )

@@ -29,6 +29,8 @@ from harness.model.plan import Plan
 from harness.model.result import FaultResult, RecoveryResult, TargetResult, Verdict
 from harness.model.units import format_duration, format_percent
 
+HURT_WITHIN_S = 10.0
+"""What a fault does to a service that uses the path shows within this many seconds."""
 MIX_POINTS = 0.02
 """A class's share of the arrivals sent may differ from its planned share by two points."""
 
@@ -52,7 +54,8 @@ class Case:
     lost: (arrivals without an end on record, arrivals scheduled) from where a lost worker's record breaks off. cut_s:
     seconds of baseline left out because the generator could not keep up in them. before_s: how long before the first
     injection the service had begun to fail by itself. by_name: request names hurt by themselves, with how many
-    of their requests. over_before: what the fault broke held again before the undo.
+    of their requests. over_before: what the fault broke held again before the undo. violating: stretches
+    (start_s, end_s) in which targets were broken.
     """
 
     plan: Plan
@@ -73,6 +76,7 @@ class Case:
     before_s: float | None = None
     by_name: Mapping[str, int] = field(default_factory=dict)
     over_before: bool = False
+    violating: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -273,7 +277,35 @@ def _takes_pass_away(case: Case) -> list[str]:
             f"In the {phase} phase {name} made up {format_percent(sent)} of the arrivals sent, not the planned "
             f"{format_percent(planned)}: the mix was not the one asked for."
         )
-    return [*found, *_unchecked(case)]
+    return [*found, *_unchecked(case), *_paths_unproven(case)]
+
+
+def _paths_unproven(case: Case) -> list[str]:
+    """Nobody was seen on the path that a fault changed, and nothing began to fail with it either."""
+    found = []
+    for event in case.history:
+        if not isinstance(event, ev.PathUnproven):
+            continue
+        fault = next((one for one in case.faults if one.name == event.fault), None)
+        if fault is None or fault.injected_s is None or hurt_with(case, fault):
+            continue
+        found.append(
+            f"Nothing shows that the application uses the path that {fault.name} changed: {event.missing.rstrip('.')}."
+        )
+    return found
+
+
+def hurt_with(case: Case, fault: FaultResult) -> bool:
+    """The service began to break a target when this fault came on: then it does use what was changed."""
+    injected = fault.injected_s or 0.0
+    end = min(fault.undone_s if fault.undone_s is not None else injected + HURT_WITHIN_S, injected + HURT_WITHIN_S)
+    return case.before_s is None and any(injected - STEP_S <= start <= end for start, _ in case.violating)
+
+
+def _assumed(case: Case) -> list[str]:
+    """Dependencies of which harness.toml says that nobody is to ask for the path."""
+    on = {fault.change.dependency.name for fault in case.plan.faults if fault.change.dependency.path_assumed}
+    return sorted(on)
 
 
 def _unchecked(case: Case) -> list[str]:
@@ -307,6 +339,10 @@ def _passed(case: Case) -> list[str]:
     else:
         names = ", ".join(fault.name for fault in case.faults)
         first = f"PASS: every primary target held with {names} and after it{f', though {named}' if named else ''}."
+    assumed = _assumed(case)
+    if assumed:
+        what = f"that the application uses the path to {', '.join(assumed)} is assumed (harness.toml), not proven"
+        first = f"PASS, but {what}: {first.removeprefix('PASS, but ').removeprefix('PASS: ')}"
     how = sentences.recovered(case.recovery, hurt=case.over_before)
     return [first, how] if how else [first]
 

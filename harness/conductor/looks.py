@@ -24,7 +24,7 @@ import msgspec
 from harness.adapters.probe import secret
 from harness.adapters.tcp import ProbeError
 from harness.model.clock import monotonic
-from harness.model.errors import Rejected
+from harness.model.errors import Forbidden, Rejected
 from harness.model.faults import Address, Dependency
 
 _LOOKS = 3
@@ -83,7 +83,11 @@ def snapshot(dependency: Dependency, *, exclude: Collection[str] = ()) -> PathSn
     for look in range(_LOOKS):
         if look:
             time.sleep(_BETWEEN_LOOKS_S)
-        for client in _clients(dependency, kernel):
+        try:
+            found = _clients(dependency, kernel)
+        except Forbidden:
+            return PathSnapshot(at=monotonic(), can_tell=False)
+        for client in found:
             if ignored and is_ignored(client, ignored):
                 left_out.add(client.id)
                 continue
@@ -153,7 +157,7 @@ def _can_tell(dependency: Dependency) -> bool:
         case "redis":
             return dependency.direct is not None
         case "postgres":
-            return dependency.admin is not None
+            return dependency.admin is not None and not dependency.pooled
         case "kafka":
             return dependency.direct is not None and (dependency.pid is not None or _in_container(dependency))
         case _:

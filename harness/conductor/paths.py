@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from harness.adapters.docker_address import at_present
+from harness.conductor import outside
 from harness.conductor.looks import PathSnapshot, snapshot
 from harness.conductor.proofs import bypass_evidence, path_evidence, strays_of
 from harness.fault import Fault
@@ -24,7 +25,8 @@ EvidenceStage = Literal["path", "injected", "held"]
 
 
 class Paths:
-    """evidence: records an observation about a fault. not_proven: says why a fault does not count."""
+    """evidence: records an observation about a fault. not_proven: says why a fault does not count. no_path: says that
+    nothing shows whether the application uses the path, which takes a PASS away and no failure."""
 
     def __init__(
         self,
@@ -34,10 +36,12 @@ class Paths:
         say: Callable[[str], None],
         evidence: Callable[[str, EvidenceStage, Evidence], None],
         not_proven: Callable[[str, str], None],
+        no_path: Callable[[str, str], None] = lambda fault, missing: None,
     ) -> None:
         self._say = say
         self._evidence = evidence
         self._not_proven = not_proven
+        self._no_path = no_path
         self._faults: dict[str, list[str]] = {}
         self._dependencies: dict[str, Dependency] = {}
         self._on_proxy: set[str] = set()
@@ -58,6 +62,8 @@ class Paths:
 
     def prove(self, dependency: Dependency) -> None:
         """Just before the injection: the second look, judged for every fault on this dependency."""
+        if dependency.path_assumed:
+            return
         if dependency.name not in self._last:
             # It failed, or a busy machine is still at it: two looks this far apart will do.
             self.first_look(dependency)
@@ -74,11 +80,23 @@ class Paths:
                 problem = str(error)
             if before is None or (after is not None and _in_use(before, after, dependency)):
                 break
+        if after is not None and not after.can_tell and not dependency.target:
+            self._from_outside(dependency)
+            return
         for fault_id in self._faults[dependency.name]:
             if before is None or after is None:
                 self._not_proven(fault_id, f"who uses {dependency.name} could not be looked at: {problem}")
             else:
                 self._judge(fault_id, before, after, dependency)
+
+    def _from_outside(self, dependency: Dependency) -> None:
+        """It cannot be asked who uses it: somebody must be seen connected. The target's own path is the load's."""
+        seen = outside.look(at_present(dependency))
+        for fault_id in self._faults[dependency.name]:
+            if seen.ends:
+                self._evidence(fault_id, "path", outside.evidence_of(seen, dependency))
+            else:
+                self._no_path(fault_id, outside.missing_of(seen, dependency))
 
     def look_again(self, is_on: Callable[[str], bool]) -> None:
         """While faults are on: does anybody use a dependency past the proxy that carries one?
@@ -87,7 +105,7 @@ class Paths:
         """
         for name, dependency in self._dependencies.items():
             before = self._last.get(name)
-            if before is None or not self._hurt(name, is_on):
+            if before is None or dependency.path_assumed or not self._hurt(name, is_on):
                 continue
             try:
                 after = self._last[name] = snapshot(at_present(dependency))

@@ -2,7 +2,8 @@
 
 One probe starts every 50 ms on a fresh connection, whether or not earlier ones have ended, so a hanging path is still
 looked at twenty times a second; one more starts when the undo statement was answered (without it, zero was 40 ms late
-where the path was well at once). A probe is *good* when it is answered faster than was normal before the fault.
+where the path was well at once). A probe is *good* when it is answered faster than was normal before the fault; of the
+service under test itself when it is accepted, because how that answers afterwards is what recovery measures.
 
     zero   send time of the first good probe that ended after the undo statement was sent. One that had been sent
            earlier (it was waiting when the fault went away) counts from the statement, not from before it.
@@ -19,13 +20,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from harness.adapters.probe import ProbeResult, path_probe
+from harness.adapters.probe import ProbeResult, path_probe, unfinished
 from harness.model.clock import monotonic
 from harness.model.errors import UsageError
 from harness.model.faults import Dependency, UndoRecord
 
 EVERY_S = 0.05
 TIMEOUT_S = 1.0
+SELDOM_S = 1.0
+MOST_UNFINISHED = 10
+KEPT_FOR_ANSWERS = 4
+"""To a server whose protocol nobody has told a probe is an unfinished handshake, and servers count those. Refused ones
+never reach it; one that is accepted is followed by the next a second later, and by so many in all, some of which are
+kept for the moment when an undo was answered."""
 
 
 class ProbeZero(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +60,9 @@ class Prober:
         good_below = record.healthy.get("good_below_s")
         self._good_below = float(good_below) if isinstance(good_below, (int, float)) else TIMEOUT_S
         self._timeout = max(TIMEOUT_S, 2 * self._good_below)
+        self._target = dependency.target
+        self._seldom = unfinished(dependency)
+        self._accepted = 0
         self._every = every_s
         self._run = run or _path(dependency)
         self._results: list[ProbeResult] = []
@@ -85,7 +95,11 @@ class Prober:
             return tuple(sorted(self._results, key=lambda result: result.started))
 
     def good(self, result: ProbeResult) -> bool:
-        return result.ok and result.seconds < self._good_below
+        if self._target:
+            # From here on everything is the service's own recovery, a late answer most of all.
+            return result.listens
+        # A server that says that it is full is reached: who fills it is not the fault.
+        return (result.ok or result.full) and result.seconds < self._good_below
 
     def first_good_after(self, sent: float, *, wait_s: float = 5.0) -> ProbeZero | None:
         """Zero after an undo statement sent at `sent` (CLOCK_MONOTONIC); None when no probe was good within wait_s."""
@@ -111,6 +125,11 @@ class Prober:
                     return
                 with self._changed:
                     full = len(self._pending) >= most
+                    if self._seldom:
+                        # One that is still under way was accepted, for all that is known.
+                        most_now = MOST_UNFINISHED if extra else MOST_UNFINISHED - KEPT_FOR_ANSWERS
+                        full = full or self._accepted + len(self._pending) >= most_now
+                        full = full or (not extra and monotonic() < self._not_before())
                     if not full:
                         self._pending[number] = monotonic()
                 if not full:
@@ -119,6 +138,11 @@ class Prober:
                 if not extra:
                     # A late machine skips probes; it does not send them in a burst.
                     due = max(due + self._every, monotonic())
+
+    def _not_before(self) -> float:
+        """When the next probe may be sent after those that reached the server."""
+        reached = [result.started for result in self._results if result.connected]
+        return max([*reached, *self._pending.values()], default=-SELDOM_S) + SELDOM_S
 
     def _one(self, number: int) -> None:
         assert self._run is not None
@@ -130,6 +154,7 @@ class Prober:
                 del self._pending[number]
                 if result is not None:
                     self._results.append(result)
+                    self._accepted += result.connected
                 self._changed.notify_all()
 
 

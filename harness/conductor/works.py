@@ -24,6 +24,7 @@ from harness.model.events import (
     FaultNotProven,
     FaultProven,
     FaultRequested,
+    PathUnproven,
     Undone,
     UndoNotVerified,
     UndoRequested,
@@ -83,7 +84,14 @@ class Works:
         self._begun: set[str] = set()
         self._undoing: set[str] = set()
         self._ended: set[str] = set()
-        self._paths = Paths(plan, faults, say=say, evidence=self._record_evidence, not_proven=self._not_proven)
+        self._paths = Paths(
+            plan,
+            faults,
+            say=say,
+            evidence=self._record_evidence,
+            not_proven=self._not_proven,
+            no_path=self._no_path,
+        )
 
     def dependencies(self) -> tuple[Dependency, ...]:
         """The dependencies that this run's faults touch, each once."""
@@ -345,6 +353,9 @@ class Works:
 
     def _on_run_clock(self, evidence: Evidence) -> Evidence:
         return msgspec.structs.replace(evidence, at=round(self._history.since_t0(evidence.at), 6))
+
+    def _no_path(self, fault_id: str, missing: str) -> None:
+        self._history.add(PathUnproven, fault=fault_id, missing=missing)
 
     def _not_proven(self, fault_id: str, missing: str) -> None:
         if fault_id not in self._unproven:

@@ -63,8 +63,8 @@ class TargetTable(Runnable, frozen=True, kw_only=True):
     workers: int | None = None
 
 
-class ToxiproxyTable(Contained, frozen=True, kw_only=True):
-    """url: of its API; None = that port of its container.
+class ToxiproxyTable(Runnable, frozen=True, kw_only=True):
+    """url: of its API; None = that port of its container. pid_file, start: it may be restarted when its API locks up.
 
     seen_as: addresses from which the dependencies see its connections come, where it runs elsewhere; its container's
     own where that is declared.
@@ -72,14 +72,13 @@ class ToxiproxyTable(Contained, frozen=True, kw_only=True):
 
     url: str | None = None
     seen_as: tuple[str, ...] = ()
-    log: str | None = None
 
 
 class DependencyTable(Runnable, frozen=True, kw_only=True):
     """What every kind has. proxy: its name in Toxiproxy. direct: the server itself.
 
-    path: what the application uses; the proxy's listener when left out. ignore_clients: names, addresses or networks
-    of clients that are not the application (an exporter), so that going past the proxy is no bypass.
+    path: what the application uses; the proxy's listener when left out, or "assumed". ignore_clients: names, addresses
+    or networks of clients that are not the application (an exporter), so that going past the proxy is no bypass.
     """
 
     kind: DependencyKind
@@ -139,6 +138,8 @@ KINDS: Mapping[str, type[DependencyTable]] = MappingProxyType(
     {"redis": RedisTable, "postgres": PostgresTable, "kafka": KafkaTable, "tcp": TcpTable, "http": HttpTable}
 )
 
+ASSUMED = "assumed"
+"""Instead of an address as `path`: that the application uses the proxy is assumed, and no proof of it is asked for."""
 PROVEN_DIRECTLY = frozenset({"redis", "postgres", "kafka"})
 """Kinds whose server can be asked who is connected, which proves that the application uses the proxy."""
 
@@ -165,10 +166,10 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     requests: dict[str, RequestTable] = {}
 
     def process(self, name: str) -> Runnable | None:
-        """The target or the dependency of that name; None when there is none."""
+        """The target or the dependency of that name, else Toxiproxy by its own; None when there is none."""
         if self.target is not None and self.target.name == name:
             return self.target
-        return self.dependencies.get(name)
+        return self.dependencies.get(name) or (self.toxiproxy if name == "toxiproxy" else None)
 
     @property
     def contained(self) -> bool:

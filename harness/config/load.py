@@ -17,6 +17,7 @@ import msgspec
 
 from harness.config import containers, rules
 from harness.config.file import (
+    ASSUMED,
     KINDS,
     PROVEN_DIRECTLY,
     ComposeTable,
@@ -125,18 +126,17 @@ def _compose(table: dict[str, Any], where: str, folder: Path) -> ComposeTable:
 
 def _toxiproxy(table: dict[str, Any], where: str, folder: Path) -> ToxiproxyTable:
     found = _convert(table, ToxiproxyTable, where)
-    containers.check_container(found, where)
-    log = str(folder / found.log) if found.log is not None else None
+    found = _runnable(found, where, folder)
     if found.url is None:
         if not found.contained:
             raise UsageError(
                 f"{where}.url is missing", hint='url = "http://127.0.0.1:8474", or service = "toxiproxy" with [compose]'
             )
-        return msgspec.structs.replace(found, log=log)
+        return found
     url = rules.base_url(found.url, f"{where}.url", example='url = "http://127.0.0.1:8474"', schemes=("http",))
     if url.count("/") > 2:
         raise UsageError(f"{where}.url: Toxiproxy's API has no path: {found.url}", hint="write http://HOST:PORT")
-    return msgspec.structs.replace(found, url=url, log=log)
+    return msgspec.structs.replace(found, url=url)
 
 
 def _dependency(name: str, table: Any, where: str, folder: Path) -> DependencyTable:
@@ -154,7 +154,7 @@ def _dependency(name: str, table: Any, where: str, folder: Path) -> DependencyTa
             raise UsageError(f"{where}.{key} belongs to kind {' or '.join(others)}, and this is of kind {kind}")
     found = _runnable(_convert(table, KINDS[kind], where), where, folder)
     for key in ("direct", "path"):
-        if (text := getattr(found, key)) is not None:
+        if (text := getattr(found, key)) is not None and not (key == "path" and text == ASSUMED):
             rules.address(text, f"{where}.{key}")
     if found.proxy is not None and (not found.proxy or "/" in found.proxy):
         raise UsageError(f"{where}.proxy: {found.proxy!r} cannot be addressed through Toxiproxy's API")

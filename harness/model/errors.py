@@ -7,8 +7,10 @@ HarnessError                 one or two lines for a person; carries `exit_code`
 │   └── LoadError       4    the load process failed or died
 ├── AdapterError        4    a dependency's control interface failed
 │   ├── Unreachable          nothing answered: the outcome is "not done"
+│   │   └── Silent           it takes connections and answers nothing
 │   ├── OutcomeUnknown       it may or may not have been done (time-out, 503): read back
 │   ├── Rejected             the server said no
+│   │   └── Forbidden        this login may not ask that
 │   └── Gone                 that very thing provably no longer exists
 └── UndoUnverified      5    a change is still there, or may be; says what is left and how to mend it
 """
@@ -52,11 +54,19 @@ class Unreachable(AdapterError):
     pass
 
 
+class Silent(Unreachable):
+    pass
+
+
 class OutcomeUnknown(AdapterError):
     pass
 
 
 class Rejected(AdapterError):
+    pass
+
+
+class Forbidden(Rejected):
     pass
 
 

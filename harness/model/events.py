@@ -68,6 +68,14 @@ class FaultNotProven(_Event, frozen=True, kw_only=True, tag="fault_not_proven"):
     missing: str
 
 
+class PathUnproven(_Event, frozen=True, kw_only=True, tag="path_unproven"):
+    """Nobody could be seen who uses the path that the fault changes, and nothing speaks against it: no PASS without a
+    sign, but a failure that begins with the injection is one. missing: why, and what would give the proof."""
+
+    fault: str
+    missing: str
+
+
 class UndoRequested(_Event, frozen=True, kw_only=True, tag="undo_requested"):
     fault: str
     sent_s: float
@@ -194,6 +202,7 @@ Event = (
     | FaultEvidence
     | FaultProven
     | FaultNotProven
+    | PathUnproven
     | UndoRequested
     | Undone
     | UndoVerified

@@ -18,6 +18,19 @@ class Address(msgspec.Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class ProxyRuntime(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs the user's own Toxiproxy, where they declared it: it may be restarted when its API has locked up.
+
+    engine, container: its container (full ID). Or pid_file, and the harness.toml with its start command as it was read.
+    """
+
+    engine: str | None = None
+    container: str | None = None
+    pid_file: str | None = None
+    start_config: str | None = None
+    start_sha256: str | None = None
+
+
 class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     """Something the target needs, as declared by a stack.
 
@@ -50,6 +63,9 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     container_port: the port of its container ("6379/tcp") at which `direct` ends, where the engine chose the published
     one. container_network: the network on which `direct` is the container's own address, which the engine chose. Either
     may be another address once the container was started or connected again (harness/adapters/docker_address.py).
+    proxy_runtime: what runs its Toxiproxy, where that is declared. proxy_port: on which its proxy itself listens, where
+    that may be published as another one. path_assumed: nobody asks for proof that the application uses the proxy.
+    pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients.
     """
 
     name: str
@@ -90,6 +106,10 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     container_port: str | None = None
     container_network: str | None = None
     ignore_clients: tuple[str, ...] = ()
+    proxy_runtime: ProxyRuntime | None = None
+    proxy_port: int | None = None
+    path_assumed: bool = False
+    pooled: bool = False
 
 
 class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,6 +41,8 @@ def _say(event: ev.Event) -> tuple[str, bool]:
             return f"{show(event.fault)} proven", False
         case ev.FaultNotProven():
             return f"{show(event.fault)} NOT proven: {show(event.missing)}", True
+        case ev.PathUnproven():
+            return f"path of {show(event.fault)} not proven: {show(event.missing)}", True
         case ev.UndoRequested():
             return f"undo of {show(event.fault)} requested", False
         case ev.Undone():

@@ -8,14 +8,16 @@ undo counts as verified, and what to tell a person when it does not.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness.adapters import toxiproxy_restart
 from harness.adapters.addresses import check_address, reached
-from harness.model.errors import Gone, HarnessError, OutcomeUnknown, UndoUnverified, UsageError
+from harness.model.errors import Gone, HarnessError, OutcomeUnknown, Silent, UndoUnverified, UsageError
 from harness.model.faults import Applied, Evidence, UndoOutcome, UndoRecord
 from harness.safety.redact import redactor
 
@@ -35,6 +37,7 @@ CLEAN_S = 3.0
 """After an unknown outcome the state must read clean this long: a request that timed out may still be carried out.
 Measured on Toxiproxy 2.12: of 100 toxics whose POST timed out, 24 appeared again after a DELETE had been answered."""
 CLEAN_STEP_S = 0.2
+_RESTARTING = threading.Lock()
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +68,8 @@ def undo_record(
     """Undo one change and verify it. Never raises.
 
     unsure: nobody knows whether the injection was carried out (its request timed out, or the run died during it).
-    restart_toxiproxy: restarts a Toxiproxy that we own, True when it is up again; None where it is not ours.
+    restart_toxiproxy: restarts a Toxiproxy that we own, True when it is up again; None where it is not ours: then one
+    that a keeper has, or whose runtime is declared, is restarted as its record says.
     allowed: check every address of the record again, against these hosts (for records read from a file).
     on_answer: called each time an undo statement was answered, before anything is looked at; must not raise.
     """
@@ -79,7 +83,8 @@ def undo_record(
     try:
         if allowed is not None:
             check_addresses(record, allowed)
-        return _Undo(record, fault, say, redact, patience, unsure, on_answer).run(restart_toxiproxy)
+        restart = restart_toxiproxy or toxiproxy_restart.restarter(record, lambda line: say(redact(line)))
+        return _Undo(record, fault, say, redact, patience, unsure, on_answer).run(restart)
     except HarnessError as error:
         return _unverified(record, str(error), redact, error)
     except Exception as error:  # a fault from someone's package may raise anything; the other undos must go on
@@ -125,9 +130,12 @@ class _Undo:
         self._applied: Applied | None = None
         self._gone = False
         self._clean = False
+        self._may_restart = False
+        self._silent = False
         self._end = time.monotonic() + patience.limit_s
 
     def run(self, restart: Callable[[], bool] | None) -> UndoOutcome:
+        self._may_restart = restart is not None
         try:
             return self._attempt()
         except UndoUnverified:
@@ -135,8 +143,13 @@ class _Undo:
         except (HarnessError, _NotYet) as error:
             if restart is None or self._record.dependency.toxiproxy is None:
                 return self._failed(error)
+            self._may_restart = False
             self._say(f"{self._record.id}: {self._redact(str(error))}; restarting Toxiproxy")
-            if not restart():
+            with _RESTARTING:
+                # The undo of another fault may have restarted it while we waited for our turn.
+                done = self._silent and not toxiproxy_restart.is_silent(self._record.dependency)
+                done = done or restart()
+            if not done:
                 return self._failed(error, "; Toxiproxy could not be restarted either")
         self._end = time.monotonic() + self._patience.limit_s
         self._unsure = False  # the process that held the open request is gone, and its state with it
@@ -168,6 +181,8 @@ class _Undo:
         def again(error: BaseException) -> bool:
             if isinstance(error, OutcomeUnknown):
                 self._unsure = True
+            if self._locked_up(error):
+                return False
             # A variable that is not set, a host that is refused: waiting changes nothing.
             return isinstance(error, HarnessError) and not isinstance(error, (UndoUnverified, UsageError))
 
@@ -190,6 +205,12 @@ class _Undo:
             with attempt:
                 self._undo_once()
 
+    def _locked_up(self, error: BaseException) -> bool:
+        """Toxiproxy's API is silent, and there is somebody who restarts it: waiting is of no use, nor a DELETE."""
+        if self._may_restart and isinstance(error, (Silent, OutcomeUnknown)):
+            self._silent = toxiproxy_restart.is_silent(self._record.dependency)
+        return self._may_restart and self._silent
+
     def _undo_once(self) -> None:
         try:
             applied = self._fault.undo(self._present())
@@ -209,6 +230,8 @@ class _Undo:
         def again(error: BaseException) -> bool:
             # As above: a password that a probe has missed is not there a second later.
             if isinstance(error, _NotYet) and any(name in str(error) for _, name in _unset(self._record)):
+                return False
+            if self._locked_up(error):
                 return False
             return isinstance(error, (HarnessError, _NotYet)) and not isinstance(error, (UndoUnverified, UsageError))
 
@@ -281,6 +304,9 @@ class _Undo:
 
     def _failed(self, error: Exception, more: str = "") -> UndoOutcome:
         evidence = error.evidence if isinstance(error, _NotYet) else ()
+        if isinstance(error, (Silent, OutcomeUnknown)) and toxiproxy_restart.is_silent(self._record.dependency):
+            what = f"{self._record.dependency.name}-{self._record.kind} may still be on: {error}{more}"
+            error = UndoUnverified(what, toxiproxy_restart.how(self._record))
         return _unverified(
             self._record, f"{error}{more}", self._redact, error, evidence=evidence, applied=self._applied
         )

@@ -6,6 +6,7 @@ import msgspec
 
 from harness.config import rules
 from harness.config.file import (
+    ASSUMED,
     Configuration,
     Contained,
     DependencyTable,
@@ -66,7 +67,8 @@ def _dependency(name: str, table: DependencyTable, config: Configuration) -> Dep
         toxiproxy=toxiproxy_url(config) if table.proxy is not None else None,
         seen_as=config.toxiproxy.seen_as if config.toxiproxy is not None and table.proxy is not None else (),
         direct=_address(table.direct, f"{where}.direct"),
-        path=_address(table.path, f"{where}.path"),
+        path=_address(table.path, f"{where}.path") if table.path != ASSUMED else None,
+        path_assumed=table.path == ASSUMED,
         external=True,
         ignore_clients=table.ignore_clients,
     )

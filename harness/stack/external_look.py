@@ -23,7 +23,7 @@ from harness.adapters.proxy_lock import OURS, in_use
 from harness.adapters.toxiproxy import ProxyState, Toxiproxy
 from harness.config.file import Configuration, TargetTable, ToxiproxyTable
 from harness.model.errors import AdapterError, HarnessError, Refused, UsageError
-from harness.model.faults import Address, Dependency
+from harness.model.faults import Address, Dependency, ProxyRuntime
 from harness.model.stack import TargetInfo
 from harness.stack import external_containers as containers
 from harness.stack import external_declared as declared
@@ -134,6 +134,8 @@ class _Looking:
             self._toxiproxy = server.url
             self._in_use = in_use(server.url, self._proxies)
             pid = self._proxy_pid = _toxiproxy_pid(port, self._proxies) if _is_loopback(address) else None
+            if table.pid_file is not None:
+                process_of(table.pid_file, port=port)
             trouble = None
         except HarnessError as error:
             trouble = self._trouble(where, error, "start it, or correct the URL")
@@ -160,6 +162,8 @@ class _Looking:
                     proxy_pid=self._proxy_pid,
                     path=found.path or listen,
                     seen_as=found.seen_as or self._seen_as(container),
+                    proxy_runtime=self._proxy_runtime(),
+                    proxy_port=listener_port,
                 )
             if container is not None and found.direct is None:
                 upstream = self._proxies[wanted.proxy].upstream if wanted.proxy is not None else None
@@ -170,7 +174,11 @@ class _Looking:
             found = declared.with_url(found, self._config)
             found = pinned(found, (*self._named, *self._host_of(found)), allow_hosts=self._allow)
             found = bound(found, container) if container is not None else found
-            found, version = servers.look(found, where, listener_port=listener_port)
+            if wanted.path_assumed:
+                self._notes.append(f"{wanted.name}: that the application uses its proxy is assumed, not proven")
+            if wanted.proxied:
+                self._not_the_proxy(found, listen, where)
+            found, version = servers.look(found, where, listener_port=listener_port, note=self._notes.append)
             if version:
                 self._versions[wanted.name] = version
             if found.pid_file is not None:
@@ -191,6 +199,15 @@ class _Looking:
         )
         return found if trouble is None else None
 
+    def _not_the_proxy(self, found: Dependency, listen: Address, where: str) -> None:
+        """`direct` is to be the server itself: what is asked past the proxy would go through it, and prove nothing."""
+        if found.direct is not None and found.direct in (listen, found.path):
+            state = self._proxies[found.proxy or found.name]
+            raise UsageError(
+                f"{where}.direct: {found.direct} is where the proxy {state.name} itself listens, not the server",
+                hint=f"its upstream is {state.upstream}: direct = that address, as it is reached from here",
+            )
+
     def _trouble(self, where: str, error: HarnessError, hint: str | None = None) -> UsageError:
         """The error with the key path in front, once."""
         text, hint = str(error), error.hint or hint
@@ -198,6 +215,15 @@ class _Looking:
             hint = f"{self._in_use}; {self._in_use.hint}"
         kind = type(error) if isinstance(error, UsageError) else UsageError
         return kind(text if text.startswith(where) else f"{where}: {text}", hint=hint)
+
+    def _proxy_runtime(self) -> ProxyRuntime | None:
+        """What may restart Toxiproxy, where the file tells."""
+        table, container = self._config.toxiproxy, self._toxiproxy_container
+        if container is not None:
+            return ProxyRuntime(engine=self._containers.engine.url, container=container.id)
+        if table is None or table.pid_file is None or table.start is None:
+            return None
+        return ProxyRuntime(pid_file=table.pid_file, start_config=self._config.path, start_sha256=self._config.sha256)
 
     def _seen_as(self, container: Container | None) -> tuple[str, ...]:
         """From which addresses a dependency sees the connections of a Toxiproxy in a container."""

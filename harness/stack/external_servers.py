@@ -11,17 +11,19 @@ from harness.adapters.identity import Server, login_user, postgres_server, redis
 from harness.adapters.probe import path_probe, probe, secret
 from harness.adapters.tcp import ProbeError
 from harness.model.clock import monotonic
-from harness.model.errors import AdapterError, Refused, UsageError
+from harness.model.errors import AdapterError, Forbidden, Refused, UsageError
 from harness.model.faults import Address, Dependency
 
 LIMIT_S = 3.0
 
 
-def look(dependency: Dependency, where: str, *, listener_port: int | None) -> tuple[Dependency, str | None]:
+def look(
+    dependency: Dependency, where: str, *, listener_port: int | None, note: Callable[[str], None] = lambda _: None
+) -> tuple[Dependency, str | None]:
     """The dependency as faults and proofs will use it, and its server's version.
 
-    where: key path for messages (`dependencies.redis`). listener_port: of its proxy. Raises UsageError for what does
-    not answer or leads elsewhere, Refused for what must not be.
+    where: key path for messages (`dependencies.redis`). listener_port: of its proxy. note: told what is no hindrance
+    and weakens a proof. Raises UsageError for what does not answer or leads elsewhere, Refused for what must not be.
     """
     for key in ("password_env", "admin_password_env", "probe_password_env"):
         variable = getattr(dependency, key)
@@ -31,15 +33,49 @@ def look(dependency: Dependency, where: str, *, listener_port: int | None) -> tu
             )
     match dependency.kind:
         case "redis":
-            return dependency, _same_server(dependency, where, _redis).version
+            server = _same_server(dependency, where, _redis)
+            if server.mode == "sentinel":
+                raise UsageError(
+                    f"{where}: a Redis Sentinel answers at {dependency.direct}, not a Redis server",
+                    hint="declare the server that the application's data is on (SENTINEL get-master-addr-by-name)",
+                )
+            _tells_its_clients(dependency, note)
+            return dependency, server.version
         case "postgres":
             server = _same_server(dependency, where, _postgres)
+            if server.pooled:
+                dependency = msgspec.structs.replace(dependency, pooled=True)
+                note(
+                    f"{dependency.name}: a pooler such as PgBouncer answers at {dependency.direct}: whose sessions are"
+                    " whose cannot be told behind it, so the path is proven by established connections only"
+                )
+            elif dependency.admin is None:
+                note(
+                    f"{dependency.name}: no `admin` is declared, so the path is proven by established connections only,"
+                    " and connection-limit and connection-hog are off"
+                )
             return _with_admin(dependency, where, server), server.version
         case "kafka":
             _kafka(dependency, where, listener_port)
         case _:
             _answers(dependency, where)
     return dependency, None
+
+
+def _tells_its_clients(dependency: Dependency, note: Callable[[str], None]) -> None:
+    """Whether CLIENT LIST may be asked. Without it who uses the proxy is only seen from outside."""
+    from harness.adapters import redis
+
+    try:
+        assert dependency.direct is not None
+        redis.clients(dependency.direct, password=secret(dependency.password_env), timeout_s=LIMIT_S)
+    except Forbidden:
+        note(
+            f"{dependency.name}: its login may not ask CLIENT LIST, so the path is proven by established connections"
+            " only; to prove it by the commands of each client: ACL +client|list"
+        )
+    except AdapterError:
+        pass  # what does not answer has been told
 
 
 def _same_server(dependency: Dependency, where: str, ask: Callable[[Dependency, Address], Server]) -> Server:
@@ -160,7 +196,17 @@ def _answers(dependency: Dependency, where: str) -> None:
     for how, address in addresses:
         if address is None:
             continue
-        result = probe(dependency.kind, address, timeout_s=LIMIT_S)
+        if dependency.kind == "tcp" and dependency.probe_send is not None:
+            result = path_probe(msgspec.structs.replace(dependency, path=address))(LIMIT_S)
+            if not result.ok and result.connected:
+                raise UsageError(
+                    f"{where}.probe_send: {dependency.name} takes it {how} at {address} and does not answer:"
+                    f" {result.detail}",
+                    hint='declare a request that is answered, or "" where the server speaks first; latency and hang'
+                    " need an answer, down, reset and slow-close do not",
+                )
+        else:
+            result = probe(dependency.kind, address, timeout_s=LIMIT_S)
         if not result.ok:
             raise UsageError(
                 f"{where}: {dependency.name} does not answer {how} at {address}: {result.detail}",

@@ -63,6 +63,43 @@ def test_a_service_that_does_not_care_passes() -> None:
     assert result.recovery is not None and result.recovery.outcome == "no_impact"
 
 
+def no_path(run: Run) -> Run:
+    """Nobody was seen who uses what the fault changed."""
+    missing = "a tcp dependency cannot be asked who uses it, and nobody was seen"
+    run.events.append(make(ev.PathUnproven, INJECTED - 0.5, fault="redis-down", missing=missing))
+    return run
+
+
+def test_a_fault_on_a_path_that_nobody_was_seen_on_is_no_pass() -> None:
+    result = no_path(Scene().build()).judge()
+    assert ended(result) == ("inconclusive", 3)
+    assert result.reasons[0].startswith("Nothing shows that the application uses the path that redis-down changed")
+    assert "nobody was seen" in result.reasons[0]
+
+
+def test_a_failure_that_begins_with_the_injection_needs_no_further_proof() -> None:
+    result = no_path(Scene(service=HARD).build()).judge()
+    assert ended(result) == ("fail", 1)
+    assert not says(result, "Nothing shows that the application")
+
+
+def test_targets_that_break_with_the_injection_show_that_the_path_is_used() -> None:
+    scene = Scene(service=failing(INJECTED, ZERO + 1.5, 0.3), recovery_s=1.6, targets=TOLERANT)
+    assert ended(no_path(scene.build()).judge()) == ("pass", 0)
+
+
+def test_an_assumed_path_is_said_first() -> None:
+    run = Scene().build()
+    (fault,) = run.plan.faults
+    dependency = msgspec.structs.replace(fault.change.dependency, path_assumed=True)
+    change = msgspec.structs.replace(fault.change, dependency=dependency)
+    run.plan = msgspec.structs.replace(run.plan, faults=(msgspec.structs.replace(fault, change=change),))
+    result = run.judge()
+    assert ended(result) == ("pass", 0)
+    assert "is assumed (harness.toml), not proven" in result.reasons[0]
+    assert "every primary target held" in result.reasons[0]
+
+
 def test_a_pass_with_violating_time_says_so_first() -> None:
     scene = Scene(service=failing(INJECTED, ZERO + 1.5, 0.3), recovery_s=1.6, targets=TOLERANT)
     result = scene.build().judge()
