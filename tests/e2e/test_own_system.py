@@ -34,7 +34,7 @@ fault = [
 
 [targets]
 primary = [
-  "p95 < 9s", "error_rate < 99%", "recovery < 2m", "baseline: rps >= 1% of plan", "after: rps >= 1% of plan",
+  "p95 < 9s", "error_rate < 99%", "recovery < 60s", "baseline: rps >= 1% of plan", "after: rps >= 1% of plan",
 ]
 """
 
