@@ -24,11 +24,12 @@ def undecided(result: TargetResult) -> str:
     return f"Whether `{result.target}` holds could not be decided: {why}."
 
 
-def not_recovered(recovery: RecoveryResult) -> str:
+def not_recovered(recovery: RecoveryResult, ending: str = "") -> str:
+    """ending: how it ended (harness.analysis.ending), a clause; "" = not known."""
     late = f" within {format_duration(recovery.lower_s)} after the undo" if recovery.lower_s is not None else ""
     deciding = next((t for t in recovery.targets if t.outcome == "not_recovered"), None)
     target = f" (target `{deciding.target}`)" if deciding else ""
-    return f"The service did not recover{late}{target}."
+    return f"The service did not recover{late}{target}{': ' + ending if ending else ''}."
 
 
 def recovery_undecided(recovery: RecoveryResult) -> str:

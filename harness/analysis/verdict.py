@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis import sentences
+from harness.analysis.ending import NOTHING, Ending
 from harness.analysis.generator import clocks
 from harness.analysis.spans import Span, phase_at, span_of
 from harness.model import events as ev
@@ -49,7 +50,8 @@ class Case:
     left: sentences about changes that may still be there. violating_s: violating time of the whole run.
     lost: (arrivals without an end on record, arrivals scheduled) from where a lost worker's record breaks off. cut_s:
     seconds of baseline left out because the generator could not keep up in them. before_s: how long before the first
-    injection the service had begun to fail by itself. by_name: request names hurt by themselves.
+    injection the service had begun to fail by itself. by_name: request names hurt by themselves. ending: what was seen
+    of the target at the end of load and after it.
     """
 
     plan: Plan
@@ -69,6 +71,7 @@ class Case:
     cut_s: float = 0.0
     before_s: float | None = None
     by_name: tuple[str, ...] = ()
+    ending: Ending = NOTHING
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ def rule(case: Case) -> Ruling:
         verdict, reasons = "inconclusive", [*weak, *_would(doubtful), *undecided]
     else:
         verdict, reasons = "pass", _passed(case)
+    if case.ending.last_word and verdict != "pass":
+        reasons = [*reasons, case.ending.last_word]
     code = _exit_code(case, verdict)
     if code in (ExitCode.INTERRUPTED, ExitCode.HARNESS_FAILED):
         verdict = "inconclusive"
@@ -232,7 +237,9 @@ def _failures(case: Case) -> tuple[list[str], list[str]]:
             sentences.broken(target, control=case.plan.control_run)
         )
     if case.recovery.outcome == "not_recovered":
-        (doubtful if "recovery" in case.tainted else stand).append(sentences.not_recovered(case.recovery))
+        # First: how it ended is what people ask about a service that did not come back.
+        said = sentences.not_recovered(case.recovery, case.ending.not_recovered)
+        (doubtful if "recovery" in case.tainted else stand).insert(0, said)
     return stand, doubtful
 
 
@@ -303,7 +310,11 @@ def _passed(case: Case) -> list[str]:
         names = ", ".join(fault.name for fault in case.faults)
         first = f"PASS: every primary target held with {names} and after it."
     how = sentences.recovered(case.recovery)
-    return [first, how] if how else [first]
+    said = [first, how] if how else [first]
+    if case.ending.alarming:
+        word = case.ending.last_word
+        said = [f"PASS, but {word[0].lower()}{word[1:]}", *said]
+    return said
 
 
 def _warnings(case: Case) -> list[str]:
