@@ -10,6 +10,7 @@ from harness.model.plan import Plan
 from harness.model.result import FaultResult, RequestResult, Result
 from harness.report import text
 from harness.report.assessment import Line, assess_result, interval
+from harness.report.ending import alarm, at_the_end
 
 PHASE_WORDS = {
     "baseline": "before the fault",
@@ -56,6 +57,9 @@ def _sentence(plan: Plan, result: Result) -> str:
     match result.verdict:
         case "pass":
             violating = result.impact.violating_s if result.impact else 0.0
+            if result.after_load is not None and (bad := alarm(result)):
+                after = f"{bad} {text.seconds(result.after_load.seconds)} after the load had ended"
+                return f"PASS, but {after}; {subject} it kept every target over each phase."
             if violating > 0:
                 return (
                     f"PASS, but targets were broken for {text.seconds(violating)} {subject}; over each phase they held."
@@ -70,7 +74,7 @@ def _sentence(plan: Plan, result: Result) -> str:
                 return f"FAIL: {_first_reason(result)}"
             shown = "; ".join(broken_clause(line) for line in broken[:2])
             more = f"; and {len(broken) - 2} more targets were broken" if len(broken) > 2 else ""
-            return f"FAIL: {subject}, {shown}{more}."
+            return f"FAIL: {subject}, {shown}{more}{at_the_end(result)}."
         case "inconclusive":
             if any(t.phase == "baseline" and t.primary and t.outcome == "broken" for t in result.targets):
                 missed = "INCONCLUSIVE: the service missed its targets"

@@ -10,6 +10,7 @@ from harness.model import events as ev
 from harness.model.result import Result
 from harness.model.windows import MarkRow
 from harness.report.findings import findings
+from harness.report.story import headline
 
 RESTART, NOT_UNDER_LOAD, BY_ITSELF = "it needs a restart", "does not come back under this load", "come back by itself"
 
@@ -46,6 +47,7 @@ def test_one_that_stays_dead_needs_a_restart_and_the_first_sentence_says_so() ->
     assert "94% of the requests failed from the undo to the end of load" in first
     assert f"still no answer 1m later: {RESTART}" in first
     assert NOT_UNDER_LOAD not in first
+    assert f"still no answer 1m after the load had ended: {RESTART}" in headline(run.plan, result)
     assert result.after_load is not None and result.after_load.outcome == "no_answer"
     assert result.after_load.seconds == 60.3
     assert BY_ITSELF in advice(run, result) and "If only a restart helps" in advice(run, result)
@@ -57,7 +59,7 @@ def test_one_that_answers_when_the_load_is_gone_needs_no_restart() -> None:
     first = result.reasons[0]
     assert f"it answered again 12s after the load had ended: it {NOT_UNDER_LOAD}" in first
     assert "restart" not in " ".join(result.reasons) and "restart" not in advice(run, result)
-    assert BY_ITSELF not in advice(run, result)
+    assert BY_ITSELF not in advice(run, result) and "restart" not in headline(run.plan, result)
     assert result.after_load is not None and result.after_load.outcome == "as_in_baseline" and not result.after_load.why
 
 
@@ -103,15 +105,19 @@ def test_a_service_that_recovered_and_is_well_afterwards_has_no_such_sentence() 
     run = after_load(Scene(service=failing(ZERO, ZERO + 2, 0.5), recovery_s=2.1).build(), "as_in_baseline", 1.1)
     judged = run.judge()
     assert judged.verdict == "pass" and judged.after_load is not None
+    assert "after the load" not in headline(run.plan, judged)
     assert "after the load" not in " ".join((*judged.reasons, *judged.warnings))
 
 
 @pytest.mark.parametrize("outcome", ["no_answer", "still_bad"])
 def test_a_service_that_is_not_well_after_the_end_does_not_pass_silently(outcome: str) -> None:
-    result = after_load(Scene(service=healthy).build(), outcome, 10.4).judge()
+    run = after_load(Scene(service=healthy).build(), outcome, 10.4)
+    result = run.judge()
     assert result.verdict == "pass" and result.reasons[0].startswith("PASS, but ")
     expected = "gave no answer for 10.4s" if outcome == "no_answer" else "still not as in baseline 10.4s after the load"
     assert expected in result.reasons[0]
+    first = headline(run.plan, result)
+    assert first.startswith("PASS, but the service") and "after the load had ended" in first
     failed = after_load(Scene(service=failing(INJECTED, ZERO, 0.5)).build(), outcome, 10.4).judge()
     assert failed.verdict == "fail" and expected in failed.reasons[-1], "nor does one that failed otherwise"
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.stack]
 OPTIONS = (
     *("--fault", "payments-down", "--scenario", "target", "--locustfile", str(LOCUSTFILE), "--rate", "100"),
     *("--users", "50", "--spawn-rate", "1000", "--warmup", "1s", "--baseline", "5s", "--fault-for", "5s"),
-    *("--recovery-limit", "10s", "--hold", "5s", "--request-timeout", "2s", "--quiet"),
+    *("--recovery-limit", "10s", "--hold", "5s", "--request-timeout", "2s"),
     *("--target", "p95 < 5s", "--target", "recovery < 10s", "--target", "rps >= 1% of plan"),
 )
 """What is looked at is the end: targets that a busy machine does not break."""
