@@ -9,6 +9,7 @@ import msgspec
 from harness.analysis import aftermath, tables
 from harness.analysis.acknowledged import acknowledged_result
 from harness.analysis.binomial import judge_proportion
+from harness.analysis.cut_off import abandon_open
 from harness.analysis.ending import after_load_result, ending
 from harness.analysis.facts import Facts, sums_in
 from harness.analysis.fresh import fresh_connections, told
@@ -56,7 +57,7 @@ def judge(
     cut_off = not any(isinstance(event, ev.LoadEnded) for event in history)
     first, last = _judged_steps(phases, history, store)
     if cut_off:
-        store.abandon_open()
+        abandon_open(store)
     starved = saturated(store, first / 10, last / 10)
     cut = _cut_from_baseline(span_of(phases, "baseline"), starved)
     facts = Facts(plan=plan, store=store, spans=phases, samples=samples, cut=cut)

@@ -10,8 +10,6 @@ from array import array
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import msgspec
-
 from harness.analysis.cells import Arrivals, Cell, NameTotals, Step, Totals, merge_flat
 from harness.analysis.dispersion import Dispersion
 from harness.analysis.series import Series
@@ -21,7 +19,7 @@ from harness.model.clock import step_start
 from harness.model.plan import Plan
 from harness.model.target_grammar import ALLOWED_OVER
 from harness.model.targets import Target
-from harness.model.windows import DeltaRow, ErrorRow, MarkRow, RequestCounts, Row, limit_key, without_request
+from harness.model.windows import DeltaRow, ErrorRow, MarkRow, Row, limit_key, without_request
 from harness.plan.schedule import planned_counts
 
 BLOCK = 10
@@ -34,8 +32,6 @@ FAILING_AFTER_S = 1.0
 
 ENDS_WITHIN_STEPS = 50
 """Ends are kept of what ended so soon after its intended start: the rules look at windows of 5 s at most."""
-
-CUT_OFF = "open when the run was cut off"
 
 _NEAR_0, _NEAR_1 = 1e-9, 1 - 1e-9
 
@@ -124,25 +120,6 @@ class WindowStore:
         """A worker that is gone. Live rules go on with what the others see; a recorded run is judged without this, so
         that what it did not record is a gap."""
         self._lost.add(worker)
-
-    def abandon_open(self) -> None:
-        """Requests that were in flight when the record broke off are unfinished, a failure, as those are that a drain
-        gives up. As of each worker's last mark, which is 0.1 s old at most."""
-        for name, worker in self.workers.items():
-            waiting = dict(worker.open)
-            for request, steps in worker.open_names.items():
-                for number, count in steps.items():
-                    if self.plan.load.rate is None:
-                        # Counted with the virtual arrivals that they have missed, which nobody sent.
-                        count = min(count, waiting.get(number, 0))
-                        waiting[number] = waiting.get(number, 0) - count
-                    if count > 0:
-                        fail = {request: RequestCounts(fail={"unfinished": count})}
-                        self.add(DeltaRow(worker=name, step=number, requests=fail))
-                        at = step_start(number)
-                        seen = ErrorRow(worker=name, kind="unfinished", name=request, first_s=at, last_s=at)
-                        self.add(msgspec.structs.replace(seen, example=CUT_OFF))
-            worker.open_names = {}
 
     def _there(self) -> list[Worker]:
         return [worker for name, worker in self.workers.items() if name not in self._lost]
