@@ -16,6 +16,7 @@ import gevent
 import gevent.pool
 import msgspec
 
+from harness.load.acknowledged import Notes
 from harness.load.arrival import Arrival, UserState
 from harness.load.clients import hook_clients
 from harness.load.hooks import install
@@ -180,6 +181,8 @@ class Looker:
         self.seen.limit_ms = limit_ms
         self._environment = make_environment(plan)
         self._environment.create_local_runner()
+        # What these users write is not read back: where nobody takes note, the file would do that itself at the end.
+        Notes("look").install(self._environment)
         self._tracker = Tracker(self.seen, self._timeout_s, StatsBatch(self._environment))
         self._model = FewTasks(self.seen)
         hook_clients(self._tracker, self._environment)

@@ -46,6 +46,18 @@ class Shop(HttpUser):
                 if reply.text != "ok":
                     reply.failure("not what was asked for")
 """,
+    "noted writes": """
+from locust import FastHttpUser, task
+from harness.load.acknowledged import Acknowledged
+
+ORDERS = Acknowledged("/orders/{id}")
+
+class Shop(FastHttpUser):
+    @task
+    def item(self):
+        self.client.get("/item")
+        ORDERS.note(self, 1)
+""",
     "own client": """
 import socket
 from locust import User, events, task
