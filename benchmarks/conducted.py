@@ -2,7 +2,7 @@
 
 `after` begins just behind the true recovery, or, where that is asked for, where the live rules see one: that costs half
 as much again, and shows what a real run of a service that never recovers would look like. What the live rules are asked
-in any case: which latency limits to count exactly from the injection on, and whether a phase goes on (`needs_more`).
+in any case: which latency limits to count exactly from the injection on, and how long a phase is to be.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,8 +25,6 @@ from simulated import Lengths, Service  # noqa: E402
 from harness.analysis import live  # noqa: E402
 from harness.analysis.judge import judge  # noqa: E402
 from harness.analysis.windows import WindowStore  # noqa: E402
-from harness.model import events as ev  # noqa: E402
-from harness.model.plan import Plan  # noqa: E402
 from harness.model.result import Result  # noqa: E402
 from harness.model.target_grammar import defaults, merge, parse_targets  # noqa: E402
 from harness.model.targets import Target  # noqa: E402
@@ -120,17 +118,6 @@ class Seen:
         return self.lower_s - 1e-6 <= self.truth_s <= self.upper_s + 1e-6
 
 
-def needs_more(store: WindowStore, plan: Plan, history: Sequence[ev.Event], phase: str) -> bool:
-    """Whether the conductor lets the phase that just ended go on: the live rule, where there is one."""
-    rule = getattr(live, "needs_more", None)
-    return rule is not None and bool(rule(store, plan, history, phase))
-
-
-def extends() -> bool:
-    """Whether phases go on at all, with the rules as they are."""
-    return hasattr(live, "needs_more")
-
-
 @cache
 def targets_of(texts: tuple[str, ...], only: bool) -> tuple[Target, ...]:
     """Raises UsageError where the grammar does not know one."""
@@ -209,9 +196,12 @@ class _Conductor:
         """To the end of a phase, which goes on once where the rules ask for it."""
         planned = self._planned[name]
         self._to(round(start_s + planned, 1))
-        if needs_more(self.store, self.plan, self.history, name):
+        if name not in self.plan.phases.extend:
+            return
+        wanted, _ = live.length_wanted(self.store, self.plan, self.history, name, start_s, planned)
+        if wanted > planned:
             self.extended += 1
-            self._planned[name] = round(EXTENDED * planned, 1)
+            self._planned[name] = _on_grid(min(wanted, EXTENDED * planned))
             self._to(round(start_s + self._planned[name], 1))
 
     def _instants(self) -> Instants:

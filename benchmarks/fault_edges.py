@@ -84,7 +84,8 @@ def embedded(folder: Path, scale: float | None, times: int) -> list[Edge]:
     stack = StandingStack(folder)
     try:
         path = stack.dependency("redis")["path"]
-        watcher = Watcher(path["host"], path["port"], b"PING\r\n", b"+PONG\r\n")
+        # It lets nobody in without a password, and says so as quickly as it would answer.
+        watcher = Watcher(path["host"], path["port"], b"PING\r\n", b"-NOAUTH Authentication required.\r\n")
         more = ("--scale", f"{scale:g}") if scale else ()
         with_load = ("--scenario", "target", "--spawn-rate", "100000", "--warmup", "2s", "--request-timeout", "5s")
         env = {"XDG_STATE_HOME": str(stack.state)}

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from conducted import Seen, extends, simulate, targets_of
+from conducted import Seen, simulate, targets_of
 from recovery_cells import CELLS, GROUPS, MATRICES, Cell, Measure, Runs
 
 from harness.model.errors import UsageError
@@ -51,8 +51,6 @@ def main() -> int:
     if arguments.list:
         print("\n".join(chosen))
         return 0
-    if not extends():
-        print("Phases never go on: the live rules know nothing of it.")
     began = time.monotonic()
     if arguments.jobs > 1:
         with multiprocessing.Pool(arguments.jobs) as pool:

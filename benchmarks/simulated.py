@@ -408,6 +408,7 @@ def plan(targets: tuple[Target, ...], rate: float, seed: int, lengths: Lengths) 
             hold_s=lengths.hold_s,
             after_s=lengths.hold_s,
             tail_s=lengths.tail_s,
+            extend=("baseline", "fault", "after"),
         ),
         targets=targets,
         faults=(PlannedFault(id=FAULT, spec=spec, change=change, at_s=0.0, for_s=lengths.fault_s),),

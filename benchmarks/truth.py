@@ -43,7 +43,8 @@ from harness.report.findings import findings
 ROOT = Path(__file__).resolve().parent.parent
 SHORTENED = (
     "from harness.plan import phases as p; "
-    "p.MIN_BASELINE_S = p.MIN_FAULT_S = p.MIN_HOLD_S = 2.0; p.HOLD_ARRIVALS = 50; p.MIN_RECOVERY_LIMIT_S = 10.0; "
+    "p.MIN_BASELINE_S = p.MIN_FAULT_S = p.MIN_HOLD_S = 2.0; p.HOLD_ARRIVALS = 50; p.DECIDING_ARRIVALS = 1; "
+    "p.MIN_RECOVERY_LIMIT_S = 30.0; "
     "from harness.cli import main; main()"
 )
 LOAD = ("--scenario", "target", "--spawn-rate", "5000", "--request-timeout", "5s")
@@ -55,6 +56,7 @@ ACCUSING = frozenset(
     {
         *("target-down", "no-fallback", "missing-timeout", "synchronous-call", "pool", "slow-recovery", "relapse"),
         *("lost-writes", "retry-amplification", "reconnect-storm", "cold-cache", "consumer-lag", "memory"),
+        *("health-check", "everything-waits"),
     }
 )
 """Findings that say something is wrong with the service; the others are about the run, or about strain."""

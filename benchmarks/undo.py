@@ -45,7 +45,10 @@ from harness.model.faults import Dependency
 from harness.model.stack import StackUp
 
 HARNESS = Path(sys.executable).parent / "harness"
-SHORT_BASELINE = "from harness.plan import phases; phases.MIN_BASELINE_S = 2.0; from harness.cli import main; main()"
+SHORT_BASELINE = (
+    "from harness.plan import phases as p; p.MIN_BASELINE_S = 2.0; p.DECIDING_ARRIVALS = 1; "
+    "from harness.cli import main; main()"
+)
 FAULTS = {"toxics": "kafka-latency", "down": "redis-down", "role": "db-connection-limit", "pause": "api-pause"}
 OPTIONS = (
     *("--scenario", "target", "--rate", "200", "--spawn-rate", "100000", "--warmup", "1s", "--baseline", "2s"),

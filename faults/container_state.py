@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from faults import ends
 from faults.container import (
     container_id,
     engine_of,
@@ -30,6 +31,7 @@ from faults.container import (
 )
 from faults.observe import asked_at, seconds_of, seen
 from faults.server import OUTAGE_PROBE_S, READY_LIMIT_S, address_of, at_the_path, is_silent
+from harness.adapters import docker_network
 from harness.adapters.docker import Engine
 from harness.adapters.docker_records import Container
 from harness.adapters.probe import ProbeResult
@@ -179,6 +181,7 @@ class ContainerKill:
                         " somebody paused it, and it is left alone",
                         f"docker unpause {found.name}",
                     )
+                _networks_again(record, engine, found)
                 if not found.state.running:
                     engine.start(found.id)
                 wait_ready(record, engine)
@@ -272,6 +275,7 @@ def _capture(change: Change, record_id: str, *, deadline_s: float | None = None)
     with engine_of(dependency) as engine:
         found = fit(change.kind, dependency, engine)
         refuse_shared(change.kind, dependency, found, engine)
+        networks = docker_network.ends(engine, found)
     if found.host_config.auto_remove:
         raise Refused(
             f"{name}: container {found.name} was started with --rm: the engine removes it when it ends, and nothing"
@@ -290,10 +294,23 @@ def _capture(change: Change, record_id: str, *, deadline_s: float | None = None)
         change,
         record_id,
         found,
-        original={"state": "running"},
+        original={"state": "running", "ends": msgspec.json.encode(networks).decode()},
         ours={"state": "not running"},
         deadline_s=deadline_s,
     )
+
+
+def _networks_again(record: UndoRecord, engine: Engine, found: Container) -> None:
+    """On newer engines a start that fails, because somebody has its port, say, takes a container off all of its
+    networks, and the next start gives it none. One that is on no network at all, and was, is put back on each.
+
+    Raises Gone, UndoUnverified where a network is gone or an address is taken.
+    """
+    if found.networks or "ends" not in record.original:
+        return
+    for end in ends.every(record):
+        if end.network not in docker_network.UNCONNECTABLE:
+            ends.restore(record, engine, found, end)
 
 
 def _seen(record: UndoRecord, engine: Engine) -> Container | None:

@@ -40,11 +40,11 @@ def find(found: tuple[NetworkEnd, ...], end: NetworkEnd) -> NetworkEnd | None:
     return same or next((one for one in found if one.network == end.network), None)
 
 
-def differences(engine: Engine, container: Container, before: NetworkEnd, now: NetworkEnd) -> list[str]:
+def differences(container: Container, before: NetworkEnd, now: NetworkEnd) -> list[str]:
     """What a reconnect must give back and is not as it was: empty when all is.
 
-    An address is compared where its user asked for it. One that the engine chose it may choose anew; no name or alias
-    depends on it. The MAC address is compared where a reconnect can give it back (docker_network.keeps_mac).
+    An address, a MAC address too, is compared where its user is known to have asked for it. One that the engine chose
+    it may choose anew; no name or alias depends on it.
     """
     found = []
     for what, were, are in (("aliases", before.aliases, now.aliases), ("links", before.links, now.links)):
@@ -57,7 +57,7 @@ def differences(engine: Engine, container: Container, before: NetworkEnd, now: N
         for asked, new in ((before.asked_ipv4, now.ipv4), (before.asked_ipv6, now.ipv6)):
             if asked and asked != new:
                 found.append(f"its address is {new or 'none'} instead of {asked}")
-        if docker_network.keeps_mac(engine, before) and before.mac.lower() != now.mac.lower():
+        if before.asked_mac and before.mac.lower() != now.mac.lower():
             found.append(f"its MAC address is {now.mac or 'none'} instead of {before.mac}")
     if sorted(before.link_local) != sorted(now.link_local):
         found.append(f"its link-local addresses are {', '.join(now.link_local) or 'none'}")
@@ -77,7 +77,7 @@ def check_unchanged(record: UndoRecord, engine: Engine, container: Container) ->
         now = next((one for one in found if one.network_id == end.network_id), None)
         if now is None:
             raise Rejected(f"container {container.name} is not on network {end.network} any more: somebody took it off")
-        if changed := differences(engine, container, end, now):
+        if changed := differences(container, end, now):
             raise Rejected(
                 f"somebody connected container {container.name} to network {end.network} in another way since it was"
                 f" recorded: {'; '.join(changed)}"
@@ -139,7 +139,7 @@ def _end_again(
     listed = now is not None and (
         not container.state.running or docker_network.on_network(engine, now.network_id, container.id)
     )
-    changed = differences(engine, container, end, now) if now is not None else []
+    changed = differences(container, end, now) if now is not None else []
     addresses = ", ".join(filter(None, (end.ipv4, end.ipv6)))
     observed = "it is not" if now is None else "as before"
     if now is not None and not listed:
@@ -159,7 +159,7 @@ def _end_again(
 
 def _leave(record: UndoRecord, engine: Engine, container: Container, end: NetworkEnd, now: NetworkEnd) -> None:
     """It is connected. As it was: done. Otherwise that is somebody's doing: raise UndoUnverified with both."""
-    changed = differences(engine, container, end, now)
+    changed = differences(container, end, now)
     if not changed:
         return
     off = docker_command(engine.url, "network", "disconnect", end.network, container.name)

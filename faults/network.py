@@ -93,7 +93,8 @@ class Disconnect:
                 pass  # told below, with what to do
             container = fit(self.kind, dependency, engine)
             found = docker_network.ends(engine, container)
-        chosen = _choose(dependency, found, str(change.params.get("network", ALL)))
+            chosen = _choose(dependency, found, str(change.params.get("network", ALL)))
+            _refuse_lost_mac(dependency, engine, container, chosen)
         _refuse_wandering_port(dependency, container)
         names = ", ".join(end.network for end in chosen)
         return record_of(
@@ -220,6 +221,20 @@ def _choose(dependency: Dependency, found: tuple[NetworkEnd, ...], name: str) ->
             hint=error.hint or f"it is on: {', '.join(end.network for end in found)}",
         )
     return chosen
+
+
+def _refuse_lost_mac(
+    dependency: Dependency, engine: Engine, container: Container, chosen: tuple[NetworkEnd, ...]
+) -> None:
+    for end in chosen:
+        if docker_network.loses_mac(engine, end):
+            version = engine.version
+            raise Refused(
+                f"{dependency.name}-disconnect: somebody gave container {container.name} the MAC address {end.mac} on"
+                f" network {end.network}, and Docker {version.version} (API {version.api_version}) cannot give it back"
+                " at a reconnect",
+                hint=f"{dependency.name}-pause works there; an engine with API 1.54 or later gives it back",
+            )
 
 
 def _refuse_wandering_port(dependency: Dependency, container: Container) -> None:

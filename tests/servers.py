@@ -89,7 +89,7 @@ class SubprocessLauncher:
                     spec.argv,
                     env=spec.env,
                     cwd=spec.cwd,
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.DEVNULL if spec.stdin is None else subprocess.PIPE,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
@@ -99,6 +99,9 @@ class SubprocessLauncher:
                 )
             except OSError as error:
                 raise SetupError(f"{spec.name} could not be started: {error}") from error
+            if process.stdin is not None:
+                with process.stdin:
+                    process.stdin.write((spec.stdin or "").encode())
             self._processes[spec.name] = process
             self._specs[spec.name] = spec
         return ServerProcess(name=spec.name, pid=process.pid, start_time=psutil.Process(process.pid).create_time())

@@ -120,7 +120,7 @@ def test_help_imports_no_heavy_library() -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_are_short_enough_to_read_in_one_sitting(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 600
 
 
 def test_nothing_of_the_harness_knows_the_sample_api_s_defects() -> None:

@@ -20,7 +20,25 @@ _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 TOXIPROXY_PORT = 8474
 DOCKER_PORT = 2375
+WIDEST = {4: 8, 6: 16}
+"""The shortest prefix of a network that may be allowed, by version of IP."""
 _PORTS = {"http": 80, "https": 443}
+
+
+def check_allowed(text: str) -> str:
+    """One value of --allow-host as it is. Raises UsageError for a network that is most of the world: leave to test
+    everybody is none that anybody has."""
+    try:
+        network = ipaddress.ip_network(text.strip().strip("[]"), strict=False)
+    except ValueError:
+        return text  # a name
+    widest = WIDEST[network.version]
+    if network.prefixlen < widest:
+        raise UsageError(
+            f"--allow-host {text} is {network.num_addresses:,} addresses",
+            hint=f"name the host, or a network of at most /{widest}: whoever is allowed may be loaded and broken",
+        )
+    return text
 
 
 def check_address(host: str, port: int, allowed: Collection[str], *, allow_hosts: Collection[str] = ()) -> list[str]:
@@ -33,9 +51,18 @@ def check_address(host: str, port: int, allowed: Collection[str], *, allow_hosts
     """
     if not host or not 0 < port < 65536:
         raise UsageError(f"{host or 'an empty host'}:{port} is not an address")
-    addresses = _resolve(host, port)
+    return check_resolved(host, port, _resolve(host, port), allowed, allow_hosts=allow_hosts)
+
+
+def check_resolved(
+    host: str, port: int, addresses: Collection[str], allowed: Collection[str], *, allow_hosts: Collection[str] = ()
+) -> list[str]:
+    """The same for a host that somebody has resolved already. Raises as check_address does."""
     for address in addresses:
-        plain = _plain(address)
+        try:
+            plain = _plain(address)
+        except ValueError:
+            raise UsageError(f"{host}:{port}: {address!r} is not an address") from None
         if plain.is_loopback or _named(host, plain, allow_hosts):
             continue
         said = f"{host}:{port} is" + ("" if host.strip("[]") == address else f" {address},")
@@ -44,7 +71,12 @@ def check_address(host: str, port: int, allowed: Collection[str], *, allow_hosts
             raise Refused(f"{said} neither loopback nor a private address", hint=hint)
         if not _named(host, plain, allowed):
             raise Refused(f"{said} a private address that the configuration does not name", hint=hint)
-    return addresses
+    return list(addresses)
+
+
+def is_named(host: str, address: str, names: Collection[str]) -> bool:
+    """Whether one of the names, addresses and networks is this host or contains this address of it."""
+    return _named(host, _plain(address), names)
 
 
 def check_url(url: str, allowed: Collection[str], *, allow_hosts: Collection[str] = ()) -> list[str]:

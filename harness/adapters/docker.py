@@ -36,7 +36,8 @@ WRITE_S = 20.0
 LOWEST_API = (1, 41)
 """Engine 20.10."""
 HIGHEST_API = (1, 51)
-"""The newest version of the API whose description was read; a newer engine is spoken to in this one."""
+"""A newer engine is spoken to in this version: in none above it does an inspection tell the MAC address that a user
+asked for. Descriptions were read up to 1.56."""
 
 _T = TypeVar("_T")
 _FULL_ID = re.compile(r"[0-9a-f]{64}")
@@ -102,6 +103,12 @@ class Engine:
 
     def close(self) -> None:
         self._client.close()
+
+    @property
+    def lowest_api(self) -> str:
+        """The lowest version of its API that both take, "" where the engine takes whatever a client may ask for."""
+        lowest = _pair(self.version.min_api_version)
+        return "" if lowest <= (1, 24) else ".".join(map(str, max(lowest, LOWEST_API)))
 
     # what is there
 
@@ -202,10 +209,12 @@ class Engine:
         *,
         params: Mapping[str, str] | None = None,
         more_s: float = 0.0,
+        api: tuple[int, int] | None = None,
     ) -> Applied:
-        """One POST below the API's version. more_s: how much longer than usual the answer may take."""
+        """One POST below the API's version. more_s: how much longer than usual the answer may take. api: a version that
+        this request needs, and that the engine is known to speak."""
         sent = monotonic()
-        self._send("POST", path, params=params, body=body, more_s=more_s)
+        self._send("POST", path, params=params, body=body, more_s=more_s, api=api)
         return Applied(sent, monotonic())
 
     def get_bytes(self, path: str, *, params: Mapping[str, str] | None = None) -> bytes:
@@ -248,16 +257,18 @@ class Engine:
         params: Mapping[str, str] | None = None,
         body: msgspec.Struct | None = None,
         more_s: float = 0.0,
+        api: tuple[int, int] | None = None,
     ) -> requests.Response:
         import requests
 
         reads = method == "GET"
+        prefix = self._prefix if api is None else f"/v{api[0]}.{api[1]}"
         limit_s = (self._timeout_s if reads else max(WRITE_S, self._timeout_s)) + more_s
         self._knock()
         try:
             answer: requests.Response = self._client.request(
                 method,
-                f"{self._client.base_url}{self._prefix}{path}",
+                f"{self._client.base_url}{prefix}{path}",
                 params=dict(params or {}),
                 data=None if body is None else msgspec.json.encode(body),
                 # A connection each: one kept open from before a restart of the engine would make a request that was

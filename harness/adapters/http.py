@@ -40,8 +40,8 @@ class Client:
     """Keeps its connections. Not for use by two threads at once."""
 
     def __init__(self) -> None:
-        self._deadline = _Deadline()
-        self._session = _session(self._deadline)
+        self._deadline = Deadline()
+        self._session = session(self._deadline)
 
     def get(self, url: str, timeout_s: float) -> Response:
         """One GET, following redirects only where scheme, host and port stay the same.
@@ -94,12 +94,7 @@ class Client:
                 method, url, data=sent, headers=headers, timeout=seconds, allow_redirects=False, stream=True
             ) as reply:
                 location = reply.headers.get("location") if reply.status_code in _REDIRECTS else None
-                body = bytearray()
-                for chunk in reply.iter_content(65536):
-                    body += chunk
-                    if len(body) > MAX_BODY:
-                        raise Rejected(f"{url} answered more than {MAX_BODY // 2**20} MB")
-                return reply.status_code, bytes(body), location
+                return reply.status_code, body_of(reply), location
         except requests.exceptions.ConnectTimeout as error:
             raise Unreachable(f"{url} could not be reached within {timeout_s:g} s") from error
         except requests.exceptions.ReadTimeout as error:
@@ -114,6 +109,17 @@ class Client:
             raise OutcomeUnknown(f"{url} broke off its answer: {_cause(error)}") from error
         except ValueError as error:  # requests looks at the address of a redirect that it is not to follow
             raise Rejected(f"{url} redirects to what is no URL: {error}") from error
+
+
+def body_of(reply: requests.Response) -> bytes:
+    """The body of an answer that is read as it comes (`stream=True`), out of its content encoding. Raises Rejected for
+    more than MAX_BODY, of which no more is read: some kilobytes of gzip can be gigabytes."""
+    body = bytearray()
+    for chunk in reply.iter_content(65536):
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise Rejected(f"{reply.url} answered more than {MAX_BODY // 2**20} MB")
+    return bytes(body)
 
 
 def get(url: str, timeout_s: float) -> Response:
@@ -157,7 +163,7 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-class _Deadline:
+class Deadline:
     """Shuts the connections of a request down when its time is over, so that any blocking read in it ends."""
 
     def __init__(self) -> None:
@@ -181,7 +187,7 @@ class _Deadline:
 
 
 class _Running:
-    def __init__(self, deadline: _Deadline, seconds: float) -> None:
+    def __init__(self, deadline: Deadline, seconds: float) -> None:
         self._deadline = deadline
         self._seconds = seconds
         self._timer = threading.Timer(seconds, deadline.cut)
@@ -198,7 +204,8 @@ class _Running:
         self._deadline.forget_closed()
 
 
-def _session(deadline: _Deadline) -> requests.Session:
+def session(deadline: Deadline) -> requests.Session:
+    """Without proxies and .netrc; what its requests read ends with the deadline."""
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -225,8 +232,8 @@ def _session(deadline: _Deadline) -> requests.Session:
             super().init_poolmanager(*args, **kwargs)
             self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
 
-    session = requests.Session()
-    session.trust_env = False
-    session.mount("http://", Adapter())
-    session.mount("https://", Adapter())
-    return session
+    made = requests.Session()
+    made.trust_env = False
+    made.mount("http://", Adapter())
+    made.mount("https://", Adapter())
+    return made

@@ -33,11 +33,16 @@ class _RestartServer(msgspec.Struct, frozen=True, tag="RestartServer"):
     name: str
 
 
+class _InputOf(msgspec.Struct, frozen=True, tag="InputOf"):
+    name: str
+
+
 class _Reply(msgspec.Struct, frozen=True):
     error: str | None = None
     process: ServerProcess | None = None
     servers: tuple[ServerProcess, ...] = ()
     phase: str = ""
+    input: str | None = None
 
 
 class _Opened(msgspec.Struct, frozen=True, tag_field="entry", tag="keeper"):
@@ -78,6 +83,10 @@ class KeeperDoor:
         Raises OutcomeUnknown when it did not answer in time, Rejected when it says no.
         """
         self._ask(self._opened(), _RestartServer(name), START_LIMIT_S)
+
+    def input_of(self, name: str) -> str | None:
+        """What the server was given to read when it was started. Raises Rejected when it has none of that name."""
+        return self._ask(self._opened(), _InputOf(name), LOOK_LIMIT_S).input
 
     def _opened(self) -> _Opened:
         path = self.folder / JOURNAL

@@ -13,6 +13,9 @@ from harness.model.errors import Rejected
 MAX_SIGNALS = 1_000
 """A page with more names is no service's: the first ones in alphabetical order are kept."""
 
+MAX_PAGE = 4 * 2**20
+"""Characters that are parsed, which takes a second or more a megabyte."""
+
 _KEPT = {
     "counter": ("", "_total"),
     "gauge": ("",),
@@ -30,6 +33,8 @@ def signals(text: str) -> dict[str, float]:
 
     # Buckets are most of a page and none of its signals: parsing them costs most of the time.
     lines = [line for line in text.splitlines() if "_bucket{" not in line]
+    if sum(map(len, lines)) > MAX_PAGE:
+        raise Rejected(f"a metrics page of more than {MAX_PAGE // 2**20} MB without its buckets is no service's")
     found: dict[str, float] = {}
     try:
         for family in text_string_to_metric_families("\n".join(lines) + "\n"):

@@ -14,6 +14,9 @@ from typing import Literal, Self
 from harness.model.clock import monotonic
 from harness.model.faults import Address
 
+MAX_ANSWER = 64 * 2**20
+"""Bytes of one answer: more is announced by something that does not speak the protocol."""
+
 ErrorKind = Literal["refused", "reset", "timeout", "closed", "protocol", "auth", "limit", "unreachable"]
 
 
@@ -68,6 +71,8 @@ class Exchange:
         return line.removesuffix(b"\r")
 
     def exactly(self, size: int) -> bytes:
+        if not 0 <= size <= MAX_ANSWER:
+            raise ProbeError("protocol", f"an answer of {str(size)[:20]} bytes was announced", connected=True)
         while len(self._buffer) < size:
             self._more()
         data, self._buffer = self._buffer[:size], self._buffer[size:]

@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from harness.adapters import http
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, OutcomeUnknown, Rejected, Unreachable, UsageError
 from harness.model.faults import Applied
@@ -247,11 +248,17 @@ class _Transport:
     def send(self, method: str, url: str, **arguments: Any) -> requests.Response:
         import requests
 
+        deadline = http.Deadline()
         try:
             # A session of its own each time: nothing is shared between threads, no stale connection is reused.
-            with requests.Session() as session:
-                session.trust_env = False
-                response = session.request(method, url, timeout=self._timeout, allow_redirects=False, **arguments)
+            with http.session(deadline) as session, deadline.within(sum(self._timeout)):
+                response = session.request(
+                    method, url, timeout=self._timeout, allow_redirects=False, stream=True, **arguments
+                )
+                # Read here, where there is a limit and an end; toxiproxy-python asks for it later.
+                response._content = http.body_of(response)
+        except Rejected as error:
+            raise OutcomeUnknown(str(error)) from None
         except requests.RequestException as error:
             if _never_connected(error):
                 raise Unreachable(f"no Toxiproxy answers at {self._url}") from error

@@ -35,12 +35,14 @@ BEFORE_STEPS = 60
 class Watched(msgspec.Struct, frozen=True):
     """One target of recovery over the whole run, or one request name under it.
 
-    limit: in the target's unit, as resolved. series: without the episodes that say nothing against the service
-    (harness.analysis.dispersion), `excused` of them.
+    limit: in the target's unit, as resolved. seen: what is told of the requests. series: what is concluded from,
+    without the episodes that say nothing against the service (harness.analysis.dispersion); excused: how many of them
+    are as often as in baseline.
     """
 
     target: Target
     limit: float
+    seen: Series
     series: Series
     baseline: Baseline
     excused: int = 0
@@ -61,15 +63,18 @@ def watch(
     zero = zero_of(facts.plan, history)
     quiet_from = None if zero is None else next_step(zero.zero_s)
     fault = span_of(facts.spans, "fault")
+    hold = next_step(facts.plan.phases.hold_s)
 
     def watched(target: Target, limit: float, allowed: float | None) -> Watched:
         series = facts.store.series(target, baseline.start, end, limit=limit, proven_unless=proven_unless)
         series = _with_limit(facts.cut_out(series), allowed)
         seen = dispersion(series, baseline.start, baseline.end)
-        episodes = [] if quiet_from is None else excused(series, seen, quiet_from, end)
-        series = without(series, episodes)
+        episodes = [] if quiet_from is None else excused(series, seen, quiet_from, end, hold)
+        told, series = series, without(series, episodes)
         yardstick = recovery_rules.worst_baseline(series, baseline.start, baseline.end, seen.phi_held, seen.phi)
-        return Watched(target, limit, series, yardstick, len(episodes))
+        # Where baseline had such episodes they are told as such, and nothing else is said of them.
+        as_before = len(episodes) if seen.episodes else 0
+        return Watched(target, limit, series if as_before else told, series, yardstick, as_before)
 
     found = []
     for target in recovery_targets(facts.plan):
@@ -146,7 +151,7 @@ def recovery_result(
     if zero is None:
         return _not_judged("the undo was not seen to take effect, so recovery has no beginning")
     if not recovery_targets(facts.plan):
-        return _not_judged("there is no primary error_rate or percentile target in `after` to recover")
+        return _not_judged("there is no primary error_rate or percentile target in phase after to recover")
     if not watched:
         return _not_judged("there was no baseline to compare with", zero)
     phases = facts.plan.phases
@@ -169,9 +174,9 @@ def recovery_result(
         end = min(w.series.end, step_of(load_end_s))
         step = recovery_rules.recovered_step(w.series, w.baseline, next_step(zero.zero_s), hold, last, end)
         if step is not None:
-            for a, b in recovery_rules.relapses(w.series, w.baseline, step, end):
+            for a, b in recovery_rules.relapses(w.seen, w.baseline, step, end):
                 if not any(low < b and a < high for low, high in unseen):
-                    relapses[a, b] = sum(w.series.bad[step_of(a) - w.series.start : step_of(b) - w.series.start])
+                    relapses[a, b] = sum(w.seen.bad[step_of(a) - w.seen.start : step_of(b) - w.seen.start])
     latest = recovery_rules.combine(judged)
     merged = merge_stretches(list(relapses))
     requested = [event.sent_s for event in history if isinstance(event, ev.UndoRequested)]
@@ -262,7 +267,7 @@ def violating(watched: Sequence[Watched], start: int, end: int) -> tuple[Stretch
     """Stretches of [start, end) in which any target of recovery was broken."""
     found: list[Stretch] = []
     for w in watched:
-        found += impact_rules.violating_time(w.series, w.baseline, start, end)
+        found += impact_rules.violating_time(w.seen, w.baseline, start, end)
     return merge_stretches(found)
 
 

@@ -76,15 +76,15 @@ def lower_tail(k: float, n: float, p: float) -> float:
 
 def upper_bound(k: float, n: float, chance: float) -> float:
     """The proportion at which so few as k of n would be seen with probability `chance` (Clopper and Pearson, 1934)."""
-    return _root(lambda p: lower_tail(k, n, p) > chance) if k < n else 1.0
+    return root(lambda p: lower_tail(k, n, p) > chance) if k < n else 1.0
 
 
 def lower_bound(k: float, n: float, chance: float) -> float:
     """The proportion at which so many as k of n would be seen with probability `chance`."""
-    return _root(lambda p: tail(k, n, p) < chance) if k > 0 else 0.0
+    return root(lambda p: tail(k, n, p) < chance) if k > 0 else 0.0
 
 
-def _root(below: Callable[[float], bool]) -> float:
+def root(below: Callable[[float], bool]) -> float:
     """The p at which `below` turns false, to nine digits."""
     low, high = 0.0, 1.0
     for _ in range(60):

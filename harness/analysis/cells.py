@@ -243,6 +243,10 @@ class Totals:
         return sum(a.unsent for a in self.classes.values())
 
     @property
+    def unsent_task(self) -> int:
+        return sum(a.unsent_task for a in self.classes.values())
+
+    @property
     def empty(self) -> int:
         return sum(a.empty for a in self.classes.values())
 

@@ -92,11 +92,12 @@ class Fade(msgspec.Struct, frozen=True):
     gain: float
 
 
-def fading(n: list[int], bad: list[int], start: int, floors: Mapping[int, float]) -> Fade | None:
+def fading(n: list[int], bad: list[int], start: int, floors: Mapping[int, float], phi: float = 1.0) -> Fade | None:
     """Three falling rates, where they explain the data better than two; None otherwise.
 
     floors: length in steps -> the rate that a middle stretch of that length or longer must be above: what is no worse
-    than baseline was is no outage's end.
+    than baseline was is no outage's end. phi: the dispersion of single counts; a likelihood of clusters is so many
+    times too sure.
 
     Both fits have one free step behind the first rate: an edge lies inside a step, and without that step half of all
     hard edges at 200 requests/s look graded. Quadratic in the number of steps.
@@ -138,7 +139,7 @@ def fading(n: list[int], bad: list[int], start: int, floors: Mapping[int, float]
             floor = floors[max(length for length in floors if length <= j - i - 1)]
             if first > middle > floor and middle > rate(j, steps) >= 0.0:
                 best = (likelihood, i, j)
-    if best[0] - two <= GRADED or math.isinf(best[0]):
+    if best[0] - two <= GRADED * phi or math.isinf(best[0]):
         return None
     return Fade(start + best[1], start + best[2], best[0] - two)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.analysis.binomial import more_often
+from harness.analysis.binomial import BROKEN_BELOW, exceeds, more_often
 from harness.analysis.series import Series
 from harness.analysis.violations import sums
 
@@ -66,19 +66,29 @@ def episodes(bad: list[int]) -> list[tuple[int, int]]:
     return found
 
 
-def excused(series: Series, baseline: Dispersion, start_step: int, end_step: int) -> list[tuple[int, int]]:
-    """The episodes of [start_step, end_step), as steps [start, end), that say nothing against the service: it had such
-    in baseline, they are no more frequent now, and none is longer than 5 s. An episode that is already on at start_step
-    is the outage's own and is never among them."""
+def excused(
+    series: Series, baseline: Dispersion, start_step: int, end_step: int, hold_steps: int
+) -> list[tuple[int, int]]:
+    """The episodes of [start_step, end_step), as steps [start, end), that say nothing against the service: they are no
+    more frequent than in baseline, none is longer than 5 s, and none is an outage by itself (the limit is not broken
+    over a hold's length around it). An episode that is already on at start_step is the outage's own and is never among
+    them."""
     counts = [bad for _, bad in _seconds(series, start_step, end_step)]
     found = episodes(counts)
     before = [bad for _, bad in _seconds(series, start_step - APART_SECONDS * SECOND, start_step)]
     if found and found[0][0] + 1 < APART_SECONDS and (found[0][0] == 0 or any(before)):
         found = found[1:]
-    short = [(first, last) for first, last in found if last - first < APART_SECONDS]
-    if not baseline.episodes or more_often(len(found), len(counts), baseline.episodes, baseline.seconds):
+    if more_often(len(found), len(counts), baseline.episodes, baseline.seconds):
         return []
-    return [(start_step + first * SECOND, start_step + (last + 1) * SECOND) for first, last in short]
+    short = [(first, last) for first, last in found if last - first < APART_SECONDS]
+    steps = [(start_step + first * SECOND, start_step + (last + 1) * SECOND) for first, last in short]
+    return [(a, b) for a, b in steps if not _is_outage(series, baseline, a, b, end_step, hold_steps)]
+
+
+def _is_outage(series: Series, baseline: Dispersion, a: int, b: int, end_step: int, hold_steps: int) -> bool:
+    low = max(series.start, min((a + b - hold_steps) // 2, end_step - hold_steps)) - series.start
+    high = low + max(hold_steps, b - a)
+    return exceeds(sum(series.bad[low:high]), sum(series.n[low:high]), series.limit, BROKEN_BELOW, baseline.phi)
 
 
 def without(series: Series, stretches: list[tuple[int, int]]) -> Series:

@@ -17,7 +17,7 @@ WINDOW_S = 5.0
 MAX_CPU = 0.9
 MAX_LATENESS_MS = 50.0
 LATE_SHARE = 0.01
-STALL_S = 1.0
+STALL_S = 1.2
 """A load process leaves ten marks a second."""
 
 Stretch = tuple[float, float]

@@ -13,8 +13,11 @@ from pathlib import Path
 import msgspec
 
 from harness.model import events as ev
+from harness.model.errors import UsageError
+from harness.model.files import read_limited
 
 KEEPER = "keeper.jsonl"
+MAX_BYTES = 64_000_000
 BY_HAND = "harness heal"
 
 
@@ -79,13 +82,13 @@ def _lines(path: Path) -> list[_Line]:
     decoder = msgspec.json.Decoder(_Line)
     found = []
     try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
+        lines = read_limited(path, MAX_BYTES, links=False).split(b"\n")
+    except (OSError, UsageError):
         return []
     for line in lines:
         try:
             found.append(decoder.decode(line))
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
     return found
 

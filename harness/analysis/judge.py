@@ -27,7 +27,7 @@ from harness.analysis.windows import WindowStore
 from harness.model import events as ev
 from harness.model.clock import next_step, step_of
 from harness.model.plan import Plan
-from harness.model.result import MemoryResult, RecoveryResult, Result, TargetResult
+from harness.model.result import ImpactResult, MemoryResult, RecoveryResult, Result, TargetResult
 from harness.model.samples import Sample
 from harness.model.target_grammar import ALLOWED_OVER, JUDGED_PHASES, merge
 from harness.model.targets import Target
@@ -87,7 +87,8 @@ def judge(
             gaps=gaps,
             cut_s=round(sum(b - a for a, b in cut) / 10, 1),
             before_s=impact.before_s if impact is not None else None,
-            by_name=tuple(impact.by_name) if impact is not None else (),
+            by_name=impact.by_name if impact is not None else {},
+            over_before=_over_before(facts.recovery, impact),
             mix=_mix_moves(facts),
             left=left_over(plan, history),
             lost=lost_with(history, store, first, last),
@@ -132,6 +133,12 @@ def judge(
         fresh_connections=fresh,
         warnings=(*plan.warnings, *ruling.warnings, *told(fresh)),
     )
+
+
+def _over_before(recovery: RecoveryResult, impact: ImpactResult | None) -> bool:
+    if impact is None or impact.start_s is None or recovery.zero_s is None:
+        return False
+    return recovery.outcome == "no_impact" and impact.start_s < recovery.zero_s
 
 
 def _judged_steps(phases: Sequence[Span], history: Sequence[ev.Event], store: WindowStore) -> tuple[int, int]:

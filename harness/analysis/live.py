@@ -25,13 +25,15 @@ from harness.model.clock import next_step, step_of, step_start
 from harness.model.errors import UsageError
 from harness.model.live import LiveNumbers
 from harness.model.plan import Plan
-from harness.model.sketch import bucket_of, quantile
-from harness.model.target_grammar import ALLOWED_OVER, parse_expression
+from harness.model.target_grammar import ALLOWED_OVER, format_limit, parse_expression
 from harness.model.targets import PhaseName, Target
 from harness.model.units import parse_duration
 
-SLOW_TO_SHOW_S = 0.2
-"""An open arrival joins the percentiles shown, with the age it has, once it is this old."""
+LATE_S = 3.0
+"""Final numbers older than this are no longer shown as those of now."""
+
+PROVISIONAL_S = 1.0
+"""Provisional numbers end so long ago: what is quick has ended by then."""
 
 BEFORE_ZERO_STEPS = 60
 STALE_STEPS = 30
@@ -39,6 +41,13 @@ STALE_STEPS = 30
 
 KEPT_S = 300.0
 """Beyond what the rules ask for: an undo may be found to have worked this long ago."""
+
+WORKS_MIN = 20
+"""Fewest failures, and the shortest time, before anybody says that nothing works."""
+WORKS_S = 2.0
+REFUSED_S = 5.0
+WORKS_LEAD_S = 0.5
+_STATUS = re.compile(r"\b[45]\d\d\b")
 
 MAX_ABORT_S = 3600.0
 _ABORT_METRICS = (*ALLOWED_OVER, "max", "error_rate", "rps")
@@ -53,40 +62,63 @@ class AbortRule(msgspec.Struct, frozen=True):
 
 
 def live_numbers(store: WindowStore, at_s: float, span_s: float = 2.0) -> LiveNumbers:
-    """What the last span_s seconds of intended starts look like; None where nothing is known.
-
-    Arrivals still open count with the age they have, so a hang shows at once and not when it ends.
+    """What the last span_s seconds of intended starts look like whose requests have all ended: the numbers that the
+    result will have. Where those lie more than LATE_S back, as in a hang, the seconds up to PROVISIONAL_S ago with
+    what is still open; None where nothing is known.
     """
     users = sum(worker.marks[-1].users for worker in store.workers.values() if worker.marks)
     waiting = store.waiting()
-    in_flight = store.in_flight
-    end = min(step_of(at_s), store.drawn_before())
-    start = max(0, step_of(at_s - span_s))
-    if end <= start:
-        return LiveNumbers(span_s=span_s, in_flight=in_flight, users=users)
-    totals = store.totals(start, end)
-    names = totals.all_names()
-    sketch = dict(names.sketch)
-    late = 0
-    for step, count in waiting.items():
-        age = at_s - step_start(step + 1)
-        if start <= step < end and age >= SLOW_TO_SHOW_S:
-            bucket = bucket_of(age * 1000)
-            sketch[bucket] = sketch.get(bucket, 0) + count
-            late += count if age >= FAILING_AFTER_S else 0
-    expected = totals.expected + late
-    return LiveNumbers(
+    oldest = min(waiting, default=None)
+    shown = LiveNumbers(
         span_s=span_s,
-        planned_rps=totals.planned / totals.seconds if store.plan.load.rate is not None else None,
-        rps=names.replies / totals.seconds,
-        error_rate=(totals.expected_bad + late) / expected if expected else None,
-        p50_ms=quantile(sketch, 0.5),
-        p95_ms=quantile(sketch, 0.95),
-        p99_ms=quantile(sketch, 0.99),
-        unsent=totals.unsent,
-        in_flight=in_flight,
+        in_flight=store.in_flight,
+        oldest_s=None if oldest is None else max(0.0, round(at_s - step_start(oldest), 1)),
         users=users,
     )
+    now, drawn, final = step_of(at_s), store.drawn_before(), store.final_before()
+    late = step_of(at_s - LATE_S)
+    end = min(final, now) if final > late else min(drawn, step_of(at_s - PROVISIONAL_S))
+    start = max(0, end - next_step(span_s))
+    if end <= start or drawn <= late:
+        return shown
+    totals = store.totals(start, end)
+    names = totals.all_names()
+    # An arrival whose task is between two requests is not over either, but its later requests count in later steps.
+    open_ = sum(count for step, count in waiting.items() if start <= step < end)
+    expected = totals.expected + open_
+    # What is open succeeds no sooner than after the age it has: no percentile above that is sure.
+    least_ms = 1000 * (at_s - step_start(end)) if open_ else None
+
+    def percentile(q: float) -> float | None:
+        found = names.quantile_ms(q)
+        return found if found is None or least_ms is None else min(found, least_ms)
+
+    return msgspec.structs.replace(
+        shown,
+        end_s=step_start(end),
+        provisional=open_ > 0,
+        planned_rps=totals.planned / totals.seconds if store.plan.load.rate is not None else None,
+        rps=names.replies / totals.seconds,
+        error_rate=totals.expected_bad / expected if expected else None,
+        open_rate=open_ / expected if expected else 0.0,
+        p50_ms=percentile(0.5),
+        p95_ms=percentile(0.95),
+        p99_ms=percentile(0.99),
+        unsent=totals.unsent,
+    )
+
+
+def limits_shown(plan: Plan, phase: str) -> dict[str, str]:
+    """metric -> `<200ms`: what the primary targets of all requests ask for in a phase; in recovery what they will ask
+    for after it. The tightest of several."""
+    judged = {"recovery": "after", "tail": "after"}.get(phase, phase)
+    found: dict[str, Target] = {}
+    for target in plan.targets:
+        if target.primary and target.phase == judged and target.name is None and target.op in ("<", "<="):
+            known = found.get(target.metric)
+            if known is None or target.value < known.value:
+                found[target.metric] = target
+    return {metric: f"{target.op}{format_limit(target)}" for metric, target in found.items()}
 
 
 def recovered_live(store: WindowStore, plan: Plan, zero_s: float, now_s: float) -> int | None:
@@ -107,7 +139,7 @@ def recovered_live(store: WindowStore, plan: Plan, zero_s: float, now_s: float) 
             return None
         # The rules also look at windows that begin before zero.
         series = store.series(target, max(0, zero - BEFORE_ZERO_STEPS), end, now_s, limit=limit)
-        series = without(series, excused(series, seen, zero, end))
+        series = without(series, excused(series, seen, zero, end, hold))
         step = recovery_rules.recovered_step(series, baseline, zero, hold, last)
         if step is None:
             return None
@@ -150,6 +182,33 @@ def length_wanted(
     wanted = {target.text: more_needed(target, span, facts) for target in plan.targets if target.phase == phase}
     times, text = max(((times, text) for text, times in wanted.items() if times is not None), default=(1.0, ""))
     return round(planned_s * times, 1), text
+
+
+def nothing_works(store: WindowStore, plan: Plan, now_s: float) -> str | None:
+    """Why a run need not go on to its fault: not one request has succeeded since the load began, and these are enough.
+
+    Refusals that no warming up ends (a 401, a 404) are believed early; anything else when warm-up is about to end.
+    """
+    if store.total_attempts < WORKS_MIN or store.total_failures < store.total_attempts:
+        return None
+    decided_s = _decided(store, now_s) / 10
+    errors = {key: seen for key, seen in store.errors.items() if seen.count}
+    if decided_s < WORKS_S or not errors:
+        return None
+    refused = all(_is_refusal(kind, seen.example) for (kind, _), seen in errors.items())
+    if not (refused and decided_s >= REFUSED_S) and now_s < plan.phases.warmup_s - WORKS_LEAD_S:
+        return None
+    (kind, name), most = max(errors.items(), key=lambda item: item[1].count)
+    status = _STATUS.search(most.example) if kind == "status" else None
+    said = f"status {status[0]}" if status is not None else kind
+    where = f"{name} ({said})" if name is not None else said
+    example = f": {most.example}" if most.example else ""
+    return f"all {store.total_attempts:,} requests failed, {most.count:,} of them {where}{example}"
+
+
+def _is_refusal(kind: str, example: str) -> bool:
+    found = _STATUS.search(example) if kind == "status" else None
+    return found is not None and found[0].startswith("4") and found[0] not in ("408", "425", "429")
 
 
 def relative_limits(store: WindowStore, plan: Plan, history: Sequence[ev.Event]) -> list[float]:

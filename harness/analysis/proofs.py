@@ -9,7 +9,7 @@ from harness.model.faults import Evidence
 from harness.model.plan import Plan, PlannedFault
 from harness.model.result import FaultResult
 
-HEAL = "run `harness heal RUN_DIR` to be sure"
+HEAL = "run harness heal RUN_DIR to be sure"
 
 
 def fault_results(plan: Plan, history: Sequence[ev.Event]) -> tuple[FaultResult, ...]:

@@ -178,7 +178,7 @@ def recovery(
         why = f"too close to call: {bad} of {n} requests in the hold were bad, the limit is {series.limit:.3g}"
         return result("undecided", why + relapse)
     if best.clean == first_step and not best.hurt:
-        return result("no_impact", "nothing to recover from", 0.0, 0.0, STEP_S + earlier + later)
+        return result("no_impact", "", 0.0, 0.0, STEP_S + earlier + later)
 
     fade = _fade(series, baseline, found, best, floor)
     if fade is not None:
@@ -361,7 +361,7 @@ def _fade(series: Series, baseline: Baseline, found: Violations, held: _Held, fl
     low = max(floor - EDGE_LEAD_STEPS, high - LONGEST_FADE_STEPS, series.start)
     a, b = low - series.start, high - series.start
     floors = {size: _floor(series, baseline, size) for size in baseline.worst}
-    return changepoint.fading(series.n[a:b], series.bad[a:b], low, floors)
+    return changepoint.fading(series.n[a:b], series.bad[a:b], low, floors, baseline.phi)
 
 
 def _faded(series: Series, baseline: Baseline, fade: changepoint.Fade, end: int) -> tuple[int, int] | None:
@@ -384,9 +384,7 @@ def _faded(series: Series, baseline: Baseline, fade: changepoint.Fade, end: int)
     for length in FADE_CLEAN_WINDOWS:
         for at in range(first, (stop if below is None else below) - length + 1):
             n, bad = total[at + length] - total[at], total_bad[at + length] - total_bad[at]
-            if bad < series.limit * n and (
-                lower_tail(bad / baseline.phi, n / baseline.phi, series.limit) <= CLEARLY_BELOW
-            ):
+            if bad < series.limit * n and lower_tail(bad, n, series.limit) <= CLEARLY_BELOW:
                 below = at + length
                 break
     return None if below is None else (series.start + first, series.start + below)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,19 +13,34 @@ from harness.analysis.healed import healing_events
 from harness.analysis.judge import judge
 from harness.analysis.windows import WindowStore
 from harness.model import events as ev
-from harness.model.errors import UsageError
-from harness.model.jsonl import encode, read_lines
-from harness.model.plan import Plan
+from harness.model.errors import HarnessError, UsageError
+from harness.model.exit_codes import ExitCode
+from harness.model.files import cannot_be_read, read_limited, replace_file
+from harness.model.jsonl import decoding_error, encode, read_lines
+from harness.model.load import STEP_S
+from harness.model.plan import SCHEMA, Plan
+from harness.model.result import SCHEMA as RESULT_SCHEMA
 from harness.model.result import Result
 from harness.model.samples import Sample
 from harness.model.targets import Target
-from harness.model.windows import Row
+from harness.model.windows import Row, row_trouble
+from harness.plan.phases import longest_run
 
 PLAN = "plan.json"
 HISTORY = "history.jsonl"
 WINDOWS = "windows.jsonl"
 SAMPLES = "samples.jsonl"
 RESULT = "result.json"
+
+MAX_BYTES = 64_000_000
+"""Of plan.json and result.json, which have some kilobytes."""
+MAX_PHASE_S = 31 * 86400.0
+MAX_RATE = 1e7
+MAX_WORKERS = 100_000
+SLACK_S = 6 * 3600.0
+"""How much longer than planned a run may have taken. What a record says beyond that would be hours of silence to
+judge, and was never written by a run."""
+EARLIEST_S = -30 * 86400.0
 
 T = TypeVar("T")
 
@@ -49,32 +64,59 @@ def load_run(run_dir: Path) -> Run:
     Raises UsageError naming the file that is missing or damaged. A run that ended before its load started has no
     windows, one of a foreign service may have no samples.
     """
-    if not run_dir.is_dir():
-        raise UsageError(f"{run_dir}: no such run directory")
+    return made_of(run_dir, lambda: _load(run_dir))
+
+
+def _load(run_dir: Path) -> Run:
+    missing(run_dir)
     plan = read_plan(run_dir)
-    history: tuple[ev.Event, ...] = tuple(_lines(run_dir / HISTORY, ev.Event, needed=True))
+    longest_s = 2 * _planned_s(plan) + SLACK_S
+    history: tuple[ev.Event, ...] = tuple(_lines(run_dir / HISTORY, ev.Event, needed=True, trouble=_in_time(longest_s)))
     history += healing_events(run_dir, history)
     started = any(isinstance(event, ev.Started) for event in history)
     store = WindowStore(plan)
     add = store.add
-    for row in _lines(run_dir / WINDOWS, Row, needed=started):
+    last_step = round(longest_s / STEP_S)
+    for row in _lines(run_dir / WINDOWS, Row, needed=started, trouble=lambda row: row_trouble(row, last_step)):
         add(row)
-    samples: tuple[Sample, ...] = tuple(_lines(run_dir / SAMPLES, Sample, needed=False))
+    samples: tuple[Sample, ...] = tuple(_lines(run_dir / SAMPLES, Sample, needed=False, trouble=_in_time(longest_s)))
     return Run(plan, history, store, samples)
 
 
 def analyze(run_dir: Path, extra_targets: Sequence[Target] = ()) -> Result:
     """Judge a recorded run again, with other or further targets if asked. Reads the files, writes nothing."""
     run = load_run(run_dir)
-    return judge(run.plan, run.history, run.store, run.samples, extra_targets=extra_targets)
+    return made_of(run_dir, lambda: judge(run.plan, run.history, run.store, run.samples, extra_targets=extra_targets))
+
+
+def made_of(run_dir: Path, work: Callable[[], T]) -> T:
+    """What `work` makes of a run directory's records. They may be anybody's: numbers that contradict each other are
+    an error of the input, told in a line. Raises UsageError."""
+    try:
+        return work()
+    except HarnessError:
+        raise
+    except MemoryError as error:
+        raise UsageError(f"{run_dir}: its records are too large for this machine's memory") from error
+    except (ArithmeticError, LookupError, ValueError, RecursionError) as error:
+        said = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else str(error)
+        raise UsageError(f"{run_dir}: its records contradict each other ({said[:200]})") from error
+
+
+def missing(run_dir: Path) -> None:
+    """Raises UsageError for what is no directory."""
+    if not run_dir.is_dir():
+        raise UsageError(
+            f"{run_dir} is a file, not a run directory"
+            if run_dir.exists()
+            else f"{run_dir}: no such file or run directory"
+        )
 
 
 def write_result(run_dir: Path, result: Result) -> Path:
     """Write result.json whole or not at all; returns its path. Raises OSError when it cannot be written."""
     path = run_dir / RESULT
-    part = path.with_suffix(".json.part")
-    part.write_bytes(msgspec.json.format(encode(result), indent=2) + b"\n")
-    os.replace(part, path)  # noqa: PTH105  # the promise is os.replace's: atomic on one file system
+    replace_file(path, msgspec.json.format(encode(result), indent=2) + b"\n")
     return path
 
 
@@ -82,38 +124,87 @@ def read_result(run_dir: Path) -> Result:
     """result.json as it was written. Raises UsageError when it is missing or does not decode."""
     path = run_dir / RESULT
     try:
-        return _decoded(path, Result)
+        result = _decoded(path, Result, RESULT_SCHEMA)
     except FileNotFoundError:
         raise UsageError(f"{path} is missing", hint="harness analyze RUN_DIR makes it again from the record") from None
+    if result.exit_code not in set(ExitCode) or (result.exit_code == ExitCode.PASS and result.verdict != "pass"):
+        raise UsageError(f"{path} is damaged: exit code {str(result.exit_code)[:20]} with verdict {result.verdict}")
+    return result
 
 
 def read_plan(run_dir: Path) -> Plan:
-    """plan.json. Raises UsageError when it is missing or does not decode."""
+    """plan.json. Raises UsageError when it is missing or does not decode, or holds what no run could do."""
     path = run_dir / PLAN
     try:
-        return _decoded(path, Plan)
+        plan = _decoded(path, Plan, SCHEMA)
     except FileNotFoundError:
         raise UsageError(f"{path} is missing: this is not a run directory") from None
+    whole = (*msgspec.structs.astuple(plan.phases), plan.load.ramp_s, plan.load.request_timeout_s)
+    lengths = [length for length in whole if isinstance(length, (int, float))]
+    wrong = [
+        *(f"a phase of {length:g} s" for length in lengths if not 0 <= length <= MAX_PHASE_S),
+        *("a user class without weight" for one in plan.load.classes if not 0 < one.weight < math.inf),
+    ]
+    if plan.load.rate is not None and not 0 < plan.load.rate <= MAX_RATE:
+        wrong.append(f"{plan.load.rate:g} arrivals per second")
+    if not 1 <= plan.load.workers <= MAX_WORKERS:
+        wrong.append(f"{str(plan.load.workers)[:20]} load processes")
+    if wrong:
+        raise UsageError(f"{path} is damaged: {wrong[0]} cannot be")
+    return plan
 
 
-def _decoded(path: Path, type_: type[T]) -> T:
+def _planned_s(plan: Plan) -> float:
+    return longest_run(plan.phases)
+
+
+class _Schema(msgspec.Struct):
+    schema: int = 1
+
+
+def _decoded(path: Path, type_: type[T], schema: int) -> T:
+    data = read_limited(path, MAX_BYTES, links=False)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=type_)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        found = msgspec.json.decode(data, type=_Schema).schema
+        if found != schema:
+            raise UsageError(
+                f"{path} is of schema {str(found)[:20]}, and this version of the harness reads schema {schema}",
+                hint="read it with the version that wrote it",
+            )
+        return msgspec.json.decode(data, type=type_)
+    except RecursionError as error:
+        raise UsageError(f"{path} is damaged: nested too deeply") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is damaged: {error}") from error
+        raise UsageError(f"{path} is damaged: {decoding_error(error)}") from error
 
 
-def _lines(path: Path, type_: Any, *, needed: bool) -> Iterator[Any]:
+_TIMES = frozenset({"at", "start_s", "sent_s", "zero_s", "lower_s", "upper_s", "end_s"})
+
+
+def _in_time(latest_s: float) -> Callable[[msgspec.Struct], str | None]:
+    """What is wrong with the times in an event or a sample, if anything is."""
+
+    def trouble(found: msgspec.Struct) -> str | None:
+        for name in found.__struct_fields__:
+            value = getattr(found, name)
+            if name in _TIMES and not EARLIEST_S <= value <= latest_s:
+                return f"{name} is {value:g} s, long after the run's end" if value > 0 else f"{name} is {value:g} s"
+        return None
+
+    return trouble
+
+
+def _lines(path: Path, type_: Any, *, needed: bool, trouble: Callable[[Any], str | None]) -> Iterator[Any]:
+    number = 0
     try:
-        yield from read_lines(path, type_)
+        for number, found in enumerate(read_lines(path, type_), 1):
+            if (wrong := trouble(found)) is not None:
+                raise ValueError(f"{path.name} line {number}: {wrong}")
+            yield found
     except FileNotFoundError:
         if needed:
             raise UsageError(f"{path} is missing: the run cannot be judged without it") from None
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise cannot_be_read(path, error) from error
     except ValueError as error:
         raise UsageError(f"{path.parent / str(error)} (damaged; only a torn last line is tolerated)") from error

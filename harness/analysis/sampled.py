@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -68,6 +69,15 @@ def signal_mean(samples: Sequence[Sample], name: str, span: Span) -> float | Non
     return rise / covered if covered > 0 else None
 
 
+def signal_noise(samples: Sequence[Sample], name: str, span: Span) -> float | None:
+    """Standard deviation of a gauge's readings, or of a counter's rates between them; None for fewer than three."""
+    seen = [(s.at, s.signals[name]) for s in samples if span.start_s <= s.at <= span.end_s and name in s.signals]
+    values = [value for _, value in seen]
+    if is_counter(name):
+        values = [(b - a) / (at - before) for (before, a), (at, b) in pairwise(seen) if b >= a and at > before]
+    return statistics.stdev(values) if len(values) > 2 else None
+
+
 def signals(samples: Sequence[Sample], spans: Sequence[Span]) -> dict[str, SignalResult]:
     """Every signal seen, by phase."""
     found = {}
@@ -77,7 +87,10 @@ def signals(samples: Sequence[Sample], spans: Sequence[Span]) -> dict[str, Signa
             mean = signal_mean(samples, name, span) if span.end > span.start else None
             if mean is not None:
                 by_phase[str(span.name)] = round(mean, 9)
-        found[name] = SignalResult(by_phase=by_phase, counter=is_counter(name))
+        noise = next((signal_noise(samples, name, span) for span in spans if span.name == "baseline"), None)
+        found[name] = SignalResult(
+            by_phase=by_phase, counter=is_counter(name), noise=None if noise is None else round(noise, 9)
+        )
     return found
 
 

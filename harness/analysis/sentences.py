@@ -12,24 +12,31 @@ WHEN_CONTROL = {"baseline": "In baseline", "fault": "In the fault phase (no faul
 
 def broken(result: TargetResult, *, control: bool = False) -> str:
     """Why a target is broken: what was seen, what was asked for, in which phase."""
-    said = _broken(result)
+    said = _broken_names(result) or _broken(result)
     when = (WHEN_CONTROL if control else WHEN).get(result.phase or "")
     sentence = f"{when}, {said}" if when else said[0].upper() + said[1:]
-    return f"{sentence} (target `{result.target}`{_because(result)})."
+    return f"{sentence} (target {result.target}{_because(result)})."
 
 
 def undecided(result: TargetResult) -> str:
     """Why a target could not be judged."""
     why = result.why or "too little was seen"
-    return f"Whether `{result.target}` holds could not be decided: {why}."
+    return f"Whether {result.target} holds could not be decided: {why}."
 
 
 def not_recovered(recovery: RecoveryResult, ending: str = "") -> str:
     """ending: how it ended (harness.analysis.ending), a clause; "" = not known."""
     late = f" within {format_duration(recovery.lower_s)} after the undo" if recovery.lower_s is not None else ""
-    deciding = next((t for t in recovery.targets if t.outcome == "not_recovered"), None)
-    target = f" (target `{deciding.target}`)" if deciding else ""
-    return f"The service did not recover{late}{target}{': ' + ending if ending else ''}."
+    names = ", ".join(_not_recovered(recovery))
+    return f"The service did not recover{late}{f' ({names})' if names else ''}{': ' + ending if ending else ''}."
+
+
+def _not_recovered(recovery: RecoveryResult) -> list[str]:
+    """The targets that did not recover. A failed request counts as slow too: where failures did not end, nothing is
+    known of latency, and no latency target is named."""
+    found = [t.target for t in recovery.targets if t.outcome == "not_recovered"]
+    failing = [text for text in found if "error_rate" in text.partition("{")[0]]
+    return [f"target {text}" for text in failing or found]
 
 
 def recovery_undecided(recovery: RecoveryResult) -> str:
@@ -37,16 +44,33 @@ def recovery_undecided(recovery: RecoveryResult) -> str:
     return f"Whether the service recovered could not be decided{why}."
 
 
-def recovered(recovery: RecoveryResult) -> str | None:
-    """How recovery went, for a run that passed."""
+def recovered(recovery: RecoveryResult, *, hurt: bool = False) -> str | None:
+    """How recovery went, for a run that passed. hurt: a target was broken while the fault was on."""
     if recovery.outcome == "no_impact":
+        if hurt:
+            return "What the fault broke was over before the undo: no target was broken when the fault ended."
         return "There was nothing to recover from: no target was broken when the fault ended."
     if recovery.outcome != "recovered" or recovery.seconds is None:
         return None
     between = ""
     if recovery.lower_s is not None and recovery.upper_s is not None:
-        between = f" (between {format_duration(recovery.lower_s)} and {format_duration(recovery.upper_s)})"
+        between = f"between {format_duration(recovery.lower_s)} and {format_duration(recovery.upper_s)}"
+    if recovery.graded:
+        return f"The service came back by degrees, {between} after the fault was undone."
+    between = f" ({between})" if between else ""
     return f"The service recovered {format_duration(recovery.seconds)} after the fault was undone{between}."
+
+
+def _broken_names(result: TargetResult) -> str:
+    """Where only single request names break a target of all: theirs is what there is to tell."""
+    names = [found for found in result.names if found.outcome == "broken"]
+    if not names or result.observed is None or result.limit is None or result.observed >= result.limit:
+        return ""
+    how = "failed" if result.metric == "error_rate" else "was too slow or failed"
+    said = f"{names[0].name!r} {how} {names[0].bad:,} of {names[0].n:,} times"
+    others = len(names) - 1
+    said += f", and {others} more request name{'s' if others > 1 else ''} broke it" if others else ""
+    return said + f"; the target is {_asked(result).removeprefix('the target is ')}, of every request name"
 
 
 def _broken(result: TargetResult) -> str:
@@ -78,7 +102,7 @@ def _broken(result: TargetResult) -> str:
 def _asked(result: TargetResult) -> str:
     """The limit in words; the operator is read off the target's text."""
     if result.limit is None:
-        return f"the target is `{result.target}`"
+        return f"the target is {result.target}"
     limit = format_value(result.limit, METRICS.get(result.metric, "number"))
     tail = result.target.rpartition("}")[2]
     words = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than"}
@@ -88,7 +112,7 @@ def _asked(result: TargetResult) -> str:
 
 def _of_name(result: TargetResult) -> str:
     start, end = result.target.find("{"), result.target.rfind("}")
-    return f" of `{result.target[start + 1 : end]}`" if 0 <= start < end else ""
+    return f" of {result.target[start + 1 : end]}" if 0 <= start < end else ""
 
 
 def _because(result: TargetResult) -> str:

@@ -7,6 +7,7 @@ row is compared literally; a target is undecided only where there are too few re
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from harness.analysis.binomial import judge_proportion, needed
 from harness.analysis.targets import COMPARE
 from harness.model.errors import UsageError
 from harness.model.exit_codes import ExitCode
+from harness.model.files import read_limited
 from harness.model.load import Scenario
 from harness.model.result import Outcome, TargetResult, Verdict
 from harness.model.target_grammar import ALLOWED_OVER, did_you_mean, merge, parse_expression
@@ -27,6 +29,7 @@ AGGREGATED = "Aggregated"
 DEFAULTS = ("p95 < 200ms", "error_rate < 1%")
 RPS_SHARE = 0.95
 MAX_BYTES = 64_000_000
+MAX_VALUE = 1e12
 
 _COLUMNS = {
     "p50": "50%",
@@ -41,6 +44,10 @@ _COLUMNS = {
     "failures": "Failure Count",
 }
 _Row = Mapping[str, str]
+
+
+class ImpossibleRow(ValueError):
+    """A number in it is one that Locust does not write: str(error) says which."""
 
 
 class CsvCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,13 +83,22 @@ def check_stats_csv(
     Raises UsageError for a file that is no _stats.csv, a row that is not there, a target that cannot apply.
     """
     rows = _read(path)
+    try:
+        return _checked(rows, path, targets, name, scenario, scale)
+    except ImpossibleRow as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _checked(
+    rows: Sequence[_Row], path: Path, targets: Sequence[str], name: str, scenario: Scenario | None, scale: float
+) -> CsvCheck:
     row = _row(rows, name, path)
     parsed = tuple(_target(text) for text in targets)
     base = tuple(parse_expression(text) for text in DEFAULTS)
     if scenario is not None and scenario.rate is not None and not any(t.metric == "rps" for t in parsed):
         base = (parse_expression(f"rps >= {RPS_SHARE * scenario.rate * scale:.12g}"), *base)
     wanted = merge(base, parsed)
-    results = [_judge(t, row if t.name is None else _row(rows, t.name, path), path) for t in wanted]
+    results = [_judge(t, row if t.name is None else _row(rows, t.name, path)) for t in wanted]
     rps = _number(row, "rps") or 0.0
     if not any(target.metric == "rps" for target in wanted):
         results.insert(0, _reported(rps))
@@ -90,7 +106,7 @@ def check_stats_csv(
     outcomes = {result.outcome for result in results if result.primary}
     verdict: Verdict = "fail" if "broken" in outcomes else "inconclusive" if outcomes - {"held"} else "pass"
     code = {"pass": ExitCode.PASS, "fail": ExitCode.FAIL, "inconclusive": ExitCode.INCONCLUSIVE}[verdict]
-    requests, failures = _count(row, "requests", path), _count(row, "failures", path)
+    requests, failures = _counts(row)
     return CsvCheck(
         name=row["Name"],
         verdict=verdict,
@@ -121,8 +137,8 @@ def _target(text: str) -> Target:
     return target
 
 
-def _judge(target: Target, row: _Row, path: Path) -> TargetResult:
-    requests, failures = _count(row, "requests", path), _count(row, "failures", path)
+def _judge(target: Target, row: _Row) -> TargetResult:
+    requests, failures = _counts(row)
     outcome: Outcome
     if requests == 0:
         return _result(target, None, "undecided", "no requests")
@@ -178,20 +194,21 @@ def _reason(result: TargetResult) -> str:
     elif result.observed is not None:
         seen = f"observed {result.observed:g}ms"
     state = "is broken" if result.outcome == "broken" else "could not be decided"
-    return f"`{result.target}` {state}: {seen}" + (f" ({result.why})." if result.why else ".")
+    return f"{result.target} {state}: {seen}" + (f" ({result.why})." if result.why else ".")
 
 
 def _read(path: Path) -> list[_Row]:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path} is larger than {MAX_BYTES // 10**6} MB: no Locust _stats.csv is")
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            rows = [{key: value for key, value in row.items() if key is not None} for row in reader]
+        text = read_limited(path, MAX_BYTES).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        columns = reader.fieldnames or []
+        rows = [{key: value for key, value in row.items() if key is not None} for row in reader]
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UsageError(f"{path} cannot be read as CSV: line {line} is not UTF-8 text") from error
+    except csv.Error as error:
         raise UsageError(f"{path} cannot be read as CSV: {error}") from error
     if "Timestamp" in columns and "Total Request Count" in columns:
         raise UsageError(f"{path} is Locust's history file", hint="give the file that ends in _stats.csv")
@@ -214,16 +231,32 @@ def _row(rows: Sequence[_Row], name: str, path: Path) -> _Row:
 
 
 def _number(row: _Row, column: str) -> float | None:
+    """None where Locust wrote N/A. Raises ImpossibleRow for what it never writes."""
     text = row[_COLUMNS[column]]
+    if text is None or text.strip() in ("", "N/A"):
+        return None
     try:
         value = float(text)
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= MAX_VALUE:
+        raise ImpossibleRow(
+            f"{_COLUMNS[column]!r} of {row['Name']!r} is {text[:40]!r}, not a number that Locust writes"
+        )
+    return value
 
 
-def _count(row: _Row, column: str, path: Path) -> int:
+def _count(row: _Row, column: str) -> int:
     value = _number(row, column)
-    if value is None or value < 0:
-        raise UsageError(f"{path}: {_COLUMNS[column]!r} of {row['Name']!r} is {row[_COLUMNS[column]]!r}, not a number")
+    if value is None or value != int(value):
+        text = str(row[_COLUMNS[column]])[:40]
+        raise ImpossibleRow(f"{_COLUMNS[column]!r} of {row['Name']!r} is {text!r}, not a whole number")
     return int(value)
+
+
+def _counts(row: _Row) -> tuple[int, int]:
+    """(requests, failures)."""
+    requests, failures = _count(row, "requests"), _count(row, "failures")
+    if failures > requests:
+        raise ImpossibleRow(f"{row['Name']!r} has {failures:,} failures of {requests:,} requests, which cannot be")
+    return requests, failures

@@ -15,6 +15,7 @@ AGGREGATED = "Aggregated"
 """Locust's name for the row of everything."""
 UNSENT_WHY = {
     "cap": "no user was free within 1 s: every user was waiting for the target",
+    "task": "no user was free within 1 s, for want of the locustfile: users in a task's own time, or unable to start",
     "generator": "the load generator could not keep up",
 }
 
@@ -37,6 +38,8 @@ def phase_result(
         requests=names.requests,
         failures=names.failed,
         unsent=totals.unsent,
+        unsent_task=totals.unsent_task,
+        empty=totals.empty,
         unfinished=names.fail.get("unfinished", 0),
         backfilled=names.backfilled + names.backfilled_failed,
         failed_arrivals=totals.failed_arrivals,
@@ -106,7 +109,7 @@ def error_results(store: WindowStore) -> tuple[ErrorResult, ...]:
     on_start) keeps that row's count. Unsent arrivals have no request, so no name.
     """
     counted: dict[tuple[str, str | None], ErrorSeen] = {}
-    unsent = {"cap": 0, "generator": 0}
+    unsent = {"cap": 0, "task": 0, "generator": 0}
     told_failed = any(name is None and kind != "unsent" for kind, name in store.errors)
 
     def note(key: tuple[str, str | None], count: int, number: int) -> None:
@@ -122,6 +125,7 @@ def error_results(store: WindowStore) -> tuple[ErrorResult, ...]:
             if arrivals.unsent:
                 note(("unsent", None), arrivals.unsent, number)
                 unsent["cap"] += arrivals.unsent_cap
+                unsent["task"] += arrivals.unsent_task
                 unsent["generator"] += arrivals.unsent_generator
             # An arrival that failed without a request has no name; its error row knows the kind.
             if arrivals.failed and not told_failed:
@@ -132,7 +136,7 @@ def error_results(store: WindowStore) -> tuple[ErrorResult, ...]:
         counts = counted.get(key) or told or ErrorSeen()
         times = told if told is not None and told.count else counts
         example = told.example if told is not None else ""
-        if key[0] == "unsent" and not example:
+        if key[0] == "unsent" and (not example or sum(1 for count in unsent.values() if count) > 1):
             example = "; ".join(f"{unsent[cause]:,}: {why}" for cause, why in UNSENT_WHY.items() if unsent[cause])
         found.append(
             ErrorResult(

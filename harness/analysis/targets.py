@@ -133,7 +133,7 @@ def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
     replied = totals.replied
     why = f"{replied:,} of {asked:,} scheduled arrivals got a reply"
     if totals.empty:
-        why += f"; {totals.empty:,} more sent nothing"
+        why += f"; {totals.empty:,} more were empty: their task ended without a request"
     # Compared as counts, so that a planned rate of 200.3 does not blur the edge.
     held = COMPARE[target.op](replied, target.value * asked)
     limit = target.value * asked / span.seconds

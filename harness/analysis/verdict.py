@@ -16,8 +16,8 @@ Exit code: 5 (an undo not verified), then 130 (interrupted), then 4 (no baseline
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from harness.analysis import sentences
 from harness.analysis.ending import NOTHING, Ending
@@ -38,6 +38,8 @@ _STOPPED: dict[str, str] = {
     "lost_load": "The load was lost in the {phase} phase: {text}",
     "lost_keeper": "The process that guards the undo was lost in the {phase} phase: {text}",
     "baseline_broken": "The service did not meet its targets before any fault, so nothing was injected",
+    "nothing_works": "Nothing worked in the {phase} phase, so nothing was injected: {text}",
+    "file_quit": "The locustfile ended the run in the {phase} phase: {text}",
     "error": "The harness failed in the {phase} phase: {text}",
     "abort": "The run was aborted in the {phase} phase: {text}",
 }
@@ -50,8 +52,9 @@ class Case:
     left: sentences about changes that may still be there. violating_s: violating time of the whole run.
     lost: (arrivals without an end on record, arrivals scheduled) from where a lost worker's record breaks off. cut_s:
     seconds of baseline left out because the generator could not keep up in them. before_s: how long before the first
-    injection the service had begun to fail by itself. by_name: request names hurt by themselves. ending: what was seen
-    of the target at the end of load and after it.
+    injection the service had begun to fail by itself. by_name: request names hurt by themselves, with how many
+    of their requests. over_before: what the fault broke held again before the undo. ending: what was
+    seen of the target at the end of load and after it.
     """
 
     plan: Plan
@@ -70,7 +73,8 @@ class Case:
     lost: tuple[int, int] = (0, 0)
     cut_s: float = 0.0
     before_s: float | None = None
-    by_name: tuple[str, ...] = ()
+    by_name: Mapping[str, int] = field(default_factory=dict)
+    over_before: bool = False
     ending: Ending = NOTHING
 
 
@@ -121,7 +125,7 @@ def _fatal(case: Case) -> list[str]:
             found.append(f"{event.count:,} acknowledged writes were gone after recovery{such_as}.")
     aborted = _abort(case)
     if aborted is not None and any(fault.proven for fault in case.faults):
-        condition = f" (`{aborted.expression}`)" if aborted.expression else ""
+        condition = f" ({aborted.expression})" if aborted.expression else ""
         phase = phase_at(case.spans, aborted.at)
         found.append(f"The run was aborted in the {phase} phase because the abort condition was met{condition}.")
     return found
@@ -198,7 +202,9 @@ def _early_end(case: Case) -> tuple[str, ...]:
     if stopped is not None:
         phase = phase_at(case.spans, stopped.at)
         if stopped.why == "interrupt":
-            return (f"interrupted in {phase}: {stopped.text}".rstrip(": ").rstrip(".") + ".",)
+            # The text says where as well ("SIGTERM in warmup").
+            by = stopped.text.partition(" in ")[0].rstrip(". ")
+            return (f"interrupted in {phase}{f' ({by})' if by else ''}.",)
         if stopped.why == "baseline_broken" and not any(_baseline_broken(t) for t in case.targets):
             return (f"Nothing was injected: {stopped.text.rstrip('.')}.",)
         return (_STOPPED[stopped.why].format(phase=phase, text=stopped.text).rstrip(". :") + ".",)
@@ -220,7 +226,7 @@ def _healed(case: Case) -> tuple[str, ...]:
     healed = next((event for event in case.history if isinstance(event, ev.Healed)), None)
     if healed is None or case.left:
         return ()
-    by = "The keeper" if healed.by == "keeper" else f"`{healed.by}`"
+    by = "The keeper" if healed.by == "keeper" else f'"{healed.by}"'
     return (f"{by} undid what the run had changed and verified it at {healed.wall}.",)
 
 
@@ -291,7 +297,7 @@ def _unchecked(case: Case) -> list[str]:
 def _saturated(case: Case) -> str:
     parts = ", ".join(f"{format_duration(a)} to {format_duration(b)}" for a, b in case.saturated[:3])
     more = " and later" if len(case.saturated) > 3 else ""
-    return f"The load generator could not keep up ({parts}{more}); add workers or lower the rate."
+    return f"The load generator could not keep up ({parts}{more})."
 
 
 def _would(failures: Sequence[str]) -> list[str]:
@@ -299,17 +305,16 @@ def _would(failures: Sequence[str]) -> list[str]:
 
 
 def _passed(case: Case) -> list[str]:
+    named = next((f"{name!r} failed or was too slow {bad:,} times" for name, bad in case.by_name.items()), "")
     if case.violating_s > 0:
-        first = f"PASS, but targets were broken for {format_duration(case.violating_s)}."
+        more = f", and {named}" if named else ""
+        first = f"PASS, but targets were broken for {format_duration(case.violating_s)}{more}."
     elif case.plan.control_run:
         first = "PASS: every primary target held in this control run (no fault was injected)."
-    elif case.by_name:
-        names = ", ".join(fault.name for fault in case.faults)
-        first = f"PASS: every primary target held with {names} and after it, though {case.by_name[0]!r} failed."
     else:
         names = ", ".join(fault.name for fault in case.faults)
-        first = f"PASS: every primary target held with {names} and after it."
-    how = sentences.recovered(case.recovery)
+        first = f"PASS: every primary target held with {names} and after it{f', though {named}' if named else ''}."
+    how = sentences.recovered(case.recovery, hurt=case.over_before)
     said = [first, how] if how else [first]
     if case.ending.alarming:
         word = case.ending.last_word
@@ -339,6 +344,8 @@ def _exit_code(case: Case, verdict: Verdict) -> ExitCode:
         return ExitCode.UNDO_UNVERIFIED
     if any(isinstance(e, ev.Stopped) and e.why == "interrupt" for e in case.history):
         return ExitCode.INTERRUPTED
+    if any(isinstance(e, ev.Stopped) and e.why in ("nothing_works", "file_quit") for e in case.history):
+        return ExitCode.INCONCLUSIVE
     if not case.baseline_judged:
         return ExitCode.HARNESS_FAILED
     return {"pass": ExitCode.PASS, "fail": ExitCode.FAIL, "inconclusive": ExitCode.INCONCLUSIVE}[verdict]

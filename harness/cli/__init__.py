@@ -102,10 +102,22 @@ def main() -> None:
     except Exception as error:
         # Python's own exit code for it is 1, and a pipeline would take a bug of ours for a FAIL.
         _traceback_if_asked(error)
-        complain(f"unexpected {type(error).__name__}: {error}", "a bug, or a file in the way; --debug shows where")
+        complain(*_in_words(error))
         code = int(ExitCode.HARNESS_FAILED)
     let_go_of_output()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _in_words(error: Exception) -> tuple[str, str | None]:
+    """What went wrong, and what to do: "unexpected" and "bug" are for bugs, and a full disk is none."""
+    if isinstance(error, OSError) and error.errno is not None:
+        where = ": ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        return f"{where}{': ' if where else ''}{error.strerror or error}", None
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this", None
+    if isinstance(error, UnicodeError):
+        return f"text that is none: {error}", None
+    return f"unexpected {type(error).__name__}: {error}", "a bug; --debug shows where"
 
 
 def _traceback_if_asked(error: Exception) -> None:
@@ -120,10 +132,11 @@ def _traceback_if_asked(error: Exception) -> None:
 def complain(message: str, hint: str | None) -> None:
     """One or two lines on stderr; a closed stderr is no reason to fail differently."""
     from harness.report.text import visible
+    from harness.safety.redact import redact
 
     def shown(text: str) -> str:
-        # What a server said may stand in it, and a stranger's control characters must not reach a terminal.
-        return "\n       ".join(visible(line, 4000) for line in text.splitlines())
+        # What a server said may stand in it, or a URL with a password in it that somebody typed.
+        return "\n       ".join(visible(line, 4000) for line in redact(text).splitlines())
 
     try:
         click.echo(f"error: {shown(message)}", err=True)

@@ -18,6 +18,7 @@ import click
 def analyze(run_dir: Path, targets: tuple[str, ...], as_json: bool, dry_run: bool, debug: bool) -> int:
     """Recompute result.json from the recorded history: pure, no network, no locustfile."""
     from harness.analysis import rundir
+    from harness.cli.streams import print_styled
     from harness.conductor.finish import write_reports
     from harness.model.errors import UsageError
     from harness.model.jsonl import encode_line
@@ -39,5 +40,6 @@ def analyze(run_dir: Path, targets: tuple[str, ...], as_json: bool, dry_run: boo
     else:
         plan = rundir.read_plan(run_dir)
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        click.echo(terminal.summary(plan, result, run_dir, width=100, colour=colour))
+        summary = rundir.made_of(run_dir, lambda: terminal.summary(plan, result, run_dir, width=100, colour=colour))
+        print_styled(summary)
     return result.exit_code

@@ -47,8 +47,11 @@ def check(
     harness check results_stats.csv --scenario target --scale 0.02
     harness check results_stats.csv --target 'rps >= 150' --target 'p99 < 1s' --name /api/v1/predict
     """
+    from harness.analysis.rundir import missing
     from harness.model.errors import UsageError
 
+    if not source.exists():
+        missing(source)
     if source.is_dir():
         given = [option for option, value in (("--scenario", scenario), ("--scale", scale), ("--name", name)) if value]
         if given:
@@ -75,10 +78,15 @@ def _run_dir(run_dir: Path, targets: Sequence[str], as_json: bool) -> int:
     if as_json:
         click.echo(encode_line(result).decode(), nl=False)
         return result.exit_code
-    first = story.headline(plan, result)
-    after = [first, *(f"  - {reason}" for reason in story.other_reasons(result, first))]
-    scaled = story.scale_sentence(plan)
-    _show(assess_result((*extra, *plan.targets), plan.load.rate, result), [*([scaled] if scaled else []), *after])
+
+    def told() -> tuple[tuple[Line, ...], list[str]]:
+        first = story.headline(plan, result)
+        after = [first, *(f"  - {reason}" for reason in story.other_reasons(result, first))]
+        scaled = story.scale_sentence(plan)
+        lines = assess_result((*extra, *plan.targets), plan.load.rate, result)
+        return lines, [*([scaled] if scaled else []), *after]
+
+    _show(*rundir.made_of(run_dir, told))
     return result.exit_code
 
 
@@ -139,12 +147,15 @@ def _csv_summary(checked: CsvCheck, scenario: str | None, scale: float) -> list[
 
 
 def _show(lines: tuple[Line, ...], after: Sequence[str]) -> None:
+    from harness.cli.streams import print_styled
     from harness.report.terminal import assessment_lines
+    from harness.report.text import visible_lines
 
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     styles = {"green": "green", "bold red": "red", "yellow": "yellow"}
     for row, style in assessment_lines(lines):
-        click.echo(click.style(row, fg=styles.get(style), bold=style == "bold") if colour else row)
+        plain = visible_lines(row)
+        print_styled(click.style(plain, fg=styles.get(style), bold=style == "bold") if colour else plain)
     click.echo()
     for row in after:
         click.echo(row)

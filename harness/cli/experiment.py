@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from harness.model.errors import UsageError
+from harness.model.files import read_limited
 from harness.plan.experiment_file import ExperimentFile, decode
 from harness.plan.strict_yaml import MAX_BYTES
 
@@ -20,15 +21,10 @@ def read(path: str) -> ExperimentFile:
     """Raises UsageError for a file that cannot be read, and for anything in it that is not right."""
     file = Path(path)
     try:
-        if file.is_dir():
-            raise UsageError(f"{path}: is a folder, not an experiment file")
-        with file.open("rb") as opened:
-            content = opened.read(MAX_BYTES + 1)
+        content = read_limited(file, MAX_BYTES)
     except FileNotFoundError:
         hint = f"did you mean --fault {path}?" if re.fullmatch(r"[\w-]+-[\w-]+(:\S+)?", path) else None
         raise UsageError(f"{path}: no such file", hint=hint) from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     return decode(content, path)
 
 

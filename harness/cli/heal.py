@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from harness.cli.settings import ALLOWED_HOST
 
 if TYPE_CHECKING:
     from harness.safety.heal import Healed
@@ -17,7 +20,12 @@ if TYPE_CHECKING:
 @click.option("--toxiproxy", metavar="URL", help="Look at a Toxiproxy without any journal; with --steal clear it.")
 @click.option("--steal", is_flag=True, help="Remove its lock and every toxic named harness-*, and nothing else.")
 @click.option(
-    "--allow-host", "allow_hosts", multiple=True, metavar="HOST", help="Allow a Toxiproxy that is not on loopback."
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    type=ALLOWED_HOST,
+    metavar="HOST",
+    help="Allow a Toxiproxy that is not on loopback.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Only what is left, if anything.")
 @click.option("--debug", is_flag=True, help="Tracebacks.")
@@ -43,10 +51,11 @@ def heal(
     Where the journal is lost with its machine, --toxiproxy URL shows what harnesses have left on a Toxiproxy, and
     --steal removes it.
     """
-    from harness.model.errors import UsageError
+    from harness.model.errors import HarnessError, UsageError
     from harness.safety.active import find_active, known
     from harness.safety.heal import heal as heal_one
     from harness.safety.heal import heal_all
+    from harness.stack import registry
 
     def say(text: str) -> None:
         if not quiet:
@@ -58,6 +67,8 @@ def heal(
         return _clear(toxiproxy, steal, allow_hosts, quiet)
     if steal or allow_hosts:
         raise UsageError("--steal and --allow-host go with --toxiproxy URL")
+    with suppress(HarnessError):
+        registry.read()  # the password of a Valkey that is kept up: healing a run on it probes it
     if run_dir is not None and all_:
         raise UsageError("name one run, or --all", hint="harness heal --all heals every run that died")
     if all_:

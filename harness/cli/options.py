@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from harness.cli.settings import Setting, config_option, rank
+from harness.cli.settings import ALLOWED_HOST, Setting, config_option, rank
 from harness.model import units
 from harness.model.cores import useful_cores
 from harness.model.errors import UsageError
@@ -160,6 +160,7 @@ EXPERIMENT_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--allow-host",
         "allow_hosts",
         multiple=True,
+        type=ALLOWED_HOST,
         metavar="HOST",
         help="Allow load and faults on this host, which is not loopback. Repeatable.",
     ),
@@ -234,6 +235,7 @@ def decode(values: dict[str, Any]) -> RunRequest:
             *values.get("target_layers", ()),
         ),
         abort_if=tuple(values["abort_if"]),
+        may_fail_with=config.may_fail_with if config is not None else {},
         strict=values["strict"],
         seed=values["seed"],
         workers=values["workers"],

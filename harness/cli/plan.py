@@ -23,20 +23,25 @@ def plan(**values: Any) -> int:
     Takes the arguments of `run`. Executes the locustfile (in a child process, to read its classes) and touches
     nothing else.
     """
+    import msgspec
+
     from harness.cli.experiment import told_of, with_file
     from harness.cli.planning import plan_from
+    from harness.stack.external import ExternalStack
 
     values, file = with_file(values)
     with told_of(file):
         planned = plan_from(values)
+    shown = planned.plan
+    if isinstance(planned.stack, ExternalStack):
+        refused = (f"run will refuse this: {text}" for text in planned.stack.refusals())
+        shown = msgspec.structs.replace(shown, warnings=(*refused, *shown.warnings))
     if values["as_json"]:
-        import msgspec
-
-        click.echo(msgspec.json.format(msgspec.json.encode(planned.plan), indent=2).decode())
+        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
         return 0
     from harness.report.plan_text import plan_text
 
-    click.echo(plan_text(planned.plan, width=_width(), ascii_only=not _shows("\u2588\u258c\u25b2\u2502")))
+    click.echo(plan_text(shown, width=_width(), ascii_only=not _shows("\u2588\u258c\u25b2\u2502")))
     return 0
 
 
@@ -50,7 +55,7 @@ def _shows(text: str) -> bool:
     if os.environ.get("TERM") in ("dumb", "linux"):
         return False
     try:
-        text.encode(sys.stdout.encoding or "ascii")
+        text.encode(getattr(sys.stdout, "declared", sys.stdout.encoding) or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True

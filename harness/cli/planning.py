@@ -11,6 +11,7 @@ import msgspec
 from harness.cli.options import decode
 from harness.cli.settings import named
 from harness.fault import registered, unusable
+from harness.load.keys import check_sockets
 from harness.load.launcher import describe
 from harness.model.clock import wall
 from harness.model.errors import UsageError
@@ -67,21 +68,62 @@ def _plan_from(values: dict[str, Any]) -> Planned:
         stack = own_stack(request.stack)
         running = registry.running(request.stack)
     file = Path(values["locustfile"]) if values["locustfile"] else resource(*BUILT_IN)
-    if not file.is_file():
-        raise UsageError(f"--locustfile {file}: no such file")
+    check_locustfile(file)
     dependencies = running.dependencies if running is not None else stack.describe()
     host = request.host or (running.target.url if running is not None else "")
     created = wall()
 
     def plan_with(locustfile: Locustfile, wanted: RunRequest) -> Plan:
-        return build_plan(
+        plan = build_plan(
             wanted, locustfile=locustfile, dependencies=dependencies, faults=registered(), host=host, created=created
         )
+        load = msgspec.structs.replace(plan.load, allow_hosts=tuple(values["allow_hosts"]))
+        return msgspec.structs.replace(plan, load=load)
 
     # Importing a locustfile takes a second or two: whatever else is wrong is told before that.
     plan_with(Locustfile(path=str(file), sha256="", classes=()), msgspec.structs.replace(request, user_classes=()))
     plan = plan_with(describe(file), request)
+    for one in plan.load.classes:
+        if not one.tasks:
+            raise UsageError(
+                f"locustfile {file}: user class {one.name} has no tasks",
+                hint="say `abstract = True` in a class that others are made of, or choose with --user-class",
+            )
+    check_sockets(plan.load.workers)
     return Planned(request=request, plan=plan, stack=stack, running=running, allow_hosts=tuple(values["allow_hosts"]))
+
+
+def check_locustfile(file: Path) -> None:
+    """Locust takes a folder, a list or an address as well; here it is one file. Raises UsageError."""
+    text = str(file)
+    if file.is_dir():
+        raise UsageError(f"--locustfile {text}: a folder, and one file is needed", hint="name one of the files in it")
+    if file.is_file():
+        return
+    if text.startswith(("http:/", "https:/")):
+        raise UsageError(
+            f"--locustfile {text}: an address, and one file is needed", hint="download it, and read it first"
+        )
+    if "," in text:
+        raise UsageError(
+            f"--locustfile {text}: a list, and one file is needed",
+            hint="make a file that imports the user classes of the others, and choose among them with --user-class",
+        )
+    raise UsageError(f"--locustfile {text}: no such file")
+
+
+def refuse_sample_requests(planned: Planned) -> None:
+    """Without a locustfile the requests are those of the sample API, and without a scale there may be 10,000 a second:
+    nobody sends that to a service of his own without having said so. Raises UsageError."""
+    load, request = planned.plan.load, planned.request
+    said = request.scale is not None or request.rate is not None or request.users is not None
+    if planned.plan.stack != "external" or said or Path(load.locustfile) != resource(*BUILT_IN):
+        return
+    many = f"{load.rate:,g} a second" if load.rate is not None else f"by {load.users:,} users"
+    raise UsageError(
+        f"no --locustfile: the requests would be those of the sample API (POST /api/v1/predict and others), {many}",
+        hint="name a file with requests of your own, or say with --scale or --rate how many of these to send",
+    )
 
 
 def own_stack(name: StackName) -> Stack:

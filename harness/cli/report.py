@@ -32,20 +32,20 @@ def report(run_dir: Path, format_: str, out: Path | None, debug: bool) -> int:
     """
     from harness.model.errors import UsageError
     from harness.report.files import render
+    from harness.report.text import visible_lines
 
     if out is None and format_ == "html" and sys.stdout.isatty():
         raise UsageError(
             "report.html is a page of 5 MB, too much for a terminal", hint="name a file with --out, or pipe it"
         )
-    try:
-        text = render(run_dir, format_)
-    except ValueError as error:
-        raise UsageError(f"{run_dir}: {error}") from error
+    text = render(run_dir, format_)
     if out is None or str(out) == "-":
-        click.echo(text.encode("utf-8"), nl=not text.endswith("\n"))
+        if format_ != "html":  # escaped already, and no terminal
+            text = visible_lines(text)
+        click.echo(text.encode("utf-8", "backslashreplace"), nl=not text.endswith("\n"))
         return 0
     try:
-        out.write_text(text, encoding="utf-8")
+        out.write_bytes(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}") from error
     click.echo(f"written: {out}", err=True)

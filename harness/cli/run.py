@@ -34,13 +34,13 @@ def run(**values: Any) -> int:
     \b
     harness run --fault redis-down --scenario target
     harness run chaos.yaml --seed 7
-    harness run --fault none --scenario baseline --host http://127.0.0.1:8000
+    harness run --fault none --scenario baseline --host http://127.0.0.1:8000 --locustfile shop.py
     harness run --fault db-connection-limit:limit=2 --target 'fault: error_rate < 5%'
     """
     import msgspec
 
     from harness.cli.experiment import told_of, with_file
-    from harness.cli.planning import plan_from
+    from harness.cli.planning import plan_from, refuse_sample_requests
     from harness.cli.streams import print_result
     from harness.conductor.experiment import run_experiment
     from harness.conductor.log import RunLog
@@ -54,6 +54,7 @@ def run(**values: Any) -> int:
     from harness.conductor.signals import Signals
     from harness.fault import registered
     from harness.report import terminal
+    from harness.report.story import is_control
     from harness.safety.active import find_active
     from harness.safety.lock import acquire
     from harness.stack.embedded import EmbeddedStack
@@ -64,6 +65,7 @@ def run(**values: Any) -> int:
     if planned.running is None:
         refuse_beside_living_run(planned.plan)
         planned.stack.check()
+    refuse_sample_requests(planned)
     if values["keep"] and planned.running is None and planned.plan.stack != "external":
         from harness.cli.stack import ensure_up
 
@@ -83,6 +85,8 @@ def run(**values: Any) -> int:
                 log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")
             for warning in planned.plan.warnings:
                 log.say(f"note: {warning}")
+            if is_control(planned.plan):
+                log.say("control run: no fault will be injected (--fault NAME injects one; harness faults lists them)")
             session = Session(
                 run_dir=run_dir,
                 state_dir=state_dir,

@@ -56,6 +56,20 @@ class Setting(click.Option):
             raise UsageError(f"{origin}: {text.removeprefix(f'{self.opts[0]}: ')}", hint=hint) from error
 
 
+class AllowedHost(click.ParamType[str]):
+    """A host name, an address or a network that --allow-host may name."""
+
+    name = "host"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from harness.adapters.addresses import check_allowed
+
+        return check_allowed(str(value))
+
+
+ALLOWED_HOST = AllowedHost()
+
+
 def config_option(command: F) -> F:
     """`--config FILE`: its value is a Configuration, or None where there is no harness.toml."""
     return click.option(

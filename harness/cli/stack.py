@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.settings import config_option
+from harness.cli.settings import ALLOWED_HOST, config_option
 
 if TYPE_CHECKING:
     from harness.config.file import Configuration
@@ -118,6 +118,7 @@ def down(chosen: StackName, force: bool, quiet: bool, debug: bool) -> int:
     "--allow-host",
     "allow_hosts",
     multiple=True,
+    type=ALLOWED_HOST,
     metavar="HOST",
     envvar="HARNESS_ALLOW_HOST",
     help="External: also look at this host, which is not loopback. Repeatable.",

@@ -1,4 +1,5 @@
-"""Standard streams that may be closed, full, or read by nobody: none of this changes how a command ends."""
+"""Standard streams that may be closed, full, or read by nobody: none of this changes how a command ends. And what
+others have written reaches no terminal as anything but text."""
 
 from __future__ import annotations
 
@@ -27,12 +28,23 @@ def open_standard_streams() -> None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    from harness.report.plain import plain
+
+    sys.stdout, sys.stderr = plain(sys.stdout), plain(sys.stderr)
+
+
+def print_styled(text: str) -> None:
+    """Print what has colours of ours in it; everything else in it was made visible before."""
+    from harness.report.plain import styled
+
+    click.echo(text, file=styled(sys.stdout))
 
 
 def print_result(text: str, where: str) -> None:
-    """Print a command's result on stdout. When that fails the exit code still tells it; `where` has it on disk."""
+    """Print a command's result on stdout, colours and all. When that fails the exit code still tells it; `where` has
+    it on disk."""
     try:
-        click.echo(text)
+        print_styled(text)
     except BrokenPipeError:
         pass  # `harness run ... | head`: nobody reads any more
     except OSError as error:

@@ -7,6 +7,7 @@ result back on one queue, where signals, the load's messages and a lost keeper a
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -20,7 +21,7 @@ from harness.conductor.inbox import Inbox
 from harness.conductor.pool import Pool
 from harness.conductor.renewing import renewing
 from harness.conductor.signals import Signals
-from harness.conductor.status import StatusBoard
+from harness.conductor.status import TOLD, StatusBoard
 from harness.conductor.tail import WindowTail
 from harness.conductor.works import Works
 from harness.load.launcher import LoadProcess
@@ -79,7 +80,10 @@ STALL_S = 2.0
 """A main loop that stood still for longer than this (somebody stopped the process) says so in the history."""
 LIVE_EVERY_S = 0.25
 SILENT_AFTER_S = 5.0
-"""With a fault on, no window for this long ends the run: nobody is watching the service any more."""
+"""No window for this long ends the run, fault or not: nobody is watching the service any more."""
+FRESH_S = 1.0
+"""Nothing is injected while the last window is older than this."""
+WORKS_EVERY_S = 0.5
 MOST_BUGS = 20
 """A loop that fails this often cannot even find its way out; the undo is then done without it."""
 LOOK_EVERY_S = 3.0
@@ -125,6 +129,7 @@ class Conduct:
         self._fault_from = 0.0
         self._aborts = [live_rules.parse_abort(text) for text in plan.abort_if]
         self._state: State
+        self._load_failure = ""
         self._last_row = 0.0
         self._last_live = 0.0
         self._kill_load_at: float | None = None
@@ -232,14 +237,19 @@ class Conduct:
                     self._history.add(ClockDoubt, worker=worker, seconds=seconds, offset_s=offset_s)
                 case Drained(end_step=end_step):
                     self._history.add(LoadEnded, end_s=end_step / 10)
+                case Failed(text=text, by_file=True):
+                    self._say(f"the locustfile ends the run: {text}")
+                    self._stop("file_quit", text)
                 case Warned(text=text) | Failed(text=text):
+                    self._load_failure = text if isinstance(message, Failed) else self._load_failure
                     self._history.add(Note, text=text)
                     self._say(text)
 
     def _load_exited(self, code: int, now: float) -> None:
         self._read_windows()
-        if self._state.load == "on":
-            reason = f"the load process ended by itself (exit {code}); see logs/load.log"
+        if self._state.load == "on" and self._state.stop != "file_quit":
+            why = self._load_failure.rstrip(".") or f"the load process ended by itself (exit {code})"
+            reason = f"{why}; see logs/load.log"
             self._history.add(LoadLost, reason=reason)
             self._feed(LoadOver(now=now, text=reason))
         else:
@@ -256,8 +266,10 @@ class Conduct:
         if self._keeper.lost and not self._keeper_told:
             self._keeper_told = True
             self._stop("lost_keeper", "the keeper died: everything is undone now by the run itself")
-        if self._board.fault_on and now - self._last_row > SILENT_AFTER_S and self._state.load == "on":
-            self._stop("silent", f"no request was recorded for {SILENT_AFTER_S:g} s while a fault was on")
+        if self._silent(now) and self._state.load == "on" and self._state.stop is None:
+            self._stop("silent", f"nothing was recorded for {SILENT_AFTER_S:g} s")
+        if self._state.phase in ("warmup", "baseline") and self._state.stop is None:
+            self._see_that_it_works(now)
         if self._state.phase in ABORTABLE and self._state.load == "on" and self._state.stop is None:
             for abort in self._aborts:
                 if live_rules.abort_fires(abort, self._store, now, self._fault_from):
@@ -268,10 +280,21 @@ class Conduct:
             self._kill_load_at = None
             self._load.kill()
 
+    def _see_that_it_works(self, now: float) -> None:
+        due = self._board.due("works", now, WORKS_EVERY_S)
+        if due and (nothing := live_rules.nothing_works(self._store, self._plan, now)):
+            self._stop("nothing_works", nothing)
+
+    def _silent(self, now: float) -> bool:
+        """Every load process tells the state of its schedule ten times a second, with or without a request."""
+        return now - self._last_row > SILENT_AFTER_S
+
     def _notice_stall(self) -> None:
         last, self._last_turn = self._last_turn, monotonic()
         stood_still = self._last_turn - last
         if stood_still > STALL_S:
+            # The load may have been stopped with it: its next row is still to come.
+            self._last_row = self._history.since_t0()
             text = f"the run itself was stopped for {stood_still:.1f} s; the load went on, faults were not asserted"
             self._history.add(Note, text=text)
             self._say(text)
@@ -338,14 +361,16 @@ class Conduct:
                 self._stop_load(end_s, at_once)
             case RecordStop(why=why, text=text):
                 self._history.add(Stopped, why=why, text=text, expression=self._board.expression)
-                if why == "baseline_broken":
-                    text = f"the service does not meet its targets without a fault, so nothing is injected: {text}"
+                text = TOLD.get(why, "") + text
                 self._board.message = text
                 self._say(text)
             case Finish():
                 self._signals.refuse_suspension(False)
 
     def _judge_baseline(self) -> BaselineJudged:
+        # In a thread of the pool. A load that stays silent ends the run (see _watch), and what is said here is moot.
+        while self._history.since_t0() - self._last_row > FRESH_S and self._state.stop is None:
+            time.sleep(TICK_S)
         broken = live_rules.baseline_broken(self._store, self._plan, self._history.events)
         limits = live_rules.relative_limits(self._store, self._plan, self._history.events)
         if limits:

@@ -19,6 +19,7 @@ from harness.conductor.history import History
 from harness.conductor.session import Session
 from harness.model.errors import HarnessError
 from harness.model.exit_codes import ExitCode
+from harness.model.files import replace_file
 from harness.model.plan import Plan
 from harness.model.result import Result
 
@@ -106,13 +107,13 @@ def import_reports() -> threading.Thread:
 
 def write_reports(run_dir: Path, say: Say) -> None:
     """report.html, report.md and junit.xml from the files of a run directory that has a result.json."""
-    from harness.report.files import FORMATS, render
+    from harness.report.files import FORMATS, rendered
 
     for format_, name in FORMATS.items():
         if format_ == "json":
             continue
         try:
-            (run_dir / name).write_text(render(run_dir, format_), encoding="utf-8")
+            replace_file(run_dir / name, rendered(run_dir, format_).encode("utf-8", "backslashreplace"))
         except Exception as error:  # a bug in one report must neither take the others nor the verdict's exit code
             bug = "" if isinstance(error, (HarnessError, OSError, ValueError)) else f"{type(error).__name__}: "
             say(f"{name} could not be written: {bug}{error}")

@@ -96,6 +96,7 @@ def _ask(plan: Plan, asks: Sequence[tuple[str, str]], rate: float, session: Sess
     start = ReadBackStart(
         host=plan.load.host,
         addresses=plan.load.addresses,
+        allow_hosts=plan.load.allow_hosts,
         locustfile=plan.load.locustfile,
         asks=tuple(asks),
         rate=rate,

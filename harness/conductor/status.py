@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.analysis.live import live_numbers
+from harness.analysis.live import limits_shown, live_numbers
 from harness.analysis.windows import WindowStore
 from harness.conductor.history import History
 from harness.model.events import (
@@ -21,7 +21,7 @@ from harness.model.events import (
 from harness.model.live import FaultState, LiveFault, LiveState
 from harness.model.plan import Plan
 from harness.model.targets import PhaseName
-from harness.plan.machine import State
+from harness.plan.machine import State, StopWhy
 
 _STATES: dict[type, FaultState] = {
     FaultRequested: "injecting",
@@ -34,6 +34,12 @@ _STATES: dict[type, FaultState] = {
     UndoNotVerified: "not verified",
 }
 _ON: tuple[FaultState, ...] = ("injecting", "injected", "proven", "not proven", "undoing", "undone", "not verified")
+
+TOLD: dict[StopWhy, str] = {
+    "nothing_works": "nothing works, so nothing is injected: ",
+    "baseline_broken": "the service does not meet its targets without a fault, so nothing is injected: ",
+}
+"""Before the reason of an early end, for people."""
 
 
 class StatusBoard:
@@ -58,7 +64,7 @@ class StatusBoard:
             "baseline": "measuring the healthy service",
             "gap": "waiting until every baseline request has ended",
             "fault": "",
-            "recovery": "watching for a hold: targets must be met from one instant on",
+            "recovery": f"watching for a hold: targets must be met for {self._plan.phases.hold_s:g}s on end",
             "after": "targets hold; watching that they stay so",
             "tail": "letting the last requests end",
         }[phase]
@@ -112,6 +118,16 @@ class StatusBoard:
         self._catch_up()
         return ", ".join(f"the undo of {f.id} ({f.state})" for f in self._states.values() if f.state in _ON)
 
+    def _most(self, state: State, now: float) -> float | None:
+        """How long a phase without a planned end may go on."""
+        phases = self._plan.phases
+        if state.phase == "gap":
+            return max(0.0, self._phase_start + phases.gap_s - now)
+        if state.phase == "recovery":
+            zero = self._phase_start if self._zero is None else self._zero
+            return max(0.0, zero + phases.recovery_limit_s + phases.hold_s - now)
+        return None
+
     def live_state(self, state: State, store: WindowStore, now: float) -> LiveState:
         self._catch_up()
         left = None if state.phase_end is None else max(0.0, state.phase_end - now)
@@ -123,6 +139,8 @@ class StatusBoard:
             phase=state.phase,
             phase_at_s=max(0.0, now - self._phase_start),
             phase_left_s=left,
+            phase_most_s=self._most(state, now) if left is None else None,
+            limits=limits_shown(self._plan, state.phase),
             total_requests=store.total_attempts,
             total_failures=store.total_failures,
             numbers=live_numbers(store, now),

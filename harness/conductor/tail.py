@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from harness.model.jsonl import MAX_LINE
 from harness.model.windows import Row
 
 _CHUNK = 1 << 20
@@ -32,6 +33,9 @@ class WindowTail:
         while chunk := self._file.read(_CHUNK):
             lines = (self._rest + chunk).split(b"\n")
             self._rest = lines.pop()
+            if len(self._rest) > MAX_LINE:
+                self.close()
+                raise ValueError(f"{self._path.name}: a line of more than {MAX_LINE // 2**20} MB")
             try:
                 rows += [self._decoder.decode(line) for line in lines if line]
             except msgspec.MsgspecError as error:

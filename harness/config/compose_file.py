@@ -14,8 +14,12 @@ from typing import Any
 
 from harness.config.file import ComposeTable
 from harness.model.errors import UsageError
+from harness.model.files import read_limited
 
 MAX_BYTES = 1_000_000
+MAX_WRITTEN = 20_000
+MAX_NODES = 100_000
+"""Of a file with all its aliases written out. Aliases are common in compose files, bombs are not."""
 _VARIABLE = re.compile(
     r"\$(?:\$|(?P<plain>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)(?:(?P<how>:?[-?+])(?P<other>[^}]*))?\})"
 )
@@ -47,8 +51,8 @@ def variables(folder: Path, env: Mapping[str, str] | None = None) -> dict[str, s
     """What Compose fills in: the `.env` file of the project's folder, and above it the environment."""
     found: dict[str, str] = {}
     try:
-        lines = (folder / ".env").read_text("utf-8", "replace").splitlines()
-    except OSError:
+        lines = read_limited(folder / ".env", MAX_BYTES).decode("utf-8", "replace").splitlines()
+    except (OSError, UsageError):
         lines = []
     for line in lines:
         name, equals, value = line.strip().removeprefix("export ").partition("=")
@@ -79,26 +83,57 @@ def filled(text: str, known: Mapping[str, str]) -> str:
 def read(path: Path) -> dict[str, Any]:
     """One compose file as it is written. Raises UsageError naming the file."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"compose file {path}: cannot be read: {error.strerror or error}") from error
-    if len(data) > MAX_BYTES:
-        raise UsageError(f"compose file {path}: over {MAX_BYTES // 1_000_000} MB is no compose file")
+        data = read_limited(path, MAX_BYTES)
+    except FileNotFoundError as error:
+        raise UsageError(f"compose file {path}: cannot be read: {error.strerror}") from error
+    except UsageError as error:
+        raise UsageError(f"compose file {error}") from error
     import yaml
 
     class Loader(yaml.SafeLoader):
         """Safe, and it takes Compose's own tags (`!reset`, `!override`) for what they stand before."""
 
+        nodes = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.nodes += 1
+            if self.nodes > MAX_WRITTEN:
+                raise UsageError(f"compose file {path}: more than {MAX_WRITTEN:,} values")
+            return super().compose_node(parent, index)
+
     Loader.add_multi_constructor("!", _untagged)
     try:
-        found = yaml.load(data, Loader=Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())
+        loader = Loader(data)
+        try:
+            node = loader.get_single_node()
+            if _expanded(node, {}) > MAX_NODES:
+                raise UsageError(f"compose file {path}: its aliases stand for more than {MAX_NODES:,} values")
+            found = loader.construct_document(node) if node is not None else None
+        finally:
+            loader.dispose()
+    except RecursionError as error:
+        raise UsageError(f"compose file {path}: nested too deeply") from error
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        # "Unexpected" is our word for bugs, and this is none.
+        said = " ".join(str(error).partition("; use sys.")[0].replace("unexpected ", "").split())
         raise UsageError(f"compose file {path}: not YAML: {said[:300]}") from error
     if not isinstance(found, dict):
         raise UsageError(f"compose file {path}: a compose file begins with `services:`")
     return found
+
+
+def _expanded(node: Any, known: dict[int, int]) -> int:
+    """How many values a tree has once every alias is written out. One inside itself has more than any limit.
+
+    Aliases cost the reader nothing, and whoever looks at what they stand for everything: ten lines can be a billion.
+    """
+    if node is None or isinstance(node.value, str):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MAX_NODES + 1  # for the time being: it stands inside itself
+        inner = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(_expanded(part, known) for part in inner)
+    return known[id(node)]
 
 
 def _untagged(loader: Any, _suffix: str, node: Any) -> Any:

@@ -129,6 +129,12 @@ class TargetsTable(msgspec.Struct, frozen=True, kw_only=True):
     secondary: tuple[str, ...] = ()
 
 
+class RequestTable(msgspec.Struct, frozen=True, kw_only=True):
+    """may_fail_with: dependencies during whose faults this request may fail without breaking a target of all."""
+
+    may_fail_with: tuple[str, ...] = ()
+
+
 KINDS: Mapping[str, type[DependencyTable]] = MappingProxyType(
     {"redis": RedisTable, "postgres": PostgresTable, "kafka": KafkaTable, "tcp": TcpTable, "http": HttpTable}
 )
@@ -156,6 +162,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     dependencies: dict[str, DependencyTable] = {}
     run: dict[str, RunValue] = {}
     targets: TargetsTable = TargetsTable()
+    requests: dict[str, RequestTable] = {}
 
     def process(self, name: str) -> Runnable | None:
         """The target or the dependency of that name; None when there is none."""
@@ -168,6 +175,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         """Whether anything in it is a container, so that a Docker engine is asked."""
         tables: list[Contained | None] = [self.target, self.toxiproxy, *self.dependencies.values()]
         return any(table is not None and table.contained for table in tables)
+
+    @property
+    def may_fail_with(self) -> dict[str, tuple[str, ...]]:
+        """Request name -> dependencies."""
+        return {name: table.may_fail_with for name, table in self.requests.items() if table.may_fail_with}
 
     @property
     def target_texts(self) -> tuple[str, ...]:

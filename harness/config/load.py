@@ -25,6 +25,7 @@ from harness.config.file import (
     HttpTable,
     PostgresTable,
     RedisTable,
+    RequestTable,
     Runnable,
     RunValue,
     TargetsTable,
@@ -32,12 +33,13 @@ from harness.config.file import (
     ToxiproxyTable,
 )
 from harness.model.errors import UsageError
+from harness.model.files import read_limited
 from harness.model.suggest import unknown
 from harness.model.target_grammar import parse_targets
 
 NAME = "harness.toml"
 MAX_BYTES = 1_000_000
-TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets")
+TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets", "requests")
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -58,7 +60,9 @@ def parse(data: bytes, path: Path) -> Configuration:
     shown = path.name if path.parent.resolve() == Path.cwd() else str(path)
     try:
         tables = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise UsageError(f"{shown}: not TOML: nested too deeply") from error
+    except ValueError as error:  # of TOML, of UTF-8, and of a number with thousands of digits
         raise UsageError(f"{shown}: not TOML: {error}") from error
     return _configuration(tables, path, hashlib.sha256(data).hexdigest(), shown)
 
@@ -66,13 +70,9 @@ def parse(data: bytes, path: Path) -> Configuration:
 def read(path: Path) -> bytes:
     """The file's bytes. Raises UsageError."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(data) > MAX_BYTES:
-        raise UsageError(f"{path}: over {MAX_BYTES // 1_000_000} MB is no configuration")
-    return data
+        return read_limited(path, MAX_BYTES)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str) -> Configuration:
@@ -97,6 +97,10 @@ def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str) 
         },
         run=_run(tables.get("run", {}), f"{where}run"),
         targets=_targets(tables.get("targets", {}), f"{where}targets"),
+        requests={
+            name: _convert(table, RequestTable, f'{where}requests."{name}"')
+            for name, table in tables.get("requests", {}).items()
+        },
     )
     _consistent(found, where)
     return found
@@ -248,6 +252,12 @@ def _consistent(found: Configuration, where: str) -> None:
             f"{where}target is missing: the service that these dependencies belong to",
             hint='[target] and url = "http://127.0.0.1:8000"',
         )
+    # Of a file without dependencies of its own the stack's are meant, which planning knows.
+    known = {*found.dependencies, *((found.target.name,) if found.target is not None else ())}
+    for request, table in found.requests.items():
+        for name in table.may_fail_with:
+            if found.dependencies and name not in known:
+                raise unknown("dependency", name, known, where=f'{where}requests."{request}".may_fail_with: ')
     containers.check_compose(found, where)
     taken: dict[str, str] = {}
     for name, dependency in found.dependencies.items():

@@ -12,11 +12,22 @@ from harness.model.faults import Address
 _NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_KEYS = re.compile(r"(^|_)(password|passwd|pass|secret|token|api_?key)$", re.IGNORECASE)
+_WORD = (
+    r"(?:[\w.-]*?(?:password|passwd|passphrase)"  # also inside a word: --requirepassword, dbPassword
+    r"|(?:[\w.-]*?[_.-])?(?:pass|pwd|secret|token|auth|api[_-]?key|access[_-]?key|secret[_-]?key)"
+    r"|(?:[\w.-]*[_.-])?(?:requirepass|masterauth|primaryauth))"
+)
+"""The end of an option's or a variable's name that says: a secret follows."""
+_VALUE = r"[\"']?(?![\"']|\$|%)\S"
+"""Something, and not the name of a variable that is filled in when the command runs."""
 _SECRET_TEXT = re.compile(
-    r"://[^/@\s]*:[^/@\s]*@"  # scheme://user:password@
-    r"|(^|[\s?&'\"])-{0,2}(password|passwd|pgpassword|sslpassword)\s*=\s*\S",
+    r"://[^@\s]*:[^@\s]*@"  # scheme://user:password@, whatever is in the password
+    rf"|(?:^|[\s?&;'\"])-{{0,2}}{_WORD}\s*=\s*{_VALUE}",
     re.IGNORECASE,
 )
+_SECRET_OPTION = re.compile(rf"-{{1,2}}{_WORD}", re.IGNORECASE)
+_SECRET_WORDS = re.compile(rf"(?:^|[\s'\"]){_SECRET_OPTION.pattern}\s+{_VALUE}", re.IGNORECASE)
+"""An option and its value in a command line that is one text, as after `sh -c`."""
 _ADVICE = 'name the variable that holds it, for example password_env = "REDIS_PASSWORD"'
 
 
@@ -31,8 +42,23 @@ def refuse_secrets(value: Any, where: str) -> None:
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             refuse_secrets(inner, f"{where}[{index}]")
+        if where.endswith(".start"):
+            _refuse_secret_arguments(value, where)
     elif isinstance(value, str) and _SECRET_TEXT.search(value):
         raise UsageError(f"{where}: a password does not belong in this file", hint=_ADVICE)
+
+
+def _refuse_secret_arguments(argv: list[Any], where: str) -> None:
+    """A command's arguments end up in the process table, and this file in a repository."""
+    words = [word if isinstance(word, str) else "" for word in argv]
+    for index, word in enumerate(words):
+        following = words[index + 1] if index + 1 < len(words) else ""
+        given = _SECRET_OPTION.fullmatch(word) and re.match(_VALUE, following) and not following.startswith("-")
+        if given or _SECRET_WORDS.search(word):
+            raise UsageError(
+                f"{where}[{index + bool(given)}]: a password does not belong in this file",
+                hint="have the program read it from a file or a variable; what start runs inherits the environment",
+            )
 
 
 def check_name(name: str, where: str) -> None:
@@ -54,13 +80,14 @@ def base_url(text: str, where: str, *, example: str, schemes: tuple[str, ...] = 
     """The URL without a slash at its end. Raises UsageError in one line for what is no URL of a server."""
     url = text.strip()
     hint = f"for example: {example}"
+    if "@" in re.split("[?#]", url)[0]:
+        # Before it is taken apart: a slash in a password makes a host and a path of it, which errors would repeat.
+        raise UsageError(f"{where}: a URL with a password in it would end up in reports", hint="use a header")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise UsageError(f"{where}: {error}", hint=hint) from error
-    if parts.username is not None or parts.password is not None:
-        raise UsageError(f"{where}: a URL with a password in it would end up in reports", hint="use a header")
     if parts.scheme not in schemes or not parts.hostname or re.search(r"\s", url):
         raise UsageError(f"{where}: an {' or '.join(schemes)} URL is wanted, not {text!r}", hint=hint)
     if parts.query or parts.fragment:

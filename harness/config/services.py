@@ -61,6 +61,9 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         return "it depends on it" if other.name in self.depends_on else None
 
 
+_PORT = re.compile(r"[0-9]{1,5}")
+
+
 class Project(msgspec.Struct, frozen=True, kw_only=True):
     """files: as they were given. version: what the first file says, which every other file must say as well."""
 
@@ -111,7 +114,7 @@ def _service(name: str, table: dict[str, Any], known: Mapping[str, str]) -> Serv
 
     networks = _mapping(table.get("networks"))
     environment = {key: text(value) for key, value in _mapping(table.get("environment")).items() if value is not None}
-    aliases = [str(one) for end in networks.values() if isinstance(end, dict) for one in end.get("aliases") or ()]
+    aliases = [str(one) for end in networks.values() if isinstance(end, dict) for one in _list(end.get("aliases"))]
     if table.get("container_name"):
         aliases.append(text(table["container_name"]))
     ports, published = _ports(table, text)
@@ -121,7 +124,7 @@ def _service(name: str, table: dict[str, Any], known: Mapping[str, str]) -> Serv
         networks=tuple(networks) or ("default",),
         network_mode=text(table["network_mode"]) if table.get("network_mode") else None,
         aliases=tuple(dict.fromkeys(one for one in aliases if one != name)),
-        links=tuple(_link(str(one)) for one in table.get("links") or ()),
+        links=tuple(_link(str(one)) for one in _list(table.get("links"))),
         depends_on=tuple(_mapping(table.get("depends_on"))),
         mentions=(*environment.values(), *_texts(table.get("command"), text), *_texts(table.get("entrypoint"), text)),
         environment=environment,
@@ -143,6 +146,11 @@ def _mapping(value: Any) -> dict[str, Any]:
     return found
 
 
+def _list(value: Any) -> list[Any]:
+    """What should be a list; Compose tells its user where it is none."""
+    return value if isinstance(value, list) else []
+
+
 def _texts(value: Any, text: Any) -> list[str]:
     if value is None:
         return []
@@ -158,18 +166,20 @@ def _ports(table: dict[str, Any], text: Any) -> tuple[tuple[int, ...], dict[int,
     """Container ports in the order of the file, and host ports by container port."""
     found: list[int] = []
     published: dict[int, int] = {}
-    for item in table.get("ports") or ():
+    for item in _list(table.get("ports")):
         if isinstance(item, dict):
             inside, outside = str(item.get("target", "")), text(item.get("published") or "")
         else:
             written = text(item).removesuffix("/tcp")
             outside, _, inside = written.rpartition(":")
             outside = outside.rpartition(":")[2]
-        if inside.isdigit():
+        if _PORT.fullmatch(inside):
             found.append(int(inside))
-            if outside.isdigit():
+            if _PORT.fullmatch(outside):
                 published[int(inside)] = int(outside)
     found += [
-        int(port) for port in (text(item).partition("/")[0] for item in table.get("expose") or ()) if port.isdigit()
+        int(port)
+        for port in (text(item).partition("/")[0] for item in _list(table.get("expose")))
+        if _PORT.fullmatch(port)
     ]
     return tuple(dict.fromkeys(found)), published

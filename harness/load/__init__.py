@@ -8,6 +8,8 @@ load process (`python -m harness.load`):
     main         the load process: local workers, commands, the only writer of windows.jsonl
     members      the generators as the main process sees them; Locust's master kept from acting on its own
     gate         workers on other machines: who may join, are they there, their clocks
+    keys         a key pair for each load process, and the files for those on other machines
+    door         CURVE on Locust's sockets: who is let in, and whose a message is
     clocks       another machine's clock mapped onto ours by round trips
     channel      a remote worker's own line to the main process, on a real thread
     worker       one generator of load: users, recorder, commands from the main process
@@ -25,5 +27,6 @@ load process (`python -m harness.load`):
     locustfile   import of the user's file, description of its classes
     acknowledged writes that a locustfile notes to have them read back (for locustfiles, too)
     readback     looks for them when the load has ended
+    hosts        where load may be sent; pinned: the addresses of names; redirects: those that leave
     pipe         lines from the parent on a real thread; the end of the pipe is the end of the process
 """

@@ -18,14 +18,18 @@ from uuid import uuid4
 import msgpack
 import msgspec
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 import harness
+from harness.load.keys import WorkerKey
 from harness.load.protocol import ABANDONED_S, BYE, HELLO, PING, PONG, REFUSED, WELCOME, Bye, Hello, WorkerStart
 from harness.model.clock import monotonic
 from harness.model.faults import Address
 
 _POLL_MS = 20
 _ASK_EVERY_S = 0.5
+_KEPT_OUT = 3
+"""Connections that ended before they began, for want of the right key."""
 _OWN_STALL_S = 0.5
 """A look that took so much longer than its poll: this process did not run."""
 
@@ -37,8 +41,9 @@ class Channel:
     Exit codes of the process: 0 the run has ended, 2 refused, 4 the run or the way to it failed.
     """
 
-    def __init__(self, host: str, port: int, locustfile_sha256: str) -> None:
+    def __init__(self, host: str, port: int, locustfile_sha256: str, key: WorkerKey) -> None:
         self._host = host
+        self._key = key
         self.where = str(Address(host, port))
         self._identity = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex}"
         self._hello = Hello(
@@ -53,6 +58,7 @@ class Channel:
         self._leaving = False
         self._patience_s = ABANDONED_S
         self._flushed = False
+        self._kept_out = 0
         _thread.start_new_thread(self._run, ())
 
     def wait_for_place(self, limit_s: float) -> WorkerStart | Bye:
@@ -63,6 +69,8 @@ class Channel:
                 return self._start
             if self._ended is not None:
                 return self._ended
+            if self._kept_out >= _KEPT_OUT:
+                return Bye(text=f"{self.where} does not admit this key: every run has keys of its own", code=2)
             time.sleep(0.01)
         return Bye(text=f"no run was found on {self.where} within {limit_s:g} s", code=4)
 
@@ -91,6 +99,10 @@ class Channel:
         dealer.setsockopt(zmq.LINGER, 500)
         if _has_ipv6(self._host):
             dealer.setsockopt(zmq.IPV6, 1)
+        self._key.put_on(dealer)
+        failures = dealer.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+        )
         dealer.connect(f"tcp://{self.where}")
         asked = heard = 0.0
         looked, spared = monotonic(), False
@@ -103,9 +115,14 @@ class Channel:
                     with suppress(ValueError, TypeError, KeyError):
                         self._on_message(dealer, data, arrived)
                     heard, spared = arrived, False
+            while self._start is None and failures.poll(0):
+                event = parse_monitor_message(failures.recv_multipart())["event"]
+                # Of one that is told so it is certain; a connection may also break for other reasons.
+                self._kept_out += _KEPT_OUT if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH else 1
             while self._out:
                 self._send(dealer, *self._out.popleft())
             if self._leaving:
+                dealer.disable_monitor()
                 dealer.close()
                 context.term()
                 self._flushed = True

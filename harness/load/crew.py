@@ -5,17 +5,29 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import gevent
 from locust.exception import RPCError
 from locust.runners import MasterRunner
 
+from harness.load.door import Door
 from harness.load.gate import Gate
+from harness.load.keys import write_key_file
 from harness.load.members import Master, Member
-from harness.load.protocol import Begin, LoadMessage, Ready, Warned, WorkerLost, WorkerStart
+from harness.load.protocol import (
+    COMMAND,
+    CONNECTED,
+    READY,
+    Begin,
+    LoadMessage,
+    Ready,
+    Warned,
+    WorkerLost,
+    WorkerStart,
+)
 from harness.load.stats import KEPT_S, forget_old_seconds
-from harness.load.worker import COMMAND, CONNECTED, READY
 from harness.model.clock import monotonic
 from harness.model.faults import Address
 from harness.model.jsonl import encode_line
@@ -23,10 +35,12 @@ from harness.model.load import LoadPlan, Remote
 
 SET_UP_LIMIT_S = 60.0
 """For import, connection and test_start listeners of every worker."""
-SILENCE_S = 10.0
+SILENCE_S = 5.0
 """A worker that sent no mark for this long is lost."""
 STALLED_S = 2.0
 """One that sent none for this long is told."""
+_STOOD_STILL_S = 1.0
+"""A turn of the main loop that took longer: this process did not run, and what came meanwhile is still to be read."""
 
 
 class LoadFailed(Exception):
@@ -35,7 +49,8 @@ class LoadFailed(Exception):
 
 class Crew:
     """children: the local worker processes, started already. Without them and without remote workers this process is
-    its own only generator (`alone`). say: tells the conductor. failure: why the load has failed meanwhile, if it has.
+    its own only generator (`alone`). folder: for the keys of remote workers. say: tells the conductor. failure: why the
+    load has failed meanwhile, if it has.
     """
 
     runner: Any
@@ -44,10 +59,13 @@ class Crew:
         self,
         plan: LoadPlan,
         children: list[subprocess.Popen[bytes]],
+        folder: Path,
         say: Callable[[LoadMessage], None],
         failure: Callable[[], str | None],
     ) -> None:
         self._plan = plan
+        self._folder = folder
+        self._key_files: list[Path] = []
         self._say = say
         self._failure = failure
         self._remote = plan.remote
@@ -55,11 +73,12 @@ class Crew:
         self._near = [Member(index, child) for index, child in enumerate(children)]
         self._far = [Member(len(self._near) + index, remote=True) for index in range(far)]
         self.alone = not self._near and not self._far
+        self.last_lost = ""
         self.members = self._near + self._far or [Member(0)]
         self._gate: Gate | None = None
         self._joining = True
         self._begun = False
-        self._pruned = monotonic()
+        self._pruned = self._looked = monotonic()
 
     def make_runner(self, environment: Any) -> Any:
         """Locust's runner: a master for several generators. Raises LoadFailed."""
@@ -91,6 +110,8 @@ class Crew:
     def begin(self, command: Begin, line: bytes) -> None:
         """The schedule begins: each is told in its own clock. line: the command as it came."""
         self._begun = True
+        self._looked = monotonic()
+        self._remove_key_files()
         if self._gate is not None:
             self._gate.close("the run has begun, and its load is shared out")
             self._gate.begin()
@@ -122,10 +143,17 @@ class Crew:
             self.runner.start(users, spawn_rate)
 
     def watch(self) -> None:
-        """Who has ended is lost; who is silent is told, then lost."""
-        if self.alone:
-            return
+        """Who has ended is lost; who is silent is told, then lost. Raises LoadFailed when that is the only one."""
         now = monotonic()
+        stood_still, self._looked = now - self._looked, now
+        if stood_still > _STOOD_STILL_S:
+            for worker in self.members:
+                worker.heard += stood_still
+        if self.alone:
+            only = self.members[0]
+            if self._begun and not only.final and now - only.heard > SILENCE_S:
+                raise LoadFailed(f"no requests were recorded for {SILENCE_S:g} s")
+            return
         if now - self._pruned > KEPT_S:
             self._pruned = now
             forget_old_seconds(self.runner.stats)
@@ -148,6 +176,13 @@ class Crew:
         worker.heard = max(worker.heard, now)
         worker.final = worker.final or final
 
+    def broken(self, worker: Member, why: str) -> None:
+        """One of several records nothing any more."""
+        if not worker.lost:
+            if worker.child is not None:
+                worker.child.kill()
+            self._lose(worker, why)
+
     @property
     def alive(self) -> list[Member]:
         return [worker for worker in self.members if not worker.lost]
@@ -159,26 +194,49 @@ class Crew:
 
     def goodbye(self, why: str, code: int) -> None:
         """To those on other machines, who would come back."""
+        self._remove_key_files()
         if self._gate is not None:
             self._gate.goodbye(why, code)
 
     def _make_master(self, environment: Any) -> Master:
         host, port = (self._remote.bind_host, self._remote.port) if self._remote is not None else ("127.0.0.1", 0)
         try:
-            runner: Master = environment._create_runner(Master, host, port)
+            door = Door(len(self.members), lambda text: self._say(Warned(text=text)))
+            runner: Master = environment._create_runner(Master, host, port, door)
         except (SystemExit, RPCError) as error:
             why = "it is taken" if isinstance(error, SystemExit) else str(error)
             raise LoadFailed(f"cannot listen for load workers on {Address(host, port)}: {why}") from None
         near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         for worker in self._near:
             start = WorkerStart(
-                plan=self._plan, index=worker.index, token=worker.token, host=near, port=runner.server.port
+                plan=self._plan,
+                index=worker.index,
+                token=worker.token,
+                host=near,
+                port=runner.server.port,
+                key=door.keys[worker.index],
             )
             assert worker.child is not None and worker.child.stdin is not None
             with suppress(OSError):
                 worker.child.stdin.write(encode_line(start))
                 worker.child.stdin.flush()
+        for worker in self._far:
+            path = self._folder / f"{worker.name}.key"
+            try:
+                write_key_file(path, door.keys[worker.index])
+            except OSError as error:
+                raise LoadFailed(f"the key of remote worker {worker.name} cannot be written: {error}") from None
+            self._key_files.append(path)
         return runner
+
+    def _remove_key_files(self) -> None:
+        """Who has joined has read its own, and nobody else may join."""
+        for path in self._key_files:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            if self._key_files:
+                self._folder.rmdir()
 
     def _await_remote(self, remote: Remote) -> None:
         far = self._far
@@ -192,7 +250,9 @@ class Crew:
         )
         many = f"{len(far)} remote workers" if len(far) > 1 else "a remote worker"
         where = Address(remote.bind_host, remote.port)
-        self._say(Warned(text=f"waiting for {many} on {where}, {remote.wait_s:g} s at most"))
+        keys = " ".join(str(path) for path in self._key_files)
+        each = "--key-file of each" if len(far) > 1 else "its --key-file"
+        self._say(Warned(text=f"waiting for {many} on {where}, {remote.wait_s:g} s at most; {each}: {keys}"))
         self._await("join", far, lambda worker: worker.joined, remote.wait_s)
         for worker in far:
             self._say(Warned(text=f"load worker {worker.name} is on {worker.machine}"))
@@ -225,6 +285,7 @@ class Crew:
 
     def _lose(self, worker: Member, reason: str) -> None:
         worker.lost = True
+        self.last_lost = reason
         self.runner.dismiss(worker.node)
         if self._gate is not None and worker.remote:
             self._gate.dismiss(worker, f"the run has given this worker up: {reason}")
@@ -241,9 +302,11 @@ class Crew:
         worker = self.members[msg.data["worker"]]
         if msg.data["token"] != worker.token:
             return
-        worker.node, worker.pid, worker.start_time = msg.data["node"], msg.data["pid"], msg.data["start_time"]
+        # Of several, Locust's name for it is that of the connection, whatever the message says.
+        worker.node = msg.data["node"] if self.alone else msg.node_id
+        worker.pid, worker.start_time = msg.data["pid"], msg.data["start_time"]
         if not self.alone:
-            self.runner.admit(worker.node)
+            self.runner.admit(worker.index, worker.node)
         worker.connected = True
 
     def _on_ready(self, environment: Any, msg: Any, **_: Any) -> None:

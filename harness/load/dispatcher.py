@@ -1,14 +1,16 @@
 """Open model: takes the arrivals of the schedule when they are due and gives each to a user.
 
-A user parks at the door of each task until an arrival is handed to it. When none of its class is parked, a new
-one is started, as long as fewer than the cap are at work: handing arrivals to whoever is free would hide that
-part of the traffic hangs. An arrival that found no user within 1 s is unsent.
+A user parks at the door of each task until an arrival is handed to it: to the scenario's users in turn, which are
+started in the ramp, so that there are as many sessions and connections as were asked for. When none of its class is
+parked, another one is started, as long as fewer than the cap are at work: handing arrivals to whoever is free would
+hide that part of the traffic hangs. Users beyond the scenario's are used last and leave when they are not needed any
+more, so that the time after a hang is like the time before it. An arrival that found no user within 1 s is unsent.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +18,10 @@ import gevent
 from gevent import getcurrent
 
 from harness.load.arrival import Arrival, UserState
-from harness.load.recorder import LATE_S, Recorder
+from harness.load.failures import told
+from harness.load.pools import Pool, users_of
+from harness.load.recorder import LATE_S, Recorder, UnsentCause
+from harness.load.tracker import Tracker
 from harness.model.clock import monotonic, step_start
 from harness.model.load import LoadPlan
 from harness.plan.schedule import owned
@@ -27,24 +32,13 @@ _AHEAD_S = 0.1
 """How long before its start a step is drawn."""
 _AGAIN_S = 0.02
 """How often arrivals that wait for a user are looked at."""
+UNUSED_S = 10.0
+"""How long a user beyond the scenario's waits for an arrival before it is stopped."""
+_LOOK_AGAIN_S = 0.1
+"""What the users are doing is counted no more often than this: there may be thousands."""
 # libev sleeps in whole milliseconds, so what is due within one is a batch; asking for less than half of one only burns
 # the processor.
 _SHORTEST_SLEEP_S = 0.0005
-
-
-class Pool:
-    """The users of one class. pending: arrivals without a user, oldest first. starting: users on their way."""
-
-    __slots__ = ("cls", "failures", "name", "no_start_before", "parked", "pending", "starting")
-
-    def __init__(self, cls: Any) -> None:
-        self.cls = cls
-        self.name: str = cls.__name__
-        self.parked: list[UserState] = []
-        self.pending: deque[Arrival] = deque()
-        self.starting = 0
-        self.failures = 0
-        self.no_start_before = 0.0
 
 
 class Dispatcher:
@@ -57,6 +51,7 @@ class Dispatcher:
         plan: LoadPlan,
         index: int,
         recorder: Recorder,
+        tracker: Tracker,
         warn: Callable[[str], None],
     ) -> None:
         # Not at the top: it imports Locust. Not where it is raised: an import statement at every task costs 6 us.
@@ -68,10 +63,14 @@ class Dispatcher:
         self._plan = plan
         self._index = index
         self._recorder = recorder
+        self._tracker = tracker
         self._warn = warn
         self._hub = gevent.get_hub()
         self._timer: Any = None
-        self._pools = {cls.__name__: Pool(cls) for cls in environment.user_classes}
+        self._turns = users_of(plan, index)
+        counts = Counter(self._turns)
+        self._pools = {cls.__name__: Pool(cls, counts[cls.__name__]) for cls in environment.user_classes}
+        self._thinking = (-math.inf, False)
         self._cap = max(1, (plan.max_in_flight + plan.workers - 1 - index) // plan.workers)
         self._at_work = self._starting = 0
         self._t0 = math.inf
@@ -86,6 +85,7 @@ class Dispatcher:
     def begin(self, t0: float) -> None:
         self._t0 = t0
         self._draw_at = t0 - _AHEAD_S
+        gevent.spawn(self._ramp)
         self._sleep(0.0)
 
     def stop(self, end_step: int) -> None:
@@ -122,6 +122,7 @@ class Dispatcher:
             next_at = min(self._draw_at, now + PATIENCE_S, due[0].intended if due else math.inf)
             if self._expire(now) and now + _AGAIN_S < next_at:
                 next_at = now + _AGAIN_S
+            self._dismiss_unused(now)
         finally:
             self._sleep(next_at - monotonic())
 
@@ -166,27 +167,52 @@ class Dispatcher:
         return waiting
 
     def _unsent(self, pool: Pool, arrival: Arrival) -> None:
-        ours = self._recorder.saturated or arrival.late > LATE_S
-        self._recorder.unsent(arrival, generator=ours, startable=pool.failures == 0)
+        unsent = self._recorder.unsent
+        if self._recorder.saturated or arrival.late > LATE_S:
+            unsent(arrival, "generator", "the generator was saturated")
+        elif pool.failures:
+            cause: UnsentCause = "cap" if pool.troubled else "task"
+            unsent(arrival, cause, f"and no new user could start ({pool.failure})")
+        elif self._users_think(monotonic()):
+            unsent(arrival, "task", "most users were in a task's own time: waits, or work of the locustfile")
+        else:
+            unsent(arrival, "cap", "every user was waiting for the target")
+
+    def _users_think(self, now: float) -> bool:
+        """Whether no user can be added and most of those there wait for nothing of the target's."""
+        if self._starting + self._at_work < self._cap - 1:
+            return False
+        at, found = self._thinking
+        if now - at >= _LOOK_AGAIN_S:
+            waiting, thinking = self._tracker.at_work({name: len(pool.pending) for name, pool in self._pools.items()})
+            found = thinking > waiting + self._starting
+            self._thinking = (now, found)
+        return found
+
+    def _excuse(self, pool: Pool, arrival: Arrival, now: float) -> None:
+        """The arrival gets a user after a wait. Where that was for the locustfile's own time, it is no latency."""
+        waited = now - arrival.intended - arrival.late
+        if waited > _AGAIN_S and not pool.troubled and (pool.failures or self._users_think(now)):
+            arrival.excused = waited
 
     # Users
 
     def _give(self, arrival: Arrival) -> None:
         pool = self._pools[arrival.class_name]
-        # The user that parked last: its connection is the likeliest to be still open.
-        while pool.parked:
-            state = pool.parked.pop()
-            if state.gone:
-                continue
-            state.assigned = arrival
-            self._at_work += 1
-            if getcurrent() is self._hub:
-                state.waiter.switch()
-            else:
-                self._hub.loop.run_callback(state.waiter.switch)
+        state = pool.free()
+        if state is None:
+            pool.pending.append(arrival)
+            self._start_users(pool, monotonic())
             return
-        pool.pending.append(arrival)
-        self._start_users(pool, monotonic())
+        state.assigned = arrival
+        self._at_work += 1
+        self._wake(state)
+
+    def _wake(self, state: UserState) -> None:
+        if getcurrent() is self._hub:
+            state.waiter.switch()
+        else:
+            self._hub.loop.run_callback(state.waiter.switch)
 
     def _give_back(self, state: UserState) -> None:
         """The user was stopped between the hand-over and its task."""
@@ -199,24 +225,50 @@ class Dispatcher:
         while pool.starting < len(pool.pending) and self._starting + self._at_work < self._cap:
             if now < pool.no_start_before:
                 return
-            pool.starting += 1
-            self._starting += 1
-            gevent.spawn(self._start_user, pool)
+            self._start(pool)
 
-    def _start_user(self, pool: Pool) -> None:
+    def _start(self, pool: Pool) -> None:
+        """Another user: one of the scenario's as long as some of them are missing."""
+        extra = pool.alive >= pool.users
+        if not extra:
+            pool.alive += 1
+            pool.begun += 1
+        pool.starting += 1
+        self._starting += 1
+        gevent.spawn(self._start_user, pool, extra)
+
+    def _ramp(self) -> None:
+        """The scenario's users, spread over the ramp. Whom an arrival needed before its time is there already."""
+        due: Counter[str] = Counter()
+        pace = self._plan.ramp_s / max(1, len(self._turns))
+        for number, name in enumerate(self._turns):
+            gevent.sleep(max(0.0, self._t0 + number * pace - monotonic()))
+            if self._recorder.step(monotonic()) >= self._end_step:
+                return
+            due[name] += 1
+            pool = self._pools[name]
+            if pool.begun < due[name] and pool.alive < pool.users:
+                self._start(pool)
+
+    def _start_user(self, pool: Pool, extra: bool) -> None:
         try:
             user = pool.cls(self._environment)
         except Exception as error:
-            self._start_failed(pool, f"{type(error).__name__}: {error}")
+            pool.alive -= 0 if extra else 1
+            self._start_failed(pool, told(error))
             return
         state = user._harness_state = self.adopt(user)
-        state.starting = True
-        user.start(self._runner.user_greenlets).link(lambda greenlet: self._gone(pool, state, greenlet))
+        state.starting, state.extra = True, extra
+        greenlet = user.start(self._runner.user_greenlets)
+        # So that what on_start asks for is known to be this user's.
+        greenlet.harness_state = state
+        greenlet.link(lambda greenlet: self._gone(pool, state, greenlet))
 
-    def _start_failed(self, pool: Pool, why: str) -> None:
+    def _start_failed(self, pool: Pool, why: str, troubled: bool = False) -> None:
         pool.starting -= 1
         self._starting -= 1
         pool.failures += 1
+        pool.failure, pool.troubled = why, troubled
         # A class whose users cannot start is tried again, but not as fast as the processor allows.
         pool.no_start_before = monotonic() + min(1.0, 0.05 * 2 ** min(pool.failures, 5))
         if pool.name not in self._failed_classes:
@@ -225,9 +277,25 @@ class Dispatcher:
 
     def _gone(self, pool: Pool, state: UserState, greenlet: Any) -> None:
         state.gone = True
+        if not state.extra:
+            pool.alive -= 1
+        if state.unreported:
+            self._tracker.task_ended(state, greenlet.exception)
         if state.starting:
             state.starting = False
-            self._start_failed(pool, str(greenlet.exception) if greenlet.exception else "it stopped in on_start")
+            why = (
+                str(greenlet.exception) or told(greenlet.exception) if greenlet.exception else "it stopped in on_start"
+            )
+            self._start_failed(pool, why, state.troubled)
+
+    def _dismiss_unused(self, now: float) -> None:
+        for pool in self._pools.values():
+            # Those that parked first are at the front, and one of them that is gone already says nothing.
+            while pool.extras and (pool.extras[0].gone or now - pool.extras[0].idle_since > UNUSED_S):
+                state = pool.extras.pop(0)
+                state.dismissed = True
+                if not state.gone:
+                    self._hub.loop.run_callback(state.waiter.switch)
 
     # What hooks.py asks of a model
 
@@ -242,10 +310,12 @@ class Dispatcher:
             pool.starting -= 1
             self._starting -= 1
             pool.failures = 0
+            pool.troubled = False
         now = monotonic()
         while pool.pending:
             arrival = pool.pending.popleft()
             if now - arrival.intended <= PATIENCE_S:
+                self._excuse(pool, arrival, now)
                 self._at_work += 1
                 return arrival
             self._unsent(pool, arrival)
@@ -254,8 +324,14 @@ class Dispatcher:
         if self._draw_at <= now:
             self._draw(now)
         if self._due and self._due[0].intended <= now and self._due[0].class_name == pool.name:
-            self._at_work += 1
-            return self._take_next(now)
+            arrival = self._take_next(now)
+            while pool.parked and pool.parked[0].gone:
+                pool.parked.popleft()
+            if not pool.parked:
+                self._at_work += 1
+                return arrival
+            # Others have waited longer: this user's turn comes after theirs.
+            self._give(arrival)
         return self._park(pool, state)
 
     def _park(self, pool: Pool, state: UserState) -> Arrival:
@@ -263,17 +339,22 @@ class Dispatcher:
         if user._state == "stopping":
             raise self._stop_user
         state.waiter = getcurrent()
-        pool.parked.append(state)
+        if state.extra:
+            state.idle_since = monotonic()
+            pool.extras.append(state)
+        else:
+            pool.parked.append(state)
         # Locust stops a waiting user at once; a running one is asked to.
         user._state = "waiting"
         try:
-            while state.assigned is None:
+            while state.assigned is None and not state.dismissed:
                 self._hub.switch()
         except BaseException:
             state.gone = True
             self._give_back(state)
             raise
-        if user._state == "stopping":
+        if user._state == "stopping" or state.dismissed:
+            state.gone = True
             self._give_back(state)
             raise self._stop_user
         user._state = "running"

@@ -21,28 +21,72 @@ _UNREACHABLE = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno
 _RESET = {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN, errno.ENOTCONN}
 
 
-def failure_kind(exception: BaseException | None, response: Any) -> tuple[str | None, str]:
+def failure_kind(exception: object, response: Any) -> tuple[str | None, str]:
     """(kind of harness.model.windows.FAILURE_KINDS or None when ok, text for people).
 
-    check is a complaint of the locustfile about a good reply; where the reply was bad in itself (an error status,
-    no reply at all), that is the kind, however the locustfile put it.
+    exception: as the `request` event carries it. As Locust counts it, whatever is true in itself is a failure, also a
+    text or a number, and what is not is none. check is a complaint of the locustfile about a good reply; where the
+    reply was bad in itself (an error status, no reply at all), that is the kind, however the locustfile put it.
     """
-    if exception is None:
+    if not exception:
         return None, ""
-    text = f"{type(exception).__name__}: {exception}" if str(exception) else type(exception).__name__
+    if not isinstance(exception, BaseException):
+        kind, text = _of_reply(response)
+        # Without a reply of ours to look at, nobody knows whether the target answered.
+        unknown = "exception" if response is None else "check"
+        return kind or unknown, _text(exception) + (f" ({text})" if text else "")
+    text = told(exception)
     if isinstance(exception, (CatchResponseError, ResponseError, AssertionError)):
         underlying = _transport_error(response)
         if underlying is not None:
             return _kind(underlying), f"{text} ({type(underlying).__name__})"
-        status = getattr(response, "status_code", None)
-        return ("status" if isinstance(status, int) and status >= 400 else "check"), text
+        return ("status" if _status(response) >= 400 else "check"), text
     return _kind(exception), text
 
 
-def own_limit(exception: BaseException | None, response: Any) -> bool:
+def outcome_of(response: Any, error: BaseException | None) -> tuple[str | None, str]:
+    """As failure_kind, of a reply whose outcome the task was to decide and did not. error: what its task ended with,
+    other than what Locust ends tasks with itself."""
+    kind, text = _of_reply(response)
+    if kind is None and error is not None:
+        return "exception", told(error)
+    return kind, text
+
+
+def told(error: BaseException) -> str:
+    """An exception for people."""
+    text = _text(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _of_reply(response: Any) -> tuple[str | None, str]:
+    """What was bad about the reply in itself."""
+    error = getattr(response, "error", None)
+    if isinstance(error, BaseException):
+        return failure_kind(error, response)
+    status = _status(response)
+    return ("status", f"HTTP status {status}") if status >= 400 else (None, "")
+
+
+def _status(response: Any) -> int:
+    status = getattr(response, "status_code", None)
+    return status if isinstance(status, int) else 0
+
+
+def _text(value: object) -> str:
+    """str() of something that a locustfile made, which may be anything."""
+    try:
+        return str(value)
+    except Exception:
+        return f"a {type(value).__name__} that cannot be shown"
+
+
+def own_limit(exception: object, response: Any) -> bool:
     """Whether a request failed for want of something on this machine, where no other generator would have failed."""
     error = exception if response is None else _transport_error(response) or exception
-    return error is not None and any(isinstance(one, OSError) and one.errno in _OURS for one in _chain(error))
+    if not isinstance(error, BaseException):
+        return False
+    return any(isinstance(one, OSError) and one.errno in _OURS for one in _chain(error))
 
 
 def _transport_error(response: Any) -> BaseException | None:

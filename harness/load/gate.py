@@ -108,10 +108,11 @@ class Gate:
             self._refuse(channel, "a stranger", "it does not speak this harness's language")
             return
         who = f"{hello.machine} (pid {hello.pid})"
-        place = next((member for member in self._members if not member.channel), None)
+        # Each place has a key of its own, and so only one worker at a time.
+        place = next((member for member in self._members if member.index == msg.worker), None)
         problem = self._problem(hello)
-        if problem is None and place is None:
-            problem = f"the run has the {len(self._members)} remote workers that it was told to wait for"
+        if problem is None and (place is None or place.channel):
+            problem = f"its key is that of load worker w{msg.worker}, which the run has already"
         if problem is not None or place is None:
             self._refuse(channel, who, problem or "")
             return
@@ -136,8 +137,11 @@ class Gate:
         self._say(f"a remote worker on {who} was refused: {why}")
 
     def _on_bye(self, environment: Any, msg: Any, **_: Any) -> None:
-        bye = msgspec.json.decode(msg.data, type=Bye)
-        member = self._by_channel(msg.node_id)
+        member = self._sender(msg)
+        try:
+            bye = msgspec.json.decode(msg.data, type=Bye)
+        except (msgspec.MsgspecError, TypeError):
+            return
         if member is not None:
             self._gone(member, bye.text)
 
@@ -176,7 +180,7 @@ class Gate:
 
     def _on_pong(self, environment: Any, msg: Any, **_: Any) -> None:
         back = monotonic()
-        member = self._by_channel(msg.node_id)
+        member = self._sender(msg)
         if member is None:
             return
         member.answered = back
@@ -189,8 +193,9 @@ class Gate:
         member.doubt_told = member.clock.doubt(member.shift)
         self._tell(ClockDoubt(worker=member.name, seconds=round(member.doubt_told, 6), offset_s=round(member.shift, 6)))
 
-    def _by_channel(self, channel: str) -> Member | None:
-        return next((member for member in self._members if member.channel == channel), None)
+    def _sender(self, msg: Any) -> Member | None:
+        found = next((member for member in self._members if member.channel == msg.node_id), None)
+        return found if found is not None and found.index == msg.worker else None
 
     def _send(self, kind: str, channel: str, data: Any) -> None:
         # Who is gone gets nothing: the router drops it.

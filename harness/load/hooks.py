@@ -13,6 +13,7 @@ import gevent
 from gevent import getcurrent
 
 from harness.load.arrival import Arrival, UserState
+from harness.load.failures import told
 from harness.load.recorder import Recorder
 from harness.load.tracker import Tracker
 
@@ -77,7 +78,9 @@ def install(model: Model, recorder: Recorder, tracker: Tracker) -> None:
             if state.unreported:
                 tracker.task_ended(state, error)
             if error is not None and arrival.requests == 0:
-                recorder.failed(arrival, "exception", f"{type(error).__name__}: {error}")
+                recorder.failed(arrival, "exception", told(error))
+            elif arrival.requests == 0:
+                recorder.empty(arrival)
             recorder.end(arrival)
             model.ended(state)
 

@@ -20,12 +20,11 @@ from harness.load.acknowledged import Notes
 from harness.load.arrival import Arrival, UserState
 from harness.load.clients import hook_clients
 from harness.load.hooks import install
+from harness.load.hosts import hold_to
 from harness.load.locustfile import make_environment
 from harness.load.look_protocol import Looked, LookStart
-from harness.load.pinned import pin
 from harness.load.pipe import MessagePipe, ParentPipe
 from harness.load.recorder import Recorder
-from harness.load.redirects import keep_on_host
 from harness.load.stats import StatsBatch
 from harness.load.tracker import Tracker
 from harness.model.clock import monotonic
@@ -101,6 +100,9 @@ class Seen(Recorder):
     def failed(self, arrival: Arrival, kind: str, text: str) -> None:
         """A task that ended in an exception before any request."""
         self.fail(arrival.class_name, 0, 0.0, kind, arrival.intended, text)
+
+    def empty(self, arrival: Arrival) -> None:
+        pass
 
     def setup(self, name: str, started: float, latency_ms: float, kind: str | None, text: str) -> None:
         """In on_start: a login that is refused keeps its user from asking anything else."""
@@ -186,8 +188,7 @@ class Looker:
         self._tracker = Tracker(self.seen, self._timeout_s, StatsBatch(self._environment))
         self._model = FewTasks(self.seen)
         hook_clients(self._tracker, self._environment)
-        keep_on_host()
-        pin(plan.host, plan.addresses)
+        hold_to(plan.host, plan.addresses, plan.allow_hosts)
         install(self._model, self.seen, self._tracker)
 
     def prepare(self) -> None:

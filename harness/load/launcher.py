@@ -75,7 +75,8 @@ def describe(path: str | Path, *, python: str = sys.executable, timeout_s: float
             + (f": {last}" if last else "")
         ) from None
     if described.locustfile is None:
-        raise UsageError(f"locustfile {described.error}")
+        last = err.decode(errors="replace").strip().rpartition("\n")[2] if described.exited else ""
+        raise UsageError(f"locustfile {described.error}" + (f": {last}" if last else ""))
     return described.locustfile
 
 

@@ -8,12 +8,15 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from harness.load.pipe import MessagePipe
 from harness.load.protocol import Described
 from harness.model.jsonl import encode_line
 from harness.model.load import LoadPlan, Locustfile, TaskInfo, UserClass
+
+_CONFIG_FILES = ("~/.locust.conf", "locust.conf")
+"""Where Locust looks for options that nobody typed."""
 
 
 class BadLocustfile(Exception):
@@ -26,7 +29,7 @@ def print_description(path: str) -> int:
     try:
         described = Described(locustfile=describe(Path(path)))
     except BadLocustfile as error:
-        described = Described(error=str(error))
+        described = Described(error=str(error), exited=isinstance(error.__cause__, SystemExit))
     messages.write(encode_line(described))
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -35,21 +38,31 @@ def print_description(path: str) -> int:
 
 
 def describe(path: Path) -> Locustfile:
-    classes = load_classes(path)
+    classes, shapes = _load(path)
     options = parse_options(path)
+    described = tuple(_describe_class(cls, options) for cls in classes)
+    if not any(one.tasks for one in described):
+        raise BadLocustfile(f"{path}: user class {described[0].name} has no tasks")
     return Locustfile(
         path=str(path),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        classes=tuple(_describe_class(path, cls, options) for cls in classes),
+        classes=described,
+        shapes=tuple(type(shape).__name__ for shape in shapes),
+        notes=_surroundings(options),
     )
 
 
 def load_classes(path: Path) -> list[Any]:
     """The concrete user classes of the file, in its order; Locust leaves out those of weight 0, so do we."""
+    return _load(path)[0]
+
+
+def _load(path: Path) -> tuple[list[Any], list[Any]]:
+    """Its classes, and its load shapes."""
     from locust.util.load_locustfile import load_locustfile
 
     try:
-        found, _shapes = load_locustfile(str(path))
+        found, shapes = load_locustfile(str(path))
     except (Exception, SystemExit) as error:
         raise BadLocustfile(f"{_where(path, error)}: {_what(error)}") from error
     classes = list(dict.fromkeys(found.values()))
@@ -60,17 +73,26 @@ def load_classes(path: Path) -> list[Any]:
     classes = [cls for cls in classes if cls.weight > 0 or cls.fixed_count > 0]
     if not classes:
         raise BadLocustfile(f"{path}: no user class in it (a concrete subclass of locust.User with a weight above 0)")
-    return classes
+    return classes, shapes
 
 
 def parse_options(path: Path) -> Any:
     """Locust's options with their defaults, the file's own arguments (init_command_line_parser) included."""
     from locust.argument_parser import get_parser
 
+    parser = get_parser(default_config_files=[])
+
+    def refuse(message: str) -> NoReturn:
+        raise BadLocustfile(
+            f"{path}: {message}: it is given none here, so its arguments need a default, or an environment variable "
+            "(env_var=) that is set"
+        )
+
+    parser.error = refuse
     try:
-        return get_parser(default_config_files=[]).parse_args(["-f", str(path)])
+        return parser.parse_args(["-f", str(path)])
     except SystemExit as error:
-        raise BadLocustfile(f"{path}: its own command line arguments need values (exit code {error.code})") from error
+        raise BadLocustfile(f"{path}: its own command line arguments ended it (exit code {error.code})") from error
 
 
 def make_environment(plan: LoadPlan) -> Any:
@@ -93,7 +115,7 @@ def make_environment(plan: LoadPlan) -> Any:
         cls = by_name[wanted.name]
         cls.weight, cls.fixed_count, cls.host = wanted.weight, wanted.fixed_count, plan.host
         classes.append(cls)
-    return Environment(
+    environment = Environment(
         user_classes=classes,
         events=locust.events,
         host=plan.host,
@@ -103,24 +125,70 @@ def make_environment(plan: LoadPlan) -> Any:
         available_user_classes={cls.__name__: cls for cls in classes},
         available_user_tasks={cls.__name__: cls.tasks for cls in classes},
         stop_timeout=plan.request_timeout_s,
+        tags=options.tags,
+        exclude_tags=options.exclude_tags,
     )
+    _tell_users(plan, environment, environment.events.test_start)
+    return environment
 
 
-def _describe_class(path: Path, cls: Any, options: Any) -> UserClass:
+def stopped_by(locustfile: str) -> str:
+    """Who is stopping the test just now, for people: the line of the locustfile, where it can be told."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename != locustfile:
+        frame = frame.f_back
+    where = f" in line {frame.f_lineno} of {Path(locustfile).name}" if frame is not None else ""
+    return f"it stops the test (runner.stop() or runner.quit()){where}"
+
+
+def _tell_users(plan: LoadPlan, environment: Any, hook: Any) -> None:
+    """test_start listeners find the users of the run in `runner.target_user_count`, as under Locust. The test itself
+    is started without any: they come with the schedule."""
+    from locust.runners import MasterRunner
+
+    original = hook.fire
+
+    def fire(**arguments: Any) -> None:
+        runner = environment.runner
+        before, runner.target_user_count = runner.target_user_count, plan.users
+        try:
+            original(**arguments)
+        finally:
+            # A master waits for as many users as it says.
+            if isinstance(runner, MasterRunner):
+                runner.target_user_count = before
+
+    hook.fire = fire
+
+
+def _surroundings(options: Any) -> tuple[str, ...]:
+    """What Locust itself would have read beside the file: said by name, so that nobody takes it to be in force."""
+    found = [
+        f"{name} is not read: scenario and options decide"
+        for name in _CONFIG_FILES
+        if Path(name).expanduser().is_file()
+    ]
+    if options.tags:
+        found.append(f"only tasks tagged {', '.join(options.tags)} (LOCUST_TAGS)")
+    if options.exclude_tags:
+        found.append(f"no tasks tagged {', '.join(options.exclude_tags)} (LOCUST_EXCLUDE_TAGS)")
+    return tuple(found)
+
+
+def _describe_class(cls: Any, options: Any) -> UserClass:
     from locust.user.task import filter_tasks_by_tags
 
     if options.tags or options.exclude_tags:
         filter_tasks_by_tags(cls, set(options.tags or ()) or None, set(options.exclude_tags or ()) or None)
     shares: dict[str, float] = {}
     _add_leaves(cls.tasks, 1.0, "", shares, 0)
-    if not shares:
-        raise BadLocustfile(f"{path}: user class {cls.__name__} has no tasks")
     return UserClass(
         name=cls.__name__,
         weight=float(cls.weight),
         fixed_count=int(cls.fixed_count),
         tasks=tuple(TaskInfo(name=name, share=round(share, 9)) for name, share in shares.items()),
         wait_s=_wait_range(cls),
+        host=str(cls.host) if cls.host else None,
     )
 
 
@@ -160,5 +228,8 @@ def _where(path: Path, error: BaseException) -> str:
 
 
 def _what(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        # A text is the reason, as Python itself prints it; a number is none, and what was printed before is added.
+        return " ".join(str(error).split()) if isinstance(error.code, str) else f"it calls sys.exit({error.code})"
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return " ".join(f"{type(error).__name__}: {text}".split())

@@ -19,9 +19,15 @@ from gevent.queue import Empty, Queue
 from locust.runners import LocalRunner
 
 from harness.load.crew import Crew, LoadFailed
-from harness.load.locustfile import BadLocustfile, make_environment
+from harness.load.locustfile import BadLocustfile, make_environment, stopped_by
+from harness.load.members import Member
 from harness.load.pipe import MessagePipe, ParentPipe
 from harness.load.protocol import (
+    BROKEN,
+    FAILED,
+    NOTED,
+    ROWS,
+    WARNED,
     Begin,
     Command,
     Drained,
@@ -34,15 +40,20 @@ from harness.load.protocol import (
     Stop,
     Warned,
 )
-from harness.load.worker import FAILED, NOTED, ROWS, WARNED, Generator, set_up_logging
+from harness.load.worker import Generator, set_up_logging
+from harness.model.acknowledged import Noted
 from harness.model.clock import monotonic, step_start
 from harness.model.jsonl import append_line, encode_line
 from harness.model.load import STEP_S
+from harness.model.windows import Row
 
 _GOODBYE_S = 5.0
 """For on_stop and test_stop of the locustfile after everything was recorded; as long again for quitting."""
 _LAST_REPORTS_S = 1.0
 """For the last statistics of workers that have ended, or are ending on other machines: at most."""
+
+_ROW: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Row)
+_NOTED: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Noted)
 
 
 class Load:
@@ -55,13 +66,15 @@ class Load:
         self._pipe = pipe
         self._messages = messages
         self._windows = os.open(start.windows, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._crew = Crew(start.plan, children, self._say, lambda: self._failure)
-        self._acknowledged = Path(start.windows).with_name("acknowledged.jsonl")
+        folder = Path(start.windows).parent
+        self._crew = Crew(start.plan, children, folder / "keys", self._say, lambda: self._failure)
+        self._acknowledged = folder / "acknowledged.jsonl"
         self._rows = bytearray()
         self._commands: Queue[bytes] = Queue()
         self._t0: float | None = None
         self._end_step: int | None = None
         self._failure: str | None = None
+        self._by_file = self._over = False
         self._users: gevent.Greenlet | None = None
 
     def run(self) -> int:
@@ -73,7 +86,7 @@ class Load:
             self._conduct()
             code = 0
         except (LoadFailed, BadLocustfile) as error:
-            self._say(Failed(text=str(error)))
+            self._say(Failed(text=str(error), by_file=self._by_file))
             code = 4
         with suppress(OSError):
             self._write_rows()
@@ -91,6 +104,7 @@ class Load:
             (NOTED, self._on_noted),
             (WARNED, self._on_warned),
             (FAILED, self._on_failed),
+            (BROKEN, self._on_broken),
         ):
             runner.register_message(kind, listener)
         generator = Generator(environment, self._plan, 0, crew.members[0].token) if crew.alone else None
@@ -99,6 +113,8 @@ class Load:
             raise LoadFailed("an init listener of the locustfile raised an exception; see the load's log")
         if generator is not None:
             generator.connected()
+        else:
+            environment.events.test_stopping.add_listener(self._on_test_stopping)
         crew.gather()
         # Sets the host, too. Users come with Begin.
         crew.start_test()
@@ -116,7 +132,7 @@ class Load:
                 raise LoadFailed(self._failure)
             alive = self._crew.alive
             if not alive:
-                raise LoadFailed("every load worker is gone")
+                raise LoadFailed(f"every load worker is gone; the last: {self._crew.last_lost}")
             if self._end_step is not None and (self._t0 is None or all(worker.final for worker in alive)):
                 return
             with suppress(Empty):
@@ -155,11 +171,27 @@ class Load:
 
     def _on_rows(self, environment: Any, msg: Any, **_: Any) -> None:
         worker = self._crew.members[msg.data["worker"]]
-        if not worker.lost:
+        if not worker.lost and self._are_its_own(worker, msg.data["rows"], _ROW):
             self._rows += msg.data["rows"]
             self._crew.heard(worker, msg.data["final"])
 
+    def _are_its_own(self, worker: Member, lines: bytes, decoder: msgspec.json.Decoder[Any]) -> bool:
+        """Whether whole lines of that kind came, all of them of this worker. What this process made itself is."""
+        if self._crew.alone:
+            return True
+        try:
+            whole = lines.endswith(b"\n")
+            good = whole and all(decoder.decode(line).worker == worker.name for line in lines[:-1].split(b"\n"))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            good = False
+        if not good:
+            self._crew.runner.dropped(worker.index, "it has lines that are no record of this worker")
+        return good
+
     def _on_noted(self, environment: Any, msg: Any, **_: Any) -> None:
+        worker = self._crew.members[msg.data["worker"]]
+        if worker.lost or not self._are_its_own(worker, msg.data["lines"], _NOTED):
+            return
         try:
             append_line(self._acknowledged, msg.data["lines"])
         except OSError as error:
@@ -169,7 +201,22 @@ class Load:
         self._say(Warned(text=msg.data["text"]))
 
     def _on_failed(self, environment: Any, msg: Any, **_: Any) -> None:
-        self._failure = self._failure or msg.data["text"]
+        self._fail(msg.data["text"], by_file=msg.data.get("by_file", False))
+
+    def _on_test_stopping(self, **_: Any) -> None:
+        """Of several processes this one has no generator that would notice."""
+        if not self._over:
+            self._fail(stopped_by(self._plan.locustfile), by_file=True)
+
+    def _fail(self, text: str, *, by_file: bool) -> None:
+        if self._failure is None:
+            self._failure, self._by_file = text, by_file
+
+    def _on_broken(self, environment: Any, msg: Any, **_: Any) -> None:
+        if self._crew.alone:
+            self._failure = self._failure or msg.data["text"]
+        else:
+            self._crew.broken(self._crew.members[msg.data["worker"]], msg.data["text"])
 
     # Out
 
@@ -190,6 +237,7 @@ class Load:
     def _say_goodbye(self, code: int) -> None:
         """Let the locustfile's on_stop, test_stop and quitting run, for a limited time."""
         self._crew.goodbye("the run has ended" if code == 0 else "the run has failed", code)
+        self._over = True
         environment = getattr(self, "_environment", None)
         if environment is not None and environment.runner is not None:
             environment.stop_timeout = 0.0
@@ -206,3 +254,4 @@ class Load:
                             gevent.sleep(0.01)
             with gevent.Timeout(_GOODBYE_S, False):
                 environment.events.quitting.fire(environment=environment, reverse=True)
+                environment.events.quit.fire(exit_code=code)

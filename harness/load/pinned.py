@@ -1,5 +1,5 @@
-"""The target's name keeps the addresses that were checked before the run: no later answer of a name server moves the
-load to a machine that nobody allowed.
+"""The names of the run's hosts keep the addresses that were checked: no later answer of a name server moves the load to
+a machine that nobody allowed.
 
 All of gevent's look-ups (of requests, of Locust's fast client, of anything a locustfile opens) go through the hub's
 resolver, so that is the one place to hold on to.
@@ -8,19 +8,17 @@ resolver, so that is the one place to hold on to.
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from gevent import get_hub
 
 
 class Pinned:
-    """A resolver that knows one name by heart and asks `others` about the rest."""
+    """A resolver that knows some names by heart and asks `others` about the rest. The names may become more."""
 
-    def __init__(self, name: str, addresses: Sequence[str], others: Any) -> None:
-        self._name = name
-        self._addresses = tuple(addresses)
+    def __init__(self, names: Mapping[str, tuple[str, ...]], others: Any) -> None:
+        self._names = names
         self._others = others
 
     def __getattr__(self, what: str) -> Any:
@@ -28,11 +26,12 @@ class Pinned:
 
     def getaddrinfo(self, host: Any, port: Any, *more: Any, **options: Any) -> Any:
         """As socket.getaddrinfo. Raises socket.gaierror when no address is of the family that was asked for."""
-        if not self._is_it(host):
+        addresses = self._known(host)
+        if not addresses:
             return self._others.getaddrinfo(host, port, *more, **options)
         found: list[Any] = []
         problem: socket.gaierror | None = None
-        for address in self._addresses:
+        for address in addresses:
             try:
                 found += self._others.getaddrinfo(address, port, *more, **options)
             except socket.gaierror as error:
@@ -48,17 +47,14 @@ class Pinned:
         return self._others.gethostbyname_ex(self._one(hostname), *more)
 
     def _one(self, host: Any) -> Any:
-        plain = (address for address in self._addresses if ":" not in address)
-        return next(plain, host) if self._is_it(host) else host
+        return next((address for address in self._known(host) if ":" not in address), host)
 
-    def _is_it(self, host: Any) -> bool:
+    def _known(self, host: Any) -> tuple[str, ...]:
         text = host.decode("ascii", "replace") if isinstance(host, bytes) else host
-        return isinstance(text, str) and text.rstrip(".").lower() == self._name
+        return self._names.get(text.rstrip(".").lower(), ()) if isinstance(text, str) else ()
 
 
-def pin(url: str, addresses: Sequence[str]) -> None:
-    """From now on the host of `url` is at `addresses` for this process. Nothing to do without any."""
-    name = (urlsplit(url).hostname or "").rstrip(".").lower()
-    if name and addresses:
-        hub = get_hub()
-        hub.resolver = Pinned(name, addresses, hub.resolver)
+def pin(names: Mapping[str, tuple[str, ...]]) -> None:
+    """From now on these names (in lower case) are at these addresses for this process."""
+    hub = get_hub()
+    hub.resolver = Pinned(names, hub.resolver)

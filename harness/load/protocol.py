@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from harness.load.keys import WorkerKey
 from harness.model.acknowledged import Answers
 from harness.model.load import LoadPlan, Locustfile
 from harness.model.targets import PhaseName
@@ -61,7 +62,7 @@ Command = Start | Begin | Limits | Edge | Jump | Stop
 class WorkerStart(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker is told first: its number, where the Locust master listens, and what to name when it joins.
 
-    To a local one on its stdin; to a remote one in WELCOME, without host and port, which it knows.
+    To a local one on its stdin; to a remote one in WELCOME, without host, port and key, which it has.
     """
 
     plan: LoadPlan
@@ -69,6 +70,7 @@ class WorkerStart(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     host: str = "127.0.0.1"
     port: int = 0
+    key: WorkerKey | None = None
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,15 +98,71 @@ ABANDONED_S = 2.0
 """A remote worker stops when it has heard nothing from the master for so long."""
 
 
+class Rows(msgspec.Struct, frozen=True):
+    """Lines for windows.jsonl."""
+
+    worker: int
+    rows: bytes
+    final: bool
+
+
+class Lines(msgspec.Struct, frozen=True):
+    """Lines for acknowledged.jsonl."""
+
+    worker: int
+    lines: bytes
+
+
+class Said(msgspec.Struct, frozen=True):
+    worker: int
+    text: str
+
+
+class Joined(msgspec.Struct, frozen=True):
+    worker: int
+    token: str
+    pid: int
+    start_time: float
+    node: str
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    worker: int
+
+
+class Pong(msgspec.Struct, frozen=True):
+    sent: float
+    arrived: float
+    answered: float
+
+
+COMMAND, CONNECTED, READY, ROWS = "harness.command", "harness.connected", "harness.ready", "harness.rows"
+NOTED, WARNED, FAILED, BROKEN = "harness.noted", "harness.warned", "harness.failed", "harness.broken"
+"""Through Locust's own messages: COMMAND from the main process, the others from a worker."""
+SHAPES: dict[str, type[msgspec.Struct]] = {
+    CONNECTED: Joined,
+    READY: Prepared,
+    ROWS: Rows,
+    NOTED: Lines,
+    WARNED: Said,
+    FAILED: Said,
+    BROKEN: Said,
+    PONG: Pong,
+}
+"""What the data of a message to the main process must be; of HELLO and BYE it is bytes."""
+
+
 class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
     """The argument of `python -m harness.load elsewhere`: a worker for the master on another machine.
 
-    wait_s: how long to look for it. allow_hosts: public hosts that may be loaded.
+    key_file: path of the key that lets it in. wait_s: how long to look for it. allow_hosts: hosts that may be loaded
+    besides the target, and the target itself where it is public.
     """
 
     host: str
     port: int
     locustfile: str
+    key_file: str
     wait_s: float
     allow_hosts: tuple[str, ...] = ()
 
@@ -153,19 +211,22 @@ class Warned(_Message, frozen=True, kw_only=True, tag="warned"):
 
 
 class Failed(_Message, frozen=True, kw_only=True, tag="failed"):
-    """The load cannot go on; the process exits non-zero."""
+    """The load cannot go on; the process exits non-zero. by_file: the locustfile itself asked for the end."""
 
     text: str
+    by_file: bool = False
 
 
 LoadMessage = Ready | WorkerLost | ClockDoubt | Drained | Warned | Failed
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
-    """What `python -m harness.load describe FILE` prints: one of the two is set. error: one line for a person."""
+    """What `python -m harness.load describe FILE` prints: one of the two is set. error: one line for a person.
+    exited: the file ended itself; what it printed may say why."""
 
     locustfile: Locustfile | None = None
     error: str | None = None
+    exited: bool = False
 
 
 class ReadBackStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +234,7 @@ class ReadBackStart(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     addresses: tuple[str, ...]
+    allow_hosts: tuple[str, ...] = ()
     locustfile: str
     asks: tuple[tuple[str, str], ...]
     rate: float

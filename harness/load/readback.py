@@ -16,11 +16,10 @@ import gevent.pool
 import msgspec
 
 from harness.load.acknowledged import Acknowledged, declared
+from harness.load.hosts import hold_to
 from harness.load.locustfile import BadLocustfile, load_classes
-from harness.load.pinned import pin
 from harness.load.pipe import MessagePipe, ParentPipe
 from harness.load.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
-from harness.load.redirects import keep_on_host
 from harness.model.acknowledged import Answers
 from harness.model.clock import monotonic
 from harness.model.jsonl import encode_line
@@ -152,8 +151,7 @@ def run(messages: MessagePipe, pipe: ParentPipe, set_up_logging: Callable[[], No
         unread = Answers(there=0, unanswered=len(start.asks), example=str(error))
         messages.write(encode_line(ReadBackDone(answers=unread)))
         return 4
-    keep_on_host()
-    pin(start.host, start.addresses)
+    hold_to(start.host, start.addresses, start.allow_hosts)
     limit_s = limit_of(start.asks, start.rate)
     messages.write(encode_line(ReadBackBegun(limit_s=limit_s)))
     answers = read_back(start.asks, session(start.host), rate=start.rate, limit_s=limit_s)

@@ -9,6 +9,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import Literal
 
 from harness.load.arrival import Arrival
 from harness.load.tally import ClassTally, RequestTally, StepTally
@@ -24,6 +25,9 @@ BUSY = 0.9
 SPAN_S = 5.0
 """Both over any stretch of this length."""
 _MAX_EXAMPLE = 300
+
+UnsentCause = Literal["cap", "task", "generator"]
+"""harness.model.windows.ClassCounts says what they mean."""
 
 
 class Recorder:
@@ -57,6 +61,7 @@ class Recorder:
         self._out_of_at = -math.inf
         self._out_of_told = False
         self._setup_warned: set[tuple[str, str]] = set()
+        self._told: set[str] = set()
 
     def begin(self, t0: float) -> None:
         """The schedule starts at t0; what was used before, for imports, is not the generator's load."""
@@ -100,18 +105,39 @@ class Recorder:
             self._out_of_told = True
             self.warnings.append(f"the load generator is at a limit of this machine: {text[:_MAX_EXAMPLE]}")
 
-    def unsent(self, arrival: Arrival, *, generator: bool, startable: bool = True) -> None:
-        """startable: users of its class can be started, so that those there are must all be waiting."""
+    def unsent(self, arrival: Arrival, cause: UnsentCause, why: str) -> None:
+        """No user was free for it. cause: whose doing that is; why: the same for people."""
         self._turn()
         counts = self._counts(arrival)
-        if generator:
+        if cause == "generator":
             counts.unsent_generator += 1
+        elif cause == "task":
+            counts.unsent_task += 1
         else:
             counts.unsent_cap += 1
-        waiting = "every user was waiting for the target" if startable else "and no new user could start"
-        cause = "the generator was saturated" if generator else waiting
-        self._error("unsent", None, arrival.intended, f"{arrival.class_name}: no user within 1 s, {cause}")
+        self._error("unsent", None, arrival.intended, f"{arrival.class_name}: no user within 1 s, {why}")
         self.end(arrival)
+
+    def empty(self, arrival: Arrival) -> None:
+        """The task ended without a request and without an exception: nothing that the target could have answered."""
+        if self._closed or arrival.ended:
+            return
+        self._counts(arrival).empty += 1
+        self.tell_once(
+            f"empty {arrival.class_name}",
+            f"tasks of {arrival.class_name} end without a request: their arrivals are counted apart (empty), and no "
+            "target holds them against the service",
+        )
+
+    def tell_once(self, key: str, text: str) -> None:
+        """A line for people, the first time that it is due."""
+        if key not in self._told:
+            self._told.add(key)
+            self.warnings.append(text)
+
+    def open_by_class(self) -> dict[str, int]:
+        """Open arrivals by class."""
+        return Counter(arrival.class_name for arrival in self._open_arrivals)
 
     def failed(self, arrival: Arrival, kind: str, text: str) -> None:
         """The task ended without a request having been made."""
@@ -277,11 +303,16 @@ class Recorder:
         at = instant - self.t0
         seen = self._errors.get((kind, name))
         if seen is None:
-            self._errors[kind, name] = [1, at, at, text[:_MAX_EXAMPLE]]
+            self._errors[kind, name] = [1, at, at, writable(text[:_MAX_EXAMPLE])]
         else:
             seen[0] = int(seen[0]) + 1
             seen[1] = min(float(seen[1]), at)
             seen[2] = max(float(seen[2]), at)
+
+
+def writable(text: str) -> str:
+    """The text as it can be written to a file: a lone surrogate (a name made of undecodable bytes) cannot."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _flat(counts: dict[int, int]) -> list[int]:

@@ -1,17 +1,20 @@
-"""A redirect that leaves the target's host is a failed request: load never goes to a stranger because a reply says so.
+"""A redirect that leaves the run's hosts is a failed request: load never goes to a stranger because a reply says so.
 
-Both of Locust's HTTP clients follow redirects by default. Another path, port or scheme on the same host is followed.
+Both of Locust's HTTP clients follow redirects by default. Which hosts are the run's is for hosts.py to say; here a
+redirect elsewhere gets a name of its own.
 """
 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
 from geventhttpclient.response import HTTPParseError
 from geventhttpclient.useragent import CompatRequest
 from locust.clients import HttpSession
+
+from harness.load import hosts
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -25,8 +28,14 @@ class LeftHttp(requests.exceptions.TooManyRedirects):
 
 
 def leaves(url: str, location: str) -> str | None:
-    """The host that a redirect leads to when it is another one; None when it stays."""
-    here, there = (_host(each) for each in (url, urljoin(url, location)))
+    """The host that a redirect leads to when it may not be followed there; None when it may."""
+    try:
+        here, there = hosts.host_of(url), hosts.host_of(urljoin(url, location))
+    except ValueError:
+        return location
+    if hosts.held():
+        return None if hosts.refuses(there) is None else there or location
+    # Under plain Locust: another path, port or scheme on the same host is followed.
     if here == there or {here, there} <= _LOOPBACK:
         return None
     return there or location
@@ -51,10 +60,3 @@ def keep_on_host() -> None:
 
     CompatRequest.redirect = redirect
     HttpSession.get_redirect_target = get_redirect_target
-
-
-def _host(url: str) -> str:
-    try:
-        return (urlsplit(url).hostname or "").rstrip(".").lower()
-    except ValueError:
-        return ""

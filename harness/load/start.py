@@ -11,11 +11,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.adapters.addresses import check_url
+from harness.load.hosts import checked_here
+from harness.load.keys import read_key_file
 from harness.load.pipe import MessagePipe, ParentPipe
 from harness.load.protocol import Bye, Elsewhere, Failed, Start
 from harness.model.errors import HarnessError
@@ -81,17 +81,18 @@ def run_elsewhere(argument: str) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
     try:
+        key = read_key_file(settings.key_file)
         content = Path(settings.locustfile).read_bytes()
-        channel = Channel(settings.host, settings.port, hashlib.sha256(content).hexdigest())
+        channel = Channel(settings.host, settings.port, hashlib.sha256(content).hexdigest(), key)
         say(f"looking for a run on {channel.where}")
         start = channel.wait_for_place(settings.wait_s)
         if isinstance(start, Bye):
             say(f"refused by the run on {channel.where}: {start.text}" if start.code == 2 else start.text)
             leave(start.code)
-        check_url(start.plan.host, [urlsplit(start.plan.host).hostname or ""], allow_hosts=settings.allow_hosts)
+        plan = checked_here(start.plan, settings.allow_hosts)
         say(f"worker w{start.index} of {start.plan.workers}, load on {start.plan.host}")
-        plan = msgspec.structs.replace(start.plan, locustfile=settings.locustfile)
-        start = msgspec.structs.replace(start, plan=plan, host=settings.host, port=settings.port)
+        plan = msgspec.structs.replace(plan, locustfile=settings.locustfile)
+        start = msgspec.structs.replace(start, plan=plan, host=settings.host, port=settings.port, key=key)
         import locust  # noqa: F401, I001
         from harness.load.worker import run
 

@@ -10,10 +10,11 @@ from harness.model.windows import ClassCounts, DeltaRow, RequestCounts, limit_ke
 
 
 class ClassTally:
-    __slots__ = ("ended", "failed", "planned", "replied", "unsent_cap", "unsent_generator")
+    __slots__ = ("empty", "ended", "failed", "planned", "replied", "unsent_cap", "unsent_generator", "unsent_task")
 
     def __init__(self) -> None:
-        self.planned = self.ended = self.replied = self.unsent_cap = self.unsent_generator = self.failed = 0
+        self.planned = self.ended = self.replied = self.failed = self.empty = 0
+        self.unsent_cap = self.unsent_task = self.unsent_generator = 0
 
     def frozen(self) -> ClassCounts:
         return ClassCounts(
@@ -21,8 +22,10 @@ class ClassTally:
             ended=self.ended,
             replied=self.replied,
             unsent_cap=self.unsent_cap,
+            unsent_task=self.unsent_task,
             unsent_generator=self.unsent_generator,
             failed=self.failed,
+            empty=self.empty,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import gevent
@@ -12,9 +13,10 @@ from gevent import getcurrent
 from harness.load.arrival import Arrival, UserState
 from harness.load.calls import Call, owner_of
 from harness.load.closed import Cycles
-from harness.load.failures import failure_kind, own_limit
+from harness.load.failures import failure_kind, outcome_of, own_limit, told
 from harness.load.lean.deadlines import Alarm, RequestTimeout
-from harness.load.recorder import Recorder
+from harness.load.odd import LARGEST, LONGEST_MS, length_of, milliseconds
+from harness.load.recorder import Recorder, writable
 from harness.load.stats import StatsBatch
 from harness.model.clock import monotonic, step_start
 from harness.model.windows import REPLY_KINDS
@@ -34,10 +36,14 @@ class Tracker:
         self._open: dict[Call, None] = {}
         # Virtual arrivals that a time-out has left without an answer of their own: (name, intended, how many) by user.
         self._unanswered: dict[UserState, list[tuple[str, float, int]]] = {}
+        # Classes with clients that only report a request when it is over.
+        self._unseen: set[str] = set()
         self._alarm = Alarm(self._reap)
 
     def begin(self, name: str) -> Call:
         """A request is about to be sent."""
+        if type(name) is not str:
+            name = str(name)
         greenlet = getcurrent()
         call = Call(name, owner_of(greenlet), greenlet, monotonic())
         self._open[call] = None
@@ -60,7 +66,7 @@ class Tracker:
         if isinstance(error, gevent.GreenletExit):
             self._record(call, call.name, took_ms, "unfinished", "its user was stopped")
         else:
-            kind, text = failure_kind(error, None)
+            kind, text = failure_kind(error, None) if error else ("exception", told(error))
             self._see_limit(kind, text, error, None)
             self._record(call, call.name, took_ms, kind or "exception", text)
 
@@ -78,13 +84,8 @@ class Tracker:
         for call in state.unreported:
             if call.done:
                 continue
-            kind: str | None
-            if error is not None:
-                kind, text = "exception", f"{type(error).__name__}: {error}"
-            else:
-                failed = getattr(call.response, "error", None)
-                kind, text = failure_kind(failed, call.response)
-                self._see_limit(kind, text, failed, call.response)
+            kind, text = outcome_of(call.response, error)
+            self._see_limit(kind, text, getattr(call.response, "error", None), call.response)
             self._record(call, call.name, call.took_ms, kind, text)
         state.unreported.clear()
 
@@ -106,7 +107,7 @@ class Tracker:
         for call in self._open:
             if call.arrival is not None:
                 step = call.arrival.step if call.first else self._recorder.step(call.start)
-                waiting[call.name, call.arrival.class_name, step] += 1
+                waiting[writable(call.name), call.arrival.class_name, step] += 1
         found: dict[str, dict[int, int]] = {}
         now = monotonic()
         for (name, class_name, step), count in waiting.items():
@@ -127,40 +128,100 @@ class Tracker:
 
     def on_request(
         self,
-        request_type: str,
-        name: str,
-        response_time: float | None,
-        response_length: int | None = 0,
+        request_type: Any,
+        name: Any,
+        response_time: Any,
+        response_length: Any = 0,
         response: Any = None,
-        exception: BaseException | None = None,
+        exception: Any = None,
         **_other: Any,
     ) -> None:
-        """Locust's request event."""
+        """Locust's request event. Its values come from any client, so they may be anything: none makes it vanish."""
+        try:
+            failed = bool(exception)
+            if type(name) is not str:
+                name = str(name)
+            if type(request_type) is not str:
+                request_type = str(request_type)
+        except Exception as error:
+            failed, name, request_type, exception = True, "(a name that cannot be shown)", "", error
+        took_ms = response_time
+        if type(took_ms) is not float or not 0.0 <= took_ms < LONGEST_MS:
+            took_ms = milliseconds(response_time)
+            if took_ms is None:
+                self._tell_odd(name, "response_time", response_time)
+        if type(response_length) is not int or not 0 <= response_length < LARGEST:
+            length = length_of(response_length)
+            if length is None:
+                self._tell_odd(name, "response_length", response_length)
+            response_length = length or 0
         if self._stats.log is not None:
-            if exception is None and response_time is not None and response_length is not None:
-                self._stats.add((request_type, name, response_time, response_length))
+            if failed or took_ms is None:
+                self._log(request_type, name, took_ms, response_length, exception)
             else:
-                self._stats.log(request_type, name, response_time, response_length, exception)
+                self._stats.add((request_type, name, took_ms, response_length))
         call: Call | None = getattr(response, "_harness_call", None)
-        took_ms = response_time or 0.0
         if call is None:
-            took_ms = max(0.0, float(took_ms))
             greenlet = getcurrent()
             call = getattr(greenlet, "harness_call", None)
             if call is None or call.done:
-                # A client of another kind: all that is known is that it is over, and how long it took.
-                call = Call(name, owner_of(greenlet), greenlet, monotonic() - took_ms / 1000)
-                call.active = False
+                call = self._seen_late(name, greenlet, took_ms)
         if call.active:
             call.active = False
             self._open.pop(call, None)
         if call.done:
             return
-        kind, text = (None, "") if exception is None else failure_kind(exception, response)
+        if took_ms is None:
+            took_ms = max(0.0, monotonic() - call.start) * 1000
+        kind, text = failure_kind(exception, response) if failed else (None, "")
         if kind is None and took_ms > self.timeout_s * 1000:
             kind, text = "timeout", f"took {took_ms / 1000:.1f} s"
         self._see_limit(kind, text, exception, response)
         self._record(call, name, took_ms, kind, text)
+
+    def _seen_late(self, name: str, greenlet: Any, took_ms: float | None) -> Call:
+        """A request of a client of another kind: all that is known is that it is over, and how long it took."""
+        owner = owner_of(greenlet)
+        now = monotonic()
+        call = Call(name, owner, greenlet, now)
+        call.active = False
+        if took_ms is not None:
+            # A time in another unit is a failure (too long), and not one of before the start, where nobody looks.
+            call.start = max(now - took_ms / 1000, min(now, self._recorder.t0))
+        elif call.first and call.arrival is not None:
+            call.start = min(now, call.arrival.intended + call.arrival.excused)
+        if owner is not None:
+            self._unseen.add(owner.class_name)
+        return call
+
+    def _log(self, request_type: str, name: str, took_ms: float | None, length: int, exception: Any) -> None:
+        """To Locust's own statistics. What an exception of the locustfile's does there is not to cost the record."""
+        try:
+            self._stats.log(request_type, name, took_ms, length, exception)
+        except Exception as error:
+            self._recorder.tell_once("stats", f"Locust's own statistics refuse a request: {type(error).__name__}")
+
+    def _tell_odd(self, name: str, what: str, value: object) -> None:
+        if what == "response_time":
+            means = "it is taken to be what the load itself saw of the request, 0 where that is nothing"
+        else:
+            means = "it counts as 0"
+        text = f"the request {writable(name)} reports a {what} that is no number ({type(value).__name__}): {means}"
+        self._recorder.tell_once(f"odd {what}", text)
+
+    def at_work(self, pending: Mapping[str, int]) -> tuple[int, int]:
+        """(users waiting for the target, users in a task's own time), of those that have an arrival. pending: arrivals
+        by class that have no user yet. What a client does that nobody sees begin counts as waiting."""
+        asked: Counter[str] = Counter(
+            {call.arrival: call.arrival.class_name for call in self._open if call.arrival}.values()
+        )
+        waiting = thinking = 0
+        for name, count in self._recorder.open_by_class().items():
+            busy = max(0, count - pending.get(name, 0))
+            waits = busy if name in self._unseen else min(busy, asked[name])
+            waiting += waits
+            thinking += busy - waits
+        return waiting, thinking
 
     def _answer(self, state: UserState, kind: str | None, ended: float) -> None:
         """What a user's time-out has left open, decided by the end of its next request. A request that was due in the
@@ -173,22 +234,25 @@ class Tracker:
             else:
                 self._recorder.virtual(name, intended, late_s * 1000, kind, count)
 
-    def _see_limit(self, kind: str | None, text: str, error: BaseException | None, response: Any) -> None:
+    def _see_limit(self, kind: str | None, text: str, error: object, response: Any) -> None:
         if kind == "exception" and own_limit(error, response):
             self._recorder.out_of(text)
 
     def _record(self, call: Call, name: str, took_ms: float, kind: str | None, text: str) -> None:
         call.done = True
         call.response = None  # which knows its call, and would wait with it for the garbage collector
-        name = str(name)
+        if not name.isascii():
+            name = writable(name)
         arrival = call.arrival
         recorder = self._recorder
         if arrival is None:
+            if kind is not None and call.state is not None:
+                call.state.troubled = True
             recorder.setup(name, call.start, took_ms, kind, text)
             return
         if call.first:
             # Measured from the arrival: what the request had to wait for is part of its latency.
-            late_ms = (call.start - arrival.intended) * 1000
+            late_ms = (call.start - arrival.intended - arrival.excused) * 1000
             step, latency_ms = arrival.step, took_ms + late_ms if late_ms > 0 else took_ms
             if kind is None or kind in REPLY_KINDS:
                 recorder.replied(arrival)

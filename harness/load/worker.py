@@ -9,6 +9,7 @@ one code path.
     harness.rows       worker to main: {worker, rows, final}; lines for windows.jsonl
     harness.noted      worker to main: {worker, lines}; lines for acknowledged.jsonl
     harness.warned, harness.failed    worker to main: {worker, text}
+    harness.broken     worker to main: {worker, text}; this generator records nothing any more
 """
 
 from __future__ import annotations
@@ -30,20 +31,33 @@ from harness.load.acknowledged import PER_SECOND, Notes
 from harness.load.clients import hook_clients
 from harness.load.closed import ClosedModel, Cycles
 from harness.load.dispatcher import Dispatcher
+from harness.load.door import hold_key
+from harness.load.failures import told
 from harness.load.hooks import install
-from harness.load.locustfile import make_environment
-from harness.load.pinned import pin
+from harness.load.hosts import hold_to
+from harness.load.locustfile import make_environment, stopped_by
 from harness.load.pipe import ParentPipe
-from harness.load.protocol import Begin, Command, Edge, Limits, Stop, WorkerStart
-from harness.load.recorder import Recorder
-from harness.load.redirects import keep_on_host
+from harness.load.protocol import (
+    BROKEN,
+    COMMAND,
+    CONNECTED,
+    FAILED,
+    NOTED,
+    READY,
+    ROWS,
+    WARNED,
+    Begin,
+    Command,
+    Edge,
+    Limits,
+    Stop,
+    WorkerStart,
+)
+from harness.load.recorder import Recorder, writable
 from harness.load.stats import StatsBatch
 from harness.load.tracker import Tracker
 from harness.model.clock import monotonic, step_start
 from harness.model.load import STEP_S, LoadPlan
-
-COMMAND, CONNECTED, READY, ROWS = "harness.command", "harness.connected", "harness.ready", "harness.rows"
-NOTED, WARNED, FAILED = "harness.noted", "harness.warned", "harness.failed"
 
 _COLLECT = (10_000, 20, 20)
 """gc.set_threshold: a collection every so many new objects (700 by default), of older ones every so many of those."""
@@ -78,10 +92,9 @@ class Generator:
         if self._cycles is not None:
             self._model = ClosedModel(self.recorder, self._cycles)
         else:
-            self._model = Dispatcher(environment, self._runner, plan, index, self.recorder, self._warn)
+            self._model = Dispatcher(environment, self._runner, plan, index, self.recorder, self._tracker, self._warn)
         hook_clients(self._tracker, environment)
-        keep_on_host()
-        pin(plan.host, plan.addresses)
+        hold_to(plan.host, plan.addresses, plan.allow_hosts)
         install(self._model, self.recorder, self._tracker)
         self._runner.register_message(COMMAND, self._on_command)
 
@@ -99,7 +112,7 @@ class Generator:
 
     def _on_test_stopping(self, **_: Any) -> None:
         if not self._finishing:
-            self._send(FAILED, text="the locustfile stopped the test (runner.stop() or runner.quit())")
+            self._send(FAILED, text=stopped_by(self._plan.locustfile), by_file=True)
 
     def _on_command(self, environment: Any, msg: Any, **_: Any) -> None:
         command: Command = msgspec.json.decode(msg.data, type=Command)
@@ -112,7 +125,7 @@ class Generator:
             self.recorder.begin(command.t0)
             self._model.begin(command.t0)
             self._notes.begin(command.t0)
-            gevent.spawn(self._flush_regularly)
+            gevent.spawn(self._flush_regularly).link_exception(self._on_blind)
         elif isinstance(command, Limits):
             self.recorder.add_limits(command.limits_ms)
         elif isinstance(command, Edge) and self._cycles is not None:
@@ -122,6 +135,7 @@ class Generator:
             if self._finisher is not None:
                 self._finisher.kill()
             self._finisher = gevent.spawn(self._finish, command.end_step)
+            self._finisher.link_exception(self._on_blind)
 
     def _flush_regularly(self) -> None:
         flushes = 0
@@ -164,8 +178,13 @@ class Generator:
         self._flush(final=True)
         self._environment.stop_timeout = 0.0
 
+    def _on_blind(self, recording: Any) -> None:
+        """Load that nobody records is worse than none: the main process ends this generator. In the event loop."""
+        text = f"the recording of its requests failed: {writable(told(recording.exception))}"
+        gevent.spawn(self._send, BROKEN, text=text)
+
     def _warn(self, text: str) -> None:
-        self._send(WARNED, text=text)
+        self._send(WARNED, text=writable(text))
 
     def _send(self, kind: str, **data: Any) -> None:
         self._runner.send_message(kind, {"worker": self._index, **data})
@@ -202,12 +221,15 @@ def run(start: WorkerStart) -> int:
     """Work until the master says that the run is over: exit code."""
     set_up_logging()
     environment = make_environment(start.plan)
+    if start.key is not None:
+        hold_key(start.key)
     runner = environment._create_runner(_Worker, start.host, start.port)
     generator = Generator(environment, start.plan, start.index, start.token)
     environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
     generator.connected()
     runner.greenlet.join()
     environment.events.quitting.fire(environment=environment, reverse=True)
+    environment.events.quit.fire(exit_code=0)
     # The process ends without waiting for anything (start.leave), so what was sent last has to be on its way by now.
     socket = runner.client.socket
     socket.close(linger=_LAST_WORDS_MS)

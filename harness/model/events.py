@@ -137,12 +137,23 @@ class ClockDoubt(_Event, frozen=True, kw_only=True, tag="clock_doubt"):
 
 
 class Stopped(_Event, frozen=True, kw_only=True, tag="stopped"):
-    """The run ended early. why: interrupt, abort, lost_load, lost_keeper, baseline_broken, error.
+    """The run ended early. nothing_works: not one request succeeded before anything was broken. file_quit: the
+    locustfile asked for it.
 
     expression: the abort condition, where one fired.
     """
 
-    why: Literal["interrupt", "abort", "silent", "lost_load", "lost_keeper", "baseline_broken", "error"]
+    why: Literal[
+        "interrupt",
+        "abort",
+        "silent",
+        "lost_load",
+        "lost_keeper",
+        "baseline_broken",
+        "nothing_works",
+        "file_quit",
+        "error",
+    ]
     text: str
     expression: str | None = None
 

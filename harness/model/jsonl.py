@@ -9,7 +9,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from harness.model.files import open_regular
+
 T = TypeVar("T")
+
+MAX_LINE = 16 * 2**20
+"""Bytes of one line. Ours have some hundreds to some thousands; one without an end must not fill the memory."""
+MAX_FILE = 4 * 2**30
+"""Bytes of one file: days of load."""
 
 
 def encode(value: Any) -> bytes:
@@ -39,6 +46,11 @@ def append_line(path: Path, line: bytes) -> None:
             raise
 
 
+def decoding_error(error: Exception) -> str:
+    """What msgspec says of a text; "unexpected" is our word for bugs, and this is none."""
+    return str(error).replace("unexpected ", "")
+
+
 def _spelt(value: Any) -> Any:
     match value:
         case str():
@@ -54,16 +66,25 @@ def _spelt(value: Any) -> Any:
 def read_lines(path: Path, type_: type[T] | Any) -> Iterator[T]:
     """Decode every complete line. A last line without its newline is ignored (it is being written, or torn).
 
-    Raises ValueError naming file and line when a complete line does not decode.
+    Raises ValueError naming file and line when a complete line does not decode, or is longer than any of ours;
+    UsageError for what is no file, is a link, or is larger than any of ours.
     """
     decoder = msgspec.json.Decoder(type_)
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+    with open_regular(path, links=False) as file:
+        number = 0
+        while line := file.readline(MAX_LINE + 1):
+            number += 1
             if not line.endswith(b"\n"):
+                if len(line) > MAX_LINE:
+                    raise ValueError(f"{path.name} line {number}: longer than {MAX_LINE // 2**20} MB")
                 return
+            if file.tell() > MAX_FILE:
+                raise ValueError(f"{path.name} line {number}: the file goes on beyond {MAX_FILE // 2**30} GB")
             if line == b"\n":
                 continue
             try:
                 yield decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise ValueError(f"{path.name} line {number}: {error}") from error
+            except RecursionError:
+                raise ValueError(f"{path.name} line {number}: nested too deeply") from None
+            except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
+                raise ValueError(f"{path.name} line {number}: {decoding_error(error)}") from error

@@ -44,7 +44,7 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
 class UserClass(msgspec.Struct, frozen=True, kw_only=True):
     """A Locust user class. weight: share of arrivals (open) or users (closed), relative to its siblings.
 
-    wait_s: (min, max) wait in seconds where `describe` could tell, else None.
+    wait_s: (min, max) wait in seconds where `describe` could tell, else None. host: of the class itself, if it has one.
     """
 
     name: str
@@ -52,20 +52,26 @@ class UserClass(msgspec.Struct, frozen=True, kw_only=True):
     fixed_count: int = 0
     tasks: tuple[TaskInfo, ...] = ()
     wait_s: tuple[float, float] | None = None
+    host: str | None = None
 
 
 class Locustfile(msgspec.Struct, frozen=True, kw_only=True):
-    """What `python -m harness.load describe FILE` prints."""
+    """What `python -m harness.load describe FILE` prints. shapes: its load shapes, which are not used.
+
+    notes: what Locust would have read beside the file.
+    """
 
     path: str
     sha256: str
     classes: tuple[UserClass, ...]
+    shapes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Remote(msgspec.Struct, frozen=True, kw_only=True):
     """Load workers on other machines. workers: how many the run waits for, wait_s seconds at most.
 
-    bind_host, port: where this machine listens for them, without any authentication; an IP address.
+    bind_host, port: where this machine listens for them; an IP address.
     """
 
     workers: int
@@ -81,7 +87,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     ramp_s: seconds of linear ramp from t0 (unscaled users / unscaled spawn rate).
     jump_from: users before the jump (spike), None otherwise.
     addresses: of the host, as checked before the run; the load goes to these whatever the name means later. () = the
-    host is not a name, or nobody has checked it.
+    host is not a name, or nobody has checked it. allow_hosts: names, addresses and networks of --allow-host, which the
+    load may be sent to besides the host.
     limits_ms: latency limits counted exactly in every window row (a request *over* a limit takes >= it).
     workers: generators that share the schedule, those of other machines (the last ones) included. workers_why: for
     people. locustfile_sha256: of the file's content; a remote worker must have the same.
@@ -105,6 +112,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     remote: Remote | None = None
     jump_from: int | None = None
     addresses: tuple[str, ...] = ()
+    allow_hosts: tuple[str, ...] = ()
     locustfile_sha256: str = ""
 
     @property

@@ -9,7 +9,8 @@ import msgspec
 
 
 class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A server to start. env is the complete environment. user: name to run as, None = ours.
+    """A server to start. env is the complete environment. user: name to run as, None = ours. stdin: a short text that
+    it reads at its start; like env it is in no journal and in no process table.
 
     stop_signal is sent first, SIGKILL to its whole process group and every process whose working
     directory or session is the server's follows after stop_grace_s.
@@ -21,6 +22,7 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str
     log: str
     user: str | None = None
+    stdin: str | None = None
     stop_signal: str = "SIGTERM"
     stop_grace_s: float = 3.0
 

@@ -59,6 +59,10 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     """How many failures of a cluster tell as much as one, as baseline showed it; null: they came singly."""
     measured: Measured | None = None
     """Null when nothing was backfilled: then the figures above are exactly what was measured."""
+    unsent_task: int = 0
+    """Of unsent: because of the locustfile's own time."""
+    empty: int = 0
+    """Arrivals whose task ended without a request and without an exception."""
 
 
 class RequestResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,10 +228,12 @@ class MemoryResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SignalResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A Prometheus signal: mean by phase (counters: per second)."""
+    """A Prometheus signal: mean by phase (counters: per second). noise: standard deviation of baseline's single
+    readings; null where there were fewer than three."""
 
     by_phase: dict[str, float]
     counter: bool
+    noise: float | None = None
 
 
 class SignatureResult(msgspec.Struct, frozen=True, kw_only=True):

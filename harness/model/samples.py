@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+from harness.model.windows import Amount, Count
+
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**60)]
 
 
 class ProcessUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -13,9 +19,9 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     containers, busiest_cpu is not known, and cpu_limit is how many CPUs they may use; None = as many as there are.
     """
 
-    cpu_s: float
-    rss: int
-    processes: int = 1
+    cpu_s: Amount
+    rss: Bytes
+    processes: Count = 1
     busiest_cpu: float | None = None
     cpu_limit: float | None = None
 

@@ -165,7 +165,7 @@ def parse_count(text: str, what: str = "count", *, low: int = 0, high: int = MAX
     right = f"a whole number from {low} to {high}"
     _check_sign(text, what, right)
     value = _plain(text)
-    if value is None or value != int(value):
+    if value is None or not value.is_integer():
         raise _refuse(text, what, "not a whole number", right)
     if not low <= value <= high:
         raise _refuse(text, what, "out of range", right)

@@ -6,7 +6,20 @@ the file, told apart by the field `row`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Annotated
+
 import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+"""Checked where a row is read. What is larger, or negative, was written by no load process."""
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+"""The same for milliseconds, seconds and shares."""
+Moment = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+"""Seconds since t0."""
+BUCKETS = (-324, 699)
+"""Buckets of a sketch that can be added up (harness/analysis/cells.py); latencies have those from -231 to 665."""
+_INT32 = 2**31 - 1
 
 FAILURE_KINDS = ("status", "timeout", "refused", "reset", "protocol", "check", "exception", "unfinished")
 """Kinds of failed *requests*. `unsent` (and failed arrivals, kind `exception`) are counted by class instead."""
@@ -26,14 +39,14 @@ class ClassCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     In the closed model planned counts task starts.
     """
 
-    planned: int = 0
-    ended: int = 0
-    replied: int = 0
-    unsent_cap: int = 0
-    unsent_task: int = 0
-    unsent_generator: int = 0
-    failed: int = 0
-    empty: int = 0
+    planned: Count = 0
+    ended: Count = 0
+    replied: Count = 0
+    unsent_cap: Count = 0
+    unsent_task: Count = 0
+    unsent_generator: Count = 0
+    failed: Count = 0
+    empty: Count = 0
 
 
 def without_request(counts: ClassCounts) -> int:
@@ -54,17 +67,17 @@ class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     backfilled_fail: virtual arrivals whose request failed, by kind, *included* in fail; never in totals.
     """
 
-    ok: int = 0
-    fail: dict[str, int] = {}
-    sum_ms: float = 0.0
-    max_ms: float = 0.0
+    ok: Count = 0
+    fail: dict[str, Count] = {}
+    sum_ms: Amount = 0.0
+    max_ms: Amount = 0.0
     sketch: list[int] = []
-    over: dict[str, int] = {}
-    backfilled: int = 0
-    backfilled_sum_ms: float = 0.0
+    over: dict[str, Count] = {}
+    backfilled: Count = 0
+    backfilled_sum_ms: Amount = 0.0
     backfilled_sketch: list[int] = []
-    backfilled_fail: dict[str, int] = {}
-    failed_max_ms: float = 0.0
+    backfilled_fail: dict[str, Count] = {}
+    failed_max_ms: Amount = 0.0
     failed_sketch: list[int] = []
 
 
@@ -96,16 +109,16 @@ class MarkRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     """
 
     worker: str
-    at: float
-    done: int
+    at: Moment
+    done: Count
     open: list[int] = []
     unasked: list[int] = []
     open_names: dict[str, list[int]] = {}
-    cpu: float | None = None
-    lateness_p99_ms: float | None = None
-    lateness_max_ms: float | None = None
-    lateness_n: int = 0
-    users: int = 0
+    cpu: Amount | None = None
+    lateness_p99_ms: Amount | None = None
+    lateness_max_ms: Amount | None = None
+    lateness_n: Count = 0
+    users: Count = 0
     saturated: bool = False
     final: bool = False
 
@@ -116,9 +129,9 @@ class ErrorRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     worker: str
     kind: str
     name: str | None = None
-    count: int = 0
-    first_s: float = 0.0
-    last_s: float = 0.0
+    count: Count = 0
+    first_s: Moment = 0.0
+    last_s: Moment = 0.0
     example: str = ""
 
 
@@ -128,3 +141,43 @@ Row = DeltaRow | MarkRow | ErrorRow
 def limit_key(limit_ms: float) -> str:
     """The key of a latency limit in `over`: 200.0 -> "200", 12.5 -> "12.5"."""
     return f"{limit_ms:g}"
+
+
+def row_trouble(row: Row, last_step: int) -> str | None:
+    """What is wrong with a row that decodes, if anything is: steps beyond the run, pairs that are none.
+
+    Also keeps a row from making the reader draw up a table for a million years.
+    """
+    if isinstance(row, ErrorRow):
+        return None
+    if isinstance(row, MarkRow):
+        if row.done > last_step:
+            return f"done is {str(row.done)[:20]}, beyond the run's end"
+        flats = (row.open, row.unasked, *row.open_names.values())
+        return next((wrong for flat in flats if (wrong := _pairs_trouble(flat, -last_step, last_step))), None)
+    if not -last_step <= row.step <= last_step:
+        return f"step is {str(row.step)[:20]}, beyond the run's end"
+    if row.ended is not None and not -last_step <= row.ended <= last_step:
+        return f"ended is {str(row.ended)[:20]}, beyond the run's end"
+    for counts in (*row.requests.values(), *row.setup.values()):
+        for flat in _sketches(counts):
+            if flat and (wrong := _pairs_trouble(flat, *BUCKETS)) is not None:
+                return wrong
+    return None
+
+
+def _sketches(counts: RequestCounts) -> Iterable[list[int]]:
+    return counts.sketch, counts.backfilled_sketch, counts.failed_sketch
+
+
+def _pairs_trouble(flat: list[int], low: int, high: int) -> str | None:
+    if not flat:
+        return None
+    if len(flat) % 2:
+        return "a number without its count"
+    keys, counts = flat[::2], flat[1::2]
+    if min(keys) < low or max(keys) > high:
+        return f"{str(min(keys) if min(keys) < low else max(keys))[:20]} is out of range"
+    if min(counts) < 0 or max(counts) > _INT32:
+        return f"{str(min(counts) if min(counts) < 0 else max(counts))[:20]} is no count"
+    return None

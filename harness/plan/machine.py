@@ -9,7 +9,9 @@ import msgspec
 from harness.model.plan import Plan
 from harness.model.targets import PhaseName
 
-StopWhy = Literal["interrupt", "abort", "silent", "lost_load", "lost_keeper", "baseline_broken", "error"]
+StopWhy = Literal[
+    "interrupt", "abort", "silent", "lost_load", "lost_keeper", "baseline_broken", "nothing_works", "file_quit", "error"
+]
 Status = Literal["waiting", "injecting", "active", "undoing", "undone", "unverified", "skipped"]
 
 

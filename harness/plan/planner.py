@@ -18,6 +18,7 @@ from harness.model.targets import JudgedPhase, Target
 from harness.model.units import format_duration
 from harness.plan import loadplan, phases
 from harness.plan.entries import Entry, FaultEntry
+from harness.plan.file_notes import file_notes
 from harness.plan.request import RunRequest
 from harness.plan.scenarios import SCENARIOS
 from harness.plan.timeline import FaultDescription, expand
@@ -82,9 +83,10 @@ def build_plan(
         faults=planned,
         abort_if=request.abort_if,
         strict=request.strict,
+        may_fail_with=request.may_fail_with,
         provenance=provenance,
     )
-    return msgspec.structs.replace(plan, warnings=plan_warnings(plan, request))
+    return msgspec.structs.replace(plan, warnings=(*plan_warnings(plan, request), *file_notes(locustfile, load)))
 
 
 def _or_default(given_s: float | None, default_s: float, least_s: float, rate: float | None) -> float:

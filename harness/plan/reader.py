@@ -95,7 +95,7 @@ class Reader:
     def count(self, node: Node, path: str, *, low: int, high: int) -> int:
         text = self.text(node, path)
         self._no_truth(node, path, text, "write a whole number")
-        if re.fullmatch(r"0[0-9]+", text):
+        if re.fullmatch(r"0[0-9]{1,19}", text):
             raise self.error(node, path, f"{text!r} is octal to YAML 1.1", f"write {int(text)}")
         if not re.fullmatch(r"[0-9]{1,19}|[0-9]{1,3}(,[0-9]{3})+", text):
             raise self.error(node, path, f"{text!r} is not a whole number", f"from {low} to {high}")

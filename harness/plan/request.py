@@ -16,6 +16,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     faults, targets, abort_if: texts as written. timeline: the faults of an experiment file, beside `faults`.
     extend: a phase may go on once where a target is met but not yet held; extend_fault: the fault's, too, where its
     length was given.
+    may_fail_with: request name -> dependencies during whose faults it may fail.
     target_layers: targets of lower layers of settings (harness.toml, then the experiment file), each replacing those
     of the layers before with the same phase, metric and name; `targets` come last.
     workers: load processes on this machine. cores: how many of them it has room for.
@@ -47,6 +48,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[str, ...] = ()
     target_layers: tuple[tuple[str, ...], ...] = ()
     abort_if: tuple[str, ...] = ()
+    may_fail_with: dict[str, tuple[str, ...]] = {}
     strict: bool = False
     seed: int | None = None
     workers: int | None = None

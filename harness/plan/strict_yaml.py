@@ -83,7 +83,7 @@ def _problem(problem: str) -> str:
         return "a colon followed by a space inside a value; put the value in quotes"
     if r"'%'" in problem or r"'@'" in problem or r"'`'" in problem:
         return f"{problem}; put the value in quotes"
-    return problem
+    return problem.replace("unexpected ", "")  # our word for bugs, and this is none
 
 
 class _Tree:

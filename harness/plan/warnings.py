@@ -6,12 +6,16 @@ import math
 
 from harness.model.load import LoadPlan
 from harness.model.plan import Plan
+from harness.model.target_grammar import format_limit
 from harness.model.targets import Target
 from harness.model.units import format_duration, format_percent
 from harness.plan.entries import RandomFaults
 from harness.plan.loadplan import expected_mix
-from harness.plan.phases import MIN_FAULT_S, shortest_run
+from harness.plan.phases import MIN_FAULT_S, MOST_EXTENDED, shortest_run
 from harness.plan.request import RunRequest
+
+ENOUGH_BAD = 60
+"""Bad requests a phase below which two samples of an unchanged service can mostly not be told apart."""
 
 
 def allowed_proportion(target: Target) -> float | None:
@@ -23,9 +27,9 @@ def allowed_proportion(target: Target) -> float | None:
     return None
 
 
-def needed_requests(p: float) -> int:
-    """Fewest requests that can decide a proportion target: n >= ln 0.05 / ln(1 - p)."""
-    return math.ceil(math.log(0.05) / math.log(1 - p)) if 0 < p < 1 else 1
+def needed_requests(p: float, chance: float) -> int:
+    """Fewest requests, none of them bad, by which a proportion target is held: n >= ln chance / ln(1 - p)."""
+    return math.ceil(math.log(chance) / math.log(1 - p)) if 0 < p < 1 else 1
 
 
 def plan_warnings(plan: Plan, request: RunRequest) -> tuple[str, ...]:
@@ -43,6 +47,7 @@ def plan_warnings(plan: Plan, request: RunRequest) -> tuple[str, ...]:
     found += _too_short_to_see(plan)
     if plan.load.rate is not None:
         found += _undecidable(plan, plan.load.rate)
+        found += _relative(plan, plan.load.rate)
         if plan.load.rate < 50 and plan.faults:
             found.append(
                 f"{plan.load.rate:g} RPS is a low load: "
@@ -76,12 +81,27 @@ def _undecidable(plan: Plan, rate: float) -> list[str]:
             continue
         share = 1.0 if target.name is None else _share_of_name(plan.load, target.name)
         expected = rate * lengths[target.phase] * share
-        if expected < needed_requests(p):
+        goes_on = target.phase in plan.phases.extend
+        needed = needed_requests(p, 0.025 if goes_on else 0.05)
+        if expected * (MOST_EXTENDED if goes_on else 1) < needed:
             found.append(
-                f"target '{target.text}' needs {needed_requests(p)} requests to be decided; "
-                f"about {expected:.0f} are planned"
+                f"target '{target.text}' needs {needed} requests to be decided; about {expected:.0f} are planned"
             )
     return found
+
+
+def _relative(plan: Plan, rate: float) -> list[str]:
+    """A limit of a few bad requests is decided by a few: an unchanged service is then mostly undecided."""
+    lengths = {"baseline": plan.phases.baseline_s, "fault": plan.phases.fault_s, "after": plan.phases.after_s}
+    for target in plan.targets:
+        factor = target.metric == "error_rate" and target.relative == "baseline" and not target.plus
+        if target.primary and factor and target.other is None and target.phase is not None:
+            share = ENOUGH_BAD / (rate * min(lengths["baseline"], lengths[target.phase]))
+            return [
+                f"target '{target.text}' is mostly undecided for an unchanged service of which fewer than "
+                f"{format_percent(share)} of the requests fail: write max({format_limit(target)}, 0.5%)"
+            ]
+    return []
 
 
 def _share_of_name(load: LoadPlan, name: str) -> float:

@@ -65,7 +65,7 @@ def _remote(request: RunRequest, host: str) -> Remote | None:
     except ValueError:
         raise UsageError(
             f"--master-bind-host {request.master_bind_host} is no IP address of this machine",
-            hint="0.0.0.0 listens on all of them (:: with IPv6); anybody who reaches the port can join",
+            hint="0.0.0.0 listens on all of them (:: with IPv6)",
         ) from None
     if not bind.is_loopback and _only_here(request, host):
         raise UsageError(

@@ -28,7 +28,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One target over its phases.
 
     label: `P95 Latency Target`. limit: `<200ms`, `>=95% of 200`. observed: of the worst phase, formatted.
-    results: every phase's judgement, in the order given; worst is one of them.
+    results: every phase's judgement, in the order given; worst is one of them. of: the one request name it speaks of.
     """
 
     label: str
@@ -38,6 +38,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     observed: str
     worst: TargetResult
     results: tuple[TargetResult, ...]
+    of: str | None = None
 
     @property
     def name(self) -> str:
@@ -114,6 +115,7 @@ def _line(
         observed=_observed(worst, target, recovery),
         worst=worst,
         results=tuple(found for found, _ in members),
+        of=target.name if target else None,
     )
 
 
@@ -165,11 +167,13 @@ def unit_of(metric: str) -> str:
 def _observed(found: TargetResult, target: Target | None, recovery: RecoveryResult | None) -> str:
     if found.metric == "recovery" and recovery is not None:
         match recovery.outcome:
+            case "recovered" if recovery.graded and recovery.upper_s is not None:
+                return f"by degrees, {interval(recovery)}"
             case "recovered" if recovery.seconds is not None:
                 between = interval(recovery)
                 return text.seconds(recovery.seconds) + (f", {between}" if between else "")
             case "no_impact":
-                return "0s, no impact seen"
+                return "0s, targets held from the undo on"
             case "not_recovered":
                 lower = recovery.lower_s
                 return "not recovered" + (f" after {text.seconds(lower)}" if lower is not None else "")

@@ -26,7 +26,7 @@ class Axis:
         known += [span.end_s for span in self.phases if span.end_s is not None]
         known += [span.end_s if span.end_s is not None else span.start_s for span in self.faults]
         if chart.t:
-            known.append(chart.t[-1] + chart.step_s)
+            known.append(chart.t[-1] + chart.lengths_s[-1])
         if chart.sample_t:
             known.append(chart.sample_t[-1])
         self.start, self.end = 0.0, max(known)
@@ -148,11 +148,12 @@ class Axis:
 def _no_data(chart: ChartData) -> list[tuple[float, float]]:
     """Stretches with no request data at all, as [start, end] in seconds."""
     found: list[tuple[float, float]] = []
-    for at, value in zip(chart.t, chart.rps, strict=True):
+    for at, length, value in zip(chart.t, chart.lengths_s, chart.rps, strict=True):
         if value is not None:
             continue
+        end = round(at + length, 3)
         if found and abs(found[-1][1] - at) < chart.step_s / 2:
-            found[-1] = (found[-1][0], at + chart.step_s)
+            found[-1] = (found[-1][0], end)
         else:
-            found.append((at, at + chart.step_s))
+            found.append((at, end))
     return found

@@ -8,13 +8,18 @@ from harness.model.faults import Dependency
 from harness.model.plan import Plan
 from harness.report.text import visible
 
+OUR_VARIABLES = "HARNESS_"
+"""Passwords of its own servers the harness draws, and knows, itself."""
+
 
 def blast_radius(plan: Plan) -> str:
     """The target, what is changed, the addresses spoken to, the locks, and what the undo needs. Plain text."""
     changed = {fault.change.dependency.name: fault.change.dependency for fault in plan.faults}
     lines = ["Blast radius: nothing else is touched", f"  load       {plan.load.host or 'its own sample API'}"]
     if plan.load.host:
-        lines[-1] += "; a redirect to another host is a failed request"
+        lines[-1] += "; requests to other hosts fail, unsent"
+        if plan.load.allow_hosts:
+            lines[-1] += f" (but to {', '.join(plan.load.allow_hosts)}: --allow-host)"
     lines += [f"  changed    {line}" for line in _changed(plan)]
     lines += [f"  reached    {name}: {line}" for name, each in changed.items() for line in _reached(each)]
     lines += [f"  left out   {name}: {line}" for name, each in changed.items() for line in _left_out(each)]
@@ -74,7 +79,11 @@ def _needs(changed: Iterable[Dependency]) -> list[str]:
             dependency.admin_password_env: "admin password",
             dependency.probe_password_env: "probe's password",
         }
-        found += [f"needs the variable {name}: {dependency.name}'s {what}" for name, what in names.items() if name]
+        found += [
+            f"needs the variable {name}: {dependency.name}'s {what}"
+            for name, what in names.items()
+            if name and not name.startswith(OUR_VARIABLES)
+        ]
         if dependency.kind == "postgres" and dependency.admin is not None:
             found.append(f"logs in to {dependency.name} with its admin login")
         if dependency.start_config is not None:

@@ -17,6 +17,7 @@ from harness.model.plan import Plan
 from harness.model.result import Result
 from harness.report import text
 from harness.report.axis import Axis
+from harness.report.moved import strength
 
 if TYPE_CHECKING:
     from harness.analysis.timeline import ChartData
@@ -105,7 +106,7 @@ def _trace(name: str, x: Sequence[float], y: Values, colour: str, **more: Any) -
 
 def _middle(chart: ChartData) -> list[float]:
     """A value over a step belongs at its middle."""
-    return [round(at + chart.step_s / 2, 3) for at in chart.t]
+    return [round(at + length / 2, 3) for at, length in zip(chart.t, chart.lengths_s, strict=True)]
 
 
 def _load(chart: ChartData, axis: Axis) -> Panel:
@@ -128,7 +129,7 @@ def _failures(chart: ChartData, axis: Axis) -> Panel:
             "name": text.plotly_label(kind),
             "x": _middle(chart),
             "y": list(values),
-            "width": chart.step_s,
+            "width": chart.lengths_s,
             "marker": {"color": KIND_COLOURS.get(kind, "$exception"), "line": {"width": 0}},
             "hovertemplate": "%{y:,.1f}/s",
         }
@@ -147,7 +148,13 @@ def _latency(plan: Plan, chart: ChartData, axis: Axis) -> Panel:
     x = _middle(chart)
     series = (("p50", chart.p50_ms, "$p50"), ("p95", chart.p95_ms, "$p95"), ("p99", chart.p99_ms, "$p99"))
     data = [_trace(name, x, values, colour, hovertemplate="%{y:,.1f} ms") for name, values, colour in series]
-    known = [value for _, values, _ in series for value in values if value]
+    failed = any(value is not None for value in chart.failed_p95_ms)
+    if failed:
+        hover = "%{y:,.1f} ms"
+        data.append(
+            _trace("p95 of failed", x, chart.failed_p95_ms, "$status", line={"dash": "dot"}, hovertemplate=hover)
+        )
+    known = [value for values in (*(v for _, v, _ in series), chart.failed_p95_ms) for value in values if value]
     limits: dict[tuple[str, float], None] = {}
     for target in plan.targets:
         if target.metric in ("p50", "p95", "p99") and target.name is None and not target.of_baseline:
@@ -170,10 +177,10 @@ def _latency(plan: Plan, chart: ChartData, axis: Axis) -> Panel:
     yaxis: dict[str, Any] = {}
     if logarithmic:
         yaxis |= {"type": "log", "rangemode": "normal", "dtick": "D2", "tickformat": ",~g"}
-    note = "Of successful requests, from the moment each was due; dashed lines are the targets." + (
-        " Logarithmic axis." if logarithmic else ""
-    )
-    if not known:
+    note = "Of successful requests, from the moment each was due; dashed lines are the targets."
+    note += " Dotted: what failed requests took." if failed else ""
+    note += " Logarithmic axis." if logarithmic else ""
+    if not any(value for _, values, _ in series for value in values):
         note += " No request succeeded."
     return _panel("latency", "Latency in milliseconds", note, data, axis.layout(yaxis=yaxis), 300)
 
@@ -185,12 +192,15 @@ def _in_flight(chart: ChartData, axis: Axis) -> Panel:
 
 
 def _signals(chart: ChartData, axis: Axis) -> list[Panel]:
+    """The signals that the fault moved most, in units of their noise in baseline: there may be hundreds."""
+    judged = axis.result.signals
+    seen = [name for name, values in chart.signals.items() if any(v is not None for v in values)]
+    moves = {name: strength(judged[name]) if name in judged else 0.0 for name in seen}
     made = []
-    shown = [(name, values) for name, values in chart.signals.items() if any(v is not None for v in values)]
-    counters = {name for name, signal in axis.result.signals.items() if signal.counter}
-    for i, (name, values) in enumerate(shown[:MAX_SIGNALS]):
-        data = [_trace(name, chart.sample_t, values, SERIES_COLOURS[i % len(SERIES_COLOURS)])]
-        note = "From the service's own metrics" + (", per second." if name in counters else ".")
+    for i, name in enumerate(sorted(seen, key=lambda name: (-moves[name], name))[:MAX_SIGNALS]):
+        data = [_trace(name, chart.sample_t, chart.signals[name], SERIES_COLOURS[i % len(SERIES_COLOURS)])]
+        counter = name in judged and judged[name].counter
+        note = "From the service's own metrics" + (", per second." if counter else ".")
         layout = axis.layout(requests=False, yaxis={})
         made.append(_panel(f"signal-{i}", text.visible(name, 80), note, data, layout, 140))
     return made

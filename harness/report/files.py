@@ -30,18 +30,25 @@ def import_all() -> None:
 def render(run_dir: Path, format_: str) -> str:
     """One report of a run that has been judged, as text.
 
-    Raises UsageError naming what is wrong with the directory or the format, ValueError for a damaged record.
-    html needs the recorded history and windows, the others only plan.json and result.json.
+    Raises UsageError naming what is wrong with the directory, its records or the format. html needs the recorded
+    history and windows, the others only plan.json and result.json.
     """
     from harness.analysis import rundir
 
     if format_ not in FORMATS:
         raise UsageError(f"no report format {format_!r}", hint=f"one of {', '.join(FORMATS)}")
-    if not run_dir.is_dir():
-        raise UsageError(f"{run_dir}: no such run directory")
+    rundir.missing(run_dir)
+    return rundir.made_of(run_dir, lambda: rendered(run_dir, format_))
+
+
+def rendered(run_dir: Path, format_: str) -> str:
+    """The same for a directory of this run's own: what is wrong with its numbers is a bug, and raised as it is."""
+    from harness.analysis import rundir
+    from harness.model.files import read_limited
+
     result = rundir.read_result(run_dir)
     if format_ == "json":
-        return (run_dir / rundir.RESULT).read_text(encoding="utf-8")
+        return read_limited(run_dir / rundir.RESULT, rundir.MAX_BYTES, links=False).decode("utf-8")
     if format_ == "html":
         from harness.analysis.timeline import chart_data
         from harness.analysis.windows import WindowStore
@@ -52,7 +59,7 @@ def render(run_dir: Path, format_: str) -> str:
             plan = rundir.read_plan(run_dir)
             return html.render(plan, result, chart_data(WindowStore(plan), ()), (), run_dir)
         run = rundir.load_run(run_dir)
-        return html.render(run.plan, result, chart_data(run.store, run.samples), run.history, run_dir)
+        return html.render(run.plan, result, chart_data(run.store, run.samples, run.history), run.history, run_dir)
     plan = rundir.read_plan(run_dir)
     if format_ == "md":
         from harness.report import markdown

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from harness.model.plan import Plan, PlannedFault
-from harness.model.result import PhaseResult, Result
+from harness.model.result import ErrorResult, PhaseResult, Result
 from harness.report import text
 
 
@@ -40,13 +40,25 @@ def dependencies(plan: Plan) -> str:
     return " and ".join(text.visible(name, 40) for name in names) or "the dependency"
 
 
-def errors_in(result: Result, phase: PhaseResult, kinds: tuple[str, ...]) -> int:
-    """Errors of these kinds that began before the phase's end and went on after its start."""
-    return sum(
-        error.count
-        for error in result.errors
-        if error.kind in kinds and error.first_s < phase.end_s and error.last_s >= phase.start_s
-    )
+def errors_in(result: Result, phase: PhaseResult, kinds: tuple[str, ...]) -> tuple[ErrorResult, ...]:
+    """Errors of these kinds that came in the phase. Counts are of the whole run: of one that had begun before the
+    phase, all failures from before it are taken off."""
+    before = sum(p.failures for p in result.phases if p.end_s <= phase.start_s)
+    found = []
+    for error in result.errors:
+        if error.kind in kinds and error.name and error.first_s < phase.end_s and error.last_s >= phase.start_s:
+            n = error.count if begins_in(error, phase) else error.count - before
+            if n > 0:
+                found.append(msgspec.structs.replace(error, count=n))
+    return tuple(found)
+
+
+def begins_in(error: ErrorResult, phase: PhaseResult) -> bool:
+    return error.first_s >= phase.start_s - 0.2
+
+
+def counted(errors: tuple[ErrorResult, ...]) -> int:
+    return sum(error.count for error in errors)
 
 
 def rose(result: Result) -> PhaseResult | None:

@@ -31,6 +31,9 @@ def _say(event: ev.Event) -> tuple[str, bool]:
             return "load started", False
         case ev.PhaseStarted():
             return f"phase {event.phase} began", False
+        case ev.PhaseExtended():
+            end = text.moment(event.end_s)
+            return f"phase {event.phase} goes on to {end}, to be sure of {show(event.target)}", False
         case ev.FaultInjected():
             took = text.ms(max(0.0, event.at - event.sent_s) * 1000)
             return f"{show(event.fault)} injected (confirmed after {took})", True

@@ -15,21 +15,24 @@ from harness.model.plan import Plan
 from harness.model.result import FaultResult, RecoveryResult, Result, TargetResult
 from harness.report import text
 from harness.report.assessment import unit_of
-from harness.report.story import fault_names, headline, recovery_sentence
+from harness.report.recovery_words import recovery_sentence
+from harness.report.story import headline, title
+from harness.report.tables import recovery_outcome
 
 
 def render(plan: Plan, result: Result) -> str:
     """A whole XML 1.0 document; control characters of outside text are spelt out."""
     suite = ET.Element("testsuite")
+    lengths = {phase.name: phase.end_s - phase.start_s for phase in result.phases}
+    length = max((phase.end_s for phase in result.phases), default=0.0)
     for target in result.targets:
-        _target(suite, target, result.recovery)
+        _target(suite, target, result.recovery, lengths.get(target.phase, 0.0) if target.phase else length)
     if plan.faults and not any(target.metric == "recovery" for target in result.targets):
         _recovery(suite, plan, result)
     for fault in result.faults:
         _proof(suite, plan, fault)
-    _verdict(suite, plan, result)
+    _verdict(suite, plan, result, length)
     cases = list(suite)
-    length = max((phase.end_s for phase in result.phases), default=0.0)
     counts = {
         "tests": str(len(cases)),
         "failures": str(sum(case.find("failure") is not None for case in cases)),
@@ -37,7 +40,7 @@ def render(plan: Plan, result: Result) -> str:
         "skipped": str(sum(case.find("skipped") is not None for case in cases)),
         "time": f"{length:.3f}",
     }
-    name = text.xml_clean(f"{fault_names(plan)} / {plan.scenario.name}")
+    name = text.xml_clean(f"{title(plan)} / {plan.scenario.name}")
     suite.attrib.update({"name": name, **counts})
     if result.started:
         # The schema's timestamp is a dateTime without a zone; it is UTC.
@@ -52,6 +55,7 @@ def render(plan: Plan, result: Result) -> str:
 
 
 def _case(suite: ET.Element, group: str, name: str, seconds: float = 0.0) -> ET.Element:
+    """seconds: how long what the case speaks of was looked at."""
     return ET.SubElement(
         suite,
         "testcase",
@@ -66,14 +70,14 @@ def _mark(case: ET.Element, tag: str, type_: str, message: str) -> None:
         node.text = cleaned
 
 
-def _target(suite: ET.Element, target: TargetResult, recovery: RecoveryResult | None) -> None:
-    seconds = target.observed if target.metric == "recovery" and target.observed is not None else 0.0
+def _target(suite: ET.Element, target: TargetResult, recovery: RecoveryResult | None, length: float) -> None:
+    seconds = target.observed if target.metric == "recovery" and target.observed is not None else length
     case = _case(suite, target.phase or "run", target.target, seconds)
     observed = "no data" if target.observed is None else text.in_unit(target.observed, unit_of(target.metric))
     why = f" {target.why}" if target.why else ""
     seen = f"observed {observed}.{why}"
     if target.metric == "recovery" and recovery is not None:
-        seen = f"{recovery.outcome.replace('_', ' ')}, {seen}"
+        seen = f"{recovery_outcome(recovery.outcome)}, {seen}"
     match target.outcome:
         case "broken" if target.primary:
             _mark(case, "failure", "broken", f"{target.target} is broken: {seen}")
@@ -100,7 +104,8 @@ def _recovery(suite: ET.Element, plan: Plan, result: Result) -> None:
 
 
 def _proof(suite: ET.Element, plan: Plan, fault: FaultResult) -> None:
-    case = _case(suite, "proof", f"{fault.name} was proven")
+    on = max(0.0, fault.undone_s - fault.injected_s) if fault.undone_s is not None and fault.injected_s else 0.0
+    case = _case(suite, "proof", f"{fault.name} was proven", on)
     if fault.injected_s is None:
         _mark(case, "skipped", "not_injected", "never injected")
     elif not fault.proven:
@@ -114,9 +119,9 @@ def _proof(suite: ET.Element, plan: Plan, fault: FaultResult) -> None:
         _mark(case, "error", "undo_not_verified", f"the undo of {fault.name} was not verified")
 
 
-def _verdict(suite: ET.Element, plan: Plan, result: Result) -> None:
+def _verdict(suite: ET.Element, plan: Plan, result: Result, length: float) -> None:
     """So that a verdict that comes from no single target (lost data, a recording gap) is seen in CI too."""
-    case = _case(suite, "run", "verdict")
+    case = _case(suite, "run", "verdict", length)
     reasons = "\n".join([headline(plan, result), *result.reasons])
     if result.verdict == "fail":
         _mark(case, "failure", "fail", reasons)

@@ -51,12 +51,15 @@ def line(state: LiveState, *, changed: bool) -> str:
     """`[ 1:12] fault  200.1/200 rps  12.4% failed  p95 168ms  redis-down proven`."""
     n = state.numbers
     planned = f"/{text.rps(n.planned_rps)}" if n.planned_rps is not None else ""
+    least = ">=" if n.open_rate else ""
     parts = [
         f"{text.rps(n.rps)}{planned} rps",
-        f"{text.percent(n.error_rate)} failed",
-        f"p95 {text.ms(n.p95_ms)}",
+        f"{least}{text.percent(n.error_rate)} failed",
+        f"p95 {least if n.p95_ms is not None else ''}{text.ms(n.p95_ms)}",
         f"{n.in_flight:,} in flight",
     ]
+    if n.open_rate:
+        parts.append(f"{text.percent(n.open_rate)} still open")
     if n.unsent:
         parts.append(f"{n.unsent:,} unsent")
     parts += [

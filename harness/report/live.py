@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 from harness.model.live import FaultState, LiveFault, LiveNumbers, LiveState
 from harness.report import text
 from harness.report.occurrences import of_now
+from harness.report.plain import styled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,7 @@ PHASES = ("warmup", "baseline", "gap", "fault", "recovery", "after", "tail")
 HISTORY_S = 60
 MIN_INTERVAL_S = 0.12
 LABEL = 11
-VALUE = 24
+VALUE = 26
 
 BARS = " ▁▂▃▄▅▆▇█"
 ASCII_BARS = " _.-=+*#@"
@@ -89,16 +90,22 @@ def frame(state: LiveState, history: History, width: int, height: int, *, ascii_
     bars = ASCII_BARS if ascii_only else BARS
     n = state.numbers
     planned = f" of {text.rps(n.planned_rps)} planned" if n.planned_rps is not None else ""
-    failed = Text(text.percent(n.error_rate), style="bold red" if (n.error_rate or 0) >= 0.01 else "")
-    failed.append(f" ({state.total_failures:,} in all)")
+    least = (">=" if ascii_only else "≥") if n.open_rate else ""
+    failed = Text(least + text.percent(n.error_rate), style="bold red" if (n.error_rate or 0) >= 0.01 else "")
+    failed.append(f"{_limit(state, 'error_rate')}, {state.total_failures:,} in all")
     flight = f"{n.in_flight:,}, {n.users:,} users" + (f", {n.unsent:,} unsent" if n.unsent else "")
+
+    def latency(metric: str, value: float | None) -> Text:
+        return Text((least if value is not None else "") + text.ms(value) + _limit(state, metric))
+
     numbers = [
         _metric("RPS", Text(text.rps(n.rps) + planned), history, "rps", "cyan", width, bars),
         _metric("Failed", failed, history, "error_rate", "red", width, bars),
-        _metric("p50", Text(text.ms(n.p50_ms)), history, "p50_ms", "green", width, bars),
-        _metric("p95", Text(text.ms(n.p95_ms)), history, "p95_ms", "yellow", width, bars),
-        _metric("p99", Text(text.ms(n.p99_ms)), history, "p99_ms", "magenta", width, bars),
+        _metric("p50", latency("p50", n.p50_ms), history, "p50_ms", "green", width, bars),
+        _metric("p95", latency("p95", n.p95_ms), history, "p95_ms", "yellow", width, bars),
+        _metric("p99", latency("p99", n.p99_ms), history, "p99_ms", "magenta", width, bars),
         _metric("In flight", Text(flight), history, "in_flight", "blue", width, bars),
+        Text(when(state), style="bold yellow" if n.provisional else "dim"),
     ]
     faults = [_fault(fault, state.at_s, ascii_only) for fault in of_now(state.faults)]
     tail = []
@@ -110,11 +117,28 @@ def frame(state: LiveState, history: History, width: int, height: int, *, ascii_
     top = [_title(state, width), *_clock(state, width, ascii_only)]
     lines = [*top, blank, *numbers, blank, *faults, *tail]
     if len(lines) >= height:  # a small pane: blank lines go first, then history's lesser rows
-        lines = [*top, *numbers[:2], numbers[3], *faults, *tail]
+        lines = [*top, *numbers[:2], numbers[3], *([numbers[-1]] if n.provisional else []), *faults, *tail]
     lines = lines[: max(1, height - 1)]
     for line in lines:
         line.truncate(width, overflow="ellipsis" if not ascii_only else "crop")
     return lines
+
+
+def _limit(state: LiveState, metric: str) -> str:
+    limit = state.limits.get(metric)
+    return f" ({limit})" if limit else ""
+
+
+def when(state: LiveState) -> str:
+    """Which seconds the numbers are of, and what they lack."""
+    n = state.numbers
+    if n.end_s is None:
+        return "no numbers yet" if n.in_flight == 0 else "no numbers: nothing was recorded in the last seconds"
+    ago = f"of the {n.span_s:g}s up to {text.seconds(max(0.0, round(state.at_s - n.end_s, 1)))} ago"
+    waiting = f"; the oldest open request has waited {text.seconds(n.oldest_s)}" if (n.oldest_s or 0) >= 1 else ""
+    if not n.provisional:
+        return f"final, {ago}{waiting}"
+    return f"PROVISIONAL, {ago}: {text.percent(n.open_rate)} still open{waiting}"
 
 
 def _title(state: LiveState, width: int) -> Text:
@@ -148,6 +172,8 @@ def _clock(state: LiveState, width: int, ascii_only: bool) -> list[Text]:
     if at < 0:
         steps = Text(f"{now} {text.visible(state.phase, 40).upper()}", style="bold")
     left = f" {text.clock(state.phase_left_s)} left" if state.phase_left_s is not None else " until done"
+    if state.phase_left_s is None and state.phase_most_s is not None:
+        left = f" {text.clock(state.phase_most_s)} at most"
     label = f"{text.clock(state.phase_at_s)}"
     room = max(4, width - len(left) - len(label) - 1)
     bar = Text(f"{label} ")
@@ -215,7 +241,7 @@ class LiveView:
 
         def begin() -> None:
             self._console = self._given or Console(
-                file=self._stream, stderr=self._stream is None, markup=False, highlight=False, emoji=False
+                file=self._stream or styled(sys.stderr), markup=False, highlight=False, emoji=False
             )
             self._begin_region()
 

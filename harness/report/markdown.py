@@ -10,19 +10,20 @@ from harness.report import text
 from harness.report.assessment import Line
 from harness.report.dependency_findings import acknowledged_sentence
 from harness.report.evidence import fold
-from harness.report.figures import FIGURES, figures
+from harness.report.figures import FIGURES, columns_for, figures
 from harness.report.findings import findings
+from harness.report.notes import notes
+from harness.report.recovery_words import recovery_sentence
 from harness.report.story import (
-    fault_names,
     headline,
     lines_of,
     load_sentence,
     not_measured,
     other_reasons,
-    recovery_sentence,
     reproduce,
     request_rows,
     scale_sentence,
+    title,
     totals,
     undo_words,
 )
@@ -37,12 +38,13 @@ esc = text.markdown_escape
 def render(plan: Plan, result: Result) -> str:
     """GitHub-flavoured Markdown, ending in a newline. Outside text cannot become markup."""
     blocks = [
-        f"# {_SIGNS[result.verdict]} {esc(fault_names(plan))} / {esc(plan.scenario.name)}",
+        f"# {_SIGNS[result.verdict]} {esc(title(plan))} / {esc(plan.scenario.name)}",
         f"**{esc(headline(plan, result), 1000)}**",
         "\n".join(f"- {esc(reason, 1000)}" for reason in other_reasons(result, headline(plan, result))),
         esc(scale_sentence(plan) or ""),
         esc(recovery_sentence(plan, result), 1000),
         esc(acknowledged_sentence(result) or "", 1000),
+        "\n".join(f"- {esc(note, 1000)}" for note in notes(plan, result)),
         "\n".join(f"> Warning: {esc(warning, 500)}" for warning in result.warnings),
         "## Targets",
         _targets(lines_of(plan, result)),
@@ -83,16 +85,19 @@ def _targets(lines: Sequence[Line]) -> str:
 def _phases(result: Result) -> str:
     if not result.phases:
         return ""
+    columns = columns_for(result.phases)
     rows = [
-        [esc(phase.name), text.moment(phase.start_s), text.seconds(phase.end_s - phase.start_s), *figures(phase)]
-        for phase in result.phases
+        [esc(p.name), text.moment(p.start_s), text.seconds(p.end_s - p.start_s), *figures(p, columns)]
+        for p in result.phases
     ]
     whole = totals(result)
     said = f"{whole.requests:,} requests, {whole.failures:,} failures ({text.percent(whole.error_rate)})"
     if whole.unsent:
         said += f", {whole.unsent:,} unsent"
     head = f"## Phases\n\nWhole run: {said}. Latencies are of successful requests."
-    return f"{head}\n\n{_table(('Phase', 'From', 'Length', *FIGURES), rows)}"
+    if len(columns) > len(FIGURES):
+        head += " What failed requests took is in the last columns."
+    return f"{head}\n\n{_table(('Phase', 'From', 'Length', *columns), rows)}"
 
 
 def _faults(plan: Plan, result: Result) -> str:
@@ -119,12 +124,21 @@ def _faults(plan: Plan, result: Result) -> str:
 
 
 def _requests(result: Result) -> str:
-    rows = request_rows(result)
-    if not rows:
-        return ""
-    where = "whole run" if result.totals else f"{esc(rows[0].phase)} phase"
-    made = [[esc(row.name, 80), *figures(row)] for row in rows[:MAX_ROWS]]
-    return f"## Requests ({where})\n\n{_table(('Name', *FIGURES), made)}"
+    """Each request name in the fault phase beside baseline's p95, the worst first; then over the whole run."""
+    parts = []
+    fault = sorted((row for row in result.requests if row.phase == "fault"), key=lambda r: -(r.error_rate or 0.0))
+    before = {row.name: row.p95_ms for row in result.requests if row.phase == "baseline"}
+    if fault:
+        columns = columns_for(fault)
+        rows = [[esc(r.name, 80), *figures(r, columns), text.ms(before.get(r.name))] for r in fault[:MAX_ROWS]]
+        parts.append(f"## Requests (fault phase)\n\n{_table(('Name', *columns, 'p95 in baseline'), rows)}")
+    whole = request_rows(result)
+    if whole and (result.totals or not fault):
+        columns = columns_for(whole)
+        where = "whole run" if result.totals else f"{esc(whole[0].phase)} phase"
+        rows = [[esc(row.name, 80), *figures(row, columns)] for row in whole[:MAX_ROWS]]
+        parts.append(f"## Requests ({where})\n\n{_table(('Name', *columns), rows)}")
+    return "\n\n".join(parts)
 
 
 def _errors(result: Result) -> str:
@@ -137,7 +151,7 @@ def _errors(result: Result) -> str:
             text.count(error.count),
             text.moment(error.first_s),
             text.moment(error.last_s),
-            text.markdown_code(error.example, 120) if error.example else "",
+            text.markdown_code(text.excerpt(error.example, 240), 240) if error.example else "",
         ]
         for error in sorted(result.errors, key=lambda error: -error.count)[:MAX_ROWS]
     ]

@@ -18,18 +18,19 @@ from harness.report.finding import Finding
 from harness.report.findings import findings
 from harness.report.guide import GUIDE, Named
 from harness.report.happened import moments
+from harness.report.notes import notes
+from harness.report.recovery_words import recovery_sentence, relapse_words
 from harness.report.spans import started
 from harness.report.story import (
-    fault_names,
     headline,
     is_control,
     lines_of,
     load_sentence,
     not_measured,
     other_reasons,
-    recovery_sentence,
     reproduce,
     scale_sentence,
+    title,
     totals,
     undo_words,
 )
@@ -100,7 +101,7 @@ def page(
     return Page(
         harness=plan.provenance.harness if plan.provenance else "",
         experiment=text.visible(plan.experiment),
-        title=f"{fault_names(plan)} / {text.visible(plan.scenario.name, 60)}",
+        title=f"{title(plan)} / {text.visible(plan.scenario.name, 60)}",
         verdict=result.verdict,
         word=word,
         sign=sign,
@@ -118,7 +119,7 @@ def page(
         targets=tables.targets(lines_of(plan, result)),
         recovery=recovery_sentence(plan, result),
         recovery_targets=tables.recovery_targets(result),
-        impact=_impact(result),
+        impact=_impact(plan, result),
         findings=findings(plan, result),
         faults=tuple(_fault(plan, fault) for fault in result.faults),
         phases=tables.phases(result),
@@ -166,14 +167,16 @@ def _tiles(plan: Plan, result: Result) -> tuple[Tile, ...]:
             Tile("Failed during the fault", text.percent(fault.error_rate), f"{text.percent(before)} in baseline")
         )
         before = baseline.p95_ms if baseline else None
-        made.append(Tile("p95 during the fault", text.ms(fault.p95_ms), f"{text.ms(before)} in baseline"))
+        made.append(Tile("p95 during the fault", text.ms(fault.p95_ms), _p95_words(fault, before)))
     else:
         made.append(Tile("Failed", text.percent(whole.error_rate), f"{whole.failures:,} requests"))
         made.append(Tile("p95 in baseline", text.ms(baseline.p95_ms if baseline else None)))
     if result.recovery and not is_control(plan):
         recovery = result.recovery
-        words = recovery.outcome.replace("_", " ")
+        words = tables.recovery_outcome(recovery.outcome)
         value = text.seconds(recovery.seconds) if recovery.seconds is not None else words
+        if recovery.graded and recovery.outcome == "recovered":
+            value = "by degrees"
         made.append(Tile("Recovery", value, interval(recovery) if recovery.outcome == "recovered" else words))
     if result.impact and not is_control(plan):
         burnt = result.impact.budget_burnt
@@ -182,10 +185,20 @@ def _tiles(plan: Plan, result: Result) -> tuple[Tile, ...]:
     return tuple(made)
 
 
-def _impact(result: Result) -> tuple[str, ...]:
+def _p95_words(fault: PhaseResult, before: float | None) -> str:
+    """Of which requests the percentile speaks: of few, where most failed."""
+    said = f"{text.ms(before)} in baseline"
+    rate = fault.error_rate or 0.0
+    if rate < 0.01:
+        return said
+    took = f"; failed ones took {text.ms(fault.failed_p95_ms)} (p95)" if fault.failed_p95_ms is not None else ""
+    return f"of the {text.percent(1 - rate)} that succeeded{took}; {said}"
+
+
+def _impact(plan: Plan, result: Result) -> tuple[str, ...]:
     said: list[str] = []
     impact, recovery = result.impact, result.recovery
-    if impact:
+    if impact and not is_control(plan):
         if impact.start_s is not None:
             said.append(f"Users were hit from {text.moment(impact.start_s)}.")
         if impact.mitigated_s is not None:
@@ -200,8 +213,8 @@ def _impact(result: Result) -> tuple[str, ...]:
             said.append(f"{impact.budget_burnt * 100:,.0f} % of this run's error budget was used.")
     if recovery and recovery.drain_s is not None:
         said.append(f"The last request begun before the undo ended {text.seconds(recovery.drain_s)} after it.")
-    for start, end in recovery.relapses if recovery else ():
-        said.append(f"Relapse from {text.moment(start)} to {text.moment(end)}.")
+    said += [f"Broken again after recovery: {told}." for told in (relapse_words(recovery) if recovery else ())]
+    said += notes(plan, result)
     if (promised := acknowledged_sentence(result)) is not None:
         said.append(promised)
     return tuple(said)

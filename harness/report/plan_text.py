@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
 import msgspec
 
+from harness.analysis.deciding import Tells, tells
 from harness.model.faults import Address
 from harness.model.load import LoadPlan
 from harness.model.plan import Plan, PlannedFault
+from harness.model.resources import resource
 from harness.model.target_grammar import canonical
+from harness.model.targets import Target
 from harness.model.units import format_duration, format_percent
 from harness.plan.loadplan import expected_mix
-from harness.plan.phases import longest_run, shortest_run
+from harness.plan.phases import MOST_EXTENDED, longest_run, shortest_run
 from harness.plan.warnings import scaled_sentence
 from harness.report.blast_radius import blast_radius
+from harness.report.text import visible
 from harness.report.timeline import plan_timeline
 
 
@@ -28,7 +33,7 @@ def plan_text(plan: Plan, *, width: int = 100, ascii_only: bool = False) -> str:
         _timeline(plan, width, ascii_only),
         _changes(plan, width),
         blast_radius(plan),
-        _targets(plan),
+        _targets(plan, width),
         _mix(plan),
     ]
     if plan.warnings:
@@ -45,11 +50,20 @@ def _load(plan: Plan, width: int) -> str:
         f"  stack      {plan.stack}, target {load.host or 'its own sample API'}",
         f"  load       {load.model} model, {rate}, {load.users} users"
         + (f", up to {load.max_in_flight} at once" if load.model == "open" else ""),
+        _wrapped("  requests   ", _requests(load), width),
         _wrapped("  made by    ", _workers(load), width),
         f"  seed       {load.seed}",
     ]
     sentence = scaled_sentence(plan)
     return "\n".join([*lines, _wrapped("  scale      ", sentence, width)] if sentence else lines)
+
+
+def _requests(load: LoadPlan) -> str:
+    """Whose they are, and how many."""
+    many = f"{load.rate:,g} task starts/s" if load.rate is not None else f"as many as {load.users:,} users make"
+    if Path(load.locustfile) == resource("locustfiles", "anomaly.py"):
+        return f"those of the sample API (built in; name your own with --locustfile), {many}"
+    return f"those of {load.locustfile}, {many}"
 
 
 def _workers(load: LoadPlan) -> str:
@@ -64,13 +78,15 @@ def _workers(load: LoadPlan) -> str:
 def _timeline(plan: Plan, width: int, ascii_only: bool) -> str:
     p = plan.phases
     soak = f", {_d(p.after_s - p.hold_s)} of it soak" if p.after_s > p.hold_s else ""
+    planned = {"baseline": p.baseline_s, "fault": p.fault_s, "after": p.after_s}
+    longer = {name: f"; up to {_d(MOST_EXTENDED * planned[name])} to be sure of a target" for name in p.extend}
     rows = [
         ("warmup", p.warmup_s, f"arrivals ramp up for {_d(plan.load.ramp_s)}, then warm-up; not judged"),
-        ("baseline", p.baseline_s, "the healthy service; judged"),
+        ("baseline", p.baseline_s, f"the healthy service; judged{longer.get('baseline', '')}"),
         ("gap", None, f"until every baseline request has ended, at most {_d(p.gap_s)}; not judged"),
-        ("fault", p.fault_s, "from there to the last undo; judged"),
+        ("fault", p.fault_s, f"from there to the last undo; judged{longer.get('fault', '')}"),
         ("recovery", None, f"until targets hold again, at most {_d(p.recovery_limit_s)}"),
-        ("after", p.after_s, f"targets must hold; judged{soak}"),
+        ("after", p.after_s, f"targets must hold; judged{soak}{longer.get('after', '')}"),
         ("tail", p.tail_s, "the last requests end"),
     ]
     lines = [f"Timeline: {_d(shortest_run(p))} if the service recovers at once, at most {_d(longest_run(p))}", ""]
@@ -101,7 +117,7 @@ def _changes(plan: Plan, width: int) -> str:
     return "\n".join(lines)
 
 
-def _targets(plan: Plan) -> str:
+def _targets(plan: Plan, width: int) -> str:
     """One line a threshold, with the phases it must hold in."""
     phases: dict[tuple[str, bool], list[str]] = {}
     for target in plan.targets:
@@ -111,9 +127,35 @@ def _targets(plan: Plan) -> str:
     for (text, primary), names in phases.items():
         where = ", ".join(name for name in names if name)
         lines.append(f"  {text:<28} {where:<24} {'' if primary else 'secondary: a warning'}".rstrip())
+    lines += _told_apart(plan, width)
+    for name, dependencies in plan.may_fail_with.items():
+        lines.append(f"  {visible(name, 60)} may fail with {', '.join(map(visible, dependencies))}")
     if plan.abort_if:
         lines += ["", "Stops at once and fails when", *(f"  {condition}" for condition in plan.abort_if)]
     return "\n".join(lines)
+
+
+def _told_apart(plan: Plan, width: int) -> list[str]:
+    """What the planned requests can tell of each proportion, in the phase that has the fewest."""
+    fewest: dict[str, tuple[Tells, Target]] = {}
+    for target in plan.targets:
+        found = tells(target, plan) if target.primary else None
+        if found is None:
+            continue
+        text = canonical(msgspec.structs.replace(target, phase=None))
+        if text not in fewest or found.n < fewest[text][0].n:
+            fewest[text] = found, target
+    lines = []
+    for text, (found, target) in fewest.items():
+        if found.held is None:
+            held = "held by none"
+        else:
+            held = f"held up to a true share of {format_percent(found.held)} bad requests"
+        if found.held_later is not None:
+            held += f" ({format_percent(found.held_later)} where the phase goes on)"
+        said = f"{held}, broken from {format_percent(found.broken)} on ({target.phase}, {found.n:,} requests)"
+        lines.append(_wrapped(f"  {text}: ", said, width))
+    return ["", "What so many requests tell in 19 of 20 runs; between is INCONCLUSIVE", *lines] if lines else []
 
 
 def _mix(plan: Plan) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from harness.model.exit_codes import ExitCode
 from harness.model.plan import Plan
-from harness.model.result import Result
+from harness.model.result import ErrorResult, GeneratorResult, Result
 from harness.report import text
-from harness.report.finding import Finding, real_faults
+from harness.report.finding import Finding, phase_named, real_faults
 
 
 def left_behind(plan: Plan, result: Result) -> Iterator[Finding]:
@@ -18,7 +19,7 @@ def left_behind(plan: Plan, result: Result) -> Iterator[Finding]:
             key="undo-not-verified",
             title="A change may still be in place",
             seen=f"The undo of {', '.join(left) or 'a change'} could not be verified.",
-            advice="Before anything else run `harness heal RUN_DIR`, which is safe to repeat; the reasons above say "
+            advice="Before anything else run harness heal RUN_DIR, which is safe to repeat; the reasons above say "
             "what is left and how to mend it by hand.",
         )
 
@@ -33,9 +34,23 @@ def saturated(plan: Plan, result: Result) -> Iterator[Finding]:
             title="The load generator could not keep up",
             seen=f"Saturated for {text.seconds(length)}{busy}; "
             f"arrivals were taken {text.ms(generator.lateness_p99_ms)} late at the 99th percentile.",
-            advice="Numbers from those stretches say as much about the generator as about the service. Add load "
-            "workers (--workers), or lower --scale or --rate.",
+            advice=f"Numbers from those stretches say as much about the generator as about the service. "
+            f"{_generator_advice(generator)}",
         )
+
+
+BUSY = 0.7
+"""Of a core, as the mean over a run: a load process that used less waited for something else."""
+
+
+def _generator_advice(generator: GeneratorResult) -> str:
+    if generator.cpu is None or generator.cpu >= BUSY:
+        return "Add load workers (--workers) on cores that are free, use another machine, or lower --scale or --rate."
+    return (
+        f"It used {text.percent(generator.cpu)} of a core, so more workers would not help: something else kept it "
+        "waiting. Look for other work on this machine (the stack runs on it too), a machine that was paused, or a "
+        "locustfile whose tasks block."
+    )
 
 
 def baseline(plan: Plan, result: Result) -> Iterator[Finding]:
@@ -44,10 +59,50 @@ def baseline(plan: Plan, result: Result) -> Iterator[Finding]:
         yield Finding(
             key="baseline-broken",
             title="The service missed its targets before anything was broken",
-            seen="In baseline: " + ", ".join(text.visible(t.target, 60) for t in broken) + ".",
-            advice="A fault on top would prove nothing, so none was injected. Lower the load (--scale, --rate) until "
-            "baseline is clean, lengthen --warmup if the service starts cold, or set targets the service can meet.",
+            seen="In baseline: " + ", ".join(text.visible(t.target, 60) for t in broken) + f".{_most_common(result)}",
+            advice=f"A fault on top would prove nothing, so none was injected. {_baseline_advice(plan, result)}",
         )
+
+
+def _baseline_errors(result: Result) -> ErrorResult | None:
+    """What most of baseline's failures are, where most requests failed; None where they did not."""
+    phase = phase_named(result, "baseline")
+    if phase is None or (phase.error_rate or 0.0) < 0.5:
+        return None
+    return max((e for e in result.errors if e.first_s < phase.end_s), key=lambda e: e.count, default=None)
+
+
+def _most_common(result: Result) -> str:
+    error = _baseline_errors(result)
+    return "" if error is None else f' Most often: {error.kind}, "{text.excerpt(error.example, 120)}".'
+
+
+def _baseline_advice(plan: Plan, result: Result) -> str:
+    """Less load mends only what load breaks."""
+    error = _baseline_errors(result)
+    status = re.search(r"\b[45]\d\d\b", error.example) if error is not None and error.kind == "status" else None
+    if error is not None and error.kind == "refused":
+        return (
+            f"Nothing accepts connections at {text.visible(plan.load.host or result.target_url, 120)}: start the "
+            "service, or correct the address; harness stack status says what answers."
+        )
+    if status is not None and status[0] in ("401", "403"):
+        return (
+            "The service refuses the requests: give the load its login (tokens, headers, on_start of the locustfile)."
+        )
+    if status is not None and status[0].startswith("4"):
+        return "The service does not accept these requests: do paths and bodies of the locustfile fit this service?"
+    if error is not None and error.kind in ("exception", "check", "protocol"):
+        return "Nearly every request fails the same way, whatever the load: look at the example, and at the locustfile."
+    if error is not None and (phase := phase_named(result, "baseline")) is not None and phase.error_rate == 1:
+        return (
+            "Not one request succeeded, so the load is not the reason: look at what the requests need (address, path, "
+            "credentials)."
+        )
+    return (
+        "Lower the load (--scale, --rate) until baseline is clean, lengthen --warmup if the service starts cold, or "
+        "set targets the service can meet."
+    )
 
 
 def unproven(plan: Plan, result: Result) -> Iterator[Finding]:
@@ -78,13 +133,23 @@ def undecided(plan: Plan, result: Result) -> Iterator[Finding]:
 
 
 def unsent(plan: Plan, result: Result) -> Iterator[Finding]:
-    unsent = sum(phase.unsent for phase in result.phases)
+    own = sum(phase.unsent_task for phase in result.phases)
+    if own:
+        yield Finding(
+            key="unsent-task",
+            title="Requests found nobody to send them: the locustfile's users were busy with themselves",
+            seen=f"{own:,} arrivals were not sent because users were in a task's own time (waits, work between "
+            "requests) or could not start; the example among the errors says which. This is not the service's doing.",
+            advice="Take the wait out of the task (the schedule decides when the next one starts), raise "
+            "--max-in-flight, lower --rate, or run --model closed, where users pace themselves.",
+        )
+    unsent = sum(phase.unsent for phase in result.phases) - own
     if unsent and not (result.generator and result.generator.saturated):
         yield Finding(
             key="unsent",
             title="Requests found nobody to send them",
             seen=f"{unsent:,} arrivals were not sent: all {plan.load.max_in_flight:,} users waited for the service.",
-            advice="Real callers would have been turned away too, so these count as failures. The service holds "
+            advice="Real callers would have been turned away too, so these count as failures. The service held "
             "requests open for too long: look for the missing time-out first. Raise --max-in-flight only if "
             "the service is meant to hold that many.",
         )
@@ -99,7 +164,7 @@ def next_experiment(plan: Plan, result: Result) -> Iterator[Finding]:
             key="next-experiment",
             title="Now break something",
             seen="The control run held every target.",
-            advice="Run the same scenario with a fault, for example --fault redis-down; `harness faults` lists them.",
+            advice="Run the same scenario with a fault, for example --fault redis-down; harness faults lists them.",
         )
         return
     name = text.visible(faults[0].spec.dependency, 40)

@@ -5,50 +5,114 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.model.plan import Plan
-from harness.model.result import Result
+from harness.model.result import PhaseResult, Result
 from harness.report import text
-from harness.report.finding import Finding, dependencies, errors_in, phase_named, real_faults, rose, share
+from harness.report.by_name import all_slowed, alone, failing, is_health_check, slowed
+from harness.report.finding import Finding, begins_in, counted, dependencies, errors_in, phase_named, real_faults, rose
+from harness.report.recovery_words import relapse_words
 from harness.report.story import is_control
+
+REPLIES = ("status", "check", "protocol", "reset")
+"""Failures in which the service itself answered, or broke off."""
+
+QUICK_MS = 1000.0
+"""An error that came later than this left the caller waiting."""
 
 
 def down(plan: Plan, result: Result) -> Iterator[Finding]:
+    """Refused connections, where there were none before and they are a good part of what failed."""
     fault = rose(result)
-    if fault and (n := errors_in(result, fault, ("refused",))):
+    if fault is None or is_control(plan):
+        return
+    errors = errors_in(result, fault, ("refused",))
+    n = counted(errors)
+    if all(begins_in(error, fault) for error in errors) and n and n >= 0.1 * max(1, fault.failures):
         yield Finding(
             key="target-down",
             title="The service itself refused connections",
-            seen=f"{n:,} requests were refused by the service, not by its dependency.",
-            advice=f"Losing {dependencies(plan)} took the process down or out of service. Look for a start-up or "
-            "health check that insists on the dependency, an unhandled exception in a connection callback, and the "
-            "supervisor's restarts. A request that needs the dependency may fail; the process should not.",
+            seen=f"{n:,} connections to the address of the service were refused, none before the fault.",
+            advice="Nothing accepted connections there: look in the service's log and its supervisor's whether the "
+            "process ended, restarted, or closed its port. A request that needs the dependency may fail; the process "
+            "should not. Usual causes are a start-up or health check that insists on the dependency, and an unhandled "
+            "exception in a connection callback.",
+        )
+
+
+def health(plan: Plan, result: Result) -> Iterator[Finding]:
+    """Only the health check fails: no caller is hurt yet, and a supervisor would make an outage of it."""
+    found = failing(result)
+    if is_control(plan) or not found or not all(is_health_check(one.name) for one in found):
+        return
+    if found[0].phase == "fault":
+        yield Finding(
+            key="health-check",
+            title="Only the health check failed",
+            seen=f"{found[0].said}; no other request name did.",
+            advice="Where a load balancer or a supervisor goes by it, it takes a service out of use, or restarts it, "
+            'that still answers everything else. Separate "am I alive" from "are my dependencies well".',
         )
 
 
 def fallback(plan: Plan, result: Result) -> Iterator[Finding]:
-    fault = rose(result)
+    """Requests other than the health check were answered with errors: of one name that fails, or of the phase."""
+    fault = phase_named(result, "fault")
     if fault is None or is_control(plan):
         return
-    kinds = ("status", "check", "protocol", "reset", "refused")
-    n = errors_in(result, fault, kinds)
-    if n and n >= 0.3 * max(1, fault.failures):
-        example = next((e.example for e in result.errors if e.kind in kinds and e.example), "")
-        shown = f' Example: "{text.visible(example, 120)}".' if example else ""
-        yield Finding(
-            key="no-fallback",
-            title=f"No fallback for {dependencies(plan)}",
-            seen=f"{text.percent(fault.error_rate)} of requests failed during the fault, answered with an error "
-            f"rather than left waiting.{shown}",
-            advice="The error of the dependency reaches the caller. Catch it where the dependency is called and go on "
-            "without: skip the cache, serve a stale or default answer, queue the write. A circuit breaker "
-            "keeps the failing call from costing time on every request.",
-        )
+    hurt = tuple(one for one in failing(result) if one.phase == "fault" and not is_health_check(one.name))
+    errors = tuple(e for e in errors_in(result, fault, REPLIES) if not is_health_check(e.name or ""))
+    named = {one.name for one in hurt}
+    n = counted(tuple(e for e in errors if e.name in named) or errors)
+    most = sum(one.failures for one in hurt) if hurt else fault.failures
+    if (not hurt and rose(result) is None) or not n or n < 0.3 * max(1, most):
+        return
+    example = next((e.example for e in sorted(errors, key=lambda e: -e.count) if e.example), "")
+    shown = f' Example: "{text.excerpt(example, 160)}".' if example else ""
+    one = f"{hurt[0].said}. " if hurt else ""
+    yield Finding(
+        key="no-fallback",
+        title=f"No fallback for {dependencies(plan)}",
+        seen=f"{one}{text.percent(fault.error_rate)} of all requests failed during the fault{_waited(fault)}.{shown}",
+        advice="The error of the dependency reaches the caller. Catch it where the dependency is called and go on "
+        "without: skip the cache, serve a stale or default answer, queue the write. A circuit breaker "
+        "keeps the failing call from costing time on every request.",
+    )
+
+
+def _waited(fault: PhaseResult) -> str:
+    """How long callers waited for the error: nothing where that is not on record."""
+    p50, p95 = fault.failed_p50_ms, fault.failed_p95_ms
+    if p50 is None or p95 is None:
+        return ""
+    if p95 < QUICK_MS:
+        return f", answered with an error rather than left waiting (half in {text.ms(p50)}, 95 % in {text.ms(p95)})"
+    if p50 < QUICK_MS:
+        return f": half of the errors came within {text.ms(p50)}, 5 % of them after {text.ms(p95)} or longer"
+    return f", and callers waited for the error (half of them {text.ms(p50)} or longer, 5 % {text.ms(p95)} or longer)"
+
+
+def all_wait(plan: Plan, result: Result) -> Iterator[Finding]:
+    if is_control(plan) or not all_slowed(result):
+        return
+    rows = {(row.name, row.phase): row for row in result.requests}
+    name = slowed(result)[0]
+    before, now = rows[name, "baseline"], rows[name, "fault"]
+    slow = max(now.p95_ms or 0.0, now.failed_p95_ms or 0.0)
+    yield Finding(
+        key="everything-waits",
+        title="Every request got slower",
+        seen=f"All {len(slowed(result))} names slowed down in the fault phase, {text.visible(name, 80)} for one: "
+        f"p95 {text.ms(before.p95_ms)} before, {text.ms(slow)} during it.",
+        advice=f"Does one of them not use {dependencies(plan)}? Then they share something that one slow call holds up: "
+        "look for a blocking call in an event loop, a pool of threads or workers that all wait, a lock, one connection "
+        "for everybody. Where all of them do use it, bound the call with a time-out.",
+    )
 
 
 def timeout(plan: Plan, result: Result) -> Iterator[Finding]:
     fault = rose(result)
-    if fault is None:
+    if fault is None or is_control(plan):
         return
-    n = errors_in(result, fault, ("timeout", "unfinished"))
+    n = counted(errors_in(result, fault, ("timeout", "unfinished")))
     if n and n >= 0.1 * max(1, fault.failures):
         yield Finding(
             key="missing-timeout",
@@ -115,16 +179,23 @@ def slow_recovery(plan: Plan, result: Result) -> Iterator[Finding]:
     recovery = result.recovery
     if recovery is None or is_control(plan):
         return
-    if recovery.outcome == "not_recovered":
+    if recovery.outcome == "not_recovered" and bad_at_end(result):
         title, seen, more = _not_recovered(result)
         yield Finding(
             key="slow-recovery",
             title=title,
-            seen="The dependency was whole again, and the targets were still broken when the run gave up waiting"
-            + seen,
+            seen="The dependency was whole again, and the targets were still broken when the load ended" + seen,
             advice="Look for connections that are never replaced (a pool that hands out dead ones or lost its slots "
             "to leaks), a circuit breaker that never closes, a backlog that grows faster than it drains, and "
             f"retries that keep the load up.{more}",
+        )
+    elif recovery.outcome == "not_recovered":
+        yield Finding(
+            key="slow-recovery",
+            title="The service did not come back in time",
+            seen=f"Targets were last broken at {text.moment(_last_broken(result))}; when the load ended they were not.",
+            advice="Look at what kept it: long pauses between reconnects, a breaker that opens again, a backlog, "
+            "a cache that fills one miss at a time. A longer --recovery-limit shows whether it stays well.",
         )
     elif recovery.outcome == "recovered" and recovery.seconds is not None and recovery.seconds > 5:
         yield Finding(
@@ -136,29 +207,41 @@ def slow_recovery(plan: Plan, result: Result) -> Iterator[Finding]:
             "backlog has to be worked off. A cold cache needs request coalescing.",
         )
     if recovery.relapses:
+        told = relapse_words(recovery)
+        more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
         yield Finding(
             key="relapse",
-            title="It recovered and fell again",
-            seen=f"{len(recovery.relapses)} relapse(s), the first at {text.moment(recovery.relapses[0][0])}.",
+            title="It recovered and fell again" if len(told) == 1 else f"It recovered and fell again {len(told)} times",
+            seen=f"Broken again: {'; '.join(told[:3])}{more}.",
             advice="Retries arriving in step, an expiring cache, or a breaker that closes on one lucky call all look "
             "like this. Add jitter to retries and expiry, and let the breaker close gradually.",
         )
 
 
+def bad_at_end(result: Result) -> bool:
+    """Whether a target was broken within the last 5 s of load, the longest window: what was seen last."""
+    end = max((phase.end_s for phase in result.phases), default=0.0)
+    last = _last_broken(result)
+    return last is None or last >= end - 5.0
+
+
+def _last_broken(result: Result) -> float | None:
+    return max((end for _, end in result.impact.violating), default=None) if result.impact else None
+
+
 def one_endpoint(plan: Plan, result: Result) -> Iterator[Finding]:
-    rows = [row for row in result.requests if row.phase == "fault"]
-    failures = sum(row.failures for row in rows)
-    if len(rows) < 2 or failures < 20 or not rose(result):
+    found = alone(result)
+    if not found or is_control(plan) or all(is_health_check(one.name) for one in found):
         return
-    worst = max(rows, key=lambda row: row.failures)
-    if share(worst.failures, failures) >= 0.8 > share(worst.requests, sum(row.requests for row in rows)):
-        yield Finding(
-            key="one-endpoint",
-            title=f"Nearly all failures come from {text.visible(worst.name, 60)}",
-            seen=f"{worst.failures:,} of {failures:,} failures in the fault phase.",
-            advice="The others cope, so the remedy probably exists in the code already: compare how this one "
-            "calls the dependency.",
-        )
+    names = found[0].name if len(found) == 1 else f"{len(found)} of the request names"
+    more = f"; {found[1].times}" if len(found) > 1 else ""
+    yield Finding(
+        key="one-endpoint",
+        title=f"Only {text.visible(names, 60)} failed",
+        seen=f"{found[0].times} during the fault{more}; every other request name failed in less than 1 % of cases.",
+        advice="The others cope, so the remedy may exist in the code already: compare how this one "
+        "calls the dependency.",
+    )
 
 
 def cold(plan: Plan, result: Result) -> Iterator[Finding]:
@@ -205,11 +288,14 @@ def resources(plan: Plan, result: Result) -> Iterator[Finding]:
     busy = {phase: share for phase, share in result.cpu_by_phase.items() if share > 0.8}
     if busy:
         phase, share = max(busy.items(), key=lambda item: item[1])
+        cores = plan.provenance.cpus if plan.provenance else None
+        spare = cores is not None and plan.target_workers < cores
+        more = f"More worker processes (it has {plan.target_workers} on {cores} cores), cheaper" if spare else "Cheaper"
         yield Finding(
             key="cpu",
             title="The service is short of CPU",
             seen=f"{text.percent(share)} of what its workers can use, in {text.visible(phase, 20)}.",
-            advice="More worker processes up to the number of cores, cheaper serialisation, batching, caching; then "
+            advice=f"{more} serialisation, batching, caching; then "
             "profile. Close to the ceiling every fault hurts more than it need.",
         )
     memory = result.memory

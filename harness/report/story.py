@@ -7,16 +7,13 @@ import msgspec
 from harness.analysis.spans import one_shots
 from harness.model.exit_codes import ExitCode
 from harness.model.plan import Plan
-from harness.model.result import FaultResult, RequestResult, Result
+from harness.model.result import FaultResult, NameResult, PhaseResult, RecoveryResult, RequestResult, Result
+from harness.model.target_grammar import ALLOWED_OVER
 from harness.report import text
 from harness.report.assessment import Line, assess_result, interval
+from harness.report.by_name import PHASE_WORDS, failing, slowed
 from harness.report.ending import alarm, at_the_end
-
-PHASE_WORDS = {
-    "baseline": "before the fault",
-    "fault": "during the fault",
-    "after": "after recovery",
-}
+from harness.report.moved import moved
 
 _MODEL_WORDS = {"open": "open model", "closed": "closed model"}
 
@@ -37,6 +34,11 @@ def is_control(plan: Plan) -> bool:
     return all(fault.spec.kind == "none" for fault in plan.faults)
 
 
+def title(plan: Plan) -> str:
+    """What a run is called where its faults stand: of one without any that it is a control run."""
+    return "control run, no fault" if is_control(plan) else fault_names(plan)
+
+
 def undo_words(plan: Plan, fault: FaultResult) -> str:
     """`undone at 132.4s and verified`, or what is the case instead."""
     if fault.undone_s is None and fault.undo_verified is not False and fault.name in one_shots(plan):
@@ -52,40 +54,116 @@ def headline(plan: Plan, result: Result) -> str:
 
 
 def _sentence(plan: Plan, result: Result) -> str:
-    subject = "without any fault" if is_control(plan) else f"with {fault_names(plan)}"
-    broken = [line for line in lines_of(plan, result) if line.outcome == "broken" and line.primary]
+    control = is_control(plan)
+    subject = "in a control run, without any fault" if control else f"with {fault_names(plan)}"
+    broken = by_harm(lines_of(plan, result), result)
     match result.verdict:
         case "pass":
-            violating = result.impact.violating_s if result.impact else 0.0
             if result.after_load is not None and (bad := alarm(result)):
                 after = f"{bad} {text.seconds(result.after_load.seconds)} after the load had ended"
                 return f"PASS, but {after}; {subject} it kept every target over each phase."
-            if violating > 0:
-                return (
-                    f"PASS, but targets were broken for {text.seconds(violating)} {subject}; over each phase they held."
-                )
-            ending = "" if is_control(plan) else _recovered_clause(result)
-            return f"PASS: {subject}, the service kept every target{ending}."
+            return _passed(plan, result, subject)
         case "fail":
             if result.acknowledged is not None and result.acknowledged.lost:
-                more = f" Also, {broken_clause(broken[0])}." if broken else ""
+                more = f" Also, {broken_clause(broken[0], result, control)}." if broken else ""
                 return f"FAIL: {subject}, the service lost {result.acknowledged.lost:,} acknowledged writes.{more}"
             if not broken:
                 return f"FAIL: {_first_reason(result)}"
-            shown = "; ".join(broken_clause(line) for line in broken[:2])
-            more = f"; and {len(broken) - 2} more targets were broken" if len(broken) > 2 else ""
+            shown = "; ".join(broken_clause(line, result, control) for line in broken[:2])
+            left = len(broken) - 2
+            more = f"; and {left} more {'targets were' if left > 1 else 'target was'} broken" if left > 0 else ""
             return f"FAIL: {subject}, {shown}{more}{at_the_end(result)}."
         case "inconclusive":
             if any(t.phase == "baseline" and t.primary and t.outcome == "broken" for t in result.targets):
                 missed = "INCONCLUSIVE: the service missed its targets"
-                if is_control(plan):
-                    return f"{missed} although nothing was broken: mend that before a run with a fault."
+                if control:
+                    return f"{missed} in a control run, although nothing was broken: mend that before a fault."
                 return f"{missed} before anything was broken, so this run says nothing about the fault."
             why = _first_reason(result)
+            what = "this control run, without any fault, cannot say whether the service keeps its targets"
+            if not control:
+                what = "this run cannot say whether the service copes"
             # A long reason is listed below the sentence; in it, it would bury the point.
-            return "INCONCLUSIVE: this run cannot say whether the service copes." + (
-                f" {why}" if len(why) < 160 else ""
-            )
+            return f"INCONCLUSIVE: {what}." + (f" {why}" if len(why) < 160 else "")
+
+
+def _passed(plan: Plan, result: Result, subject: str) -> str:
+    """What held, and with it whatever a caller noticed all the same: "no impact" only where nothing did."""
+    violating = result.impact.violating_s if result.impact else 0.0
+    hurt = hurt_clause(result)
+    if violating > 0:
+        also = f"; {hurt}" if hurt else ""
+        return (
+            f"PASS, but targets were broken for {text.seconds(violating)} {subject}; over each phase they held{also}."
+        )
+    if is_control(plan):
+        return f"PASS: {subject}, the service kept every target."
+    if hurt:
+        return f"PASS: {subject}, the targets held, but {hurt}."
+    return f"PASS: {subject}, the service kept every target{_recovered_clause(result)}."
+
+
+def hurt_clause(result: Result) -> str:
+    """What callers noticed although targets held: names that failed, then what the service gave instead; else empty."""
+    found = failing(result)
+    if found:
+        more = f", and {len(found) - 1} more request names failed" if len(found) > 1 else ""
+        allowed = {n.name for t in result.targets for n in t.names if n.outcome == "allowed" and t.phase == "fault"}
+        declared = ", which is allowed" if found[0].name in allowed else ""
+        return f"{found[0].said}{declared}{more}"
+    if result.impact is not None and result.impact.by_name:
+        (name, bad), *others = result.impact.by_name.items()
+        more = f", and {len(others)} more request names were hurt" if others else ""
+        return f"{text.visible(name, 80)} failed or was too slow {bad:,} times{more}"
+    if changed := moved(result)[:2]:
+        return f"not as before: {', '.join(one.said for one in changed)}"
+    return ""
+
+
+def by_harm(lines: tuple[Line, ...], result: Result) -> list[Line]:
+    """The broken primary targets, the one that hurt the largest share of the requests first."""
+    broken = [line for line in lines if line.outcome == "broken" and line.primary]
+    return sorted(broken, key=lambda line: -_harm(line, result))
+
+
+def _harm(line: Line, result: Result) -> float:
+    """The share of requests that a broken target stands for, as far as the result shows it. A name that is broken by
+    itself comes before all: nobody would look for it."""
+    worst = line.worst
+    if not _whole_broken(line):
+        return 2.0
+    match worst.metric:
+        case "error_rate":
+            return worst.observed if worst.observed is not None else 1.0
+        case "recovery":
+            return 0.3
+        case "rps" if worst.observed is not None and worst.limit:
+            return max(0.0, 1 - worst.observed / worst.limit)
+        case metric if metric in ALLOWED_OVER:
+            phase = next((p for p in result.phases if p.name == worst.phase), None)
+            if worst.observed is None or phase is None or worst.limit is None:
+                return 0.9
+            slow = [over for q, over in _shares(phase) if q is not None and q >= worst.limit]
+            return max([ALLOWED_OVER[metric], *slow]) * (1 - (phase.error_rate or 0.0))
+        case _:
+            return 0.0
+
+
+def _shares(phase: PhaseResult) -> tuple[tuple[float | None, float], ...]:
+    """At least so many of the successful requests are as slow as this percentile."""
+    return (phase.p50_ms, 0.5), (phase.p95_ms, 0.05), (phase.p99_ms, 0.01)
+
+
+def _broken_names(line: Line) -> list[NameResult]:
+    return [found for found in line.worst.names if found.outcome == "broken"]
+
+
+def _whole_broken(line: Line) -> bool:
+    """Over all requests, and not only of a name that is judged by itself."""
+    worst = line.worst
+    if not _broken_names(line) or worst.observed is None or worst.limit is None:
+        return True
+    return worst.observed >= worst.limit
 
 
 def other_reasons(result: Result, first: str) -> tuple[str, ...]:
@@ -96,13 +174,22 @@ def other_reasons(result: Result, first: str) -> tuple[str, ...]:
 
 
 def _recovered_clause(result: Result) -> str:
-    if result.recovery is None:
+    recovery, impact = result.recovery, result.impact
+    if recovery is None:
         return ""
-    match result.recovery.outcome:
-        case "no_impact":
+    match recovery.outcome:
+        case "no_impact" if impact is not None and impact.start_s is None and not impact.by_name:
+            if impact.failed_requests:
+                few = impact.failed_requests
+                return f"; {few:,} request{'s' if few > 1 else ''} failed from the injection on"
+            slow = slowed(result)
+            if slow:
+                return f"; {len(slow)} request names got slower, {text.visible(slow[0], 80)} for one"
             return ", and its users saw no impact"
-        case "recovered" if result.recovery.seconds is not None:
-            return f" and recovered in {text.seconds(result.recovery.seconds)}"
+        case "recovered" if recovery.seconds is not None and not recovery.graded:
+            return f" and recovered in {text.seconds(recovery.seconds)}"
+        case "recovered" if recovery.graded:
+            return f" and came back by degrees, {interval(recovery)} after the undo"
         case _:
             return ""
 
@@ -115,66 +202,54 @@ def _first_reason(result: Result) -> str:
     return reason if reason.endswith(".") else f"{reason}."
 
 
-def broken_clause(line: Line) -> str:
-    """`12.4% of requests failed during the fault (target: <1%)`."""
+def broken_clause(line: Line, result: Result, control: bool = False) -> str:
+    """`12.4% of requests failed during the fault (target: <1%)`; of a target of one name, or one that only some names
+    break, that name's own numbers."""
     worst = line.worst
-    when = PHASE_WORDS.get(worst.phase or "", "")
+    words = _CONTROL_WORDS if control else PHASE_WORDS
+    when = words.get(worst.phase or "", "")
     target = f"(target: {line.limit})"
+    names = _broken_names(line)
+    if names and not _whole_broken(line):
+        more = f", and {len(names) - 1} more request names broke it" if len(names) > 1 else ""
+        said = _name_words(names[0], worst.metric)
+        return " ".join(part for part in (said, when, f"(target: {line.limit}, of every request name)") if part) + more
+    of = f" of {text.visible(line.of, 80)}" if line.of else ""
+    metric = line.label.removesuffix(" Target").partition(" {")[0].removesuffix(" Target")
     match worst.metric:
         case "error_rate" if worst.observed is not None:
-            words = f"{line.observed} of requests failed"
+            said = f"{line.observed} of {'the ' if of else ''}requests{of} failed"
+            if names and names[0].bad / names[0].n >= 1.5 * worst.observed:
+                when = f"{when}, {text.visible(names[0].name, 80)} {names[0].bad:,} of {names[0].n:,} times".strip(", ")
         case "rps" if worst.observed is not None:
             few = "only " if ">" in line.limit else ""
-            words = f"{few}{line.observed} requests a second were answered"
+            said = f"{few}{line.observed} requests{of} a second were answered"
         case "recovery":
-            if worst.observed is None:
-                return f"it did not recover {target}"
-            return f"it took {line.observed} to recover {target}"
+            return f"{_recovery_words(line, result.recovery)} {target}"
         case "violating":
-            words = f"targets were broken for {line.observed}"
+            said = f"targets were broken for {line.observed}"
         case _ if worst.observed is not None:
-            words = f"{line.label.removesuffix(' Target')} was {line.observed}"
+            said = f"{metric}{of} was {line.observed}"
         case _:
-            words = f"{line.label.removesuffix(' Target')} had no successful request to measure"
-    return " ".join(part for part in (words, when, target) if part)
+            said = f"not one request{of} succeeded, so there is no {metric}"
+    return " ".join(part for part in (said, when, target) if part)
 
 
-def recovery_sentence(plan: Plan, result: Result) -> str:
-    """How long recovery took, with its interval and what it is counted from."""
-    recovery = result.recovery
-    if is_control(plan):
-        return "No fault was injected, so there was nothing to recover from."
-    if recovery is None:
-        return "Recovery was not judged."
-    why = f": {text.visible(recovery.why, 300).rstrip('.')}" if recovery.why else ""
-    match recovery.outcome:
-        case "no_impact":
-            upper = f" (at most {text.seconds(recovery.upper_s)})" if recovery.upper_s is not None else ""
-            return f"Targets held from the moment the undo was verified: no recovery was needed{upper}{why}."
-        case "recovered":
-            between = interval(recovery)
-            return (
-                f"Recovered {text.seconds(recovery.seconds)} after the undo took effect"
-                + (f", {between}" if between else "")
-                + (
-                    f"; {text.seconds(recovery.from_undo_requested_s)} after the undo was requested"
-                    if recovery.from_undo_requested_s is not None
-                    else ""
-                )
-                + (_relapses(len(recovery.relapses)) if recovery.relapses else "")
-                + f"{why}."
-            )
-        case "not_recovered":
-            waited = f" within {text.seconds(recovery.lower_s)}" if recovery.lower_s is not None else ""
-            return f"Did not recover{waited} after the undo took effect{why}."
-        case "undecided":
-            return f"Whether it recovered is undecided{why}."
-        case "not_judged":
-            return f"Recovery was not judged{why}."
+_CONTROL_WORDS = {"baseline": "in baseline", "fault": "in the fault phase", "after": "at the end"}
 
 
-def _relapses(n: int) -> str:
-    return f"; it relapsed {n} time{'s' if n > 1 else ''}, and the last recovery counts"
+def _name_words(found: NameResult, metric: str) -> str:
+    how = "failed" if metric == "error_rate" else "was too slow or failed"
+    return f"{text.visible(found.name, 80)} {how} {found.bad:,} of {found.n:,} times"
+
+
+def _recovery_words(line: Line, recovery: RecoveryResult | None) -> str:
+    if recovery is not None and recovery.outcome == "not_recovered":
+        waited = f" within {text.seconds(recovery.lower_s)}" if recovery.lower_s is not None else ""
+        return f"it did not recover{waited} after the undo"
+    if line.worst.observed is None:
+        return "it took too long to recover"
+    return f"it took {line.observed} to recover"
 
 
 def scale_sentence(plan: Plan) -> str | None:
@@ -284,7 +359,8 @@ def not_measured(plan: Plan, result: Result) -> tuple[str, ...]:
         said.append("Any fault: this was a control run.")
     else:
         said.append(f"Any fault but {fault_names(plan)}, and any combination or longer duration than the one shown.")
-    said.append("Latency of failed requests: percentiles are of successful requests; failures count in the error rate.")
+    if any(p.failures for p in result.phases) and all(p.failed_p50_ms is None for p in result.phases):
+        said.append("How long failed requests took: percentiles are of successful requests.")
     said.append(
         "Correctness beyond the checks in the locustfile; HTTP error injection, DNS, packet loss, full disks, "
         "clock skew."

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import msgspec
 
 from harness.model.faults import Evidence
-from harness.model.result import Outcome, Result
+from harness.model.result import Outcome, RecoveryOutcome, Result
 from harness.report import text
 from harness.report.assessment import Line, mark, unit_of
 from harness.report.evidence import fold
-from harness.report.figures import FIGURES, figures
+from harness.report.figures import columns_for, figures
 from harness.report.happened import Moment
 from harness.report.story import request_rows
 
@@ -59,6 +59,10 @@ def _row(*cells: str | Cell, loud: bool = False) -> Row:
 PHASE_COLUMNS = ("baseline", "fault", "after")
 
 
+def recovery_outcome(outcome: RecoveryOutcome) -> str:
+    return "held from the undo on" if outcome == "no_impact" else outcome.replace("_", " ")
+
+
 def outcome_css(outcome: Outcome, primary: bool) -> str:
     return "warn" if outcome == "broken" and not primary else outcome
 
@@ -79,7 +83,9 @@ def targets(lines: Sequence[Line]) -> Table:
             else:
                 known = found.observed is not None
                 observed = text.in_unit(found.observed, unit_of(found.metric)) if known else "no data"
-            more = f"{observed}; {text.visible(found.why, 200)}" if found.why else observed
+            more = (
+                f"{observed}; {text.visible(found.why, 200)}" if found.why and found.why not in observed else observed
+            )
             css = outcome_css(found.outcome, found.primary)
             cells.append(Cell(mark(found.outcome, found.primary), css, more))
         rows.append(_row(*cells))
@@ -94,8 +100,8 @@ def recovery_targets(result: Result) -> Table:
         tuple(
             _row(
                 text.visible(t.target),
-                Cell(t.outcome.replace("_", " "), more=text.visible(t.why, 300)),
-                text.seconds(t.seconds),
+                Cell(recovery_outcome(t.outcome), more=text.visible(t.why, 300)),
+                "by degrees" if t.graded and t.seconds is not None else text.seconds(t.seconds),
                 text.seconds(t.lower_s),
                 text.seconds(t.upper_s),
             )
@@ -126,15 +132,16 @@ def proofs(evidence: Sequence[Evidence]) -> Table:
 
 
 def phases(result: Result) -> Table:
+    columns = columns_for(result.phases)
     return Table(
-        _columns("Phase", "From", "Length", "Planned", *FIGURES, "Unsent", "Broken for"),
+        _columns("Phase", "From", "Length", "Planned", *columns, "Unsent", "Broken for"),
         tuple(
             _row(
                 text.visible(p.name, 20),
                 text.moment(p.start_s),
                 text.seconds(p.end_s - p.start_s),
                 text.count(p.planned),
-                *figures(p),
+                *figures(p, columns),
                 text.count(p.unsent),
                 text.seconds(p.violating_s),
                 loud=p.name == "fault",
@@ -165,22 +172,22 @@ def requests(result: Result) -> Table:
     rows = request_rows(result)
     where = "Whole run" if result.totals or not rows else f"In phase {rows[0].phase}"
     aggregated = tuple(row for row in result.totals if row.name == "Aggregated")
+    columns = columns_for(rows)
     return Table(
-        _columns(where, *FIGURES),
+        _columns(where, *columns),
         (
-            *(_row(text.visible(row.name), *figures(row)) for row in rows[:MAX_ROWS]),
-            *(_row("All together", *figures(row), loud=True) for row in aggregated),
+            *(_row(text.visible(row.name), *figures(row, columns)) for row in rows[:MAX_ROWS]),
+            *(_row("All together", *figures(row, columns), loud=True) for row in aggregated),
         ),
     )
 
 
 def by_phase(result: Result) -> Table:
+    rows = (*result.setup, *result.requests)[:MAX_ROWS]
+    columns = columns_for(rows)
     return Table(
-        _columns("Name", "Phase", *FIGURES, first=2),
-        tuple(
-            _row(text.visible(row.name), row.phase, *figures(row))
-            for row in (*result.setup, *result.requests)[:MAX_ROWS]
-        ),
+        _columns("Name", "Phase", *columns, first=2),
+        tuple(_row(text.visible(row.name), row.phase, *figures(row, columns)) for row in rows),
     )
 
 
@@ -201,7 +208,7 @@ def errors(result: Result) -> Table:
             text.count(error.count),
             text.moment(error.first_s),
             text.moment(error.last_s),
-            text.visible(error.example, 400),
+            text.excerpt(error.example, 400),
         )
         for error in ordered[:MAX_ERRORS]
     ]

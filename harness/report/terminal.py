@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.model.plan import Plan
-from harness.model.result import RequestResult, Result
+from harness.model.result import PhaseResult, RequestResult, Result
 from harness.report import text
 from harness.report.assessment import Line
+from harness.report.by_name import slowed
 from harness.report.dependency_findings import acknowledged_sentence, signature
 from harness.report.evidence import fold
-from harness.report.figures import FIGURES, figures
+from harness.report.figures import columns_for, figures
+from harness.report.notes import notes
+from harness.report.recovery_words import recovery_sentence
 from harness.report.story import (
     headline,
     lines_of,
     load_sentence,
     other_reasons,
-    recovery_sentence,
     request_rows,
     scale_sentence,
+    title,
     totals,
     undo_words,
 )
@@ -49,6 +52,8 @@ def summary(plan: Plan, result: Result, run_dir: Path | str | None = None, *, wi
     if (promised := acknowledged_sentence(result)) is not None:
         lost = result.acknowledged is not None and result.acknowledged.lost > 0
         _print(console, promised, "bold red" if lost else "")
+    for note in notes(plan, result):
+        _print(console, note)
     for finding in signature(plan, result):
         _print(console, f"{finding.title}: {finding.seen}", "yellow")
     _print(console, "")
@@ -110,7 +115,7 @@ def _print(console: Console, line: str, style: str = "") -> None:
     from rich.text import Text
 
     # A long line wraps at the terminal's edge by itself: copied text then has no line breaks of ours in it.
-    console.print(Text(line, style=style), soft_wrap=True)
+    console.print(Text(text.visible_lines(line), style=style), soft_wrap=True)
 
 
 def _table(title: str, *columns: tuple[str, str]) -> Table:
@@ -131,7 +136,7 @@ def _table(title: str, *columns: tuple[str, str]) -> Table:
 def _row(table: Table, *cells: str, style: str = "") -> None:
     from rich.text import Text
 
-    table.add_row(*(Text(cell) for cell in cells), style=style)
+    table.add_row(*(Text(text.visible_lines(cell)) for cell in cells), style=style)
 
 
 def _show(console: Console, table: Table) -> None:
@@ -140,9 +145,7 @@ def _show(console: Console, table: Table) -> None:
 
 
 def _head(console: Console, plan: Plan, result: Result) -> None:
-    from harness.report.story import fault_names
-
-    _print(console, f"{fault_names(plan)} / {plan.scenario.name} on {text.visible(result.target_url, 120)}", "bold")
+    _print(console, f"{title(plan)} / {plan.scenario.name} on {text.visible(result.target_url, 120)}", "bold")
     _print(console, f"{load_sentence(plan)}, {plan.stack} stack, seed {plan.seed}, {text.visible(plan.experiment, 80)}")
     _print(console, "")
 
@@ -166,7 +169,9 @@ def _totals(console: Console, result: Result) -> None:
     _print(console, "")
 
 
-def _fitting(console: Console, build: Callable[[tuple[str, ...]], Table]) -> Table:
+def _fitting(
+    console: Console, rows: Sequence[PhaseResult | RequestResult], build: Callable[[tuple[str, ...]], Table]
+) -> Table:
     """The table with as many columns of numbers as fit whole: a clipped number is a wrong number.
 
     What matters least is left out first.
@@ -174,9 +179,10 @@ def _fitting(console: Console, build: Callable[[tuple[str, ...]], Table]) -> Tab
     from rich.measure import Measurement
 
     left_out: set[str] = set()
-    for more in ("", "Mean", "p50", "Max", "RPS", "p99", "Requests"):
+    columns = columns_for(rows)
+    for more in ("", "Mean", "Max", "Failed p50", "p50", "RPS", "p99", "Requests", "Failed p95"):
         left_out.add(more)
-        table = build(tuple(column for column in FIGURES if column not in left_out))
+        table = build(tuple(column for column in columns if column not in left_out))
         if Measurement.get(console, console.options.update(max_width=10_000), table).maximum <= console.width:
             break
     return table
@@ -195,7 +201,7 @@ def _request_table(console: Console, title: str, rows: list[RequestResult]) -> N
             _row(table, name, *figures(row, columns))
         return table
 
-    _show(console, _fitting(console, build))
+    _show(console, _fitting(console, rows, build))
     if len(rows) > MAX_ROWS:
         _print(console, f"... and {len(rows) - MAX_ROWS} more names, in result.json")
 
@@ -206,9 +212,9 @@ def _requests(console: Console, result: Result) -> None:
         return
     where = "whole run" if result.totals else f"{rows[0].phase} phase"
     _request_table(console, f"REQUESTS ({where})", list(rows))
-    failing = [row for row in result.requests if row.phase == "fault" and (row.error_rate or 0) >= 0.01]
-    if failing and result.totals:
-        _request_table(console, "REQUESTS THAT FAILED IN THE FAULT PHASE", sorted(failing, key=lambda r: -r.failures))
+    fault = [row for row in result.requests if row.phase == "fault"]
+    if result.totals and (any((row.error_rate or 0) >= 0.01 for row in fault) or slowed(result)):
+        _request_table(console, "REQUESTS IN THE FAULT PHASE", sorted(fault, key=lambda r: -(r.error_rate or 0)))
 
 
 def _phases(console: Console, result: Result) -> None:
@@ -228,7 +234,7 @@ def _phases(console: Console, result: Result) -> None:
             )
         return table
 
-    _show(console, _fitting(console, build))
+    _show(console, _fitting(console, result.phases, build))
 
 
 def _errors(console: Console, result: Result) -> None:
@@ -250,7 +256,7 @@ def _errors(console: Console, result: Result) -> None:
             text.count(error.count),
             text.moment(error.first_s),
             text.moment(error.last_s),
-            f"{name}: {text.visible(error.example, 80)}" if error.example else name,
+            f"{name}: {text.excerpt(error.example, 160)}" if error.example else name,
         )
     _show(console, table)
     if len(result.errors) > MAX_ROWS:

@@ -33,6 +33,23 @@ def _spell(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def visible_lines(text: str) -> str:
+    """The same for text of many lines, of any length: line feeds and tabs stay.
+
+    What is spelt out is spelt as JSON does, so that a printed JSON text keeps its meaning.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or unicodedata.category(c) not in _INVISIBLE else _spell_json(c) for c in text)
+
+
+def _spell_json(char: str) -> str:
+    if char < " ":
+        return _spell(char)
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
 def html_escape(text: str, limit: int = 200) -> str:
     """For an HTML text node or a quoted attribute."""
     return html.escape(visible(text, limit), quote=True)
@@ -74,6 +91,11 @@ def shorten(text: str, width: int) -> str:
         return text[:width]
     head = (width - 3) * 2 // 3
     return f"{text[:head]}...{text[len(text) - (width - 3 - head) :]}"
+
+
+def excerpt(text: str, width: int) -> str:
+    """Outside text on one line, the middle left out where it is too long: the cause of an error is often at its end."""
+    return shorten(visible(text, 4000), width)
 
 
 def ms(value: float | None) -> str:

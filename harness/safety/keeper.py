@@ -317,6 +317,8 @@ class Keeper:
                     self._phase = "finishing"
                 report = self._healer.finish()
                 return protocol.Reply(report=report), lambda: self._end(5 if report.left else 0)
+            case protocol.InputOf(name=name):
+                return protocol.Reply(input=self._servers.input_of(name)), None
             case protocol.Status():
                 return protocol.Reply(servers=tuple(self._servers.running()), phase=self._phase), None
 

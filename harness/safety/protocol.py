@@ -112,6 +112,12 @@ class Status(msgspec.Struct, frozen=True, tag=True):
     pass
 
 
+class InputOf(msgspec.Struct, frozen=True, tag=True):
+    """What a server was given to read (ServerSpec.stdin), for runs that use a stack kept up. Its socket is ours."""
+
+    name: str
+
+
 Request = (
     Launch
     | ExitCodeOf
@@ -126,6 +132,7 @@ Request = (
     | HoldPostgres
     | Finish
     | Status
+    | InputOf
 )
 
 
@@ -150,6 +157,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     outcomes: tuple[UndoOutcome, ...] = ()
     report: Report | None = None
     phase: str = ""
+    input: str | None = None
 
 
 def failure(error: BaseException) -> Reply:

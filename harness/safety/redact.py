@@ -9,7 +9,8 @@ from urllib.parse import quote, quote_plus
 
 HIDDEN = "***"
 
-_URL = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s/?#:@'\"]*):(?P<secret>[^\s/?#'\"]*)@")
+_URL = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s:@'\"\[\]]*):(?P<secret>[^\s'\"]*)@")
+"""Up to the last @: a password that nobody quoted may hold slashes, question marks and @ itself."""
 _PAIR = re.compile(
     r"(?P<name>\b\w*(?:password|passwd|passphrase|secret|token|api_?key)\w*[\"']?\s*[=:]\s*)"
     r"(?P<secret>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s,;&'\"}]+)",

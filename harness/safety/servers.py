@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,8 @@ from harness.safety.processes import send as send_signal
 from harness.safety.projects import Projects
 
 EXEC_LIMIT_S = 30.0
+PIPE_BYTES = 4096
+"""What every system's pipe takes without a reader."""
 _WRAPPER = str(Path(__file__).with_name("exec_server.py"))
 
 Fork = Callable[[Callable[[], Any]], Any]
@@ -111,10 +114,10 @@ class Servers:
             }
 
             def fork() -> tuple[subprocess.Popen[bytes], ProcessId | None]:
-                with log:
+                with log, _standard_input(spec) as stdin:
                     child = subprocess.Popen(
                         [sys.executable, "-I", "-S", _WRAPPER, str(order_in), str(answer_out)],
-                        stdin=subprocess.DEVNULL,
+                        stdin=stdin,
                         stdout=log,
                         stderr=log,
                         env={},
@@ -168,6 +171,11 @@ class Servers:
             self._folders.append(folder)
 
     # -- looking
+
+    def input_of(self, name: str) -> str | None:
+        """Raises Refused when there is no such server."""
+        spec = self._get(name).spec
+        return spec.stdin if spec is not None else None
 
     def roots(self) -> list[Root]:
         with self._mutex:
@@ -320,6 +328,21 @@ class Servers:
     def _collect(self, child: subprocess.Popen[bytes]) -> None:
         child.kill()
         child.wait()
+
+
+@contextmanager
+def _standard_input(spec: ServerSpec) -> Iterator[int]:
+    """What the server reads as its standard input: its text, which fits into a pipe, or nothing."""
+    if spec.stdin is None:
+        yield subprocess.DEVNULL
+        return
+    reading, writing = os.pipe()
+    try:
+        with os.fdopen(writing, "wb") as file:
+            file.write(spec.stdin.encode()[:PIPE_BYTES])
+        yield reading
+    finally:
+        os.close(reading)
 
 
 def _user(spec: ServerSpec) -> dict[str, Any]:

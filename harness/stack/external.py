@@ -6,7 +6,8 @@ Everything is declared; nothing of it is created, removed or set otherwise than 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 
 from harness.config import rules
 from harness.config.file import Configuration
@@ -68,6 +69,30 @@ class ExternalStack:
         Raises Refused for what must not be, UsageError for what does not answer or is not as declared.
         """
         self._up = self._look(lambda _: None)
+
+    def refusals(self) -> tuple[str, ...]:
+        """What `check` would refuse for its address, in the same words. Looks names up, and connects to nothing."""
+        from harness.adapters.addresses import check_address, check_url, reached
+        from harness.stack.external_declared import dependencies, named_hosts
+
+        named = named_hosts(self._config, self.url) if self._config is not None else ()
+        where = f"{self._config.shown}: target" if self._config is not None else f"--host {self.url}"
+        checks: list[tuple[str, Callable[[], list[str]]]] = [
+            (where, partial(check_url, self.url, named, allow_hosts=self._allow))
+        ]
+        for dependency in dependencies(self._config, self.url) if self._config is not None else ():
+            if dependency.target or dependency.runtime == "container":
+                continue
+            for host, port in reached(dependency):
+                one = partial(check_address, host, port, named, allow_hosts=self._allow)
+                checks.append((f"dependencies.{dependency.name}", one))
+        found = []
+        for what, check in checks:
+            try:
+                check()
+            except UsageError as error:
+                found.append(f"{what}: {error}" + (f"; {error.hint}" if error.hint else ""))
+        return tuple(dict.fromkeys(found))
 
     def up(self, launcher: Launcher, progress: Progress) -> StackUp:
         """Look again, now that the locks are held. Raises what `check` raises."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -59,7 +60,18 @@ def read(name: StackName = "embedded") -> Kept | None:
     kept = _recorded(name)
     if name != "embedded" or kept is None or kept.up is None or not keeper_alive(kept):
         return kept
+    _learn_password(kept.state)
     return msgspec.structs.replace(kept, up=renewed(kept.up, kept.state))
+
+
+def _learn_password(keeper: str) -> None:
+    """Have the password of its Valkey in this process's environment. Where its keeper does not tell it, whoever needs
+    it says that it is missing."""
+    from harness.adapters.keeper import KeeperDoor
+    from harness.stack.embedded import valkey
+
+    with contextlib.suppress(AdapterError):
+        valkey.learn_password(KeeperDoor(keeper).input_of(valkey.NAME))
 
 
 def renewed(up: StackUp, keeper: str) -> StackUp:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from harness.adapters.http import MAX_BODY, Client, get
+from harness.adapters.tcp import Exchange, ProbeError
+from harness.adapters.toxiproxy import Toxiproxy
 from harness.model.errors import OutcomeUnknown, Rejected, Unreachable
+from harness.model.faults import Address
 
 LIMIT_S = 0.5
 PATIENCE_S = 15.0
@@ -187,3 +192,52 @@ def test_an_endless_body_is_refused() -> None:
 def test_what_is_no_url_is_rejected(url: str) -> None:
     with pytest.raises(Rejected):
         get(url, LIMIT_S)
+
+
+BOMB = gzip.compress(bytes(300_000_000))
+"""Some 300 kB."""
+
+
+def bomb(connection: socket.socket) -> None:
+    connection.sendall(page("200 OK", BOMB, "Content-Encoding: gzip\r\nContent-Type: application/json\r\n"))
+
+
+def endless(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        connection.sendall(b"1\r\n \r\n")
+        time.sleep(0.01)
+
+
+def test_a_small_answer_that_unpacks_without_end_fills_no_memory() -> None:
+    with serving(bomb) as url:
+        tracemalloc.start()
+        try:
+            with pytest.raises(Rejected, match="more than 16 MB"):
+                get(url, PATIENCE_S)
+            with pytest.raises(Unreachable, match="more than 16 MB"):
+                Toxiproxy(url, timeout_s=PATIENCE_S).proxies()
+            assert tracemalloc.get_traced_memory()[1] < 4 * MAX_BODY
+        finally:
+            tracemalloc.stop()
+
+
+def test_chunks_without_end_end_by_a_time_out() -> None:
+    with serving(endless) as url:
+        began = time.monotonic()
+        with pytest.raises(OutcomeUnknown):
+            get(url, LIMIT_S)
+        with pytest.raises(Unreachable):
+            Toxiproxy(url, timeout_s=LIMIT_S).proxies()
+        with pytest.raises(OutcomeUnknown):
+            Toxiproxy(url, timeout_s=LIMIT_S).set_enabled("redis", False)
+        assert time.monotonic() - began < PATIENCE_S
+
+
+def test_an_answer_that_announces_more_than_anybody_keeps_is_not_waited_for() -> None:
+    with serving(lambda connection: connection.sendall(page("200 OK"))) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        with Exchange(Address(host, int(port)), deadline=time.monotonic() + PATIENCE_S) as exchange:
+            for size in (2**31 - 1, -5):
+                with pytest.raises(ProbeError, match="was announced"):
+                    exchange.exactly(size)

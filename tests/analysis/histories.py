@@ -49,11 +49,12 @@ class Reply:
     """What the service does with one arrival. kind None: it succeeds after latency_ms.
 
     Other kinds are failure kinds, or what befalls an arrival: unsent_cap, unsent_generator, failed (an exception
-    without a request), open (never ends).
+    without a request), open (never ends). name: of the request, where it is not its class's own.
     """
 
     latency_ms: float = 30.0
     kind: str | None = None
+    name: str | None = None
 
 
 Service = Callable[[float, random.Random], Reply]
@@ -103,6 +104,8 @@ class Scene:
     samples: bool = True
     sample: Callable[[float], Sample] | None = None
     doubt_s: float = 0.02
+    ends: bool = False
+    """Rows say in which step their requests ended, as a load process of today does."""
 
     def build(self) -> Run:
         plan = self.plan()
@@ -228,9 +231,7 @@ class Scene:
         rows: list[Row] = []
         for step in range(steps):
             for worker in range(self.workers):
-                row = self.delta(plan, step, worker, counts, draw, waiting[worker])
-                if row is not None:
-                    rows.append(row)
+                rows += self.deltas(plan, step, worker, counts, draw, waiting[worker])
             if step % 10 == 9:
                 rows += [mark(worker, (step + 1) / 10, step + 1, waiting[worker]) for worker in range(self.workers)]
         rows += [
@@ -239,7 +240,7 @@ class Scene:
         ]
         return rows
 
-    def delta(
+    def deltas(
         self,
         plan: Plan,
         step: int,
@@ -247,19 +248,34 @@ class Scene:
         counts: dict[str, list[int]],
         draw: random.Random,
         waiting: dict[int, int],
-    ) -> DeltaRow | None:
-        classes: dict[str, ClassCounts] = {}
-        requests: dict[str, RequestCounts] = {}
-        for name, request in CLASSES.items():
+    ) -> list[DeltaRow]:
+        found: dict[int | None, dict[str, list[Reply]]] = {}
+        for name in CLASSES:
             all_ = counts[name][step]
             mine = all_ // self.workers + (1 if worker < all_ % self.workers else 0)
-            if mine:
-                replies = [self.service(step / 10 + draw.random() / 10, draw) for _ in range(mine)]
-                classes[name], requests[request] = tally(replies, plan.load.limits_ms)
-                open_ = sum(reply.kind == "open" for reply in replies)
-                if open_:
-                    waiting[step] = waiting.get(step, 0) + open_
-        return DeltaRow(worker=f"w{worker}", step=step, classes=classes, requests=requests) if classes else None
+            for _ in range(mine):
+                at = step / 10 + draw.random() / 10
+                reply = self.service(at, draw)
+                ended = int((at + reply.latency_ms / 1000) * 10) if self.ends else None
+                found.setdefault(ended, {}).setdefault(name, []).append(reply)
+                if reply.kind == "open":
+                    waiting[step] = waiting.get(step, 0) + 1
+        rows = []
+        for ended, classes in found.items():
+            requests: dict[str, list[Reply]] = {}
+            for name, replies in classes.items():
+                for reply in replies:
+                    requests.setdefault(reply.name or CLASSES[name], []).append(reply)
+            rows.append(
+                DeltaRow(
+                    worker=f"w{worker}",
+                    step=step,
+                    ended=ended,
+                    classes={name: tally(replies, ())[0] for name, replies in classes.items()},
+                    requests={name: tally(replies, plan.load.limits_ms)[1] for name, replies in requests.items()},
+                )
+            )
+        return rows
 
 
 @dataclass
@@ -357,7 +373,7 @@ def tally(replies: Sequence[Reply], limits_ms: Sequence[float]) -> tuple[ClassCo
     """The counts of one class's arrivals in one step."""
     ok = [r.latency_ms for r in replies if r.kind is None]
     fail: dict[str, int] = {}
-    other = {"unsent_cap": 0, "unsent_generator": 0, "failed": 0, "open": 0}
+    other = {"unsent_cap": 0, "unsent_task": 0, "unsent_generator": 0, "failed": 0, "empty": 0, "open": 0}
     for reply in replies:
         if reply.kind in other:
             other[reply.kind] += 1
@@ -366,14 +382,20 @@ def tally(replies: Sequence[Reply], limits_ms: Sequence[float]) -> tuple[ClassCo
     sketch: dict[int, int] = {}
     for latency in ok:
         sketch[bucket_of(latency)] = sketch.get(bucket_of(latency), 0) + 1
+    failed = [r.latency_ms for r in replies if r.kind is not None and r.kind not in other]
+    failed_sketch: dict[int, int] = {}
+    for latency in failed:
+        failed_sketch[bucket_of(latency)] = failed_sketch.get(bucket_of(latency), 0) + 1
     over = {limit_key(limit): sum(latency >= limit for latency in ok) for limit in limits_ms}
     arrivals = ClassCounts(
         planned=len(replies),
         ended=len(replies) - other["open"],
         replied=len(ok) + fail.get("status", 0) + fail.get("check", 0),
         unsent_cap=other["unsent_cap"],
+        unsent_task=other["unsent_task"],
         unsent_generator=other["unsent_generator"],
         failed=other["failed"],
+        empty=other["empty"],
     )
     counts = RequestCounts(
         ok=len(ok),
@@ -382,6 +404,8 @@ def tally(replies: Sequence[Reply], limits_ms: Sequence[float]) -> tuple[ClassCo
         max_ms=max(ok, default=0.0),
         sketch=[number for pair in sorted(sketch.items()) for number in pair],
         over={key: count for key, count in over.items() if count},
+        failed_max_ms=max(failed, default=0.0),
+        failed_sketch=[number for pair in sorted(failed_sketch.items()) for number in pair],
     )
     return arrivals, counts
 

@@ -50,7 +50,7 @@ def test_what_the_keeper_undid_is_not_said_to_be_left(tmp_path: Path) -> None:
 def test_heal_by_hand_is_told_as_such(tmp_path: Path) -> None:
     late = {**VERIFIED, "at": 4000.0, "state": "moot"}
     result = analyze(killed(tmp_path, {**HEALING, "why": "harness heal"}, late))
-    assert any(reason.startswith("`harness heal` undid") for reason in result.reasons)
+    assert any(reason.startswith('"harness heal" undid') for reason in result.reasons)
     assert "killed" in result.reasons[0] and "4,000" not in result.reasons[0]
 
 

@@ -9,7 +9,7 @@ from histories import INJECTED, ZERO, Reply, Run, Scene, failing, slow
 from harness.analysis import live
 from harness.analysis.windows import WindowStore
 from harness.model.errors import UsageError
-from harness.model.windows import DeltaRow, MarkRow, limit_key
+from harness.model.windows import DeltaRow, ErrorRow, MarkRow, limit_key
 
 
 def until(run: Run, now: float) -> WindowStore:
@@ -125,7 +125,7 @@ def test_live_numbers_of_a_healthy_service() -> None:
     run = Scene().build()
     numbers = live.live_numbers(until(run, 20.0), 20.0)
     assert numbers.planned_rps == pytest.approx(200, rel=0.25)
-    assert numbers.rps == numbers.planned_rps
+    assert numbers.rps == numbers.planned_rps and not numbers.provisional
     assert numbers.error_rate == 0
     assert numbers.p95_ms is not None and 20 < numbers.p95_ms < 61
     assert numbers.users == 40 and numbers.in_flight == 0
@@ -137,9 +137,9 @@ def test_live_numbers_show_a_hang_at_once() -> None:
 
     run = Scene(service=service).build()
     numbers = live.live_numbers(until(run, 33.0), 33.0)
-    assert numbers.error_rate == 1.0
-    assert numbers.p95_ms is not None and numbers.p95_ms > 1000
-    assert numbers.in_flight > 400
+    assert numbers.provisional and numbers.open_rate == 1.0
+    assert numbers.error_rate == 0.0, "what is open has not failed yet"
+    assert numbers.in_flight > 400 and numbers.oldest_s == 3.0
 
 
 def test_before_the_first_window_nothing_is_known() -> None:
@@ -151,6 +151,49 @@ def test_a_load_that_fell_silent_shows_nothing_rather_than_zero() -> None:
     run = Scene().build()
     numbers = live.live_numbers(until(run, 20.0), 40.0)
     assert numbers.rps is None and numbers.error_rate is None
+
+
+# -- nothing works -----------------------------------------------------------------------------------------------------
+
+
+def ends_at(run: Run, kind: str, example: str, warmup_s: float | None = None) -> tuple[float, str] | None:
+    """When the rule ends the run, and what it says. The histories hold no error rows: the load's own is added."""
+    warmup_s = run.plan.phases.warmup_s if warmup_s is None else warmup_s
+    plan = msgspec.structs.replace(run.plan, phases=msgspec.structs.replace(run.plan.phases, warmup_s=warmup_s))
+    for tenth in range(5, 250, 5):
+        now = tenth / 10
+        store = until(run, now)
+        if store.total_failures:
+            store.add(ErrorRow(worker="w0", kind=kind, name="/a", count=store.total_failures, example=example))
+        found = live.nothing_works(store, plan, now)
+        if found is not None:
+            return now, found
+    return None
+
+
+@pytest.mark.parametrize(
+    "example", ["BadStatus: HTTP status 401", "HTTPError: 404 Client Error: Not Found for url: /a"]
+)
+def test_a_service_that_refuses_everything_is_told_early_by_status_and_request(example: str) -> None:
+    run = Scene(service=failing(0, 1e9, 1.0)).build()
+    found = ends_at(run, "status", example, warmup_s=20.0)
+    assert found is not None
+    assert live.REFUSED_S <= found[0] <= live.REFUSED_S + 2.5
+    assert "/a" in found[1] and ("status 401" in found[1] or "status 404" in found[1])
+
+
+@pytest.mark.parametrize(("kind", "example"), [("status", "HTTP status 503"), ("refused", "ConnectionRefusedError")])
+def test_what_warming_up_may_end_is_waited_for_as_long_as_it_lasts(kind: str, example: str) -> None:
+    run = Scene(service=failing(0, 1e9, 1.0, kind)).build()
+    found = ends_at(run, kind, example, warmup_s=15.0)
+    assert found is not None and 14.0 <= found[0] <= 15.0
+    cold = Scene(service=failing(0, 1.0, 1.0, kind)).build()
+    assert ends_at(cold, kind, example) is None
+
+
+def test_one_success_is_enough_to_go_on() -> None:
+    run = Scene(service=failing(0.2, 1e9, 1.0)).build()
+    assert ends_at(run, "status", "HTTP status 401") is None
 
 
 # -- abort conditions --------------------------------------------------------------------------------------------------

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from histories import INJECTED, ZERO, Reply, Run, Scene, failing
 
 from harness.analysis.rundir import analyze, load_run, read_result, write_result
 from harness.analysis.timeline import bin_steps, chart_data
+from harness.model import events as ev
 from harness.model.errors import UsageError
+from harness.model.samples import Sample
 from harness.model.target_grammar import parse_targets
 from harness.model.windows import DeltaRow
 
@@ -55,7 +58,7 @@ def test_a_file_that_is_no_file_is_named(tmp_path: Path, name: str) -> None:
     folder = RUN.write(tmp_path)
     (folder / name).unlink()
     (folder / name).mkdir()
-    with pytest.raises(UsageError, match=rf"{name} cannot be read"):
+    with pytest.raises(UsageError, match=rf"{name} is a folder, not a file"):
         analyze(folder)
 
 
@@ -76,7 +79,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_no_such_directory(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such run directory"):
+    with pytest.raises(UsageError, match="no such file or run directory"):
         load_run(tmp_path / "nothing")
     with pytest.raises(UsageError, match=r"result\.json is missing"):
         read_result(tmp_path)
@@ -113,6 +116,33 @@ def test_chart_data_is_the_run() -> None:
     assert chart.signals["http_requests_total"][5] == pytest.approx(200)
     assert chart.signals["cache_hit_rate"][5] == 0.8
     assert chart.cpu["target"][0] is None and chart.cpu["target"][5] == pytest.approx(0.4)
+
+
+def test_no_bar_begins_before_the_fault() -> None:
+    """Phases begin on steps of 0.1 s, bars are half seconds: one across the edge showed failures in a healthy gap."""
+    begin = 23.3
+    run = Scene(service=failing(begin, ZERO, 1.0, "refused")).build()
+    events = [
+        msgspec.structs.replace(e, start_s=begin) if isinstance(e, ev.PhaseStarted) and e.phase == "fault" else e
+        for e in run.events
+    ]
+    chart = chart_data(run.store(), [], events)
+    ends = [at + length for at, length in zip(chart.t, chart.lengths_s, strict=True)]
+    assert begin in chart.t and all(end == pytest.approx(at) for end, at in zip(ends, chart.t[1:], strict=False))
+    assert not any(chart.failures["refused"][: chart.t.index(begin)])
+    assert chart.failures["refused"][chart.t.index(begin)] == pytest.approx(200, abs=90)
+    assert all(0.2 < length < 0.8 for length in chart.lengths_s[:-1])
+
+
+def test_charts_end_with_the_load() -> None:
+    """What the harness reads back afterwards is no traffic of the service, and no cold cache."""
+    end = next(e.end_s for e in RUN.events if isinstance(e, ev.LoadEnded))
+    late = Sample(at=end + 4, signals={"cache_hit_rate": 0.0, "http_requests_total": 1e6})
+    chart = chart_data(RUN.store(), [*RUN.samples, late], RUN.events)
+    assert chart.sample_t[-1] <= end and 0.0 not in chart.signals["cache_hit_rate"]
+    assert chart.t[-1] + chart.lengths_s[-1] == pytest.approx(end)
+    without = [e for e in RUN.events if not isinstance(e, ev.LoadEnded)]
+    assert chart_data(RUN.store(), [*RUN.samples, late], without).sample_t[-1] == end + 4
 
 
 def test_what_was_not_recorded_is_a_gap_and_not_zero() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -200,4 +201,23 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     path = made(tmp_path, 1000, 0)
     path.write_text(path.read_text().replace("1000", "many"))
     with pytest.raises(UsageError, match="not a number"):
+        check_stats_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("1000,0,", "1000,2000,", "has 2,000 failures of 1,000 requests"),
+        ("1000,0,", "-1000,0,", "'-1000', not a number"),
+        ("1000,0,", "nan,0,", "'nan', not a number"),
+        ("1000,0,", "1e400,0,", "'1e400', not a number"),
+        ("1000,0,", "10.5,0,", "not a whole number"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(tmp_path: Path, old: str, new: str, says: str) -> None:
+    path = made(tmp_path, 1000, 0)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UsageError, match=re.escape(says)):
         check_stats_csv(path)

@@ -126,13 +126,27 @@ def test_too_close_to_call_says_so() -> None:
 
 
 def test_unsent_and_failed_arrivals_are_errors_of_the_whole_only() -> None:
-    for kind in ("unsent_cap", "unsent_generator", "failed"):
+    for kind in ("unsent_cap", "unsent_task", "unsent_generator", "failed"):
         run = Scene(service=failing(INJECTED, ZERO, 0.3, kind)).build()
         assert judged(run, "fault: error_rate < 1%").outcome == "broken", kind
         assert judged(run, "fault: error_rate{GET /items} < 1%").outcome == "held", kind
 
 
+def test_what_the_locustfile_kept_from_being_sent_is_said_to_be_its_own() -> None:
+    run = Scene(service=failing(INJECTED, ZERO, 0.3, "unsent_task")).build()
+    assert "because of the locustfile" in judged(run, "fault: error_rate < 1%").why
+    assert "locustfile" not in judged(OUTAGE, "fault: error_rate < 1%").why
+
+
 # -- rps -------------------------------------------------------------------------------------------------------------
+
+
+def test_tasks_that_ask_for_nothing_are_not_held_against_the_plan() -> None:
+    run = Scene(service=failing(0, 1e9, 0.3, "empty")).build()
+    found = judged(run, "fault: rps >= 95% of plan")
+    assert found.outcome == "held" and "were empty" in found.why
+    nothing = judged(Scene(service=failing(0, 1e9, 1.0, "empty")).build(), "fault: rps >= 95% of plan")
+    assert nothing.outcome == "undecided" and "without a request" in nothing.why
 
 
 def test_rps_of_plan_counts_replies_and_error_replies() -> None:
@@ -141,7 +155,7 @@ def test_rps_of_plan_counts_replies_and_error_replies() -> None:
     assert judged(replies, "fault: rps >= 95% of plan").outcome == "held"
     silent = Scene(service=failing(INJECTED, ZERO, 0.1, "timeout")).build()
     found = judged(silent, "fault: rps >= 95% of plan")
-    assert found.outcome == "broken" and "scheduled arrivals got a reply" in found.why
+    assert found.outcome == "broken" and "scheduled arrivals got a reply" in found.why and "empty" not in found.why
     assert found.limit == pytest.approx(190, rel=0.05)
 
 

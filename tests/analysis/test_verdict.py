@@ -511,6 +511,17 @@ def test_a_load_process_lost_after_baseline_is_3() -> None:
     assert ended(Scene().build().cut(30.0, *end).judge()) == ("inconclusive", 3)
 
 
+@pytest.mark.parametrize(
+    ("why", "says_first"), [("nothing_works", "status 401"), ("file_quit", "The locustfile ended")]
+)
+def test_an_end_before_baseline_that_is_no_failure_of_the_harness_is_inconclusive(why: str, says_first: str) -> None:
+    end = [stopped(why, 8.0, "all 80 requests failed, 80 of them /a (status 401)"), make(ev.LoadEnded, 9.0, end_s=8.1)]
+    result = Scene(service=failing(0, 1e9, 1.0)).build().cut(8.0, *end).judge()
+    assert ended(result) == ("inconclusive", 3)
+    assert says_first in result.reasons[0] and "/a" in result.reasons[0]
+    assert not says(result, "lower the")
+
+
 @pytest.mark.parametrize("why", ["lost_keeper", "error"])
 def test_other_early_ends_are_inconclusive(why: str) -> None:
     end = [stopped(why, 30.0, "it broke"), make(ev.UndoVerified, 30.2, fault="redis-down")]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,11 @@ BAD: list[tuple[list[str], str]] = [
     (["run", "--host", "http://127.0.0.1:9", "--fault", "redis-down"], "declares no dependency"),
     (["run", "--host", "ftp://127.0.0.1"], "http"),
     (["run", "--locustfile", "nowhere.py"], "no such file"),
+    (["run", "--allow-host", "0.0.0.0/0"], "--allow-host 0.0.0.0/0 is 4,294,967,296 addresses"),
+    (["heal", "--toxiproxy", "http://10.0.0.1", "--allow-host", "::/0"], "name the host"),
+    (["plan", "--locustfile", "."], "one file is needed"),
+    (["plan", "--locustfile", "a.py,b.py"], "a list"),
+    (["plan", "--locustfile", "http://127.0.0.1/a.py"], "an address"),
     (["rnu"], "did you mean 'run'"),
     (["faults", "redis-dwon"], "did you mean 'redis-down'"),
     (["scenarios", "targt"], "did you mean 'target'"),
@@ -97,6 +105,49 @@ def test_a_host_that_answers_nothing_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_the_sample_apis_requests_are_sent_to_no_service_unasked(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = harness("run", "--host", url, "--fault", "none", cwd=tmp_path)
+        planned = harness("plan", "--host", url, "--fault", "none", cwd=tmp_path)
+        server.shutdown()
+    assert done.returncode == 2, done.stderr
+    assert "sample API" in done.stderr and "10,000 a second" in done.stderr and "--locustfile" in done.stderr
+    assert not (tmp_path / "runs").exists()
+    shown = " ".join(planned.stdout.split())
+    assert "those of the sample API" in shown and "10,000 task starts/s" in shown
+
+
+BASED = """
+from locust import HttpUser, LoadTestShape, task
+class Base(HttpUser):
+    pass
+class Shop(Base):
+    host = "http://127.0.0.1:1"
+    fixed_count = 1
+    @task
+    def buy(self): self.client.get("/buy")
+class Steps(LoadTestShape):
+    def tick(self): return None
+"""
+
+
+def test_a_base_class_without_tasks_is_left_out_by_choosing(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(BASED)
+    (tmp_path / "locust.conf").write_text("users = 5\n")
+    done = harness("plan", "--locustfile", "shop.py", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Base has no tasks" in done.stderr and "--user-class" in done.stderr
+    chosen = harness("plan", "--locustfile", "shop.py", "--user-class", "Shop", cwd=tmp_path)
+    assert chosen.returncode == 0, chosen.stderr
+    said = " ".join(chosen.stdout.split())
+    for part in ("load shape Steps is ignored", "fixed_count = 1 of Shop", "http://127.0.0.1:1 of Shop is ignored"):
+        assert part in said
+    assert "locust.conf is not read" in said
+    assert f"those of {tmp_path / 'shop.py'}" in said or "shop.py" in said
+
+
 def test_a_host_that_is_not_loopback_needs_leave(tmp_path: Path) -> None:
     done = harness("run", "--host", "http://192.0.2.1", cwd=tmp_path)
     assert done.returncode == 2 and "--allow-host" in done.stderr
@@ -115,6 +166,19 @@ def test_plan_touches_nothing_and_says_what_it_would_do(tmp_path: Path) -> None:
     for words in ("Timeline", "redis-down", "kafka-latency", "undo", "proof", "p95 < 200ms", "Expected mix"):
         assert words in done.stdout, words
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "state"])
+
+
+def test_plan_says_that_run_will_refuse_the_target_in_the_same_words(tmp_path: Path) -> None:
+    (tmp_path / "harness.toml").write_text('[target]\nurl = "http://192.0.2.1"\n')
+    for args in (["--fault", "none", "--host", "http://192.0.2.9"], ["--fault", "none"]):
+        planned = harness("plan", *args, cwd=tmp_path)
+        refused = harness("run", *args, cwd=tmp_path)
+        assert planned.returncode == 0 and refused.returncode == 2
+        words = re.search(r"\S+ is neither loopback nor a private address", refused.stderr)
+        assert words is not None
+        assert f"run will refuse this: {refused.stderr.split()[1]}" in " ".join(planned.stdout.split())
+        assert words[0] in " ".join(planned.stdout.split())
+        assert "run will refuse" not in harness("plan", *args, "--allow-host", "192.0.2.0/24", cwd=tmp_path).stdout
 
 
 def test_help_of_every_command_is_complete(tmp_path: Path) -> None:

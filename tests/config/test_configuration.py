@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -21,7 +22,7 @@ from harness.config.file import (
     TargetTable,
     ToxiproxyTable,
 )
-from harness.config.load import MAX_BYTES, chosen, find, load
+from harness.config.load import MAX_BYTES, chosen, find, load, parse
 from harness.model.errors import UsageError
 from harness.stack.external import ExternalStack
 
@@ -288,3 +289,73 @@ def test_a_file_that_is_gone_or_has_no_command_is_told(tmp_path: Path) -> None:
     (tmp_path / "harness.toml").unlink()
     with pytest.raises(UsageError, match="cannot be read"):
         start_command(found.path, found.sha256, "api")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        ["redis-server", "--requirepass", "hunter2"],
+        ["redis-server", "--redis.requirepass=hunter2"],
+        ["env", "PASS=hunter2", "serve"],
+        ["env", "MYSQL_PWD=hunter2", "serve"],
+        ["serve", "--password=hunter2"],
+        ["serve", "--db-password", "hunter2"],
+        ["serve", "--api-key", "hunter2"],
+        ["java", "-DdbPassword=hunter2"],
+        ["sh", "-c", "PASS=hunter2 exec serve"],
+        ["sh", "-c", "redis-server --requirepass 'hunter2'"],
+        ["serve", "redis://me:hunter2@cache/0"],
+        ["serve", "redis://me:hun/hunter2@cache/0"],
+    ],
+)
+def test_a_password_in_a_start_line_is_refused_and_not_repeated(tmp_path: Path, start: list[str]) -> None:
+    text = f'[target]\nurl = "http://127.0.0.1:1"\npid_file = "x.pid"\nstart = {json.dumps(start)}\n'
+    with pytest.raises(UsageError, match=r"target\.start\[\d\]: a password does not belong") as caught:
+        parse(text.encode(), tmp_path / "harness.toml")
+    assert "hunter2" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        ["serve", "--pass-through", "all"],
+        ["serve", "--password-file", "secret.txt"],
+        ["serve", "--bypass=1", "--compass=2", "--tokens=5"],
+        ["sh", "-c", "redis-server --requirepass $REDIS_PASSWORD"],
+        ["sh", "-c", 'redis-server --requirepass "$REDIS_PASSWORD"'],
+        ["env", "PASSWORD_FILE=/run/secret", "serve"],
+        ["redis-server", "--requirepass", ""],
+    ],
+)
+def test_what_only_looks_like_a_password_is_taken(tmp_path: Path, start: list[str]) -> None:
+    text = f'[target]\nurl = "http://127.0.0.1:1"\npid_file = "x.pid"\nstart = {json.dumps(start)}\n'
+    found = parse(text.encode(), tmp_path / "harness.toml").target
+    assert found is not None and found.start == tuple(start)
+
+
+@pytest.mark.parametrize("url", ["http://me:hunter2@h", "http://me:hun/hunter2@h", "http://me:1/hunter2@h:2"])
+def test_a_url_with_a_password_is_refused_and_not_repeated(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UsageError, match="password") as caught:
+        parse(f'[target]\nurl = "{url}"\n'.encode(), tmp_path / "harness.toml")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_requests_that_may_fail_with_a_dependency_are_read(tmp_path: Path) -> None:
+    text = """
+[target]
+url = "http://127.0.0.1:8000/"
+
+[toxiproxy]
+url = "http://127.0.0.1:8474"
+
+[dependencies.redis]
+kind = "redis"
+proxy = "redis"
+direct = "127.0.0.1:6379"
+
+[requests."POST /checkout"]
+may_fail_with = ["redis"]
+"""
+    assert load(config(tmp_path, text)).may_fail_with == {"POST /checkout": ("redis",)}
+    with pytest.raises(UsageError, match="unknown dependency 'rediss'"):
+        load(config(tmp_path, text.replace('["redis"]', '["rediss"]')))

@@ -79,9 +79,7 @@ class Compose:
                 found["pid"] = one["State"]["StartedAt"]
         networks = docker("network", "ls", "-q", "--no-trunc", "--filter", label).split()
         for one in json.loads(docker("network", "inspect", *networks)):
-            found[one["Id"]] = {
-                member: (end["IPv4Address"], end["MacAddress"]) for member, end in one["Containers"].items()
-            }
+            found[one["Id"]] = {member: end["IPv4Address"] for member, end in one["Containers"].items()}
         if dependency.toxiproxy is not None:
             found["proxies"] = raw(f"{dependency.toxiproxy}/proxies")
         serves = found[dependency.container]["state"] == "running" and any(

@@ -41,6 +41,10 @@ def docker_engine() -> None:
     """An engine answers; else the test is skipped and says why, or fails where an engine is required."""
     reason = _why_not()
     if reason is None:
+        lowest = docker("version", "--format", "{{.Server.MinAPIVersion}}").strip()
+        if tuple(map(int, lowest.split("."))) > (1, 38):
+            # As a user must for docker-compose 1.29, which asks for 1.38 otherwise.
+            os.environ["COMPOSE_API_VERSION"] = lowest
         return
     if os.environ.get("HARNESS_REQUIRE_DOCKER") == "1":
         pytest.fail(f"HARNESS_REQUIRE_DOCKER=1, and {reason}")

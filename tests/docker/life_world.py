@@ -25,7 +25,7 @@ from tests.e2e.observe import HARNESS, Run, wait_until
 IMAGE = "harness-stand-in/base"
 BRIEF = (
     *("--scenario", "target", "--rate", "20", "--spawn-rate", "100000", "--warmup", "1s", "--baseline", "3s"),
-    *("--recovery-limit", "20s", "--hold", "3s", "--request-timeout", "5s"),
+    *("--recovery-limit", "30s", "--hold", "3s", "--request-timeout", "5s"),
     *("--target", "p95 < 9s", "--target", "error_rate < 90%", "--target", "rps >= 1% of plan"),
 )
 _SERVER = (

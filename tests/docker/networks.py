@@ -45,21 +45,23 @@ def remove(name: str) -> None:
 
 
 def ends(container: str) -> dict[str, Any]:
-    """All that its user may have set or rely on, without what is new with every reconnect (the endpoint's ID)."""
+    """All that its user may have set or rely on, without what may be new with every start and reconnect: the endpoint's
+    ID, and a MAC address that nobody asked for. Aliases without the container's own ID, which older clients show."""
     return ends_in(inspect(container))
 
 
 def ends_in(inspected: dict[str, Any]) -> dict[str, Any]:
+    asked_mac = inspected["Config"].get("MacAddress")
     return {
         name: {
             "id": end["NetworkID"],
-            "aliases": sorted(end["Aliases"] or []),
+            "aliases": sorted(alias for alias in end["Aliases"] or [] if alias != inspected["Id"][:12]),
             "links": sorted(end["Links"] or []),
             "options": end["DriverOpts"] or {},
             "asked": {key: value for key, value in (end["IPAMConfig"] or {}).items() if value},
             "ipv4": end["IPAddress"],
             "ipv6": end["GlobalIPv6Address"],
-            "mac": end["MacAddress"],
+            "mac": asked_mac if end["MacAddress"] == asked_mac else "",
         }
         for name, end in inspected["NetworkSettings"]["Networks"].items()
     }
@@ -74,25 +76,38 @@ def ports_in(inspected: dict[str, Any]) -> dict[str, Any]:
     return {port: sorted(one["HostPort"] for one in each or []) for port, each in found.items()}
 
 
+def speaks(api: str) -> bool:
+    """Whether the engine takes requests in this version of its API."""
+    highest = docker("version", "--format", "{{.Server.APIVersion}}")
+    return tuple(map(int, highest.split("."))) >= tuple(map(int, api.split(".")))
+
+
 @contextlib.contextmanager
-def created_like(container: str, more: dict[str, Any]) -> Iterator[str]:
+def created_like(
+    container: str, more: dict[str, Any], *, api: str = "1.41", network: str | None = None
+) -> Iterator[str]:
     """A second container with the same program on another fixed port, and with what the newest `docker run` can no
-    longer ask of an old engine. Its full ID."""
+    longer ask of an old engine, or an old one of the newest. api: its version. Its full ID."""
     config = inspect(container)["Config"]
     body = {
         "Image": config["Image"],
         "Cmd": config["Cmd"],
-        "HostConfig": {"PortBindings": {"7777/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(free_port())}]}},
+        "HostConfig": {
+            "PortBindings": {"7777/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(free_port())}]},
+            "NetworkMode": network or "default",
+        },
         "ExposedPorts": {"7777/tcp": {}},
         **more,
     }
     text = json.dumps(body).encode()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(engine_url().removeprefix("unix://"))
-        head = "POST /v1.41/containers/create HTTP/1.0\r\nContent-Type: application/json\r\n"
+        head = f"POST /v{api}/containers/create HTTP/1.0\r\nContent-Type: application/json\r\n"
         connection.sendall(f"{head}Content-Length: {len(text)}\r\n\r\n".encode() + text)
         with connection.makefile("rb") as answer:
-            found = str(json.loads(answer.read().partition(b"\r\n\r\n")[2])["Id"])
+            said = json.loads(answer.read().partition(b"\r\n\r\n")[2])
+    assert "Id" in said, said
+    found = str(said["Id"])
     try:
         docker("start", found)
         yield found

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 import pytest
-from networks import created_like, ends, network, ports, remove
+from networks import ends, network, ports, remove
 from small_container import IMAGE, again, answers, docker, inspect, small
 
 from harness.fault import Fault, registered
@@ -87,26 +85,6 @@ def test_everything_comes_back_on_both_networks() -> None:
         ids = [end["EndpointID"] for end in inspect(container)["NetworkSettings"]["Networks"].values()]
         assert undo_record(record).state == "verified"
         assert ids == [end["EndpointID"] for end in inspect(container)["NetworkSettings"]["Networks"].values()]
-
-
-def test_the_target_on_the_default_bridge_keeps_the_mac_address_it_was_created_with() -> None:
-    with small() as model, created_like(str(model.container), {"MacAddress": "02:42:ac:11:77:77"}) as container:
-        published = Address("127.0.0.1", int(ports(container)["7777/tcp"][0]))
-        while not answers(published):
-            time.sleep(0.05)
-        target = msgspec.structs.replace(
-            model, container=container, container_name="", path=published, direct=published, target=True
-        )
-        before = ends(container)
-        record = captured(target)
-        fault().inject(record)
-        evidence = fault().prove(record, "injected")
-        assert held(evidence) and {item.source for item in evidence} == {"control", "path", "probe"}
-        assert undo_record(record).state == "verified"
-        after = ends(container)
-        # The bridge's address is the engine's choice, and others on it may have been given this one meanwhile.
-        assert {**after["bridge"], "ipv4": ""} == {**before["bridge"], "ipv4": ""} and after.keys() == before.keys()
-        assert before["bridge"]["mac"] == "02:42:ac:11:77:77"
 
 
 def test_both_kinds_of_fixed_addresses_come_back() -> None:
@@ -264,7 +242,7 @@ def test_a_network_that_was_removed_is_told_and_the_others_come_back() -> None:
         assert set(ends(container)) == {"bridge"}
         assert f"network {name} was removed" in told
         run_pasted(told)
-        assert ends(container)[name]["aliases"] == sorted(["shop", container[:12]])
+        assert ends(container)[name]["aliases"] == ["shop"]
         # On a network that has the name of the one that is gone, as it was on that: mended.
         assert undo_record(record).state == "verified"
         docker("network", "disconnect", name, container)
@@ -298,7 +276,7 @@ def test_what_is_not_as_recorded_is_not_touched() -> None:
         docker("network", "connect", "--alias", "new", name, container)
         with pytest.raises(Rejected, match="aliases are new"):
             fault().inject(record)
-        assert ends(container)[name]["aliases"] == sorted(["new", container[:12]])
+        assert ends(container)[name]["aliases"] == ["new"]
         docker("pause", container)
         with pytest.raises(Rejected, match="paused"):
             fault().inject(record)

@@ -28,10 +28,11 @@ pytestmark = pytest.mark.docker
 
 
 class Relay:
-    """The engine's socket, to be had at a TCP port of loopback. asked: how many connections came."""
+    """The engine's socket, to be had at a TCP port of loopback. asked: how many connections came. paths: what for."""
 
     def __init__(self) -> None:
         self.asked = 0
+        self.paths: list[str] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._server.getsockname()[1])
         threading.Thread(target=self._serve, daemon=True).start()
@@ -48,11 +49,13 @@ class Relay:
             self.asked += 1
             far = socket.socket(socket.AF_UNIX)
             far.connect(engine_url().removeprefix("unix://"))
-            threading.Thread(target=_connect, args=(near, far), daemon=True).start()
+            threading.Thread(target=_connect, args=(near, far, self.paths), daemon=True).start()
 
 
-def _connect(near: socket.socket, far: socket.socket) -> None:
+def _connect(near: socket.socket, far: socket.socket, paths: list[str]) -> None:
     with near, far:
+        with contextlib.suppress(OSError, IndexError):
+            paths.append(near.recv(65536, socket.MSG_PEEK).split(b" ", 2)[1].decode())
         back = threading.Thread(target=_pass_on, args=(far, near), daemon=True)
         back.start()
         _pass_on(near, far)
@@ -89,6 +92,20 @@ def test_a_fault_goes_through_an_engine_on_tcp_of_this_machine(relay: Relay) -> 
         assert undo_record(record, allowed=()).state == "verified"
         assert not inspect(str(near.container))["State"]["Paused"]
         assert relay.asked
+
+
+@pytest.mark.parametrize("kind", ["pause", "kill", "disconnect"])
+def test_no_request_is_made_in_a_version_that_newer_engines_refuse(kind: str, relay: Relay) -> None:
+    """Engine 29 takes none below 1.44 as it comes, though others can be set to take them."""
+    with small() as near:
+        dependency = on(near, f"tcp://127.0.0.1:{relay.port}")
+        fault = registered()[kind]
+        record = fault.capture(fault.plan(dependency, {"network": "all"} if kind == "disconnect" else {}), "r1")
+        fault.inject(record)
+        assert undo_record(record, allowed=()).state == "verified"
+    highest = tuple(map(int, docker("version", "-f", "{{.Server.APIVersion}}").split(".")))
+    used = {path.split("/")[1] for path in relay.paths} - {"version"}
+    assert used and all(tuple(map(int, one[1:].split("."))) >= min(highest, (1, 44)) for one in used), used
 
 
 def test_an_engine_elsewhere_is_not_asked_until_its_host_is_allowed(relay: Relay) -> None:

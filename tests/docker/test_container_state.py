@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from networks import ends, network
 from small_container import IMAGE, again, answers, docker, inspect, small
 
 from harness.fault import Fault, registered
@@ -269,7 +270,9 @@ def test_a_record_that_holds_no_full_id_changes_nothing(text: str) -> None:
 
 
 def test_one_whose_port_somebody_took_meanwhile_does_not_come_back_and_says_why() -> None:
-    with small() as dependency:
+    """Once it is free it comes back as it was; the start that failed may have taken it off its networks."""
+    with network() as (name, _), small("--network", name, "--network-alias", "shop") as dependency:
+        before = ends(str(dependency.container))
         fault, record = captured("kill", dependency)
         assert dependency.direct is not None
         fault.inject(record)
@@ -281,6 +284,8 @@ def test_one_whose_port_somebody_took_meanwhile_does_not_come_back_and_says_why(
         finally:
             docker("rm", "-f", thief, check=False)
         assert undo_record(record).state == "verified"
+        assert ends(str(dependency.container)) == before
+        assert answers(dependency.direct)
 
 
 def test_a_record_of_an_engine_that_does_not_answer_is_not_undone_and_says_what_to_do() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from networks import ends_in
 
 from harness.stack.ports import Ports
 
@@ -120,17 +121,13 @@ class Own:
         ids = docker("ps", "-aq", "--no-trunc", "--filter", f"label=com.docker.compose.project={self.name}").split()
         found = {}
         for one in json.loads(docker("inspect", *ids)):
-            ends = one["NetworkSettings"]["Networks"]
             found[one["Id"]] = {
                 "name": one["Name"],
                 "started": one["State"]["StartedAt"],
                 "status": one["State"]["Status"],
                 "ports": one["NetworkSettings"]["Ports"],
                 "limits": [one["HostConfig"][key] for key in ("NanoCpus", "CpuQuota", "CpuPeriod", "Memory")],
-                "networks": {
-                    name: (end["NetworkID"], end["IPAddress"], end["MacAddress"], sorted(end["Aliases"]), end["Links"])
-                    for name, end in ends.items()
-                },
+                "networks": ends_in(one),
             }
         return found
 

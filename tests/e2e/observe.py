@@ -17,7 +17,8 @@ HARNESS = Path(sys.executable).parent / "harness"
 QUICK = ("--scenario", "target", "--spawn-rate", "100000", "--warmup", "2s", "--request-timeout", "5s")
 SHORTENED = (
     "from harness.plan import phases as p; "
-    "p.MIN_BASELINE_S = p.MIN_FAULT_S = p.MIN_HOLD_S = 2.0; p.HOLD_ARRIVALS = 50; p.MIN_RECOVERY_LIMIT_S = 10.0; "
+    "p.MIN_BASELINE_S = p.MIN_FAULT_S = p.MIN_HOLD_S = 2.0; p.HOLD_ARRIVALS = 50; p.DECIDING_ARRIVALS = 1; "
+    "p.MIN_RECOVERY_LIMIT_S = 30.0; "
     "from harness.cli import main; main()"
 )
 """The real command, whose shortest phases are lowered: a verdict needs their length, no way out depends on it."""
@@ -42,7 +43,7 @@ class Run:
         self.stderr = (cwd / "stderr.txt").open("wb")
         self.stdout = (cwd / "stdout.txt").open("wb")
         self.process = subprocess.Popen(
-            [*prefix, *program, "run", *args, "--out", str(cwd / "runs")],
+            [*prefix, *program, "run", *args, *(("--no-extend",) if shortened else ()), "--out", str(cwd / "runs")],
             cwd=cwd,
             env={**os.environ, "XDG_STATE_HOME": str(cwd / "state"), **(env or {})},
             stdin=subprocess.DEVNULL,

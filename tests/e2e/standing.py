@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from harness.adapters.keeper import KeeperDoor
 from tests.e2e.observe import HARNESS, http_json, proxies
 
 
@@ -42,6 +43,11 @@ class StandingStack:
     def dependency(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = next(d for d in self.info["dependencies"] if d["name"] == name)
         return found
+
+    def password(self) -> str:
+        """Of its Valkey, as its keeper tells it to those who may open its socket."""
+        folder = next((self.state / "harness" / "stacks").glob("*/keeper.jsonl")).parent
+        return str(KeeperDoor(folder).input_of("valkey")).removeprefix("requirepass ").strip()
 
     def server(self, name: str) -> int:
         """The pid of one of its servers, as its keeper's journal has it."""

@@ -45,7 +45,7 @@ def second_api(stack: StandingStack, folder: Path) -> Iterator[int]:
         "PYTHONPATH": str(API),
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "REDIS_URL": f"redis://{direct(stack, 'redis')}/0",
+        "REDIS_URL": f"redis://:{stack.password()}@{direct(stack, 'redis')}/0",
         "DATABASE_URL": f"postgresql://{stack.dependency('db')['role']}@{direct(stack, 'db')}/anomalies",
         "KAFKA_BOOTSTRAP_SERVERS": direct(stack, "kafka"),
     }
@@ -147,7 +147,7 @@ def late_clients(stack: StandingStack) -> Iterator[None]:
     def use() -> None:
         login = f"{db['login']} host={db['direct']['host']} port={db['direct']['port']}"
         with (
-            redis.Redis(cache["host"], cache["port"]) as one,
+            redis.Redis(cache["host"], cache["port"], password=stack.password()) as one,
             psycopg.connect(login, autocommit=True) as two,
         ):
             while not stop.wait(0.05):

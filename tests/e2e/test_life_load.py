@@ -25,8 +25,25 @@ def test_a_load_that_hangs_ends_the_run_because_nobody_watches(stack: StandingSt
         with stopped(load_of(run)):
             assert wait_until(lambda: stack.snapshot() == before, 60), "undone while the load still hangs"
             assert run.end() == 3, run.text()
-        assert "no request was recorded for 5 s while a fault was on" in run.text()
+        assert "nothing was recorded for 5 s" in run.text()
         assert run.result()["faults"][0]["undo_verified"] is True
+        assert_nothing_left(stack, before, members)
+    finally:
+        run.kill_group()
+
+
+def test_a_load_that_hangs_before_the_fault_ends_the_run_and_nothing_is_injected(
+    stack: StandingStack, tmp_path: Path
+) -> None:
+    before = stack.snapshot()
+    run = brief_run(stack, tmp_path, "--fault", "redis-down", *LONG)
+    try:
+        assert wait_until(lambda: "baseline" in run.text(), 60), run.text()
+        members = family(run.process.pid)
+        with stopped(load_of(run)):
+            assert run.end() in (3, 4), run.text()
+        assert "no request was recorded for" in run.text()
+        assert run.result()["faults"][0]["injected_s"] is None
         assert_nothing_left(stack, before, members)
     finally:
         run.kill_group()

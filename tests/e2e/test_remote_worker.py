@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 FILE = Path(__file__).with_name("locustfile_simple.py")
 BRIEF = (
     *("--fault", "none", "--rate", "40", "--spawn-rate", "100000", "--warmup", "1s", "--baseline", "4s"),
-    *("--fault-for", "3s", "--hold", "3s", "--recovery-limit", "20s", "--request-timeout", "5s"),
+    *("--fault-for", "3s", "--hold", "3s", "--recovery-limit", "30s", "--request-timeout", "5s"),
     *("--target", "p95 < 9s", "--target", "error_rate < 90%", "--target", "rps >= 1% of plan"),
 )
 
@@ -51,9 +51,15 @@ def start_run(service: Programmable, port: int, folder: Path, *more: str) -> Run
 
 
 def start_worker(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    """With the key file that the run names."""
+    deadline = time.monotonic() + 60
+    while not (keys := list(folder.glob("**/keys/w*.key"))):
+        assert time.monotonic() < deadline, "the run wrote no key"
+        time.sleep(0.05)
+    to = ("--master-host", "127.0.0.1", "--master-port", str(port), "--key-file", str(keys[0]))
     with (folder / "worker.txt").open("wb") as log:
         return subprocess.Popen(
-            [HARNESS, "worker", "--master-host", "127.0.0.1", "--master-port", str(port), "--locustfile", str(FILE)],
+            [HARNESS, "worker", *to, "--locustfile", str(FILE)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -45,7 +45,7 @@ def test_a_run_whose_generator_was_starved_is_inconclusive(service: Programmable
         tmp_path,
         *("--host", f"http://127.0.0.1:{service.port}", "--locustfile", str(FILE), "--fault", "none", "--rate", "40"),
         *("--spawn-rate", "100000", "--warmup", "2s", "--baseline", "9s", "--fault-for", "9s", "--hold", "3s"),
-        *("--recovery-limit", "20s", "--request-timeout", "5s", *LENIENT),
+        *("--recovery-limit", "30s", "--request-timeout", "5s", *LENIENT),
         shortened=True,
     )
     try:

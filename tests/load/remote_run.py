@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from load_run import Run, make_plan
 
+from harness.load.keys import WorkerKey, make_keys, write_key_file
 from harness.load.protocol import Warned
 from harness.model.load import LoadPlan, Remote
 
@@ -48,8 +49,32 @@ def remote_plan(
     )
 
 
+def key_of(folder: Path, number: int, limit_s: float = 60.0) -> Path:
+    """A copy of the key that the run in that folder writes for this worker: the run takes its own away."""
+    theirs = folder / "keys" / f"w{number}.key"
+    deadline = time.monotonic() + limit_s
+    while True:
+        with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
+            key = msgspec.json.decode(theirs.read_bytes(), type=WorkerKey)
+            break
+        assert time.monotonic() < deadline, f"the run wrote no {theirs}"
+        time.sleep(0.02)
+    mine = folder / f"copied-w{number}-{time.monotonic_ns()}.key"
+    write_key_file(mine, key)
+    return mine
+
+
+def key_of_no_run(folder: Path) -> Path:
+    path = folder / "some.key"
+    write_key_file(path, make_keys(1)[1][0])
+    return path
+
+
 class Worker:
-    """One `harness worker`. prefix: a command to run it under. Use as a context manager: nothing is left behind."""
+    """One `harness worker`. prefix: a command to run it under. number: of the load worker whose key it gets, the first
+    remote one by default, from the run in the same folder; key: another file. Use as a context manager: nothing is left
+    behind.
+    """
 
     def __init__(
         self,
@@ -60,14 +85,25 @@ class Worker:
         file: Path | None = None,
         prefix: tuple[str, ...] = (),
         env: dict[str, str] | None = None,
+        number: int | None = None,
+        key: Path | None = None,
     ) -> None:
         assert plan.remote is not None
+        self.key = key or key_of(folder, plan.local_workers if number is None else number)
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / f"worker-{time.monotonic_ns()}.log"
         command = [str(HARNESS), "worker", "--master-host", host, "--master-port", str(plan.remote.port)]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*prefix, *command, "--locustfile", str(file or plan.locustfile), *options],
+                [
+                    *prefix,
+                    *command,
+                    "--key-file",
+                    str(self.key),
+                    "--locustfile",
+                    str(file or plan.locustfile),
+                    *options,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

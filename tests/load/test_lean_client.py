@@ -313,7 +313,7 @@ def test_redirects_are_followed_on_request_and_never_to_a_stranger() -> None:
     assert answer["not followed"] == [302, True, "/fine?a=b"]
     assert answer["to-fine"] == [200, None, 1, f"{server.url}/fine?a=b"]
     assert answer["keeps"][:3] == answer["see-other"][:3] == answer["alias"][:3] == [200, None, 1]
-    assert answer["loop"][:3] == [302, "protocol", 20]
+    assert answer["loop"][:3] == [302, "protocol", 30]
     assert answer["away"][:3] == [302, "protocol", 0]
     kept, fine, there = server.of("/kept")[0], server.of("/fine")[0], server.of("/there")[0]
     assert (kept.method, kept.body) == ("POST", b"x") and (fine.method, fine.body) == ("GET", b"")
@@ -356,6 +356,35 @@ def test_what_no_request_can_be_made_of_is_raised() -> None:
         answer, events = call(server, "refusals")
     assert answer == ["ValueError", "ValueError", "ValueError", "TypeError", "TypeError", "TypeError"]
     assert not server.asked and not events
+
+
+def test_whatever_a_call_is_given_the_harness_hears_its_end() -> None:
+    """It would take the request for open for ever, and its time-out would come upon the user at some other time."""
+    with RawServer({"/echo": lambda v: v.reply(v.asked.body + v.asked.headers.get("x-n", "").encode())}) as server:
+        answer, _ = call(server, "odd_arguments")
+    sent = {name: value for name, value in answer.items() if value not in ("TypeError", "ValueError")}
+    assert sent == {
+        "pair of timeouts": "", "long": "", "open": "", "auth of numbers": "", "number as header": "1",
+        "yes as header": "True",         "list as header": "[1]", "generator": "abc", "file": "file", "no files": "",
+        "null": '{"a":null,"b":"null"}', "name": "",
+    }  # fmt: skip
+    assert answer["stream"] == answer["files"] == answer["misspelt"] == answer["b'/bytes'"] == "TypeError"
+    assert answer["no timeout"] == answer["NaN"] == answer["three timeouts"] == "ValueError"
+
+
+def test_a_redirect_that_leads_nowhere_is_a_failure_of_the_request() -> None:
+    """And no exception in the task: the server chose it."""
+    where = {"bad-port": "http://127.0.0.1:99999/", "bad-host": "http://[oops/", "other": "ftp://127.0.0.1/x"}
+
+    def to(location: str) -> Script:
+        return lambda v: v.reply(b"", "302 Found", f"Location: {location}")
+
+    with RawServer({f"/{name}": to(location) for name, location in where.items()}) as server, RawServer() as onward:
+        server.scripts["/next"] = to(f"{onward.url}/landed")
+        answer, _ = call(server, "redirected", " ".join([*where, "next"]))
+    assert answer == {**{name: [302, "protocol", 0] for name in where}, "next": [200, None, 1]}
+    assert server.of("/next")[0].headers["authorization"] == "class"
+    assert "authorization" not in onward.asked[0].headers, "another server, though on the same host"
 
 
 def test_requests_at_once_have_connections_of_their_own() -> None:

@@ -66,7 +66,7 @@ def happen(recorder: Recorder, name: str, step: int, offset: float, draw: random
     arrival = Arrival(name, step / 10 + offset, step)
     recorder.take(arrival)
     if draw.random() < 0.02:
-        recorder.unsent(arrival, generator=draw.random() < 0.5)
+        recorder.unsent(arrival, "generator" if draw.random() < 0.5 else "cap", "no user")
         return
     kind = draw.choice(FAILURE_KINDS) if draw.random() < 0.1 else None
     # Whole quarters of milliseconds: sums of binary fractions are exact in any order.

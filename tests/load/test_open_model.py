@@ -167,7 +167,7 @@ def test_users_on_their_way(target: Target, tmp_path: Path) -> None:
         assert run.setup()["/login"].ok == target.counts["/login"] >= 1
     assert classes["SlowStart"].replied == target.counts["/after-login"]
     bad = classes["BadStart"]
-    assert bad.planned == bad.ended == bad.unsent_cap + bad.unsent_generator > 0
+    assert bad.planned == bad.ended == bad.unsent_task + bad.unsent_generator > 0, "and it is not the target's doing"
     for name in ("SlowStart", "Right", "Prints"):
         counts = classes[name]
         assert counts.planned == counts.ended == counts.replied + counts.unsent_cap + counts.unsent_generator

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from load_run import CLOSED, Run, make_plan, named
 from load_target import Target
-from remote_run import HARNESS, Worker, free_port, remote_plan, warned
+from remote_run import HARNESS, Worker, free_port, key_of, key_of_no_run, remote_plan, warned
 
 from harness.load.protocol import Elsewhere, Failed, WorkerLost
 from harness.model.load import LoadPlan
@@ -75,11 +75,11 @@ def test_together_the_workers_make_exactly_the_schedule(
             assert_as_scheduled(run, 20)
         return
     plan = remote_plan(PATHS, target.url, local=local, remote=remote, **BOTH)
-    # Workers that are there before the run wait for it.
-    workers = [Worker(plan, tmp_path) for _ in range(remote)]
+    workers: list[Worker] = []
     try:
-        workers[0].wait_text("looking for a run")
         with Run(plan, tmp_path) as run:
+            # In any order: the key says which is which.
+            workers += [Worker(plan, tmp_path, number=local + index) for index in reversed(range(remote))]
             run.go(2)
             assert_as_scheduled(run, 20)
             assert len({mark.worker for mark in run.marks() if mark.final}) == local + remote
@@ -139,7 +139,7 @@ def test_a_worker_with_another_locustfile_is_refused_and_its_place_stays_free(ta
         line = warned(run, "refused")
         assert "its locustfile has the SHA-256" in line and "refused by the run" in wrong.text
         assert line.partition(": ")[2] in wrong.text, "the same words on both sides"
-        with Worker(plan, tmp_path) as right:
+        with Worker(plan, tmp_path, key=wrong.key) as right:
             run.go(1)
             assert right.end() == 0
 
@@ -154,8 +154,9 @@ _OLD = (
 def test_a_worker_of_another_version_is_refused(target: Target, tmp_path: Path) -> None:
     plan = remote_plan(PATHS, target.url, **BOTH)
     assert plan.remote is not None
-    settings = Elsewhere(host="127.0.0.1", port=plan.remote.port, locustfile=str(PATHS), wait_s=60)
+    settings = Elsewhere(host="127.0.0.1", port=plan.remote.port, locustfile=str(PATHS), key_file="", wait_s=60)
     with Run(plan, tmp_path) as run:
+        settings = msgspec.structs.replace(settings, key_file=str(key_of(tmp_path, 0)))
         done = subprocess.run(
             [sys.executable, "-c", _OLD, msgspec.json.encode(settings).decode()], capture_output=True, text=True
         )
@@ -168,7 +169,7 @@ def test_who_comes_after_the_start_is_refused_and_the_run_goes_on(target: Target
     plan = remote_plan(PATHS, target.url, **BOTH)
     with Run(plan, tmp_path) as run, Worker(plan, tmp_path) as first:
         run.begin().at(0.5)
-        with Worker(plan, tmp_path) as late:
+        with Worker(plan, tmp_path, key=first.key) as late:
             assert late.end() == 2, late.text
             assert "the run has begun" in late.text and "the run has begun" in warned(run, "refused")
         run.finish(max(30, round((time.monotonic() - run.t0) * 10) + 5))
@@ -194,6 +195,7 @@ def test_a_port_that_is_taken_is_told(target: Target, tmp_path: Path) -> None:
 
 def test_a_worker_that_finds_no_run_gives_up(tmp_path: Path) -> None:
     command = [HARNESS, "worker", "--master-host", "127.0.0.1", "--master-port", str(free_port()), "--wait", "2s"]
+    command += ["--key-file", str(key_of_no_run(tmp_path))]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 4
     assert "no run was found" in done.stderr
@@ -214,7 +216,7 @@ def test_a_worker_that_is_stopped_says_so_at_once(target: Target, tmp_path: Path
 
 def test_a_waiting_worker_can_be_stopped(target: Target, tmp_path: Path) -> None:
     plan = remote_plan(PATHS, target.url, **BOTH)
-    with Worker(plan, tmp_path) as worker:
+    with Worker(plan, tmp_path, key=key_of_no_run(tmp_path)) as worker:
         worker.wait_text("looking for a run")
         worker.process.send_signal(signal.SIGINT)
         assert worker.end(10) == 130
@@ -227,7 +229,7 @@ def test_a_worker_that_leaves_before_the_start_frees_its_place(target: Target, t
         time.sleep(2)
         gone.process.send_signal(signal.SIGINT)
         assert "left before it had joined" in warned(run, "left before")
-        with Worker(plan, tmp_path), Worker(plan, tmp_path):
+        with Worker(plan, tmp_path, key=gone.key), Worker(plan, tmp_path, number=1):
             run.go(1)
             assert_as_scheduled(run, 10)
 
@@ -238,7 +240,7 @@ def test_a_killed_remote_worker_is_told_and_the_others_go_on(target: Target, tmp
         run.begin().at(1)
         worker.process.kill()
         lost = run.message(WorkerLost, 30)
-        assert lost.worker == "w1" and "it has not answered for 5 s" in lost.reason
+        assert lost.worker == "w1" and "for 5 s" in lost.reason
         run.finish(round((time.monotonic() - run.t0) * 10) + 5)
         assert [mark.worker for mark in run.marks() if mark.final] == ["w0"]
 
@@ -250,9 +252,10 @@ def test_a_stalled_worker_is_told_and_its_arrivals_are_late_not_lost(
     plan = (
         remote_plan(PATHS, target.url, local=1, **BOTH) if remote else make_plan(PATHS, target.url, workers=2, **BOTH)
     )
-    worker = Worker(plan, tmp_path) if remote else None
+    worker: Worker | None = None
     try:
         with Run(plan, tmp_path) as run:
+            worker = Worker(plan, tmp_path) if remote else None
             run.begin().at(2)
             pid = worker.process.pid if worker is not None else run.worker_pids[1]
             os.kill(pid, signal.SIGSTOP)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from harness.model.faults import Change, Dependency, FaultSpec
 from harness.model.load import LoadPlan
 from harness.model.plan import Plan, PlannedFault
-from harness.plan.decide import begin, decide
+from harness.model.targets import JudgedPhase
+from harness.plan.decide import begin, decide, may_look
 from harness.plan.machine import (
     BaselineJudged,
     Check,
     Effect,
     EnterPhase,
+    Extend,
     Finish,
     Inject,
     Injected,
@@ -46,7 +49,7 @@ def fault(name: str, at_s: float = 0.0, for_s: float | None = 20.0) -> PlannedFa
     )
 
 
-def plan(*faults: PlannedFault, fault_s: float = 20.0) -> Plan:
+def plan(*faults: PlannedFault, fault_s: float = 20.0, extend: tuple[JudgedPhase, ...] = ()) -> Plan:
     return Plan(
         experiment="x",
         created="2026-01-01T00:00:00Z",
@@ -73,6 +76,7 @@ def plan(*faults: PlannedFault, fault_s: float = 20.0) -> Plan:
             run_time_s=600,
             rate=200,
             request_timeout_s=10,
+            extend=extend,
         ),
         targets=(),
         faults=tuple(faults),
@@ -95,6 +99,9 @@ class World:
         self.problem: str | None = None
         self.inject_reply: Callable[[float, str], Input] = lambda now, name: Injected(now=now, fault=name)
         self.verified = True
+        self.wanted: dict[str, float] | None = {}
+        """Phase -> how long it should be; None: nobody answers."""
+        self.looks: list[str] = []
         self._carry_out(effects)
 
     def _carry_out(self, effects: object) -> None:
@@ -134,7 +141,11 @@ class World:
             if self.state.phase == "recovery" and self.recovers_after is not None and self.state.zero is not None:
                 step = self.state.zero + self.recovers_after
                 clean = step if self.now >= step + self.state.plan.phases.hold_s else None
-            self.give(Tick(now=self.now, final_s=self.now - 0.5, clean_from=clean))
+            length = None
+            if self.wanted is not None and may_look(msgspec.structs.replace(self.state, now=self.now)):
+                self.looks.append(self.state.phase)
+                length = self.wanted.get(self.state.phase, 0.0)
+            self.give(Tick(now=self.now, final_s=self.now - 0.5, clean_from=clean, length_s=length))
         return self
 
     def phases(self) -> dict[str, float]:
@@ -273,3 +284,52 @@ def test_a_one_shot_fault_needs_no_undo_and_its_phase_lasts_a_second() -> None:
     world = World(plan(fault("redis-flush", for_s=None), fault_s=1.0)).run()
     assert not world.when(Undo)
     assert world.phases()["recovery"] - world.phases()["fault"] == pytest.approx(1.0, abs=0.15)
+
+
+EVERY: tuple[JudgedPhase, ...] = ("baseline", "fault", "after")
+
+
+def test_a_phase_that_is_not_sure_goes_on_once_and_the_fault_with_it() -> None:
+    world = World(plan(fault("redis-down"), extend=EVERY))
+    world.wanted = {"baseline": 30.0, "fault": 45.0, "after": 20.0}
+    phases = world.run().phases()
+    assert phases["gap"] == phases["baseline"] + 30.0
+    assert world.when(Undo)[0] - phases["fault"] == pytest.approx(45.0, abs=0.06)
+    assert phases["tail"] == pytest.approx(phases["after"] + 20.0)
+    assert world.looks == ["baseline", "fault", "after"], "each is asked once"
+    assert [e.phase for _, e in world.log if isinstance(e, Extend)] == ["baseline", "fault", "after"]
+
+
+def test_no_phase_becomes_longer_than_three_times_its_plan_or_shorter() -> None:
+    world = World(plan(fault("redis-down"), extend=EVERY))
+    world.wanted = {"baseline": 1e6, "fault": 3.0, "after": 0.0}
+    phases = world.run().phases()
+    assert phases["gap"] == phases["baseline"] + 60.0
+    assert world.when(Undo)[0] - phases["fault"] == pytest.approx(20.0, abs=0.06)
+    assert phases["tail"] == pytest.approx(phases["after"] + 15.0)
+    assert len(world.when(Extend)) == 1
+
+
+def test_where_phases_must_not_go_on_nobody_is_asked() -> None:
+    world = World(plan(fault("redis-down")))
+    world.wanted = dict.fromkeys(EVERY, 100.0)
+    phases = world.run().phases()
+    assert not world.looks and phases["gap"] == phases["baseline"] + 20.0
+
+
+def test_a_fault_is_undone_in_time_although_nobody_answers_whether_it_goes_on() -> None:
+    world = World(plan(fault("redis-down"), extend=EVERY))
+    world.wanted = None
+    phases = world.run().phases()
+    assert world.when(Undo)[0] - phases["fault"] <= 21.1
+    assert world.state.finished and "after" in phases
+
+
+def test_an_interrupt_ends_an_extended_fault() -> None:
+    world = World(plan(fault("redis-down"), extend=EVERY))
+    world.wanted = {"fault": 60.0}
+    world.run(until=65.0)
+    assert world.state.phase == "fault" and not world.when(Undo)
+    world.give(StopRequest(now=world.now, why="interrupt", text="SIGINT"))
+    world.run()
+    assert len(world.when(Undo)) == 1 and world.now < 67.0

@@ -257,6 +257,9 @@ def _phases(kind: Kind) -> tuple[PhaseResult, ...]:
                 p95_ms=p95,
                 p99_ms=p99,
                 max_ms=p99 * 2.2,
+                failed_p50_ms=4.2 if hurt else None,
+                failed_p95_ms=1250.0 if hurt else None,
+                failed_max_ms=10_000.0 if hurt else None,
                 violating_s=58.9 if hurt and name == "fault" else 0.0,
             )
         )
@@ -284,6 +287,9 @@ def _requests(phases: tuple[PhaseResult, ...], names: tuple[str, ...]) -> tuple[
                     p95_ms=phase.p95_ms,
                     p99_ms=phase.p99_ms,
                     max_ms=phase.max_ms,
+                    failed_p50_ms=phase.failed_p50_ms if failures else None,
+                    failed_p95_ms=phase.failed_p95_ms if failures else None,
+                    failed_max_ms=phase.failed_max_ms if failures else None,
                 )
             )
     return tuple(rows)
@@ -480,8 +486,12 @@ def result(kind: Kind = "fail") -> Result:
         generator=GeneratorResult(cpu=0.31, lateness_p99_ms=1.9, unsent=0),
         memory=MemoryResult(outcome="not_judged", slope=None, retained=None, why="needs 300s, had 42s"),
         signals={
-            "cache_hit_rate": SignalResult(by_phase={"baseline": 0.83, "fault": 0.0, "after": 0.71}, counter=False),
-            "kafka_consumer_lag": SignalResult(by_phase={"baseline": 3.0, "fault": 5.0, "after": 4.0}, counter=False),
+            "cache_hit_rate": SignalResult(
+                by_phase={"baseline": 0.83, "fault": 0.0, "after": 0.71}, counter=False, noise=0.02
+            ),
+            "kafka_consumer_lag": SignalResult(
+                by_phase={"baseline": 3.0, "fault": 5.0, "after": 4.0}, counter=False, noise=1.5
+            ),
             "http_requests_total": SignalResult(
                 by_phase={"baseline": 199.0, "fault": 193.0, "after": 200.0}, counter=True
             ),

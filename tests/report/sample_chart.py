@@ -46,6 +46,7 @@ def chart(kind: Kind = "fail") -> ChartData:
     return ChartData(
         step_s=STEP_S,
         t=t,
+        lengths_s=[STEP_S] * len(t),
         planned_rps=planned,
         rps=rps,
         failures={"status": status, "timeout": timeout, "unsent": [0.0] * len(t)},

@@ -95,7 +95,7 @@ def test_check_of_locusts_csv(tmp_path: Path, arguments: Sequence[str], code: in
         (("check", "{csv}", "--name", "/predikt"), "/predict"),
         (("check", "{csv}", "--target", "p95 < 200"), "unit"),
         (("check", "{run}", "--scale", "0.5"), "CSV file"),
-        (("report", "/nowhere"), "no such run directory"),
+        (("report", "/nowhere"), "no such file or run directory"),
         (("report", "{run}", "--format", "pdf"), "pdf"),
         (("report", "{run}", "--format", "md", "--out", "/nowhere/at/all.md"), "cannot be written"),
     ],
@@ -169,7 +169,8 @@ def test_a_file_of_the_run_that_cannot_be_read_is_named(
 
 def test_a_result_that_cannot_be_written_is_said_in_one_line(failed: Path, tmp_path: Path) -> None:
     run_dir = shutil.copytree(failed, tmp_path / "run")
-    (run_dir / "result.json.part").mkdir()
+    (run_dir / "result.json").unlink()
+    (run_dir / "result.json").mkdir()
     done = harness("analyze", str(run_dir))
     assert done.returncode == 2 and "result.json cannot be written" in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 2

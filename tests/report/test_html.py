@@ -203,6 +203,7 @@ def test_a_run_that_recorded_nothing_has_a_page_too(tmp_path: Path) -> None:
     empty = msgspec.structs.replace(
         chart(),
         t=[],
+        lengths_s=[],
         planned_rps=[],
         rps=[],
         failures={},

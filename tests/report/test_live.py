@@ -43,7 +43,9 @@ STATE = LiveState(
         p99_ms=713,
         in_flight=42,
         users=120,
+        end_s=83.9,
     ),
+    limits={"p95": "<200ms", "error_rate": "<1%"},
     faults=(
         LiveFault(
             id="redis-down",
@@ -81,9 +83,31 @@ def test_a_frame_fits_its_terminal(width: int, height: int, ascii_only: bool) ->
 
 def test_a_frame_says_phase_clock_load_latency_and_proof() -> None:
     text = "\n".join(line.plain for line in frame(STATE, filled(), 100, 24))
-    for part in ("FAULT", "0:11", "0:48 left", "186.5 of 200 planned", "12.4% (351 in all)", "168ms", "42, 120 users"):
+    for part in ("FAULT", "0:11", "0:48 left", "186.5 of 200 planned", "12.4% (<1%), 351 in all", "168ms (<200ms)"):
         assert part in text
+    assert "42, 120 users" in text and "final, of the 2s up to 300ms ago" in text and "PROVISIONAL" not in text
     assert "redis-down  PROVEN for 11.8s  PING through the proxy" in text
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_provisional_numbers_say_so_and_are_lower_bounds(ascii_only: bool) -> None:
+    hang = msgspec.structs.replace(
+        STATE.numbers, provisional=True, open_rate=0.84, p95_ms=42.0, error_rate=0.02, end_s=83.2, oldest_s=8.2
+    )
+    state = msgspec.structs.replace(STATE, numbers=hang)
+    for height in (24, 14):
+        text = "\n".join(line.plain for line in frame(state, filled(), 120, height, ascii_only=ascii_only))
+        assert "PROVISIONAL, of the 2s up to 1s ago: 84% still open; the oldest open request has waited 8.2s" in text
+        least = ">=" if ascii_only else "≥"
+        assert f"{least}2% (<1%)" in text and f"{least}42ms (<200ms)" in text
+    stream = io.StringIO()
+    LineView(stream).update(state)
+    assert ">=2% failed" in stream.getvalue() and "84% still open" in stream.getvalue()
+
+
+def test_recovery_says_until_when_it_may_last() -> None:
+    waiting = msgspec.structs.replace(STATE, phase="recovery", phase_left_s=None, phase_most_s=470.0)
+    assert "7:50 at most" in "\n".join(line.plain for line in frame(waiting, filled(), 100, 24))
 
 
 def test_what_is_not_known_is_not_drawn_as_zero() -> None:

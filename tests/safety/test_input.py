@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.adapters.addresses import check_address
+from harness.adapters.addresses import check_address, check_allowed
 from harness.model.errors import Refused, UsageError
 from harness.safety.redact import redact, redactor
 
@@ -83,6 +83,9 @@ def test_what_is_no_address_is_told(host: str, port: int) -> None:
         ("PGPASSWORD=s3cr3t psql", "s3cr3t"),
         ("sasl.password: s3cr3t,", "s3cr3t"),
         ("api_key=s3cr3t&x=1", "s3cr3t"),
+        ("http://user:s3/cr3t@host:1/x", "cr3t"),
+        ("redis://:s3/c?r#3t@host is no URL", "c?r"),
+        ("http://us/er:s3cr3t@host", "s3cr3t"),
     ],
 )
 def test_passwords_are_hidden_by_their_place(text: str, hidden: str) -> None:
@@ -109,3 +112,15 @@ def test_the_values_of_named_variables_are_hidden_whole_and_in_pieces() -> None:
     assert hide("auth failed for tiger lily=99/x, word") == "auth failed for ***, word"
     assert hide("at tiger%20lily%3D99%2Fx") == "at ***"
     assert redactor(["UNSET"], {})("nothing to hide") == "nothing to hide"
+
+
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0", "128.0.0.0/1", "2000::/3", "10.0.0.0/7"])
+def test_leave_to_reach_most_of_the_world_is_refused(network: str) -> None:
+    with pytest.raises(UsageError, match="addresses") as caught:
+        check_allowed(network)
+    assert "name the host" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.0/8", "fd00::/16", "8.8.8.8", "[::1]", "example.org", "192.0.2.0/24"])
+def test_hosts_and_networks_of_somebody_may_be_allowed(host: str) -> None:
+    assert check_allowed(host) == host

@@ -13,10 +13,10 @@ from harness.stack.compose import ComposeStack, command, settings
 TEXT = settings.compose_file().read_text("utf-8")
 
 
-def told(outer: dict[str, str]) -> dict[str, str]:
+def told(outer: dict[str, str], api: str = "") -> dict[str, str]:
     ports = iter(range(20_000, 21_000))
     return settings.environment(
-        TEXT, outer, engine="unix:///run/d.sock", take_port=lambda: next(ports), tag="0123456789ab"
+        TEXT, outer, engine="unix:///run/d.sock", take_port=lambda: next(ports), tag="0123456789ab", api=api
     )
 
 
@@ -41,6 +41,11 @@ def test_engine_file_and_project_are_said_by_the_harness_alone() -> None:
     assert found["DOCKER_HOST"] == "unix:///run/d.sock"
     assert not found.keys() & {"DOCKER_CONTEXT", "COMPOSE_FILE", "COMPOSE_PROJECT_NAME"}
     assert (found["COMPOSE_PROFILES"], found["ANOMALY_API_DEFECT"]) == ("prometheus", "no-timeout")
+
+
+def test_the_old_compose_is_told_the_version_that_the_engine_takes() -> None:
+    assert "COMPOSE_API_VERSION" not in told({"COMPOSE_API_VERSION": "1.22"})
+    assert told({"COMPOSE_API_VERSION": "1.22"}, api="1.44")["COMPOSE_API_VERSION"] == "1.44"
 
 
 def test_an_image_is_built_again_when_its_content_or_its_base_is_another(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from harness.model.paths import cache_dir
 from harness.model.process import ServerProcess, ServerSpec
 from harness.model.stack import StackUp
 from harness.stack import registry
-from harness.stack.embedded import EmbeddedStack, health
+from harness.stack.embedded import EmbeddedStack, health, valkey
 from harness.stack.ports import ephemeral_range
 from harness.stack.ready import Interrupted
 
@@ -88,9 +88,9 @@ def test_two_at_once_share_nothing(two_stacks: tuple[Running, Running]) -> None:
     assert len(addresses(one)) == len(addresses(two)) == 8
     assert not addresses(one) & addresses(two)
     assert one.folder != two.folder
-    with redis.Redis(port=address(dependency(one, "redis").path).port) as first:
+    with redis.Redis(port=address(dependency(one, "redis").path).port, password=valkey.password()) as first:
         first.set("only", "here")
-    with redis.Redis(port=address(dependency(two, "redis").path).port) as second:
+    with redis.Redis(port=address(dependency(two, "redis").path).port, password=valkey.password()) as second:
         assert second.get("only") is None
 
 
@@ -123,6 +123,26 @@ def test_every_server_listens_on_loopback_only(running: Running) -> None:
         listening = [c for c in psutil.Process(pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
         assert listening
         assert {c.laddr.ip.removeprefix("::ffff:") for c in listening} == {"127.0.0.1"}, name
+
+
+def test_valkey_lets_nobody_in_without_its_password_which_stands_nowhere(running: Running) -> None:
+    _, up, _ = running
+    found = dependency(up, "redis")
+    for where in (found.direct, found.path):
+        with (
+            redis.Redis(port=address(where).port) as stranger,
+            pytest.raises(redis.AuthenticationError, match="authenticated"),
+        ):
+            stranger.flushall()
+    secret = valkey.password()
+    assert found.password_env == valkey.PASSWORD_ENV and os.environ[valkey.PASSWORD_ENV] == secret
+    told = msgspec.json.encode(up).decode()
+    for pid in registry.pids(up).values():
+        told += " ".join(psutil.Process(pid).cmdline())
+    assert running[0]._logs is not None
+    files = [*Path(str(up.folder)).rglob("*"), *running[0]._logs.iterdir()]
+    told += "".join(path.read_text("utf-8", "replace") for path in files if path.is_file())
+    assert secret not in told
 
 
 def test_the_api_predicts_and_keeps_what_it_predicted(running: Running) -> None:
@@ -170,9 +190,12 @@ def test_a_disabled_proxy_cuts_the_path_and_leaves_the_server(running: Running) 
     url = f"{found.toxiproxy}/proxies/{found.proxy}"
     ask(url, {"enabled": False})
     try:
-        with redis.Redis(port=address(found.path).port) as through, pytest.raises(redis.ConnectionError):
+        with (
+            redis.Redis(port=address(found.path).port, password=valkey.password()) as through,
+            pytest.raises(redis.ConnectionError),
+        ):
             through.ping()
-        with redis.Redis(port=address(found.direct).port) as direct:
+        with redis.Redis(port=address(found.direct).port, password=valkey.password()) as direct:
             assert direct.ping()
     finally:
         ask(url, {"enabled": True})

@@ -11,9 +11,13 @@ has the differences. It works under plain Locust as well as under the harness.
 
     user         LeanHttpUser: what a locustfile subclasses
     session      `self.client`: from the arguments of a call to the bytes of a request, and its outcome to Locust
+    request      those bytes, as requests would send them
+    onward       where a redirect leads, and what is sent there
     response     what a call returns
     connection   one connection: a reply is read and parsed by the event loop itself, without a greenlet
     parser       the reply's head and body from geventhttpclient's C parser
+    unpack       bodies that came compressed
+    limits       how much of a reply is kept
     tls          the same over TLS
     dial         name to address to connected socket
     deadlines    the total time-out of every request, by one timer

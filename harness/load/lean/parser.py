@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from geventhttpclient._parser import HTTPParseError, HTTPResponseParser
 
-_MAX_HEAD = 256 * 1024
+from harness.load.lean import limits
+
 _MAX_KNOWN = 256
 _START = b"HTTP/"
 
@@ -38,7 +39,7 @@ _KNOWN: dict[bytes, Head] = {}
 
 
 class ReplyParser(HTTPResponseParser):  # type: ignore[misc]
-    """head, body: of the present reply, once it is complete.
+    """head, body: of the present reply, once it is complete. dropped: bytes of the body beyond what is kept.
 
     `expect` before each reply, then `receive` what comes; `complete` when all of it is there. `surplus`: more came than
     the reply, so the connection is out of step.
@@ -58,6 +59,8 @@ class ReplyParser(HTTPResponseParser):  # type: ignore[misc]
         self._begun = 0
         self._in_head = True
         self._held = b""
+        self.dropped = self._quiet = self._whole = 0
+        self._interim = self._unusual = False
         # Called by the C code; `get` of an empty dict takes the reason phrase and does nothing with it.
         self._on_status = dict[str, str]().get
         self._on_header_field = self._names.append
@@ -74,10 +77,14 @@ class ReplyParser(HTTPResponseParser):  # type: ignore[misc]
         self._begun = 0
         self._in_head = True
         self._held = b""
+        if self._unusual:
+            self.dropped = self._quiet = self._whole = 0
+            self._interim = self._unusual = False
+            self._on_body = self._chunks.append
 
     def receive(self, data: bytes) -> None:
         """Raises HTTPParseError when it is no HTTP."""
-        end = 0
+        end, received = 0, len(data)
         if self._in_head:
             if not self._held and not self._bodyless:
                 end = data.find(b"\r\n\r\n") + 4
@@ -92,17 +99,23 @@ class ReplyParser(HTTPResponseParser):  # type: ignore[misc]
             data = self._held + data if self._held else data
             if data[9:10] == b"1":
                 data, end = _after_interim(data), 0
+                self._interim = self._unusual = True
             if b"\r\n\r\n" not in data and b"\n\n" not in data and _may_go_on(data):
+                if len(data) > limits.HEAD:
+                    raise HTTPParseError(f"the head of the reply has no end after {len(data)} bytes")
                 self._held = data
                 return
             self._in_head = False
             self._held = data
+            received = 0
         try:
             self.feed(data)
         except HTTPParseError:
             if not self.complete:
                 raise
             self.surplus = True
+        if not self.complete:
+            self._bound(received)
         if self._begun > 1:
             self.surplus = True
         elif self.complete and end > 4:
@@ -118,8 +131,8 @@ class ReplyParser(HTTPResponseParser):  # type: ignore[misc]
 
     @property
     def started(self) -> bool:
-        """Any byte of the reply has come."""
-        return bool(self._held)
+        """Any byte of the reply has come, or of an interim one before it."""
+        return self._interim or bool(self._held)
 
     @property
     def reusable(self) -> bool:
@@ -132,6 +145,8 @@ class ReplyParser(HTTPResponseParser):  # type: ignore[misc]
     def _on_headers_complete(self) -> bool:
         if self._begun == 1:
             self._lines = len(self._names)
+            if self._lines > limits.HEAD_LINES:
+                raise HTTPParseError(f"the head of the reply has {self._lines} lines")
         return self._bodyless
 
     def _on_message_complete(self) -> None:
@@ -139,8 +154,34 @@ class ReplyParser(HTTPResponseParser):  # type: ignore[misc]
         if not self.complete:
             self.complete = True
             self.body = b"".join(self._chunks)
+            if len(self.body) > limits.BODY:
+                self.dropped += len(self.body) - limits.BODY
+                self.body = self.body[: limits.BODY]
+                self._unusual = True
             names, values = tuple(self._names[: self._lines]), tuple(self._values[: self._lines])
             self.head = Head(self.get_code(), names, values, len(self.body))
+
+    def _bound(self, received: int) -> None:
+        """Hold a reply that is not complete to the limits, after each piece of it. received: bytes after its head."""
+        self._unusual = True
+        chunks = self._chunks
+        if len(chunks) == self._whole:
+            self._quiet += received
+            if self._quiet > limits.QUIET:
+                raise HTTPParseError(f"the reply has {self._quiet} bytes that are nothing of its body")
+            return
+        # In one piece: of a body of single bytes the objects would be many times the bytes.
+        chunks[0] += b"".join(chunks[1:])
+        del chunks[1:]
+        self._whole, self._quiet = 1, 0
+        if len(chunks[0]) >= limits.BODY:
+            self.dropped += len(chunks[0]) - limits.BODY
+            del chunks[0][limits.BODY :]
+            self._on_body = self._drop
+
+    def _drop(self, piece: bytearray) -> None:
+        self.dropped += len(piece)
+        self._quiet = 0
 
     def _remember(self, data: bytes, end: int) -> None:
         """The reply was all of `data`, and its head ended there."""
@@ -166,4 +207,4 @@ def _after_interim(data: bytes) -> bytes:
 
 def _may_go_on(data: bytes) -> bool:
     """It may be the beginning of a head."""
-    return len(data) < _MAX_HEAD and (data[:5] == _START or _START.startswith(data))
+    return data[:5] == _START or _START.startswith(data)

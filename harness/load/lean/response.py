@@ -26,8 +26,14 @@ class LeanResponse:
     """A reply, or why there is none: then status_code is 0, content None and error the reason.
 
     url: that was asked for last. content: unpacked. error: also BadStatus, where the status is one (400 and above).
-    history: the redirects that were followed, oldest first.
+    history: the redirects that were followed, oldest first. truncated: bytes of the body (unpacked) that came and were
+    not kept, because it is longer than 64 MiB. stale: how often a request of this call was sent again, because the
+    kept connection it went out on turned out to be closed.
     """
+
+    # Of the class, as long as they say nothing: a request pays for what it sets.
+    truncated: int = 0
+    stale: int = 0
 
     __slots__ = (
         "__dict__",

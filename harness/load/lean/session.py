@@ -7,29 +7,41 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.cookiejar import CookieJar
 from typing import Any, ClassVar, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import gevent
 from gevent import getcurrent
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.response import HTTPConnectionClosed
 
+from harness.load.hosts import check
 from harness.load.lean.connection import Connection
 from harness.load.lean.cookies import cookie_header, remember
 from harness.load.lean.deadlines import Deadlines, RequestTimeout
 from harness.load.lean.dial import dial
+from harness.load.lean.onward import name_of, onward, what
 from harness.load.lean.parser import Head
-from harness.load.lean.request import Lines, Origin, assemble, basic, body_of, origin_of, with_params
+from harness.load.lean.request import (
+    Lines,
+    Origin,
+    assemble,
+    basic,
+    body_of,
+    header_lines,
+    origin_of,
+    refuse,
+    total_of,
+    with_params,
+)
 from harness.load.lean.response import BadStatus, LeanResponse
 from harness.load.lean.tls import ContextFactory, TlsConnection, default_context
 from harness.load.lean.unpack import unpack
-from harness.load.redirects import leaves
 
 FAILURES = (OSError, HTTPParseError, gevent.Timeout)
 """What ends a request without a reply; everything else is the caller's mistake, and raised."""
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MAX_REDIRECTS = 20
-_OF_BODY = frozenset({"content-type", "content-encoding", "content-language", "content-length"})
+_CLOSED = (HTTPConnectionClosed, ConnectionError)
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+"""RFC 9110 9.2.2: twice is as good as once."""
 _DEADLINES = Deadlines()
 _NO_REPLY = Head(0, (), (), 0)
 
@@ -61,9 +73,13 @@ class Observer(Protocol):
 
 
 class LeanSession:
-    """base_url: what paths are added to. request_event: Locust's. timeout_s: total, of each request.
+    """base_url: what paths are added to. request_event: Locust's. timeout_s: total, of each request; None is no limit.
 
-    verify: hold https servers to the system's certificates. context: adds to the context of every event.
+    verify: hold https servers to the system's certificates. context: adds to the context of every event. resend_any:
+    what meets a stale connection is sent again whatever its method.
+
+    stale: how many requests were sent again so far, each of which met a kept connection that was closed and had
+    brought nothing of a reply.
     """
 
     observer: ClassVar[Observer | None] = None
@@ -73,18 +89,21 @@ class LeanSession:
         base_url: str,
         request_event: Any,
         *,
-        timeout_s: float = 60.0,
+        timeout_s: Any = 60.0,
         verify: bool = True,
         default_headers: Mapping[str, str] | None = None,
         ssl_context_factory: ContextFactory | None = None,
         context: Callable[[], dict[str, Any]] | None = None,
+        resend_any: bool = False,
     ) -> None:
         self.request_name: str | None = None
         self.cookiejar = CookieJar()
-        self.timeout_s = timeout_s
+        self.timeout_s = total_of(timeout_s)
+        self.resend_any = resend_any
+        self.stale = 0
         self._event = request_event
         self._verify = verify
-        self._default = tuple(default_headers.items()) if default_headers else ()
+        self._default = header_lines(default_headers)
         self._context_factory = ssl_context_factory
         self._tls_context: Any = None
         self._context = context
@@ -106,27 +125,37 @@ class LeanSession:
         params: Any = None,
         auth: tuple[str | bytes, str | bytes] | None = None,
         allow_redirects: bool = False,
-        timeout: float | None = None,
+        timeout: float | tuple[float | None, float | None] | None = None,
         context: Mapping[str, Any] | None = None,
+        **unsupported: Any,
     ) -> LeanResponse:
         """One request. Never raises for what the network or the server does: see `error` of the response.
 
         url: a path, added to the host, or a whole URL. data: text, bytes or the fields of a form. json: the body,
-        unless there is data. timeout: seconds in all, from now to the last byte. Raises ValueError and TypeError for
-        arguments that make no request.
+        unless there is data. timeout: seconds in all, from now to the last byte; of a pair (to connect, to read) their
+        sum; None is the session's. Raises ValueError and TypeError for arguments that make no request.
         """
-        label = name or self.request_name or url
+        label: Any = name or self.request_name or url
+        if not isinstance(label, str):
+            label = str(label)
         observer = self.observer
         call = observer.begin(label) if observer is not None else None
-        limit = timeout or self.timeout_s
         greenlet = None
-        if observer is None or limit < observer.timeout_s:
-            greenlet = getcurrent()
-            _DEADLINES.add(greenlet, limit)
         wall, start = time.time(), time.monotonic()
+        # Whatever is wrong with an argument, the observer hears that the request is over: its time-out would come
+        # upon the user somewhere else.
         try:
+            limit = self.timeout_s if timeout is None else total_of(timeout)
+            if observer is None or limit < observer.timeout_s:
+                greenlet = getcurrent()
+                _DEADLINES.add(greenlet, limit)
+            if unsupported:
+                refuse(unsupported)
+            if not method.isupper():
+                method = method.upper()
+            contexts = self._contexts(context) if context or self._context else {}
             own = tuple(headers.items()) if headers else ()
-            if auth is not None:
+            if auth:
                 own = (*own, ("Authorization", basic(*auth)))
             body, of_body = body_of(data, json)
             origin, target = self._where(url)
@@ -145,7 +174,7 @@ class LeanSession:
                 _DEADLINES.take_away(greenlet, limit)
         response.took_s = took = time.monotonic() - start
         response._harness_call = call
-        length = len(response.content) if response.content else 0
+        length = len(response.content) + response.truncated if response.content else 0
         if observer is not None and not catch_response and len(self._event._handlers) == 1:
             # Nobody else listens: the event with all that it carries would cost a twentieth of the request.
             observer.on_request(method, label, took * 1000, length, response, response.error)
@@ -153,7 +182,7 @@ class LeanSession:
         meta = {
             "request_type": method,
             "name": label,
-            "context": self._contexts(context) if context or self._context else {},
+            "context": contexts,
             "response": response,
             "exception": response.error,
             "start_time": wall,
@@ -219,8 +248,11 @@ class LeanSession:
         """The server, and the target of the request line."""
         if url[:1] == "/":
             return self._base, self._base.path + url if self._base.path else url
+        if not isinstance(url, str):
+            raise TypeError(f"a URL is text, not {type(url).__name__}")
         if url[:7].lower() not in ("http://", "https:/"):
-            return self._base, f"{self._base.path}/{url}"
+            between = "" if self._base.path and url[:1] in ("", "?", "#") else "/"
+            return self._base, f"{self._base.path}{between}{url}"
         parts = urlsplit(url)
         base = f"{parts.scheme}://{parts.netloc}"
         origin = self._origins.get(base)
@@ -234,50 +266,86 @@ class LeanSession:
     ) -> LeanResponse:
         """The reply at the end of the redirects."""
         history: tuple[LeanResponse, ...] = ()
+        stale = 0
         while True:
             response = self._ask(origin, method, target, own, of_body, body)
             response.history = history
-            location = response.headers.get("location") if response.status_code in _REDIRECTS else None
-            if not isinstance(location, str):
+            stale += response.stale
+            if stale:
+                response.stale = stale
+            try:
+                url = onward(response)
+                if url is None:
+                    return response
+                before, (origin, target) = origin, self._where(url)
+            except HTTPParseError as error:
+                response.error = error
                 return response
-            host = leaves(response.url, location)
-            if host is not None:
-                response.error = HTTPParseError(f"redirected to another host ({host}); not followed")
-                return response
-            if len(history) == _MAX_REDIRECTS:
-                response.error = HTTPParseError(f"more than {_MAX_REDIRECTS} redirects")
+            except ValueError as error:
+                response.error = HTTPParseError(f"redirected to what is no URL: {error}")
                 return response
             history = (*history, response)
-            if response.status_code == 303 or (response.status_code in (301, 302) and method == "POST"):
-                method = "HEAD" if method == "HEAD" else "GET"
-                body, of_body = b"", ()
-                own = tuple(line for line in own if line[0].lower() not in _OF_BODY)
-            before, (origin, target) = origin, self._where(urljoin(response.url, location))
-            if origin is not before:
-                own = tuple(line for line in own if line[0].lower() != "authorization")
+            method, own, of_body, body = what(response.status_code, method, own, of_body, body, same=origin is before)
 
     def _ask(self, origin: Origin, method: str, target: str, own: Lines, of_body: Lines, body: bytes) -> LeanResponse:
         """One request and its reply, or why there is none."""
         url = f"{origin.base}{target}"
-        cookie = cookie_header(self.cookiejar, url) if self._has_cookies else None
+        cookie = self._cookie(url, origin, own) if self._has_cookies else None
         request = assemble(origin, method, target, own, of_body, cookie, body)
-        try:
-            connection = self._exchange(origin, request, method == "HEAD")
-            head, content = connection.parser.head, connection.parser.body
-            response = LeanResponse(url, head, content)
-            if not connection.closed:
-                self._idle[origin].append(connection)
-            if head.special:
-                self._look_closer(url, head, response)
-        except FAILURES as error:
-            response = LeanResponse(url, _NO_REPLY, None)
-            response.error = error
-            if isinstance(error, RequestTimeout):
-                response.error = TimeoutError(f"no complete answer within {error.seconds:g} s")
-            return response
+        kept = self._kept(origin)
+        stale = False
+        while True:
+            try:
+                connection = kept or self._connect(origin)
+                connection.exchange(request, method == "HEAD")
+                head, content = connection.parser.head, connection.parser.body
+                response = LeanResponse(url, head, content)
+                if connection.parser.dropped:
+                    response.truncated = connection.parser.dropped
+                if not connection.closed:
+                    self._idle[origin].append(connection)
+                if head.special:
+                    self._look_closer(url, head, response)
+            except FAILURES as error:
+                if kept is not None and isinstance(error, _CLOSED) and self._may_resend(kept, method):
+                    kept, stale = None, True
+                    self.stale += 1
+                    continue
+                response = LeanResponse(url, _NO_REPLY, None)
+                response.error = error
+                if isinstance(error, RequestTimeout):
+                    response.error = TimeoutError(f"no complete answer within {error.seconds:g} s")
+                if stale:
+                    response.stale = 1
+                return response
+            break
+        if stale:
+            response.stale = 1
         if response.status_code >= 400:
             response.error = BadStatus(response.status_code)
         return response
+
+    def _kept(self, origin: Origin) -> Connection | None:
+        idle = self._idle[origin]
+        while idle:
+            connection = idle.pop()
+            if not connection.closed:
+                return connection
+        return None
+
+    def _may_resend(self, connection: Connection, method: str) -> bool:
+        """A kept connection was closed without a byte of a reply: the server had let go of it, as it may at any time,
+        and the request has failed by no act of the target's. Where the server certainly got nothing of the request, it
+        may be sent again in any case."""
+        if connection.parser.started:
+            return False
+        return connection.unseen or method in _IDEMPOTENT or self.resend_any
+
+    def _cookie(self, url: str, origin: Origin, own: Lines) -> str | None:
+        """One that the call or the class brings takes the place of those of the jar."""
+        if any(name_of(line) == "cookie" for line in (*origin.lines, *own)):
+            return None
+        return cookie_header(self.cookiejar, url)
 
     def _look_closer(self, url: str, head: Head, response: LeanResponse) -> None:
         """Cookies, and a body that is compressed."""
@@ -286,28 +354,13 @@ class LeanSession:
             remember(self.cookiejar, url, head.names, head.values)
         encoding = response.headers.get("content-encoding")
         if encoding and response.content:
-            response.content = unpack(response.content, encoding if isinstance(encoding, str) else ",".join(encoding))
-
-    def _exchange(self, origin: Origin, request: bytes, bodyless: bool) -> Connection:
-        idle = self._idle[origin]
-        while idle:
-            connection = idle.pop()
-            if connection.closed:
-                continue
-            try:
-                connection.exchange(request, bodyless)
-                return connection
-            except HTTPConnectionClosed:
-                # The server closed the idle connection while our request was on its way, and got nothing of it: sent
-                # once more, on a new connection. Anything else is a failure of the request, not to be hidden.
-                if not connection.unseen:
-                    raise
-                break
-        connection = self._connect(origin)
-        connection.exchange(request, bodyless)
-        return connection
+            named = encoding if isinstance(encoding, str) else ",".join(encoding)
+            response.content, dropped = unpack(response.content, named, cut=response.truncated > 0)
+            if dropped:
+                response.truncated += dropped
 
     def _connect(self, origin: Origin) -> Connection:
+        check(origin.host)
         sock = dial(origin.host, origin.port)
         if not origin.secure:
             return Connection(sock)

@@ -50,7 +50,8 @@ def _version(argv: tuple[str, ...]) -> str | None:
             errors="replace",
             timeout=ASK_S,
             check=False,
-            env={**os.environ, "DOCKER_CLI_HINTS": "false"},
+            # Newer clients without the plugin knock at the engine first, and it may be one that must not be asked.
+            env={**os.environ, "DOCKER_CLI_HINTS": "false", "DOCKER_HOST": "unix:///dev/null"},
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -39,10 +39,10 @@ def taken_images(text: str, outer: Mapping[str, str]) -> dict[str, str]:
 
 
 def environment(
-    text: str, outer: Mapping[str, str], *, engine: str, take_port: Callable[[], int], tag: str
+    text: str, outer: Mapping[str, str], *, engine: str, take_port: Callable[[], int], tag: str, api: str = ""
 ) -> dict[str, str]:
     """What Compose is started with: the user's environment, the engine, and a free port for every HARNESS_PORT_* that
-    the file reads and the user has not set.
+    the file reads and the user has not set. api: the lowest version of its API that the engine takes, "" = any.
 
     Which engine, file and project is said here and on the command line, never by a variable of the user's.
     """
@@ -52,6 +52,8 @@ def environment(
             found[name] = str(take_port())
     found[BUILD_TAG] = tag
     found["DOCKER_HOST"] = engine
+    if api:  # docker-compose 1.29 asks for a version that newer engines refuse; Compose v2 negotiates, and ignores it
+        found["COMPOSE_API_VERSION"] = api
     return found
 
 

@@ -154,7 +154,9 @@ class ComposeStack:
         folder = PrivateFolder(launcher)
         logs = self._logs = folder.sub("logs")
         with Ports() as ports:
-            env = settings.environment(text, os.environ, engine=engine.url, take_port=ports.take, tag=tag)
+            env = settings.environment(
+                text, os.environ, engine=engine.url, take_port=ports.take, tag=tag, api=engine.lowest_api
+            )
             project = ComposeProject(
                 argv=compose.argv, file=file, name=self._project, engine=engine.url, env=env, logs=logs
             )

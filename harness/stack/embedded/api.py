@@ -15,7 +15,7 @@ from harness.model.errors import SetupError
 from harness.model.faults import Address
 from harness.model.process import ServerSpec
 from harness.model.resources import resource
-from harness.stack.embedded import postgres
+from harness.stack.embedded import postgres, valkey
 from harness.stack.embedded.folder import server_env
 from harness.stack.embedded.valkey import missing_extra
 from harness.stack.ready import PROBE_TIMEOUT_S, NotReady
@@ -74,7 +74,7 @@ def spec(folder: Path, port: int, redis: Address, db: Address, kafka: Address, l
             "PYTHONUNBUFFERED": "1",
             "HOST": "127.0.0.1",
             "PORT": str(port),
-            "REDIS_URL": f"redis://{redis}/0",
+            "REDIS_URL": f"redis://:{valkey.password()}@{redis}/0",
             "DATABASE_URL": f"postgresql://{postgres.ROLE}@{db}/{postgres.DATABASE}",
             "KAFKA_BOOTSTRAP_SERVERS": str(kafka),
         },

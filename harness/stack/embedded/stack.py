@@ -64,6 +64,7 @@ class EmbeddedStack:
     name: StackName = "embedded"
 
     def __init__(self, logs: Path | None = None) -> None:
+        valkey.password()  # drawn now: the keeper, which is started before the servers, takes it along
         self._logs = logs
         self._stop = threading.Event()
         self._launcher: Launcher | None = None
@@ -168,7 +169,8 @@ class EmbeddedStack:
                 return run(toxiproxy.TITLE, spec, lambda: toxiproxy.probe(at.control, at.proxies))
 
             def start_valkey() -> ServerProcess:
-                spec = valkey.spec(folder.sub(valkey.NAME), at.valkey.port, logs / "valkey.log")
+                home = folder.sub(valkey.NAME)
+                spec = valkey.spec(home, at.valkey.port, logs / "valkey.log", password=valkey.password())
                 return run(valkey.TITLE, spec, lambda: valkey.probe(at.valkey))
 
             def start_postgres() -> ServerProcess:
@@ -247,6 +249,7 @@ class EmbeddedStack:
                     toxiproxy=f"http://{at.control}" if declared.proxied else None,
                     pid=servers[declared.name].pid,
                     proxy_pid=proxy.pid if declared.proxied else None,
+                    password_env=valkey.PASSWORD_ENV if declared.name == "redis" else None,
                     admin=postgres.admin_conninfo(folder.path / "pg", direct.port) if declared.name == "db" else None,
                     url=f"http://{at.api}/health" if declared.target else None,
                     keeper=str(launcher.state_dir) if isinstance(launcher, Keeps) else None,

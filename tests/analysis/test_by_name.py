@@ -1,0 +1,103 @@
+"""Every request name counts: what hides in the share of all requests is found by its own."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+
+from harness.model.result import Result
+from tests.analysis.histories import INJECTED, ZERO, Reply, Run, Scene, Service, healthy, target
+
+RARE = "GET /anomalies"
+
+
+def rare(
+    share: float, dead: tuple[float, float] | None, kind: str | None = "status", latency_ms: float = 5.0
+) -> Service:
+    """`share` of the requests have a name of their own, and fail (or are slow) in `dead`."""
+
+    def service(at: float, draw: random.Random) -> Reply:
+        if draw.random() >= share:
+            return healthy(at, draw)
+        if dead is not None and dead[0] <= at < dead[1]:
+            return Reply(latency_ms, kind, RARE)
+        return Reply(30.0, None, RARE)
+
+    return service
+
+
+def judged(service: Service, **more: object) -> Result:
+    return Scene(service=service, **more).build().judge()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("kind", "latency_ms", "metric"), [("status", 5.0, "error_rate"), (None, 900.0, "p95")])
+def test_a_request_of_less_than_one_percent_that_is_dead_under_the_fault_is_found(
+    kind: str | None, latency_ms: float, metric: str
+) -> None:
+    result = judged(rare(0.006, (INJECTED, ZERO), kind, latency_ms))
+    assert result.verdict == "fail"
+    limit = "1%" if metric == "error_rate" else "200ms"
+    found = target(result, f"fault: {metric} < {limit}")
+    assert [name.name for name in found.names] == [RARE] and found.names[0].outcome == "broken"
+    assert found.names[0].bad == found.names[0].n > 10
+    assert any(RARE in reason for reason in result.reasons)
+    assert result.impact is not None and result.impact.by_name == {RARE: found.names[0].bad}
+    assert result.impact.start_s == pytest.approx(INJECTED, abs=2.5)
+
+
+def test_no_impact_is_not_said_of_a_service_with_a_dead_name() -> None:
+    result = judged(rare(0.006, (INJECTED, ZERO)))
+    assert (result.recovery is not None and result.recovery.outcome != "no_impact") or result.impact.by_name  # type: ignore[union-attr]
+    assert not any("nothing to recover from" in reason.lower() for reason in result.reasons)
+
+
+def test_a_name_that_may_fail_is_named_and_breaks_nothing() -> None:
+    run = Scene(service=rare(0.006, (INJECTED, ZERO))).build()
+    plan = msgspec.structs.replace(run.plan, may_fail_with={RARE: ("redis",)})
+    result = Run(plan, run.events, run.rows, run.samples).judge()
+    found = target(result, "fault: error_rate < 1%")
+    assert result.verdict == "pass" and found.outcome == "held"
+    assert [(name.name, name.outcome) for name in found.names] == [(RARE, "allowed")]
+    assert RARE in result.reasons[0]
+    # Another dependency's fault is no excuse.
+    other = msgspec.structs.replace(run.plan, may_fail_with={RARE: ("kafka",)})
+    assert Run(other, run.events, run.rows, run.samples).judge().verdict == "fail"
+
+
+def test_a_name_that_is_over_the_target_in_baseline_already_blocks_and_breaks_nothing() -> None:
+    def service(at: float, draw: random.Random) -> Reply:
+        if draw.random() >= 0.02:
+            return healthy(at, draw)
+        return Reply(5.0, "status" if draw.random() < 0.3 else None, RARE)
+
+    result = judged(service)
+    found = target(result, "baseline: error_rate < 1%")
+    assert found.outcome == "held" and [name.outcome for name in found.names] == ["allowed"]
+    assert result.verdict == "pass"
+    assert not any(name.outcome == "broken" for t in result.targets for name in t.names)
+
+
+def test_a_name_that_stays_dead_after_the_undo_is_no_recovery() -> None:
+    result = judged(rare(0.02, (INJECTED, 1e9)))
+    assert result.verdict == "fail"
+    assert target(result, "after: error_rate < 1%").outcome == "broken"
+    assert (result.recovery is not None and result.recovery.outcome == "not_recovered") or not result.recovery.seconds  # type: ignore[union-attr]
+
+
+def test_bursts_that_hit_many_names_break_none() -> None:
+    """20 failures within a second, every 40 s, over ten names: 0.25 % of all requests."""
+
+    def service(at: float, draw: random.Random) -> Reply:
+        name = f"GET /{draw.randrange(10)}"
+        return Reply(5.0, "status" if at % 40 < 0.1 else None, name)
+
+    result = judged(service)
+    assert result.verdict != "fail"
+    assert not any(name.outcome == "broken" for t in result.targets for name in t.names)
+
+
+def test_too_few_requests_of_a_name_hold_nothing_up() -> None:
+    result = judged(rare(0.0005, None))
+    assert result.verdict == "pass" and not any(t.names for t in result.targets)

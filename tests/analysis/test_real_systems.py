@@ -1,0 +1,262 @@
+"""What services of real life do that simple rules get wrong: bursts, hiccups, own outages, ends that fade, blips.
+
+Each case is a whole run with known truth. docs/measurement.md has the rules, benchmarks/recovery_rules.py their rates
+of error.
+"""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+from histories import (
+    BASELINE,
+    INJECTED,
+    ZERO,
+    Reply,
+    Run,
+    Scene,
+    Service,
+    failing,
+    healthy,
+    slow,
+    target,
+)
+
+from harness.model.result import Result
+from harness.model.windows import MarkRow
+
+
+def either(*services: Service) -> Service:
+    """The first one that is not well decides."""
+
+    def service(at: float, draw: random.Random) -> Reply:
+        replies = [one(at, draw) for one in services]
+        return next((r for r in replies if r.kind is not None or r.latency_ms > 150), replies[0])
+
+    return service
+
+
+def bursts(every_s: float, share: float = 1.0, length_s: float = 0.1) -> Service:
+    """All at once: `share` of the requests of 0.1 s fail, every so many seconds, from the start to the end."""
+
+    def service(at: float, draw: random.Random) -> Reply:
+        if at % every_s < length_s and draw.random() < share:
+            return Reply(5.0, "status")
+        return healthy(at, draw)
+
+    return service
+
+
+def judged(service: Service, **more: object) -> Result:
+    return Scene(service=service, **more).build().judge()  # type: ignore[arg-type]
+
+
+# -- relative limits ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "error_rate < 2x baseline",
+        "error_rate < baseline + 0.5%",
+        "error_rate < max(2x baseline, 0.5%)",
+        "p95 < 1.3x baseline",
+        "p95 < max(1.3x baseline, baseline + 50ms)",
+        "rps >= 90% of baseline",
+    ],
+)
+def test_a_perfect_service_keeps_every_relative_limit(text: str) -> None:
+    result = judged(healthy, targets=(text,))
+    assert result.verdict == "pass"
+    assert target(result, f"fault: {text}").outcome == target(result, f"after: {text}").outcome == "held"
+
+
+def test_twice_as_many_errors_as_in_baseline_are_told_from_chance() -> None:
+    text = "error_rate < 2x baseline"
+    same = judged(failing(0, 0, 0, background=0.01), targets=(text, "~baseline: error_rate < 2%"))
+    assert target(same, f"fault: {text}").outcome in ("held", "undecided")
+    worse = judged(failing(INJECTED, ZERO, 0.05, background=0.01), targets=(text,))
+    found = target(worse, f"fault: {text}")
+    assert found.outcome == "broken" and "in baseline" in found.why
+
+
+def test_one_error_where_baseline_had_none_breaks_nothing() -> None:
+    once = iter([True])
+
+    def service(at: float, draw: random.Random) -> Reply:
+        return Reply(5.0, "status") if at > INJECTED + 5 and next(once, False) else healthy(at, draw)
+
+    result = judged(service, targets=("error_rate < 2x baseline",))
+    assert target(result, "fault: error_rate < 2x baseline").outcome == "undecided"
+
+
+def test_of_two_limits_either_is_enough() -> None:
+    text = "p95 < max(1.3x baseline, 500ms)"
+    doubled = judged(slow(INJECTED, ZERO, 120.0), targets=(text,))
+    assert target(doubled, f"fault: {text}").outcome == "held"
+    assert target(doubled, f"fault: {text}").limit == 500.0
+    far = judged(slow(INJECTED, ZERO, 900.0), targets=(text,))
+    assert target(far, f"fault: {text}").outcome == "broken"
+
+
+# -- clustered failures ------------------------------------------------------------------------------------------------
+
+
+def test_failures_in_bursts_tell_less_than_single_ones() -> None:
+    """20 at once every 15 s are 0.67 % of all, far too few bursts to say anything about 1 %."""
+    result = judged(bursts(5.0, share=0.8, length_s=0.1), fault_s=20.0)
+    found = target(result, "fault: error_rate < 1%")
+    assert result.verdict == "inconclusive" and found.outcome == "undecided"
+    assert found.dispersion is not None and found.dispersion > 5
+    assert "come in bursts of about" in found.why
+    single = judged(failing(0, 0, 0, background=0.016))
+    assert target(single, "fault: error_rate < 1%").outcome == "broken"
+    assert "bursts" not in target(single, "fault: error_rate < 1%").why
+
+
+def test_a_pause_in_baseline_does_not_hide_an_outage_of_the_fault() -> None:
+    pause = slow(BASELINE + 8, BASELINE + 9.5, 900.0)
+    result = judged(either(pause, failing(INJECTED, ZERO, 0.2)))
+    assert result.impact is not None and result.impact.start_s == pytest.approx(INJECTED, abs=0.3)
+    assert target(result, "fault: error_rate < 1%").outcome == "broken"
+
+
+def test_hiccups_as_in_baseline_are_no_late_recovery() -> None:
+    """A harmless burst every 7 s, before and after: recovery is where the outage ends, not behind the last burst."""
+    result = judged(either(bursts(7.0), failing(INJECTED, ZERO + 1.5, 0.5)), recovery_s=1.5)
+    assert result.recovery is not None and result.recovery.outcome == "recovered"
+    assert result.recovery.seconds == pytest.approx(1.5, abs=0.3)
+    assert result.impact is not None and result.impact.as_in_baseline >= 1
+    assert not judged(healthy).impact.as_in_baseline  # type: ignore[union-attr]
+
+
+# -- failures as slow --------------------------------------------------------------------------------------------------
+
+
+def test_a_lone_latency_target_does_not_pass_a_total_outage() -> None:
+    scene = Scene(
+        service=failing(INJECTED + 1, ZERO, 1.0), plan_targets=Scene(targets=("p95 < 200ms",)).plan().targets[:0]
+    )
+    only = tuple(t for t in Scene().plan().targets if t.metric == "p95")
+    result = msgspec.structs.replace(Scene(service=scene.service, plan_targets=only).build().judge())
+    found = target(result, "fault: p95 < 200ms")
+    assert result.verdict == "fail" and found.outcome == "broken" and "failed or took" in found.why
+
+
+# -- whose outage ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("early_s", [0.3, 0.9, 2.0])
+def test_an_outage_that_began_before_the_injection_is_not_the_faults(early_s: float) -> None:
+    result = judged(failing(INJECTED - early_s, ZERO, 0.6, latency_ms=20.0), ends=True)
+    assert result.verdict == "inconclusive"
+    assert any("before the injection" in reason for reason in result.reasons)
+    assert result.impact is not None and result.impact.before_s == pytest.approx(early_s, abs=0.4)
+
+
+def test_requests_in_flight_at_the_injection_excuse_nothing() -> None:
+    """They were sent up to 0.9 s before it and fail by it."""
+
+    def service(at: float, draw: random.Random) -> Reply:
+        if INJECTED - 0.9 <= at < INJECTED:
+            wait = (INJECTED + 0.05 - at) * 1000
+            return Reply(wait, "reset") if draw.random() < 0.5 else healthy(at, draw)
+        return Reply(5.0, "refused") if INJECTED <= at < ZERO else healthy(at, draw)
+
+    result = judged(service, ends=True)
+    assert result.verdict == "fail"
+    assert result.impact is not None and result.impact.before_s is None
+    assert not any("before the injection" in reason for reason in result.reasons)
+
+
+# -- ends that fade, relapses ------------------------------------------------------------------------------------------
+
+
+def test_an_end_that_fades_has_an_interval_that_holds_it() -> None:
+    def service(at: float, draw: random.Random) -> Reply:
+        failing_share = 1.0 if at < ZERO + 1 else max(0.0, 1 - (at - ZERO - 1) / 2.0)
+        return Reply(5.0, "status") if at >= INJECTED and draw.random() < failing_share else healthy(at, draw)
+
+    result = judged(service, recovery_s=3.0, after_s=20.0)
+    recovery = result.recovery
+    assert recovery is not None and recovery.outcome == "recovered" and recovery.graded
+    assert recovery.lower_s is not None and recovery.upper_s is not None
+    assert recovery.lower_s <= 2.98 <= recovery.upper_s, "1 % is crossed 0.02 s before the end"
+    hard = judged(failing(INJECTED, ZERO + 2.5, 1.0), recovery_s=2.5)
+    assert hard.recovery is not None and not hard.recovery.graded
+    assert hard.recovery.upper_s is not None and hard.recovery.lower_s is not None
+    assert hard.recovery.upper_s - hard.recovery.lower_s <= 0.4
+
+
+def test_blips_after_a_whole_hold_are_told_and_undo_nothing() -> None:
+    blips = [slow(ZERO + 17.3 + 1.1 * i, ZERO + 17.45 + 1.1 * i, 900.0) for i in range(3)]
+    result = judged(either(failing(INJECTED, ZERO + 1.2, 1.0), *blips), recovery_s=1.2)
+    assert result.recovery is not None and result.recovery.outcome == "recovered"
+    assert result.recovery.seconds == pytest.approx(1.2, abs=0.2)
+    assert 1 <= len(result.recovery.relapses) == len(result.recovery.relapsed)
+    assert not any("did not recover" in reason for reason in result.reasons)
+
+
+def test_an_outage_after_a_whole_hold_is_one() -> None:
+    again = failing(ZERO + 17, ZERO + 20, 1.0)
+    result = judged(either(failing(INJECTED, ZERO + 1.2, 1.0), again), recovery_s=1.2)
+    assert result.recovery is not None and result.recovery.outcome != "recovered"
+
+
+# -- what was not seen -------------------------------------------------------------------------------------------------
+
+
+def starved(run: Run, start: float, end: float) -> Run:
+    rows = [
+        msgspec.structs.replace(row, saturated=True, lateness_p99_ms=400.0, lateness_max_ms=600.0)
+        if isinstance(row, MarkRow) and start <= row.at <= end
+        else row
+        for row in run.rows
+    ]
+    return Run(run.plan, run.events, rows, run.samples)
+
+
+def test_no_recovery_is_stated_where_the_generator_could_not_see() -> None:
+    run = Scene(service=failing(INJECTED, ZERO + 1.5, 1.0), recovery_s=1.5).build()
+    result = starved(run, ZERO + 1, ZERO + 3).judge()
+    assert result.recovery is not None and result.recovery.outcome == "undecided"
+    assert "did not see" in result.recovery.why
+    assert result.reasons and not run.judge().recovery.why.startswith("the load generator")  # type: ignore[union-attr]
+
+
+def test_an_inconclusive_run_names_the_generator_first_where_it_starved() -> None:
+    run = starved(Scene().build(), INJECTED + 5, INJECTED + 8)
+    result = run.judge()
+    assert result.verdict == "inconclusive" and "load generator" in result.reasons[0]
+
+
+def test_a_hiccup_of_the_generator_in_baseline_is_cut_out() -> None:
+    dead = failing(INJECTED, 1e9, 1.0, "refused")
+    run = starved(Scene(service=dead, after_s=None).build(), BASELINE + 2, BASELINE + 3)
+    result = run.judge()
+    assert result.verdict == "fail", result.reasons
+    assert any("left out" in warning for warning in result.warnings)
+    assert not any("nothing can be compared" in reason for reason in result.reasons)
+    assert not any("left out" in warning for warning in Scene().build().judge().warnings)
+
+
+def test_a_generator_that_starved_for_half_of_baseline_is_not_trusted() -> None:
+    result = starved(Scene().build(), BASELINE + 4, BASELINE + 14).judge()
+    assert result.verdict == "inconclusive"
+    assert result.reasons[0].startswith("The load generator could not keep up")
+
+
+def test_replies_that_were_read_late_widen_the_interval() -> None:
+    run = Scene(service=failing(INJECTED, ZERO + 2.0, 1.0), recovery_s=2.0).build()
+    rows = [
+        msgspec.structs.replace(row, lateness_max_ms=130.0)
+        if isinstance(row, MarkRow) and ZERO + 1.5 <= row.at <= ZERO + 3
+        else row
+        for row in run.rows
+    ]
+    before, after = run.judge().recovery, Run(run.plan, run.events, rows).judge().recovery
+    assert before is not None and after is not None and before.lower_s is not None and after.lower_s is not None
+    assert after.lower_s == pytest.approx(before.lower_s - 0.13, abs=0.01)
+    assert after.upper_s == before.upper_s
