@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.analysis.ending import LONG_S
 from harness.model.plan import Plan
 from harness.model.result import PhaseResult, Result
 from harness.report import text
@@ -164,7 +165,7 @@ def limit(plan: Plan, result: Result) -> Iterator[Finding]:
 def _not_recovered(result: Result) -> tuple[str, str, str]:
     """(title, what else was seen, further advice): only what was seen after the end of load is said of it."""
     after = result.after_load
-    if after is None:
+    if after is None or (after.outcome != "as_in_baseline" and after.seconds < LONG_S):
         return "The service did not recover while the run lasted", ".", ""
     later = text.seconds(after.seconds)
     if after.outcome == "as_in_baseline":
