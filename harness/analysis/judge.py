@@ -9,7 +9,10 @@ import msgspec
 from harness.analysis import aftermath, tables
 from harness.analysis.acknowledged import acknowledged_result
 from harness.analysis.binomial import judge_proportion
+from harness.analysis.cut_off import abandon_open
+from harness.analysis.ending import after_load_result, ending
 from harness.analysis.facts import Facts, sums_in
+from harness.analysis.fresh import fresh_connections, told
 from harness.analysis.generator import clocks, generator, lost_with, merge_stretches, saturated, stalls
 from harness.analysis.memory import LIMIT_PER_H, memory
 from harness.analysis.proofs import fault_results, left_over
@@ -51,7 +54,10 @@ def judge(
     if extra_targets:
         plan = msgspec.structs.replace(plan, targets=merge(plan.targets, extra_targets, plan.strict))
     phases = spans(history, store.end)
+    cut_off = not any(isinstance(event, ev.LoadEnded) for event in history)
     first, last = _judged_steps(phases, history, store)
+    if cut_off:
+        abandon_open(store)
     starved = saturated(store, first / 10, last / 10)
     cut = _cut_from_baseline(span_of(phases, "baseline"), starved)
     facts = Facts(plan=plan, store=store, spans=phases, samples=samples, cut=cut)
@@ -66,6 +72,7 @@ def judge(
     judged = tuple((target, judge_target(target, facts)) for target in plan.targets)
     made = generator(store, first / 10, last / 10, _unsent(facts))
     impact = aftermath.impact_result(facts, watched, history, facts.violating) if watched else None
+    fresh = fresh_connections(facts, samples, max((span.end_s for span in phases), default=0.0), unseen)
     ruling = rule(
         Case(
             plan=plan,
@@ -86,6 +93,7 @@ def judge(
             left=left_over(plan, history),
             lost=lost_with(history, store, first, last),
             violating=facts.violating,
+            ending=ending(facts, facts.recovery, history),
             violating_s=round(sum((b - a for a, b in facts.violating), 0.0), 6),
         )
     )
@@ -122,7 +130,9 @@ def judge(
         cpu_by_phase=cpu_by_phase(samples, seen, plan),
         signatures=signatures_of(plan, history, phases, store, samples),
         acknowledged=acknowledged_result(history),
-        warnings=(*plan.warnings, *ruling.warnings),
+        after_load=after_load_result(history),
+        fresh_connections=fresh,
+        warnings=(*plan.warnings, *ruling.warnings, *told(fresh)),
     )
 
 

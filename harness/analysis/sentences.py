@@ -24,10 +24,11 @@ def undecided(result: TargetResult) -> str:
     return f"Whether {result.target} holds could not be decided: {why}."
 
 
-def not_recovered(recovery: RecoveryResult) -> str:
+def not_recovered(recovery: RecoveryResult, ending: str = "") -> str:
+    """ending: how it ended (harness.analysis.ending), a clause; "" = not known."""
     late = f" within {format_duration(recovery.lower_s)} after the undo" if recovery.lower_s is not None else ""
     names = ", ".join(_not_recovered(recovery))
-    return f"The service did not recover{late}{f' ({names})' if names else ''}."
+    return f"The service did not recover{late}{f' ({names})' if names else ''}{': ' + ending if ending else ''}."
 
 
 def _not_recovered(recovery: RecoveryResult) -> list[str]:

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.analysis import sentences
+from harness.analysis.ending import NOTHING, Ending
 from harness.analysis.generator import clocks
 from harness.analysis.spans import Span, phase_at, span_of
 from harness.model import events as ev
@@ -55,7 +56,7 @@ class Case:
     seconds of baseline left out because the generator could not keep up in them. before_s: how long before the first
     injection the service had begun to fail by itself. by_name: request names hurt by themselves, with how many
     of their requests. over_before: what the fault broke held again before the undo. violating: stretches
-    (start_s, end_s) in which targets were broken.
+    (start_s, end_s) in which targets were broken. ending: what was seen of the target at the end of load and after it.
     """
 
     plan: Plan
@@ -77,6 +78,7 @@ class Case:
     by_name: Mapping[str, int] = field(default_factory=dict)
     over_before: bool = False
     violating: Sequence[tuple[float, float]] = ()
+    ending: Ending = NOTHING
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def rule(case: Case) -> Ruling:
         verdict, reasons = "inconclusive", [*weak, *_would(doubtful), *undecided]
     else:
         verdict, reasons = "pass", _passed(case)
+    if case.ending.last_word and verdict != "pass":
+        reasons = [*reasons, case.ending.last_word]
     code = _exit_code(case, verdict)
     if code in (ExitCode.INTERRUPTED, ExitCode.HARNESS_FAILED):
         verdict = "inconclusive"
@@ -242,7 +246,9 @@ def _failures(case: Case) -> tuple[list[str], list[str]]:
             sentences.broken(target, control=case.plan.control_run)
         )
     if case.recovery.outcome == "not_recovered":
-        (doubtful if "recovery" in case.tainted else stand).append(sentences.not_recovered(case.recovery))
+        # First: how it ended is what people ask about a service that did not come back.
+        said = sentences.not_recovered(case.recovery, case.ending.not_recovered)
+        (doubtful if "recovery" in case.tainted else stand).insert(0, said)
     return stand, doubtful
 
 
@@ -344,7 +350,11 @@ def _passed(case: Case) -> list[str]:
         what = f"that the application uses the path to {', '.join(assumed)} is assumed (harness.toml), not proven"
         first = f"PASS, but {what}: {first.removeprefix('PASS, but ').removeprefix('PASS: ')}"
     how = sentences.recovered(case.recovery, hurt=case.over_before)
-    return [first, how] if how else [first]
+    said = [first, how] if how else [first]
+    if case.ending.alarming:
+        word = case.ending.last_word
+        said = [f"PASS, but {word[0].lower()}{word[1:]}", *said]
+    return said
 
 
 def _warnings(case: Case) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from harness.analysis.windows import WindowStore
+from harness.conductor.afterload import Before, ask_again
 from harness.conductor.annotations import Annotations
 from harness.conductor.conduct import Conduct
 from harness.conductor.finish import import_reports, judge_and_write
@@ -151,6 +152,9 @@ def _conduct(
             session.journal.load_process(f"load-worker-{number}", pid, started)
         # Under load nothing should compete with the main loop. The lease lasts five times as long as this wait.
         importing.join(IMPORT_LIMIT_S)
+        store = WindowStore(plan)
+        before = Before(plan, store)
+        history.listen(before.note)
         t0 = monotonic() + START_LEAD_S
         history.start(t0)
         load.begin(t0)
@@ -171,12 +175,13 @@ def _conduct(
             keeper=session.keeper,
             load=load,
             messages=messages,
-            store=WindowStore(plan),
+            store=store,
             windows=windows,
             signals=signals,
             say=say,
             show=show,
         ).run()
+        ask_again(plan, session, history, before, signals, say)
         read_back(plan, session, history, signals, say)
     finally:
         load.kill()

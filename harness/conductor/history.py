@@ -31,7 +31,8 @@ class History:
     def start(self, t0: float) -> None:
         """Set the clock's zero and record it."""
         self.t0 = t0
-        self.add(Started, at=0.0, monotonic=t0)
+        # t0 lies a little ahead when it is told to everybody: its wall time is not that of now.
+        self.add(Started, at=0.0, ahead_s=t0 - monotonic(), monotonic=t0)
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Call it with every event from now on, in the thread that adds it: it must not block and must not raise."""
@@ -41,10 +42,10 @@ class History:
         """Seconds since t0 of a CLOCK_MONOTONIC reading, or of now."""
         return (monotonic() if reading is None else reading) - self.t0
 
-    def add(self, kind: Callable[..., Event], *, at: float | None = None, **fields: Any) -> Event:
-        """Append one event; `at` in seconds since t0, now when not given."""
+    def add(self, kind: Callable[..., Event], *, at: float | None = None, ahead_s: float = 0.0, **fields: Any) -> Event:
+        """Append one event; `at` in seconds since t0, now when not given. ahead_s: its wall time is so far from now."""
         moment = self.since_t0() if at is None else at
-        event = kind(at=round(moment, 6), wall=wall(), experiment=self._experiment, **fields)
+        event = kind(at=round(moment, 6), wall=wall(ahead_s), experiment=self._experiment, **fields)
         with self._lock:
             self.events.append(event)
             try:

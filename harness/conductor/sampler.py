@@ -7,8 +7,11 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from harness.adapters import starter
 from harness.adapters.counters import Counters, countable
+from harness.adapters.fresh import FreshConnection
 from harness.adapters.http import Client
 from harness.adapters.process import Identity, Machine, Processes, Tree, identify
 from harness.adapters.prometheus import signals
@@ -16,7 +19,7 @@ from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, UsageError
 from harness.model.faults import Dependency
 from harness.model.jsonl import append_line, encode_line
-from harness.model.samples import ProcessUse, Sample
+from harness.model.samples import Fresh, ProcessUse, Sample
 from harness.model.stack import TargetInfo
 
 if TYPE_CHECKING:
@@ -27,13 +30,15 @@ INTERVAL_S = 1.0
 METRICS_TIMEOUT_S = 0.8
 METRICS_LEAD_S = 0.15
 """Metrics are read this long before each sample, so that a sample's signals are as old in every row."""
+FRESH_TIMEOUT_S = 1.0
+"""A target that admits nobody new keeps them waiting: by then the next one is due."""
 ENGINE_TIMEOUT_S = 2.0
 STOP_LIMIT_S = 2.0
 
 
 class Sampler:
-    """Threads: one samples and writes, one reads the metrics page, one each a Docker engine and the counters of one
-    dependency: those may hang without delaying the first.
+    """Threads: one samples and writes, one reads the metrics page, one asks the target on fresh connections, one each a
+    Docker engine and the counters of one dependency: those may hang without delaying the first.
 
     Nothing here can fail a run: what cannot be read is left out, and `problem` says what was last wrong. say: told once
     about each server whose container cannot be read any more, and once when it can again. allow_hosts: --allow-host,
@@ -57,6 +62,7 @@ class Sampler:
         self._signals: dict[str, float] | None = None
         self._contained: dict[str, ProcessUse] = {}
         self._counted: dict[str, dict[str, float]] = {}
+        self._fresh: Fresh | None = None
         self._latest: Sample | None = None
 
     def start(self, t0: float, target: TargetInfo, dependencies: Sequence[Dependency], out: Path) -> None:
@@ -65,6 +71,8 @@ class Sampler:
         self._spawn("samples", self._sample, t0, begun, _servers(target, dependencies), out)
         if target.metrics_url is not None:
             self._spawn("metrics", self._scrape, begun, target.metrics_url)
+        if target.url.startswith(("http://", "https://")):
+            self._spawn("fresh connections", self._connect, t0, begun, target)
         for engine, containers in _containers(target, dependencies).items():
             self._spawn("containers", self._watch, begun, engine, containers)
         for one in dependencies:
@@ -92,6 +100,9 @@ class Sampler:
         while True:
             try:
                 sample = reader.read(t0, self._take_signals(), self._take_contained(), self._take_counted())
+                with self._lock:
+                    fresh, self._fresh = self._fresh, None
+                sample = msgspec.structs.replace(sample, fresh=fresh)
                 self._latest = sample
                 append_line(out, encode_line(sample))
             except Exception as error:  # whatever it is, the run is worth more than its samples
@@ -116,6 +127,20 @@ class Sampler:
                 tick = self._next(begun - lead, tick)
                 if self._stop.wait(begun + tick * self._interval_s - lead - monotonic()):
                     return
+
+    def _connect(self, t0: float, begun: float, target: TargetInfo) -> None:
+        """Ask the target once an interval as somebody new would: the load keeps its connections."""
+        probe = FreshConnection(target.url + (target.health or "/"), target.addresses)
+        tick = 0
+        while True:
+            asked = monotonic()
+            ok = probe.ask(FRESH_TIMEOUT_S)
+            took_ms = round((monotonic() - asked) * 1000, 3)
+            with self._lock:
+                self._fresh = Fresh(at=round(asked - t0, 3), ok=ok, ms=took_ms)
+            tick = self._next(begun, tick)
+            if self._stop.wait(begun + tick * self._interval_s - monotonic()):
+                return
 
     def _watch(self, begun: float, url: str, containers: dict[str, tuple[str, ...]]) -> None:
         """Ask one engine about its containers, a little before every sample."""

@@ -1,6 +1,6 @@
 """`python -m harness.load`: the load process.
 
-`describe FILE`, `worker`, `elsewhere SETTINGS` and `read-back` are its helpers.
+`describe FILE`, `worker`, `elsewhere SETTINGS`, `read-back` and `last-look` are its helpers.
 """
 
 from __future__ import annotations
@@ -26,11 +26,17 @@ def main(arguments: list[str]) -> int:
         from harness.load.start import run_read_back
 
         run_read_back()
+    if arguments == ["last-look"]:
+        from harness.load.start_look import run_last_look
+
+        run_last_look()
     if not arguments:
         from harness.load.start import run_load
 
         run_load()
-    sys.stderr.write("usage: python -m harness.load [describe FILE | worker | elsewhere SETTINGS | read-back]\n")
+    sys.stderr.write(
+        "usage: python -m harness.load [describe FILE | worker | elsewhere SETTINGS | read-back | last-look]\n"
+    )
     return 2
 
 

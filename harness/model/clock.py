@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from harness.model.load import STEP_S
@@ -15,9 +15,10 @@ monotonic: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_MONOTONI
 there is no Python function around it."""
 
 
-def wall() -> str:
-    """Now, UTC, ISO 8601 with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def wall(ahead_s: float = 0.0) -> str:
+    """Now, or so many seconds from now; UTC, ISO 8601 with milliseconds."""
+    moment = datetime.now(UTC) + timedelta(seconds=ahead_s)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def step_of(at_s: float) -> int:

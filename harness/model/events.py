@@ -193,6 +193,24 @@ class ReadBack(_Event, frozen=True, kw_only=True, tag="read_back"):
     why: str = ""
 
 
+class AfterLoad(_Event, frozen=True, kw_only=True, tag="after_load"):
+    """The target was asked again once load had ended: a few requests of the mix, on fresh connections.
+
+    looks: how often it was asked. Of the last look: asked: requests, good: as in baseline (no failure, and no slower
+    than limit_ms where there is one), answered: replies of any kind, example: what was the matter with one that was
+    not good. as_in_baseline: the last look was. seconds: from the end of load until that look was over.
+    """
+
+    as_in_baseline: bool
+    seconds: float
+    looks: int
+    asked: int
+    good: int
+    answered: int
+    limit_ms: float | None = None
+    example: str = ""
+
+
 Event = (
     Started
     | PhaseStarted
@@ -216,4 +234,5 @@ Event = (
     | Note
     | DataLost
     | ReadBack
+    | AfterLoad
 )

@@ -272,6 +272,20 @@ class AcknowledgedResult(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
+class AfterLoadResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The target without load: the last word on it. seconds: after the end of load, when it first answered as in
+    baseline; with the other outcomes, how long it was asked for.
+
+    asked, good: requests of the last look, and how many of them were as in baseline. why: of one that was not.
+    """
+
+    outcome: Literal["as_in_baseline", "still_bad", "no_answer"]
+    seconds: float
+    asked: int = 0
+    good: int = 0
+    why: str = ""
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
     verdict: Verdict
@@ -304,4 +318,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     signatures: tuple[SignatureResult, ...] = ()
     acknowledged: AcknowledgedResult | None = None
     """Null when the locustfile notes no acknowledged writes, or none was acknowledged."""
+    after_load: AfterLoadResult | None = None
+    """Null when nobody asked: the run ended early, or the load was lost."""
+    fresh_connections: tuple[tuple[float, float], ...] | None = None
+    """[start_s, end_s] stretches in which requests on fresh connections failed while the load, which keeps its
+    connections, was mostly served. Null: not looked at (no HTTP target, or records of an old version)."""
     warnings: tuple[str, ...] = ()

@@ -26,12 +26,22 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpu_limit: float | None = None
 
 
+class Fresh(msgspec.Struct, frozen=True, kw_only=True):
+    """One request to the target on a connection of its own. at: when it began, seconds since t0. ok: an answer came,
+    whatever it said; ms: until then, or until it was given up."""
+
+    at: float
+    ok: bool
+    ms: float
+
+
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """at: seconds since t0. trees: `target`, and each dependency's name where its process or container is known.
 
     signals: Prometheus series, summed over labels: counters as their running total, gauges as they are.
     net_bytes_s, disk_bytes_s: of the machine. counters: dependency -> name -> value, as harness/adapters/counters.py
-    names them; `at` among them is when they were read, seconds since t0. Each reading is in one sample only.
+    names them; `at` among them is when they were read, seconds since t0. Each reading is in one sample only. fresh: the
+    request on a fresh connection that has ended since the last sample.
     """
 
     at: float
@@ -41,3 +51,4 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     disk_bytes_s: float | None = None
     machine_cpu: float | None = None
     counters: dict[str, dict[str, float]] = {}
+    fresh: Fresh | None = None

@@ -21,6 +21,7 @@ class TargetInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     pid: the root of its process tree, where it runs on this machine; containers: full IDs of its containers on the
     Docker engine at `engine`, where it runs in some. addresses: of the url's host, checked; see LoadPlan.
+    health: the page that says whether it is well, a path below url, where it has one.
     """
 
     url: str
@@ -31,6 +32,7 @@ class TargetInfo(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     version: str | None = None
     addresses: tuple[str, ...] = ()
+    health: str | None = None
 
 
 class StackUp(msgspec.Struct, frozen=True, kw_only=True):

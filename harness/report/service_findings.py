@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.analysis.ending import LONG_S
 from harness.model.plan import Plan
 from harness.model.result import PhaseResult, Result
 from harness.report import text
@@ -161,18 +162,33 @@ def limit(plan: Plan, result: Result) -> Iterator[Finding]:
         )
 
 
+def _not_recovered(result: Result) -> tuple[str, str, str]:
+    """(title, what else was seen, further advice): only what was seen after the end of load is said of it."""
+    after = result.after_load
+    if after is None or (after.outcome != "as_in_baseline" and after.seconds < LONG_S):
+        return "The service did not recover while the run lasted", ".", ""
+    later = text.seconds(after.seconds)
+    if after.outcome == "as_in_baseline":
+        more = " What it needs to come back is less load: shed it, or let callers pause longer between attempts."
+        return "The service does not come back under this load", f"; {later} after the end of load it was well.", more
+    answer = "it gave no answer" if after.outcome == "no_answer" else "it was not as in baseline"
+    more = " If only a restart helps, a restart is the incident's real length."
+    return "The service did not come back by itself", f"; {later} after the end of load {answer}.", more
+
+
 def slow_recovery(plan: Plan, result: Result) -> Iterator[Finding]:
     recovery = result.recovery
     if recovery is None or is_control(plan):
         return
     if recovery.outcome == "not_recovered" and bad_at_end(result):
+        title, seen, more = _not_recovered(result)
         yield Finding(
             key="slow-recovery",
-            title="The service did not come back by itself",
-            seen="The dependency was whole again, and the targets were still broken when the load ended.",
+            title=title,
+            seen="The dependency was whole again, and the targets were still broken when the load ended" + seen,
             advice="Look for connections that are never replaced (a pool that hands out dead ones or lost its slots "
             "to leaks), a circuit breaker that never closes, a backlog that grows faster than it drains, and "
-            "retries that keep the load up. If only a restart helps, a restart is the incident's real length.",
+            f"retries that keep the load up.{more}",
         )
     elif recovery.outcome == "not_recovered":
         yield Finding(

@@ -12,6 +12,7 @@ from harness.model.target_grammar import ALLOWED_OVER
 from harness.report import text
 from harness.report.assessment import Line, assess_result, interval
 from harness.report.by_name import PHASE_WORDS, failing, slowed
+from harness.report.ending import alarm, at_the_end
 from harness.report.moved import moved
 
 _MODEL_WORDS = {"open": "open model", "closed": "closed model"}
@@ -58,6 +59,9 @@ def _sentence(plan: Plan, result: Result) -> str:
     broken = by_harm(lines_of(plan, result), result)
     match result.verdict:
         case "pass":
+            if result.after_load is not None and (bad := alarm(result)):
+                after = f"{bad} {text.seconds(result.after_load.seconds)} after the load had ended"
+                return f"PASS, but {after}; {subject} it kept every target over each phase."
             return _passed(plan, result, subject)
         case "fail":
             if result.acknowledged is not None and result.acknowledged.lost:
@@ -68,7 +72,7 @@ def _sentence(plan: Plan, result: Result) -> str:
             shown = "; ".join(broken_clause(line, result, control) for line in broken[:2])
             left = len(broken) - 2
             more = f"; and {left} more {'targets were' if left > 1 else 'target was'} broken" if left > 0 else ""
-            return f"FAIL: {subject}, {shown}{more}."
+            return f"FAIL: {subject}, {shown}{more}{at_the_end(result)}."
         case "inconclusive":
             if any(t.phase == "baseline" and t.primary and t.outcome == "broken" for t in result.targets):
                 missed = "INCONCLUSIVE: the service missed its targets"

@@ -292,7 +292,7 @@ class _Looking:
 
     def _look_at_target(self, table: TargetTable, itself: Dependency) -> tuple[TargetInfo | None, Dependency | None]:
         where = f"{self._file}: target"
-        info = TargetInfo(url=self._url, workers=table.workers or 1)
+        info = TargetInfo(url=self._url, workers=table.workers or 1, health=table.health)
         trouble, container = None, None
         try:
             if table.contained:

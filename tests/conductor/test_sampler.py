@@ -204,3 +204,16 @@ def test_stop_is_safe_before_start_and_twice() -> None:
     sampler.stop()
     sampler.stop()
     assert sampler.latest() is None
+
+
+def test_the_target_is_asked_on_fresh_connections_all_the_while(tmp_path: Path) -> None:
+    out = tmp_path / "samples.jsonl"
+    with metrics_page(lambda number: b"ok" if number < 3 else None) as page:
+        target = TargetInfo(url=page.removesuffix("/metrics"), health="/metrics", pid=os.getpid())
+        with sampling(out, target):
+            wait_for("one that is kept waiting", lambda: any(s.fresh and not s.fresh.ok for s in samples(out)))
+        seen = [sample.fresh for sample in samples(out) if sample.fresh is not None]
+    assert any(one.ok for one in seen)
+    assert next(one for one in seen if not one.ok).ms >= 900
+    assert [one.at for one in seen] == sorted({one.at for one in seen}), "each is in one sample only"
+    assert len(samples(out)) > len(seen), "one that hangs delays no sample"

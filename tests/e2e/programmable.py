@@ -119,6 +119,12 @@ class Programmable:
             self._tell({"plan": segments})
             self._answer()
 
+    def admit(self, new: bool) -> None:
+        """Whether new connections are accepted or refused. Those that are open are served either way."""
+        with self._lock:
+            self._tell({"admit": new})
+            self._answer()
+
     def changes(self) -> list[Change]:
         """Every change that a request has met so far."""
         with self._lock:
@@ -247,16 +253,34 @@ class _Echo(asyncio.Protocol):
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
     service = _Service(loop)
-    http = await loop.create_server(lambda: _Http(service), "127.0.0.1", 0, backlog=4096)
+
+    async def listen_on(port: int) -> asyncio.Server:
+        return await loop.create_server(lambda: _Http(service), "127.0.0.1", port, backlog=4096)
+
+    http = await listen_on(0)
+    http_port: int = http.sockets[0].getsockname()[1]
     echo = await loop.create_server(_Echo, "127.0.0.1", 0, backlog=256)
     ended = asyncio.Event()
+    admitting: asyncio.Task[None] | None = None
 
     def say(answer: dict[str, Any]) -> None:
         print(json.dumps(answer), flush=True)
 
+    async def admit() -> None:
+        nonlocal http
+        http = await listen_on(http_port)
+        say({})
+
     def obey(line: str) -> None:
+        nonlocal admitting
         command = json.loads(line)
-        if "plan" in command:
+        if "admit" in command:
+            http.close()
+            if command["admit"]:
+                admitting = loop.create_task(admit())
+            else:
+                say({})
+        elif "plan" in command:
             service.plan([Segment(*segment) for segment in command["plan"]])
             say({})
         else:
@@ -268,7 +292,7 @@ async def _serve() -> None:
         loop.call_soon_threadsafe(ended.set)
 
     threading.Thread(target=listen, daemon=True).start()
-    say({"port": http.sockets[0].getsockname()[1], "echo_port": echo.sockets[0].getsockname()[1]})
+    say({"port": http_port, "echo_port": echo.sockets[0].getsockname()[1]})
     # No pause for collection: what it makes is freed by its count of references.
     gc.disable()
     await ended.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from harness.model.result import (
+    AfterLoadResult,
     ImpactResult,
     NameResult,
     RecoveryResult,
@@ -183,9 +184,14 @@ def test_only_what_is_broken_at_the_end_did_not_come_back() -> None:
     gone = recovery(outcome="not_recovered", seconds=None, lower_s=60.0)
     assert gone.impact is not None
     end = gone.phases[-1].end_s
-    for last, by_itself in ((end - 1, True), (end - 20, False)):
+    dead, well = (
+        AfterLoadResult(outcome="no_answer", seconds=60.4),
+        AfterLoadResult(outcome="as_in_baseline", seconds=2),
+    )
+    cases = ((end - 1, dead, True), (end - 1, well, False), (end - 1, None, False), (end - 20, dead, False))
+    for last, after, by_itself in cases:
         impact = msgspec.structs.replace(gone.impact, violating=((72.5, last),))
-        one = found("fail", msgspec.structs.replace(gone, impact=impact))["slow-recovery"]
+        one = found("fail", msgspec.structs.replace(gone, impact=impact, after_load=after))["slow-recovery"]
         assert ("by itself" in one.title) is by_itself and ("only a restart helps" in one.advice) is by_itself
 
 

@@ -147,6 +147,7 @@ def target(containers: Mapping[str, Container], engine: str, version: str | None
         containers=(container.id,),
         workers=max(1, int(workers)) if workers.isdecimal() else 1,
         version=version,
+        health="/health",
     )
 
 

@@ -208,6 +208,7 @@ class EmbeddedStack:
                 pid=target.pid,
                 workers=api.workers(os.environ),
                 version=version[-1],
+                health="/health",
             ),
             dependencies=self._bound(
                 at, folder, launcher, proxy, {"redis": cache, "kafka": broker, "db": database, "api": target}
