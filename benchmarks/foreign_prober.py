@@ -4,9 +4,10 @@
 
 It shares no code with the harness and imports nothing of it. Each request goes out at its own instant, over a
 connection of its own, whatever became of those before it. REQUESTS.json: {"host", "port", "requests": [{"name",
-"method", "path", "headers", "body"}]}; `{n}` in a path or a body counts up. RATE: requests a second of each name.
+"method", "path", "headers", "body", "spread"}]}; `{n}` in a path or a body counts up, `{m}` is that modulo `spread`.
+RATE: requests a second of each name.
 
-A line of the log: {"name", "due", "end", "ok", "why"}, both times on CLOCK_MONOTONIC. Ends at SIGTERM, after the
+A line of the log: {"name", "due", "begun", "end", "ok", "why"}, times on CLOCK_MONOTONIC. Ends at SIGTERM, after the
 answers that are still open.
 """
 
@@ -23,8 +24,9 @@ from typing import Any, TextIO
 
 def encoded(request: dict[str, Any], host: str, port: int, number: int) -> bytes:
     body = (request["body"] or "").replace("{n}", str(number)).encode()
+    path = request["path"].replace("{n}", str(number)).replace("{m}", str(number % request["spread"]))
     lines = [
-        f"{request['method']} {request['path'].replace('{n}', str(number))} HTTP/1.1",
+        f"{request['method']} {path} HTTP/1.1",
         f"Host: {host}:{port}",
         "Connection: close",
         f"Content-Length: {len(body)}",
@@ -53,8 +55,10 @@ async def exchange(host: str, port: int, data: bytes) -> tuple[bool, str]:
         writer.transport.abort()  # no TIME_WAIT: 60 connections a second for minutes
 
 
-async def one(target: tuple[str, int], request: dict[str, Any], number: int, due: float, limit: float, log: TextIO) -> None:
-    data = encoded(request, *target, number)
+async def one(
+    target: tuple[str, int], request: dict[str, Any], number: int, due: float, limit: float, log: TextIO
+) -> None:
+    data, begun = encoded(request, *target, number), time.monotonic()
     try:
         async with asyncio.timeout(due + limit - time.monotonic()):
             ok, why = await exchange(*target, data)
@@ -62,7 +66,7 @@ async def one(target: tuple[str, int], request: dict[str, Any], number: int, due
         ok, why = False, "timeout"
     except (OSError, ValueError, asyncio.IncompleteReadError) as error:
         ok, why = False, type(error).__name__
-    line = {"name": request["name"], "due": due, "end": time.monotonic(), "ok": ok, "why": why}
+    line = {"name": request["name"], "due": due, "begun": begun, "end": time.monotonic(), "ok": ok, "why": why}
     log.write(json.dumps(line) + "\n")
 
 

@@ -1,6 +1,6 @@
 """Does the harness tell the truth about services that nobody here wrote?
 
-    python benchmarks/foreign_services.py [--only SERVICE/FAULT] [--list] [--rate 60] [--tries 2] [--keep FOLDER]
+    python benchmarks/foreign_services.py [--only SERVICE/FAULT] [--list] [--rate 24] [--tries 2] [--keep FOLDER]
 
 Kinto (Python, threads) and Parse Server (Node), each with a real PostgreSQL and a real Redis (Valkey) behind a real
 Toxiproxy, go through six faults in a `harness run` each, while an independent prober asks for the same things over
@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
 import foreign_truth as truth  # noqa: E402
-from foreign_systems import SYSTEMS, System, Where, wait_for  # noqa: E402
+from foreign_systems import SPREAD, SYSTEMS, System, Where, wait_for  # noqa: E402
 
 from harness.analysis.rundir import read_plan, read_result  # noqa: E402
 from harness.model.faults import Address  # noqa: E402
@@ -46,7 +46,7 @@ from tests.servers import PostgresServer, SubprocessLauncher, start_postgres, st
 FAULTS = ("redis-down", "redis-hang", "db-down", "db-hang", "db-connection-limit", "kill")
 LIMITS = truth.Limits(failed=0.01, slow_s=0.5, recovery_s=30.0)
 TIMEOUT_S = 5.0
-PROBER_RATE = 20.0
+PROBER_RATE = 5.0
 RUN_LIMIT_S = 240.0
 UNDO_LIMIT_S = 60.0
 """What an interrupted run gets to undo its fault."""
@@ -81,7 +81,7 @@ class Bench:
     def write_requests(self, headers: dict[str, str]) -> None:
         requests = [
             {
-                **{"name": one.name, "method": one.method, "path": one.path, "body": one.body},
+                **{"name": one.name, "method": one.method, "path": one.path, "body": one.body, "spread": SPREAD},
                 "headers": {**headers, **({"Content-Type": "application/json"} if one.body else {})},
             }
             for one in self.system.requests
@@ -143,14 +143,26 @@ locustfile = "users.py"
 
 
 def run(bench: Bench, fault: str, rate: float) -> tuple[Path, int]:
-    """One experiment with the prober beside it: its run directory and exit code. Raises RuntimeError without a result."""
+    """One experiment beside the prober: its run directory and exit code. Raises RuntimeError without a result."""
     number = len(list(bench.folder.glob("run-*")))
     folder = bench.folder / f"run-{number}"
     folder.mkdir()
     command = [
         *(str(Path(sys.executable).parent / "harness"), "run", "--fault", fault, "--scenario", "target"),
         *("--rate", f"{rate:g}", "--users", "20", "--spawn-rate", "1000", "--request-timeout", f"{TIMEOUT_S:g}s"),
-        *("--warmup", "3s", "--baseline", "20s", "--fault-for", "20s", "--recovery-limit", "60s", "--no-live"),
+        *(
+            "--warmup",
+            "3s",
+            "--baseline",
+            "20s",
+            "--fault-for",
+            "20s",
+            "--recovery-limit",
+            "60s",
+            "--hold",
+            "15s",
+            "--no-live",
+        ),
         *("--target", f"p95 < {LIMITS.slow_s * 1000:g}ms", "--target", f"error_rate < {LIMITS.failed:.0%}"),
         *("--target", f"recovery < {LIMITS.recovery_s:g}s", "--out", str(folder)),
     ]
@@ -222,16 +234,19 @@ def cell(bench: Bench, fault: str, args: argparse.Namespace) -> dict[str, Any]:
 def show(row: dict[str, Any]) -> str:
     """For a person who asks whether each sentence is so."""
     lines = [f"### {row['case']}", "", f"> {row['headline']}", ">", f"> {row['recovery']}", ""]
+    if row["reasons"]:
+        lines += [*(f"- {reason}" for reason in row["reasons"]), ""]
     found: truth.Facts | None = row["facts"]
     if found is None:
-        return "\n".join([*lines, *row["reasons"], ""])
+        return "\n".join(lines)
     at = (*found.injected, *found.undo, found.load_end)
     lines += ["injected {:.2f} to {:.2f} s, undone {:.2f} to {:.2f} s, load until {:.1f} s.".format(*at), ""]
     lines += ["| request | during the fault | stretches of bad requests (s) | after them |", "|---|---|---|---|"]
     for name, during in found.during.items():
         spans = ", ".join(f"{first:.2f}–{last:.2f}" for first, last in found.stretches[name]) or "none"
         lines.append(f"| {name} | {during} | {spans} | {found.after[name]} |")
-    lines += ["", f"Bad requests in no stretch: {found.strays}. Load average {row['load']:.1f}, try {row['try']}.", ""]
+    strays = f"Bad requests in no stretch: {found.strays}. The prober was {found.late * 1000:.0f} ms late (p99)."
+    lines += ["", f"{strays} Load average {row['load']:.1f}, try {row['try']}.", ""]
     words = {True: "so", False: "**NOT SO**", None: "cannot be told"}
     lines += [f"- {one.what}: {words[one.right]} ({one.why})" for one in row["checks"]]
     return "\n".join([*lines, ""])
@@ -258,7 +273,7 @@ def interrupted(number: int, frame: FrameType | None) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Does the harness tell the truth about other people's services?")
     parser.add_argument("--only", action="append", help="SERVICE, or SERVICE/FAULT; may be repeated")
-    parser.add_argument("--rate", type=float, default=60.0, help="requests per second of the harness")
+    parser.add_argument("--rate", type=float, default=24.0, help="requests per second of the harness")
     parser.add_argument("--tries", type=int, default=2, help="runs of a case while the generator could not keep up")
     parser.add_argument("--list", action="store_true", help="print the cases and run nothing")
     parser.add_argument("--keep", type=Path, help="a new folder for run directories and logs, which stays")
@@ -296,4 +311,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

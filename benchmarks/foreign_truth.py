@@ -33,13 +33,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Seen:
-    """One request of the prober. due: since t0. took: until the answer or the failure."""
+    """One request of the prober. due: since t0. took, from then: until the answer or the failure."""
 
     name: str
     due: float
     took: float
     ok: bool
     why: str
+    late: float
+    """How late the prober itself was, which is part of `took`."""
 
     def bad(self, limits: Limits) -> bool:
         return not self.ok or self.took > limits.slow_s
@@ -80,6 +82,8 @@ class Facts:
     after: dict[str, Share] = field(default_factory=dict)
     stretches: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     strays: int = 0
+    late: float = 0.0
+    """The prober's own lateness, 99th percentile."""
 
     @property
     def onset(self) -> float | None:
@@ -98,7 +102,16 @@ def read_log(path: Path, zero: float) -> list[Seen]:
     rows = []
     for line in path.read_text("utf-8").splitlines():
         one = json.loads(line)
-        rows.append(Seen(one["name"], one["due"] - zero, one["end"] - one["due"], one["ok"], one["why"]))
+        rows.append(
+            Seen(
+                one["name"],
+                one["due"] - zero,
+                one["end"] - one["due"],
+                one["ok"],
+                one["why"],
+                one["begun"] - one["due"],
+            )
+        )
     return sorted(rows, key=lambda row: row.due)
 
 
@@ -148,11 +161,10 @@ def facts(rows: Sequence[Seen], history: Sequence[dict[str, Any]], limits: Limit
     found = Facts((injected["sent_s"], injected["at"]), (undone["sent_s"], undone["at"]), load_end)
     for name in dict.fromkeys(row.name for row in rows):
         mine = [row for row in rows if row.name == name and row.due <= load_end]
-        # Of those on their way at the injection only what ended badly after it; they are the fault's, and due before.
-        mine_since = [row for row in mine if row.due >= found.injected[0] - AGREE_S]
         found.during[name] = share([r for r in mine if found.injected[1] <= r.due < found.undo[0]], limits)
-        found.stretches[name], strays = stretches(mine_since, limits)
+        found.stretches[name], strays = stretches([r for r in mine if r.due >= found.injected[0]], limits)
         found.strays += strays
+    found.late = sorted(row.late for row in rows)[int(len(rows) * 0.99)]
     over = max(found.undo[1], found.end or 0.0)
     for name in found.during:
         found.after[name] = share([r for r in rows if r.name == name and over < r.due <= load_end], limits)
@@ -174,7 +186,12 @@ def checks(said: dict[str, Any], exit_code: int, found: Facts, limits: Limits) -
     done = [Check("exit code", exit_code == EXIT_CODES[verdict] == said["exit_code"], f"{verdict}, {exit_code}")]
     if verdict == "inconclusive":
         return [*done, Check("verdict", None, said["reasons"][0] if said["reasons"] else "no reason")]
-    return [*done, _verdict(verdict, recovery, found, limits), *_instants(recovery, impact, found), *_names(said, found)]
+    return [
+        *done,
+        _verdict(verdict, recovery, found, limits),
+        *_instants(recovery, impact, found),
+        *_names(said, found),
+    ]
 
 
 def _verdict(verdict: str, recovery: dict[str, Any], found: Facts, limits: Limits) -> Check:
@@ -186,7 +203,7 @@ def _verdict(verdict: str, recovery: dict[str, Any], found: Facts, limits: Limit
     seen = f"during {percent(failed)} failed, {percent(slow)} of the good slow; after {percent(after)} failed"
     broken = failed > 2 * limits.failed or slow > 0.1 or late > limits.recovery_s + AGREE_S
     held = failed < limits.failed / 2 and slow < 0.03 and late < limits.recovery_s - AGREE_S
-    right = verdict == "fail" if broken else verdict == "pass" if held else None
+    right = None if verdict == "inconclusive" else verdict == "fail" if broken else verdict == "pass" if held else None
     return Check("verdict", right, seen)
 
 

@@ -15,15 +15,15 @@ NUMBERS = itertools.count(1_000_000)
 TURNS = itertools.cycle(TOLD["requests"])
 
 
-class Caller(HttpUser):
-    @task
+class Caller(HttpUser):  # type: ignore[misc]
+    @task  # type: ignore[untyped-decorator]
     def call(self) -> None:
-        request, number = next(TURNS), str(next(NUMBERS))
+        request, number = next(TURNS), next(NUMBERS)
         body = request["body"]
         self.client.request(
             request["method"],
-            request["path"].replace("{n}", number),
+            request["path"].replace("{n}", str(number)).replace("{m}", str(number % request["spread"])),
             name=request["name"],
             headers=request["headers"],
-            data=None if body is None else body.replace("{n}", number),
+            data=None if body is None else body.replace("{n}", str(number)),
         )
