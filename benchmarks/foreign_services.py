@@ -1,6 +1,7 @@
 """Does the harness tell the truth about services that nobody here wrote?
 
     python benchmarks/foreign_services.py [--only SERVICE/FAULT] [--list] [--rate 24] [--tries 2] [--keep FOLDER]
+    python benchmarks/foreign_services.py --again FOLDER       judges kept runs again
 
 Kinto (Python, threads) and Parse Server (Node), each with a real PostgreSQL and a real Redis (Valkey) behind a real
 Toxiproxy, go through six faults in a `harness run` each, while an independent prober asks for the same things over
@@ -22,7 +23,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
@@ -48,6 +48,7 @@ LIMITS = truth.Limits(failed=0.01, slow_s=0.5, recovery_s=30.0)
 TIMEOUT_S = 5.0
 PROBER_RATE = 5.0
 RUN_LIMIT_S = 240.0
+EXIT_INCONCLUSIVE = 3
 UNDO_LIMIT_S = 60.0
 """What an interrupted run gets to undo its fault."""
 
@@ -147,29 +148,22 @@ def run(bench: Bench, fault: str, rate: float) -> tuple[Path, int]:
     number = len(list(bench.folder.glob("run-*")))
     folder = bench.folder / f"run-{number}"
     folder.mkdir()
-    command = [
-        *(str(Path(sys.executable).parent / "harness"), "run", "--fault", fault, "--scenario", "target"),
-        *("--rate", f"{rate:g}", "--users", "20", "--spawn-rate", "1000", "--request-timeout", f"{TIMEOUT_S:g}s"),
-        *(
-            "--warmup",
-            "3s",
-            "--baseline",
-            "20s",
-            "--fault-for",
-            "20s",
-            "--recovery-limit",
-            "60s",
-            "--hold",
-            "15s",
-            "--no-live",
-        ),
-        *("--target", f"p95 < {LIMITS.slow_s * 1000:g}ms", "--target", f"error_rate < {LIMITS.failed:.0%}"),
-        *("--target", f"recovery < {LIMITS.recovery_s:g}s", "--out", str(folder)),
-    ]
-    prober = [
-        *(sys.executable, "-I", str(ROOT / "benchmarks" / "foreign_prober.py"), str(bench.folder / "requests.json")),
-        *(str(folder / "prober.jsonl"), f"{PROBER_RATE:g}", f"{TIMEOUT_S:g}"),
-    ]
+    options = (
+        f"--fault {fault} --scenario target --rate {rate:g} --users 20 --spawn-rate 1000 "
+        f"--request-timeout {TIMEOUT_S:g}s --warmup 3s --baseline 20s --fault-for 20s --recovery-limit 60s --hold 18s "
+        "--no-live"
+    )
+    targets = (
+        f"p95 < {LIMITS.slow_s * 1000:g}ms",
+        f"error_rate < {LIMITS.failed:.0%}",
+        f"recovery < {LIMITS.recovery_s:g}s",
+    )
+    command = [str(Path(sys.executable).parent / "harness"), "run", *options.split(), "--out", str(folder)]
+    for target in targets:
+        command += ["--target", target]
+    program = str(ROOT / "benchmarks" / "foreign_prober.py")
+    watch = (str(bench.folder / "requests.json"), str(folder / "prober.jsonl"), f"{PROBER_RATE:g}", f"{TIMEOUT_S:g}")
+    prober = [sys.executable, "-I", program, *watch]
     with ExitStack() as cleanup, (folder / "output.txt").open("wb") as output:
         watching = subprocess.Popen(prober, stdin=subprocess.DEVNULL, stderr=output, start_new_session=True)
         cleanup.callback(end, watching, signal.SIGTERM, TIMEOUT_S + 5)
@@ -210,25 +204,40 @@ def cell(bench: Bench, fault: str, args: argparse.Namespace) -> dict[str, Any]:
     for attempt in range(1, args.tries + 1):
         bench.stop()
         bench.start()  # what one fault left in a pool is not the next one's doing
-        begun = time.monotonic()
         directory, exit_code = run(bench, name, args.rate)
-        plan, result = read_plan(directory), read_result(directory)
-        said = json.loads((directory / "result.json").read_text("utf-8"))
-        strained = bool(result.generator and result.generator.saturated)
-        row: dict[str, Any] = {
-            **{"case": f"{bench.system.name}/{fault}", "try": attempt, "seconds": time.monotonic() - begun},
-            **{"load": os.getloadavg()[0], "strained": strained, "headline": headline(plan, result)},
-            **{"recovery": recovery_sentence(plan, result), "reasons": result.reasons, "facts": None, "checks": []},
-        }
-        if result.verdict != "inconclusive" or not strained or attempt == args.tries:
+        case = {"case": f"{bench.system.name}/{fault}", "try": attempt, "exit_code": exit_code}
+        (directory.parent / "case.json").write_text(json.dumps({**case, "load": os.getloadavg()[0]}), "utf-8")
+        generator = read_result(directory).generator
+        if exit_code != EXIT_INCONCLUSIVE or generator is None or not generator.saturated:
             break
-        say(f"{row['case']}: {row['headline']} Again.")
+        if attempt < args.tries:
+            say(f"{case['case']}: the generator could not keep up; again")
+    return judged(directory)
+
+
+def judged(directory: Path) -> dict[str, Any]:
+    """The row of a run, from its files alone."""
+    case = json.loads((directory.parent / "case.json").read_text("utf-8"))
+    plan, result = read_plan(directory), read_result(directory)
+    row = {**case, "headline": headline(plan, result), "recovery": recovery_sentence(plan, result)}
+    row |= {"reasons": result.reasons, "facts": None, "checks": []}
     history = truth.read_history(directory)
     zero = next(one["monotonic"] for one in history if one["event"] == "started")
     with suppress(LookupError):
         row["facts"] = truth.facts(truth.read_log(directory.parent / "prober.jsonl", zero), history, LIMITS)
-        row["checks"] = truth.checks(said, exit_code, row["facts"], LIMITS)
+        said = json.loads((directory / "result.json").read_text("utf-8"))
+        row["checks"] = truth.checks(said, case["exit_code"], row["facts"], LIMITS)
     return row
+
+
+def kept(folder: Path) -> list[dict[str, Any]]:
+    """Rows of the runs that --keep left, the last try of each case."""
+    rows: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*/run-*/case.json")):
+        made = sorted(path.parent.glob("*/result.json"))
+        row = judged(made[0].parent)
+        rows[row["case"]] = row
+    return list(rows.values())
 
 
 def show(row: dict[str, Any]) -> str:
@@ -277,6 +286,7 @@ def main() -> int:
     parser.add_argument("--tries", type=int, default=2, help="runs of a case while the generator could not keep up")
     parser.add_argument("--list", action="store_true", help="print the cases and run nothing")
     parser.add_argument("--keep", type=Path, help="a new folder for run directories and logs, which stays")
+    parser.add_argument("--again", type=Path, help="run nothing: judge again what --keep left in this folder")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "foreign.md")
     args = parser.parse_args()
     cases = [(system, fault) for system in SYSTEMS for fault in FAULTS]
@@ -285,6 +295,14 @@ def main() -> int:
         print("\n".join(f"{system.name}/{fault}" for system, fault in wanted))
         return 0
     signal.signal(signal.SIGTERM, interrupted)
+    rows = kept(args.again) if args.again else measured(wanted, args)
+    print(summary(rows))
+    args.out.write_text("\n".join([summary(rows), "", *map(show, rows)]), "utf-8")
+    wrong = any(one.right is False for row in rows for one in row["checks"])
+    return 1 if wrong or (len(rows) < len(wanted) and not args.again) else 0
+
+
+def measured(wanted: list[tuple[System, str]], args: argparse.Namespace) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for system in SYSTEMS:
         faults = [fault for one, fault in wanted if one is system]
@@ -304,10 +322,7 @@ def main() -> int:
                     say(f"{system.name}/{fault}: {error}")
                     continue
                 say(show(rows[-1]))
-    print(summary(rows))
-    args.out.write_text("\n".join([summary(rows), "", *map(show, rows)]), "utf-8")
-    wrong = any(one.right is False for row in rows for one in row["checks"])
-    return 1 if wrong or len(rows) < len(wanted) else 0
+    return rows
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ them. Times are seconds since the run's t0, which the history gives on the clock
 from __future__ import annotations
 
 import json
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -57,6 +58,8 @@ class Share:
     median: float
     longest: float
     whys: str
+    until_failure: float = 0.0
+    """Median of the failed ones."""
 
     @property
     def bad(self) -> float:
@@ -131,6 +134,7 @@ def share(rows: Sequence[Seen], limits: Limits) -> Share:
         waits[len(waits) // 2],
         waits[-1],
         f" ({', '.join(f'{why} x{n}' for why, n in whys.most_common(3))})" if whys else "",
+        statistics.median(kept) if (kept := [row.took for row in rows if not row.ok]) else 0.0,
     )
 
 
@@ -237,7 +241,8 @@ def _names(said: dict[str, Any], found: Facts) -> list[Check]:
     """Names called hurt, and their failed share during the fault."""
     hurt = {name for name, spans in found.stretches.items() if spans}
     named = set((said["impact"] or {}).get("by_name", {}))
-    done = [Check("names", hurt == named, f"said {_list(named)}, seen {_list(hurt)}")]
+    # Empty also where nobody filled it in.
+    done = [Check("names", hurt == named if named or not hurt else None, f"said {_list(named)}, seen {_list(hurt)}")]
     for row in said["requests"]:
         seen = found.during.get(row["name"])
         if row["phase"] != "fault" or seen is None or row["error_rate"] is None:
@@ -245,6 +250,11 @@ def _names(said: dict[str, Any], found: Facts) -> list[Check]:
         right = abs(row["error_rate"] - seen.failed) <= 0.1
         why = f"said {percent(row['error_rate'])}, seen {percent(seen.failed)}"
         done.append(Check(f"failed {row['name']}", right, why))
+        if row.get("failed_p50_ms") is not None and seen.failed > 0.1:
+            told = row["failed_p50_ms"] / 1000
+            right = abs(told - seen.until_failure) <= max(0.25, seen.until_failure / 4)
+            why = f"median until failure said {told:.2f} s, seen {seen.until_failure:.2f} s"
+            done.append(Check(f"wait {row['name']}", right, why))
     return done
 
 
