@@ -74,13 +74,16 @@ class Share:
 
 @dataclass
 class Facts:
-    """injected, undo: when the statement was sent and answered. stretches: of bad requests by name, from the injection
-    on. onset, end: first and last bad request of any stretch (None: there was none); end_after: only where it is later
-    than the undo."""
+    """injected, undo: when the statement was sent and answered. phase: the fault phase, which ends with the verified undo.
+    during: until the undo was sent; whole: in all of that phase; after: behind the last stretch. stretches: of bad
+    requests by name, from the injection on. onset, end: first and last bad request of any stretch (None: there was none).
+    """
 
     injected: tuple[float, float]
     undo: tuple[float, float]
     load_end: float
+    phase: tuple[float, float] = (0.0, 0.0)
+    whole: dict[str, Share] = field(default_factory=dict)
     during: dict[str, Share] = field(default_factory=dict)
     after: dict[str, Share] = field(default_factory=dict)
     stretches: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
@@ -163,9 +166,13 @@ def facts(rows: Sequence[Seen], history: Sequence[dict[str, Any]], limits: Limit
         raise LookupError("nothing was injected, or nothing undone") from None
     load_end = max((one["start_s"] for one in history if one.get("phase") == "tail"), default=rows[-1].due)
     found = Facts((injected["sent_s"], injected["at"]), (undone["sent_s"], undone["at"]), load_end)
+    starts = [(one["phase"], one["start_s"]) for one in history if one["event"] == "phase"]
+    begun = next((start for name, start in starts if name == "fault"), found.injected[0])
+    found.phase = begun, min((start for _, start in starts if start > begun), default=load_end)
     for name in dict.fromkeys(row.name for row in rows):
         mine = [row for row in rows if row.name == name and row.due <= load_end]
         found.during[name] = share([r for r in mine if found.injected[1] <= r.due < found.undo[0]], limits)
+        found.whole[name] = share([r for r in mine if found.phase[0] <= r.due < found.phase[1]], limits)
         found.stretches[name], strays = stretches([r for r in mine if r.due >= found.injected[0]], limits)
         found.strays += strays
     found.late = sorted(row.late for row in rows)[int(len(rows) * 0.99)]
@@ -244,7 +251,7 @@ def _names(said: dict[str, Any], found: Facts) -> list[Check]:
     # Empty also where nobody filled it in.
     done = [Check("names", hurt == named if named or not hurt else None, f"said {_list(named)}, seen {_list(hurt)}")]
     for row in said["requests"]:
-        seen = found.during.get(row["name"])
+        seen = found.whole.get(row["name"])
         if row["phase"] != "fault" or seen is None or row["error_rate"] is None:
             continue
         right = abs(row["error_rate"] - seen.failed) <= 0.1
