@@ -1,6 +1,7 @@
 """Does the harness tell the truth about services that nobody here wrote?
 
-    python benchmarks/foreign_services.py [--only SERVICE/FAULT] [--list] [--rate 24] [--tries 2] [--keep FOLDER]
+    python benchmarks/foreign_services.py [--only SERVICE/FAULT] [--list] [--rate 24] [--prober-rate 5]
+                                           [--tries 2] [--keep FOLDER]
     python benchmarks/foreign_services.py --again FOLDER       judges kept runs again
 
 Kinto (Python, threads) and Parse Server (Node), each with a real PostgreSQL and a real Redis (Valkey) behind a real
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -46,7 +48,8 @@ from tests.servers import PostgresServer, SubprocessLauncher, start_postgres, st
 FAULTS = ("redis-down", "redis-hang", "db-down", "db-hang", "db-connection-limit", "kill")
 LIMITS = truth.Limits(failed=0.01, slow_s=0.5, recovery_s=30.0)
 TIMEOUT_S = 5.0
-PROBER_RATE = 5.0
+FEWEST = 430
+"""Arrivals without which the harness refuses to judge a phase."""
 RUN_LIMIT_S = 240.0
 EXIT_INCONCLUSIVE = 3
 UNDO_LIMIT_S = 60.0
@@ -143,15 +146,16 @@ locustfile = "users.py"
 """
 
 
-def run(bench: Bench, fault: str, rate: float) -> tuple[Path, int]:
+def run(bench: Bench, fault: str, rate: float, prober_rate: float) -> tuple[Path, int]:
     """One experiment beside the prober: its run directory and exit code. Raises RuntimeError without a result."""
     number = len(list(bench.folder.glob("run-*")))
     folder = bench.folder / f"run-{number}"
     folder.mkdir()
+    judged_s = max(20, math.ceil(FEWEST / rate))
     options = (
         f"--fault {fault} --scenario target --rate {rate:g} --users 20 --spawn-rate 1000 "
-        f"--request-timeout {TIMEOUT_S:g}s --warmup 3s --baseline 20s --fault-for 20s --recovery-limit 60s --hold 18s "
-        "--no-live"
+        f"--request-timeout {TIMEOUT_S:g}s --warmup 3s --baseline {judged_s}s --fault-for {judged_s}s --recovery-limit 60s "
+        f"--hold {judged_s}s --no-live"
     )
     targets = (
         f"p95 < {LIMITS.slow_s * 1000:g}ms",
@@ -162,7 +166,7 @@ def run(bench: Bench, fault: str, rate: float) -> tuple[Path, int]:
     for target in targets:
         command += ["--target", target]
     program = str(ROOT / "benchmarks" / "foreign_prober.py")
-    watch = (str(bench.folder / "requests.json"), str(folder / "prober.jsonl"), f"{PROBER_RATE:g}", f"{TIMEOUT_S:g}")
+    watch = (str(bench.folder / "requests.json"), str(folder / "prober.jsonl"), f"{prober_rate:g}", f"{TIMEOUT_S:g}")
     prober = [sys.executable, "-I", program, *watch]
     with ExitStack() as cleanup, (folder / "output.txt").open("wb") as output:
         watching = subprocess.Popen(prober, stdin=subprocess.DEVNULL, stderr=output, start_new_session=True)
@@ -204,7 +208,7 @@ def cell(bench: Bench, fault: str, args: argparse.Namespace) -> dict[str, Any]:
     for attempt in range(1, args.tries + 1):
         bench.stop()
         bench.start()  # what one fault left in a pool is not the next one's doing
-        directory, exit_code = run(bench, name, args.rate)
+        directory, exit_code = run(bench, name, args.rate, args.prober_rate)
         case = {"case": f"{bench.system.name}/{fault}", "try": attempt, "exit_code": exit_code}
         (directory.parent / "case.json").write_text(json.dumps({**case, "load": os.getloadavg()[0]}), "utf-8")
         generator = read_result(directory).generator
@@ -283,6 +287,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Does the harness tell the truth about other people's services?")
     parser.add_argument("--only", action="append", help="SERVICE, or SERVICE/FAULT; may be repeated")
     parser.add_argument("--rate", type=float, default=24.0, help="requests per second of the harness")
+    parser.add_argument("--prober-rate", type=float, default=5.0, help="of the prober, of each of three requests")
     parser.add_argument("--tries", type=int, default=2, help="runs of a case while the generator could not keep up")
     parser.add_argument("--list", action="store_true", help="print the cases and run nothing")
     parser.add_argument("--keep", type=Path, help="a new folder for run directories and logs, which stays")

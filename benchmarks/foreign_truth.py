@@ -74,9 +74,9 @@ class Share:
 
 @dataclass
 class Facts:
-    """injected, undo: when the statement was sent and answered. phase: the fault phase, which ends with the verified undo.
-    during: until the undo was sent; whole: in all of that phase; after: behind the last stretch. stretches: of bad
-    requests by name, from the injection on. onset, end: first and last bad request of any stretch (None: there was none).
+    """injected, undo: when the statement was sent and answered. phase: the fault phase, which ends with the verified
+    undo. during: until the undo was sent; whole: in all of that phase; after: behind the last stretch. stretches: of
+    bad requests by name, from the injection on. onset, end: first and last bad request of any stretch, None without.
     """
 
     injected: tuple[float, float]
