@@ -10,9 +10,9 @@ connections of its own and writes down what it got. What the harness said is the
 the outage began and ended, how much failed, which requests were hurt, the verdict, the exit code. The first sentence
 stands beside the facts, for what only a person can judge.
 
-The first use installs the services at pinned versions into the harness's cache folder. A run that is INCONCLUSIVE
-because of the generator is repeated, --tries times in all. Writes a table to benchmarks/results/foreign.md. Exit code 1
-when a statement was not so.
+The first use installs the services at pinned versions into the harness's cache folder. A run that leaves verdict or
+recovery undecided because of the generator is repeated, --tries times in all. Writes a table to
+benchmarks/results/foreign.md. Exit code 1 when a statement was not so.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ TIMEOUT_S = 5.0
 FEWEST = 430
 """Arrivals without which the harness refuses to judge a phase."""
 RUN_LIMIT_S = 240.0
-EXIT_INCONCLUSIVE = 3
 UNDO_LIMIT_S = 60.0
 """What an interrupted run gets to undo its fault."""
 
@@ -154,8 +153,8 @@ def run(bench: Bench, fault: str, rate: float, prober_rate: float) -> tuple[Path
     judged_s = max(20, math.ceil(FEWEST / rate))
     options = (
         f"--fault {fault} --scenario target --rate {rate:g} --users 20 --spawn-rate 1000 "
-        f"--request-timeout {TIMEOUT_S:g}s --warmup 3s --baseline {judged_s}s --fault-for {judged_s}s --recovery-limit 60s "
-        f"--hold {judged_s}s --no-live"
+        f"--request-timeout {TIMEOUT_S:g}s --warmup 3s --baseline {judged_s}s --fault-for {judged_s}s "
+        f"--recovery-limit 60s --hold {judged_s}s --no-live"
     )
     targets = (
         f"p95 < {LIMITS.slow_s * 1000:g}ms",
@@ -211,8 +210,9 @@ def cell(bench: Bench, fault: str, args: argparse.Namespace) -> dict[str, Any]:
         directory, exit_code = run(bench, name, args.rate, args.prober_rate)
         case = {"case": f"{bench.system.name}/{fault}", "try": attempt, "exit_code": exit_code}
         (directory.parent / "case.json").write_text(json.dumps({**case, "load": os.getloadavg()[0]}), "utf-8")
-        generator = read_result(directory).generator
-        if exit_code != EXIT_INCONCLUSIVE or generator is None or not generator.saturated:
+        result = read_result(directory)
+        told = result.verdict != "inconclusive" and (result.recovery is None or result.recovery.outcome != "undecided")
+        if told or result.generator is None or not result.generator.saturated:
             break
         if attempt < args.tries:
             say(f"{case['case']}: the generator could not keep up; again")

@@ -195,8 +195,6 @@ def checks(said: dict[str, Any], exit_code: int, found: Facts, limits: Limits) -
     """said: result.json."""
     verdict, recovery, impact = said["verdict"], said["recovery"] or {}, said["impact"] or {}
     done = [Check("exit code", exit_code == EXIT_CODES[verdict] == said["exit_code"], f"{verdict}, {exit_code}")]
-    if verdict == "inconclusive":
-        return [*done, Check("verdict", None, said["reasons"][0] if said["reasons"] else "no reason")]
     return [
         *done,
         _verdict(verdict, recovery, found, limits),
