@@ -23,7 +23,7 @@ from harness.model import events as ev
 from harness.model.clock import next_step, step_of, step_start
 from harness.model.plan import Plan
 from harness.model.result import ImpactResult, RecoveryResult, TargetRecovery
-from harness.model.target_grammar import canonical
+from harness.model.target_grammar import ALLOWED_OVER, canonical
 from harness.model.targets import Target
 
 Stretch = tuple[float, float]
@@ -292,7 +292,7 @@ def impact_result(
     return ImpactResult(
         before_s=before_injection(facts, watched, history),
         as_in_baseline=max((w.excused for w in watched), default=0),
-        by_name=_by_name(watched, step_of(first)),
+        by_name=_by_name(facts, step_of(first)),
         start_s=start_s,
         mitigated_s=mitigated_s,
         mitigated_at_least=at_least,
@@ -303,12 +303,18 @@ def impact_result(
     )
 
 
-def _by_name(watched: Sequence[Watched], first: int) -> dict[str, int]:
+def _by_name(facts: Facts, first: int) -> dict[str, int]:
+    """The request names that were broken by themselves after baseline, with how many of their requests were bad from
+    the first injection on."""
     found: dict[str, int] = {}
-    for w in watched:
-        if w.target.name is not None:
-            bad = sum(w.series.bad[max(0, first - w.series.start) :])
-            found[w.target.name] = max(bad, found.get(w.target.name, 0))
+    for target in recovery_targets(facts.plan):
+        limit = watch_limit(target, facts)
+        latency_ms = limit if target.metric in ALLOWED_OVER else None
+        for name, _ in _hurt(target, facts, False):
+            if name.name is not None:
+                series = facts.series(name.name, latency_ms, True)
+                bad = sum(series.bad[max(0, first - series.start) :])
+                found[name.name] = max(bad, found.get(name.name, 0))
     return {name: bad for name, bad in sorted(found.items(), key=lambda pair: -pair[1]) if bad}
 
 
