@@ -88,6 +88,8 @@ class WindowStore:
         self.worst_baseline: dict[str, tuple[float | None, Baseline, Dispersion]] = {}
         self.baseline: tuple[int, int] | None = None
         """Its steps, once it has ended: it may have gone on longer than planned."""
+        self.cut: Sequence[tuple[int, int]] | None = None
+        """The steps of it that do not count, once it has ended."""
         self.total_requests = 0
         self.total_failures = 0
         self.total_attempts = 0
@@ -142,10 +144,14 @@ class WindowStore:
     def forget(self, before: int) -> None:
         """Drop what is known of the steps below `before`, and all marks but the last: nobody will ask again.
 
-        For a store that follows a run: an hour at 200 requests a second takes 90 MB. The totals so far stay.
+        For a store that follows a run: an hour at 200 requests a second takes 90 MB. The totals so far stay, and so does
+        baseline: what comes later is compared with it.
         """
         before = min(before, len(self._steps))
+        first, last = self.baseline or (0, 0)
         for number in range(self._forgotten, before):
+            if first <= number < last:
+                continue
             self._steps[number] = None
             self._ends.pop(number, None)
             for length in (BLOCK, LONG_BLOCK):
@@ -211,6 +217,7 @@ class WindowStore:
         for low, high in [*cuts, (end, end)]:
             if low > at:
                 merge(whole, self.totals(at, low))
+            whole.left_out += max(0, high - max(at, low))
             at = max(at, high)
         return whole
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 import pytest
-from histories import INJECTED, ZERO, Reply, Run, Scene, failing, slow
+from histories import BASELINE, GAP, INJECTED, ZERO, Reply, Run, Scene, failing, healthy, slow
 
 from harness.analysis import live
 from harness.analysis.windows import WindowStore
@@ -304,3 +306,38 @@ def test_what_no_rule_asks_for_is_forgotten_and_the_rules_go_on_as_before(monkey
             assert live.recovered_live(short, run.plan, zero, now) == live.recovered_live(whole, run.plan, zero, now)
         totals = whole.totals(0, whole.end)
         assert (short.total_attempts, short.total_failures) == (totals.attempts, totals.bad)
+
+
+def test_baseline_is_never_forgotten() -> None:
+    """Whether a phase goes on depends on baseline's dispersion and on the limits it gave, however long ago it was."""
+
+    def service(at: float, draw: random.Random) -> Reply:
+        if at % 5 < 0.1 and draw.random() < 0.3:
+            return Reply(5.0, "status")
+        return healthy(at, draw)
+
+    run = Scene(service=service, fault_s=400.0, targets=("p95 < 1.05x baseline",)).build()
+    plan = msgspec.structs.replace(run.plan, phases=msgspec.structs.replace(run.plan.phases, extend=("fault", "after")))
+    whole, short = run.cut(440.0).store(), Run(plan, run.events, run.rows).cut(440.0).store()
+    for store in (whole, short):
+        store.baseline = (round(BASELINE * 10), round(GAP * 10))
+    events = run.cut(440.0).events
+    live.forget(short, plan, [], None, 440.0)
+    assert next(short.steps(0, 400))[0] == round(BASELINE * 10)
+    assert list(short.steps(round(GAP * 10), 1000)) == []
+    assert live.relative_limits(short, plan, events) == live.relative_limits(whole, plan, events) != []
+
+
+def test_a_hiccup_of_the_generator_does_not_break_the_baseline() -> None:
+    """What the result leaves out of baseline, the run leaves out as well: else nothing would be injected."""
+    hiccup = slow(BASELINE + 1, BASELINE + 3, 900.0)
+    run = Scene(service=hiccup, targets=("baseline: max < 500ms",)).build()
+    rows = [
+        msgspec.structs.replace(row, saturated=True) if isinstance(row, MarkRow) and row.at == BASELINE + 3 else row
+        for row in run.rows
+    ]
+    starved = Run(run.plan, run.events, rows, run.samples)
+    now = INJECTED - 0.5
+    assert live.baseline_broken(until(run, now), run.plan, run.cut(now).events) != []
+    assert live.baseline_broken(until(starved, now), run.plan, run.cut(now).events) == []
+    assert starved.judge().verdict == "pass"
