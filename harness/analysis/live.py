@@ -16,7 +16,7 @@ from harness.analysis import sentences
 from harness.analysis.dispersion import Dispersion, dispersion, excused, without
 from harness.analysis.facts import Facts
 from harness.analysis.generator import cut_from_baseline, saturated
-from harness.analysis.proportions import counted_limits, more_needed, watch_limit
+from harness.analysis.proportions import by_name, counted_limits, more_needed, watch_limit
 from harness.analysis.recovery import Baseline
 from harness.analysis.spans import Span, span_of, spans
 from harness.analysis.targets import COMPARE, judge_target, recovery_targets
@@ -35,6 +35,8 @@ SLOW_TO_SHOW_S = 0.2
 """An open arrival joins the percentiles shown, with the age it has, once it is this old."""
 
 BEFORE_ZERO_STEPS = 60
+NAMES_EVERY_STEPS = 10
+"""How often the request names are looked at while one of them holds up the recovery."""
 STALE_STEPS = 30
 """Windows more than 3 s behind now say nothing about now."""
 
@@ -100,7 +102,8 @@ def live_numbers(store: WindowStore, at_s: float, span_s: float = 2.0) -> LiveNu
 def recovered_live(store: WindowStore, plan: Plan, zero_s: float, now_s: float) -> int | None:
     """The step from which every target of recovery has held for a whole hold, on provisional counts; else None.
 
-    The latest over the targets, and counted again from the last violation. Without such targets: a hold after zero.
+    The latest over the targets, and counted again from the last violation and from when no request name is broken any
+    more. Without such targets: a hold after zero.
     """
     end = _decided(store, now_s)
     zero = next_step(zero_s)
@@ -125,7 +128,23 @@ def recovered_live(store: WindowStore, plan: Plan, zero_s: float, now_s: float) 
         if step is None:
             return None
         latest = max(latest, step)
-    return latest if end >= latest + hold else None
+    return _held_by_name(store, plan, latest, end, hold) if end >= latest + hold else None
+
+
+def _held_by_name(store: WindowStore, plan: Plan, step: int, end: int, hold: int) -> int | None:
+    """The step itself where no request name is broken in the hold that begins there; else, once none is in the last
+    hold, the beginning of that. A name can be dead without moving any share of all requests."""
+    if end < store.names_looked + NAMES_EVERY_STEPS:
+        return None
+    baseline = _baseline_span(store, plan)
+    for start in sorted({step, end - hold}):
+        span = Span("after", start, start + hold, False)
+        facts = Facts(plan=plan, store=store, spans=(baseline, span), cut=_cut(store, baseline))
+        targets = (target for target in recovery_targets(plan) if target.name is None)
+        if not any(name.outcome == "broken" for target in targets for name in by_name(target, span, facts)):
+            return start
+    store.names_looked = end
+    return None
 
 
 def baseline_broken(store: WindowStore, plan: Plan, history: Sequence[ev.Event]) -> list[str]:
@@ -277,12 +296,16 @@ def _cut(store: WindowStore, baseline: Span | None) -> Sequence[tuple[int, int]]
     return found
 
 
+def _baseline_span(store: WindowStore, plan: Plan) -> Span:
+    start, end = store.baseline or (step_of(plan.phases.warmup_s), 0)
+    return Span("baseline", start, end or start + step_of(plan.phases.baseline_s), True)
+
+
 def _baseline_of(store: WindowStore, plan: Plan, target: Target) -> tuple[float | None, Baseline, Dispersion]:
     """(limit, yardstick, dispersion) of a target; the phases are those that the store was told of."""
     found = store.worst_baseline.get(target.text)
     if found is None:
-        start, end = store.baseline or (step_of(plan.phases.warmup_s), 0)
-        span = Span("baseline", start, end or start + step_of(plan.phases.baseline_s), True)
+        span = _baseline_span(store, plan)
         facts = Facts(plan=plan, store=store, spans=(span,), cut=_cut(store, span))
         limit = watch_limit(target, facts)
         series = facts.cut_out(store.series(target, span.start, span.end, limit=limit))

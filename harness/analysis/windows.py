@@ -90,6 +90,8 @@ class WindowStore:
         """Its steps, once it has ended: it may have gone on longer than planned."""
         self.cut: Sequence[tuple[int, int]] | None = None
         """The steps of it that do not count, once it has ended."""
+        self.names_looked = 0
+        """The step up to which the live rules last looked at single request names, and found one broken."""
         self.total_requests = 0
         self.total_failures = 0
         self.total_attempts = 0

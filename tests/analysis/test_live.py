@@ -10,6 +10,7 @@ from histories import BASELINE, GAP, INJECTED, ZERO, Reply, Run, Scene, failing,
 
 from harness.analysis import live
 from harness.analysis.windows import WindowStore
+from harness.model import events as ev
 from harness.model.errors import UsageError
 from harness.model.windows import DeltaRow, ErrorRow, MarkRow, limit_key
 
@@ -341,3 +342,31 @@ def test_a_hiccup_of_the_generator_does_not_break_the_baseline() -> None:
     assert live.baseline_broken(until(run, now), run.plan, run.cut(now).events) != []
     assert live.baseline_broken(until(starved, now), run.plan, run.cut(now).events) == []
     assert starved.judge().verdict == "pass"
+
+
+def test_a_name_that_comes_back_later_than_the_rest_is_waited_for() -> None:
+    """It is 2 % of the load: no share of all requests shows it."""
+
+    def service(at: float, draw: random.Random) -> Reply:
+        if draw.random() >= 0.02:
+            return healthy(at, draw)
+        return Reply(5.0, "status" if INJECTED <= at < ZERO + 12 else None, "GET /rare")
+
+    run = Scene(service=service, targets=("error_rate < 5%",), after_s=40.0).build()
+    seen = (live.recovered_live(until(run, at), run.plan, ZERO, at) for at in (58.5, 59.5, *map(float, range(60, 72))))
+    step = next(step for step in seen if step is not None)
+    assert broken_names_after(run, round(ZERO * 10) + 1) == {"GET /rare"}
+    assert broken_names_after(run, step) == set() and (ZERO + 3) * 10 <= step <= (ZERO + 12) * 10
+
+
+def broken_names_after(run: Run, step: int) -> set[str]:
+    """The request names that the result finds broken in a phase `after` of one hold that begins there."""
+    starts = {"after": step / 10, "tail": step / 10 + run.plan.phases.hold_s}
+    events = [
+        msgspec.structs.replace(event, start_s=starts[event.phase])
+        if isinstance(event, ev.PhaseStarted) and event.phase in starts
+        else event
+        for event in run.events
+    ]
+    result = Run(run.plan, events, run.rows, run.samples).judge()
+    return {n.name for t in result.targets for n in t.names if t.phase == "after" and n.outcome == "broken"}
