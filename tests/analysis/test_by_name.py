@@ -117,7 +117,7 @@ def test_one_failure_of_a_name_with_few_requests_leaves_recovery_decided() -> No
     late = iter([True])
 
     def service(at: float, draw: random.Random) -> Reply:
-        if ZERO + 4 < at and next(late, False):
+        if at > ZERO + 4 and next(late, False):
             return Reply(5.0, "status", RARE)
         return dead(at, draw)
 
