@@ -109,10 +109,11 @@ def _thin_comparisons(plan: Plan, rate: float) -> list[str]:
         requests = rate * share * min(lengths[target.phase], plan.phases.baseline_s)
         if p * requests < TELLING_BAD:
             other = "0.5%" if target.metric == "error_rate" else "baseline + 50ms"
+            needed = format_percent(TELLING_BAD / requests)
             found.append(
                 f"target '{target.text}' compares two counts of bad requests, and {TELLING_BAD} in each phase are "
-                f"needed to tell them apart: {format_percent(TELLING_BAD / requests)} of the about {requests:.0f} planned"
-                f". An unchanged service will mostly be undecided; write for example max({format_limit(target)}, {other})"
+                f"needed to tell them apart: {needed} of the about {requests:.0f} planned. An unchanged service will "
+                f"mostly be undecided; write for example max({format_limit(target)}, {other})"
             )
     return found
 
