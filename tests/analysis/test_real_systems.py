@@ -298,3 +298,18 @@ def test_the_percentile_of_a_phase_whose_failures_count_as_slow_is_that_of_all_i
     few = judged(failing(INJECTED + 1, ZERO, 0.02), plan_targets=only)
     seen = target(few, "fault: p95 < 200ms").observed
     assert seen is not None and 20 < seen < 60
+
+
+def test_one_error_in_baseline_excuses_no_outage_of_four_seconds() -> None:
+    """As rare as in baseline, and not of its kind."""
+    once = iter([True])
+
+    def service(at: float, draw: random.Random) -> Reply:
+        if BASELINE + 5 < at < BASELINE + 15 and next(once, False):
+            return Reply(5.0, "status")
+        return failing(ZERO + 25, ZERO + 29, 1.0)(at, draw)
+
+    result = judged(service, after_s=40.0)
+    assert target(result, "after: violating < 2s").observed == pytest.approx(4.0, abs=0.3)
+    assert result.impact is not None and result.impact.as_in_baseline == 0
+    assert result.recovery is not None and result.recovery.outcome != "no_impact"
