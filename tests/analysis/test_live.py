@@ -370,3 +370,13 @@ def broken_names_after(run: Run, step: int) -> set[str]:
     ]
     result = Run(run.plan, events, run.rows, run.samples).judge()
     return {n.name for t in result.targets for n in t.names if t.phase == "after" and n.outcome == "broken"}
+
+
+@pytest.mark.parametrize(("share", "goes_on"), [(0.0, False), (0.006, True), (0.05, False)])
+def test_a_phase_goes_on_where_a_target_is_met_but_not_held(share: float, goes_on: bool) -> None:
+    run = Scene(service=failing(INJECTED, ZERO, share)).build()
+    plan = msgspec.structs.replace(run.plan, phases=msgspec.structs.replace(run.plan.phases, extend=("fault",)))
+    now = ZERO - 0.4
+    store = Run(plan, run.events, run.rows).cut(now).store()
+    wanted, text = live.length_wanted(store, plan, run.cut(now).events, "fault", INJECTED, 20.0)
+    assert (20.0 < wanted <= 60.0) == goes_on and ("error_rate" in text) == goes_on

@@ -209,3 +209,21 @@ def test_a_comparison_of_few_failures_is_warned_of_and_another_proposed() -> Non
     assert any("'after: error_rate < 2x baseline'" in w and "max(2x baseline, 0.5%)" in w for w in plan.warnings)
     for text in ("error_rate < max(2x baseline, 0.5%)", "p95 < 2x baseline", "error_rate < 1%"):
         assert not any("compares two counts" in w for w in make(targets=(text,)).warnings), text
+
+
+def test_a_recovery_limit_below_the_recovery_target_is_refused() -> None:
+    """A search that ends before the target's time would call a service late that nobody waited for."""
+    with pytest.raises(UsageError, match="shorter than target"):
+        make(recovery_limit_s=15.0)
+    assert make(recovery_limit_s=15.0, targets=("recovery < 10s",)).phases.recovery_limit_s == 15.0
+    assert make(recovery_limit_s=15.0, targets=("~recovery < 30s",)).phases.recovery_limit_s == 15.0
+
+
+def test_a_hold_of_fewer_than_a_thousand_arrivals_may_be_asked_for() -> None:
+    short = {"scenario": "baseline", "scale": 0.02, "targets": ("p99.9 < 1s",)}
+    assert make(**short).load.rate == 20 and make(**short).phases.hold_s == 50.0
+    plan = make(**short, hold_s=25.0)
+    assert plan.phases.hold_s == 25.0
+    assert any("'after: p99.9 < 1s'" in warning for warning in plan.warnings), "what it cannot decide is told"
+    with pytest.raises(UsageError, match="--hold"):
+        make(**short, hold_s=20.0)
