@@ -28,6 +28,9 @@ from harness.model.targets import Target
 
 Stretch = tuple[float, float]
 
+MOST_FOLLOWED = 10
+"""Request names that are followed by themselves, under a target and in a phase."""
+
 BEFORE_STEPS = 60
 """Looked at before the injection: the longest window and a second more."""
 
@@ -46,6 +49,8 @@ class Watched(msgspec.Struct, frozen=True):
     series: Series
     baseline: Baseline
     excused: int = 0
+    by_name: bool = False
+    """Followed because it was hurt by itself, under a target of all requests."""
 
 
 def watch(
@@ -65,7 +70,7 @@ def watch(
     fault = span_of(facts.spans, "fault")
     hold = next_step(facts.plan.phases.hold_s)
 
-    def watched(target: Target, limit: float, allowed: float | None) -> Watched:
+    def watched(target: Target, limit: float, allowed: float | None = None) -> Watched:
         series = facts.store.series(target, baseline.start, end, limit=limit, proven_unless=proven_unless)
         series = _with_limit(facts.cut_out(series), allowed)
         seen = dispersion(series, baseline.start, baseline.end)
@@ -74,14 +79,15 @@ def watch(
         yardstick = recovery_rules.worst_baseline(series, baseline.start, baseline.end, seen.phi_held, seen.phi)
         # Where baseline had such episodes they are told as such, and nothing else is said of them.
         as_before = len(episodes) if seen.episodes else 0
-        return Watched(target, limit, series if as_before else told, series, yardstick, as_before)
+        shown = series if as_before else told
+        return Watched(target, limit, shown, series, yardstick, as_before, allowed is not None)
 
     found = []
     for target in recovery_targets(facts.plan):
         limit = watch_limit(target, facts)
         if limit is None:
             continue
-        whole = watched(target, limit, None)
+        whole = watched(target, limit)
         found.append(whole)
         seen_in_all = fault is not None and recovery_rules.violating(whole.series, whole.baseline, fault.start, end).any
         found += [watched(named, limit, allowed) for named, allowed in _hurt(target, facts, seen_in_all)]
@@ -92,14 +98,15 @@ def _hurt(target: Target, facts: Facts, seen_in_all: bool) -> list[tuple[Target,
     """The request names that are broken by themselves after baseline, each with the share it may have.
 
     seen_in_all: the requests of all names show an outage. Then a name is followed only where it stayed broken after
-    recovery: several series of the same outage would only add their noise to its end.
+    recovery: several series of the same outage would only add their noise to its end. Of a hundred dead names the worst
+    few say when they were well again.
     """
     if target.name is not None:
         return []
     found: dict[str, float] = {}
     for span in facts.spans:
         if span.name in (("after",) if seen_in_all else ("fault", "recovery", "after")) and span.end > span.start:
-            for name in by_name(target, span, facts):
+            for name in by_name(target, span, facts)[:MOST_FOLLOWED]:
                 found[name.name] = max(name.limit, found.get(name.name, 0.0))
     return [(msgspec.structs.replace(target, name=name), limit) for name, limit in sorted(found.items())]
 
@@ -158,6 +165,7 @@ def recovery_result(
     load_end_s = _load_end(facts, history)
     hold, last = next_step(phases.hold_s), step_of(zero.zero_s + phases.recovery_limit_s)
     judged: list[TargetRecovery] = []
+    deciding: list[TargetRecovery] = []
     relapses: dict[Stretch, int] = {}
     for w in watched:
         found = recovery_rules.recovery(
@@ -169,15 +177,19 @@ def recovery_result(
             load_end_s,
             canonical(w.target) if w.target.name is not None else w.target.text,
             proportion_op(w.target),
+            unseen,
         )
         judged.append(_as_seen(found, zero, phases.hold_s, unseen, facts))
+        # Too few requests of a name hold nothing up. (With a lower end it was the load that ended too early.)
+        if not (w.by_name and found.outcome == "undecided" and found.lower_s is None):
+            deciding.append(judged[-1])
         end = min(w.series.end, step_of(load_end_s))
         step = recovery_rules.recovered_step(w.series, w.baseline, next_step(zero.zero_s), hold, last, end)
         if step is not None:
             for a, b in recovery_rules.relapses(w.seen, w.baseline, step, end):
                 if not any(low < b and a < high for low, high in unseen):
                     relapses[a, b] = sum(w.seen.bad[step_of(a) - w.seen.start : step_of(b) - w.seen.start])
-    latest = recovery_rules.combine(judged)
+    latest = recovery_rules.combine(deciding)
     merged = merge_stretches(list(relapses))
     requested = [event.sent_s for event in history if isinstance(event, ev.UndoRequested)]
     from_undo = None

@@ -219,16 +219,19 @@ class NameTotals:
 
 @dataclass(slots=True)
 class Totals:
-    """A stretch of steps [start, end): arrivals by user class and requests by name."""
+    """A stretch of steps [start, end): arrivals by user class and requests by name. left_out: so many of the steps do
+    not count."""
 
     start: int
     end: int
     classes: dict[str, Arrivals] = field(default_factory=dict)
     names: dict[str, NameTotals] = field(default_factory=dict)
+    left_out: int = 0
 
     @property
     def seconds(self) -> float:
-        return (self.end - self.start) / 10
+        """Of what counts: rates are per second of these."""
+        return (self.end - self.start - self.left_out) / 10
 
     @property
     def planned(self) -> int:

@@ -7,6 +7,8 @@ not excuse itself.
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from harness.analysis.binomial import BROKEN_BELOW, exceeds, more_often
@@ -21,6 +23,11 @@ APART_SECONDS = 5
 one episode; an episode longer than this is no hiccup."""
 
 
+MUCH_LARGER = 4
+"""An episode with more than so many times as many bad requests as the largest of baseline is none of its kind: a single
+error in baseline would else excuse a total outage of almost five seconds."""
+
+
 class Dispersion(msgspec.Struct, frozen=True):
     """phi: how many bad requests of a cluster tell as much as one (1.0: they come singly). phi_held: the same without
     baseline's worst second and 5 s on both sides of it: one pause of a second or two makes phi over 100, with which
@@ -32,6 +39,8 @@ class Dispersion(msgspec.Struct, frozen=True):
     bad_seconds: int = 0
     episodes: int = 0
     seconds: int = 0
+    largest: int = 0
+    """Bad requests in the largest of the episodes."""
 
 
 def dispersion(series: Series, start_step: int, end_step: int) -> Dispersion:
@@ -46,12 +55,15 @@ def dispersion(series: Series, start_step: int, end_step: int) -> Dispersion:
     share = sum(bad for _, bad in counts) / sum(n for n, _ in counts)
     worst = max(range(len(counts)), key=lambda i: counts[i][1] - counts[i][0] * share)
     rest = [count for i, count in enumerate(counts) if abs(i - worst) > APART_SECONDS]
+    by_second = [bad for _, bad in counts]
+    found = episodes(by_second)
     return Dispersion(
         phi=_phi(counts),
         phi_held=_phi(rest),
-        bad_seconds=sum(1 for _, bad in counts if bad),
-        episodes=len(episodes([bad for _, bad in counts])),
+        bad_seconds=sum(1 for bad in by_second if bad),
+        episodes=len(found),
         seconds=sum(1 for n, _ in counts if n),
+        largest=max(sum(by_second[first : last + 1]) for first, last in found),
     )
 
 
@@ -70,9 +82,9 @@ def excused(
     series: Series, baseline: Dispersion, start_step: int, end_step: int, hold_steps: int
 ) -> list[tuple[int, int]]:
     """The episodes of [start_step, end_step), as steps [start, end), that say nothing against the service: they are no
-    more frequent than in baseline, none is longer than 5 s, and none is an outage by itself (the limit is not broken
-    over a hold's length around it). An episode that is already on at start_step is the outage's own and is never among
-    them."""
+    more frequent than in baseline, none is longer than 5 s or much larger than baseline's, and none is an outage by
+    itself (the limit is not broken over a hold's length around it). An episode that is already on at start_step is the
+    outage's own and is never among them."""
     counts = [bad for _, bad in _seconds(series, start_step, end_step)]
     found = episodes(counts)
     before = [bad for _, bad in _seconds(series, start_step - APART_SECONDS * SECOND, start_step)]
@@ -80,7 +92,8 @@ def excused(
         found = found[1:]
     if more_often(len(found), len(counts), baseline.episodes, baseline.seconds):
         return []
-    short = [(first, last) for first, last in found if last - first < APART_SECONDS]
+    most = MUCH_LARGER * baseline.largest if baseline.episodes else math.inf
+    short = [(a, b) for a, b in found if b - a < APART_SECONDS and sum(counts[a : b + 1]) <= most]
     steps = [(start_step + first * SECOND, start_step + (last + 1) * SECOND) for first, last in short]
     return [(a, b) for a, b in steps if not _is_outage(series, baseline, a, b, end_step, hold_steps)]
 

@@ -55,7 +55,9 @@ class Facts:
         if key not in self._counts:
             baseline = self.baseline
             start = baseline.start if baseline is not None else 0
-            found = self.store.counts(latency_ms, start, self.store.end, failures=failures)
+            # While a run goes on, what lies behind its phases is still being written by another thread.
+            end = min(self.store.end, max((span.end for span in self.spans), default=0))
+            found = self.store.counts(latency_ms, start, end, failures=failures)
             self._counts[key] = {name: self.cut_out(series) for name, series in found.items()}
         return self._counts[key]
 

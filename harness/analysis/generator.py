@@ -9,8 +9,10 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
+from harness.analysis.spans import Span
 from harness.analysis.windows import Mark, WindowStore
 from harness.model import events as ev
+from harness.model.clock import next_step, step_of
 from harness.model.result import ClockResult, GeneratorResult
 
 WINDOW_S = 5.0
@@ -19,6 +21,9 @@ MAX_LATENESS_MS = 50.0
 LATE_SHARE = 0.01
 STALL_S = 1.2
 """A load process leaves ten marks a second."""
+
+MOST_CUT = 0.2
+"""Share of baseline that may be left out because the generator could not keep up in it."""
 
 Stretch = tuple[float, float]
 
@@ -34,6 +39,15 @@ def saturated(store: WindowStore, start_s: float, end_s: float) -> tuple[Stretch
         found += _of_worker(worker.marks)
     clipped = [(max(a, start_s), min(b, end_s)) for a, b in found if a < end_s and b > start_s]
     return merge_stretches(clipped)
+
+
+def cut_from_baseline(baseline: Span | None, starved: Sequence[Stretch]) -> tuple[tuple[int, int], ...]:
+    """The steps of baseline in which the generator could not keep up, where they are few enough to do without."""
+    if baseline is None:
+        return ()
+    steps = [(max(baseline.start, step_of(a)), min(baseline.end, next_step(b))) for a, b in starved]
+    inside = tuple((a, b) for a, b in steps if a < b)
+    return inside if sum(b - a for a, b in inside) <= MOST_CUT * (baseline.end - baseline.start) else ()
 
 
 def stalls(store: WindowStore, start_s: float, end_s: float) -> tuple[Stretch, ...]:

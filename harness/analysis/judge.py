@@ -13,7 +13,15 @@ from harness.analysis.cut_off import abandon_open
 from harness.analysis.ending import after_load_result, ending
 from harness.analysis.facts import Facts, sums_in
 from harness.analysis.fresh import fresh_connections, told
-from harness.analysis.generator import clocks, generator, lost_with, merge_stretches, saturated, stalls
+from harness.analysis.generator import (
+    clocks,
+    cut_from_baseline,
+    generator,
+    lost_with,
+    merge_stretches,
+    saturated,
+    stalls,
+)
 from harness.analysis.memory import LIMIT_PER_H, memory
 from harness.analysis.proofs import fault_results, left_over
 from harness.analysis.proportions import chances_of, counts_failures, watch_limit
@@ -25,15 +33,12 @@ from harness.analysis.targets import judge_target, recovery_targets
 from harness.analysis.verdict import MIX_POINTS, Case, rule
 from harness.analysis.windows import WindowStore
 from harness.model import events as ev
-from harness.model.clock import next_step, step_of
+from harness.model.clock import step_of
 from harness.model.plan import Plan
-from harness.model.result import ImpactResult, MemoryResult, RecoveryResult, Result, TargetResult
+from harness.model.result import ImpactResult, MemoryResult, NameResult, RecoveryResult, Result, TargetResult
 from harness.model.samples import Sample
 from harness.model.target_grammar import ALLOWED_OVER, JUDGED_PHASES, merge
 from harness.model.targets import Target
-
-MOST_CUT = 0.2
-"""Share of baseline that may be left out because the generator could not keep up in it."""
 
 _MADE_UP = ("p50", "p90", "p95", "p99", "p99.9", "max", "rps", "violating")
 """Metrics that a saturated generator worsens by itself, beside error_rate."""
@@ -59,13 +64,13 @@ def judge(
     if cut_off:
         abandon_open(store)
     starved = saturated(store, first / 10, last / 10)
-    cut = _cut_from_baseline(span_of(phases, "baseline"), starved)
+    cut = cut_from_baseline(span_of(phases, "baseline"), starved)
     facts = Facts(plan=plan, store=store, spans=phases, samples=samples, cut=cut)
     faults = fault_results(plan, history)
     injected = any(fault.injected_s is not None for fault in faults)
     watched = aftermath.watch(facts, history)
     gaps = store.gaps(first, last) if last > first else []
-    unseen = merge_stretches([*starved, *stalls(store, first / 10, last / 10), *((n / 10, (n + 1) / 10) for n in gaps)])
+    unseen = _unseen(store, first, _load_end(history, last), gaps)
     facts.violating = aftermath.violating(watched, first, last)
     facts.recovery = aftermath.recovery_result(facts, watched, history, injected, unseen)
     facts.memory = _memory(plan, phases, history, samples)
@@ -156,13 +161,16 @@ def _judged_steps(phases: Sequence[Span], history: Sequence[ev.Event], store: Wi
     return baseline.start, max(baseline.start, last)
 
 
-def _cut_from_baseline(baseline: Span | None, starved: Sequence[tuple[float, float]]) -> tuple[tuple[int, int], ...]:
-    """The steps of baseline in which the generator could not keep up, where they are few enough to do without."""
-    if baseline is None:
-        return ()
-    steps = [(max(baseline.start, step_of(a)), min(baseline.end, next_step(b))) for a, b in starved]
-    inside = tuple((a, b) for a, b in steps if a < b)
-    return inside if sum(b - a for a, b in inside) <= MOST_CUT * (baseline.end - baseline.start) else ()
+def _load_end(history: Sequence[ev.Event], last: int) -> int:
+    """The end of arrivals: recovery also looks at the tail, for relapses."""
+    return max([last, *(step_of(event.end_s) for event in history if isinstance(event, ev.LoadEnded))])
+
+
+def _unseen(store: WindowStore, first: int, end: int, gaps: Sequence[int]) -> tuple[tuple[float, float], ...]:
+    """Stretches in which the generator could not keep up, stood still or did not record."""
+    since, until = first / 10, end / 10
+    lost = ((n / 10, (n + 1) / 10) for n in gaps)
+    return merge_stretches([*saturated(store, since, until), *stalls(store, since, until), *lost])
 
 
 def _baseline_judged(facts: Facts) -> bool:
@@ -206,7 +214,9 @@ def _tainted(
         span = span_of(facts.spans, target.phase or "")
         if result.outcome != "broken" or span is None or not span.overlaps(saturated):
             continue
-        if target.metric in (*_MADE_UP, "error_rate") and not _own_doing(target, span, facts, steps):
+        if target.metric not in (*_MADE_UP, "error_rate") or _own_doing(target, span, facts, steps):
+            continue
+        if not any(_name_by_itself(target, name, span, facts, steps) for name in result.names):
             found.add(target.text)
     if facts.recovery is not None and _recovery_tainted(facts, facts.recovery, saturated, steps, history):
         found.add("recovery")
@@ -214,9 +224,11 @@ def _tainted(
     return frozenset(found)
 
 
-def _own_doing(target: Target, span: Span, facts: Facts, saturated: frozenset[int]) -> bool:
+def _own_doing(
+    target: Target, span: Span, facts: Facts, saturated: frozenset[int], allowed: float | None = None
+) -> bool:
     """Still broken when only that counts which the target itself did: of a latency target, were every request of the
-    saturated seconds a quick one."""
+    saturated seconds a quick one. allowed: the share that may be bad, where it is not the target's own."""
     if target.metric not in (*ALLOWED_OVER, "error_rate"):
         return False
     limit = watch_limit(target, facts)
@@ -226,7 +238,8 @@ def _own_doing(target: Target, span: Span, facts: Facts, saturated: frozenset[in
     chances = chances_of(target, span, facts, latency_ms)
     if target.metric == "error_rate":
         series = facts.store.series(target, span.start, span.end, limit=limit, proven_unless=saturated)
-        return judge_proportion(sum(series.bad), sum(series.n), limit, target.op, chances) == "broken"
+        p = limit if allowed is None else allowed
+        return judge_proportion(sum(series.bad), sum(series.n), p, target.op, chances) == "broken"
     if target.op in ("<", "<="):
         count = facts.store.counter(target.name, limit, span.start)
         steps = [(n, step) for n, step in facts.store.steps(span.start, span.end)]
@@ -235,8 +248,15 @@ def _own_doing(target: Target, span: Span, facts: Facts, saturated: frozenset[in
         if counts_failures(target, facts):
             slow += sum(proven(step, target.name, number in saturated) for number, step in steps)
             _, n = sums_in(facts.series(target.name, limit, True), span)
-        return n > 0 and judge_proportion(slow, n, ALLOWED_OVER[target.metric], "<=", chances) == "broken"
+        p = ALLOWED_OVER[target.metric] if allowed is None else allowed
+        return n > 0 and judge_proportion(slow, n, p, "<=", chances) == "broken"
     return False
+
+
+def _name_by_itself(target: Target, name: NameResult, span: Span, facts: Facts, saturated: frozenset[int]) -> bool:
+    """A request name that is still broken when only that counts which the target itself did."""
+    named = msgspec.structs.replace(target, name=name.name)
+    return name.outcome == "broken" and _own_doing(named, span, facts, saturated, name.limit)
 
 
 def _recovery_tainted(

@@ -15,7 +15,8 @@ from harness.analysis import recovery as recovery_rules
 from harness.analysis import sentences
 from harness.analysis.dispersion import Dispersion, dispersion, excused, without
 from harness.analysis.facts import Facts
-from harness.analysis.proportions import counted_limits, more_needed, watch_limit
+from harness.analysis.generator import cut_from_baseline, saturated
+from harness.analysis.proportions import by_name, counted_limits, more_needed, watch_limit
 from harness.analysis.recovery import Baseline
 from harness.analysis.spans import Span, span_of, spans
 from harness.analysis.targets import COMPARE, judge_target, recovery_targets
@@ -36,6 +37,8 @@ PROVISIONAL_S = 1.0
 """Provisional numbers end so long ago: what is quick has ended by then."""
 
 BEFORE_ZERO_STEPS = 60
+NAMES_EVERY_STEPS = 10
+"""How often the request names are looked at while one of them holds up the recovery."""
 STALE_STEPS = 30
 """Windows more than 3 s behind now say nothing about now."""
 
@@ -124,7 +127,8 @@ def limits_shown(plan: Plan, phase: str) -> dict[str, str]:
 def recovered_live(store: WindowStore, plan: Plan, zero_s: float, now_s: float) -> int | None:
     """The step from which every target of recovery has held for a whole hold, on provisional counts; else None.
 
-    The latest over the targets, and counted again from the last violation. Without such targets: a hold after zero.
+    The latest over the targets, and counted again from the last violation and from when no request name is broken any
+    more. Without such targets: a hold after zero.
     """
     end = _decided(store, now_s)
     zero = next_step(zero_s)
@@ -149,13 +153,29 @@ def recovered_live(store: WindowStore, plan: Plan, zero_s: float, now_s: float) 
         if step is None:
             return None
         latest = max(latest, step)
-    return latest if end >= latest + hold else None
+    return _held_by_name(store, plan, latest, end, hold) if end >= latest + hold else None
+
+
+def _held_by_name(store: WindowStore, plan: Plan, step: int, end: int, hold: int) -> int | None:
+    """The step itself where no request name is broken in the hold that begins there; else, once none is in the last
+    hold, the beginning of that. A name can be dead without moving any share of all requests."""
+    if end < store.names_looked + NAMES_EVERY_STEPS:
+        return None
+    baseline = _baseline_span(store, plan)
+    for start in sorted({step, end - hold}):
+        span = Span("after", start, start + hold, False)
+        facts = Facts(plan=plan, store=store, spans=(baseline, span), cut=_cut(store, baseline))
+        targets = (target for target in recovery_targets(plan) if target.name is None)
+        if not any(name.outcome == "broken" for target in targets for name in by_name(target, span, facts)):
+            return start
+    store.names_looked = end
+    return None
 
 
 def baseline_broken(store: WindowStore, plan: Plan, history: Sequence[ev.Event]) -> list[str]:
     """Why nothing may be injected: a sentence for every primary target that is broken in baseline."""
-    facts = Facts(plan=plan, store=store, spans=spans(history, store.end))
-    baseline = span_of(facts.spans, "baseline")
+    facts = _until_baseline(store, plan, history)
+    baseline = facts.baseline
     if baseline is None or facts.totals(baseline).attempts == 0:
         return ["no request was recorded in baseline"]
     found = []
@@ -172,13 +192,14 @@ def length_wanted(
 ) -> tuple[float, str]:
     """(seconds, why) that a phase should last whose planned end is near: longer than planned_s where a primary
     proportion target is met in it but not yet held."""
-    facts = Facts(plan=plan, store=store, spans=spans(history, store.end))
-    span = span_of(facts.spans, phase)
+    found = spans(history, store.end)
+    span = span_of(found, phase)
     if span is None:
         return planned_s, ""
     span = Span(span.name, span.start, max(span.start + 1, store.final_before()), False)
     if phase == "baseline":
-        facts.spans = [*(s for s in facts.spans if s.name != "baseline"), span]
+        found = (*(s for s in found if s.name != "baseline"), span)
+    facts = Facts(plan=plan, store=store, spans=found, cut=_cut(store, span_of(found, "baseline")))
     wanted = {target.text: more_needed(target, span, facts) for target in plan.targets if target.phase == phase}
     times, text = max(((times, text) for text, times in wanted.items() if times is not None), default=(1.0, ""))
     return round(planned_s * times, 1), text
@@ -213,7 +234,7 @@ def _is_refusal(kind: str, example: str) -> bool:
 
 def relative_limits(store: WindowStore, plan: Plan, history: Sequence[ev.Event]) -> list[float]:
     """Latency limits in ms of the targets relative to baseline, sorted: the load counts them exactly from now on."""
-    facts = Facts(plan=plan, store=store, spans=spans(history, store.end))
+    facts = _until_baseline(store, plan, history)
     return sorted(set().union(*(counted_limits(target, facts) for target in plan.targets)))
 
 
@@ -282,14 +303,37 @@ def _decided(store: WindowStore, now_s: float) -> int:
     return min(store.drawn_before(), step_of(now_s - FAILING_AFTER_S))
 
 
+def _until_baseline(store: WindowStore, plan: Plan, history: Sequence[ev.Event]) -> Facts:
+    """What baseline is judged on: nothing behind it, which the main loop is still adding to."""
+    found = [span for span in spans(history, store.end) if span.name in ("warmup", "baseline")]
+    return Facts(plan=plan, store=store, spans=found, cut=_cut(store, span_of(found, "baseline")))
+
+
+def _cut(store: WindowStore, baseline: Span | None) -> Sequence[tuple[int, int]]:
+    """The steps of baseline that do not count, as in the result; kept once it is over, for marks are forgotten."""
+    if baseline is None:
+        return ()
+    if store.cut is not None:
+        return store.cut
+    found = cut_from_baseline(baseline, saturated(store, baseline.start_s, baseline.end_s))
+    if baseline.complete:
+        store.cut = found
+    return found
+
+
+def _baseline_span(store: WindowStore, plan: Plan) -> Span:
+    start, end = store.baseline or (step_of(plan.phases.warmup_s), 0)
+    return Span("baseline", start, end or start + step_of(plan.phases.baseline_s), True)
+
+
 def _baseline_of(store: WindowStore, plan: Plan, target: Target) -> tuple[float | None, Baseline, Dispersion]:
     """(limit, yardstick, dispersion) of a target; the phases are those that the store was told of."""
     found = store.worst_baseline.get(target.text)
     if found is None:
-        start, end = store.baseline or (step_of(plan.phases.warmup_s), 0)
-        span = Span("baseline", start, end or start + step_of(plan.phases.baseline_s), True)
-        limit = watch_limit(target, Facts(plan=plan, store=store, spans=(span,)))
-        series = store.series(target, span.start, span.end, limit=limit)
+        span = _baseline_span(store, plan)
+        facts = Facts(plan=plan, store=store, spans=(span,), cut=_cut(store, span))
+        limit = watch_limit(target, facts)
+        series = facts.cut_out(store.series(target, span.start, span.end, limit=limit))
         seen = dispersion(series, span.start, span.end)
         yardstick = recovery_rules.worst_baseline(series, span.start, span.end, seen.phi_held, seen.phi)
         found = limit, yardstick, seen

@@ -137,7 +137,14 @@ def observed_in(target: Target, span: Span, facts: Facts) -> float | None:
     if target.metric == "error_rate":
         bad, n = sums_in(facts.series(target.name, None, True), span)
         return bad / n if n else None
-    return facts.totals(span).of(target.name).quantile_ms(1 - ALLOWED_OVER[target.metric])
+    names = facts.totals(span).of(target.name)
+    q = 1 - ALLOWED_OVER[target.metric]
+    if counts_failures(target, facts) and names.ok:
+        # Of all requests, with the failed ones as the slowest; where it falls on one of those there is no such time.
+        _, n = sums_in(facts.series(target.name, None, True), span)
+        q = q * n / names.ok
+        return names.quantile_ms(q) if q <= 1 else None
+    return names.quantile_ms(q)
 
 
 class _Judged(msgspec.Struct, frozen=True):
@@ -371,7 +378,8 @@ def by_name(target: Target, span: Span, facts: Facts) -> list[NameResult]:
         often = binomial.more_often(found.bad_s, len(seconds), sum(1 for _, k in before if k), len(before))
         if not often and found.bad_s <= HALF * len(seconds):
             continue
-        may = sorted(set(facts.plan.may_fail_with.get(name, ())) & declared)
+        # Once the dependency is back, nothing excuses it any more.
+        may = sorted(set(facts.plan.may_fail_with.get(name, ())) & declared) if span.name == "fault" else []
         if may:
             found = _allowed(found, f"it is declared that it may fail with {', '.join(may)}")
         seen.append((binomial.tail(bad / phi, n / phi, allowed), found))

@@ -119,11 +119,13 @@ def recovery(
     load_end_s: float,
     target_text: str,
     op: Op = "<=",
+    unseen: Sequence[Stretch] = (),
 ) -> TargetRecovery:
     """Judge one target's recovery. seconds, lower_s and upper_s count from zero.zero_s.
 
     series must reach back at least 6 s before zero and hold final counts. load_end_s: arrivals stopped there.
     op: how the pooled proportion is compared with the limit (`<` for error_rate, `<=` for percentiles).
+    unseen: stretches that the load generator did not see; a violation in one, after a whole hold, is no relapse.
 
     recovered      seconds in [lower_s, upper_s]
     no_impact      nothing violated around zero: 0 s
@@ -158,7 +160,7 @@ def recovery(
     first = _search(series, found, first_step, hold, last_step, baseline.phi)
     floor, best, relapse = first_step, first, ""
     if first.step is not None:
-        again = _last_outage(series, baseline, found, first.step, hold, end)
+        again = _last_outage(series, baseline, found, first.step, hold, end, unseen)
         if again is not None:
             # Recovery counts from the last outage, whenever the first one ended.
             floor, best = first.step, _search(series, found, again, hold, last_step, baseline.phi)
@@ -314,7 +316,13 @@ def _edge(series: Series, held: _Held, hold: int, floor: int) -> tuple[int, int,
 
 
 def _last_outage(
-    series: Series, baseline: Baseline, found: Violations, recovered: int, hold: int, end: int
+    series: Series,
+    baseline: Baseline,
+    found: Violations,
+    recovered: int,
+    hold: int,
+    end: int,
+    unseen: Sequence[Stretch],
 ) -> int | None:
     """One past the last step of the last relapse that is an outage by itself: the target is broken over a hold's length
     around it, or over all that remains. (Three blips of 0.1 s without a failure, long after a whole hold, made a
@@ -324,6 +332,8 @@ def _last_outage(
     last = None
     for a, b in runs(steps, recovered - found.start, end - found.start):
         low, high = a + found.start, b + found.start
+        if any(since < step_start(high) and step_start(low) < until for since, until in unseen):
+            continue
         start = max(recovered, min((low + high - hold) // 2, end - hold))
         around = _pooled(series, start, max(high, start + hold))
         rest = _pooled(series, low, end) if end - low >= hold else (0, 0)

@@ -46,7 +46,7 @@ def phase_result(
         mix_planned=_rounded(shares((name, a.planned) for name, a in classes)),
         mix_sent=_rounded(shares((name, a.planned - a.unsent) for name, a in classes)),
         error_rate=_round(totals.error_rate),
-        rps=_round(names.replies / span.seconds),
+        rps=_round(names.replies / totals.seconds),
         mean_ms=_round(names.mean_ms),
         p50_ms=_round(names.quantile_ms(0.5)),
         p95_ms=_round(names.quantile_ms(0.95)),

@@ -79,7 +79,7 @@ def observe(target: Target, span: Span, facts: Facts) -> float | None:
     if target.metric == "max":
         return totals.of(target.name).max_ms or None
     if target.metric == "rps":
-        return totals.of(target.name).replies / span.seconds
+        return totals.of(target.name).replies / totals.seconds
     if target.metric == "cpu":
         used = cpu_share(facts.samples, span, facts.plan)
         return None if used is None else used.mean
@@ -114,7 +114,7 @@ def _max(target: Target, span: Span, facts: Facts) -> TargetResult:
 
 def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
     totals = facts.totals(span)
-    observed = totals.of(target.name).replies / span.seconds
+    observed = totals.of(target.name).replies / totals.seconds
     if target.relative == "baseline" and facts.open_model and target.name is None:
         return _replied_as_in_baseline(target, span, facts)
     if target.relative != "plan":
@@ -129,15 +129,17 @@ def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
     # A task that ended without a request asked nothing of the target.
     asked = totals.planned - totals.empty
     if asked <= 0:
-        return _result(target, observed, None, "undecided", "no arrival was planned in this phase")
+        empty = f"all {totals.empty:,} arrivals were empty: their task ended without a request"
+        why = empty if totals.empty else "no arrival was planned in this phase"
+        return _result(target, observed, None, "undecided", why)
     replied = totals.replied
     why = f"{replied:,} of {asked:,} scheduled arrivals got a reply"
     if totals.empty:
         why += f"; {totals.empty:,} more were empty: their task ended without a request"
     # Compared as counts, so that a planned rate of 200.3 does not blur the edge.
     held = COMPARE[target.op](replied, target.value * asked)
-    limit = target.value * asked / span.seconds
-    return _result(target, replied / span.seconds, limit, "held" if held else "broken", why)
+    limit = target.value * asked / totals.seconds
+    return _result(target, replied / totals.seconds, limit, "held" if held else "broken", why)
 
 
 def _replied_as_in_baseline(target: Target, span: Span, facts: Facts) -> TargetResult:
@@ -145,15 +147,15 @@ def _replied_as_in_baseline(target: Target, span: Span, facts: Facts) -> TargetR
     target's."""
     totals = facts.totals(span)
     asked, replied = totals.planned - totals.empty, totals.replied
-    observed = totals.of(None).replies / span.seconds
+    observed = totals.of(None).replies / totals.seconds
     base = facts.totals(facts.baseline) if facts.baseline is not None else None
     if base is None or base.planned - base.empty <= 0 or asked <= 0:
         return _result(target, observed, None, "undecided", "the baseline showed nothing to compare with")
     share = base.replied / (base.planned - base.empty)
     why = f"{replied:,} of {asked:,} scheduled arrivals got a reply, in baseline {format_percent(share)}"
     held = COMPARE[target.op](replied, target.value * share * asked)
-    limit = target.value * share * asked / span.seconds
-    return _result(target, replied / span.seconds, limit, "held" if held else "broken", why)
+    limit = target.value * share * asked / totals.seconds
+    return _result(target, replied / totals.seconds, limit, "held" if held else "broken", why)
 
 
 def _violating(target: Target, span: Span, facts: Facts) -> TargetResult:

@@ -88,6 +88,10 @@ class WindowStore:
         self.worst_baseline: dict[str, tuple[float | None, Baseline, Dispersion]] = {}
         self.baseline: tuple[int, int] | None = None
         """Its steps, once it has ended: it may have gone on longer than planned."""
+        self.cut: Sequence[tuple[int, int]] | None = None
+        """The steps of it that do not count, once it has ended."""
+        self.names_looked = 0
+        """The step up to which the live rules last looked at single request names, and found one broken."""
         self.total_requests = 0
         self.total_failures = 0
         self.total_attempts = 0
@@ -142,10 +146,14 @@ class WindowStore:
     def forget(self, before: int) -> None:
         """Drop what is known of the steps below `before`, and all marks but the last: nobody will ask again.
 
-        For a store that follows a run: an hour at 200 requests a second takes 90 MB. The totals so far stay.
+        For a store that follows a run: an hour at 200 requests a second takes 90 MB. The totals so far stay, and
+        so does baseline: what comes later is compared with it.
         """
         before = min(before, len(self._steps))
+        first, last = self.baseline or (0, 0)
         for number in range(self._forgotten, before):
+            if first <= number < last:
+                continue
             self._steps[number] = None
             self._ends.pop(number, None)
             for length in (BLOCK, LONG_BLOCK):
@@ -211,6 +219,7 @@ class WindowStore:
         for low, high in [*cuts, (end, end)]:
             if low > at:
                 merge(whole, self.totals(at, low))
+            whole.left_out += max(0, high - max(at, low))
             at = max(at, high)
         return whole
 
@@ -295,9 +304,12 @@ class WindowStore:
         p = target.value if limit is None else limit
         if target.metric in ALLOWED_OVER:
             latency_ms, p = p, ALLOWED_OVER[target.metric]
-        count = self.counter(target.name, latency_ms, start)
+        # A limit relative to baseline is counted from the injection on; before it there are the sketches.
+        since = start if latency_ms is None else self.exact_from(latency_ms)
+        by_sketch, exact = Counter(target.name, latency_ms, False), Counter(target.name, latency_ms, True)
         n, bad = [0] * max(0, end - start), [0] * max(0, end - start)
         for number, step in self.steps(start, end):
+            count = exact if since is not None and number >= since else by_sketch
             if proven_unless is None:
                 n[number - start], bad[number - start] = count(step)
             else:

@@ -290,7 +290,13 @@ def _limits(text: str, metric: str, op: Op, value: str) -> list[Limit]:
     parts = [part.strip() for part in match[1].split(",")]
     if len(parts) != 2 or not all(parts):
         raise UsageError(f"target {text!r}: max() takes two limits, for example `max(2x baseline, 0.5%)`")
-    return [_limit(text, metric, part) for part in parts]
+    limits = [_limit(text, metric, part) for part in parts]
+    if any(limit.relative == "plan" for limit in limits):
+        raise UsageError(f"target {text!r}: max() is for limits of the service; the plan is a lower one")
+    if not any(limit.relative for limit in limits):
+        # Which is larger is known already, and not every metric looks at a second limit.
+        return [max(limits, key=lambda limit: limit.value)]
+    return limits
 
 
 def _limit(text: str, metric: str, value: str) -> Limit:

@@ -6,7 +6,7 @@ import math
 
 from harness.model.load import LoadPlan
 from harness.model.plan import Plan
-from harness.model.target_grammar import format_limit
+from harness.model.target_grammar import ALLOWED_OVER, format_limit
 from harness.model.targets import Target
 from harness.model.units import format_duration, format_percent
 from harness.plan.entries import RandomFaults
@@ -14,8 +14,10 @@ from harness.plan.loadplan import expected_mix
 from harness.plan.phases import MIN_FAULT_S, MOST_EXTENDED, shortest_run
 from harness.plan.request import RunRequest
 
-ENOUGH_BAD = 60
-"""Bad requests a phase below which two samples of an unchanged service can mostly not be told apart."""
+TELLING_BAD = 60
+"""Bad requests in each of two phases from which "no more than twice as many" can be told of an unchanged service."""
+USUAL_ERRORS = 0.01
+"""A plan cannot know what baseline will show; a service that meets the default target has at most this."""
 
 
 def allowed_proportion(target: Target) -> float | None:
@@ -27,9 +29,10 @@ def allowed_proportion(target: Target) -> float | None:
     return None
 
 
-def needed_requests(p: float, chance: float) -> int:
-    """Fewest requests, none of them bad, by which a proportion target is held: n >= ln chance / ln(1 - p)."""
-    return math.ceil(math.log(chance) / math.log(1 - p)) if 0 < p < 1 else 1
+def needed_requests(p: float, looks: int = 1) -> int:
+    """Fewest requests that can decide a proportion target: n >= ln 0.05 / ln(1 - p), at each of two looks with half
+    that chance."""
+    return math.ceil(math.log(0.05 / looks) / math.log(1 - p)) if 0 < p < 1 else 1
 
 
 def plan_warnings(plan: Plan, request: RunRequest) -> tuple[str, ...]:
@@ -47,7 +50,7 @@ def plan_warnings(plan: Plan, request: RunRequest) -> tuple[str, ...]:
     found += _too_short_to_see(plan)
     if plan.load.rate is not None:
         found += _undecidable(plan, plan.load.rate)
-        found += _relative(plan, plan.load.rate)
+        found += _thin_comparisons(plan, plan.load.rate)
         if plan.load.rate < 50 and plan.faults:
             found.append(
                 f"{plan.load.rate:g} RPS is a low load: "
@@ -82,26 +85,37 @@ def _undecidable(plan: Plan, rate: float) -> list[str]:
         share = 1.0 if target.name is None else _share_of_name(plan.load, target.name)
         expected = rate * lengths[target.phase] * share
         goes_on = target.phase in plan.phases.extend
-        needed = needed_requests(p, 0.025 if goes_on else 0.05)
+        needed = needed_requests(p, 2 if goes_on else 1)
         if expected * (MOST_EXTENDED if goes_on else 1) < needed:
             found.append(
                 f"target '{target.text}' needs {needed} requests to be decided; about {expected:.0f} are planned"
+                + (f", {MOST_EXTENDED * expected:.0f} where the phase goes on" if goes_on else "")
             )
     return found
 
 
-def _relative(plan: Plan, rate: float) -> list[str]:
-    """A limit of a few bad requests is decided by a few: an unchanged service is then mostly undecided."""
+def _thin_comparisons(plan: Plan, rate: float) -> list[str]:
+    """A relative limit compares two counts of bad requests, and small ones tell little of each other."""
     lengths = {"baseline": plan.phases.baseline_s, "fault": plan.phases.fault_s, "after": plan.phases.after_s}
+    found = []
     for target in plan.targets:
-        factor = target.metric == "error_rate" and target.relative == "baseline" and not target.plus
-        if target.primary and factor and target.other is None and target.phase is not None:
-            share = ENOUGH_BAD / (rate * min(lengths["baseline"], lengths[target.phase]))
-            return [
-                f"target '{target.text}' is mostly undecided for an unchanged service of which fewer than "
-                f"{format_percent(share)} of the requests fail: write max({format_limit(target)}, 0.5%)"
-            ]
-    return []
+        alone = target.relative == "baseline" and target.other is None and not target.plus
+        if not (alone and target.primary and target.phase and target.op in ("<", "<=")):
+            continue
+        if target.metric not in (*ALLOWED_OVER, "error_rate"):
+            continue
+        p = ALLOWED_OVER.get(target.metric, USUAL_ERRORS)
+        share = 1.0 if target.name is None else _share_of_name(plan.load, target.name)
+        requests = rate * share * min(lengths[target.phase], plan.phases.baseline_s)
+        if p * requests < TELLING_BAD:
+            other = "0.5%" if target.metric == "error_rate" else "baseline + 50ms"
+            needed = format_percent(TELLING_BAD / requests)
+            found.append(
+                f"target '{target.text}' compares two counts of bad requests, and {TELLING_BAD} in each phase are "
+                f"needed to tell them apart: {needed} of the about {requests:.0f} planned. An unchanged service will "
+                f"mostly be undecided; write for example max({format_limit(target)}, {other})"
+            )
+    return found
 
 
 def _share_of_name(load: LoadPlan, name: str) -> float:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from harness.model.result import Result
+from harness.model.windows import MarkRow
 from tests.analysis.histories import INJECTED, ZERO, Reply, Run, Scene, Service, healthy, target
 
 RARE = "GET /anomalies"
@@ -101,3 +102,55 @@ def test_bursts_that_hit_many_names_break_none() -> None:
 def test_too_few_requests_of_a_name_hold_nothing_up() -> None:
     result = judged(rare(0.0005, None))
     assert result.verdict == "pass" and not any(t.names for t in result.targets)
+
+
+def test_nothing_excuses_a_name_that_is_still_dead_when_the_dependency_is_back() -> None:
+    run = Scene(service=rare(0.02, (INJECTED, 1e9))).build()
+    plan = msgspec.structs.replace(run.plan, may_fail_with={RARE: ("redis",)})
+    result = Run(plan, run.events, run.rows, run.samples).judge()
+    assert [name.outcome for name in target(result, "fault: error_rate < 1%").names] == ["allowed"]
+    assert [name.outcome for name in target(result, "after: error_rate < 1%").names] == ["broken"]
+
+
+def test_one_failure_of_a_name_with_few_requests_leaves_recovery_decided() -> None:
+    dead = rare(0.01, (INJECTED, ZERO))
+    late = iter([True])
+
+    def service(at: float, draw: random.Random) -> Reply:
+        if at > ZERO + 4 and next(late, False):
+            return Reply(5.0, "status", RARE)
+        return dead(at, draw)
+
+    run = Scene(service=service, seed=3).build()
+    plan = msgspec.structs.replace(run.plan, may_fail_with={RARE: ("redis",)})
+    result = Run(plan, run.events, run.rows, run.samples).judge()
+    assert result.recovery is not None and result.recovery.outcome != "undecided"
+    assert [t.outcome for t in result.recovery.targets if RARE in t.target] == ["undecided"]
+    assert result.verdict == "pass"
+
+
+def test_a_generator_that_starved_excuses_no_name_that_answered_with_errors() -> None:
+    run = Scene(service=rare(0.006, (INJECTED, ZERO))).build()
+    rows = [
+        msgspec.structs.replace(row, saturated=True) if isinstance(row, MarkRow) and row.at == INJECTED + 9 else row
+        for row in run.rows
+    ]
+    result = Run(run.plan, run.events, rows, run.samples).judge()
+    assert result.verdict == "fail" and RARE in result.reasons[0]
+    slow = Scene(service=rare(0.02, (INJECTED + 5, INJECTED + 8), None, 900.0)).build()
+    rows = [
+        msgspec.structs.replace(row, saturated=True) if isinstance(row, MarkRow) and row.at == INJECTED + 9 else row
+        for row in slow.rows
+    ]
+    assert Run(slow.plan, slow.events, rows, slow.samples).judge().verdict == "inconclusive"
+
+
+def test_of_many_names_that_stay_dead_the_worst_few_are_followed() -> None:
+    """Each costs as much as all of them together."""
+
+    def service(at: float, draw: random.Random) -> Reply:
+        return Reply(5.0, "status" if INJECTED <= at < ZERO + 20 else None, f"GET /{draw.randrange(60)}")
+
+    result = judged(service, recovery_s=5.0, after_s=40.0)
+    assert result.recovery is not None and len(result.recovery.targets) <= 22
+    assert len(target(result, "after: error_rate < 1%").names) > 30

@@ -170,3 +170,13 @@ def test_the_canonical_text_parses_back_to_the_same_target(
     target = parse_expression(f"{where}{metric} {op} {number}{unit[METRICS.get(metric, 'number')]}")
     again = parse_expression(("~" if soft else "") + target.text)
     assert (again.text, again.value, again.op) == (target.text, target.value, target.op)
+
+
+def test_of_two_limits_without_baseline_the_larger_is_known_at_once() -> None:
+    """Not every metric looks at a second limit."""
+    assert parse_expression("recovery < max(30s, 60s)").text == "recovery < 60s"
+    (kept,) = parse_targets("fault: violating < max(5s, 2s)")
+    assert (kept.value, kept.other, kept.text) == (5.0, None, "fault: violating < 5s")
+    assert parse_expression("p95 < max(1.3x baseline, 200ms)").other is not None
+    with pytest.raises(UsageError, match="plan"):
+        parse_targets("rps < max(100, 95% of plan)")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 import pytest
-from histories import INJECTED, ZERO, Reply, Run, Scene, failing, slow
+from histories import BASELINE, GAP, INJECTED, ZERO, Reply, Run, Scene, failing, healthy, slow
 
 from harness.analysis import live
 from harness.analysis.windows import WindowStore
+from harness.model import events as ev
 from harness.model.errors import UsageError
 from harness.model.windows import DeltaRow, ErrorRow, MarkRow, limit_key
 
@@ -304,3 +307,76 @@ def test_what_no_rule_asks_for_is_forgotten_and_the_rules_go_on_as_before(monkey
             assert live.recovered_live(short, run.plan, zero, now) == live.recovered_live(whole, run.plan, zero, now)
         totals = whole.totals(0, whole.end)
         assert (short.total_attempts, short.total_failures) == (totals.attempts, totals.bad)
+
+
+def test_baseline_is_never_forgotten() -> None:
+    """Whether a phase goes on depends on baseline's dispersion and on the limits it gave, however long ago it was."""
+
+    def service(at: float, draw: random.Random) -> Reply:
+        if at % 5 < 0.1 and draw.random() < 0.3:
+            return Reply(5.0, "status")
+        return healthy(at, draw)
+
+    run = Scene(service=service, fault_s=400.0, targets=("p95 < 1.05x baseline",)).build()
+    plan = msgspec.structs.replace(run.plan, phases=msgspec.structs.replace(run.plan.phases, extend=("fault", "after")))
+    whole, short = run.cut(440.0).store(), Run(plan, run.events, run.rows).cut(440.0).store()
+    for store in (whole, short):
+        store.baseline = (round(BASELINE * 10), round(GAP * 10))
+    events = run.cut(440.0).events
+    live.forget(short, plan, [], None, 440.0)
+    assert next(short.steps(0, 400))[0] == round(BASELINE * 10)
+    assert list(short.steps(round(GAP * 10), 1000)) == []
+    assert live.relative_limits(short, plan, events) == live.relative_limits(whole, plan, events) != []
+
+
+def test_a_hiccup_of_the_generator_does_not_break_the_baseline() -> None:
+    """What the result leaves out of baseline, the run leaves out as well: else nothing would be injected."""
+    hiccup = slow(BASELINE + 1, BASELINE + 3, 900.0)
+    run = Scene(service=hiccup, targets=("baseline: max < 500ms",)).build()
+    rows = [
+        msgspec.structs.replace(row, saturated=True) if isinstance(row, MarkRow) and row.at == BASELINE + 3 else row
+        for row in run.rows
+    ]
+    starved = Run(run.plan, run.events, rows, run.samples)
+    now = INJECTED - 0.5
+    assert live.baseline_broken(until(run, now), run.plan, run.cut(now).events) != []
+    assert live.baseline_broken(until(starved, now), run.plan, run.cut(now).events) == []
+    assert starved.judge().verdict == "pass"
+
+
+def test_a_name_that_comes_back_later_than_the_rest_is_waited_for() -> None:
+    """It is 2 % of the load: no share of all requests shows it."""
+
+    def service(at: float, draw: random.Random) -> Reply:
+        if draw.random() >= 0.02:
+            return healthy(at, draw)
+        return Reply(5.0, "status" if INJECTED <= at < ZERO + 12 else None, "GET /rare")
+
+    run = Scene(service=service, targets=("error_rate < 5%",), after_s=40.0).build()
+    seen = (live.recovered_live(until(run, at), run.plan, ZERO, at) for at in (58.5, 59.5, *map(float, range(60, 72))))
+    step = next(step for step in seen if step is not None)
+    assert broken_names_after(run, round(ZERO * 10) + 1) == {"GET /rare"}
+    assert broken_names_after(run, step) == set() and (ZERO + 3) * 10 <= step <= (ZERO + 12) * 10
+
+
+def broken_names_after(run: Run, step: int) -> set[str]:
+    """The request names that the result finds broken in a phase `after` of one hold that begins there."""
+    starts = {"after": step / 10, "tail": step / 10 + run.plan.phases.hold_s}
+    events = [
+        msgspec.structs.replace(event, start_s=starts[event.phase])
+        if isinstance(event, ev.PhaseStarted) and event.phase in starts
+        else event
+        for event in run.events
+    ]
+    result = Run(run.plan, events, run.rows, run.samples).judge()
+    return {n.name for t in result.targets for n in t.names if t.phase == "after" and n.outcome == "broken"}
+
+
+@pytest.mark.parametrize(("share", "goes_on"), [(0.0, False), (0.006, True), (0.05, False)])
+def test_a_phase_goes_on_where_a_target_is_met_but_not_held(share: float, goes_on: bool) -> None:
+    run = Scene(service=failing(INJECTED, ZERO, share)).build()
+    plan = msgspec.structs.replace(run.plan, phases=msgspec.structs.replace(run.plan.phases, extend=("fault",)))
+    now = ZERO - 0.4
+    store = Run(plan, run.events, run.rows).cut(now).store()
+    wanted, text = live.length_wanted(store, plan, run.cut(now).events, "fault", INJECTED, 20.0)
+    assert (20.0 < wanted <= 60.0) == goes_on and ("error_rate" in text) == goes_on

@@ -260,3 +260,56 @@ def test_replies_that_were_read_late_widen_the_interval() -> None:
     assert before is not None and after is not None and before.lower_s is not None and after.lower_s is not None
     assert after.lower_s == pytest.approx(before.lower_s - 0.13, abs=0.01)
     assert after.upper_s == before.upper_s
+
+
+def test_a_stall_of_the_generator_in_the_tail_is_no_relapse() -> None:
+    again = slow(ZERO + 18, ZERO + 21, 3000.0)
+    run = Scene(service=either(failing(INJECTED, ZERO + 1.2, 1.0), again), recovery_s=1.2, after_s=20.0).build()
+    assert run.judge().recovery.outcome != "recovered"  # type: ignore[union-attr]
+    seen = starved(run, ZERO + 21.4, ZERO + 22).judge().recovery
+    stood = Run(
+        run.plan,
+        run.events,
+        [row for row in run.rows if not (isinstance(row, MarkRow) and ZERO + 18 < row.at < ZERO + 21)],
+        run.samples,
+    )
+    for recovery in (seen, stood.judge().recovery):
+        assert recovery is not None and recovery.outcome == "recovered"
+        assert recovery.seconds == pytest.approx(1.2, abs=0.2) and not recovery.relapses
+
+
+def test_rates_are_of_the_seconds_that_count() -> None:
+    """Where a hiccup of the generator is left out of baseline, so is its time."""
+    run = starved(Scene(targets=("baseline: rps >= 190",)).build(), BASELINE + 2, BASELINE + 3)
+    result = run.judge()
+    assert target(result, "baseline: rps >= 190").outcome == "held"
+    baseline = next(phase for phase in result.phases if phase.name == "baseline")
+    assert baseline.rps == pytest.approx(200, rel=0.05)
+    closed = starved(Scene(rate=None, targets=("rps >= 90% of baseline",)).build(), BASELINE + 2, BASELINE + 3)
+    assert target(closed.judge(), "fault: rps >= 90% of baseline").limit == pytest.approx(180, rel=0.05)
+
+
+def test_the_percentile_of_a_phase_whose_failures_count_as_slow_is_that_of_all_its_requests() -> None:
+    only = tuple(t for t in Scene().plan().targets if t.metric == "p95")
+    half = judged(failing(INJECTED + 1, ZERO, 0.5), plan_targets=only)
+    found = target(half, "fault: p95 < 200ms")
+    assert found.outcome == "broken" and found.observed is None, "it falls on a request that failed"
+    assert not any("successful" in reason for reason in half.reasons)
+    few = judged(failing(INJECTED + 1, ZERO, 0.02), plan_targets=only)
+    seen = target(few, "fault: p95 < 200ms").observed
+    assert seen is not None and 20 < seen < 60
+
+
+def test_one_error_in_baseline_excuses_no_outage_of_four_seconds() -> None:
+    """As rare as in baseline, and not of its kind."""
+    once = iter([True])
+
+    def service(at: float, draw: random.Random) -> Reply:
+        if BASELINE + 5 < at < BASELINE + 15 and next(once, False):
+            return Reply(5.0, "status")
+        return failing(ZERO + 25, ZERO + 29, 1.0)(at, draw)
+
+    result = judged(service, after_s=40.0)
+    assert target(result, "after: violating < 2s").observed == pytest.approx(4.0, abs=0.3)
+    assert result.impact is not None and result.impact.as_in_baseline == 0
+    assert result.recovery is not None and result.recovery.outcome != "no_impact"

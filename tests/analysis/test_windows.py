@@ -241,6 +241,17 @@ def test_a_limit_that_came_later_is_exact_from_then_on() -> None:
     assert store.counted_exactly(200.0, 0) and not store.counted_exactly(77.0, 25)
 
 
+def test_a_series_counts_such_a_limit_exactly_from_then_on() -> None:
+    """Of a limit relative to baseline: else recovery and the target of the same phase could disagree."""
+    store = empty()
+    assert bucket_of(123.2) == bucket_of(123.0)
+    for step in range(10, 30):
+        _, counts = tally([Reply(123.2)] * 2, (123.0,) if step >= 22 else ())
+        store.add(DeltaRow(worker="w0", step=step, requests={"GET /items": counts}))
+    found = store.series(one("p95 < 123ms"), 10, 30)
+    assert found.bad == store.counts(123.0, 10, 30, failures=True)[None].bad == [0] * 12 + [2] * 8
+
+
 def test_errors_are_merged_over_workers_and_flushes() -> None:
     store = empty()
     for worker, count, at in (("w0", 3, 5.0), ("w1", 4, 4.0), ("w0", 1, 9.0)):

@@ -33,9 +33,8 @@ def test_every_key_is_read_as_the_option_of_its_name() -> None:
         "scenario: target\nstack: external\nhost: http://127.0.0.1:1\nlocustfile: a.py\nuser_classes: [A, B]\n"
         "scale: 0.5\nrate: 1,000\nusers: 10\nspawn_rate: 2.5\nrun_time: 10m\nmodel: open\narrivals: constant\n"
         "max_in_flight: 9\nrequest_timeout: 5s\nwarmup: 0s\nbaseline: 30s\nfault_for: 20s\nrecovery_limit: 1m\n"
-        "hold: 15s\nsoak: 1m30s\nno_extend: true\nextend_fault: false\nstrict: true\nseed: 7\nworkers: 2\n"
-        "faults: [none]\ntargets: [p95 < 1s]\n"
-        "abort_if: [x]\n"
+        "hold: 15s\nsoak: 1m30s\nstrict: true\nseed: 7\nworkers: 2\nfaults: [none]\ntargets: [p95 < 1s]\n"
+        "abort_if: [x]\nno_extend: true\nextend_fault: true\n"
     )
     assert (found.rate, found.scale, found.soak, found.strict, found.seed) == (1000.0, 0.5, 90.0, True, 7)
     assert found.user_classes == ("A", "B") and found.model == "open" and found.warmup == 0.0

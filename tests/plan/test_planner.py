@@ -193,3 +193,37 @@ def test_a_target_that_cannot_be_decided_is_a_warning() -> None:
 
 def test_a_plan_longer_than_the_run_time_says_so() -> None:
     assert any("run time" in warning for warning in make(run_time_s=60.0).warnings)
+
+
+def test_what_two_looks_need_is_told_with_what_a_phase_that_goes_on_can_have() -> None:
+    options: dict[str, Any] = {"targets": ("p99.9 < 1s",), "scenario": "baseline", "scale": 0.05}
+    plan = make(**options)
+    (told,) = [w for w in plan.warnings if "'after: p99.9 < 1s'" in w]
+    assert "needs 3688 requests" in told and "where the phase goes on" in told
+    (once,) = [w for w in make(**options, extend=False).warnings if "'after: p99.9 < 1s'" in w]
+    assert "needs 2995 requests" in once and "goes on" not in once
+
+
+def test_a_comparison_of_few_failures_is_warned_of_and_another_proposed() -> None:
+    plan = make(targets=("error_rate < 2x baseline",))
+    assert any("'after: error_rate < 2x baseline'" in w and "max(2x baseline, 0.5%)" in w for w in plan.warnings)
+    for text in ("error_rate < max(2x baseline, 0.5%)", "p95 < 2x baseline", "error_rate < 1%"):
+        assert not any("compares two counts" in w for w in make(targets=(text,)).warnings), text
+
+
+def test_a_recovery_limit_below_the_recovery_target_is_refused() -> None:
+    """A search that ends before the target's time would call a service late that nobody waited for."""
+    with pytest.raises(UsageError, match="shorter than target"):
+        make(recovery_limit_s=15.0)
+    assert make(recovery_limit_s=15.0, targets=("recovery < 10s",)).phases.recovery_limit_s == 15.0
+    assert make(recovery_limit_s=15.0, targets=("~recovery < 30s",)).phases.recovery_limit_s == 15.0
+
+
+def test_a_hold_of_fewer_than_a_thousand_arrivals_may_be_asked_for() -> None:
+    short = {"scenario": "baseline", "scale": 0.02, "targets": ("p99.9 < 1s",)}
+    assert make(**short).load.rate == 20 and make(**short).phases.hold_s == 50.0
+    plan = make(**short, hold_s=25.0)
+    assert plan.phases.hold_s == 25.0
+    assert any("'after: p99.9 < 1s'" in warning for warning in plan.warnings), "what it cannot decide is told"
+    with pytest.raises(UsageError, match="--hold"):
+        make(**short, hold_s=20.0)
