@@ -42,7 +42,7 @@ def test_a_load_that_hangs_before_the_fault_ends_the_run_and_nothing_is_injected
         members = family(run.process.pid)
         with stopped(load_of(run)):
             assert run.end() in (3, 4), run.text()
-        assert "no request was recorded for" in run.text()
+        assert "nothing was recorded for" in run.text()
         assert run.result()["faults"][0]["injected_s"] is None
         assert_nothing_left(stack, before, members)
     finally:
