@@ -22,6 +22,7 @@ import psutil
 import psycopg
 from proxied import raw
 
+from harness.adapters.probe import secret
 from harness.config.load import load
 from harness.model.errors import HarnessError
 from harness.model.faults import Dependency
@@ -287,7 +288,9 @@ def say(dependency: Dependency, line: str) -> str:
     """One inline command to Redis, at the server itself; the last line of its answer."""
     assert dependency.direct is not None
     with socket.create_connection((dependency.direct.host, dependency.direct.port), timeout=5) as connection:
-        connection.sendall(f"{line}\r\nQUIT\r\n".encode())
+        password = secret(dependency.password_env)
+        login = f"AUTH {password}\r\n" if password else ""
+        connection.sendall(f"{login}{line}\r\nQUIT\r\n".encode())
         with connection.makefile("r") as answer:
             return [text.strip() for text in answer][-2]
 
