@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import json
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -22,6 +24,30 @@ def test_visible_leaves_no_control_or_format_character(outside: str) -> None:
     shown = text.visible(outside)
     assert shown.isprintable() or all(c.isprintable() or c.isspace() for c in shown)
     assert not {"\n", "\r", "\x1b", "\u202e", "\u2028", "\x9b"} & set(shown)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "##vso[task.complete result=Succeeded;]",
+        "x ##[error]y",
+        "###[add-mask]y",
+        "##teamcity[testFinished name='y']",
+        "::add-mask::PASS",
+        "a ::error file=b.py,line=1::c",
+    ],
+)
+def test_a_name_is_no_command_to_the_runner_of_a_ci_job(name: str) -> None:
+    command = re.compile(r"##[\w.]*\[|::[a-z-]+( .*)?::")
+    assert command.search(name)
+    assert not command.search(text.visible(name)) and not command.search(text.visible_lines(name))
+    printed = text.visible_lines(json.dumps({name: [name]}))
+    assert not command.search(printed) and json.loads(printed) == {name: [name]}
+
+
+@pytest.mark.parametrize("name", ["http://[::1]:8000/", "fe80::1::", "## Targets", "a::b", "GET /a#b[c]", "x: y"])
+def test_what_is_no_command_is_left_as_it_is(name: str) -> None:
+    assert text.visible(name) == text.visible_lines(name) == name
 
 
 def test_long_text_says_how_much_is_missing() -> None:
