@@ -75,7 +75,9 @@ def plotly_label(text: str, limit: int = 60) -> str:
 def markdown_escape(text: str, limit: int = 200) -> str:
     """For Markdown prose and table cells: nothing in it can start markup, a link, a cell or HTML."""
     special = "\\`*_[]<>#|~&"
-    return "".join("\\" + c if c in special else c for c in visible(text, limit)).replace("://", ":\\//")
+    escaped = "".join("\\" + c if c in special else c for c in visible(text, limit))
+    # GitHub makes a link of either where it stands.
+    return escaped.replace("://", ":\\//").replace("www.", "www\\.")
 
 
 def markdown_code(text: str, limit: int = 200) -> str:

@@ -67,6 +67,13 @@ def test_markdown_cells_stay_one_cell_of_plain_text(outside: str) -> None:
     )
 
 
+@pytest.mark.parametrize("link", ["http://evil.example", "www.evil.example"])
+def test_markdown_makes_no_link_of_an_address(link: str) -> None:
+    shown = text.markdown_escape(link)
+    assert link not in shown
+    assert MarkdownIt("commonmark").render(shown) == f"<p>{link}</p>\n"
+
+
 @given(ANY)
 def test_markdown_code_shows_the_text_itself(outside: str) -> None:
     page = f"| a | b |\n| --- | --- |\n| {text.markdown_code(outside)} | end |\n"
