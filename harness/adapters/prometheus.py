@@ -28,7 +28,7 @@ _KEPT = {
 
 
 def signals(text: str) -> dict[str, float]:
-    """Sample name -> value. Values and sums that are no number are left out. Raises Rejected when it is no metrics page."""
+    """Sample name -> value, without those that are no finite number. Raises Rejected when it is no metrics page."""
     from prometheus_client.parser import text_string_to_metric_families
 
     # Buckets are most of a page and none of its signals: parsing them costs most of the time.
