@@ -28,7 +28,7 @@ _KEPT = {
 
 
 def signals(text: str) -> dict[str, float]:
-    """Sample name -> value. Values that are no number are left out. Raises Rejected when it is no metrics page."""
+    """Sample name -> value, without those that are no finite number. Raises Rejected when it is no metrics page."""
     from prometheus_client.parser import text_string_to_metric_families
 
     # Buckets are most of a page and none of its signals: parsing them costs most of the time.
@@ -45,7 +45,8 @@ def signals(text: str) -> dict[str, float]:
                     found[sample.name] = found.get(sample.name, 0.0) + value
     except (ValueError, KeyError, IndexError) as error:
         raise Rejected(f"this is not a Prometheus metrics page: {error}") from error
-    kept = {name: value for name, value in found.items() if not _is_creation_time(name, found)}
+    # Two numbers may add up to none; a record with infinity in it could not be read back.
+    kept = {name: value for name, value in found.items() if math.isfinite(value) and not _is_creation_time(name, found)}
     return dict(sorted(kept.items())[:MAX_SIGNALS])
 
 

@@ -129,7 +129,24 @@ def read_result(run_dir: Path) -> Result:
         raise UsageError(f"{path} is missing", hint="harness analyze RUN_DIR makes it again from the record") from None
     if result.exit_code not in set(ExitCode) or (result.exit_code == ExitCode.PASS and result.verdict != "pass"):
         raise UsageError(f"{path} is damaged: exit code {str(result.exit_code)[:20]} with verdict {result.verdict}")
+    if result.verdict == "pass" and (against := _against_pass(result)) is not None:
+        raise UsageError(
+            f"{path} is damaged: verdict pass, and {against}",
+            hint="harness analyze RUN_DIR makes it again from the record",
+        )
     return result
+
+
+def _against_pass(result: Result) -> str | None:
+    """What no result has that passed."""
+    broken = next((one for one in result.targets if one.primary and one.outcome == "broken"), None)
+    if broken is not None:
+        return f"the target {broken.target[:60]} is broken"
+    unproven = next((fault for fault in result.faults if not fault.proven), None)
+    if unproven is not None:
+        return f"the fault {unproven.name[:60]} is not proven"
+    recovery = result.recovery
+    return "the service had not recovered" if recovery and recovery.outcome == "not_recovered" else None
 
 
 def read_plan(run_dir: Path) -> Plan:

@@ -37,6 +37,12 @@ def judge_and_write(
 ) -> Result:
     """The result of a run, also written to its directory with the reports."""
     run_dir = session.run_dir
+    if session.run_dir_replaced:
+        # By somebody who may write to the folder that it lies in: he may have left records there as he wants them.
+        result = judge(plan, history.events, WindowStore(plan), [])
+        result = _with_ending(result, session, problem, interrupted, history)
+        gone = f"{run_dir} is another folder now than the run made: what lies there is not its record, and is not read"
+        return msgspec.structs.replace(result, reasons=(gone, *result.reasons))
     result = _judge(plan, run_dir, history, say)
     result = _with_ending(result, session, problem, interrupted, history)
     try:

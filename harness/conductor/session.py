@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -45,6 +46,15 @@ def make_run_dir(out: Path, name: str) -> Path:
             ) from error
         return folder
     raise UsageError(f"no free name for a run directory below {out}")
+
+
+def place_of(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another one of the same name; None when nothing is there."""
+    try:
+        status = os.lstat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def lock_names(plan: Plan, running: StackUp | None) -> list[str]:
@@ -91,6 +101,7 @@ class Session:
         locks: Locks,
     ) -> None:
         self.run_dir = run_dir
+        self._place = place_of(run_dir)
         self.state_dir = state_dir
         self._stack = stack
         self._running = running
@@ -108,6 +119,11 @@ class Session:
         """What else is left at the end: servers, folders, locks."""
         self.turned_away: Refused | None = None
         """Another run has what this one needs: nothing was changed, and there is nothing to judge."""
+
+    @property
+    def run_dir_replaced(self) -> bool:
+        """Something else than the folder that was made for this run has its name now."""
+        return place_of(self.run_dir) not in (None, self._place)
 
     @property
     def owns_stack(self) -> bool:
@@ -232,7 +248,7 @@ class Session:
             self.left += [line for line in report.left if line not in self.unverified]
 
     def _keep_records(self) -> None:
-        retire(self.state_dir, self.run_dir)
+        retire(self.state_dir, None if self.run_dir_replaced else self.run_dir)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

@@ -63,12 +63,12 @@ def cannot_be_read(path: Path, error: OSError) -> UsageError:
     return UsageError(f"{path} cannot be read: {error.strerror or error}")
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Write a file whole or not at all. Where its name is a link the link is replaced, and what it leads to is left
-    alone: the folder may be somebody else's. Raises OSError."""
+    alone: the folder may be somebody else's. mode: before the umask. Raises OSError."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with part.open("xb") as file:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
             file.write(data)
         os.replace(part, path)  # noqa: PTH105  # the promise is os.replace's: atomic on one file system
     except BaseException:

@@ -8,6 +8,7 @@ last: `visible` first, then the one for the place.
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
 from datetime import UTC, datetime
 
@@ -18,14 +19,20 @@ UNKNOWN = "n/a"
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
+_COMMAND = re.compile(r"#(?=#[\w.-]*\[)|:(?=:[A-Za-z][\w-]*(?: [^\n]*?)?::)")
+"""What the runner of a CI job obeys wherever it stands in a log: `##vso[...]` (Azure), `##[...]` and `::name ...::`
+(GitHub), `##teamcity[...]`. Its first character is spelt out."""
+
 
 def visible(text: str, limit: int = 200) -> str:
-    """Text on one line with every control, format and unassigned character spelt out, at most `limit` long.
+    """Text on one line with every control, format and unassigned character and every command to a CI job's runner
+    spelt out, at most `limit` long.
 
     A line feed becomes `\\n`, an escape `\\x1b`, a right-to-left override `\\u202e`. A cut shows how much is missing.
     """
     cut = text if len(text) <= limit else text[:limit]
     shown = "".join(_spell(c) if unicodedata.category(c) in _INVISIBLE else c for c in cut)
+    shown = _COMMAND.sub(lambda found: f"\\x{ord(found[0]):02x}", shown)
     return shown if len(text) <= limit else f"{shown}... ({len(text) - limit:,} more characters)"
 
 
@@ -38,6 +45,7 @@ def visible_lines(text: str) -> str:
 
     What is spelt out is spelt as JSON does, so that a printed JSON text keeps its meaning.
     """
+    text = _COMMAND.sub(lambda found: _spell_json(found[0]), text)
     if text.isprintable():
         return text
     return "".join(c if c in "\n\t" or unicodedata.category(c) not in _INVISIBLE else _spell_json(c) for c in text)
@@ -67,7 +75,9 @@ def plotly_label(text: str, limit: int = 60) -> str:
 def markdown_escape(text: str, limit: int = 200) -> str:
     """For Markdown prose and table cells: nothing in it can start markup, a link, a cell or HTML."""
     special = "\\`*_[]<>#|~&"
-    return "".join("\\" + c if c in special else c for c in visible(text, limit)).replace("://", ":\\//")
+    escaped = "".join("\\" + c if c in special else c for c in visible(text, limit))
+    # GitHub makes a link of either where it stands.
+    return escaped.replace("://", ":\\//").replace("www.", "www\\.")
 
 
 def markdown_code(text: str, limit: int = 200) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from harness.model.errors import HarnessError, Refused
+from harness.model.files import replace_file
 from harness.model.paths import state_dir
 from harness.safety.journal_view import read_journal
 from harness.safety.log import JOURNAL, KEEPER, is_written
@@ -118,12 +119,10 @@ def retire(folder: Path, run_dir: Path | None = None) -> None:
     with suppress(OSError):  # a run directory on a full disk gets no copy; what is undone is cleared away all the same
         if run_dir is not None and run_dir.is_dir():
             for name in (JOURNAL, KEEPER):
-                if (folder / name).exists():
-                    shutil.copyfile(folder / name, run_dir / name)
-                    (run_dir / name).chmod(0o600)  # it may be read back as instructions
-            if (folder / KEEPER_LOG).exists():
+                _copy(folder / name, run_dir / name)
+            if (folder / KEEPER_LOG).exists() and not (run_dir / "logs").is_symlink():
                 (run_dir / "logs").mkdir(exist_ok=True)
-                shutil.copyfile(folder / KEEPER_LOG, run_dir / "logs" / KEEPER_LOG)
+                _copy(folder / KEEPER_LOG, run_dir / "logs" / KEEPER_LOG)
     try:
         if not read_journal(folder).something_left:
             # First out of the way, in one step: whoever waits to heal it finds all of it or nothing.
@@ -133,3 +132,10 @@ def retire(folder: Path, run_dir: Path | None = None) -> None:
             shutil.rmtree(gone)
     except (OSError, HarnessError):
         pass
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Where it is there at all. A link in its place is replaced: who cleared the run directory away may have left
+    another one under its name."""
+    with suppress(FileNotFoundError):
+        replace_file(target, source.read_bytes(), mode=0o600)

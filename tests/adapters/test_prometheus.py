@@ -35,6 +35,10 @@ def test_untyped_series_count_and_what_is_no_number_does_not() -> None:
     assert signals(page) == {"up": 1.0, "lag": 5.0}
 
 
+def test_a_sum_without_bounds_is_left_out() -> None:
+    assert signals('# TYPE a gauge\na{b="1"} 1.7e308\na{b="2"} 1.7e308\n# TYPE c gauge\nc 1e308\n') == {"c": 1e308}
+
+
 def test_an_empty_page_has_no_signals() -> None:
     assert signals("") == {}
 

@@ -163,3 +163,21 @@ def test_a_phase_of_silence_in_the_closed_model_is_zero() -> None:
 def test_long_runs_have_at_most_about_1200_points() -> None:
     for steps in (10, 600, 1200, 6000, 36_000, 864_000):
         assert steps / bin_steps(steps) <= 1201
+
+
+def test_a_result_that_contradicts_its_own_pass_is_refused(tmp_path: Path) -> None:
+    folder = Scene(rate=50.0).build().write(tmp_path)
+    passed = analyze(folder)
+    assert passed.verdict == "pass" and passed.recovery is not None
+    write_result(folder, passed)
+    assert read_result(folder) == passed
+    first = next(target for target in passed.targets if target.primary)
+    others = tuple(target for target in passed.targets if target is not first)
+    for changed, says in (
+        ({"targets": (msgspec.structs.replace(first, outcome="broken"), *others)}, "is broken"),
+        ({"faults": (msgspec.structs.replace(passed.faults[0], proven=False),)}, "is not proven"),
+        ({"recovery": msgspec.structs.replace(passed.recovery, outcome="not_recovered")}, "had not recovered"),
+    ):
+        write_result(folder, msgspec.structs.replace(passed, **changed))
+        with pytest.raises(UsageError, match=f"verdict pass, and .*{says}"):
+            read_result(folder)

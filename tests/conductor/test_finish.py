@@ -9,15 +9,17 @@ import pytest
 
 from harness.analysis import rundir
 from harness.conductor.experiment import ended_by_itself
-from harness.conductor.finish import _with_ending, write_reports
+from harness.conductor.finish import _with_ending, judge_and_write, write_reports
 from harness.conductor.history import History
 from harness.conductor.readback import INTERRUPTED
+from harness.conductor.session import Session
 from harness.model.clock import monotonic
 from harness.model.errors import LoadError
 from harness.model.events import Event, LoadEnded, ReadBack
 from harness.model.plan import Plan
 from harness.model.result import Result
-from tests.analysis.histories import Scene, make, stopped
+from harness.safety.lock import Locks
+from tests.analysis.histories import Scene, failing, make, stopped
 
 _STAMPS = ("at", "wall", "experiment")
 
@@ -71,3 +73,25 @@ def test_a_bug_in_one_report_leaves_the_others(tmp_path: Path, monkeypatch: pyte
     write_reports(run_dir, told.append)
     assert told == ["report.md could not be written: KeyError: 'phase'"]
     assert (run_dir / "report.html").stat().st_size > 1_000_000 and (run_dir / "junit.xml").exists()
+
+
+@pytest.mark.parametrize("how", ["left", "replaced", "linked"])
+def test_records_that_somebody_put_in_the_place_of_the_runs_own_are_not_judged(tmp_path: Path, how: str) -> None:
+    bad = Scene(failing(23, 43, 1.0), rate=50.0).build()
+    good = Scene(rate=50.0).build()
+    run_dir, other = tmp_path / "runs" / "run-a", tmp_path / "other"
+    bad.write(run_dir)
+    session = Session(
+        run_dir=run_dir, state_dir=tmp_path / "x", stack=None, running=None, allowed=(), say=print, locks=Locks()
+    )
+    if how != "left":
+        run_dir.rename(tmp_path / "runs" / "away")
+        good.write(other)
+        other.rename(run_dir) if how == "replaced" else run_dir.symlink_to(other)
+    history = recorded(tmp_path, *bad.events)
+    result = judge_and_write(bad.plan, session, history, problem=None, interrupted=False, say=print)
+    assert (result.verdict, (run_dir / "result.json").exists()) == (
+        ("fail", True) if how == "left" else ("inconclusive", False)
+    )
+    if how != "left":
+        assert result.exit_code == 4 and "is another folder now than the run made" in result.reasons[0]

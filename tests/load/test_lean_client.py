@@ -142,6 +142,7 @@ FAILURES: dict[str, tuple[Script, int, str]] = {
     "garbage": (raw(b"this is not HTTP\r\n\r\n", close=True), 0, "protocol"),
     "ssh": (raw(b"SSH-2.0-OpenSSH\r\n"), 0, "protocol"),
     "bare-newlines": (raw(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok"), 0, "protocol"),
+    "no-status": (raw(b"HTTP/1.1 000 Nothing\r\nContent-Length: 2\r\n\r\nok"), 0, "protocol"),
     "cut-head": (raw(HEAD + b"Content-Le", close=True), 0, "protocol"),
     "cut-body": (raw(HEAD + b"Content-Length: 9\r\n\r\nhalf", close=True), 0, "protocol"),
     "cut-chunk": (raw(CHUNKED + b"9\r\nhalf", close=True), 0, "protocol"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import json
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -24,6 +26,30 @@ def test_visible_leaves_no_control_or_format_character(outside: str) -> None:
     assert not {"\n", "\r", "\x1b", "\u202e", "\u2028", "\x9b"} & set(shown)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "##vso[task.complete result=Succeeded;]",
+        "x ##[error]y",
+        "###[add-mask]y",
+        "##teamcity[testFinished name='y']",
+        "::add-mask::PASS",
+        "a ::error file=b.py,line=1::c",
+    ],
+)
+def test_a_name_is_no_command_to_the_runner_of_a_ci_job(name: str) -> None:
+    command = re.compile(r"##[\w.]*\[|::[a-z-]+( .*)?::")
+    assert command.search(name)
+    assert not command.search(text.visible(name)) and not command.search(text.visible_lines(name))
+    printed = text.visible_lines(json.dumps({name: [name]}))
+    assert not command.search(printed) and json.loads(printed) == {name: [name]}
+
+
+@pytest.mark.parametrize("name", ["http://[::1]:8000/", "fe80::1::", "## Targets", "a::b", "GET /a#b[c]", "x: y"])
+def test_what_is_no_command_is_left_as_it_is(name: str) -> None:
+    assert text.visible(name) == text.visible_lines(name) == name
+
+
 def test_long_text_says_how_much_is_missing() -> None:
     assert text.visible("x" * 10_000, 10) == "xxxxxxxxxx... (9,990 more characters)"
 
@@ -39,6 +65,13 @@ def test_markdown_cells_stay_one_cell_of_plain_text(outside: str) -> None:
     assert (
         "".join(c.content for c in children) == html.unescape(f"x{text.visible(outside)}x").rstrip() or "&" in outside
     )
+
+
+@pytest.mark.parametrize("link", ["http://evil.example", "www.evil.example"])
+def test_markdown_makes_no_link_of_an_address(link: str) -> None:
+    shown = text.markdown_escape(link)
+    assert link not in shown
+    assert MarkdownIt("commonmark").render(shown) == f"<p>{link}</p>\n"
 
 
 @given(ANY)

@@ -100,6 +100,29 @@ def test_a_clean_run_directory_says_that_nothing_is_left(state_home: Path, tmp_p
     assert done.returncode == 0 and "run-a: nothing is left" in done.stdout
 
 
+def test_links_in_a_run_directory_are_not_written_through(state_home: Path, tmp_path: Path) -> None:
+    run_dir, others = tmp_path / "runs" / "run-a", tmp_path / "others"
+    run_dir.mkdir(parents=True)
+    others.mkdir()
+    kept = [others / "a", others / "b", others / "keeper.log"]
+    for file in kept:
+        file.write_text("precious")
+    journal = Journal.create(state_dir() / "active" / "run-a", run_dir=run_dir)
+    injected(journal, 1)
+    journal.outcome(record().id, "verified")
+    journal.closed()
+    journal.close()
+    for name in (KEEPER, "keeper.log"):
+        (journal.folder / name).touch(mode=0o600)
+    (run_dir / JOURNAL).symlink_to(kept[0])
+    (run_dir / KEEPER).symlink_to(kept[1])
+    (run_dir / "logs").symlink_to(others)
+    retire(journal.folder, run_dir)
+    assert [file.read_text() for file in kept] == ["precious"] * 3
+    assert not (run_dir / JOURNAL).is_symlink() and (run_dir / JOURNAL).stat().st_mode & 0o777 == 0o600
+    assert not journal.folder.exists()
+
+
 def test_a_run_that_is_just_starting_is_left_alone(state_home: Path) -> None:
     folder = state_dir() / "active" / "starting"
     code = (

@@ -144,6 +144,8 @@ class ReplyParser(HTTPResponseParser):  # type: ignore[misc]
 
     def _on_headers_complete(self) -> bool:
         if self._begun == 1:
+            if self.get_code() < 100:
+                raise HTTPParseError(f"{self.get_code():03} is no status")
             self._lines = len(self._names)
             if self._lines > limits.HEAD_LINES:
                 raise HTTPParseError(f"the head of the reply has {self._lines} lines")
