@@ -122,7 +122,7 @@ def test_no_container_fault_hurts_the_hardened_service(stack_of: Callable[[str],
 
 
 def test_the_target_itself_is_missed_and_comes_back(stack_of: Callable[[str], Stack]) -> None:
-    code, run = stack_of("").run("--fault", "api-pause", *DECIDED)
+    code, run = stack_of("").run("--fault", "api-pause", *DECIDED, "--hold", "15s")
     assert code == 1, run.text()
     assert proven_and_undone(run) and run.result()["recovery"]["outcome"] == "recovered", run.result()["recovery"]
 
