@@ -141,6 +141,11 @@ def fading(n: list[int], bad: list[int], start: int, floors: Mapping[int, float]
                 best = (likelihood, i, j)
     if best[0] - two <= GRADED * phi or math.isinf(best[0]):
         return None
+    # A service that fails, works and fails again does not come back by degrees.
+    low, high = best[1] + 1, best[2]
+    again = rising(n[low:high], bad[low:high], low, low)
+    if again is not None and again.gain > GRADED * phi:
+        return None
     return Fade(start + best[1], start + best[2], best[0] - two)
 
 

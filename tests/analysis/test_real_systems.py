@@ -190,6 +190,13 @@ def test_an_end_that_fades_has_an_interval_that_holds_it() -> None:
     assert hard.recovery.upper_s - hard.recovery.lower_s <= 0.4
 
 
+def test_an_outage_that_comes_and_goes_does_not_end_by_degrees() -> None:
+    again = failing(ZERO + 0.5, ZERO + 1.6, 1.0)
+    result = judged(either(failing(INJECTED, ZERO - 0.4, 1.0), again), recovery_s=1.6)
+    assert result.recovery is not None and result.recovery.outcome == "recovered" and not result.recovery.graded
+    assert result.recovery.seconds == pytest.approx(1.6, abs=0.15)
+
+
 def test_blips_after_a_whole_hold_are_told_and_undo_nothing() -> None:
     blips = [slow(ZERO + 17.3 + 1.1 * i, ZERO + 17.45 + 1.1 * i, 900.0) for i in range(3)]
     result = judged(either(failing(INJECTED, ZERO + 1.2, 1.0), *blips), recovery_s=1.2)

@@ -72,6 +72,7 @@ url = "{self.toxiproxy}"
 [dependencies.payments]
 kind = "tcp"
 proxy = "payments"
+path = "assumed"
 direct = "{self.direct}"
 probe_send = "hello\\n"
 """
