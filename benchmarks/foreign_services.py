@@ -40,7 +40,8 @@ from foreign_systems import SPREAD, SYSTEMS, System, Where, wait_for  # noqa: E4
 
 from harness.analysis.rundir import read_plan, read_result  # noqa: E402
 from harness.model.faults import Address  # noqa: E402
-from harness.report.story import headline, recovery_sentence  # noqa: E402
+from harness.report.recovery_words import recovery_sentence  # noqa: E402
+from harness.report.story import headline  # noqa: E402
 from harness.stack.embedded import postgres, toxiproxy  # noqa: E402
 from harness.stack.ports import Ports  # noqa: E402
 from tests.servers import PostgresServer, SubprocessLauncher, start_postgres, start_toxiproxy, start_valkey  # noqa: E402
