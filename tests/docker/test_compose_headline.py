@@ -124,7 +124,10 @@ def test_no_container_fault_hurts_the_hardened_service(stack_of: Callable[[str],
 def test_the_target_itself_is_missed_and_comes_back(stack_of: Callable[[str], Stack]) -> None:
     code, run = stack_of("").run("--fault", "api-pause", *DECIDED, "--hold", "15s")
     assert code == 1, run.text()
-    assert proven_and_undone(run) and run.result()["recovery"]["outcome"] == "recovered", run.result()["recovery"]
+    recovery = run.result()["recovery"]
+    # All that the pause has held back comes at once; where that was too much for the generator, it says so.
+    blind = recovery["outcome"] == "undecided" and run.result()["generator"]["saturated"]
+    assert proven_and_undone(run) and (recovery["outcome"] == "recovered" or blind), recovery
 
 
 @pytest.mark.parametrize(
