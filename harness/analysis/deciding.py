@@ -5,11 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from harness.analysis.binomial import Chances, critical, lower_tail, root, tail
-from harness.model.load import LoadPlan
 from harness.model.plan import Plan
 from harness.model.target_grammar import ALLOWED_OVER
 from harness.model.targets import Target
-from harness.plan.loadplan import expected_mix
+from harness.plan.loadplan import share_of_name
 from harness.plan.phases import MOST_EXTENDED
 
 SURE = 0.95
@@ -42,12 +41,6 @@ def tells(target: Target, plan: Plan) -> Tells | None:
         broken=root(lambda rate: tail(critical(n, p, chances.broken), n, rate) < SURE),
         held_later=_held_up_to(later, p, chances.held) if later else None,
     )
-
-
-def share_of_name(load: LoadPlan, name: str) -> float:
-    """Request names are known only while running; the task of the same name is the best guess."""
-    mix = expected_mix(load)
-    return sum(share for task, share in mix.items() if name in task) or 1.0
 
 
 def _held_up_to(n: int, p: float, chance: float) -> float | None:

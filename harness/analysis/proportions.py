@@ -12,7 +12,6 @@ with k and n divided by baseline's dispersion. docs/measurement.md tells the who
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import msgspec
 
@@ -117,7 +116,7 @@ def judge(target: Target, span: Span, facts: Facts) -> TargetResult:
     if nothing is not None:
         return msgspec.structs.replace(nothing, limit=point)
     if not known or point is None:
-        return _result(target, observed, None, "undecided", "the baseline showed nothing to compare with")
+        return result_of(target, observed, None, "undecided", "the baseline showed nothing to compare with")
     # max(A, B): the larger limit is the easier one, so either side is enough.
     judged = [_one(target, span, facts, limit, ends) for limit, ends in known]
     best = min(judged, key=lambda one: ("held", "undecided", "broken", "not_judged").index(one.outcome))
@@ -128,7 +127,7 @@ def judge(target: Target, span: Span, facts: Facts) -> TargetResult:
         met = binomial.meets(best.bad, best.n, ALLOWED_OVER[target.metric], "<=")
         observed = min(observed, point * 0.999) if met else max(observed, point)
     phi = best.phi if best.phi > 1.005 else None
-    result = _result(target, observed, point, best.outcome, best.why, None if phi is None else round(phi, 3))
+    result = result_of(target, observed, point, best.outcome, best.why, None if phi is None else round(phi, 3))
     return _with_names(result, target, span, facts)
 
 
@@ -273,8 +272,8 @@ def _nothing(target: Target, span: Span, facts: Facts) -> TargetResult | None:
         return None
     if attempts == 0:
         seen = f"no request named {target.name!r} was seen" if target.name else "no request was seen"
-        return _result(target, None, None, "undecided", seen)
-    return _result(target, None, None, "broken", f"not one of {attempts:,} requests succeeded")
+        return result_of(target, None, None, "undecided", seen)
+    return result_of(target, None, None, "broken", f"not one of {attempts:,} requests succeeded")
 
 
 def more_needed(target: Target, span: Span, facts: Facts) -> float | None:
@@ -432,7 +431,7 @@ def _inside(p: float) -> float:
     return min(max(p, 1e-9), 1 - 1e-9)
 
 
-def _result(
+def result_of(
     target: Target,
     observed: float | None,
     limit: float | None,
@@ -451,9 +450,3 @@ def _result(
         why=why,
         dispersion=dispersion,
     )
-
-
-def broken_names(results: Sequence[TargetResult]) -> list[NameResult]:
-    """Every name that broke a primary target, once, the worst first."""
-    found = {n.name: n for result in results if result.primary for n in result.names if n.outcome == "broken"}
-    return sorted(found.values(), key=lambda n: (-n.bad / n.n, -n.bad))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from harness.analysis import proportions
 from harness.analysis.cells import NameTotals, Totals
 from harness.analysis.facts import Facts
-from harness.analysis.proportions import is_upper_proportion
+from harness.analysis.proportions import is_upper_proportion, result_of
 from harness.analysis.sampled import cpu_share, signal_mean
 from harness.analysis.spans import Span, span_of
 from harness.model.plan import Plan
@@ -39,9 +39,9 @@ def judge_target(target: Target, facts: Facts) -> TargetResult:
         return _memory(target, facts)
     span = span_of(facts.spans, target.phase or "")
     if span is None:
-        return _result(target, None, None, "not_judged", f"the run had no {target.phase} phase")
+        return result_of(target, None, None, "not_judged", f"the run had no {target.phase} phase")
     if facts.store.end <= span.start and target.metric in (*ALLOWED_OVER, "max", "error_rate", "rps"):
-        return _result(target, None, None, "undecided", "nothing was recorded in this phase")
+        return result_of(target, None, None, "undecided", "nothing was recorded in this phase")
     if proportions.is_proportion(target):
         return proportions.judge(target, span, facts)
     if target.metric == "max":
@@ -97,8 +97,8 @@ def _without_success(target: Target, limit: float, names: NameTotals, totals: To
     attempts = totals.attempts if target.name is None else names.requests
     if attempts == 0:
         seen = f"no request named {target.name!r} was seen" if target.name else "no request was seen"
-        return _result(target, None, limit, "undecided", seen)
-    return _result(target, None, limit, "broken", f"not one of {attempts:,} requests succeeded")
+        return result_of(target, None, limit, "undecided", seen)
+    return result_of(target, None, limit, "broken", f"not one of {attempts:,} requests succeeded")
 
 
 def _max(target: Target, span: Span, facts: Facts) -> TargetResult:
@@ -106,7 +106,7 @@ def _max(target: Target, span: Span, facts: Facts) -> TargetResult:
     totals = facts.totals(span)
     names = totals.of(target.name)
     if limit is None:
-        return _result(target, names.max_ms or None, None, "undecided", "the baseline showed nothing to compare with")
+        return result_of(target, names.max_ms or None, None, "undecided", "the baseline showed nothing to compare with")
     if names.ok == 0:
         return _without_success(target, limit, names, totals)
     return _literal(target, names.max_ms, limit)
@@ -120,18 +120,18 @@ def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
     if target.relative != "plan":
         limit = resolve(target, facts)
         if limit is None:
-            return _result(target, observed, None, "undecided", "the baseline showed nothing to compare with")
+            return result_of(target, observed, None, "undecided", "the baseline showed nothing to compare with")
         return _literal(target, observed, limit)
     if not facts.open_model:
-        return _result(target, observed, None, "not_judged", "the closed model has no plan to compare with")
+        return result_of(target, observed, None, "not_judged", "the closed model has no plan to compare with")
     if target.name is not None:
-        return _result(target, observed, None, "not_judged", "the plan counts arrivals, not requests by name")
+        return result_of(target, observed, None, "not_judged", "the plan counts arrivals, not requests by name")
     # A task that ended without a request asked nothing of the target.
     asked = totals.planned - totals.empty
     if asked <= 0:
         empty = f"all {totals.empty:,} arrivals were empty: their task ended without a request"
         why = empty if totals.empty else "no arrival was planned in this phase"
-        return _result(target, observed, None, "undecided", why)
+        return result_of(target, observed, None, "undecided", why)
     replied = totals.replied
     why = f"{replied:,} of {asked:,} scheduled arrivals got a reply"
     if totals.empty:
@@ -139,7 +139,7 @@ def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
     # Compared as counts, so that a planned rate of 200.3 does not blur the edge.
     held = COMPARE[target.op](replied, target.value * asked)
     limit = target.value * asked / totals.seconds
-    return _result(target, replied / totals.seconds, limit, "held" if held else "broken", why)
+    return result_of(target, replied / totals.seconds, limit, "held" if held else "broken", why)
 
 
 def _replied_as_in_baseline(target: Target, span: Span, facts: Facts) -> TargetResult:
@@ -150,17 +150,17 @@ def _replied_as_in_baseline(target: Target, span: Span, facts: Facts) -> TargetR
     observed = totals.of(None).replies / totals.seconds
     base = facts.totals(facts.baseline) if facts.baseline is not None else None
     if base is None or base.planned - base.empty <= 0 or asked <= 0:
-        return _result(target, observed, None, "undecided", "the baseline showed nothing to compare with")
+        return result_of(target, observed, None, "undecided", "the baseline showed nothing to compare with")
     share = base.replied / (base.planned - base.empty)
     why = f"{replied:,} of {asked:,} scheduled arrivals got a reply, in baseline {format_percent(share)}"
     held = COMPARE[target.op](replied, target.value * share * asked)
     limit = target.value * share * asked / totals.seconds
-    return _result(target, replied / totals.seconds, limit, "held" if held else "broken", why)
+    return result_of(target, replied / totals.seconds, limit, "held" if held else "broken", why)
 
 
 def _violating(target: Target, span: Span, facts: Facts) -> TargetResult:
     if not recovery_targets(facts.plan):
-        return _result(target, None, target.value, "not_judged", "there is no target whose violation could be timed")
+        return result_of(target, None, target.value, "not_judged", "there is no target whose violation could be timed")
     return _literal(target, violating_in(facts.violating, span), target.value)
 
 
@@ -174,7 +174,7 @@ def _cpu(target: Target, span: Span, facts: Facts) -> TargetResult:
     used = cpu_share(facts.samples, span, facts.plan)
     limit = resolve(target, facts)
     if used is None or limit is None:
-        return _result(target, None, limit, "not_judged", "the CPU time of the target's processes was not seen")
+        return result_of(target, None, limit, "not_judged", "the CPU time of the target's processes was not seen")
     why = f"busiest process {format_percent(used.busiest)} of one core" if used.busiest is not None else ""
     return _literal(target, used.mean, limit, why)
 
@@ -183,8 +183,9 @@ def _signal(target: Target, span: Span, facts: Facts) -> TargetResult:
     seen = signal_mean(facts.samples, target.metric, span)
     if seen is None:
         known = sorted({name for sample in facts.samples for name in sample.signals})
-        why = f"the signal {target.metric!r} was not seen"
-        return _result(target, None, target.value, "undecided", why + (f" (seen: {', '.join(known)})" if known else ""))
+        others = f" (seen: {', '.join(known)})" if known else ""
+        why = f"the signal {target.metric!r} was not seen{others}"
+        return result_of(target, None, target.value, "undecided", why)
     return _literal(target, seen, target.value)
 
 
@@ -192,16 +193,16 @@ def _memory(target: Target, facts: Facts) -> TargetResult:
     memory = facts.memory
     if memory is None or memory.outcome == "not_judged":
         why = memory.why if memory else "no memory samples of the target"
-        return _result(target, None, target.value, "not_judged", why)
+        return result_of(target, None, target.value, "not_judged", why)
     outcome: Outcome = "held" if memory.outcome == "stable" else "broken"
-    return _result(target, memory.slope, target.value, outcome, memory.why)
+    return result_of(target, memory.slope, target.value, outcome, memory.why)
 
 
 def _recovery(target: Target, facts: Facts) -> TargetResult:
     found = facts.recovery
     if found is None or found.outcome == "not_judged":
         why = found.why if found else "there was no recovery"
-        return _result(target, None, target.value, "not_judged", why)
+        return result_of(target, None, target.value, "not_judged", why)
     limit = target.value
     in_time = COMPARE[target.op]
     outcome: Outcome = "undecided"
@@ -214,23 +215,8 @@ def _recovery(target: Target, facts: Facts) -> TargetResult:
     if found.outcome in ("recovered", "no_impact") and found.lower_s is not None and found.upper_s is not None:
         between = f"between {format_duration(found.lower_s)} and {format_duration(found.upper_s)}"
         why = f"{between}; {why}" if why else between
-    return _result(target, found.seconds, limit, outcome, why)
+    return result_of(target, found.seconds, limit, outcome, why)
 
 
 def _literal(target: Target, observed: float, limit: float, why: str = "") -> TargetResult:
-    return _result(target, observed, limit, "held" if COMPARE[target.op](observed, limit) else "broken", why)
-
-
-def _result(
-    target: Target, observed: float | None, limit: float | None, outcome: Outcome, why: str = ""
-) -> TargetResult:
-    return TargetResult(
-        target=target.text,
-        phase=target.phase,
-        metric=target.metric,
-        observed=None if observed is None else round(observed, 6),
-        limit=None if limit is None else round(limit, 6),
-        outcome=outcome,
-        primary=target.primary,
-        why=why,
-    )
+    return result_of(target, observed, limit, "held" if COMPARE[target.op](observed, limit) else "broken", why)

@@ -143,5 +143,11 @@ def expected_mix(load: LoadPlan) -> dict[str, float]:
     }
 
 
+def share_of_name(load: LoadPlan, name: str) -> float:
+    """Request names are known only while running; the task of the same name is the best guess."""
+    mix = expected_mix(load)
+    return sum(share for task, share in mix.items() if name in task) or 1.0
+
+
 def with_limits(load: LoadPlan, limits_ms: tuple[float, ...]) -> LoadPlan:
     return msgspec.structs.replace(load, limits_ms=limits_ms)

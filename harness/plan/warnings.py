@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
-from harness.model.load import LoadPlan
 from harness.model.plan import Plan
 from harness.model.target_grammar import ALLOWED_OVER, format_limit
 from harness.model.targets import Target
 from harness.model.units import format_duration, format_percent
 from harness.plan.entries import RandomFaults
-from harness.plan.loadplan import expected_mix
+from harness.plan.loadplan import share_of_name
 from harness.plan.phases import MIN_FAULT_S, MOST_EXTENDED, shortest_run
 from harness.plan.request import RunRequest
 
@@ -82,7 +81,7 @@ def _undecidable(plan: Plan, rate: float) -> list[str]:
         p = allowed_proportion(target)
         if p is None or target.phase is None or not target.primary:
             continue
-        share = 1.0 if target.name is None else _share_of_name(plan.load, target.name)
+        share = 1.0 if target.name is None else share_of_name(plan.load, target.name)
         expected = rate * lengths[target.phase] * share
         goes_on = target.phase in plan.phases.extend
         needed = needed_requests(p, 2 if goes_on else 1)
@@ -105,7 +104,7 @@ def _thin_comparisons(plan: Plan, rate: float) -> list[str]:
         if target.metric not in (*ALLOWED_OVER, "error_rate"):
             continue
         p = ALLOWED_OVER.get(target.metric, USUAL_ERRORS)
-        share = 1.0 if target.name is None else _share_of_name(plan.load, target.name)
+        share = 1.0 if target.name is None else share_of_name(plan.load, target.name)
         requests = rate * share * min(lengths[target.phase], plan.phases.baseline_s)
         if p * requests < TELLING_BAD:
             other = "0.5%" if target.metric == "error_rate" else "baseline + 50ms"
@@ -116,12 +115,6 @@ def _thin_comparisons(plan: Plan, rate: float) -> list[str]:
                 f"mostly be undecided; write for example max({format_limit(target)}, {other})"
             )
     return found
-
-
-def _share_of_name(load: LoadPlan, name: str) -> float:
-    """Request names are known only while running; the task of the same name is the best guess."""
-    mix = expected_mix(load)
-    return sum(share for task, share in mix.items() if name in task) or 1.0
 
 
 def scaled_sentence(plan: Plan) -> str | None:
