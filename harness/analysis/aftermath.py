@@ -166,6 +166,7 @@ def recovery_result(
     hold, last = next_step(phases.hold_s), step_of(zero.zero_s + phases.recovery_limit_s)
     judged: list[TargetRecovery] = []
     deciding: list[TargetRecovery] = []
+    unknown: list[TargetRecovery] = []
     relapses: dict[Stretch, int] = {}
     for w in watched:
         found = recovery_rules.recovery(
@@ -181,8 +182,8 @@ def recovery_result(
         )
         judged.append(_as_seen(found, zero, phases.hold_s, unseen, facts))
         # Too few requests of a name hold nothing up. (With a lower end it was the load that ended too early.)
-        if not (w.by_name and found.outcome == "undecided" and found.lower_s is None):
-            deciding.append(judged[-1])
+        few = w.by_name and found.outcome == "undecided" and found.lower_s is None
+        (unknown if few else deciding).append(judged[-1])
         end = min(w.series.end, step_of(load_end_s))
         step = recovery_rules.recovered_step(w.series, w.baseline, next_step(zero.zero_s), hold, last, end)
         if step is not None:
@@ -190,6 +191,8 @@ def recovery_result(
                 if not any(low < b and a < high for low, high in unseen):
                     relapses[a, b] = sum(w.seen.bad[step_of(a) - w.seen.start : step_of(b) - w.seen.start])
     latest = recovery_rules.combine(deciding)
+    if unknown and latest.outcome == "no_impact":
+        latest = msgspec.structs.replace(latest, why=f"of {unknown[0].target} too few requests tell when it was well")
     merged = merge_stretches(list(relapses))
     requested = [event.sent_s for event in history if isinstance(event, ev.UndoRequested)]
     from_undo = None

@@ -142,7 +142,7 @@ def judge_proportion(k: float, n: float, p: float, op: Op = "<", chances: Chance
     return "broken" if tail(k / chances.phi, n / chances.phi, p) < chances.broken else "undecided"
 
 
-def judge_ratio(k: int, n: int, k0: int, n0: int, factor: float, chances: Chances = Chances()) -> Outcome:  # noqa: B008
+def judge_ratio(k: float, n: float, k0: int, n0: int, factor: float, chances: Chances = Chances()) -> Outcome:  # noqa: B008
     """Judge "k of n is below `factor` times the proportion of which k0 of n0 were seen": two samples.
 
     Given their sum, k is binomial(k + k0, factor n / (factor n + n0)) at the limit (Przyborowski and Wilenski, 1940,

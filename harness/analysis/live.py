@@ -267,16 +267,16 @@ def abort_fires(abort: AbortRule, store: WindowStore, now_s: float, since_s: flo
     return all(_met(abort.target, store, max(start, high - 10), high, now_s) for high in range(end, start, -10))
 
 
-def forget(store: WindowStore, plan: Plan, aborts: Sequence[AbortRule], zero_s: float | None, now_s: float) -> None:
+def forget(store: WindowStore, plan: Plan, aborts: Sequence[AbortRule], since_s: float | None, now_s: float) -> None:
     """Drop from the store, once baseline has been judged, the steps that no live rule can ask for any more.
 
-    zero_s: recovery's zero while a hold is looked for; None before and after. The rules go on with what is left as they
-    would with everything.
+    since_s: recovery's zero while a hold is looked for, the start of a phase that may go on until that is decided; else
+    None. The rules go on with what is left as they would with everything.
     """
     for target in recovery_targets(plan):
         _baseline_of(store, plan, target)
     back_s = max([step_start(BEFORE_ZERO_STEPS), *(abort.for_s for abort in aborts)]) + KEPT_S
-    store.forget(step_of(min(now_s - back_s, now_s if zero_s is None else zero_s - step_start(BEFORE_ZERO_STEPS))))
+    store.forget(step_of(min(now_s - back_s, now_s if since_s is None else since_s - step_start(BEFORE_ZERO_STEPS))))
 
 
 def _met(target: Target, store: WindowStore, start: int, end: int, now_s: float) -> bool:

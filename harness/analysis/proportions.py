@@ -278,30 +278,39 @@ def _nothing(target: Target, span: Span, facts: Facts) -> TargetResult | None:
 
 def more_needed(target: Target, span: Span, facts: Facts) -> float | None:
     """How many times as long a phase must be before a target that is met in it can be held, going by what it showed:
-    over 1, and at most MOST_EXTENDED; None where it is held, not met, or no proportion."""
-    if not target.primary or not is_upper_proportion(target):
+    over 1, and at most MOST_EXTENDED; None where it is held, not met, or no proportion. Of max(A, B) the side that
+    takes less."""
+    if not target.primary or not is_upper_proportion(target) or judge(target, span, facts).outcome != "undecided":
         return None
-    result = judge(target, span, facts)
-    if result.outcome != "undecided":
-        return None
-    p = ALLOWED_OVER.get(target.metric)
-    limit = watch_limit(target, facts)
-    if limit is None:
-        return None
-    if p is None:
-        bad, n = sums_in(facts.series(target.name, None, True), span)
-        p = _inside(limit)
+    limits = [(limit, ends_of(limit, target, facts)) for limit in target.limits]
+    needed = [_more(target, span, facts, limit, ends) for limit, ends in limits if ends is not None]
+    return min((times for times in needed if times is not None), default=None)
+
+
+def _more(target: Target, span: Span, facts: Facts, limit: Limit, ends: Ends) -> float | None:
+    """more_needed of one limit: what holds it is what _one asks for, of a relative one its lower end."""
+    series = facts.series(target.name, None, True)
+    if target.metric == "error_rate":
+        bad, n = sums_in(series, span)
+        chances = chances_of(target, span, facts, None)
     else:
-        bad, _, n = _over(target, span, facts, limit)
-    if not n or not binomial.meets(bad, n, p, "<="):
+        _, bad, n = _over(target, span, facts, ends.low)
+        chances = chances_of(target, span, facts, ends.point)
+    p = ALLOWED_OVER.get(target.metric, _inside(ends.low))
+
+    def judged(k: float, asked: float) -> Outcome:
+        if target.metric != "error_rate" or limit.relative is None or limit.plus or facts.baseline is None:
+            return binomial.judge_proportion(k, asked, p, "<=", chances)
+        return binomial.judge_ratio(k, asked, *sums_in(series, facts.baseline), limit.value, chances)
+
+    if not n or not binomial.meets(bad, n, p if target.metric != "error_rate" else _inside(ends.point), "<="):
         return None
-    chances = chances_of(target, span, facts, limit if target.metric in ALLOWED_OVER else None)
     for tenths in range(12, round(MOST_EXTENDED * 10) + 1, 2):
         times = tenths / 10
         # As bad as so much more of the same is in 19 of 20 cases: a phase goes on only once.
         more = bad * (times - 1)
         most = bad + more + ONE_SIDED_95 * math.sqrt(more * chances.phi_held)
-        if binomial.lower_tail(most / chances.phi_held, n * times / chances.phi_held, p) <= chances.held:
+        if judged(most, n * times) == "held":
             return times
     return MOST_EXTENDED
 

@@ -47,6 +47,9 @@ def recovery_undecided(recovery: RecoveryResult) -> str:
 def recovered(recovery: RecoveryResult, *, hurt: bool = False) -> str | None:
     """How recovery went, for a run that passed. hurt: a target was broken while the fault was on."""
     if recovery.outcome == "no_impact":
+        if recovery.why:
+            # A request name that was hurt up to the undo, with too few requests after it.
+            return f"Over all requests no target was broken when the fault ended; {recovery.why}."
         if hurt:
             return "What the fault broke was over before the undo: no target was broken when the fault ended."
         return "There was nothing to recover from: no target was broken when the fault ended."

@@ -42,7 +42,7 @@ from harness.model.events import (
 from harness.model.live import LiveState
 from harness.model.plan import Plan
 from harness.model.targets import PhaseName
-from harness.plan.decide import begin, decide, may_look
+from harness.plan.decide import begin, decide, may_look, will_look
 from harness.plan.machine import (
     BaselineJudged,
     Check,
@@ -219,8 +219,9 @@ class Conduct:
         if rows:
             self._last_row = self._history.since_t0()
         if self._state.phase in FORGETTING and self._board.due("forget", self._last_row, FORGET_EVERY_S):
-            zero = self._state.zero if self._state.phase == "recovery" else None
-            live_rules.forget(self._store, self._plan, self._aborts, zero, self._last_row)
+            state = self._state
+            since = state.zero if state.phase == "recovery" else state.phase_start if will_look(state) else None
+            live_rules.forget(self._store, self._plan, self._aborts, since, self._last_row)
 
     def _read_messages(self) -> None:
         while not self._messages.empty():

@@ -134,8 +134,13 @@ def _tick(state: State, tick: Tick) -> Step:
 def may_look(state: State) -> bool:
     """Whether it is time to decide if the phase goes on."""
     due = state.phase_end is not None and state.now >= state.phase_end - LOOK_LEAD_S
+    return due and will_look(state)
+
+
+def will_look(state: State) -> bool:
+    """Whether it is still to be decided if the phase goes on: all of it is judged then."""
     going = state.stop is None and state.load == "on"
-    return going and due and state.phase in state.plan.phases.extend and state.phase not in state.looked
+    return going and state.phase in state.plan.phases.extend and state.phase not in state.looked
 
 
 def _looked(state: State) -> bool:

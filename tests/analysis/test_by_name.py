@@ -9,6 +9,7 @@ import pytest
 
 from harness.model.result import Result
 from harness.model.windows import MarkRow
+from harness.report.recovery_words import recovery_sentence
 from tests.analysis.histories import INJECTED, ZERO, Reply, Run, Scene, Service, healthy, target
 
 RARE = "GET /anomalies"
@@ -62,6 +63,7 @@ def test_a_name_that_may_fail_is_named_and_breaks_nothing() -> None:
     assert result.verdict == "pass" and found.outcome == "held"
     assert [(name.name, name.outcome) for name in found.names] == [(RARE, "allowed")]
     assert RARE in result.reasons[0]
+    assert "too few" not in " ".join((*result.reasons, recovery_sentence(plan, result)))
     # Another dependency's fault is no excuse.
     other = msgspec.structs.replace(run.plan, may_fail_with={RARE: ("kafka",)})
     assert Run(other, run.events, run.rows, run.samples).judge().verdict == "fail"
@@ -127,6 +129,10 @@ def test_one_failure_of_a_name_with_few_requests_leaves_recovery_decided() -> No
     assert result.recovery is not None and result.recovery.outcome != "undecided"
     assert [t.outcome for t in result.recovery.targets if RARE in t.target] == ["undecided"]
     assert result.verdict == "pass"
+    # The name was dead up to the undo, so nothing is said of an outage that was over or of one that was not there.
+    said = [*result.reasons, recovery_sentence(plan, result)]
+    assert not any("nothing to recover" in text.lower() or "over before" in text for text in said)
+    assert sum("too few requests tell when it was well" in text for text in said) == 2
 
 
 def test_a_generator_that_starved_excuses_no_name_that_answered_with_errors() -> None:

@@ -6,7 +6,7 @@ import random
 
 import msgspec
 import pytest
-from histories import BASELINE, GAP, INJECTED, ZERO, Reply, Run, Scene, failing, healthy, slow
+from histories import BASELINE, GAP, INJECTED, ZERO, Reply, Run, Scene, failing, healthy, slow, target
 
 from harness.analysis import live
 from harness.analysis.windows import WindowStore
@@ -329,6 +329,20 @@ def test_baseline_is_never_forgotten() -> None:
     assert live.relative_limits(short, plan, events) == live.relative_limits(whole, plan, events) != []
 
 
+def test_a_phase_that_may_go_on_is_judged_over_all_of_it() -> None:
+    """One that is longer than what is kept otherwise: bad for its first 60 s of 400, and well in all that was kept."""
+    run = Scene(service=failing(INJECTED, INJECTED + 60, 0.061, "status"), fault_s=420.0).build()
+    plan = msgspec.structs.replace(run.plan, phases=msgspec.structs.replace(run.plan.phases, extend=("fault", "after")))
+    now = INJECTED + 400.0
+    whole, short = until(run, now), until(run, now)
+    for store in (whole, short):
+        store.baseline = (round(BASELINE * 10), round(GAP * 10))
+    live.forget(short, plan, [], INJECTED, now)
+    events = run.cut(now).events
+    wanted = [live.length_wanted(store, plan, events, "fault", INJECTED, 400.0) for store in (whole, short)]
+    assert wanted[0] == wanted[1] and wanted[0][0] > 400.0
+
+
 def test_a_hiccup_of_the_generator_does_not_break_the_baseline() -> None:
     """What the result leaves out of baseline, the run leaves out as well: else nothing would be injected."""
     hiccup = slow(BASELINE + 1, BASELINE + 3, 900.0)
@@ -380,3 +394,20 @@ def test_a_phase_goes_on_where_a_target_is_met_but_not_held(share: float, goes_o
     store = Run(plan, run.events, run.rows).cut(now).store()
     wanted, text = live.length_wanted(store, plan, run.cut(now).events, "fault", INJECTED, 20.0)
     assert (20.0 < wanted <= 60.0) == goes_on and ("error_rate" in text) == goes_on
+
+
+def test_a_relative_limit_is_waited_for_as_long_as_two_samples_take() -> None:
+    """1.4 % against twice a baseline of 1 %. Baseline is a sample too: with the upper end of what it supports for a
+    limit, 1.2 times as long seemed enough."""
+    text = "fault: error_rate < 2x baseline"
+    found = []
+    for seed in range(6):
+        service = failing(INJECTED, 1e9, 0.014, background=0.01)
+        run = Scene(service=service, targets=(text,), seed=seed).build()
+        plan = msgspec.structs.replace(run.plan, phases=msgspec.structs.replace(run.plan.phases, extend=("fault",)))
+        run = Run(plan, run.events, run.rows, run.samples)
+        now = ZERO - 0.4
+        wanted, _ = live.length_wanted(run.cut(now).store(), plan, run.cut(now).events, "fault", INJECTED, 20.0)
+        found.append((target(run.judge(), text).outcome, wanted))
+    undecided = [wanted for outcome, wanted in found if outcome == "undecided"]
+    assert len(undecided) >= 2 and min(undecided) >= 36.0
