@@ -141,8 +141,17 @@ def _as_in_table(column: int) -> Callable[[int], Sequence[Measure]]:
     def measures(rate: int) -> Sequence[Measure]:
         error, holds = TABLE[rate][column]
         noise = max(0.01, 2 * math.sqrt(holds * (1 - holds) * (1 / 100 + 1 / 200)))
-        # A tail is no hard edge: that it is called graded is right.
-        return accuracy(round(1.25 * error + 0.02, 3), round(holds - noise, 3), hard=column < 4 and rate <= 1_000)
+        within, least = round(1.25 * error + 0.02, 3), round(holds - noise, 3)
+        if column < 4:
+            return accuracy(within, least, hard=rate <= 1_000)
+        # A tail is no hard edge: that it is called graded is right. And under a low load half of them are undecided for
+        # it, so that how often the interval is right is asked of all runs: it may mislead no more often.
+        return [
+            *accuracy(within, hard=False),
+            share(
+                "interval misses the truth", lambda s: s.recovered and not s.holds_truth, at_most=round(1 - least, 3)
+            ),
+        ]
 
     return measures
 
