@@ -216,16 +216,16 @@ def _read(path: Path) -> list[_Row]:
     missing = [column for column in ("Type", "Name", *_COLUMNS.values()) if column not in columns]
     if missing:
         raise UsageError(f"{path} is not a Locust _stats.csv: it has no column {missing[0]!r}")
-    rows = [row for row in rows if row.get("Name") is not None]
+    named: list[_Row] = [row for row in rows if row.get("Name") is not None]
     # Locust writes it once, at the end: without it the file was cut short, with two it is of two runs. This is so
     # whichever row is asked for.
-    totals = sum(_is_total(row) for row in rows)
+    totals = sum(_is_total(row) for row in named)
     if totals != 1:
         raise UsageError(
             f"{path} has {f'{totals} rows' if totals else 'no row'} called {AGGREGATED!r}, where Locust writes one",
             hint="it holds several runs; give the file of one" if totals else "the file was cut short",
         )
-    return rows
+    return named
 
 
 def _is_total(row: _Row) -> bool:
