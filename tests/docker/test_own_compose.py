@@ -74,8 +74,8 @@ def why_no_recreate(compose: str, image: str) -> str | None:
         return None
     engine = docker("version", "--format", "{{.Server.Version}}").strip()
     return (
-        f"docker-compose 1.29 makes no container anew on Docker Engine {engine}, which has no ContainerConfig of an image"
-        " any more (removed in 26.0); Debian 12's 20.10 has it"
+        f"docker-compose 1.29 makes no container anew on Docker Engine {engine}, which no longer tells ContainerConfig"
+        " of an image (removed in 26.0); Debian 12's 20.10 tells it"
     )
 
 
