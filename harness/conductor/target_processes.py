@@ -44,8 +44,10 @@ def family(target: TargetInfo, dependencies: Sequence[Dependency], held: Sequenc
     roots = _declared(target, dependencies) if declared else _listeners(target, held)
     if not roots:
         return None
-    # Whoever serves the target may have started the harness, too: in a test, say.
-    pids = _below(roots) - (frozenset() if declared else _below({os.getpid()}))
+    pids = _below(roots)
+    if os.getpid() in pids:
+        # Whoever serves the target has started the harness, too: in a test, say.
+        pids -= _below({os.getpid()})
     if not all(map(_may_be_looked_at, pids)):
         return None
     if not declared and (any(_name(pid) in _FORWARDERS for pid in roots) or _passes_on(pids, dependencies, held)):
