@@ -21,6 +21,7 @@ from harness.model.errors import SetupError
 from harness.model.faults import Address
 from harness.model.paths import cache_dir
 from harness.stack.child import Child
+from harness.stack.fetch import check_folder, make_folder
 
 INSTALL_LIMIT_S = 600.0
 SPREAD = 50
@@ -75,11 +76,12 @@ class System:
         wanted = "\n".join(self.packages)
         folder = cache_dir() / "benchmarks" / f"{self.name}-{self.packages[0].rpartition('=')[2].rpartition('@')[2]}"
         mark = folder / "installed.txt"
+        check_folder(folder)
         if mark.is_file() and mark.read_text("utf-8") == wanted:
             return folder
         progress(f"{self.title}: installing it (once, a minute or two)")
         shutil.rmtree(folder, ignore_errors=True)  # half an installation of before
-        folder.mkdir(parents=True)
+        make_folder(folder)
         self.install(self, folder)
         mark.write_text(wanted, "utf-8")
         return folder

@@ -10,6 +10,9 @@ Whoever judges them keeps its limits well above that.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 from harness.adapters.probe import secret
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError
@@ -26,7 +29,11 @@ class Counters:
         self._open: _Redis | _Postgres | None = None
 
     def read(self) -> dict[str, float]:
-        """Names as above. Raises AdapterError, UsageError, ProbeError, when it cannot be read now."""
+        """Names as above; what is no finite number is left out. Raises AdapterError, UsageError, ProbeError, when it
+        cannot be read now."""
+        return _finite(self._read())
+
+    def _read(self) -> Mapping[str, object]:
         if self._dependency.kind == "kafka":
             return _kafka(self._dependency)
         try:
@@ -56,6 +63,19 @@ def countable(dependency: Dependency) -> bool:
             return False
 
 
+def _finite(told: Mapping[str, object]) -> dict[str, float]:
+    """JSON has neither nan nor infinity: one such figure would make the record unreadable, and every other with it."""
+    found = {}
+    for name, value in told.items():
+        try:
+            number = float(value) if isinstance(value, int | float | str) else math.nan
+        except (ValueError, OverflowError):
+            continue  # a text, or more digits than a float has
+        if math.isfinite(number):
+            found[name] = number
+    return found
+
+
 class _Redis:
     def __init__(self, dependency: Dependency) -> None:
         from harness.adapters.redis import Watch
@@ -63,7 +83,7 @@ class _Redis:
         assert dependency.direct is not None
         self._watch = Watch(dependency.direct, password=secret(dependency.password_env), timeout_s=READ_LIMIT_S)
 
-    def read(self) -> dict[str, float]:
+    def read(self) -> Mapping[str, object]:
         return self._watch.counters()
 
     def close(self) -> None:
@@ -77,7 +97,7 @@ class _Postgres:
         assert dependency.admin is not None
         self._admin = Admin(dependency.admin, password=secret(dependency.admin_password_env), timeout_s=2.0)
 
-    def read(self) -> dict[str, float]:
+    def read(self) -> Mapping[str, object]:
         return self._admin.counters()
 
     def close(self) -> None:

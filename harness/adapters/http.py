@@ -58,7 +58,7 @@ class Client:
                     return Response(status, body)
                 following = urljoin(url, location)
                 if _origin(following) != origin:
-                    raise Rejected(f"{url} redirects to another host ({following})")
+                    raise Rejected(f"{url} redirects to another host or port ({following})")
                 url = following
         raise Rejected(f"{url} redirects more than {MAX_REDIRECTS} times")
 

@@ -284,7 +284,7 @@ class Admin:
             time.sleep(0.01)
         return ended
 
-    def counters(self) -> dict[str, float]:
+    def counters(self) -> dict[str, object]:
         """connections, transactions, busy_s (seconds spent in statements) of all databases since their statistics were
         reset; clients: sessions now, ours included. Sessions report what they did with up to a second's delay."""
         connections, transactions, busy_s, clients = self._row(

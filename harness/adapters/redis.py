@@ -19,6 +19,15 @@ NAME = "harness"
 """Client names of ours start with this; such clients are never counted as the application's."""
 
 
+_COUNTERS = {
+    "connections": "total_connections_received",
+    "commands": "total_commands_processed",
+    "hits": "keyspace_hits",
+    "misses": "keyspace_misses",
+    "clients": "connected_clients",
+}
+
+
 class RedisClient(msgspec.Struct, frozen=True, kw_only=True):
     """One row of CLIENT LIST. commands: how many it sent so far; None where the server does not count them.
 
@@ -132,21 +141,16 @@ class Watch:
         self._address = address
         self._password = password
 
-    def counters(self) -> dict[str, float]:
-        """connections, commands, hits, misses: since the server started. clients: connected now, ours included."""
+    def counters(self) -> dict[str, object]:
+        """As the server says them, those it has: connections, commands, hits, misses: since the server started.
+        clients: connected now, ours included."""
         import redis
 
         try:
             info = {**self._connection.info("stats"), **self._connection.info("clients")}
         except redis.RedisError as error:
             raise Unreachable(f"no Redis answers at {self._address}: {_words(error, self._password)}") from None
-        return {
-            "connections": float(info["total_connections_received"]),
-            "commands": float(info["total_commands_processed"]),
-            "hits": float(info["keyspace_hits"]),
-            "misses": float(info["keyspace_misses"]),
-            "clients": float(info["connected_clients"]),
-        }
+        return {name: info[field] for name, field in _COUNTERS.items() if field in info}
 
     def close(self) -> None:
         self._opened.__exit__(None, None, None)

@@ -12,6 +12,9 @@ import struct
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from harness.model.errors import Gone, Rejected
 from harness.model.faults import Address
@@ -41,26 +44,51 @@ def in_network(pid: int) -> frozenset[Connection]:
     return frozenset((_decode(row[1]), _decode(row[2])) for row in rows if row[3] == _ESTABLISHED)
 
 
+class Held(msgspec.Struct, frozen=True):
+    """One TCP socket of this machine: an established connection, or (remote None) a listener.
+
+    pid: who has it open; None = another user's, it cannot be told. Of several that share it, one.
+    """
+
+    own: Address
+    remote: Address | None
+    pid: int | None
+
+
+def held() -> tuple[Held, ...]:
+    """Every connection and listener of this machine's own network. Raises Rejected where only root may look."""
+    import psutil
+
+    try:
+        every = psutil.net_connections(kind="tcp")
+    except psutil.Error as error:
+        raise Rejected("whose connections are whose may not be looked at by this user") from error
+    return tuple(
+        Held(_address(one.laddr), _address(one.raddr) if one.status == psutil.CONN_ESTABLISHED else None, one.pid)
+        for one in every
+        if (one.status == psutil.CONN_ESTABLISHED and one.laddr and one.raddr)
+        or (one.status == psutil.CONN_LISTEN and one.laddr)
+    )
+
+
 def holders(ends: Collection[Address]) -> Mapping[Address, str | None]:
     """Established connections of this machine by their own end, and who has each open: `python (pid 4711)`.
 
     An end that no connection has is missing; None = it exists, whose it is cannot be told (another user's).
     """
-    import psutil
-
-    found: dict[Address, str | None] = {}
     try:
-        every = psutil.net_connections(kind="tcp")
-    except psutil.Error:
+        every = held()
+    except Rejected:
         return dict.fromkeys(ends)  # macOS shows them to root only
-    for one in every:
-        own = Address(_plain(one.laddr.ip), one.laddr.port) if one.laddr else None
-        if own is not None and own in ends and one.status == psutil.CONN_ESTABLISHED:
-            found[own] = _called(one.pid)
-    return found
+    return {one.own: called(one.pid) for one in every if one.remote is not None and one.own in ends}
 
 
-def _called(pid: int | None) -> str | None:
+def _address(end: Any) -> Address:
+    return Address(_plain(end.ip), end.port)
+
+
+def called(pid: int | None) -> str | None:
+    """`python (pid 4711)`."""
     import psutil
 
     if pid is None:

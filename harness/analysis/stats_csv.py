@@ -80,7 +80,8 @@ def check_stats_csv(
     """Judge one row: p95 < 200ms and error_rate < 1 % unless `targets` (expressions without a phase) say otherwise.
 
     rps is judged with a scenario that has a rate (95 % of rate x scale) or by a target of its own, else reported.
-    Raises UsageError for a file that is no _stats.csv, a row that is not there, a target that cannot apply.
+    Raises UsageError for a file that is no _stats.csv or has not one row of all requests, a row that is not there, a
+    target that cannot apply.
     """
     rows = _read(path)
     try:
@@ -212,14 +213,30 @@ def _read(path: Path) -> list[_Row]:
         raise UsageError(f"{path} cannot be read as CSV: {error}") from error
     if "Timestamp" in columns and "Total Request Count" in columns:
         raise UsageError(f"{path} is Locust's history file", hint="give the file that ends in _stats.csv")
-    missing = [column for column in ("Name", *_COLUMNS.values()) if column not in columns]
+    missing = [column for column in ("Type", "Name", *_COLUMNS.values()) if column not in columns]
     if missing:
         raise UsageError(f"{path} is not a Locust _stats.csv: it has no column {missing[0]!r}")
-    return [row for row in rows if row.get("Name") is not None]
+    named: list[_Row] = [row for row in rows if row.get("Name") is not None]
+    # Locust writes it once, at the end: without it the file was cut short, with two it is of two runs. This is so
+    # whichever row is asked for.
+    totals = sum(_is_total(row) for row in named)
+    if totals != 1:
+        raise UsageError(
+            f"{path} has {f'{totals} rows' if totals else 'no row'} called {AGGREGATED!r}, where Locust writes one",
+            hint="it holds several runs; give the file of one" if totals else "the file was cut short",
+        )
+    return named
+
+
+def _is_total(row: _Row) -> bool:
+    """A request may be called Aggregated as well; it has a type."""
+    return row["Name"] == AGGREGATED and not row.get("Type")
 
 
 def _row(rows: Sequence[_Row], name: str, path: Path) -> _Row:
-    """The row of a request name, or of "TYPE name" where two methods share one."""
+    """The row of a request name, or of "TYPE name" where two methods share one; "Aggregated" is all requests."""
+    if name == AGGREGATED:
+        return next(row for row in rows if _is_total(row))
     found = [row for row in rows if name in (row["Name"], f"{row.get('Type')} {row['Name']}")]
     if len(found) == 1:
         return found[0]

@@ -12,7 +12,7 @@ from harness.model.exit_codes import MEANINGS, ExitCode
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("harness.cli.run", "Run an experiment: load, faults, verdict, report."),
-    "plan": ("harness.cli.plan", "Show what `run` would do, and touch nothing."),
+    "plan": ("harness.cli.plan", "Show what `run` would do: only the Locust file is executed."),
     "faults": ("harness.cli.catalogue", "The faults: what they do, parameters, undo, proof."),
     "scenarios": ("harness.cli.catalogue", "The load shapes and their sizes."),
     "analyze": ("harness.cli.analyze", "Judge a run again from its recorded files."),

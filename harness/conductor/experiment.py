@@ -167,6 +167,7 @@ def _conduct(
             session.keeper,
             say=say,
             restart_toxiproxy=session.restart_toxiproxy if session.owns_stack else None,
+            up=up,
         )
         Conduct(
             plan,

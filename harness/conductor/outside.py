@@ -4,8 +4,10 @@
     the proxy's container  the connections in the network of its container, where that is declared and runs here
     this machine           whoever here is connected to the address that the application uses
 
-Those of the harness itself do not count. That nobody is seen is no proof that nobody is there: the application may run
-on another machine, or open a connection for a moment only.
+Those of the harness itself do not count. Where it is known which processes are the target's (target_processes.py), only
+theirs do: anybody may be connected to a proxy, a person with a client of their own. Where it is not known, whoever is
+seen counts, and is named. That nobody is seen is no proof that nobody is there: the application may run on another
+machine, or open a connection for a moment only.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError
 from harness.model.faults import Address, Dependency, Evidence
+from harness.model.stack import TargetInfo
 
 LOOK_S = 3.0
 BETWEEN_S = 0.1
@@ -26,34 +30,77 @@ BETWEEN_S = 0.1
 
 class Outside(msgspec.Struct, frozen=True, kw_only=True):
     """at: CLOCK_MONOTONIC seconds. ends: the other ends of connections. where: at which address they were looked for.
-    holders: whose they are, where that can be told."""
+
+    holders: whose they are, where that can be told, else from where. family: the target's first process, "" where its
+    processes are not known; where they are, ends are theirs alone, and others says who else was seen.
+    """
 
     at: float
     where: str
     ends: frozenset[Address] = frozenset()
     holders: tuple[str, ...] = ()
+    family: str = ""
+    others: tuple[str, ...] = ()
 
 
-def look(dependency: Dependency, *, limit_s: float = LOOK_S) -> Outside:
-    """Look until somebody is seen, for limit_s at most: some applications connect for a moment only."""
+def look(
+    dependency: Dependency,
+    target: TargetInfo | None = None,
+    dependencies: Sequence[Dependency] = (),
+    *,
+    limit_s: float = LOOK_S,
+) -> Outside:
+    """Look until somebody who counts is seen, for limit_s at most: some applications connect for a moment only.
+
+    dependencies: all that are declared, the target as one of them.
+    """
     address = dependency.path or dependency.direct
     until = monotonic() + limit_s
     while True:
-        ends = _ends(dependency, address) if address is not None else frozenset()
-        if ends or monotonic() > until:
-            return Outside(at=monotonic(), where=str(address), ends=ends, holders=_holders(ends))
+        seen = Outside(at=monotonic(), where=str(address))
+        if address is not None:
+            seen = _seen(seen, _ends(dependency, address), target, dependencies)
+        if seen.ends or monotonic() > until:
+            return seen
         time.sleep(BETWEEN_S)
+
+
+def _seen(
+    look: Outside, ends: frozenset[Address], target: TargetInfo | None, dependencies: Sequence[Dependency]
+) -> Outside:
+    from harness.adapters import sockets
+    from harness.conductor.target_processes import family
+
+    if not ends:
+        return look
+    try:
+        held = sockets.held()
+    except AdapterError:
+        held = ()
+    owners = {one.own: one.pid for one in held if one.remote is not None and one.own in ends}
+    itself = family(target, dependencies, held) if target is not None and held else None
+    if itself is None:
+        return msgspec.structs.replace(look, ends=ends, holders=_named(ends, owners))
+    own = frozenset(end for end in ends if owners.get(end) in itself.pids)
+    return msgspec.structs.replace(
+        look, ends=own, holders=_named(own, owners), family=itself.shown, others=_named(ends - own, owners)
+    )
 
 
 def evidence_of(seen: Outside, dependency: Dependency) -> Evidence:
     """What was seen, as a path proof."""
     count = len(seen.ends)
-    whose = f" ({', '.join(seen.holders)})" if seen.holders else ""
+    connections = f"{count} established connection{'' if count == 1 else 's'}"
+    whose = ", ".join(seen.holders) or "whose cannot be told"
+    if seen.family:
+        expected, observed = "the target", f"{connections} of the target ({whose})"
+    else:
+        expected = "somebody besides the harness"
+        observed = f"{connections} ({whose}): that is who was seen, the target's own processes are not known"
     return Evidence(
         source="path",
-        expected=f"somebody besides the harness is connected to {dependency.name} at {seen.where}",
-        observed=f"{count} established connection{'' if count == 1 else 's'}{whose}; seen from outside, because"
-        f" {why_not_asked(dependency)}",
+        expected=f"{expected} is connected to {dependency.name} at {seen.where}",
+        observed=f"{observed}; seen from outside, because {why_not_asked(dependency)}",
         held=count > 0,
         at=seen.at,
     )
@@ -67,11 +114,15 @@ def missing_of(seen: Outside, dependency: Dependency) -> str:
         "kafka": "declare pid_file or the container of the broker",
     }.get(dependency.kind)
     here = "run the harness where the application's connections to the proxy can be seen"
+    if seen.family:
+        here = "declare pid_file in [target], where another process is the application's first"
     ways = [*([give] if give else []), here, 'or, if you know it, write path = "assumed" for it in harness.toml']
-    return (
-        f"{why_not_asked(dependency)}, and nobody besides the harness was seen connected to {seen.where};"
-        f" to prove it: {', '.join(ways)}"
-    )
+    nobody = "nobody besides the harness was seen"
+    if seen.others:
+        nobody = f"no process of the target ({seen.family} and those below it) was seen, only {', '.join(seen.others)},"
+    elif seen.family:
+        nobody = f"no process of the target ({seen.family} and those below it) was seen"
+    return f"{why_not_asked(dependency)}, and {nobody} connected to {seen.where}; to prove it: {', '.join(ways)}"
 
 
 def why_not_asked(dependency: Dependency) -> str:
@@ -113,9 +164,8 @@ def _ends(dependency: Dependency, address: Address) -> frozenset[Address]:
     return frozenset(found - ours)
 
 
-def _holders(ends: frozenset[Address]) -> tuple[str, ...]:
+def _named(ends: Iterable[Address], owners: dict[Address, int | None]) -> tuple[str, ...]:
+    """Three at most: who has them open, else from where they come."""
     from harness.adapters import sockets
 
-    if not ends:
-        return ()
-    return tuple(sorted({who for who in sockets.holders(ends).values() if who is not None})[:3])
+    return tuple(sorted({sockets.called(owners.get(end)) or f"from {end.host}" for end in ends})[:3])

@@ -14,6 +14,7 @@ from harness.fault import Fault
 from harness.model.errors import HarnessError
 from harness.model.faults import Dependency, Evidence
 from harness.model.plan import Plan
+from harness.model.stack import StackUp
 
 TRIES = 4
 BETWEEN_TRIES_S = 0.5
@@ -26,7 +27,8 @@ EvidenceStage = Literal["path", "injected", "held"]
 
 class Paths:
     """evidence: records an observation about a fault. not_proven: says why a fault does not count. no_path: says that
-    nothing shows whether the application uses the path, which takes a PASS away and no failure."""
+    nothing shows whether the application uses the path, which takes a PASS away and no failure. up: tells which
+    processes are the target's."""
 
     def __init__(
         self,
@@ -37,7 +39,9 @@ class Paths:
         evidence: Callable[[str, EvidenceStage, Evidence], None],
         not_proven: Callable[[str, str], None],
         no_path: Callable[[str, str], None] = lambda fault, missing: None,
+        up: StackUp | None = None,
     ) -> None:
+        self._up = up
         self._say = say
         self._evidence = evidence
         self._not_proven = not_proven
@@ -90,8 +94,12 @@ class Paths:
                 self._judge(fault_id, before, after, dependency)
 
     def _from_outside(self, dependency: Dependency) -> None:
-        """It cannot be asked who uses it: somebody must be seen connected. The target's own path is the load's."""
-        seen = outside.look(at_present(dependency))
+        """It cannot be asked who uses it: somebody must be seen connected, the target where it is known.
+
+        The target's own path is the load's.
+        """
+        target, dependencies = (self._up.target, self._up.dependencies) if self._up is not None else (None, ())
+        seen = outside.look(at_present(dependency), target, dependencies)
         for fault_id in self._faults[dependency.name]:
             if seen.ends:
                 self._evidence(fault_id, "path", outside.evidence_of(seen, dependency))

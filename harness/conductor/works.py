@@ -33,6 +33,7 @@ from harness.model.events import (
 )
 from harness.model.faults import Applied, Dependency, Evidence, UndoOutcome, UndoRecord
 from harness.model.plan import Plan, PlannedFault
+from harness.model.stack import StackUp
 from harness.model.units import format_duration
 from harness.plan import machine
 from harness.plan.phases import MOST_EXTENDED
@@ -65,6 +66,7 @@ class Works:
         *,
         say: Callable[[str], None],
         restart_toxiproxy: Callable[[], bool] | None,
+        up: StackUp | None = None,
     ) -> None:
         self._plan = plan
         self._faults = faults
@@ -91,6 +93,7 @@ class Works:
             evidence=self._record_evidence,
             not_proven=self._not_proven,
             no_path=self._no_path,
+            up=up,
         )
 
     def dependencies(self) -> tuple[Dependency, ...]:

@@ -221,3 +221,26 @@ def test_counts_that_cannot_be_are_refused(tmp_path: Path, old: str, new: str, s
     path.write_text(text.replace(old, new))
     with pytest.raises(UsageError, match=re.escape(says)):
         check_stats_csv(path)
+
+
+@pytest.mark.parametrize("name", ["Aggregated", "/x"])
+@pytest.mark.parametrize(("rows", "says"), [(0, "no row called 'Aggregated'"), (2, "2 rows called 'Aggregated'")])
+def test_a_file_that_is_not_of_one_whole_run_is_refused(tmp_path: Path, rows: int, says: str, name: str) -> None:
+    path = made(tmp_path, 1000, 0)
+    total = path.read_text().splitlines(keepends=True)[1]
+    path.write_text(HEADER + total.replace(",Aggregated", "GET,/x") + total * rows)
+    with pytest.raises(UsageError, match=says) as refused:
+        check_stats_csv(path, name=name)
+    assert "\n" not in str(refused.value) and refused.value.exit_code == 2
+
+
+def test_a_request_that_is_called_as_the_total_is_not_taken_for_it(tmp_path: Path) -> None:
+    path = made(tmp_path, 1000, 500)
+    total = path.read_text().splitlines(keepends=True)[1]
+    request = total.replace(",Aggregated,1000,500", "GET,Aggregated,1000,0")
+    path.write_text(HEADER + request + total)
+    assert check_stats_csv(path).failures == 500
+    assert check_stats_csv(path, name="GET Aggregated").failures == 0
+    path.write_text(HEADER + request)
+    with pytest.raises(UsageError, match="no row called 'Aggregated'"):
+        check_stats_csv(path)

@@ -3,6 +3,7 @@ proxies, and clients in processes of their own."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from harness.conductor.proofs import snapshot
 from harness.fault import registered
 from harness.model.faults import Address, Dependency, Evidence
 from harness.model.process import ServerProcess
+from harness.model.stack import StackUp, TargetInfo
 
 pytestmark = pytest.mark.stack
 
@@ -41,6 +43,50 @@ def application(address: Address | None) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout is not None and process.stdout.readline()
         try:
             yield process
+        finally:
+            process.communicate()
+
+
+SERVICE = """
+import socket, subprocess, sys
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+held = []
+for line in sys.stdin:
+    what, host, port = line.split()
+    if what == "connect":
+        held.append(socket.create_connection((host, int(port))))
+    else:
+        held.append(subprocess.Popen([sys.executable, "-c", sys.argv[1], host, port], stdin=subprocess.PIPE))
+    print("connected", flush=True)
+for one in held:
+    if isinstance(one, subprocess.Popen):
+        one.communicate()
+"""
+
+
+class Service:
+    """A target in a process of its own. It connects itself, or has a child that does."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        assert process.stdout is not None
+        self.port = int(process.stdout.readline())
+        self.info = TargetInfo(url=f"http://127.0.0.1:{self.port}")
+
+    def connect(self, address: Address | None, how: str = "connect") -> None:
+        assert address is not None and self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{how} {address.host} {address.port}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    words = [sys.executable, "-c", SERVICE, CLIENT]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Service(process)
         finally:
             process.communicate()
 
@@ -67,7 +113,7 @@ def unasked(kind: str, dependency: Dependency) -> Dependency:
 class Judged:
     """What Paths says of one fault on a dependency."""
 
-    def __init__(self, dependency: Dependency, kind: str = "down") -> None:
+    def __init__(self, dependency: Dependency, kind: str = "down", target: TargetInfo | None = None) -> None:
         fault = registered()[kind]
         change = fault.plan(dependency, {})
 
@@ -87,6 +133,7 @@ class Judged:
             evidence=lambda fault, stage, item: self.evidence.append(item),
             not_proven=lambda fault, missing: self.unproven.append(missing),
             no_path=lambda fault, missing: self.no_path.append(missing),
+            up=StackUp(name="external", target=target, dependencies=(dependency,)) if target is not None else None,
         )
         paths.first_look(dependency)
         paths.prove(dependency)
@@ -158,3 +205,60 @@ def test_a_database_without_an_administrator_that_is_used_through_the_proxy(db: 
             process.communicate()
     assert [item.held for item in found.evidence] == [True]
     assert "no `admin` login" in found.evidence[0].observed
+
+
+@pytest.mark.parametrize("how", ["connect", "child"])
+@pytest.mark.parametrize("declared", [False, True])
+def test_the_targets_own_connection_proves_the_path(
+    cache: Dependency, service: Service, how: str, declared: bool
+) -> None:
+    service.connect(cache.path, how)
+    target = msgspec.structs.replace(service.info, pid=service.process.pid if declared else None)
+    with application(cache.path) as bystander:
+        found = Judged(unasked("tcp", cache), target=target)
+    (evidence,) = found.evidence
+    assert evidence.held and evidence.expected.startswith("the target is connected")
+    assert "1 established connection of the target (python" in evidence.observed
+    assert f"pid {bystander.pid}" not in evidence.observed
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_a_bystanders_connection_proves_nothing_about_a_target_that_is_known(
+    cache: Dependency, service: Service, declared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outside, "LOOK_S", 0.5)
+    service.connect(cache.direct)  # it goes past the proxy
+    target = msgspec.structs.replace(service.info, pid=service.process.pid if declared else None)
+    with application(cache.path) as bystander:
+        found = Judged(unasked("tcp", cache), target=target)
+    assert not found.evidence and len(found.no_path) == 1
+    assert f"pid {service.process.pid}) and those below it) was seen, only" in found.no_path[0]
+    assert f"(pid {bystander.pid})" in found.no_path[0]
+    assert 'path = "assumed"' in found.no_path[0] and "\n" not in found.no_path[0]
+
+
+def test_behind_a_target_that_passes_on_whoever_is_seen_is_named(cache: Dependency, service: Service) -> None:
+    """It may be a proxy or a port forwarder: then the application is another process, here or elsewhere."""
+    with socket.create_server(("127.0.0.1", 0)) as behind, application(cache.path) as process:
+        service.connect(Address("127.0.0.1", behind.getsockname()[1]))
+        found = Judged(unasked("tcp", cache), target=service.info)
+    (evidence,) = found.evidence
+    assert evidence.held and f"(pid {process.pid})" in evidence.observed
+    assert "that is who was seen, the target's own processes are not known" in evidence.observed
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        TargetInfo(url="http://192.0.2.1:8000", addresses=("192.0.2.1",)),
+        TargetInfo(url="http://127.0.0.1:1"),
+        TargetInfo(url="http://127.0.0.1:1", engine="unix:///nowhere", containers=("a" * 64,)),
+    ],
+    ids=["another host", "nobody listens", "a container"],
+)
+def test_of_a_target_elsewhere_whoever_is_seen_is_named(cache: Dependency, where: TargetInfo) -> None:
+    with application(cache.path) as process:
+        found = Judged(unasked("tcp", cache), target=where)
+    (evidence,) = found.evidence
+    assert evidence.held and f"(pid {process.pid})" in evidence.observed
+    assert "that is who was seen" in evidence.observed

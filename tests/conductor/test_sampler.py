@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -15,9 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from harness.conductor.sampler import Sampler
 from harness.model.clock import monotonic
-from harness.model.faults import Dependency
+from harness.model.faults import Address, Dependency
 from harness.model.jsonl import read_lines
 from harness.model.samples import Sample
 from harness.model.stack import TargetInfo
@@ -78,6 +81,45 @@ def metrics_page(answer: Callable[[int], bytes | None]) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/metrics"
         stop.set()
         thread.join()
+
+
+@contextmanager
+def redis_that_says(stats: str) -> Iterator[Dependency]:
+    """A server that speaks as much of Redis as its counters need, and has these in its INFO. A real one cannot be
+    brought to say such things; what is called Redis somewhere is not always one."""
+    text = stats.replace("\n", "\r\n").encode()
+
+    class Talk(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while line := self.rfile.readline():
+                words = [(self.rfile.readline(), self.rfile.readline().strip())[1] for _ in range(int(line[1:]))]
+                if words[0].upper() == b"INFO":
+                    self.wfile.write(b"$%d\r\n%s\r\n" % (len(text), text))
+                elif words[0].upper() == b"HELLO":
+                    self.wfile.write(b"%1\r\n+proto\r\n:3\r\n")
+                else:
+                    self.wfile.write(b"+OK\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Talk) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield Dependency(name="redis", kind="redis", direct=Address("127.0.0.1", server.server_address[1]))
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("odd", ["nan", "inf", "-inf", "1e999", "9" * 400, "many", ""])
+def test_a_figure_that_is_no_finite_number_costs_itself_alone(tmp_path: Path, odd: str) -> None:
+    out = tmp_path / "samples.jsonl"
+    stats = f"total_connections_received:{odd}\ntotal_commands_processed:5\nkeyspace_hits:{odd}\nconnected_clients:2\n"
+    with redis_that_says(stats) as redis, sampling(out, me(), redis) as sampler:
+        wait_for("three samples with counters", lambda: sum(bool(s.counters) for s in samples(out)) >= 3)
+    for sample in samples(out):
+        for counted in sample.counters.values():
+            assert counted.pop("at") >= 0
+            assert counted == {"commands": 5.0, "clients": 2.0}
+    assert sampler.problem is None
 
 
 def me(metrics_url: str | None = None) -> TargetInfo:

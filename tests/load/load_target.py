@@ -10,6 +10,7 @@ Behaviour by the path's first segment or by `target.modes[path]`:
     close     the connection is closed without an answer
     garbage   something that is no HTTP
     cut       fewer bytes than promised, then closed
+    port N    a redirect to another port of the same host
 """
 
 from __future__ import annotations
@@ -124,6 +125,10 @@ class Target:
         if mode == "garbage":
             writer.write(b"this is not HTTP\r\n\r\n")
             return False
+        if mode.startswith("port "):
+            where = f"{self.scheme}://{self.host}:{mode.removeprefix('port ')}/there"
+            writer.write(f"HTTP/1.1 302 Found\r\nLocation: {where}\r\nContent-Length: 0\r\n\r\n".encode())
+            return True
         if mode in ("away", "around"):
             # 127.0.0.2 is this machine too, but another host by its name.
             host = "127.0.0.2" if mode == "away" else "localhost"

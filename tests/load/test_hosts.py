@@ -162,6 +162,21 @@ def test_a_redirect_to_an_allowed_host_is_followed(tmp_path: Path) -> None:
         target.stop()
 
 
+def test_the_rule_is_about_hosts_so_a_redirect_to_another_port_of_the_target_is_followed(tmp_path: Path) -> None:
+    target, beside = Target().start(), Target().start()
+    file = locustfile(tmp_path, "/moved")
+    target.modes["/moved"] = f"port {beside.port}"
+    try:
+        with Run(plan_for(file, target.url), tmp_path) as run:
+            run.go(1.5)
+            assert run.errors() == {}
+            assert all(run.requests()[client].ok > 0 for client in CLIENTS)
+        assert beside.counts["/there"] > 0
+    finally:
+        target.stop()
+        beside.stop()
+
+
 def test_which_hosts_are_the_runs() -> None:
     rule = Hosts("http://127.0.0.1:8000")
     assert [h for h in ("127.0.0.1", "localhost", "LOCALHOST.", "[::1]") if rule.refuses(h)] == []

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.model.errors import SetupError
-from harness.stack.fetch import ensure_file, is_intact, locked, sha256_of, work_folder
+from harness.model.errors import Refused, SetupError
+from harness.stack.fetch import check_folder, ensure_file, is_intact, locked, sha256_of, work_folder
 
 
 def ignore(_line: str) -> None:
@@ -171,3 +171,84 @@ def test_the_record_is_the_hash_of_the_file(tmp_path: Path) -> None:
     before = time.time()
     os.utime(path, (before, before))  # times do not matter, content does
     assert is_intact(path)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "harness"
+
+
+def planted(folder: Path) -> Path:
+    """A program that somebody put there, with the record that makes it look whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / "thing"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (folder / "thing.sha256").write_text(sha256_of(program) + "\n")
+    return program
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+@pytest.mark.parametrize("where", ["harness", "harness/part"])
+def test_nothing_is_run_from_a_cache_in_which_others_may_write(cache: Path, where: str, mode: int) -> None:
+    program = planted(cache / "part")
+    assert get(program, "ours", []) == program
+    (cache.parent / where).chmod(mode)
+    with pytest.raises(Refused, match=f"the cache folder .*{where} may be written by others") as refused:
+        get(program, "ours", [])
+    assert refused.value.exit_code == 2 and "\n" not in str(refused.value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
+@pytest.mark.parametrize("where", ["harness", "harness/part"])
+def test_nothing_is_run_from_a_cache_of_another_user(cache: Path, where: str) -> None:
+    program = planted(cache / "part")
+    os.chown(cache.parent / where, 65534, 65534)
+    with pytest.raises(Refused, match="belongs to another user"):
+        get(program, "ours", [])
+
+
+def test_a_cache_that_others_may_replace_as_a_whole_is_refused(cache: Path) -> None:
+    program = planted(cache / "part")
+    cache.parent.chmod(0o777)
+    with pytest.raises(Refused, match="everybody may put another in its place"):
+        get(program, "ours", [])
+    cache.parent.chmod(0o1777)
+    assert get(program, "ours", []) == program
+
+
+@pytest.mark.parametrize("what", ["thing", "thing.sha256"])
+def test_a_file_that_others_may_write_is_made_again(cache: Path, what: str) -> None:
+    program, made = planted(cache / "part"), list[str]()
+    (cache / "part" / what).chmod(0o666)
+    assert get(program, "ours", made, executable=True).read_text() == "ours"
+    assert get(program, "ours", made, executable=True) == program and made == ["ours"]
+
+
+def test_a_cache_is_made_for_its_owner_alone_to_write_in(cache: Path) -> None:
+    before = os.umask(0)
+    try:
+        get(cache / "part" / "thing", "ours", [])
+    finally:
+        os.umask(before)
+    for path in (cache, cache / "part", cache / "part" / "thing", cache / "part" / "thing.sha256"):
+        assert not path.stat().st_mode & 0o022, path
+    check_folder(cache / "part")
+
+
+def test_a_run_refuses_such_a_cache_before_it_makes_anything(cache: Path, tmp_path: Path) -> None:
+    cache.mkdir(parents=True)
+    cache.chmod(0o777)
+    harness = Path(sys.executable).parent / "harness"
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    done = subprocess.run(
+        [harness, "run", "--fault", "redis-down", "--scale", "0.02"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2 and f"error: the cache folder {cache} may be written by others" in done.stderr
+    assert not (tmp_path / "runs").exists()

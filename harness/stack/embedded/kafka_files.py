@@ -21,7 +21,15 @@ from harness.stack.child import Child
 from harness.stack.embedded.folder import remove, server_env, temporary_base
 from harness.stack.embedded.java import Java
 from harness.stack.embedded.valkey import missing_extra
-from harness.stack.fetch import cache_error, ensure_file, is_intact, locked, work_folder
+from harness.stack.fetch import (
+    cache_error,
+    check_folder,
+    ensure_file,
+    is_intact,
+    locked,
+    make_folder,
+    work_folder,
+)
 from harness.stack.ready import Interrupted
 
 TITLE = "Kafka"
@@ -95,8 +103,10 @@ def ensure_jars(
 ) -> tuple[Path, ...]:
     """The jars below `folder`, every one verified. Missing and damaged ones are fetched, six at a time.
 
-    A file that arrives torn or wrong is fetched once more. Raises SetupError naming the file.
+    A file that arrives torn or wrong is fetched once more. Raises SetupError naming the file, Refused when somebody
+    else may write there: a jar could be changed after it was looked at.
     """
+    check_folder(folder)
 
     def broken() -> list[Jar]:
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
@@ -113,7 +123,7 @@ def ensure_jars(
 
 def _fetch_all(folder: Path, wanted: list[Jar], progress: Progress, stop: threading.Event | None) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise cache_error(TITLE, folder, error) from error
     progress(f"{TITLE}: fetching {len(wanted)} jars")

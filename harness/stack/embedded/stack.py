@@ -14,11 +14,13 @@ import msgspec
 from harness.model.clock import monotonic
 from harness.model.errors import SetupError
 from harness.model.faults import Address, Dependency
+from harness.model.paths import cache_dir
 from harness.model.process import Keeps, Launcher, ServerProcess, ServerSpec
 from harness.model.stack import Progress, StackName, StackUp, TargetInfo
 from harness.stack.embedded import api, kafka, postgres, setup, toxiproxy, valkey
 from harness.stack.embedded.folder import PrivateFolder, server_user
 from harness.stack.embedded.setup import Files, together
+from harness.stack.fetch import check_folder
 from harness.stack.ports import Ports
 from harness.stack.ready import Interrupted, Probe, wait_ready
 
@@ -93,7 +95,8 @@ class EmbeddedStack:
         )
 
     def check(self) -> None:
-        """Nothing to find out before `up`."""
+        """The cache must be such that what lies in it may be run. Raises Refused."""
+        check_folder(cache_dir())
 
     def up(self, launcher: Launcher, progress: Progress) -> StackUp:
         """Set up what is not cached, start everything, and return when the API answers through the proxies.
