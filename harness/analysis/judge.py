@@ -24,7 +24,8 @@ from harness.analysis.generator import (
 )
 from harness.analysis.memory import LIMIT_PER_H, memory
 from harness.analysis.proofs import fault_results, left_over
-from harness.analysis.proportions import chances_of, counts_failures, watch_limit
+from harness.analysis.proportions import chances_of, counts_failures, proportion_op, watch_limit
+from harness.analysis.recovery import Zero, recovery
 from harness.analysis.sampled import cpu_by_phase, signals
 from harness.analysis.signatures import signatures as signatures_of
 from harness.analysis.spans import Span, fault_intervals, span_of, spans
@@ -99,6 +100,7 @@ def judge(
             lost=lost_with(history, store, first, last),
             violating=facts.violating,
             ending=ending(facts, facts.recovery, history),
+            fell=_fell(facts, watched, history, unseen),
             violating_s=round(sum((b - a for a, b in facts.violating), 0.0), 6),
         )
     )
@@ -145,6 +147,32 @@ def _over_before(recovery: RecoveryResult, impact: ImpactResult | None) -> bool:
     if impact is None or impact.start_s is None or recovery.zero_s is None:
         return False
     return recovery.outcome == "no_impact" and impact.start_s < recovery.zero_s
+
+
+def _fell(
+    facts: Facts,
+    watched: Sequence[aftermath.Watched],
+    history: Sequence[ev.Event],
+    unseen: Sequence[tuple[float, float]],
+) -> tuple[float, float] | None:
+    """The outage that a control run ended with, after its last judged phase: what recovery would call one, had there
+    been a fault that was undone a hold before."""
+    tail = span_of(facts.spans, "tail")
+    loaded = next((event.end_s for event in reversed(history) if isinstance(event, ev.LoadEnded)), None)
+    if not facts.plan.control_run or tail is None or loaded is None:
+        return None
+    phases = facts.plan.phases
+    zero_s = tail.start_s - phases.hold_s
+    found: list[tuple[float, float]] = []
+    for w in watched:
+        zero = Zero(zero_s, zero_s, zero_s)
+        op = proportion_op(w.target)
+        limit_s = phases.recovery_limit_s
+        seen = recovery(w.series, w.baseline, zero, phases.hold_s, limit_s, loaded, w.target.text, op, unseen)
+        if seen.outcome in ("undecided", "not_recovered"):
+            found += aftermath.violating([w], tail.start, step_of(loaded))
+    found = [(a, b) for a, b in merge_stretches(found) if not any(low < b and a < high for low, high in unseen)]
+    return found[-1] if found else None
 
 
 def _judged_steps(phases: Sequence[Span], history: Sequence[ev.Event], store: WindowStore) -> tuple[int, int]:

@@ -184,6 +184,9 @@ def baseline_broken(store: WindowStore, plan: Plan, history: Sequence[ev.Event])
             result = judge_target(target, facts)
             if result.outcome == "broken":
                 found.append(sentences.broken(result, control=plan.control_run).rstrip("."))
+    if found and not facts.cut and saturated(store, baseline.start_s, baseline.end_s):
+        # The party at fault first: it may have made up the rest.
+        found.insert(0, f"{sentences.GENERATOR} in baseline")
     return found
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.model.result import RecoveryResult, TargetResult
 from harness.model.target_grammar import ALLOWED_OVER, METRICS, format_value
 from harness.model.units import format_duration, format_percent
 
 WHEN = {"baseline": "Before any fault", "fault": "While the fault was on", "after": "After recovery"}
 WHEN_CONTROL = {"baseline": "In baseline", "fault": "In the fault phase (no fault: control run)", "after": "At the end"}
+
+GENERATOR = "The load generator could not keep up"
+
+
+def names_generator(reasons: Sequence[str]) -> bool:
+    """Whether what decided a run is that its load generator starved."""
+    return bool(reasons) and reasons[0].startswith(GENERATOR)
 
 
 def broken(result: TargetResult, *, control: bool = False) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from harness.analysis.sentences import names_generator
 from harness.model.exit_codes import ExitCode
 from harness.model.plan import Plan
 from harness.model.result import ErrorResult, GeneratorResult, Result
@@ -55,7 +56,8 @@ def _generator_advice(generator: GeneratorResult) -> str:
 
 def baseline(plan: Plan, result: Result) -> Iterator[Finding]:
     broken = [t for t in result.targets if t.phase == "baseline" and t.primary and t.outcome == "broken"]
-    if broken:
+    # A starved generator misses targets by itself; error replies it does not make up.
+    if broken and not (names_generator(result.reasons) and _baseline_errors(result) is None):
         yield Finding(
             key="baseline-broken",
             title="The service missed its targets before anything was broken",

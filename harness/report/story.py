@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from harness.analysis.sentences import names_generator
 from harness.analysis.spans import one_shots
 from harness.model.exit_codes import ExitCode
 from harness.model.plan import Plan
@@ -59,9 +60,6 @@ def _sentence(plan: Plan, result: Result) -> str:
     broken = by_harm(lines_of(plan, result), result)
     match result.verdict:
         case "pass":
-            if result.after_load is not None and (bad := alarm(result)):
-                after = f"{bad} {text.seconds(result.after_load.seconds)} after the load had ended"
-                return f"PASS, but {after}; {subject} it kept every target over each phase."
             return _passed(plan, result, subject)
         case "fail":
             if result.acknowledged is not None and result.acknowledged.lost:
@@ -74,15 +72,21 @@ def _sentence(plan: Plan, result: Result) -> str:
             more = f"; and {left} more {'targets were' if left > 1 else 'target was'} broken" if left > 0 else ""
             return f"FAIL: {subject}, {shown}{more}{at_the_end(result)}."
         case "inconclusive":
+            what = "this control run, without any fault, cannot say whether the service keeps its targets"
+            if not control:
+                what = "this run cannot say whether the service copes"
+            if names_generator(result.reasons):
+                # Before anything that the service seems to have done: it may be the generator's doing.
+                return f"INCONCLUSIVE: the load generator could not keep up, so {what}."
             if any(t.phase == "baseline" and t.primary and t.outcome == "broken" for t in result.targets):
                 missed = "INCONCLUSIVE: the service missed its targets"
                 if control:
                     return f"{missed} in a control run, although nothing was broken: mend that before a fault."
                 return f"{missed} before anything was broken, so this run says nothing about the fault."
+            if bad := alarm(result):
+                kept = all(t.outcome in ("held", "not_judged") for t in result.targets if t.primary)
+                return f"INCONCLUSIVE: {bad}" + (f"; {subject} it kept every target over each phase." if kept else ".")
             why = _first_reason(result)
-            what = "this control run, without any fault, cannot say whether the service keeps its targets"
-            if not control:
-                what = "this run cannot say whether the service copes"
             # A long reason is listed below the sentence; in it, it would bury the point.
             return f"INCONCLUSIVE: {what}." + (f" {why}" if len(why) < 160 else "")
 

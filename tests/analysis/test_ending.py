@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 from histories import GAP, INJECTED, ZERO, Reply, Run, Scene, failing, healthy, make, stopped
@@ -109,17 +111,59 @@ def test_a_service_that_recovered_and_is_well_afterwards_has_no_such_sentence() 
     assert "after the load" not in " ".join((*judged.reasons, *judged.warnings))
 
 
+@pytest.mark.parametrize("faults", [("redis-down",), ()])
 @pytest.mark.parametrize("outcome", ["no_answer", "still_bad"])
-def test_a_service_that_is_not_well_after_the_end_does_not_pass_silently(outcome: str) -> None:
-    run = after_load(Scene(service=healthy).build(), outcome, 10.4)
+def test_a_service_that_is_not_well_after_the_end_does_not_pass(outcome: str, faults: tuple[str, ...]) -> None:
+    run = after_load(Scene(service=healthy, faults=faults).build(), outcome, 10.4)
     result = run.judge()
-    assert result.verdict == "pass" and result.reasons[0].startswith("PASS, but ")
+    assert (result.verdict, result.exit_code) == ("inconclusive", 3)
     expected = "gave no answer for 10.4s" if outcome == "no_answer" else "still not as in baseline 10.4s after the load"
     assert expected in result.reasons[0]
     first = headline(run.plan, result)
-    assert first.startswith("PASS, but the service") and "after the load had ended" in first
+    said = "gave no answer" if outcome == "no_answer" else "was not as in baseline"
+    assert first.startswith(f"INCONCLUSIVE: the service {said} 10.4s after the load had ended; "), first
+    assert "kept every target over each phase" in first
+    undecided = after_load(Scene(rate=5.0, faults=faults).build(), outcome, 10.4)
+    assert "kept every target" not in headline(undecided.plan, undecided.judge()), "only where it did"
+
+
+DIES = failing(58.5, 1e9, 1.0, "refused")
+
+
+def test_a_control_run_whose_service_dies_after_the_last_judged_phase_does_not_pass() -> None:
+    run = Scene(service=DIES, faults=()).build()
+    result = run.judge()
+    assert (result.verdict, result.exit_code) == ("inconclusive", 3)
+    assert result.reasons[0] == (
+        "Targets were broken from 58.5s to 1m3s, between the last judged phase and the end of load."
+    )
+    assert result.reasons[0] in headline(run.plan, result)
+    with_fault = Scene(service=DIES).build().judge()
+    assert with_fault.verdict == "inconclusive" and "the last judged phase" not in " ".join(with_fault.reasons)
+
+
+@pytest.mark.parametrize("service", [failing(58.5, 58.6, 0.5), failing(58.5, 1e9, 0.004), failing(30.0, 30.3, 0.5)])
+def test_what_is_no_outage_in_the_tail_takes_no_pass_away(service: Callable[..., Reply]) -> None:
+    result = Scene(service=service, faults=()).build().judge()
+    assert result.verdict == "pass" and "the last judged phase" not in " ".join(result.reasons)
+
+
+def test_what_a_starved_generator_saw_in_the_tail_is_no_outage() -> None:
+    run = Scene(service=DIES, faults=()).build()
+    run.rows = [
+        msgspec.structs.replace(row, lateness_p99_ms=200.0, saturated=True)
+        if isinstance(row, MarkRow) and row.at > 63
+        else row
+        for row in run.rows
+    ]
+    assert "the last judged phase" not in " ".join(run.judge().reasons)
+
+
+@pytest.mark.parametrize("outcome", ["no_answer", "still_bad"])
+def test_one_that_failed_otherwise_says_so_too(outcome: str) -> None:
+    expected = "gave no answer for 10.4s" if outcome == "no_answer" else "still not as in baseline 10.4s after the load"
     failed = after_load(Scene(service=failing(INJECTED, ZERO, 0.5)).build(), outcome, 10.4).judge()
-    assert failed.verdict == "fail" and expected in failed.reasons[-1], "nor does one that failed otherwise"
+    assert failed.verdict == "fail" and expected in failed.reasons[-1]
 
 
 def test_what_was_in_flight_when_a_run_was_interrupted_is_unfinished() -> None:

@@ -341,6 +341,11 @@ def test_a_hiccup_of_the_generator_does_not_break_the_baseline() -> None:
     now = INJECTED - 0.5
     assert live.baseline_broken(until(run, now), run.plan, run.cut(now).events) != []
     assert live.baseline_broken(until(starved, now), run.plan, run.cut(now).events) == []
+    assert not any("generator" in said for said in live.baseline_broken(until(run, now), run.plan, run.cut(now).events))
+    rows = [msgspec.structs.replace(row, saturated=True) if isinstance(row, MarkRow) else row for row in run.rows]
+    unable = Run(run.plan, run.events, rows, run.samples)
+    first, *rest = live.baseline_broken(until(unable, now), run.plan, run.cut(now).events)
+    assert first == "The load generator could not keep up in baseline" and rest
     assert starved.judge().verdict == "pass"
 
 
