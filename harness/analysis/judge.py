@@ -35,6 +35,7 @@ from harness.analysis.verdict import MIX_POINTS, Case, rule
 from harness.analysis.windows import WindowStore
 from harness.model import events as ev
 from harness.model.clock import step_of
+from harness.model.load import STEP_S
 from harness.model.plan import Plan
 from harness.model.result import ImpactResult, MemoryResult, NameResult, RecoveryResult, Result, TargetResult
 from harness.model.samples import Sample
@@ -78,6 +79,8 @@ def judge(
     judged = tuple((target, judge_target(target, facts)) for target in plan.targets)
     made = generator(store, first / 10, last / 10, _unsent(facts))
     impact = aftermath.impact_result(facts, watched, history, facts.violating) if watched else None
+    if impact is not None and _end_unseen(facts, facts.recovery, impact, unseen):
+        impact = msgspec.structs.replace(impact, mitigated_s=None, mitigated_at_least=False, end_unseen=True)
     fresh = fresh_connections(facts, samples, max((span.end_s for span in phases), default=0.0), unseen)
     ruling = rule(
         Case(
@@ -144,9 +147,25 @@ def judge(
 
 
 def _over_before(recovery: RecoveryResult, impact: ImpactResult | None) -> bool:
-    if impact is None or impact.start_s is None or recovery.zero_s is None:
+    if impact is None or impact.start_s is None or recovery.zero_s is None or impact.end_unseen:
         return False
     return recovery.outcome == "no_impact" and impact.start_s < recovery.zero_s
+
+
+def _end_unseen(
+    facts: Facts, recovery: RecoveryResult, impact: ImpactResult, unseen: Sequence[tuple[float, float]]
+) -> bool:
+    """What the fault broke seems to have ended before the undo, in seconds that the generator did not see."""
+    zero_s = recovery.zero_s
+    if impact.start_s is None or zero_s is None:
+        return False
+    edge = max((min(b, zero_s) for a, b in impact.violating if a < zero_s), default=impact.start_s)
+    if impact.mitigated_s is not None:
+        edge = impact.mitigated_s
+    if edge >= zero_s:
+        return False
+    held_s = min(edge + facts.plan.phases.hold_s, zero_s)
+    return any(low < held_s and edge - STEP_S < high for low, high in unseen)
 
 
 def _fell(

@@ -189,6 +189,8 @@ class ImpactResult(msgspec.Struct, frozen=True, kw_only=True):
     budget_burnt: float | None
     violating: tuple[tuple[float, float], ...] = ()
     mitigated_at_least: bool = False
+    end_unseen: bool = False
+    """The load generator did not see where the outage ended before the undo: mitigated_s is null then."""
     before_s: float | None = None
     """How long before the first injection the service had begun to fail by itself; null where it had not."""
     as_in_baseline: int = 0

@@ -24,6 +24,7 @@ from harness.model.result import Result
 from harness.model.windows import DeltaRow, MarkRow, RequestCounts
 from harness.plan.schedule import planned_counts
 from harness.report.findings import findings
+from harness.report.recovery_words import recovery_sentence
 from harness.report.story import headline
 
 HARD = failing(INJECTED, ZERO + 1.5, 1.0, "refused")
@@ -385,6 +386,30 @@ def test_a_broken_baseline_that_the_generator_kept_up_in_is_the_services() -> No
     result = run.judge()
     assert headline(run.plan, result).startswith("INCONCLUSIVE: the service missed its targets in a control run")
     assert not says(result, "generator")
+
+
+OVER_BEFORE = "What the fault broke was over before the undo"
+
+
+def test_what_was_over_before_the_undo_is_said_only_where_its_end_was_seen() -> None:
+    scene = Scene(service=failing(INJECTED, 30.0, 0.3), targets=TOLERANT)
+    seen = scene.build()
+    result = seen.judge()
+    assert result.verdict == "pass" and says(result, OVER_BEFORE)
+    assert recovery_sentence(seen.plan, result).startswith(f"{OVER_BEFORE}, from 30")
+    assert result.impact is not None and not result.impact.end_unseen
+
+    # Saturated in the seconds in which it ended, and long before that.
+    blind, early = saturate(scene.build(), 31, 33), saturate(scene.build(), 27.9, 28.1)
+    gap = scene.build()
+    gap.rows = [r for r in gap.rows if not (isinstance(r, DeltaRow) and r.worker == "w1" and 296 <= r.step < 306)]
+    for run, told in ((blind, False), (early, True), (gap, False)):
+        result = run.judge()
+        assert result.verdict == "inconclusive" and result.recovery is not None
+        assert result.recovery.outcome == "no_impact"
+        said = recovery_sentence(run.plan, result)
+        assert (OVER_BEFORE in said) is told and ("the load generator did not see" in said) is not told, said
+        assert result.impact is not None and (result.impact.mitigated_s is None) is not told
 
 
 def test_saturation_later_takes_a_pass_away() -> None:
