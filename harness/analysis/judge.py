@@ -37,7 +37,15 @@ from harness.model import events as ev
 from harness.model.clock import step_of
 from harness.model.load import STEP_S
 from harness.model.plan import Plan
-from harness.model.result import ImpactResult, MemoryResult, NameResult, RecoveryResult, Result, TargetResult
+from harness.model.result import (
+    FaultResult,
+    ImpactResult,
+    MemoryResult,
+    NameResult,
+    RecoveryResult,
+    Result,
+    TargetResult,
+)
 from harness.model.samples import Sample
 from harness.model.target_grammar import ALLOWED_OVER, JUDGED_PHASES, merge
 from harness.model.targets import Target
@@ -76,11 +84,13 @@ def judge(
     facts.violating = aftermath.violating(watched, first, last)
     facts.recovery = aftermath.recovery_result(facts, watched, history, injected, unseen)
     facts.memory = _memory(plan, phases, history, samples)
-    judged = tuple((target, judge_target(target, facts)) for target in plan.targets)
+    judged = tuple((target, _failed_of_names(target, judge_target(target, facts), facts)) for target in plan.targets)
     made = generator(store, first / 10, last / 10, _unsent(facts))
     impact = aftermath.impact_result(facts, watched, history, facts.violating) if watched else None
     if impact is not None and _end_unseen(facts, facts.recovery, impact, unseen):
         impact = msgspec.structs.replace(impact, mitigated_s=None, mitigated_at_least=False, end_unseen=True)
+    if impact is not None and impact.by_name:
+        impact = msgspec.structs.replace(impact, by_name_failed=_failed_by_name(facts, impact, faults))
     fresh = fresh_connections(facts, samples, max((span.end_s for span in phases), default=0.0), unseen)
     ruling = rule(
         Case(
@@ -96,7 +106,7 @@ def judge(
             gaps=gaps,
             cut_s=round(sum(b - a for a, b in cut) / 10, 1),
             before_s=impact.before_s if impact is not None else None,
-            by_name=impact.by_name if impact is not None else {},
+            by_name={n: (bad, impact.by_name_failed.get(n)) for n, bad in impact.by_name.items()} if impact else {},
             over_before=_over_before(facts.recovery, impact),
             mix=_mix_moves(facts),
             left=left_over(plan, history),
@@ -144,6 +154,29 @@ def judge(
         fresh_connections=fresh,
         warnings=(*plan.warnings, *ruling.warnings, *told(fresh)),
     )
+
+
+def _failed_of_names(target: Target, result: TargetResult, facts: Facts) -> TargetResult:
+    """With how many of each name's bad requests failed: a name that is only slow is not to be said to fail."""
+    span = span_of(facts.spans, target.phase or "")
+    if not result.names or span is None or target.metric not in ALLOWED_OVER:
+        return result
+    totals, counted = facts.totals(span), counts_failures(target, facts)
+
+    def failed(name: NameResult) -> int:
+        return min(name.bad, totals.of(name.name).expected_failed) if counted else 0
+
+    names = tuple(msgspec.structs.replace(name, failed=failed(name)) for name in result.names)
+    return msgspec.structs.replace(result, names=names)
+
+
+def _failed_by_name(facts: Facts, impact: ImpactResult, faults: Sequence[FaultResult]) -> dict[str, int]:
+    """The same from the first injection on (in a control run: from the fault phase on)."""
+    injected = [fault.injected_s for fault in faults if fault.injected_s is not None]
+    fault = span_of(facts.spans, "fault")
+    first = step_of(min(injected)) if injected else fault.start if fault is not None else 0
+    totals = facts.store.totals(first, facts.store.end)
+    return {name: min(bad, totals.of(name).expected_failed) for name, bad in impact.by_name.items()}
 
 
 def _over_before(recovery: RecoveryResult, impact: ImpactResult | None) -> bool:

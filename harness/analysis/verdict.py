@@ -55,10 +55,10 @@ class Case:
     lost: (arrivals without an end on record, arrivals scheduled) from where a lost worker's record breaks off. cut_s:
     seconds of baseline left out because the generator could not keep up in them. before_s: how long before the first
     injection the service had begun to fail by itself. by_name: request names hurt by themselves, with how many
-    of their requests. over_before: what the fault broke held again before the undo. violating: stretches
-    (start_s, end_s) in which targets were broken. ending: what was seen of the target at the end of load and after it.
-    fell: the outage of a control run between the last judged phase and the end of load; recovery is what tells of it in
-    a run with a fault.
+    of their requests, and how many of these failed. over_before: what the fault broke held again before the undo.
+    violating: stretches (start_s, end_s) in which targets were broken. ending: what was seen of the target at the end
+    of load and after it. fell: the outage of a control run between the last judged phase and the end of load; recovery is
+    what tells of it in a run with a fault.
     """
 
     plan: Plan
@@ -77,7 +77,7 @@ class Case:
     lost: tuple[int, int] = (0, 0)
     cut_s: float = 0.0
     before_s: float | None = None
-    by_name: Mapping[str, int] = field(default_factory=dict)
+    by_name: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
     over_before: bool = False
     violating: Sequence[tuple[float, float]] = ()
     ending: Ending = NOTHING
@@ -359,7 +359,7 @@ def _would(failures: Sequence[str]) -> list[str]:
 
 
 def _passed(case: Case) -> list[str]:
-    named = next((f"{name!r} failed or was too slow {bad:,} times" for name, bad in case.by_name.items()), "")
+    named = next((f"{name!r} {sentences.bad_times(*bad)}" for name, bad in case.by_name.items()), "")
     if case.violating_s > 0:
         more = f", and {named}" if named else ""
         first = f"PASS, but targets were broken for {format_duration(case.violating_s)}{more}."

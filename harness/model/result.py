@@ -111,6 +111,8 @@ class NameResult(msgspec.Struct, frozen=True, kw_only=True):
     asked_s: int
     outcome: Literal["broken", "allowed"]
     why: str = ""
+    failed: int | None = None
+    """How many of the bad ones failed; the others were too slow. Null where it is not known."""
 
 
 class TargetResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,6 +199,8 @@ class ImpactResult(msgspec.Struct, frozen=True, kw_only=True):
     """Short episodes of failures outside the fault phase that were no more frequent than baseline's: not counted."""
     by_name: dict[str, int] = {}
     """Request names hurt from the first injection on, with how many of their requests failed or were too slow."""
+    by_name_failed: dict[str, int] = {}
+    """How many of these failed."""
 
 
 class ClockResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.analysis.sentences import names_generator
+from harness.analysis.sentences import bad_times, failed_of, names_generator
 from harness.analysis.spans import one_shots
 from harness.model.exit_codes import ExitCode
 from harness.model.plan import Plan
@@ -118,7 +118,7 @@ def hurt_clause(result: Result) -> str:
     if result.impact is not None and result.impact.by_name:
         (name, bad), *others = result.impact.by_name.items()
         more = f", and {len(others)} more request names were hurt" if others else ""
-        return f"{text.visible(name, 80)} failed or was too slow {bad:,} times{more}"
+        return f"{text.visible(name, 80)} {bad_times(bad, result.impact.by_name_failed.get(name))}{more}"
     if changed := moved(result)[:2]:
         return f"not as before: {', '.join(one.said for one in changed)}"
     return ""
@@ -243,8 +243,7 @@ _CONTROL_WORDS = {"baseline": "in baseline", "fault": "in the fault phase", "aft
 
 
 def _name_words(found: NameResult, metric: str) -> str:
-    how = "failed" if metric == "error_rate" else "was too slow or failed"
-    return f"{text.visible(found.name, 80)} {how} {found.bad:,} of {found.n:,} times"
+    return f"{text.visible(found.name, 80)} {bad_times(found.bad, failed_of(found, metric), found.n)}"
 
 
 def _recovery_words(line: Line, recovery: RecoveryResult | None) -> str:
