@@ -57,8 +57,8 @@ class Case:
     injection the service had begun to fail by itself. by_name: request names hurt by themselves, with how many
     of their requests, and how many of these failed. over_before: what the fault broke held again before the undo.
     violating: stretches (start_s, end_s) in which targets were broken. ending: what was seen of the target at the end
-    of load and after it. fell: the outage of a control run between the last judged phase and the end of load; recovery is
-    what tells of it in a run with a fault.
+    of load and after it. fell: the outage of a control run between the last judged phase and the end of load; in a
+    run with a fault recovery tells of it.
     """
 
     plan: Plan

@@ -105,16 +105,19 @@ class Recorder:
             self._out_of_told = True
             self.warnings.append(f"the load generator is at a limit of this machine: {text[:_MAX_EXAMPLE]}")
 
-    def unsent(self, arrival: Arrival, cause: UnsentCause, why: str) -> None:
-        """No user was free for it. cause: whose doing that is; why: the same for people."""
+    def unsent(self, arrival: Arrival, cause: UnsentCause, why: str, *, start: bool = False) -> None:
+        """No user was free for it. cause: whose doing that is; why: the same for people. start: no new user could
+        start."""
         self._turn()
         counts = self._counts(arrival)
         if cause == "generator":
             counts.unsent_generator += 1
         elif cause == "task":
             counts.unsent_task += 1
+            counts.unsent_task_start += start
         else:
             counts.unsent_cap += 1
+            counts.unsent_cap_start += start
         self._error("unsent", None, arrival.intended, f"{arrival.class_name}: no user within 1 s, {why}")
         self.end(arrival)
 

@@ -61,6 +61,9 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     """Null when nothing was backfilled: then the figures above are exactly what was measured."""
     unsent_task: int = 0
     """Of unsent: because of the locustfile's own time."""
+    unsent_by: dict[str, int] = {}
+    """Unsent by cause: cap and task as in ClassCounts without, cap_start and task_start with, those for which no new
+    user could start; generator. Empty in older files."""
     empty: int = 0
     """Arrivals whose task ended without a request and without an exception."""
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from histories import CLASSES, GAP, INJECTED, Reply, Run, Scene, failing, healthy, mark, tally
 
+from harness.analysis.tables import error_results
 from harness.analysis.windows import WindowStore
 from harness.model.plan import Plan
 from harness.model.sketch import bucket_of
@@ -114,6 +115,16 @@ def test_error_rate_counts_unsent_and_failed_arrivals() -> None:
     named = store.series(one("error_rate{GET /items} < 1%"), 0, 1)
     assert (named.n, named.bad) == ([7], [2])
     assert (store.total_requests, store.total_failures) == (7, 5)
+
+
+def test_unsent_arrivals_are_told_by_cause() -> None:
+    store = empty()
+    causes = {"unsent_cap": 5, "unsent_cap_start": 2, "unsent_task": 4, "unsent_task_start": 4}
+    store.add(DeltaRow(worker="w0", step=0, classes={"Reader": ClassCounts(planned=9, ended=9, **causes)}))
+    totals = store.totals(0, 1)
+    assert totals.unsent == 9 and totals.unsent_by == {"cap": 3, "cap_start": 2, "task_start": 4}
+    (row,) = error_results(store)
+    assert row.count == 9 and [part.partition(":")[0] for part in row.example.split("; ")] == ["3", "2", "4"]
 
 
 def test_a_failed_request_is_over_every_latency_limit() -> None:
