@@ -347,6 +347,15 @@ class WindowStore:
                     found[number] = found.get(number, 0) + count
         return found
 
+    def unasked(self, start: int, end: int) -> int:
+        """Arrivals of [start, end) that had made no request as of the workers' last marks; lost workers' too."""
+        return sum(
+            count
+            for worker in self.workers.values()
+            for number, count in worker.unasked.items()
+            if start <= number < end
+        )
+
     @property
     def in_flight(self) -> int:
         """Arrivals not ended as of the workers' last marks."""

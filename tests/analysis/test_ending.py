@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from histories import GAP, INJECTED, ZERO, Reply, Run, Scene, failing, healthy, make, stopped
+from histories import GAP, INJECTED, ZERO, Reply, Run, Scene, failing, healthy, make, stopped, target
 
 from harness.model import events as ev
 from harness.model.result import Result
@@ -183,6 +183,28 @@ def test_what_was_in_flight_when_a_run_was_interrupted_is_unfinished() -> None:
     error = next(one for one in result.errors if one.kind == "unfinished")
     assert error.count == fault.unfinished and error.first_s >= INJECTED and "cut off" in error.example
     assert result.phases == run.judge().phases, "judged twice, it is the same"
+
+
+@pytest.mark.parametrize("limit", ["95% of plan", "90% of baseline"])
+def test_what_had_no_user_yet_when_a_run_was_interrupted_is_no_failure(limit: str) -> None:
+    """Every user was busy in its last second, then somebody pressed Ctrl-C: nobody knows what they would have got."""
+    at = INJECTED + 8.0
+    waits = Scene(
+        service=lambda t, draw: Reply(kind="open") if at - 0.9 <= t < at else healthy(t, draw),
+        targets=(f"rps >= {limit}",),
+    )
+    run = waits.build().cut(at, stopped("interrupt", at, "SIGINT"), make(ev.UndoVerified, at, fault="redis-down"))
+    result = run.judge()
+    fault = next(phase for phase in result.phases if phase.name == "fault")
+    assert fault.planned - fault.requests > 100
+    assert fault.failures == fault.unsent == fault.unfinished == fault.failed_arrivals == 0 == fault.error_rate
+    judged = target(result, f"fault: rps >= {limit}")
+    assert judged.outcome == "held", judged
+    assert limit == "90% of baseline" or "had made no request when the record ended" in judged.why
+    assert not [reason for reason in result.reasons if "would have failed" in reason] and not result.errors
+    run.rows = [_with_names(row) if isinstance(row, MarkRow) else row for row in run.rows]
+    sent = run.judge()
+    assert target(sent, f"fault: rps >= {limit}").outcome == "broken", "those that had been sent got no answer"
 
 
 def test_in_a_run_that_ended_as_planned_nothing_is_made_unfinished() -> None:
