@@ -8,6 +8,7 @@ dict for each would take ten times the memory.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -106,6 +107,8 @@ class Arrivals:
     unsent_generator: int = 0
     failed: int = 0
     empty: int = 0
+    unsent_cap_start: int = 0
+    unsent_task_start: int = 0
 
     def add(self, counts: ClassCounts | Arrivals) -> None:
         self.planned += counts.planned
@@ -116,6 +119,20 @@ class Arrivals:
         self.unsent_generator += counts.unsent_generator
         self.failed += counts.failed
         self.empty += counts.empty
+        self.unsent_cap_start += counts.unsent_cap_start
+        self.unsent_task_start += counts.unsent_task_start
+
+    @property
+    def unsent_by(self) -> dict[str, int]:
+        """Unsent arrivals by cause (UNSENT_WHY), those seen alone."""
+        found = {
+            "cap": self.unsent_cap - self.unsent_cap_start,
+            "cap_start": self.unsent_cap_start,
+            "task": self.unsent_task - self.unsent_task_start,
+            "task_start": self.unsent_task_start,
+            "generator": self.unsent_generator,
+        }
+        return {cause: count for cause, count in found.items() if count}
 
     @property
     def unsent(self) -> int:
@@ -248,6 +265,13 @@ class Totals:
     @property
     def unsent_task(self) -> int:
         return sum(a.unsent_task for a in self.classes.values())
+
+    @property
+    def unsent_by(self) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for arrivals in self.classes.values():
+            found.update(arrivals.unsent_by)
+        return dict(found)
 
     @property
     def empty(self) -> int:

@@ -55,7 +55,7 @@ def ending(facts: Facts, recovery: RecoveryResult, history: Sequence[ev.Event]) 
     loaded = next((event.end_s for event in reversed(history) if isinstance(event, ev.LoadEnded)), None)
     if recovery.outcome != "not_recovered":
         alarming = after is not None and after.outcome != "as_in_baseline"
-        return Ending(last_word=_last_word(after, recovery), alarming=alarming)
+        return Ending(last_word=last_word(after, recovery), alarming=alarming)
     if recovery.zero_s is None or loaded is None:
         return NOTHING
     return Ending(not_recovered=_under_load(facts, recovery, recovery.zero_s, loaded, after))
@@ -105,7 +105,7 @@ def _well_later(after: AfterLoadResult | None) -> str:
     return f"; {later} after the load had ended it was still not as in baseline{_counts(after)}"
 
 
-def _last_word(after: AfterLoadResult | None, recovery: RecoveryResult) -> str:
+def last_word(after: AfterLoadResult | None, recovery: RecoveryResult) -> str:
     if after is None:
         return ""
     later = format_duration(after.seconds)

@@ -24,7 +24,8 @@ from harness.analysis.generator import (
 )
 from harness.analysis.memory import LIMIT_PER_H, memory
 from harness.analysis.proofs import fault_results, left_over
-from harness.analysis.proportions import chances_of, counts_failures, watch_limit
+from harness.analysis.proportions import chances_of, counts_failures, proportion_op, watch_limit
+from harness.analysis.recovery import Zero, recovery
 from harness.analysis.sampled import cpu_by_phase, signals
 from harness.analysis.signatures import signatures as signatures_of
 from harness.analysis.spans import Span, fault_intervals, span_of, spans
@@ -34,8 +35,17 @@ from harness.analysis.verdict import MIX_POINTS, Case, rule
 from harness.analysis.windows import WindowStore
 from harness.model import events as ev
 from harness.model.clock import step_of
+from harness.model.load import STEP_S
 from harness.model.plan import Plan
-from harness.model.result import ImpactResult, MemoryResult, NameResult, RecoveryResult, Result, TargetResult
+from harness.model.result import (
+    FaultResult,
+    ImpactResult,
+    MemoryResult,
+    NameResult,
+    RecoveryResult,
+    Result,
+    TargetResult,
+)
 from harness.model.samples import Sample
 from harness.model.target_grammar import ALLOWED_OVER, JUDGED_PHASES, merge
 from harness.model.targets import Target
@@ -74,9 +84,13 @@ def judge(
     facts.violating = aftermath.violating(watched, first, last)
     facts.recovery = aftermath.recovery_result(facts, watched, history, injected, unseen)
     facts.memory = _memory(plan, phases, history, samples)
-    judged = tuple((target, judge_target(target, facts)) for target in plan.targets)
+    judged = tuple((target, _failed_of_names(target, judge_target(target, facts), facts)) for target in plan.targets)
     made = generator(store, first / 10, last / 10, _unsent(facts))
     impact = aftermath.impact_result(facts, watched, history, facts.violating) if watched else None
+    if impact is not None and _end_unseen(facts, facts.recovery, impact, unseen):
+        impact = msgspec.structs.replace(impact, mitigated_s=None, mitigated_at_least=False, end_unseen=True)
+    if impact is not None and impact.by_name:
+        impact = msgspec.structs.replace(impact, by_name_failed=_failed_by_name(facts, impact, faults))
     fresh = fresh_connections(facts, samples, max((span.end_s for span in phases), default=0.0), unseen)
     ruling = rule(
         Case(
@@ -92,13 +106,14 @@ def judge(
             gaps=gaps,
             cut_s=round(sum(b - a for a, b in cut) / 10, 1),
             before_s=impact.before_s if impact is not None else None,
-            by_name=impact.by_name if impact is not None else {},
+            by_name={n: (bad, impact.by_name_failed.get(n)) for n, bad in impact.by_name.items()} if impact else {},
             over_before=_over_before(facts.recovery, impact),
             mix=_mix_moves(facts),
             left=left_over(plan, history),
             lost=lost_with(history, store, first, last),
             violating=facts.violating,
             ending=ending(facts, facts.recovery, history),
+            fell=_fell(facts, watched, history, unseen),
             violating_s=round(sum((b - a for a, b in facts.violating), 0.0), 6),
         )
     )
@@ -141,10 +156,75 @@ def judge(
     )
 
 
+def _failed_of_names(target: Target, result: TargetResult, facts: Facts) -> TargetResult:
+    """With how many of each name's bad requests failed: a name that is only slow is not to be said to fail."""
+    span = span_of(facts.spans, target.phase or "")
+    if not result.names or span is None or target.metric not in ALLOWED_OVER:
+        return result
+    totals, counted = facts.totals(span), counts_failures(target, facts)
+
+    def failed(name: NameResult) -> int:
+        return min(name.bad, totals.of(name.name).expected_failed) if counted else 0
+
+    names = tuple(msgspec.structs.replace(name, failed=failed(name)) for name in result.names)
+    return msgspec.structs.replace(result, names=names)
+
+
+def _failed_by_name(facts: Facts, impact: ImpactResult, faults: Sequence[FaultResult]) -> dict[str, int]:
+    """The same from the first injection on (in a control run: from the fault phase on)."""
+    injected = [fault.injected_s for fault in faults if fault.injected_s is not None]
+    fault = span_of(facts.spans, "fault")
+    first = step_of(min(injected)) if injected else fault.start if fault is not None else 0
+    totals = facts.store.totals(first, facts.store.end)
+    return {name: min(bad, totals.of(name).expected_failed) for name, bad in impact.by_name.items()}
+
+
 def _over_before(recovery: RecoveryResult, impact: ImpactResult | None) -> bool:
-    if impact is None or impact.start_s is None or recovery.zero_s is None:
+    if impact is None or impact.start_s is None or recovery.zero_s is None or impact.end_unseen:
         return False
     return recovery.outcome == "no_impact" and impact.start_s < recovery.zero_s
+
+
+def _end_unseen(
+    facts: Facts, recovery: RecoveryResult, impact: ImpactResult, unseen: Sequence[tuple[float, float]]
+) -> bool:
+    """What the fault broke seems to have ended before the undo, in seconds that the generator did not see."""
+    zero_s = recovery.zero_s
+    if impact.start_s is None or zero_s is None:
+        return False
+    edge = max((min(b, zero_s) for a, b in impact.violating if a < zero_s), default=impact.start_s)
+    if impact.mitigated_s is not None:
+        edge = impact.mitigated_s
+    if edge >= zero_s:
+        return False
+    held_s = min(edge + facts.plan.phases.hold_s, zero_s)
+    return any(low < held_s and edge - STEP_S < high for low, high in unseen)
+
+
+def _fell(
+    facts: Facts,
+    watched: Sequence[aftermath.Watched],
+    history: Sequence[ev.Event],
+    unseen: Sequence[tuple[float, float]],
+) -> tuple[float, float] | None:
+    """The outage that a control run ended with, after its last judged phase: what recovery would call one, had there
+    been a fault that was undone a hold before."""
+    tail = span_of(facts.spans, "tail")
+    loaded = next((event.end_s for event in reversed(history) if isinstance(event, ev.LoadEnded)), None)
+    if not facts.plan.control_run or tail is None or loaded is None:
+        return None
+    phases = facts.plan.phases
+    zero_s = tail.start_s - phases.hold_s
+    found: list[tuple[float, float]] = []
+    for w in watched:
+        zero = Zero(zero_s, zero_s, zero_s)
+        op = proportion_op(w.target)
+        limit_s = phases.recovery_limit_s
+        seen = recovery(w.series, w.baseline, zero, phases.hold_s, limit_s, loaded, w.target.text, op, unseen)
+        if seen.outcome in ("undecided", "not_recovered"):
+            found += aftermath.violating([w], tail.start, step_of(loaded))
+    found = [(a, b) for a, b in merge_stretches(found) if not any(low < b and a < high for low, high in unseen)]
+    return found[-1] if found else None
 
 
 def _judged_steps(phases: Sequence[Span], history: Sequence[ev.Event], store: WindowStore) -> tuple[int, int]:

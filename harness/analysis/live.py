@@ -15,7 +15,7 @@ from harness.analysis import recovery as recovery_rules
 from harness.analysis import sentences
 from harness.analysis.dispersion import Dispersion, dispersion, excused, without
 from harness.analysis.facts import Facts
-from harness.analysis.generator import cut_from_baseline, saturated
+from harness.analysis.generator import WINDOW_S, cut_from_baseline, saturated
 from harness.analysis.proportions import by_name, counted_limits, more_needed, watch_limit
 from harness.analysis.recovery import Baseline
 from harness.analysis.spans import Span, span_of, spans
@@ -184,6 +184,9 @@ def baseline_broken(store: WindowStore, plan: Plan, history: Sequence[ev.Event])
             result = judge_target(target, facts)
             if result.outcome == "broken":
                 found.append(sentences.broken(result, control=plan.control_run).rstrip("."))
+    if found and not facts.cut and saturated(store, baseline.start_s, baseline.end_s):
+        # The party at fault first: it may have made up the rest.
+        found.insert(0, f"{sentences.GENERATOR} in baseline")
     return found
 
 
@@ -273,6 +276,9 @@ def forget(store: WindowStore, plan: Plan, aborts: Sequence[AbortRule], since_s:
     since_s: recovery's zero while a hold is looked for, the start of a phase that may go on until that is decided; else
     None. The rules go on with what is left as they would with everything.
     """
+    _cut(store, _baseline_span(store, plan))
+    if store.cut is None:
+        return
     for target in recovery_targets(plan):
         _baseline_of(store, plan, target)
     back_s = max([step_start(BEFORE_ZERO_STEPS), *(abort.for_s for abort in aborts)]) + KEPT_S
@@ -310,15 +316,23 @@ def _until_baseline(store: WindowStore, plan: Plan, history: Sequence[ev.Event])
 
 
 def _cut(store: WindowStore, baseline: Span | None) -> Sequence[tuple[int, int]]:
-    """The steps of baseline that do not count, as in the result; kept once it is over, for marks are forgotten."""
+    """The steps of baseline that do not count, as in the result; kept once nothing can be added, for marks are
+    forgotten."""
     if baseline is None:
         return ()
     if store.cut is not None:
         return store.cut
     found = cut_from_baseline(baseline, saturated(store, baseline.start_s, baseline.end_s))
-    if baseline.complete:
+    if baseline.complete and _marks_are_in(store, baseline):
         store.cut = found
     return found
+
+
+def _marks_are_in(store: WindowStore, baseline: Span) -> bool:
+    """A mark speaks of the seconds before it: the first of the gap and of the fault phase of the end of baseline, too.
+    For a worker that is lost nobody waits."""
+    last = [worker.marks[-1].at for worker in store.workers.values() if worker.marks]
+    return bool(last) and (min(last) >= baseline.end_s + WINDOW_S or max(last) >= baseline.end_s + 2 * WINDOW_S)
 
 
 def _baseline_span(store: WindowStore, plan: Plan) -> Span:
@@ -337,5 +351,6 @@ def _baseline_of(store: WindowStore, plan: Plan, target: Target) -> tuple[float 
         seen = dispersion(series, span.start, span.end)
         yardstick = recovery_rules.worst_baseline(series, span.start, span.end, seen.phi_held, seen.phi)
         found = limit, yardstick, seen
-        store.worst_baseline[target.text] = found
+        if store.cut is not None:
+            store.worst_baseline[target.text] = found
     return found

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from harness.model.result import RecoveryResult, TargetResult
+from collections.abc import Sequence
+
+from harness.model.result import NameResult, RecoveryResult, TargetResult
 from harness.model.target_grammar import ALLOWED_OVER, METRICS, format_value
 from harness.model.units import format_duration, format_percent
 
 WHEN = {"baseline": "Before any fault", "fault": "While the fault was on", "after": "After recovery"}
 WHEN_CONTROL = {"baseline": "In baseline", "fault": "In the fault phase (no fault: control run)", "after": "At the end"}
+
+GENERATOR = "The load generator could not keep up"
+
+
+def names_generator(reasons: Sequence[str]) -> bool:
+    """Whether what decided a run is that its load generator starved."""
+    return bool(reasons) and reasons[0].startswith(GENERATOR)
 
 
 def broken(result: TargetResult, *, control: bool = False) -> str:
@@ -16,6 +25,21 @@ def broken(result: TargetResult, *, control: bool = False) -> str:
     when = (WHEN_CONTROL if control else WHEN).get(result.phase or "")
     sentence = f"{when}, {said}" if when else said[0].upper() + said[1:]
     return f"{sentence} (target {result.target}{_because(result)})."
+
+
+def bad_times(bad: int, failed: int | None, n: int | None = None) -> str:
+    """`failed 7 of 90 times`, `was too slow 7 times`: what was seen of a request name, and nothing else. failed: of the
+    bad ones; None = not known."""
+    times = f"{bad:,} times" if n is None else f"{bad:,} of {n:,} times"
+    if failed is None:
+        return f"failed or was too slow {times}"
+    if failed == 0:
+        return f"was too slow {times}"
+    return f"failed {times}" if failed >= bad else f"failed or was too slow {times} ({failed:,} failed)"
+
+
+def failed_of(name: NameResult, metric: str) -> int | None:
+    return name.bad if metric == "error_rate" else name.failed
 
 
 def undecided(result: TargetResult) -> str:
@@ -69,8 +93,7 @@ def _broken_names(result: TargetResult) -> str:
     names = [found for found in result.names if found.outcome == "broken"]
     if not names or result.observed is None or result.limit is None or result.observed >= result.limit:
         return ""
-    how = "failed" if result.metric == "error_rate" else "was too slow or failed"
-    said = f"{names[0].name!r} {how} {names[0].bad:,} of {names[0].n:,} times"
+    said = f"{names[0].name!r} {bad_times(names[0].bad, failed_of(names[0], result.metric), names[0].n)}"
     others = len(names) - 1
     said += f", and {others} more request name{'s' if others > 1 else ''} broke it" if others else ""
     return said + f"; the target is {_asked(result).removeprefix('the target is ')}, of every request name"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from harness.analysis.cells import NameTotals, Totals, shares
@@ -14,8 +15,10 @@ from harness.model.result import ErrorResult, Measured, PhaseResult, RequestResu
 AGGREGATED = "Aggregated"
 """Locust's name for the row of everything."""
 UNSENT_WHY = {
-    "cap": "no user was free within 1 s: every user was waiting for the target",
-    "task": "no user was free within 1 s, for want of the locustfile: users in a task's own time, or unable to start",
+    "cap": "no user was free within 1 s: every user was waiting for the target, or still starting",
+    "cap_start": "no user was free within 1 s, and the target kept new ones from starting",
+    "task": "no user was free within 1 s: most were in a task's own time",
+    "task_start": "no user was free within 1 s, and no new one could start",
     "generator": "the load generator could not keep up",
 }
 
@@ -39,6 +42,7 @@ def phase_result(
         failures=names.failed,
         unsent=totals.unsent,
         unsent_task=totals.unsent_task,
+        unsent_by=totals.unsent_by,
         empty=totals.empty,
         unfinished=names.fail.get("unfinished", 0),
         backfilled=names.backfilled + names.backfilled_failed,
@@ -109,7 +113,7 @@ def error_results(store: WindowStore) -> tuple[ErrorResult, ...]:
     on_start) keeps that row's count. Unsent arrivals have no request, so no name.
     """
     counted: dict[tuple[str, str | None], ErrorSeen] = {}
-    unsent = {"cap": 0, "task": 0, "generator": 0}
+    unsent: Counter[str] = Counter()
     told_failed = any(name is None and kind != "unsent" for kind, name in store.errors)
 
     def note(key: tuple[str, str | None], count: int, number: int) -> None:
@@ -124,9 +128,7 @@ def error_results(store: WindowStore) -> tuple[ErrorResult, ...]:
         for arrivals in step.classes.values():
             if arrivals.unsent:
                 note(("unsent", None), arrivals.unsent, number)
-                unsent["cap"] += arrivals.unsent_cap
-                unsent["task"] += arrivals.unsent_task
-                unsent["generator"] += arrivals.unsent_generator
+                unsent.update(arrivals.unsent_by)
             # An arrival that failed without a request has no name; its error row knows the kind.
             if arrivals.failed and not told_failed:
                 note(("exception", None), arrivals.failed, number)
@@ -136,7 +138,7 @@ def error_results(store: WindowStore) -> tuple[ErrorResult, ...]:
         counts = counted.get(key) or told or ErrorSeen()
         times = told if told is not None and told.count else counts
         example = told.example if told is not None else ""
-        if key[0] == "unsent" and (not example or sum(1 for count in unsent.values() if count) > 1):
+        if key[0] == "unsent" and (not example or len(unsent) > 1):
             example = "; ".join(f"{unsent[cause]:,}: {why}" for cause, why in UNSENT_WHY.items() if unsent[cause])
         found.append(
             ErrorResult(

@@ -126,8 +126,7 @@ def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
         return result_of(target, observed, None, "not_judged", "the closed model has no plan to compare with")
     if target.name is not None:
         return result_of(target, observed, None, "not_judged", "the plan counts arrivals, not requests by name")
-    # A task that ended without a request asked nothing of the target.
-    asked = totals.planned - totals.empty
+    asked, never = _asked(span, facts)
     if asked <= 0:
         empty = f"all {totals.empty:,} arrivals were empty: their task ended without a request"
         why = empty if totals.empty else "no arrival was planned in this phase"
@@ -136,17 +135,26 @@ def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
     why = f"{replied:,} of {asked:,} scheduled arrivals got a reply"
     if totals.empty:
         why += f"; {totals.empty:,} more were empty: their task ended without a request"
+    if never:
+        why += f"; {never:,} more had made no request when the record ended"
     # Compared as counts, so that a planned rate of 200.3 does not blur the edge.
     held = COMPARE[target.op](replied, target.value * asked)
     limit = target.value * asked / totals.seconds
     return result_of(target, replied / totals.seconds, limit, "held" if held else "broken", why)
 
 
+def _asked(span: Span, facts: Facts) -> tuple[int, int]:
+    """(arrivals of a phase that asked something of the target, those that still waited for a user or for their task's
+    first request when a run was stopped). Nor did a task ask anything that ended without a request."""
+    totals, never = facts.totals(span), facts.store.unasked(span.start, span.end)
+    return totals.planned - totals.empty - never, never
+
+
 def _replied_as_in_baseline(target: Target, span: Span, facts: Facts) -> TargetResult:
     """The share of arrivals that got a reply, against baseline's: how many arrive is the schedule's doing, not the
     target's."""
     totals = facts.totals(span)
-    asked, replied = totals.planned - totals.empty, totals.replied
+    replied, (asked, _) = totals.replied, _asked(span, facts)
     observed = totals.of(None).replies / totals.seconds
     base = facts.totals(facts.baseline) if facts.baseline is not None else None
     if base is None or base.planned - base.empty <= 0 or asked <= 0:

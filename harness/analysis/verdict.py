@@ -55,8 +55,10 @@ class Case:
     lost: (arrivals without an end on record, arrivals scheduled) from where a lost worker's record breaks off. cut_s:
     seconds of baseline left out because the generator could not keep up in them. before_s: how long before the first
     injection the service had begun to fail by itself. by_name: request names hurt by themselves, with how many
-    of their requests. over_before: what the fault broke held again before the undo. violating: stretches
-    (start_s, end_s) in which targets were broken. ending: what was seen of the target at the end of load and after it.
+    of their requests, and how many of these failed. over_before: what the fault broke held again before the undo.
+    violating: stretches (start_s, end_s) in which targets were broken. ending: what was seen of the target at the end
+    of load and after it. fell: the outage of a control run between the last judged phase and the end of load; in a
+    run with a fault recovery tells of it.
     """
 
     plan: Plan
@@ -75,10 +77,11 @@ class Case:
     lost: tuple[int, int] = (0, 0)
     cut_s: float = 0.0
     before_s: float | None = None
-    by_name: Mapping[str, int] = field(default_factory=dict)
+    by_name: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
     over_before: bool = False
     violating: Sequence[tuple[float, float]] = ()
     ending: Ending = NOTHING
+    fell: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def _distrust(case: Case) -> list[str]:
         for clock in clocks(case.history)
         if clock.doubt_s > STEP_S
     ]
-    found += [sentences.broken(t, control=case.plan.control_run) for t in case.targets if _baseline_broken(t)]
+    found += [_broken_in_baseline(t, case) for t in case.targets if _baseline_broken(t)]
     found += [
         f"The fault {fault.name} was not proven: {fault.missing}."
         for fault in case.faults
@@ -183,6 +186,13 @@ def _baseline_broken(target: TargetResult) -> bool:
     return target.primary and target.phase == "baseline" and target.outcome == "broken"
 
 
+def _broken_in_baseline(target: TargetResult, case: Case) -> str:
+    said = sentences.broken(target, control=case.plan.control_run)
+    if _baseline_starved(case) and target.target in case.tainted:
+        return f"What was seen meanwhile may be the generator's doing: {said[0].lower()}{said[1:]}"
+    return said
+
+
 def _lost_workers(case: Case) -> list[str]:
     lost = [event for event in case.history if isinstance(event, ev.LoadLost)]
     if any(isinstance(e, ev.Stopped) and e.why == "lost_load" for e in case.history):
@@ -210,6 +220,8 @@ def _early_end(case: Case) -> tuple[str, ...]:
             return (f"interrupted in {phase}{f' ({by})' if by else ''}.",)
         if stopped.why == "baseline_broken" and not any(_baseline_broken(t) for t in case.targets):
             return (f"Nothing was injected: {stopped.text.rstrip('.')}.",)
+        if stopped.why == "baseline_broken" and _baseline_starved(case):
+            return ("Targets were missed in baseline, so the run ended there.",)
         return (_STOPPED[stopped.why].format(phase=phase, text=stopped.text).rstrip(". :") + ".",)
     if not any(isinstance(event, ev.Started) for event in case.history):
         return ("The load never started, so nothing was measured.",)
@@ -283,7 +295,18 @@ def _takes_pass_away(case: Case) -> list[str]:
             f"In the {phase} phase {name} made up {format_percent(sent)} of the arrivals sent, not the planned "
             f"{format_percent(planned)}: the mix was not the one asked for."
         )
-    return [*found, *_unchecked(case), *_paths_unproven(case)]
+    return [*found, *_unchecked(case), *_paths_unproven(case), *_not_well_at_the_end(case)]
+
+
+def _not_well_at_the_end(case: Case) -> list[str]:
+    """No phase is judged there, and a service that is dead at the end has not passed all the same."""
+    found = []
+    if case.fell is not None:
+        low, high = (format_duration(at) for at in case.fell)
+        found.append(f"Targets were broken from {low} to {high}, between the last judged phase and the end of load.")
+    if case.ending.alarming:
+        found.append(case.ending.last_word)
+    return found
 
 
 def _paths_unproven(case: Case) -> list[str]:
@@ -328,7 +351,7 @@ def _unchecked(case: Case) -> list[str]:
 def _saturated(case: Case) -> str:
     parts = ", ".join(f"{format_duration(a)} to {format_duration(b)}" for a, b in case.saturated[:3])
     more = " and later" if len(case.saturated) > 3 else ""
-    return f"The load generator could not keep up ({parts}{more})."
+    return f"{sentences.GENERATOR} ({parts}{more})."
 
 
 def _would(failures: Sequence[str]) -> list[str]:
@@ -336,7 +359,7 @@ def _would(failures: Sequence[str]) -> list[str]:
 
 
 def _passed(case: Case) -> list[str]:
-    named = next((f"{name!r} failed or was too slow {bad:,} times" for name, bad in case.by_name.items()), "")
+    named = next((f"{name!r} {sentences.bad_times(*bad)}" for name, bad in case.by_name.items()), "")
     if case.violating_s > 0:
         more = f", and {named}" if named else ""
         first = f"PASS, but targets were broken for {format_duration(case.violating_s)}{more}."
@@ -350,11 +373,7 @@ def _passed(case: Case) -> list[str]:
         what = f"that the application uses the path to {', '.join(assumed)} is assumed (harness.toml), not proven"
         first = f"PASS, but {what}: {first.removeprefix('PASS, but ').removeprefix('PASS: ')}"
     how = sentences.recovered(case.recovery, hurt=case.over_before)
-    said = [first, how] if how else [first]
-    if case.ending.alarming:
-        word = case.ending.last_word
-        said = [f"PASS, but {word[0].lower()}{word[1:]}", *said]
-    return said
+    return [first, how] if how else [first]
 
 
 def _warnings(case: Case) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from harness.analysis.cells import Arrivals, Cell, NameTotals, Step, Totals, merge_flat
 from harness.analysis.dispersion import Dispersion
 from harness.analysis.series import Series
-from harness.analysis.step_counts import Counter, add_counts, cells_of, merge, over_by_sketch, pairs, proven
+from harness.analysis.step_counts import Counter, add_counts, merge, over_by_sketch, pairs, proven
 from harness.analysis.violations import Baseline
 from harness.model.clock import step_start
 from harness.model.plan import Plan
@@ -272,16 +272,6 @@ class WindowStore:
                 whole_bad[at] += bad
         return {name: Series(start=start, n=n, bad=bad, limit=0.5) for name, (n, bad) in found.items()}
 
-    def over(self, name: str | None, limit_ms: float, start: int, end: int) -> int:
-        """Ok requests of [start, end) that took limit_ms or longer, as the load counted them."""
-        key = limit_key(limit_ms)
-        return sum(
-            cell.over.get(key, 0)
-            for _, step in self.steps(start, end)
-            for cell in cells_of(step, name)
-            if cell.over is not None
-        )
-
     def series(
         self,
         target: Target,
@@ -356,6 +346,15 @@ class WindowStore:
                 for number, count in counts.items():
                     found[number] = found.get(number, 0) + count
         return found
+
+    def unasked(self, start: int, end: int) -> int:
+        """Arrivals of [start, end) that had made no request as of the workers' last marks; lost workers' too."""
+        return sum(
+            count
+            for worker in self.workers.values()
+            for number, count in worker.unasked.items()
+            if start <= number < end
+        )
 
     @property
     def in_flight(self) -> int:

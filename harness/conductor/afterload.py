@@ -6,29 +6,20 @@ load that went before.
 
 from __future__ import annotations
 
-import queue
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
 
 import msgspec
-import psutil
 
 from harness.analysis.windows import WindowStore
+from harness.conductor.asked import ask
 from harness.conductor.history import History
 from harness.conductor.session import Session
 from harness.conductor.signals import Signals
 from harness.load.look_protocol import Looked, LookStart
 from harness.model.clock import monotonic
-from harness.model.errors import HarnessError
 from harness.model.events import AfterLoad, Event, LoadEnded, LoadLost, Note, PhaseStarted, Stopped
-from harness.model.jsonl import encode_line
 from harness.model.plan import Plan
 from harness.model.target_grammar import ALLOWED_OVER
-from harness.safety.keeper_client import Keeper
 
 LOOK_FOR_S = 60.0
 """After the end of load, for a target that did not recover."""
@@ -36,13 +27,10 @@ RECOVERED_LOOK_FOR_S = 10.0
 """For one that did: it is asked once, and again only where that was not as in baseline, which may be chance."""
 LEAST_S = 5.0
 """However long the drain took."""
-START_S = 60.0
-"""For the start of the process, the import of the locustfile and what that prepares."""
 SLACK_S = 20.0
 """For the last look, beyond the instant up to which one may begin."""
 TIMES_P95 = 3.0
 """Without load a request is slow that takes longer than every latency target and so many times baseline's p95."""
-POLL_S = 0.05
 GOODBYE_S = 3.0
 
 
@@ -85,14 +73,16 @@ def ask_again(
     start = LookStart(plan=plan.load, until=until, limit_ms=before.limit_ms, failing=before.failing)
     looks: list[Looked] = []
 
-    def heard(looked: Looked) -> None:
+    def heard(looked: Looked) -> float | None:
         looks.append(looked)
         if len(looks) == 1 and not looked.last:
             left = max(0.0, until - monotonic())
             why = f" ({looked.example})" if looked.example else ""
             say(f"without load the target is not as in baseline either{why}; asking it for {left:.0f} s more")
+        return None if looked.last else until + SLACK_S
 
-    why = _ask(start, session, signals, heard)
+    # The locustfile's test_stop may put away what its test_start has made.
+    why = ask("last-look", start, msgspec.json.Decoder(Looked), heard, session, signals, goodbye_s=GOODBYE_S)
     if why:
         history.add(Note, text=f"the target was not asked to the end after the load: {why}")
     if not looks or looks[-1].asked == 0:
@@ -116,68 +106,3 @@ def _ended_early(history: History) -> bool:
     return any(
         isinstance(event, Stopped) or (isinstance(event, LoadLost) and event.worker is None) for event in history.events
     )
-
-
-def _let_go(child: subprocess.Popen[bytes], keeper: Keeper, signals: Signals) -> None:
-    """The locustfile's test_stop may put away what its test_start has made."""
-    until = monotonic() + GOODBYE_S
-    while child.poll() is None and monotonic() < until and not signals.count:
-        keeper.renew()
-        time.sleep(0.01)
-
-
-def _ask(start: LookStart, session: Session, signals: Signals, heard: Callable[[Looked], None]) -> str:
-    """Run the process, which ends with this one; the keeper's lease is renewed meanwhile. Why it ended early, or ""."""
-    keeper = session.keeper
-    assert keeper is not None
-    try:
-        with (session.run_dir / "logs" / "load.log").open("ab") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-P", "-u", "-m", "harness.load", "last-look"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
-    except OSError as error:
-        return str(error)
-    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    assert child.stdin is not None and child.stdout is not None
-    out, into = child.stdout, child.stdin
-
-    def talk() -> None:
-        # ValueError: the pipes are closed once nobody waits any more.
-        with suppress(OSError, ValueError):
-            into.write(encode_line(start))
-            into.flush()
-        with suppress(OSError, ValueError):
-            while line := out.readline():
-                lines.put(line)
-        lines.put(b"")
-
-    try:
-        with suppress(HarnessError, psutil.Error):
-            keeper.adopt("last-look", child.pid, psutil.Process(child.pid).create_time())
-        threading.Thread(target=talk, name="last-look", daemon=True).start()
-        deadline = monotonic() + START_S
-        while monotonic() < deadline:
-            keeper.renew()
-            if signals.count:
-                return "the run was interrupted"
-            try:
-                looked = msgspec.json.decode(lines.get(timeout=POLL_S), type=Looked)
-            except queue.Empty:
-                continue
-            except msgspec.MsgspecError:
-                return "the process that asks it ended; see logs/load.log"
-            heard(looked)
-            if looked.last:
-                _let_go(child, keeper, signals)
-                return ""
-            deadline = start.until + SLACK_S
-        return "it took too long"
-    finally:
-        child.kill()
-        child.wait()
-        into.close()
-        out.close()

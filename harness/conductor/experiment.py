@@ -12,12 +12,13 @@ import msgspec
 from harness.analysis.windows import WindowStore
 from harness.conductor.afterload import Before, ask_again
 from harness.conductor.annotations import Annotations
+from harness.conductor.asked import INTERRUPTED
 from harness.conductor.conduct import Conduct
 from harness.conductor.finish import import_reports, judge_and_write
 from harness.conductor.history import History
 from harness.conductor.inbox import Inbox
 from harness.conductor.provenance import provenance
-from harness.conductor.readback import INTERRUPTED, read_back
+from harness.conductor.readback import read_back
 from harness.conductor.renewing import renewing
 from harness.conductor.session import Session
 from harness.conductor.signals import Signals

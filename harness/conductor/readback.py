@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import queue
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import msgspec
-import psutil
 
 from harness.analysis import acknowledged
+from harness.conductor.asked import INTERRUPTED, ask
 from harness.conductor.history import History
 from harness.conductor.session import Session
 from harness.conductor.signals import Signals
 from harness.load.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
 from harness.model.acknowledged import Answers, Noted
 from harness.model.clock import monotonic
-from harness.model.errors import HarnessError
 from harness.model.events import DataLost, LoadEnded, ReadBack, Stopped
 from harness.model.jsonl import encode_line, read_lines
 from harness.model.plan import Plan
@@ -27,12 +22,8 @@ from harness.model.plan import Plan
 NOTED = "acknowledged.jsonl"
 LOST = "lost.jsonl"
 EXAMPLES = 20
-START_S = 60.0
-"""For the start of the process and the import of the locustfile."""
 SLACK_S = 30.0
 """Beyond the time that the process itself allows the looks."""
-POLL_S = 0.05
-INTERRUPTED = "the run was interrupted"
 
 
 def read_back(plan: Plan, session: Session, history: History, signals: Signals, say: Callable[[str], None]) -> None:
@@ -86,13 +77,7 @@ def _not_now(history: History, signals: Signals) -> str | None:
 
 
 def _ask(plan: Plan, asks: Sequence[tuple[str, str]], rate: float, session: Session, signals: Signals) -> Answers:
-    """In a process of its own, which ends with this one; the keeper's lease is renewed meanwhile."""
-    keeper = session.keeper
-    assert keeper is not None
-
-    def unread(text: str) -> Answers:
-        return Answers(there=0, unanswered=len(asks), example=text)
-
+    """In a process of its own."""
     start = ReadBackStart(
         host=plan.load.host,
         addresses=plan.load.addresses,
@@ -101,52 +86,13 @@ def _ask(plan: Plan, asks: Sequence[tuple[str, str]], rate: float, session: Sess
         asks=tuple(asks),
         rate=rate,
     )
-    try:
-        with (session.run_dir / "logs" / "load.log").open("ab") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-P", "-u", "-m", "harness.load", "read-back"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
-    except OSError as error:
-        return unread(f"they could not be read back: {error}")
-    answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    assert child.stdin is not None and child.stdout is not None
-    out, into = child.stdout, child.stdin
+    found: list[Answers] = []
 
-    def talk() -> None:
-        # ValueError: the pipes are closed once the last answer is there, or nobody waits for it any more.
-        with suppress(OSError, ValueError):
-            into.write(encode_line(start))
-            into.flush()
-        with suppress(OSError, ValueError):
-            while line := out.readline():
-                answers.put(line)
-        answers.put(b"")
+    def heard(said: ReadBackBegun | ReadBackDone) -> float | None:
+        if isinstance(said, ReadBackDone):
+            found.append(said.answers)
+            return None
+        return monotonic() + said.limit_s + SLACK_S
 
-    try:
-        with suppress(HarnessError, psutil.Error):
-            keeper.adopt("read-back", child.pid, psutil.Process(child.pid).create_time())
-        threading.Thread(target=talk, name="read-back", daemon=True).start()
-        until = monotonic() + START_S
-        while monotonic() < until:
-            keeper.renew()
-            if signals.count:
-                return unread(INTERRUPTED)
-            try:
-                said = msgspec.json.decode(answers.get(timeout=POLL_S), type=ReadBackBegun | ReadBackDone)
-            except queue.Empty:
-                continue
-            except msgspec.MsgspecError:
-                return unread("the process that reads them back ended; see logs/load.log")
-            if isinstance(said, ReadBackDone):
-                return said.answers
-            until = monotonic() + said.limit_s + SLACK_S
-        return unread("reading them back took too long")
-    finally:
-        child.kill()
-        child.wait()
-        into.close()
-        out.close()
+    why = ask("read-back", start, msgspec.json.Decoder(ReadBackBegun | ReadBackDone), heard, session, signals)
+    return found[0] if found else Answers(there=0, unanswered=len(asks), example=why)

@@ -37,7 +37,7 @@ _ON: tuple[FaultState, ...] = ("injecting", "injected", "proven", "not proven", 
 
 TOLD: dict[StopWhy, str] = {
     "nothing_works": "nothing works, so nothing is injected: ",
-    "baseline_broken": "the service does not meet its targets without a fault, so nothing is injected: ",
+    "baseline_broken": "targets are missed without a fault, so nothing is injected: ",
 }
 """Before the reason of an early end, for people."""
 

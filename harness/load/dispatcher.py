@@ -172,11 +172,12 @@ class Dispatcher:
             unsent(arrival, "generator", "the generator was saturated")
         elif pool.failures:
             cause: UnsentCause = "cap" if pool.troubled else "task"
-            unsent(arrival, cause, f"and no new user could start ({pool.failure})")
+            unsent(arrival, cause, f"and no new user could start ({pool.failure})", start=True)
         elif self._users_think(monotonic()):
             unsent(arrival, "task", "most users were in a task's own time: waits, or work of the locustfile")
         else:
-            unsent(arrival, "cap", "every user was waiting for the target")
+            starting = " or still starting" if pool.starting else ""
+            unsent(arrival, "cap", f"every user was waiting for the target{starting}")
 
     def _users_think(self, now: float) -> bool:
         """Whether no user can be added and most of those there wait for nothing of the target's."""

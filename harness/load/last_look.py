@@ -24,7 +24,7 @@ from harness.load.hosts import hold_to
 from harness.load.locustfile import make_environment
 from harness.load.look_protocol import Looked, LookStart
 from harness.load.pipe import MessagePipe, ParentPipe
-from harness.load.recorder import Recorder
+from harness.load.recorder import Recorder, shortened
 from harness.load.stats import StatsBatch
 from harness.load.tracker import Tracker
 from harness.model.clock import monotonic
@@ -110,7 +110,7 @@ class Seen(Recorder):
             self.fail(name, 0, latency_ms, kind, started, text)
 
     def _bad(self, text: str) -> None:
-        self.example = self.example or text[:EXAMPLE]
+        self.example = self.example or shortened(text, EXAMPLE)
 
     @property
     def bad(self) -> int:

@@ -20,6 +20,7 @@ from harness.load.hosts import hold_to
 from harness.load.locustfile import BadLocustfile, load_classes
 from harness.load.pipe import MessagePipe, ParentPipe
 from harness.load.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
+from harness.load.recorder import shortened
 from harness.model.acknowledged import Answers
 from harness.model.clock import monotonic
 from harness.model.jsonl import encode_line
@@ -27,6 +28,7 @@ from harness.model.jsonl import encode_line
 MAX_RATE = 500.0
 """Looks per second."""
 AT_ONCE = 16
+EXAMPLE = 200
 LOOK_S = 5.0
 """For one look."""
 AGAIN_S = 1.0
@@ -115,7 +117,7 @@ def _look(kind: Acknowledged | None, client: Any, id_: str) -> tuple[bool | None
     except gevent.Timeout:
         return None, f"no answer within {LOOK_S:g} s"
     except Exception as error:
-        return None, f"{type(error).__name__}: {error}"[:200]
+        return None, shortened(f"{type(error).__name__}: {error}", EXAMPLE)
     return found, "" if found is not None else "no answer that tells"
 
 

@@ -103,18 +103,21 @@ class Recorder:
         self._out_of_at = monotonic()
         if not self._out_of_told:
             self._out_of_told = True
-            self.warnings.append(f"the load generator is at a limit of this machine: {text[:_MAX_EXAMPLE]}")
+            self.warnings.append(f"the load generator is at a limit of this machine: {shortened(text)}")
 
-    def unsent(self, arrival: Arrival, cause: UnsentCause, why: str) -> None:
-        """No user was free for it. cause: whose doing that is; why: the same for people."""
+    def unsent(self, arrival: Arrival, cause: UnsentCause, why: str, *, start: bool = False) -> None:
+        """No user was free for it. cause: whose doing that is; why: the same for people. start: no new user could
+        start."""
         self._turn()
         counts = self._counts(arrival)
         if cause == "generator":
             counts.unsent_generator += 1
         elif cause == "task":
             counts.unsent_task += 1
+            counts.unsent_task_start += start
         else:
             counts.unsent_cap += 1
+            counts.unsent_cap_start += start
         self._error("unsent", None, arrival.intended, f"{arrival.class_name}: no user within 1 s, {why}")
         self.end(arrival)
 
@@ -192,7 +195,7 @@ class Recorder:
         tally.add_failure(kind)
         if (name, kind) not in self._setup_warned:
             self._setup_warned.add((name, kind))
-            self.warnings.append(f"a request outside of tasks failed: {name} ({kind}): {text[:_MAX_EXAMPLE]}")
+            self.warnings.append(f"a request outside of tasks failed: {name} ({kind}): {shortened(text)}")
 
     def add_limits(self, limits_ms: tuple[float, ...]) -> None:
         """Exact counts of these limits, too, for every step after the present one: none of its requests has ended."""
@@ -303,11 +306,20 @@ class Recorder:
         at = instant - self.t0
         seen = self._errors.get((kind, name))
         if seen is None:
-            self._errors[kind, name] = [1, at, at, writable(text[:_MAX_EXAMPLE])]
+            self._errors[kind, name] = [1, at, at, writable(shortened(text))]
         else:
             seen[0] = int(seen[0]) + 1
             seen[1] = min(float(seen[1]), at)
             seen[2] = max(float(seen[2]), at)
+
+
+def shortened(text: str, most: int = _MAX_EXAMPLE) -> str:
+    """The text of an error as an example. Of a long one the middle is left out, and seen to be: what matters is at its
+    ends, and half a word at the end of it would look like all there was."""
+    if len(text) <= most:
+        return text
+    head = (most - 3) * 2 // 3
+    return f"{text[:head]}...{text[head + 3 - most :]}"
 
 
 def writable(text: str) -> str:

@@ -10,11 +10,23 @@ from harness.model.windows import ClassCounts, DeltaRow, RequestCounts, limit_ke
 
 
 class ClassTally:
-    __slots__ = ("empty", "ended", "failed", "planned", "replied", "unsent_cap", "unsent_generator", "unsent_task")
+    __slots__ = (
+        "empty",
+        "ended",
+        "failed",
+        "planned",
+        "replied",
+        "unsent_cap",
+        "unsent_cap_start",
+        "unsent_generator",
+        "unsent_task",
+        "unsent_task_start",
+    )
 
     def __init__(self) -> None:
         self.planned = self.ended = self.replied = self.failed = self.empty = 0
         self.unsent_cap = self.unsent_task = self.unsent_generator = 0
+        self.unsent_cap_start = self.unsent_task_start = 0
 
     def frozen(self) -> ClassCounts:
         return ClassCounts(
@@ -26,6 +38,8 @@ class ClassTally:
             unsent_generator=self.unsent_generator,
             failed=self.failed,
             empty=self.empty,
+            unsent_cap_start=self.unsent_cap_start,
+            unsent_task_start=self.unsent_task_start,
         )
 
 

@@ -61,6 +61,9 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     """Null when nothing was backfilled: then the figures above are exactly what was measured."""
     unsent_task: int = 0
     """Of unsent: because of the locustfile's own time."""
+    unsent_by: dict[str, int] = {}
+    """Unsent by cause: cap and task as in ClassCounts without, cap_start and task_start with, those for which no new
+    user could start; generator. Empty in older files."""
     empty: int = 0
     """Arrivals whose task ended without a request and without an exception."""
 
@@ -111,6 +114,8 @@ class NameResult(msgspec.Struct, frozen=True, kw_only=True):
     asked_s: int
     outcome: Literal["broken", "allowed"]
     why: str = ""
+    failed: int | None = None
+    """How many of the bad ones failed; the others were too slow. Null where it is not known."""
 
 
 class TargetResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,12 +194,16 @@ class ImpactResult(msgspec.Struct, frozen=True, kw_only=True):
     budget_burnt: float | None
     violating: tuple[tuple[float, float], ...] = ()
     mitigated_at_least: bool = False
+    end_unseen: bool = False
+    """The load generator did not see where the outage ended before the undo: mitigated_s is null then."""
     before_s: float | None = None
     """How long before the first injection the service had begun to fail by itself; null where it had not."""
     as_in_baseline: int = 0
     """Short episodes of failures outside the fault phase that were no more frequent than baseline's: not counted."""
     by_name: dict[str, int] = {}
     """Request names hurt from the first injection on, with how many of their requests failed or were too slow."""
+    by_name_failed: dict[str, int] = {}
+    """How many of these failed."""
 
 
 class ClockResult(msgspec.Struct, frozen=True, kw_only=True):

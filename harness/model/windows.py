@@ -34,7 +34,8 @@ class ClassCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     planned: drawn from the schedule and due. replied: arrivals whose first request got a reply.
     ended: arrivals that have ended in any way; a step is final when ended == planned.
     No user free within 1 s: unsent_cap, all were waiting for the target; unsent_task, some sat in a task's own think
-    time; unsent_generator, the generator was saturated.
+    time; unsent_generator, the generator was saturated. unsent_cap_start and unsent_task_start are those of unsent_cap
+    and unsent_task for which no new user could start: the target, or something else, kept it from that.
     failed: the task ended in an exception without a request; empty: it ended without a request and without one.
     In the closed model planned counts task starts.
     """
@@ -47,6 +48,8 @@ class ClassCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     unsent_generator: Count = 0
     failed: Count = 0
     empty: Count = 0
+    unsent_cap_start: Count = 0
+    unsent_task_start: Count = 0
 
 
 def without_request(counts: ClassCounts) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.analysis.ending import LONG_S
+from harness.analysis.ending import LONG_S, last_word
 from harness.model.result import Result
 from harness.report import text
 
@@ -23,8 +23,11 @@ def at_the_end(result: Result) -> str:
 
 
 def alarm(result: Result) -> str:
-    """The same for a run that passed: what takes the joy out of it."""
-    after = result.after_load
-    if after is None or after.outcome == "as_in_baseline":
+    """The same where it is the first reason of a run: nothing before the end of load took its PASS away."""
+    after, recovery = result.after_load, result.recovery
+    if after is None or recovery is None or after.outcome == "as_in_baseline":
         return ""
-    return "the service gave no answer" if after.outcome == "no_answer" else "the service was not as in baseline"
+    if result.reasons[:1] != (last_word(after, recovery),):
+        return ""
+    bad = "the service gave no answer" if after.outcome == "no_answer" else "the service was not as in baseline"
+    return f"{bad} {text.seconds(after.seconds)} after the load had ended"

@@ -21,13 +21,16 @@ def recovery_sentence(plan: Plan, result: Result) -> str:
     match recovery.outcome:
         case "no_impact":
             upper = f" (to within {text.seconds(recovery.upper_s)})" if recovery.upper_s is not None else ""
+            hurt = impact is not None and impact.start_s is not None and impact.start_s < (recovery.zero_s or 0.0)
             if recovery.why:
                 said = f"Over all requests no target was broken when the fault ended, nor after it{upper}{why}"
-            elif impact is not None and impact.start_s is not None and impact.start_s < (recovery.zero_s or 0.0):
+            elif impact is not None and hurt and not impact.end_unseen:
                 since = f", from {text.moment(impact.mitigated_s)} on" if impact.mitigated_s is not None else ""
                 said = f"What the fault broke was over before the undo{since}: nothing was left to recover from{upper}"
             else:
                 said = f"No target was broken when the fault ended, nor after it{upper}"
+                if hurt:
+                    said += "; when what the fault broke was over, the load generator did not see"
             return f"{said}{_relapses(recovery)}."
         case "recovered":
             between = interval(recovery)

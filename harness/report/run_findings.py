@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
+from harness.analysis.sentences import names_generator
 from harness.model.exit_codes import ExitCode
 from harness.model.plan import Plan
 from harness.model.result import ErrorResult, GeneratorResult, Result
@@ -28,12 +30,14 @@ def saturated(plan: Plan, result: Result) -> Iterator[Finding]:
     generator = result.generator
     if generator and generator.saturated:
         length = sum(end - start for start, end in generator.saturated)
+        late = sum(phase.unsent_by.get("generator", 0) for phase in result.phases)
+        unsent = f"; {late:,} arrivals were not sent because of it" if late else ""
         busy = f", its busiest process used {text.percent(generator.cpu)} of a core" if generator.cpu else ""
         yield Finding(
             key="saturated-generator",
             title="The load generator could not keep up",
             seen=f"Saturated for {text.seconds(length)}{busy}; "
-            f"arrivals were taken {text.ms(generator.lateness_p99_ms)} late at the 99th percentile.",
+            f"arrivals were taken {text.ms(generator.lateness_p99_ms)} late at the 99th percentile{unsent}.",
             advice=f"Numbers from those stretches say as much about the generator as about the service. "
             f"{_generator_advice(generator)}",
         )
@@ -55,7 +59,8 @@ def _generator_advice(generator: GeneratorResult) -> str:
 
 def baseline(plan: Plan, result: Result) -> Iterator[Finding]:
     broken = [t for t in result.targets if t.phase == "baseline" and t.primary and t.outcome == "broken"]
-    if broken:
+    # A starved generator misses targets by itself; error replies it does not make up.
+    if broken and not (names_generator(result.reasons) and _baseline_errors(result) is None):
         yield Finding(
             key="baseline-broken",
             title="The service missed its targets before anything was broken",
@@ -133,26 +138,46 @@ def undecided(plan: Plan, result: Result) -> Iterator[Finding]:
 
 
 def unsent(plan: Plan, result: Result) -> Iterator[Finding]:
-    own = sum(phase.unsent_task for phase in result.phases)
+    """By cause, and of each only where it was seen. What a starved generator left is said with that (`saturated`)."""
+    by: Counter[str] = Counter()
+    for phase in result.phases:
+        by.update(phase.unsent_by)
+    own = []
+    if by["task"]:
+        own.append(f"{by['task']:,} arrivals were not sent: most users were in a task's own time (waits, own work).")
+    if by["task_start"]:
+        own.append(f"{by['task_start']:,} arrivals were not sent: no new user could start, {_NOT_THE_SERVICE}.")
     if own:
+        wait = "Take the wait out of the task (the schedule decides when the next one starts), raise --max-in-flight, "
+        start = "Mend what keeps users from starting: the example among the errors names it. "
         yield Finding(
             key="unsent-task",
-            title="Requests found nobody to send them: the locustfile's users were busy with themselves",
-            seen=f"{own:,} arrivals were not sent because users were in a task's own time (waits, work between "
-            "requests) or could not start; the example among the errors says which. This is not the service's doing.",
-            advice="Take the wait out of the task (the schedule decides when the next one starts), raise "
-            "--max-in-flight, lower --rate, or run --model closed, where users pace themselves.",
+            title="Requests found nobody to send them: the locustfile's users were "
+            + ("busy with themselves" if by["task"] else "unable to start"),
+            seen=f"{' '.join(own)} This is not the service's doing.",
+            advice=(start if by["task_start"] else "")
+            + (f"{wait}lower --rate, or run --model closed, where users pace themselves." if by["task"] else ""),
         )
-    unsent = sum(phase.unsent for phase in result.phases) - own
-    if unsent and not (result.generator and result.generator.saturated):
+    theirs = []
+    if by["cap"]:
+        theirs.append(
+            f"{by['cap']:,} arrivals were not sent: every user was waiting for the service, or still starting."
+        )
+    if by["cap_start"]:
+        theirs.append(f"{by['cap_start']:,} arrivals were not sent: the service kept new users from starting.")
+    if theirs:
+        longer = "The service held requests open for too long: look for the missing time-out first. Raise "
+        longer += f"--max-in-flight (now {plan.load.max_in_flight:,}) only if the service is meant to hold that many."
         yield Finding(
             key="unsent",
             title="Requests found nobody to send them",
-            seen=f"{unsent:,} arrivals were not sent: all {plan.load.max_in_flight:,} users waited for the service.",
-            advice="Real callers would have been turned away too, so these count as failures. The service held "
-            "requests open for too long: look for the missing time-out first. Raise --max-in-flight only if "
-            "the service is meant to hold that many.",
+            seen=" ".join(theirs),
+            advice="Real callers would have been turned away too, so these count as failures. "
+            + (longer if by["cap"] else "Look at what users ask for before their first task (on_start)."),
         )
+
+
+_NOT_THE_SERVICE = "and no request of theirs to the service had failed"
 
 
 def next_experiment(plan: Plan, result: Result) -> Iterator[Finding]:

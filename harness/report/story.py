@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from harness.analysis.sentences import bad_times, failed_of, names_generator
 from harness.analysis.spans import one_shots
 from harness.model.exit_codes import ExitCode
 from harness.model.plan import Plan
@@ -59,9 +60,6 @@ def _sentence(plan: Plan, result: Result) -> str:
     broken = by_harm(lines_of(plan, result), result)
     match result.verdict:
         case "pass":
-            if result.after_load is not None and (bad := alarm(result)):
-                after = f"{bad} {text.seconds(result.after_load.seconds)} after the load had ended"
-                return f"PASS, but {after}; {subject} it kept every target over each phase."
             return _passed(plan, result, subject)
         case "fail":
             if result.acknowledged is not None and result.acknowledged.lost:
@@ -74,15 +72,21 @@ def _sentence(plan: Plan, result: Result) -> str:
             more = f"; and {left} more {'targets were' if left > 1 else 'target was'} broken" if left > 0 else ""
             return f"FAIL: {subject}, {shown}{more}{at_the_end(result)}."
         case "inconclusive":
+            what = "this control run, without any fault, cannot say whether the service keeps its targets"
+            if not control:
+                what = "this run cannot say whether the service copes"
+            if names_generator(result.reasons):
+                # Before anything that the service seems to have done: it may be the generator's doing.
+                return f"INCONCLUSIVE: the load generator could not keep up, so {what}."
             if any(t.phase == "baseline" and t.primary and t.outcome == "broken" for t in result.targets):
                 missed = "INCONCLUSIVE: the service missed its targets"
                 if control:
                     return f"{missed} in a control run, although nothing was broken: mend that before a fault."
                 return f"{missed} before anything was broken, so this run says nothing about the fault."
+            if bad := alarm(result):
+                kept = all(t.outcome in ("held", "not_judged") for t in result.targets if t.primary)
+                return f"INCONCLUSIVE: {bad}" + (f"; {subject} it kept every target over each phase." if kept else ".")
             why = _first_reason(result)
-            what = "this control run, without any fault, cannot say whether the service keeps its targets"
-            if not control:
-                what = "this run cannot say whether the service copes"
             # A long reason is listed below the sentence; in it, it would bury the point.
             return f"INCONCLUSIVE: {what}." + (f" {why}" if len(why) < 160 else "")
 
@@ -114,7 +118,7 @@ def hurt_clause(result: Result) -> str:
     if result.impact is not None and result.impact.by_name:
         (name, bad), *others = result.impact.by_name.items()
         more = f", and {len(others)} more request names were hurt" if others else ""
-        return f"{text.visible(name, 80)} failed or was too slow {bad:,} times{more}"
+        return f"{text.visible(name, 80)} {bad_times(bad, result.impact.by_name_failed.get(name))}{more}"
     if changed := moved(result)[:2]:
         return f"not as before: {', '.join(one.said for one in changed)}"
     return ""
@@ -239,8 +243,7 @@ _CONTROL_WORDS = {"baseline": "in baseline", "fault": "in the fault phase", "aft
 
 
 def _name_words(found: NameResult, metric: str) -> str:
-    how = "failed" if metric == "error_rate" else "was too slow or failed"
-    return f"{text.visible(found.name, 80)} {how} {found.bad:,} of {found.n:,} times"
+    return f"{text.visible(found.name, 80)} {bad_times(found.bad, failed_of(found, metric), found.n)}"
 
 
 def _recovery_words(line: Line, recovery: RecoveryResult | None) -> str:

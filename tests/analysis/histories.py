@@ -410,6 +410,12 @@ def tally(replies: Sequence[Reply], limits_ms: Sequence[float]) -> tuple[ClassCo
     return arrivals, counts
 
 
+def slow_in(store: WindowStore, limit_ms: float, start: int, end: int) -> int:
+    """Ok requests of [start, end) that took limit_ms or longer."""
+    count = store.counter(None, limit_ms, start)
+    return sum(count.slow(step) for _, step in store.steps(start, end))
+
+
 def target(result: Result, text: str) -> TargetResult:
     """The result of one target by its text."""
     return next(t for t in result.targets if t.target == text)

@@ -10,6 +10,7 @@ import pytest
 from harness.model.result import Result
 from harness.model.windows import MarkRow
 from harness.report.recovery_words import recovery_sentence
+from harness.report.story import headline
 from tests.analysis.histories import INJECTED, ZERO, Reply, Run, Scene, Service, healthy, target
 
 RARE = "GET /anomalies"
@@ -47,6 +48,49 @@ def test_a_request_of_less_than_one_percent_that_is_dead_under_the_fault_is_foun
     assert any(RARE in reason for reason in result.reasons)
     assert result.impact is not None and result.impact.by_name == {RARE: found.names[0].bad}
     assert result.impact.start_s == pytest.approx(INJECTED, abs=2.5)
+
+
+def halting(at: float, draw: random.Random) -> Reply:
+    """Half of a rare name's requests fail, the other half is slow."""
+    if draw.random() >= 0.006:
+        return healthy(at, draw)
+    kind = "status" if draw.random() < 0.5 else None
+    return Reply(900.0, kind, RARE) if INJECTED <= at < ZERO else Reply(30.0, None, RARE)
+
+
+SLOW_ONLY, FAILS = rare(0.006, (INJECTED, ZERO), None, 900.0), rare(0.006, (INJECTED, ZERO))
+
+
+@pytest.mark.parametrize(
+    ("service", "targets", "expected"),
+    [
+        (SLOW_ONLY, ("fault: p95 < 200ms",), "was too slow"),
+        (FAILS, ("fault: error_rate < 1%",), "failed"),
+        (FAILS, ("fault: p95 < 200ms", "~fault: error_rate < 1%"), "failed"),
+        (halting, ("fault: p95 < 200ms", "~fault: error_rate < 1%"), "failed or was too slow"),
+        (halting, ("fault: p95 < 200ms",), "was too slow"),
+    ],
+)
+def test_a_name_failed_only_where_it_failed_and_was_slow_only_where_it_was(
+    service: Service, targets: tuple[str, ...], expected: str
+) -> None:
+    run = Scene(service=service, targets=targets).build()
+    result = run.judge()
+    found = next(name for name in target(result, targets[0]).names if name.name == RARE)
+    said = f"{expected} {found.bad} of {found.n} times"
+    assert any(f"{RARE!r} {said}" in reason for reason in result.reasons), result.reasons
+    assert result.verdict == "fail" and ("failed" not in expected) is (found.failed == 0 and "p95" in targets[0])
+
+
+def test_the_same_of_a_name_in_a_run_that_passed() -> None:
+    for service, expected in ((SLOW_ONLY, "was too slow"), (FAILS, "failed")):
+        run = Scene(service=service).build()
+        plan = msgspec.structs.replace(run.plan, may_fail_with={RARE: ("redis",)})
+        result = Run(plan, run.events, run.rows, run.samples).judge()
+        assert result.verdict == "pass" and result.impact is not None
+        said = f"{expected} {result.impact.by_name[RARE]} times"
+        assert f"{RARE!r} {said}" in result.reasons[0]
+        assert expected == "failed" or f"{RARE} {said}" in headline(plan, result)
 
 
 def test_no_impact_is_not_said_of_a_service_with_a_dead_name() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
-from histories import GAP, INJECTED, ZERO, Reply, Run, Scene, failing, healthy, make, stopped
+from histories import GAP, INJECTED, ZERO, Reply, Run, Scene, failing, healthy, make, stopped, target
 
 from harness.model import events as ev
 from harness.model.result import Result
@@ -109,17 +111,59 @@ def test_a_service_that_recovered_and_is_well_afterwards_has_no_such_sentence() 
     assert "after the load" not in " ".join((*judged.reasons, *judged.warnings))
 
 
+@pytest.mark.parametrize("faults", [("redis-down",), ()])
 @pytest.mark.parametrize("outcome", ["no_answer", "still_bad"])
-def test_a_service_that_is_not_well_after_the_end_does_not_pass_silently(outcome: str) -> None:
-    run = after_load(Scene(service=healthy).build(), outcome, 10.4)
+def test_a_service_that_is_not_well_after_the_end_does_not_pass(outcome: str, faults: tuple[str, ...]) -> None:
+    run = after_load(Scene(service=healthy, faults=faults).build(), outcome, 10.4)
     result = run.judge()
-    assert result.verdict == "pass" and result.reasons[0].startswith("PASS, but ")
+    assert (result.verdict, result.exit_code) == ("inconclusive", 3)
     expected = "gave no answer for 10.4s" if outcome == "no_answer" else "still not as in baseline 10.4s after the load"
     assert expected in result.reasons[0]
     first = headline(run.plan, result)
-    assert first.startswith("PASS, but the service") and "after the load had ended" in first
+    said = "gave no answer" if outcome == "no_answer" else "was not as in baseline"
+    assert first.startswith(f"INCONCLUSIVE: the service {said} 10.4s after the load had ended; "), first
+    assert "kept every target over each phase" in first
+    undecided = after_load(Scene(rate=5.0, faults=faults).build(), outcome, 10.4)
+    assert "kept every target" not in headline(undecided.plan, undecided.judge()), "only where it did"
+
+
+DIES = failing(58.5, 1e9, 1.0, "refused")
+
+
+def test_a_control_run_whose_service_dies_after_the_last_judged_phase_does_not_pass() -> None:
+    run = Scene(service=DIES, faults=()).build()
+    result = run.judge()
+    assert (result.verdict, result.exit_code) == ("inconclusive", 3)
+    assert result.reasons[0] == (
+        "Targets were broken from 58.5s to 1m3s, between the last judged phase and the end of load."
+    )
+    assert result.reasons[0] in headline(run.plan, result)
+    with_fault = Scene(service=DIES).build().judge()
+    assert with_fault.verdict == "inconclusive" and "the last judged phase" not in " ".join(with_fault.reasons)
+
+
+@pytest.mark.parametrize("service", [failing(58.5, 58.6, 0.5), failing(58.5, 1e9, 0.004), failing(30.0, 30.3, 0.5)])
+def test_what_is_no_outage_in_the_tail_takes_no_pass_away(service: Callable[..., Reply]) -> None:
+    result = Scene(service=service, faults=()).build().judge()
+    assert result.verdict == "pass" and "the last judged phase" not in " ".join(result.reasons)
+
+
+def test_what_a_starved_generator_saw_in_the_tail_is_no_outage() -> None:
+    run = Scene(service=DIES, faults=()).build()
+    run.rows = [
+        msgspec.structs.replace(row, lateness_p99_ms=200.0, saturated=True)
+        if isinstance(row, MarkRow) and row.at > 63
+        else row
+        for row in run.rows
+    ]
+    assert "the last judged phase" not in " ".join(run.judge().reasons)
+
+
+@pytest.mark.parametrize("outcome", ["no_answer", "still_bad"])
+def test_one_that_failed_otherwise_says_so_too(outcome: str) -> None:
+    expected = "gave no answer for 10.4s" if outcome == "no_answer" else "still not as in baseline 10.4s after the load"
     failed = after_load(Scene(service=failing(INJECTED, ZERO, 0.5)).build(), outcome, 10.4).judge()
-    assert failed.verdict == "fail" and expected in failed.reasons[-1], "nor does one that failed otherwise"
+    assert failed.verdict == "fail" and expected in failed.reasons[-1]
 
 
 def test_what_was_in_flight_when_a_run_was_interrupted_is_unfinished() -> None:
@@ -139,6 +183,28 @@ def test_what_was_in_flight_when_a_run_was_interrupted_is_unfinished() -> None:
     error = next(one for one in result.errors if one.kind == "unfinished")
     assert error.count == fault.unfinished and error.first_s >= INJECTED and "cut off" in error.example
     assert result.phases == run.judge().phases, "judged twice, it is the same"
+
+
+@pytest.mark.parametrize("limit", ["95% of plan", "90% of baseline"])
+def test_what_had_no_user_yet_when_a_run_was_interrupted_is_no_failure(limit: str) -> None:
+    """Every user was busy in its last second, then somebody pressed Ctrl-C: nobody knows what they would have got."""
+    at = INJECTED + 8.0
+    waits = Scene(
+        service=lambda t, draw: Reply(kind="open") if at - 0.9 <= t < at else healthy(t, draw),
+        targets=(f"rps >= {limit}",),
+    )
+    run = waits.build().cut(at, stopped("interrupt", at, "SIGINT"), make(ev.UndoVerified, at, fault="redis-down"))
+    result = run.judge()
+    fault = next(phase for phase in result.phases if phase.name == "fault")
+    assert fault.planned - fault.requests > 100
+    assert fault.failures == fault.unsent == fault.unfinished == fault.failed_arrivals == 0 == fault.error_rate
+    judged = target(result, f"fault: rps >= {limit}")
+    assert judged.outcome == "held", judged
+    assert limit == "90% of baseline" or "had made no request when the record ended" in judged.why
+    assert not [reason for reason in result.reasons if "would have failed" in reason] and not result.errors
+    run.rows = [_with_names(row) if isinstance(row, MarkRow) else row for row in run.rows]
+    sent = run.judge()
+    assert target(sent, f"fault: rps >= {limit}").outcome == "broken", "those that had been sent got no answer"
 
 
 def test_in_a_run_that_ended_as_planned_nothing_is_made_unfinished() -> None:

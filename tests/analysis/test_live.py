@@ -355,6 +355,11 @@ def test_a_hiccup_of_the_generator_does_not_break_the_baseline() -> None:
     now = INJECTED - 0.5
     assert live.baseline_broken(until(run, now), run.plan, run.cut(now).events) != []
     assert live.baseline_broken(until(starved, now), run.plan, run.cut(now).events) == []
+    assert not any("generator" in said for said in live.baseline_broken(until(run, now), run.plan, run.cut(now).events))
+    rows = [msgspec.structs.replace(row, saturated=True) if isinstance(row, MarkRow) else row for row in run.rows]
+    unable = Run(run.plan, run.events, rows, run.samples)
+    first, *rest = live.baseline_broken(until(unable, now), run.plan, run.cut(now).events)
+    assert first == "The load generator could not keep up in baseline" and rest
     assert starved.judge().verdict == "pass"
 
 
@@ -411,3 +416,43 @@ def test_a_relative_limit_is_waited_for_as_long_as_two_samples_take() -> None:
         found.append((target(run.judge(), text).outcome, wanted))
     undecided = [wanted for outcome, wanted in found if outcome == "undecided"]
     assert len(undecided) >= 2 and min(undecided) >= 36.0
+
+
+def test_what_is_told_of_the_end_of_baseline_a_little_later_counts_as_in_the_result() -> None:
+    """A mark 3 s after it says that the generator could not keep up in the last 2 s of baseline. The pause that
+    they show is not the service's, and no yardstick for what comes after the undo."""
+
+    def service(at: float, draw: random.Random) -> Reply:
+        share = 0.6 if GAP - 1 <= at < GAP else 0.14 if ZERO <= at < ZERO + 5 else 0.0
+        return Reply(900.0) if draw.random() < share else Reply(20.0)
+
+    scene = Scene(service=service, targets=("fault: p95 < 200ms", "fault: error_rate < 1%"), recovery_s=5.1, after_s=30)
+    run = scene.build()
+    late = Run(
+        run.plan,
+        run.events,
+        [
+            msgspec.structs.replace(row, saturated=True) if isinstance(row, MarkRow) and row.at == GAP + 3 else row
+            for row in run.rows
+        ],
+    )
+    now = 75.0
+    for told, cut, step in ((late, ((200, 220),), 480), (run, (), 430)):
+        assert told.judge().recovery is not None
+        store = WindowStore(told.plan)
+        store.baseline = (round(BASELINE * 10), round(GAP * 10))
+        rows = iter(told.cut(now).rows)
+        for second in range(1, int(now) + 1):
+            for row in rows:
+                store.add(row)
+                if isinstance(row, MarkRow) and row.at >= second:
+                    break
+            if second > INJECTED:
+                live.forget(store, told.plan, [], ZERO if second > ZERO else None, float(second))
+        for row in rows:
+            store.add(row)
+        assert store.cut == cut
+        found = live.recovered_live(store, told.plan, ZERO, now)
+        assert found == live.recovered_live(until(told, now), told.plan, ZERO, now) == pytest.approx(step, abs=2)
+        final = told.judge().recovery
+        assert final is not None and final.seconds == pytest.approx((step - 430) / 10, abs=0.3)

@@ -23,6 +23,9 @@ from harness.model import events as ev
 from harness.model.result import Result
 from harness.model.windows import DeltaRow, MarkRow, RequestCounts
 from harness.plan.schedule import planned_counts
+from harness.report.findings import findings
+from harness.report.recovery_words import recovery_sentence
+from harness.report.story import headline
 
 HARD = failing(INJECTED, ZERO + 1.5, 1.0, "refused")
 TOLERANT = ("fault: error_rate <= 100%", "fault: p95 < 10s")
@@ -348,6 +351,65 @@ def test_saturation_in_baseline_is_inconclusive_whatever_else() -> None:
     result = saturate(Scene(service=HARD, recovery_s=1.6).build(), 10, 15).judge()
     assert ended(result) == ("inconclusive", 3)
     assert says(result, "could not keep up") and says(result, "It would have failed")
+
+
+@pytest.mark.parametrize("faults", [(), ("redis-down",)])
+@pytest.mark.parametrize("stopped_there", [False, True])
+def test_where_the_generator_starved_it_is_named_and_the_service_not_accused(
+    faults: tuple[str, ...], stopped_there: bool
+) -> None:
+    run = saturate(Scene(service=slow(BASELINE, 1e9, 900.0), faults=faults).build(), 5, 80)
+    if stopped_there:
+        run = run.cut(22.5, stopped("baseline_broken", 22.5, "p95"), make(ev.LoadEnded, 24.0, end_s=22.6))
+    result = run.judge()
+    assert ended(result) == ("inconclusive", 3)
+    first = headline(run.plan, result)
+    assert first.startswith("INCONCLUSIVE: the load generator could not keep up, so "), first
+    assert result.reasons[0].startswith("The load generator could not keep up")
+    assert not says(result, "The service did not meet")
+    for reason in result.reasons:
+        if "latency was 900ms" in reason:
+            assert reason.startswith(("What was seen meanwhile may be the generator's doing", "It would have failed"))
+    assert "baseline-broken" not in [one.key for one in findings(run.plan, result)]
+
+
+def test_error_replies_in_a_starved_baseline_are_the_services_own() -> None:
+    run = saturate(Scene(service=failing(BASELINE, 1e9, 0.9), faults=()).build(), 5, 80)
+    result = run.judge()
+    assert headline(run.plan, result).startswith("INCONCLUSIVE: the load generator could not keep up")
+    assert says(result, "In baseline, ") and not says(result, "generator's doing: in baseline, 90")
+    assert "baseline-broken" in [one.key for one in findings(run.plan, result)]
+
+
+def test_a_broken_baseline_that_the_generator_kept_up_in_is_the_services() -> None:
+    run = Scene(service=slow(BASELINE, 1e9, 900.0), faults=()).build()
+    result = run.judge()
+    assert headline(run.plan, result).startswith("INCONCLUSIVE: the service missed its targets in a control run")
+    assert not says(result, "generator")
+
+
+OVER_BEFORE = "What the fault broke was over before the undo"
+
+
+def test_what_was_over_before_the_undo_is_said_only_where_its_end_was_seen() -> None:
+    scene = Scene(service=failing(INJECTED, 30.0, 0.3), targets=TOLERANT)
+    seen = scene.build()
+    result = seen.judge()
+    assert result.verdict == "pass" and says(result, OVER_BEFORE)
+    assert recovery_sentence(seen.plan, result).startswith(f"{OVER_BEFORE}, from 30")
+    assert result.impact is not None and not result.impact.end_unseen
+
+    # Saturated in the seconds in which it ended, and long before that.
+    blind, early = saturate(scene.build(), 31, 33), saturate(scene.build(), 27.9, 28.1)
+    gap = scene.build()
+    gap.rows = [r for r in gap.rows if not (isinstance(r, DeltaRow) and r.worker == "w1" and 296 <= r.step < 306)]
+    for run, told in ((blind, False), (early, True), (gap, False)):
+        result = run.judge()
+        assert result.verdict == "inconclusive" and result.recovery is not None
+        assert result.recovery.outcome == "no_impact"
+        said = recovery_sentence(run.plan, result)
+        assert (OVER_BEFORE in said) is told and ("the load generator did not see" in said) is not told, said
+        assert result.impact is not None and (result.impact.mitigated_s is None) is not told
 
 
 def test_saturation_later_takes_a_pass_away() -> None:

@@ -6,8 +6,9 @@ import random
 
 import msgspec
 import pytest
-from histories import CLASSES, GAP, INJECTED, Reply, Run, Scene, failing, healthy, mark, tally
+from histories import CLASSES, GAP, INJECTED, Reply, Run, Scene, failing, healthy, mark, slow_in, tally
 
+from harness.analysis.tables import error_results
 from harness.analysis.windows import WindowStore
 from harness.model.plan import Plan
 from harness.model.sketch import bucket_of
@@ -57,7 +58,7 @@ def test_late_completions_are_deltas_for_their_old_step() -> None:
     names = store.totals(10, 11).all_names()
     assert (names.requests, names.max_ms) == (3, 900.0)
     assert names.mean_ms == pytest.approx(1820 / 3)
-    assert store.over(None, 200.0, 0, 20) == 2
+    assert slow_in(store, 200.0, 0, 20) == 2
 
 
 def test_a_store_that_was_read_before_notices_later_rows() -> None:
@@ -114,6 +115,16 @@ def test_error_rate_counts_unsent_and_failed_arrivals() -> None:
     named = store.series(one("error_rate{GET /items} < 1%"), 0, 1)
     assert (named.n, named.bad) == ([7], [2])
     assert (store.total_requests, store.total_failures) == (7, 5)
+
+
+def test_unsent_arrivals_are_told_by_cause() -> None:
+    store = empty()
+    causes = {"unsent_cap": 5, "unsent_cap_start": 2, "unsent_task": 4, "unsent_task_start": 4}
+    store.add(DeltaRow(worker="w0", step=0, classes={"Reader": ClassCounts(planned=9, ended=9, **causes)}))
+    totals = store.totals(0, 1)
+    assert totals.unsent == 9 and totals.unsent_by == {"cap": 3, "cap_start": 2, "task_start": 4}
+    (row,) = error_results(store)
+    assert row.count == 9 and [part.partition(":")[0] for part in row.example.split("; ")] == ["3", "2", "4"]
 
 
 def test_a_failed_request_is_over_every_latency_limit() -> None:
@@ -227,7 +238,7 @@ def test_a_limit_of_the_plan_is_exact_where_the_sketch_is_not() -> None:
     arrivals, counts = tally([Reply(199.9)] * 30 + [Reply(200.1)] * 70, (200.0,))
     store = empty()
     store.add(DeltaRow(worker="w0", step=0, classes={"Reader": arrivals}, requests={"GET /items": counts}))
-    assert store.counted_exactly(200.0, 0) and store.over(None, 200.0, 0, 1) == 70
+    assert store.counted_exactly(200.0, 0) and slow_in(store, 200.0, 0, 1) == 70
     low, high = store.totals(0, 1).all_names().over(200.0)
     assert low <= 70 <= high
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_port
 
 HARNESS = Path(sys.executable).parent / "harness"
 
@@ -26,13 +27,6 @@ def harness(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[st
         timeout=120,
         check=False,
     )
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 BAD: list[tuple[list[str], str]] = [

@@ -11,9 +11,10 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from small_container import docker, free_port, inspect
+from small_container import docker, inspect
 
 from harness.adapters.docker import engine_url
+from tests.ports import free_port
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.adapters.docker import engine_url
 from harness.model.faults import Address, Dependency, UndoRecord
+from tests.ports import free_port
 
 IMAGE = "harness-stand-in/base"
 PORT = 7777
@@ -41,12 +42,6 @@ def docker(*words: str, check: bool = True) -> str:
     done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=120)
     assert not check or done.returncode == 0, done.stderr
     return done.stdout.strip()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def inspect(container: str) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from small_container import IMAGE, docker, free_port, inspect, small
+from small_container import IMAGE, docker, inspect, small
 
 from harness.adapters.docker import Conflict, connect, engine_url
 from harness.adapters.docker_records import Limits
 from harness.model.errors import Gone, Refused, Rejected
+from tests.ports import free_port
 
 pytestmark = pytest.mark.docker
 

@@ -23,6 +23,7 @@ from tests.e2e.control import NOTICED_S, call, not_proven, proven, reason_about,
 from tests.e2e.life import brief_run
 from tests.e2e.observe import http_json, wait_until
 from tests.e2e.standing import StandingStack
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -86,14 +87,6 @@ def transaction(number: int) -> dict[str, object]:
         "block_number": 21_500_000,
         "timestamp": "2025-01-01T00:00:00Z",
     }
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def answers(port: int) -> bool:

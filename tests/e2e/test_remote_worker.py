@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from harness.model.windows import DeltaRow, Row
 from harness.plan.schedule import planned_counts
 from tests.e2e.observe import HARNESS, Run
 from tests.e2e.programmable import Programmable
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -40,9 +40,7 @@ def service() -> Iterator[Programmable]:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    return free_port()
 
 
 def start_run(service: Programmable, port: int, folder: Path, *more: str) -> Run:

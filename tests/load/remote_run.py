@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,14 +17,9 @@ from load_run import Run, make_plan
 from harness.load.keys import WorkerKey, make_keys, write_key_file
 from harness.load.protocol import Warned
 from harness.model.load import LoadPlan, Remote
+from tests.ports import free_port
 
 HARNESS = Path(sys.executable).parent / "harness"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def remote_plan(

@@ -114,7 +114,7 @@ def test_users_in_their_own_time_are_not_the_targets_doing(target: Target, tmp_p
         counts, requests = run.classes()["Thinks"], run.requests()
         examples = [row.example for row in run.rows() if getattr(row, "kind", "") == "unsent"]
     assert counts.unsent_task > 10
-    assert counts.unsent_cap == 0
+    assert counts.unsent_cap == 0 == counts.unsent_task_start
     assert counts.planned == counts.replied + counts.unsent_task + counts.unsent_generator
     assert all("own time" in example and "waiting for the target" not in example for example in examples)
     # Those that waited up to a second for such a user did not wait for the target.
@@ -128,6 +128,7 @@ def test_accounts_that_run_out_are_not_the_targets_doing(target: Target, tmp_pat
         examples = [row.example for row in run.rows() if getattr(row, "kind", "") == "unsent"]
     assert setup["login"].ok == 2
     assert counts.unsent_task > 10 and counts.unsent_cap == 0
+    assert counts.unsent_task_start > 10 and counts.unsent_cap_start == 0
     assert any("pop from empty list" in example for example in examples)
 
 
@@ -137,6 +138,7 @@ def test_users_that_the_target_does_not_let_in_are_its_doing(target: Target, tmp
         run.go(3)
         counts, setup = run.classes()["Login"], run.setup()
     assert counts.planned == counts.unsent_cap + counts.unsent_generator > 0
+    assert counts.unsent_cap == counts.unsent_cap_start > 0
     assert set(setup["/login"].fail) == {"status"}, "also though its with-block was left by an exception"
 
 

@@ -16,6 +16,7 @@ from harness.model.load import LoadPlan, Scenario, UserClass
 from harness.model.plan import PhasePlan, Plan
 from harness.model.windows import FAILURE_KINDS, REPLY_KINDS, DeltaRow, Row
 from harness.plan.schedule import arrivals, owned
+from tests.analysis.histories import slow_in
 
 STEPS = 40
 LIMITS = (50.0, 200.0)
@@ -114,7 +115,7 @@ def test_the_rows_of_n_workers_are_those_of_one(seed: int, workers: int, kind: s
     assert (a.total_requests, a.total_failures) == (b.total_requests, b.total_failures)
     assert {k: e.count for k, e in a.errors.items()} == {k: e.count for k, e in b.errors.items()}
     for limit in LIMITS:
-        assert a.over(None, limit, 0, STEPS) == b.over(None, limit, 0, STEPS) > 0
+        assert slow_in(a, limit, 0, STEPS) == slow_in(b, limit, 0, STEPS) > 0
 
 
 def test_the_order_in_which_the_rows_of_workers_come_does_not_matter() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 
 import msgspec
+import pytest
 
 from harness.load.arrival import Arrival
-from harness.load.recorder import Recorder
+from harness.load.recorder import Recorder, shortened
 from harness.model.clock import monotonic
 from harness.model.sketch import quantile
-from harness.model.windows import DeltaRow, MarkRow, Row
+from harness.model.windows import DeltaRow, ErrorRow, MarkRow, Row
 
 
 def rows_of(data: bytes) -> list[DeltaRow]:
@@ -63,3 +64,23 @@ def test_arrivals_that_end_without_a_request_end_in_their_row_too() -> None:
     recorder.end(arrival)
     (row,) = [row for row in rows_of(recorder.flush(50, 1)) if row.classes and row.classes["U"].failed]
     assert row.ended is not None and row.ended >= 50
+
+
+@pytest.mark.parametrize("length", [0, 299, 300])
+def test_an_example_that_fits_is_kept_as_it_is(length: int) -> None:
+    assert shortened("x" * length) == "x" * length
+
+
+def test_a_cut_in_an_example_is_seen_and_its_cause_kept() -> None:
+    """Errors are counted by kind and name, never by their text."""
+    recorder = started()
+    for number in range(2):
+        text = f"ConnectionError: {'x' * 400} ({number}) Name or service not known"
+        recorder.fail("/a", 20, 5.0, "refused", recorder.t0 + 2.0, text)
+    recorder.setup("/login", recorder.t0 + 2.0, 5.0, "refused", text)
+    lines = recorder.flush(50, 1).splitlines()
+    (error,) = (row for row in (msgspec.json.decode(line, type=Row) for line in lines) if isinstance(row, ErrorRow))
+    assert error.count == 2 and len(error.example) == 300
+    assert error.example.startswith("ConnectionError: x") and error.example.endswith("(0) Name or service not known")
+    assert "x...x" in error.example
+    assert recorder.warnings[0].endswith("Name or service not known") and "x...x" in recorder.warnings[0]

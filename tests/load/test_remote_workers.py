@@ -18,12 +18,13 @@ import msgspec
 import pytest
 from load_run import CLOSED, Run, make_plan, named
 from load_target import Target
-from remote_run import HARNESS, Worker, free_port, key_of, key_of_no_run, remote_plan, warned
+from remote_run import HARNESS, Worker, key_of, key_of_no_run, remote_plan, warned
 
 from harness.load.protocol import Elsewhere, Failed, WorkerLost
 from harness.model.load import LoadPlan
 from harness.model.windows import DeltaRow
 from harness.plan.schedule import planned_counts
+from tests.ports import free_port
 
 PATHS = Path(__file__).parent / "files" / "paths.py"
 BOTH = {"classes": named("Right", "Left")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from harness.model.plan import Plan
 from harness.model.result import ErrorResult, GeneratorResult, MemoryResult, Result, SignalResult
@@ -92,6 +93,32 @@ def test_a_saturated_generator_comes_before_everything_it_spoils() -> None:
     found = keys(plan_of("fail"), msgspec.structs.replace(result("fail"), generator=saturated))
     assert found[0] == "saturated-generator"
     assert "unsent" not in found
+
+
+UNSENT = {
+    "cap": ("unsent", "every user was waiting for the service"),
+    "cap_start": ("unsent", "the service kept new users from starting"),
+    "task": ("unsent-task", "most users were in a task's own time"),
+    "task_start": ("unsent-task", "no new user could start"),
+    "generator": ("saturated-generator", "7 arrivals were not sent because of it"),
+}
+
+
+@pytest.mark.parametrize("cause", UNSENT)
+@pytest.mark.parametrize("saturated", [False, True])
+def test_why_nobody_was_found_is_said_by_cause_and_only_where_it_was_seen(cause: str, saturated: bool) -> None:
+    failed = result("fail")
+    phases = tuple(
+        msgspec.structs.replace(p, unsent=7, unsent_by={cause: 7}) if p.name == "fault" else p for p in failed.phases
+    )
+    stretches = ((80.0, 90.0),) if saturated or cause == "generator" else ()
+    made = GeneratorResult(cpu=0.97, lateness_p99_ms=180, unsent=7, saturated=stretches)
+    told = findings(plan_of("fail"), msgspec.structs.replace(failed, phases=phases, generator=made))
+    said = {one.key: f"{one.title}. {one.seen} {one.advice}" for one in told}
+    for other, (key, words) in UNSENT.items():
+        assert (words in said.get(key, "")) is (other == cause), (other, said.get(key))
+    assert ("time-out first" in said.get("unsent", "")) is (cause == "cap")
+    assert ("busy with themselves" in said.get("unsent-task", "")) is (cause == "task")
 
 
 def test_a_change_left_behind_comes_first_of_all() -> None:
