@@ -16,6 +16,8 @@ from typing import Any
 
 AGREE_S = 0.5
 """How far apart two statements about one instant may be."""
+LOOK_S = 6.5
+"""A look after the load is made each second, and at a service that does not answer it takes 5 s."""
 JOIN_S = 1.5
 """Bad requests of one name this close are one stretch."""
 STRETCH = 3
@@ -88,6 +90,12 @@ class Facts:
     after: dict[str, Share] = field(default_factory=dict)
     stretches: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     strays: int = 0
+    last_bad: float = 0.0
+    """The last bad request of a stretch, also after the load had ended."""
+    loaded: float = 0.0
+    """The end of load, also of one that was followed by no phase."""
+    after_load: float | None = None
+    """When the last look after the load was made."""
     late: float = 0.0
     """The prober's own lateness, 99th percentile."""
 
@@ -164,7 +172,8 @@ def facts(rows: Sequence[Seen], history: Sequence[dict[str, Any]], limits: Limit
         injected, undone = event("fault_injected"), event("undone")
     except StopIteration:
         raise LookupError("nothing was injected, or nothing undone") from None
-    load_end = max((one["start_s"] for one in history if one.get("phase") == "tail"), default=rows[-1].due)
+    loaded = next((one["end_s"] for one in history if one["event"] == "load_ended"), rows[-1].due)
+    load_end = max((one["start_s"] for one in history if one.get("phase") == "tail"), default=loaded)
     found = Facts((injected["sent_s"], injected["at"]), (undone["sent_s"], undone["at"]), load_end)
     starts = [(one["phase"], one["start_s"]) for one in history if one["event"] == "phase"]
     begun = next((start for name, start in starts if name == "fault"), found.injected[0])
@@ -175,6 +184,10 @@ def facts(rows: Sequence[Seen], history: Sequence[dict[str, Any]], limits: Limit
         found.whole[name] = share([r for r in mine if found.phase[0] <= r.due < found.phase[1]], limits)
         found.stretches[name], strays = stretches([r for r in mine if r.due >= found.injected[0]], limits)
         found.strays += strays
+        later, _ = stretches([row for row in rows if row.name == name], limits)
+        found.last_bad = max([found.last_bad, *(end for _, end in later)])
+    found.loaded = loaded
+    found.after_load = next((loaded + one["seconds"] for one in history if one["event"] == "after_load"), None)
     found.late = sorted(row.late for row in rows)[int(len(rows) * 0.99)]
     over = max(found.undo[1], found.end or 0.0)
     for name in found.during:
@@ -200,6 +213,7 @@ def checks(said: dict[str, Any], exit_code: int, found: Facts, limits: Limits) -
         _verdict(verdict, recovery, found, limits),
         *_instants(recovery, impact, found),
         *_names(said, found),
+        *_after_load(said, found),
     ]
 
 
@@ -240,6 +254,17 @@ def _instants(recovery: dict[str, Any], impact: dict[str, Any], found: Facts) ->
         case _:
             done.append(Check("end", None, f"{outcome}: {recovery.get('why')}; seen {_at(found.end)}"))
     return done
+
+
+def _after_load(said: dict[str, Any], found: Facts) -> list[Check]:
+    if found.after_load is None:
+        return []
+    well = max(found.last_bad, found.loaded)
+    seen = f"{found.after_load:.1f}, seen {_at(found.last_bad)}"
+    if said["after_load"]["outcome"] != "as_in_baseline":
+        return [Check("after the load", found.last_bad >= found.after_load - LOOK_S, f"said not well at {seen}")]
+    right = found.last_bad - AGREE_S <= found.after_load <= well + LOOK_S
+    return [Check("after the load", right, f"said well at {seen}")]
 
 
 def _names(said: dict[str, Any], found: Facts) -> list[Check]:
