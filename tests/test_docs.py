@@ -67,6 +67,13 @@ def test_links_between_documents_lead_somewhere() -> None:
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
+def test_make_help_lists_every_target_with_a_line() -> None:
+    targets = re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    said = {words[1]: words[2] for line in done.stdout.splitlines() if (words := line.split(maxsplit=2))[0] == "make"}
+    assert sorted(said) == sorted(targets)
+
+
 def test_every_benchmark_in_the_documents_says_what_it_takes() -> None:
     text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     named = sorted(set(re.findall(r"benchmarks/\w+\.py", text)))
