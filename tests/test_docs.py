@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -103,6 +104,23 @@ def test_make_help_lists_every_target_with_a_line() -> None:
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     said = {words[1]: words[2] for line in done.stdout.splitlines() if (words := line.split(maxsplit=2))[0] == "make"}
     assert sorted(said) == sorted(targets)
+
+
+def test_the_files_of_the_page_on_an_own_service_plan_as_they_are(tmp_path: Path) -> None:
+    page = (PAGES / "own-service.md").read_text(encoding="utf-8")
+    for language, name in (("json", "proxies.json"), ("toml", "harness.toml"), ("python", "locustfile.py")):
+        (block,) = re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+        (tmp_path / name).write_text(block, encoding="utf-8")
+    (proxy,) = json.loads((tmp_path / "proxies.json").read_text(encoding="utf-8"))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("harness"), "plan", "--fault", f"{proxy['name']}-down"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"proxy {proxy['name']}" in done.stdout and "Visitor.look" in done.stdout
 
 
 def test_every_benchmark_in_the_documents_says_what_it_takes() -> None:
