@@ -6,8 +6,8 @@ with `…` for anything; it covers the messages that it matches as a whole, so o
 must have words of its own, so that no row covers everything.
 
 Not looked at: a message that is handed on as it is (`raise UsageError(str(error))`, `f"{name}: {error}"`), because its
-words come from where it was made; and words given to a helper as arguments (`_refuse(event, "a second document begins")`), of which
-only the helper's own frame is known. The page says the frame.
+words come from where it was made; and words given to a helper as arguments (`_refuse(event, "a second document")`), of
+which only the helper's own frame is known. The page says the frame.
 """
 
 from __future__ import annotations
