@@ -1,12 +1,12 @@
-# Everything a checkout needs. `make run` and `make test` are the two commands of the README.
+# Everything a checkout needs. `make run` and `make test` are the two commands of the README; `make help` lists all.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: setup run test test-thorough bench truth lint lock clean
+.PHONY: setup help run test test-thorough bench truth lint lock clean
 .DELETE_ON_ERROR:
 
-setup: $(STAMP)
+setup: $(STAMP)  ## make .venv with the harness command in it; all others but help and clean begin with this
 
 # uv does the installing, pinned and hashed like everything else; pip only brings uv.
 $(STAMP): pyproject.toml .ci/requirements.txt .ci/uv.txt
@@ -20,20 +20,23 @@ $(STAMP): pyproject.toml .ci/requirements.txt .ci/uv.txt
 	@$(BIN)/python -m compileall -q harness faults locustfiles compose/api
 	@touch $@
 
-run: setup
+help:  ## this list
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: setup  ## break Redis under 200 requests per second, write a report
 	$(BIN)/harness run --fault redis-down --scenario target --warmup 2s --baseline 20s --fault-for 20s
 
 # Tests that need a Docker engine are left out, and that is said; .ci/docker brings what they need and runs them.
-test: setup
+test: setup  ## the test suite, without the tests that need a Docker engine
 	.ci/test
 
 # With more cases of some long tests, which `make test` leaves out. Not in CI.
-test-thorough: setup
+test-thorough: setup  ## the same, with more cases of some long tests
 	.ci/test --thorough
 
 # The measurements of docs/benchmarks.md but the truth table, each once: an estimated three hours on a machine that does nothing else; one of
 # them is the soak. nginx, wrk, vegeta and k6 are installed first where they are missing.
-bench: setup
+bench: setup  ## the measurements of docs/benchmarks.md, about three hours
 	$(BIN)/python benchmarks/tools.py
 	$(BIN)/python benchmarks/load_cpu.py
 	$(BIN)/python benchmarks/rate.py
@@ -53,20 +56,20 @@ bench: setup
 # Does the harness find every known defect of the sample API, and accuse nobody else? Hours with five repeats;
 # `make truth TRUTH="--only chosen --repeat 1"` takes a quarter of one. See docs/benchmarks.md.
 TRUTH ?=
-truth: setup
+truth: setup  ## is every known defect of the sample API found? hours; TRUTH="--only chosen --repeat 1" takes less
 	$(BIN)/python benchmarks/truth.py $(TRUTH)
 
-lint: setup
+lint: setup  ## ruff, its format, mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # Renew the pinned versions. The clients' own defaults choose the registry; no host is recorded.
-lock: setup
+lock: setup  ## renew the pinned versions
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --no-header \
 	  --no-emit-index-url --no-emit-find-links --extra embedded --extra dev pyproject.toml -o .ci/requirements.txt
 	echo uv | $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links - -o .ci/uv.txt
 
-clean:
+clean:  ## remove .venv and what builds and tools left
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,7 +1,8 @@
-"""The documents name only commands and options that exist, and every command is in the README."""
+"""The documents name only commands, options, files and sections that exist, and every command is in the README."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -14,7 +15,8 @@ import pytest
 from harness.cli import COMMANDS, cli
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = ROOT / "docs"
 
 
 def code_lines(path: Path) -> list[str]:
@@ -38,7 +40,7 @@ def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     return command, words
 
 
-@pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_command_and_option_in_the_documents_exists(path: Path) -> None:
     for line in code_lines(path):
         line = line.split("  #")[0]
@@ -61,10 +63,64 @@ def test_every_command_is_in_the_readme() -> None:
         assert f"harness {name}" in readme, f"`harness {name}` is not in the README"
 
 
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for path in DOCS:
-        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", path.read_text(encoding="utf-8")):
-            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+        for target in re.findall(r"\]\((?!https?:)([^)\s]+)", path.read_text(encoding="utf-8")):
+            name, _, anchor = target.partition("#")
+            page = path.parent / name if name else path
+            assert page.exists(), f"{path.name} links to {target}"
+            assert not anchor or anchor in anchors(page), f"{path.name} links to {target}: no such section"
+
+
+def test_the_index_has_every_page() -> None:
+    listed = (PAGES / "README.md").read_text(encoding="utf-8").partition("## All pages")[2]
+    for page in [*PAGES.glob("*.md"), PAGES / "decisions" / "README.md"]:
+        name = str(page.relative_to(PAGES))
+        assert name == "README.md" or f"]({name})" in listed, f"{name} is not in docs/README.md"
+    decisions = (PAGES / "decisions" / "README.md").read_text(encoding="utf-8")
+    for page in (PAGES / "decisions").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in decisions, f"{page.name} is not in decisions/README.md"
+
+
+FOLDERS = ("harness", "faults", "tests", "docs", "benchmarks", "locustfiles", "compose", ".ci", ".github")
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_that_the_documents_name_exist(path: Path) -> None:
+    for name in re.findall(r"`([\w.-]+/[\w./-]*)`", path.read_text(encoding="utf-8")):
+        if name.split("/")[0] in FOLDERS:
+            assert (ROOT / name).exists(), f"{path.name} names {name}"
+
+
+def test_make_help_lists_every_target_with_a_line() -> None:
+    targets = re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    said = {words[1]: words[2] for line in done.stdout.splitlines() if (words := line.split(maxsplit=2))[0] == "make"}
+    assert sorted(said) == sorted(targets)
+
+
+def test_the_files_of_the_page_on_an_own_service_plan_as_they_are(tmp_path: Path) -> None:
+    page = (PAGES / "own-service.md").read_text(encoding="utf-8")
+    for language, name in (("json", "proxies.json"), ("toml", "harness.toml"), ("python", "locustfile.py")):
+        (block,) = re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+        (tmp_path / name).write_text(block, encoding="utf-8")
+    (proxy,) = json.loads((tmp_path / "proxies.json").read_text(encoding="utf-8"))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("harness"), "plan", "--fault", f"{proxy['name']}-down"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"proxy {proxy['name']}" in done.stdout and "Visitor.look" in done.stdout
 
 
 def test_every_benchmark_in_the_documents_says_what_it_takes() -> None:

@@ -152,7 +152,7 @@ EXPERIMENT_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         default="127.0.0.1",
         show_default=True,
         metavar="ADDRESS",
-        help="Where to listen for them; 0.0.0.0 is everywhere. Without authentication: private networks only.",
+        help="Where to listen for them; 0.0.0.0 is everywhere. Each worker needs its key file of this run.",
     ),
     _option("--master-port", type=int, default=5557, show_default=True, help="The port to listen on for them."),
     _option("--remote-wait", type=DURATION, default="5m", show_default=True, help="How long to wait for them."),

@@ -1,0 +1,142 @@
+"""docs/troubleshooting.md covers every message that ends a command, and has no row for one that is gone.
+
+Messages are found in the code: the first argument of everything that makes a HarnessError, and the sentences of the
+verdict. What is put in at run time is reduced to `…`. A row's pattern is a code span in the first column of a table,
+with `…` for anything; it covers the messages that it matches as a whole, so one row can cover a family. A pattern
+must have words of its own, so that no row covers everything.
+
+Not looked at: a message that is handed on as it is (`raise UsageError(str(error))`, `f"{name}: {error}"`), because its
+words come from where it was made; and words given to a helper as arguments (`_refuse(event, "a second document")`), of
+which only the helper's own frame is known. The page says the frame.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from harness.model import errors
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "troubleshooting.md"
+ANY = "…"
+LEAST_LETTERS = 5
+"""Of a pattern or a message: with fewer it says nothing, and is passed on from elsewhere."""
+NAMES = {
+    name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.HarnessError)
+}
+MOST_COVERED = 20
+"""By one pattern. The largest families are those of targets and of sizes."""
+
+
+def words(node: ast.expr, known: dict[str, list[str]]) -> list[str]:
+    """The texts that an expression may be. known: those of the local names."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value]
+    if isinstance(node, ast.JoinedStr):
+        found = [""]
+        for part in node.values:
+            more = words(part, {}) if isinstance(part, ast.Constant) else [ANY]
+            found = [first + second for first in found for second in more]
+        return found
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return [a + b for a in words(node.left, known) for b in words(node.right, known)]
+    if isinstance(node, ast.IfExp):
+        return words(node.body, known) + words(node.orelse, known)
+    if isinstance(node, ast.Name):
+        return known.get(node.id, [ANY])
+    return [ANY]
+
+
+def plain(text: str) -> str:
+    return re.sub(rf"{ANY}+", ANY, " ".join(text.split()))
+
+
+def letters(text: str) -> int:
+    return len(re.findall(r"[A-Za-z]", text))
+
+
+def messages_in(path: Path) -> Iterator[tuple[str, str]]:
+    """(where, message) of every error that a module makes."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    known: dict[str, list[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            known.setdefault(node.targets[0].id, []).extend(t for t in words(node.value, {}) if letters(t))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            said = node.args[:1] if name in NAMES else []
+            if name == "Bye":  # what ends a worker on another machine
+                said = [keyword.value for keyword in node.keywords if keyword.arg == "text"]
+            for text in [text for one in said for text in words(one, known)]:
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", plain(text)
+
+
+def verdict_sentences() -> Iterator[tuple[str, str]]:
+    """The reasons of a verdict: whole sentences, but for those of a PASS."""
+    folder = ROOT / "harness" / "analysis"
+    rules, said, proofs = (
+        ast.parse((folder / f"{name}.py").read_text(encoding="utf-8")) for name in ("verdict", "sentences", "proofs")
+    )
+    rules.body = [node for node in rules.body if getattr(node, "name", "") != "_passed"]
+    parts = [
+        *(("sentences.py", node) for node in said.body if getattr(node, "name", "").endswith("undecided")),
+        *(("proofs.py", node) for node in proofs.body if getattr(node, "name", "") == "left_over"),
+    ]
+    for name, tree in [("verdict.py", rules), *parts]:
+        pieces = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.expr) and id(node) not in pieces | documents:
+                for text in words(node, {}):
+                    text = plain(re.sub(r"\{\w+\}", ANY, text))
+                    if letters(text) >= 15 and (text[0].isupper() or text[0] == ANY) and text[:4] != "PASS":
+                        yield f"harness/analysis/{name}:{getattr(node, 'lineno', 0)}", text
+
+
+@cache
+def all_messages() -> list[tuple[str, str]]:
+    found = [
+        one for top in ("harness", "faults") for path in sorted((ROOT / top).rglob("*.py")) for one in messages_in(path)
+    ]
+    return [one for one in [*found, *verdict_sentences()] if letters(one[1]) >= LEAST_LETTERS]
+
+
+@cache
+def patterns() -> list[str]:
+    rows = re.findall(r"^\| (`.+?) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [
+        plain(code.strip())
+        for row in rows
+        for code in re.findall(r"``(.+?)``(?!`)|`([^`]+)`", row)
+        for code in code
+        if code
+    ]
+
+
+def matcher(pattern: str) -> re.Pattern[str]:
+    # Where a pattern has `…`, a message may have anything, also nothing.
+    return re.compile(".*".join(re.escape(part) for part in pattern.split(ANY)), re.DOTALL)
+
+
+def test_every_message_has_a_row() -> None:
+    rows = [matcher(pattern) for pattern in patterns()]
+    missing = [f"{where}: {text}" for where, text in all_messages() if not any(row.fullmatch(text) for row in rows)]
+    assert not missing, "docs/troubleshooting.md says nothing of\n" + "\n".join(missing)
+
+
+def test_every_row_has_a_message() -> None:
+    texts = [text for _, text in all_messages()]
+    gone = [pattern for pattern in patterns() if not any(matcher(pattern).fullmatch(text) for text in texts)]
+    assert not gone, "docs/troubleshooting.md has rows for what nobody says any more:\n" + "\n".join(gone)
+
+
+def test_no_row_covers_everything() -> None:
+    texts = [text for _, text in all_messages()]
+    for pattern in patterns():
+        covered = sum(bool(matcher(pattern).fullmatch(text)) for text in texts)
+        assert covered <= MOST_COVERED, f"{pattern} covers {covered} messages: let it say more"
