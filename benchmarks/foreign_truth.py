@@ -244,7 +244,9 @@ def _instants(recovery: dict[str, Any], impact: dict[str, Any], found: Facts) ->
         case "recovered":
             at = zero + recovery["seconds"]
             low, high = (zero + recovery[key] for key in ("lower_s", "upper_s"))
-            right = abs(at - end) <= AGREE_S or low - AGREE_S <= end <= high + AGREE_S
+            # Counted from the undo: 0 s is said of what was well earlier, too.
+            right = end <= high + AGREE_S if recovery["lower_s"] == 0 else low - AGREE_S <= end <= high + AGREE_S
+            right = right or abs(at - end) <= AGREE_S
             done.append(Check("end", right, f"said {at:.1f} ({low:.1f} to {high:.1f}), seen {_at(found.end)}"))
         case "no_impact":
             done.append(Check("end", end <= zero + AGREE_S, f"said none after zero {zero:.1f}, seen {_at(found.end)}"))

@@ -179,6 +179,7 @@ def recovery_result(
             canonical(w.target) if w.target.name is not None else w.target.text,
             proportion_op(w.target),
             unseen,
+            w.seen,
         )
         judged.append(_as_seen(found, zero, phases.hold_s, unseen, facts))
         # Too few requests of a name hold nothing up. (With a lower end it was the load that ended too early.)

@@ -320,3 +320,14 @@ def test_one_error_in_baseline_excuses_no_outage_of_four_seconds() -> None:
     assert target(result, "after: violating < 2s").observed == pytest.approx(4.0, abs=0.3)
     assert result.impact is not None and result.impact.as_in_baseline == 0
     assert result.recovery is not None and result.recovery.outcome != "no_impact"
+
+
+def test_few_failures_in_a_hold_over_the_limit_are_no_recovery_where_baseline_had_none() -> None:
+    """Two requests of 160 fail every 8 s from the injection on, 1.25 %: too few episodes to be more frequent than none."""
+
+    def service(at: float, draw: random.Random) -> Reply:
+        return Reply(5.0, "status") if at >= INJECTED and at % 8 < 0.1 else healthy(at, draw)
+
+    result = Scene(service=service, rate=20.0, after_s=50.0, targets=("error_rate < 1%",)).build().judge()
+    assert result.recovery is not None
+    assert result.recovery.outcome == "undecided" and "too close to call" in result.recovery.why
