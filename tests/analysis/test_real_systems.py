@@ -323,7 +323,7 @@ def test_one_error_in_baseline_excuses_no_outage_of_four_seconds() -> None:
 
 
 def test_few_failures_in_a_hold_over_the_limit_are_no_recovery_where_baseline_had_none() -> None:
-    """Two requests of 160 fail every 8 s from the injection on, 1.25 %: too few episodes to be more frequent than none."""
+    """Two requests of 160 fail every 8 s from the injection on, 1.25 %: too few episodes to be more than none."""
 
     def service(at: float, draw: random.Random) -> Reply:
         return Reply(5.0, "status") if at >= INJECTED and at % 8 < 0.1 else healthy(at, draw)
