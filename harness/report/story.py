@@ -140,11 +140,14 @@ def _harm(line: Line, result: Result) -> float:
         case "error_rate":
             return worst.observed if worst.observed is not None else 1.0
         case "recovery":
-            return 0.3
+            never = result.recovery is not None and result.recovery.outcome == "not_recovered"
+            return 0.5 if never else 0.3
         case "rps" if worst.observed is not None and worst.limit:
             return max(0.0, 1 - worst.observed / worst.limit)
         case metric if metric in ALLOWED_OVER:
             phase = next((p for p in result.phases if p.name == worst.phase), None)
+            if worst.observed is None and phase is not None and phase.error_rate is not None:
+                return 1 - phase.error_rate  # nothing succeeded: the failed share says so better
             if worst.observed is None or phase is None or worst.limit is None:
                 return 0.9
             slow = [over for q, over in _shares(phase) if q is not None and q >= worst.limit]

@@ -44,6 +44,21 @@ def test_the_worst_harm_comes_first() -> None:
     assert few.startswith("FAIL: with redis-down, P50 Latency was 9s"), "half of all waited, 1.1 % failed"
 
 
+def test_a_service_that_never_recovered_is_said_to_be_so_before_a_latency_that_nobody_had() -> None:
+    """Where nearly all failed there is little to say of the others' latency."""
+    targets = (
+        judged("fault: error_rate < 1%", 0.949),
+        judged("fault: p95 < 200ms", None),
+        judged("recovery < 30s", None),
+    )
+    before = result("fail").recovery
+    assert before is not None
+    never = msgspec.structs.replace(before, outcome="not_recovered", seconds=None, lower_s=60.0, upper_s=None)
+    said = failed(*targets, recovery=never)
+    assert "94.9% of requests failed during the fault" in said and "did not recover" in said
+    assert "not one request succeeded" not in said and "1 more target was broken" in said
+
+
 def test_a_named_target_speaks_of_its_name() -> None:
     assert "12% of the requests of POST /x failed" in failed(judged("fault: error_rate{POST /x} < 1%", 0.12))
     assert "P95 Latency of POST /x was 900ms" in failed(judged("fault: p95{POST /x} < 200ms", 900.0))
