@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.config.one_line import joined
 from harness.config.services import Project, Service
 from harness.model.errors import UsageError
 from harness.model.faults import DependencyKind
@@ -179,7 +180,7 @@ def override(front: Front, command: str) -> str:
     ]
     if front.networks != ("default",):
         lines += ["    networks:", *(f"      - {json.dumps(network)}" for network in front.networks)]
-    return "\n".join(lines) + "\n"
+    return joined(lines) + "\n"
 
 
 def _kafka(one: Fronted) -> list[str]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from harness.config.front import SERVICE, Front
+from harness.config.one_line import joined
 from harness.config.services import Project, Service
 from harness.model.faults import DependencyKind
 
@@ -58,7 +59,7 @@ def for_project(project: Project, front: Front | None, target: str | None) -> st
         if one is not None or (kind != "tcp" and service is not found):
             lines += _dependency(service, kind, proxied=one is not None, port=one.port if one is not None else None)
     lines += ["[run]", 'scenario = "baseline"', "scale = 0.02", ""]
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def _target(project: Project, front: Front | None) -> Service | None:

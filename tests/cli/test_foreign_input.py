@@ -12,11 +12,13 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from harness.analysis import rundir
 from harness.cli import _in_words
@@ -256,6 +258,31 @@ def test_aliases_of_an_ordinary_compose_file_are_followed(tmp_path: Path) -> Non
     )
     done = harness("init", "--compose", "compose.yaml", "--front", "redis", "--print", "override", cwd=tmp_path)
     assert done.returncode == 0 and "web:" in done.stdout and "worker:" in done.stdout
+
+
+def test_what_a_compose_file_says_stays_in_the_comments_made_of_it(tmp_path: Path) -> None:
+    """The rest of a broken comment would be a setting, of harness.toml even a command that a fault runs."""
+    evil = "x\\nstart = ['touch']\\n#"
+    services = {
+        "app\\nevil: 1\\n#": '{image: web, ports: ["8000:80"], environment: {A: "redis db kafka"}}',
+        "redis": "{image: redis}",
+        "db": f'{{image: postgres, environment: {{POSTGRES_DB: "{evil}"}}}}',
+        "kafka": '{image: kafka, environment: {KAFKA_ADVERTISED_LISTENERS: "x\\nevil: 1\\n#"}}',
+    }
+    text = "services:\n" + "".join(f'  "{name}": {table}\n' for name, table in services.items())
+    (tmp_path / "compose.yaml").write_text(text, "utf-8")
+    words = ("init", "--compose", "compose.yaml", "--front", "redis,db,kafka")
+    done = harness(*words, cwd=tmp_path)
+    assert done.returncode == 0 and "POSTGRES" not in done.stdout
+    assert set(tomllib.loads(done.stdout)["dependencies"]["db"]) == {
+        "kind",
+        "service",
+        "proxy",
+        "login",
+        "password_env",
+    }
+    done = harness(*words, "--print", "override", cwd=tmp_path)
+    assert done.returncode == 0 and set(yaml.safe_load(done.stdout)) == {"services"}
 
 
 def test_a_full_disk_is_called_a_full_disk(tmp_path: Path) -> None:
