@@ -129,7 +129,7 @@ def read_result(run_dir: Path) -> Result:
         raise UsageError(f"{path} is missing", hint="harness analyze RUN_DIR makes it again from the record") from None
     if result.exit_code not in set(ExitCode) or (result.exit_code == ExitCode.PASS and result.verdict != "pass"):
         raise UsageError(f"{path} is damaged: exit code {str(result.exit_code)[:20]} with verdict {result.verdict}")
-    if result.verdict == "pass" and (against := _against_pass(result)) is not None:
+    if result.verdict == "pass" and (against := _against_pass(result, read_plan(run_dir))) is not None:
         raise UsageError(
             f"{path} is damaged: verdict pass, and {against}",
             hint="harness analyze RUN_DIR makes it again from the record",
@@ -137,16 +137,27 @@ def read_result(run_dir: Path) -> Result:
     return result
 
 
-def _against_pass(result: Result) -> str | None:
-    """What no result has that passed."""
-    broken = next((one for one in result.targets if one.primary and one.outcome == "broken"), None)
-    if broken is not None:
-        return f"the target {broken.target[:60]} is broken"
-    unproven = next((fault for fault in result.faults if not fault.proven), None)
-    if unproven is not None:
-        return f"the fault {unproven.name[:60]} is not proven"
+def _against_pass(result: Result, plan: Plan) -> str | None:
+    """What no result has that passed. plan: what had to be judged, so that nothing of it is left out."""
+    for one in result.targets:
+        if one.primary and one.outcome != "held" and not (one.metric == "recovery" and plan.control_run):
+            return f"the target {one.target[:60]} is {one.outcome.replace('_', ' ')}"
+    for wanted in plan.targets:
+        # Another target in its place is one of `harness analyze --target`.
+        there = [one for one in result.targets if (one.phase, one.metric) == (wanted.phase, wanted.metric)]
+        if wanted.primary and not any(one.primary or one.target != wanted.text for one in there):
+            return f"the target {wanted.text[:60]} is not judged in it"
+    faults = {fault.name: fault for fault in result.faults}
+    for planned in plan.faults:
+        fault = faults.get(planned.id)
+        if fault is None or not fault.proven:
+            return f"the fault {planned.id[:60]} is not proven"
+        if planned.for_s is not None and not fault.undo_verified and result.exit_code == ExitCode.PASS:
+            return f"the undo of {planned.id[:60]} is not verified"
+    if any(not fault.proven for fault in result.faults):
+        return "a fault is not proven"
     recovery = result.recovery
-    return "the service had not recovered" if recovery and recovery.outcome == "not_recovered" else None
+    return "the service had not recovered" if recovery and recovery.outcome in ("not_recovered", "undecided") else None
 
 
 def read_plan(run_dir: Path) -> Plan:

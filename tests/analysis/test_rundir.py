@@ -175,6 +175,16 @@ def test_a_result_that_contradicts_its_own_pass_is_refused(tmp_path: Path) -> No
     others = tuple(target for target in passed.targets if target is not first)
     for changed, says in (
         ({"targets": (msgspec.structs.replace(first, outcome="broken"), *others)}, "is broken"),
+        ({"targets": (msgspec.structs.replace(first, outcome="undecided"), *others)}, "is undecided"),
+        (
+            {"targets": (msgspec.structs.replace(first, outcome="broken", primary=False), *others)},
+            "is not judged in it",
+        ),
+        ({"targets": others}, "is not judged in it"),
+        ({"targets": (), "faults": (), "recovery": None}, "is not judged in it"),
+        ({"faults": ()}, "is not proven"),
+        ({"faults": (msgspec.structs.replace(passed.faults[0], undo_verified=False),)}, "undo of .* is not verified"),
+        ({"recovery": msgspec.structs.replace(passed.recovery, outcome="undecided")}, "had not recovered"),
         ({"faults": (msgspec.structs.replace(passed.faults[0], proven=False),)}, "is not proven"),
         ({"recovery": msgspec.structs.replace(passed.recovery, outcome="not_recovered")}, "had not recovered"),
     ):
