@@ -15,6 +15,7 @@ import msgspec
 from harness.model import events as ev
 from harness.model.errors import UsageError
 from harness.model.files import read_limited
+from harness.model.plan import Plan
 
 KEEPER = "keeper.jsonl"
 MAX_BYTES = 64_000_000
@@ -29,7 +30,7 @@ class _Line(msgspec.Struct):
     id: str = ""
     state: str = ""
     why: str = ""
-    left: str | None = None
+    left: str | tuple[str, ...] | None = None
     mend: str | None = None
 
 
@@ -57,7 +58,8 @@ def healing_events(run_dir: Path, history: Sequence[ev.Event]) -> tuple[ev.Event
             moot = line.state == "moot"
             endings[line.id] = ev.UndoVerified(at=at, wall=line.at, experiment=run, fault=line.id, moot=moot)
         elif line.state == "unverified":
-            left, mend = line.left or f"{line.id} may still be on", line.mend or "run: harness heal --all"
+            left = line.left if isinstance(line.left, str) and line.left else f"{line.id} may still be on"
+            mend = line.mend or "run: harness heal --all"
             endings[line.id] = ev.UndoNotVerified(
                 at=at, wall=line.at, experiment=run, fault=line.id, left=left, mend=mend
             )
@@ -66,6 +68,17 @@ def healing_events(run_dir: Path, history: Sequence[ev.Event]) -> tuple[ev.Event
     last = max(endings.values(), key=lambda event: event.at)
     healed = ev.Healed(at=last.at, wall=last.wall, experiment=started.experiment, by=by, why=why)
     return (healed, *sorted(endings.values(), key=lambda event: event.at))
+
+
+def left_at_the_end(run_dir: Path, plan: Plan) -> tuple[str, ...]:
+    """What else was left when the keeper, or `harness heal` after it, had done what it could: servers, folders, locks.
+    The history knows of no such thing. What it says of faults is left out: their undos are told by events."""
+    closed = [line for line in _lines(run_dir / KEEPER) if line.entry == "closed"]
+    left = closed[-1].left if closed else None
+    if not isinstance(left, tuple):
+        return ()
+    faults = tuple(f"{fault.id}: " for fault in plan.faults)
+    return tuple(line for line in left if not line.startswith(faults))
 
 
 def _verified(history: Sequence[ev.Event]) -> set[str]:

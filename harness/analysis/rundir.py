@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from harness.analysis.healed import healing_events
+from harness.analysis.healed import healing_events, left_at_the_end
 from harness.analysis.judge import judge
 from harness.analysis.windows import WindowStore
 from harness.model import events as ev
@@ -86,7 +86,11 @@ def _load(run_dir: Path) -> Run:
 def analyze(run_dir: Path, extra_targets: Sequence[Target] = ()) -> Result:
     """Judge a recorded run again, with other or further targets if asked. Reads the files, writes nothing."""
     run = load_run(run_dir)
-    return made_of(run_dir, lambda: judge(run.plan, run.history, run.store, run.samples, extra_targets=extra_targets))
+    result = made_of(run_dir, lambda: judge(run.plan, run.history, run.store, run.samples, extra_targets=extra_targets))
+    left = left_at_the_end(run_dir, run.plan)
+    if not left:
+        return result
+    return msgspec.structs.replace(result, reasons=(*left, *result.reasons), exit_code=int(ExitCode.UNDO_UNVERIFIED))
 
 
 def made_of(run_dir: Path, work: Callable[[], T]) -> T:

@@ -84,7 +84,7 @@ def _with_ending(
         reasons.append("the history could not be written completely")
         code = code if code != ExitCode.PASS else int(ExitCode.INCONCLUSIVE)
     if session.left:
-        reasons = [*session.left, *reasons]
+        reasons = list(dict.fromkeys([*session.left, *reasons]))
         code = int(ExitCode.UNDO_UNVERIFIED)
     verdict = result.verdict
     if code in (ExitCode.HARNESS_FAILED, ExitCode.INTERRUPTED, ExitCode.USAGE) or (

@@ -12,6 +12,7 @@ from histories import INJECTED, ZERO, Run, Scene, failing
 
 from harness.analysis.rundir import analyze, load_run, write_result
 from harness.model import events as ev
+from harness.model.result import Result
 from harness.report.files import FORMATS, render
 
 SCENE = Scene(service=failing(INJECTED, ZERO + 1, 0.5, "refused"), recovery_s=1.1)
@@ -61,6 +62,23 @@ def test_what_the_keeper_could_not_verify_is_left(tmp_path: Path) -> None:
     assert "the proxy is still disabled" in result.reasons[0] and "curl it" in result.reasons[0]
     healed = analyze(killed(tmp_path / "later", HEALING, failed, {**VERIFIED, "at": KILLED_AT + 60}))
     assert healed.exit_code == 3
+
+
+def test_what_was_left_beside_the_faults_is_left_however_often_the_run_is_judged(tmp_path: Path) -> None:
+    """A lock, a server or a folder: the history of a run that ended in order knows nothing of it."""
+    lock = "Toxiproxy at http://127.0.0.1:8474 is still locked: harness heal --all"
+    open_end: dict[str, Any] = {"entry": "closed", "at": 99.0, "clean": False, "left": [lock, f"{FAULT}: not undone"]}
+
+    def judged(*lines: dict[str, Any]) -> Result:
+        Scene().build().write(tmp_path)
+        text = "".join(json.dumps({**line, "at": "2026-01-01T00:01:39.000Z"}) + "\n" for line in lines)
+        (tmp_path / "keeper.jsonl").write_text(text)
+        return analyze(tmp_path)
+
+    result = judged(open_end)
+    assert (result.verdict, result.exit_code, result.reasons[0]) == ("pass", 5, lock)
+    assert not any("not undone" in reason for reason in result.reasons)
+    assert judged(open_end, {"entry": "closed", "at": 120.0}).exit_code == 0
 
 
 @pytest.mark.parametrize(
