@@ -31,6 +31,8 @@ from harness.analysis.signatures import signatures as signatures_of
 from harness.analysis.spans import Span, fault_intervals, span_of, spans
 from harness.analysis.step_counts import proven
 from harness.analysis.targets import judge_target, recovery_targets
+from harness.analysis.unasked import told as told_unasked
+from harness.analysis.unasked import unasked
 from harness.analysis.verdict import MIX_POINTS, Case, rule
 from harness.analysis.windows import WindowStore
 from harness.model import events as ev
@@ -114,6 +116,7 @@ def judge(
             violating=facts.violating,
             ending=ending(facts, facts.recovery, history),
             fell=_fell(facts, watched, history, unseen),
+            unasked=told_unasked(unasked(facts)),
             violating_s=round(sum((b - a for a, b in facts.violating), 0.0), 6),
         )
     )

@@ -58,7 +58,7 @@ class Case:
     of their requests, and how many of these failed. over_before: what the fault broke held again before the undo.
     violating: stretches (start_s, end_s) in which targets were broken. ending: what was seen of the target at the end
     of load and after it. fell: the outage of a control run between the last judged phase and the end of load; in a
-    run with a fault recovery tells of it.
+    run with a fault recovery tells of it. unasked: sentences about what was asked in baseline and no longer later on.
     """
 
     plan: Plan
@@ -82,6 +82,7 @@ class Case:
     violating: Sequence[tuple[float, float]] = ()
     ending: Ending = NOTHING
     fell: tuple[float, float] | None = None
+    unasked: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -295,7 +296,7 @@ def _takes_pass_away(case: Case) -> list[str]:
             f"In the {phase} phase {name} made up {format_percent(sent)} of the arrivals sent, not the planned "
             f"{format_percent(planned)}: the mix was not the one asked for."
         )
-    return [*found, *_unchecked(case), *_paths_unproven(case), *_not_well_at_the_end(case)]
+    return [*found, *case.unasked, *_unchecked(case), *_paths_unproven(case), *_not_well_at_the_end(case)]
 
 
 def _not_well_at_the_end(case: Case) -> list[str]:
