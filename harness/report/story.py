@@ -108,7 +108,8 @@ def _passed(plan: Plan, result: Result, subject: str) -> str:
 
 
 def hurt_clause(result: Result) -> str:
-    """What callers noticed although targets held: names that failed, then what the service gave instead; else empty."""
+    """What callers noticed although targets held: names that failed, who was not let in, what the service gave instead;
+    else empty."""
     found = failing(result)
     if found:
         more = f", and {len(found) - 1} more request names failed" if len(found) > 1 else ""
@@ -119,8 +120,22 @@ def hurt_clause(result: Result) -> str:
         (name, bad), *others = result.impact.by_name.items()
         more = f", and {len(others)} more request names were hurt" if others else ""
         return f"{text.visible(name, 80)} {bad_times(bad, result.impact.by_name_failed.get(name))}{more}"
+    if newcomers := _newcomers(result):
+        return newcomers
     if changed := moved(result)[:2]:
         return f"not as before: {', '.join(one.said for one in changed)}"
+    return ""
+
+
+def _newcomers(result: Result) -> str:
+    """Who had no connection, or was no user yet: the requests that are judged do not have them."""
+    injected = min((fault.injected_s for fault in result.faults if fault.injected_s is not None), default=0.0)
+    shut = sum(max(0.0, end - max(start, injected)) for start, end in result.fresh_connections or ())
+    if shut > 0:
+        return f"new connections failed for {text.seconds(shut)} while open ones were served"
+    failed, asked = sum(row.failures for row in result.setup), sum(row.requests for row in result.setup)
+    if failed:
+        return f"{failed:,} of {asked:,} requests outside of tasks (on_start) failed"
     return ""
 
 
