@@ -66,11 +66,11 @@ class PathSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     unseen: str = ""
 
 
-def snapshot(dependency: Dependency, *, exclude: Collection[str] = ()) -> PathSnapshot:
+def snapshot(dependency: Dependency, *, exclude: Collection[str] = (), target: Collection[int] = ()) -> PathSnapshot:
     """Look at who is connected, three times within a quarter of a second, because some clients come and go.
 
     exclude: clients that are not the application's (an exporter), beside the dependency's own `ignore_clients`: names,
-    addresses or networks. Raises AdapterError, UsageError.
+    addresses or networks. target: the target's processes, where they are known. Raises AdapterError, UsageError.
     """
     ignored = (*exclude, *dependency.ignore_clients)
     if not _can_tell(dependency):
@@ -84,7 +84,7 @@ def snapshot(dependency: Dependency, *, exclude: Collection[str] = ()) -> PathSn
         if look:
             time.sleep(_BETWEEN_LOOKS_S)
         try:
-            found = _clients(dependency, kernel)
+            found = _clients(dependency, kernel, target)
         except Forbidden:
             return PathSnapshot(at=monotonic(), can_tell=False)
         for client in found:
@@ -212,10 +212,10 @@ def _kernel(dependency: Dependency) -> _Kernel:
     return _Kernel(proxy=proxy, peers=peers)
 
 
-def _clients(dependency: Dependency, kernel: _Kernel) -> list[PathClient]:
+def _clients(dependency: Dependency, kernel: _Kernel, target: Collection[int]) -> list[PathClient]:
     if dependency.kind == "kafka":
         return [PathClient(id=str(one), address=one, label="", on_proxy=None, work=None) for one in kernel.peers]
-    return _redis(dependency) if dependency.kind == "redis" else _postgres(dependency)
+    return _redis(dependency) if dependency.kind == "redis" else _postgres(dependency, target)
 
 
 def _redis(dependency: Dependency) -> list[PathClient]:
@@ -230,22 +230,31 @@ def _redis(dependency: Dependency) -> list[PathClient]:
     return found
 
 
-def _postgres(dependency: Dependency) -> list[PathClient]:
+def _postgres(dependency: Dependency, target: Collection[int]) -> list[PathClient]:
+    """The sessions of the application's role. Those of other roles are other services', as far as anybody can tell; but
+    the target's own processes may log in twice, and its second role may go past the proxy."""
     from harness.adapters import postgres
 
     assert dependency.admin is not None
     with postgres.Admin(dependency.admin, password=secret(dependency.admin_password_env)) as admin:
-        return [
-            PathClient(
-                id=str(row.pid),
-                address=Address(row.host or "", row.port),
-                label=row.application or row.role,
-                on_proxy=None,
-                work=row.active_at,
-            )
-            for row in admin.sessions()
-            if row.role and (dependency.role is None or row.role == dependency.role)
-        ]
+        rows = [(row, Address(row.host or "", row.port)) for row in admin.sessions() if row.role]
+    others = {row.pid: end for row, end in rows if dependency.role is not None and row.role != dependency.role}
+    its_own = _ends_of(target) if others and target else frozenset()
+    return [
+        PathClient(id=str(row.pid), address=end, label=row.application or row.role, on_proxy=None, work=row.active_at)
+        for row, end in rows
+        if row.pid not in others or end in its_own
+    ]
+
+
+def _ends_of(pids: Collection[int]) -> frozenset[Address]:
+    """Of connections that these processes have open."""
+    from harness.adapters import sockets
+
+    try:
+        return frozenset(one.own for one in sockets.held() if one.remote is not None and one.pid in pids)
+    except Rejected:
+        return frozenset()
 
 
 def _total(dependency: Dependency) -> float | None:

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from harness.adapters import sockets
 from harness.adapters.docker_address import at_present
 from harness.conductor import outside
 from harness.conductor.looks import PathSnapshot, snapshot
 from harness.conductor.proofs import bypass_evidence, path_evidence, strays_of
+from harness.conductor.target_processes import family
 from harness.fault import Fault
 from harness.model.errors import HarnessError
 from harness.model.faults import Dependency, Evidence
@@ -60,9 +62,22 @@ class Paths:
     def first_look(self, dependency: Dependency) -> None:
         """Early in baseline."""
         try:
-            self._last[dependency.name] = snapshot(at_present(dependency))
+            self._last[dependency.name] = self._look(dependency)
         except HarnessError as error:
             self._say(f"path proof of {dependency.name}: {error}")
+
+    def _look(self, dependency: Dependency) -> PathSnapshot:
+        return snapshot(at_present(dependency), target=self._target() if dependency.kind == "postgres" else ())
+
+    def _target(self) -> frozenset[int]:
+        """Its processes, where they are known."""
+        if self._up is None:
+            return frozenset()
+        try:
+            found = family(self._up.target, self._up.dependencies, sockets.held())
+        except HarnessError:
+            return frozenset()
+        return found.pids if found is not None else frozenset()
 
     def prove(self, dependency: Dependency) -> None:
         """Just before the injection: the second look, judged for every fault on this dependency."""
@@ -79,7 +94,7 @@ class Paths:
             if attempt:
                 time.sleep(BETWEEN_TRIES_S)
             try:
-                after = self._last[dependency.name] = snapshot(at_present(dependency))
+                after = self._last[dependency.name] = self._look(dependency)
             except HarnessError as error:
                 problem = str(error)
             if before is None or (after is not None and _in_use(before, after, dependency)):
@@ -116,7 +131,7 @@ class Paths:
             if before is None or dependency.path_assumed or not self._hurt(name, is_on):
                 continue
             try:
-                after = self._last[name] = snapshot(at_present(dependency))
+                after = self._last[name] = self._look(dependency)
             except HarnessError:
                 continue
             evidence = bypass_evidence(before, after, dependency)

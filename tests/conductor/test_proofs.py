@@ -156,6 +156,19 @@ def test_other_roles_of_the_database_are_not_the_application(db: Dependency) -> 
         assert evidence is not None and evidence.held
 
 
+def test_a_second_role_of_the_target_past_the_proxy_is_the_application_all_the_same(db: Dependency) -> None:
+    """Two logins in its settings, and only one of them was led through the proxy."""
+    assert db.direct is not None
+    past = f"{db.probe_login} host={db.direct.host} port={db.direct.port}"
+    with session(db, db.path) as one, psycopg.connect(past, autocommit=True) as second:
+        for target, held in (({os.getpid()}, False), (set[int](), True)):
+            before = snapshot(db, target=target)
+            one.execute("SELECT 1"), second.execute("SELECT 1")
+            evidence = path_evidence(before, snapshot(db, target=target), db)
+            assert evidence is not None and evidence.held is held, evidence.observed
+            assert ("1 in use beside it" in evidence.observed) is not held
+
+
 def test_the_look_leaves_nothing_behind(cache: Dependency, db: Dependency) -> None:
     for dependency in (cache, db):
         snapshot(dependency)
