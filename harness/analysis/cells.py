@@ -42,6 +42,8 @@ class Cell:
     backfilled_sketch: array[int] | None = None
     failed_max_ms: float = 0.0
     failed_sketch: array[int] | None = None
+    body_bytes: int = 0
+    resent: int = 0
 
     def add(self, counts: RequestCounts) -> int:
         """Add a delta; returns how many of its requests failed."""
@@ -49,6 +51,8 @@ class Cell:
         self.ok += counts.ok
         self.replies += real
         self.sum_ms += counts.sum_ms
+        self.body_bytes += counts.body_bytes
+        self.resent += counts.resent
         if counts.backfilled:
             self.backfilled += counts.backfilled
             self.backfilled_sum_ms += counts.backfilled_sum_ms
@@ -169,6 +173,8 @@ class NameTotals:
     backfilled_sketch: dict[int, int] = field(default_factory=dict)
     failed_max_ms: float = 0.0
     failed_sketch: dict[int, int] = field(default_factory=dict)
+    body_bytes: int = 0
+    resent: int = 0
 
     def add(self, part: Cell | NameTotals) -> None:
         """Counts only; sketches are merged by their owner."""
@@ -179,6 +185,8 @@ class NameTotals:
         self.backfilled += part.backfilled
         self.sum_ms += part.sum_ms
         self.backfilled_sum_ms += part.backfilled_sum_ms
+        self.body_bytes += part.body_bytes
+        self.resent += part.resent
         self.max_ms = max(self.max_ms, part.max_ms)
         self.failed_max_ms = max(self.failed_max_ms, part.failed_max_ms)
         for kind, count in (part.fail or {}).items():

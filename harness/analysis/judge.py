@@ -123,6 +123,7 @@ def judge(
     seen = [span for span in phases if span.end > span.start]
     timed = facts.violating if watched and recovery_targets(plan) else None
     rows = [(span, timed if first <= span.start < max(last, first + 1) else None) for span in seen]
+    sized = frozenset(name for span in seen for name, one in facts.totals(span).names.items() if one.body_bytes)
     phi = facts.dispersion(None, None, True).phi
     bursts = round(phi, 3) if phi > 1.005 else None
     started = next((event.wall for event in history if isinstance(event, ev.Started)), None)
@@ -139,7 +140,7 @@ def judge(
         target_url=plan.load.host,
         started=started,
         phases=tuple(tables.phase_result(span, facts.totals(span), times, bursts) for span, times in rows),
-        requests=tuple(row for span in seen for row in tables.request_results(span.name, facts.totals(span))),
+        requests=tuple(row for span in seen for row in tables.request_results(span.name, facts.totals(span), sized)),
         totals=tables.whole_run(store),
         setup=tables.setup_results(store),
         errors=tables.error_results(store),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from harness.analysis.cells import NameTotals, Totals, shares
 from harness.analysis.spans import Span
@@ -44,6 +44,7 @@ def phase_result(
         unsent_task=totals.unsent_task,
         unsent_by=totals.unsent_by,
         empty=totals.empty,
+        resent=names.resent,
         unfinished=names.fail.get("unfinished", 0),
         backfilled=names.backfilled + names.backfilled_failed,
         failed_arrivals=totals.failed_arrivals,
@@ -65,9 +66,12 @@ def phase_result(
     )
 
 
-def request_results(phase: str, totals: Totals) -> list[RequestResult]:
-    """Every request name of one phase, sorted by name."""
-    return [request_result(name, phase, names, totals.seconds) for name, names in sorted(totals.names.items())]
+def request_results(phase: str, totals: Totals, sized: Container[str] = ()) -> list[RequestResult]:
+    """Every request name of one phase, sorted by name. sized: those of whose replies the length is known."""
+    return [
+        request_result(name, phase, names, totals.seconds, sized=name in sized)
+        for name, names in sorted(totals.names.items())
+    ]
 
 
 def whole_run(store: WindowStore) -> tuple[RequestResult, ...]:
@@ -83,8 +87,10 @@ def setup_results(store: WindowStore) -> tuple[RequestResult, ...]:
     return tuple(request_result(name, "setup", names, None) for name, names in sorted(store.setup.items()))
 
 
-def request_result(name: str, phase: str, names: NameTotals, seconds: float | None) -> RequestResult:
-    requests = names.requests
+def request_result(
+    name: str, phase: str, names: NameTotals, seconds: float | None, *, sized: bool = False
+) -> RequestResult:
+    requests, ok = names.requests, names.ok - names.backfilled
     return RequestResult(
         name=name,
         phase=phase,
@@ -103,6 +109,7 @@ def request_result(name: str, phase: str, names: NameTotals, seconds: float | No
         failed_p95_ms=_round(names.failed_quantile_ms(0.95)),
         failed_max_ms=_round(names.failed_max_ms) if names.failed_sketch else None,
         measured=_measured(names, names.failed / requests if requests else None),
+        mean_bytes=_round(names.body_bytes / ok) if sized and ok else None,
     )
 
 

@@ -79,7 +79,7 @@ class Seen(Recorder):
     def out_of(self, text: str) -> None:
         pass
 
-    def ok(self, name: str, step: int, latency_ms: float) -> None:
+    def ok(self, name: str, step: int, latency_ms: float, body_bytes: int = 0) -> None:
         if self.over:
             return
         self.asked += 1
@@ -89,6 +89,9 @@ class Seen(Recorder):
             self.good += 1
         else:
             self._bad(f"{name} took {latency_ms / 1000:.2f} s")
+
+    def resent(self, name: str, step: int) -> None:
+        pass
 
     def fail(self, name: str, step: int, latency_ms: float, kind: str, intended: float, text: str) -> None:
         if self.over:

@@ -52,7 +52,7 @@ class Recorder:
         self._rows: list[DeltaRow] = []
         # Short ways to what is in _steps: looked up at every arrival and request.
         self._classes: dict[tuple[int, str], ClassTally] = {}
-        self._latencies: dict[tuple[int, str], list[float]] = {}
+        self._tallies: dict[tuple[int, str], RequestTally] = {}
         self._open_arrivals: dict[Arrival, None] = {}
         self._errors: dict[tuple[str, str | None], list[float | int | str]] = {}
         self._lateness: list[float] = []
@@ -159,15 +159,21 @@ class Recorder:
 
     # Requests, by the step of their intended start
 
-    def ok(self, name: str, step: int, latency_ms: float) -> None:
+    def ok(self, name: str, step: int, latency_ms: float, body_bytes: int = 0) -> None:
         if monotonic() >= self._turn_at:
             self._turn()
-        latencies = self._latencies.get((step, name))
-        if latencies is None:
+        tally = self._tallies.get((step, name))
+        if tally is None:
             if self._closed:
                 return
-            latencies = self._latencies[step, name] = self._requests(step, name).latencies
-        latencies.append(latency_ms)
+            tally = self._tallies[step, name] = self._requests(step, name)
+        tally.latencies.append(latency_ms)
+        tally.body_bytes += body_bytes
+
+    def resent(self, name: str, step: int) -> None:
+        """A request that went well was sent twice."""
+        if not self._closed:
+            self._requests(step, name).resent += 1
 
     def fail(self, name: str, step: int, latency_ms: float, kind: str, intended: float, text: str) -> None:
         if self._closed:
@@ -241,7 +247,7 @@ class Recorder:
         self._rows += [tally.row(self.worker, step, self._ended) for step, tally in sorted(self._steps.items())]
         self._steps = {}
         self._classes.clear()
-        self._latencies.clear()
+        self._tallies.clear()
 
     def _mark(self, done: int, users: int, final: bool) -> MarkRow:
         now, cpu_s = monotonic(), time.process_time()

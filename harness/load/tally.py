@@ -50,10 +50,20 @@ class RequestTally:
     limits_ms: latency limits in force, counted exactly; a row names all of them, also those at 0.
     """
 
-    __slots__ = ("_limits_ms", "_virtual", "_virtual_fail", "fail", "failed_latencies", "latencies")
+    __slots__ = (
+        "_limits_ms",
+        "_virtual",
+        "_virtual_fail",
+        "body_bytes",
+        "fail",
+        "failed_latencies",
+        "latencies",
+        "resent",
+    )
 
     def __init__(self, limits_ms: tuple[float, ...]) -> None:
         self.latencies: list[float] = []
+        self.body_bytes = self.resent = 0
         self.failed_latencies: list[float] = []
         self.fail: dict[str, int] = {}
         self._limits_ms = limits_ms
@@ -98,6 +108,8 @@ class RequestTally:
             backfilled_fail=self._virtual_fail,
             failed_max_ms=round(max(self.failed_latencies, default=0.0), 4),
             failed_sketch=_flat(Counter(buckets_of(sorted(self.failed_latencies)))) if self.failed_latencies else [],
+            body_bytes=self.body_bytes,
+            resent=self.resent,
         )
 
 

@@ -177,7 +177,7 @@ class Tracker:
         if kind is None and took_ms > self.timeout_s * 1000:
             kind, text = "timeout", f"took {took_ms / 1000:.1f} s"
         self._see_limit(kind, text, exception, response)
-        self._record(call, name, took_ms, kind, text)
+        self._record(call, name, took_ms, kind, text, response_length, bool(getattr(response, "stale", 0)))
 
     def _seen_late(self, name: str, greenlet: Any, took_ms: float | None) -> Call:
         """A request of a client of another kind: all that is known is that it is over, and how long it took."""
@@ -238,7 +238,16 @@ class Tracker:
         if kind == "exception" and own_limit(error, response):
             self._recorder.out_of(text)
 
-    def _record(self, call: Call, name: str, took_ms: float, kind: str | None, text: str) -> None:
+    def _record(
+        self,
+        call: Call,
+        name: str,
+        took_ms: float,
+        kind: str | None,
+        text: str,
+        body_bytes: int = 0,
+        resent: bool = False,
+    ) -> None:
         call.done = True
         call.response = None  # which knows its call, and would wait with it for the garbage collector
         if not name.isascii():
@@ -259,7 +268,9 @@ class Tracker:
         else:
             step, latency_ms = recorder.step(call.start), took_ms
         if kind is None:
-            recorder.ok(name, step, latency_ms)
+            recorder.ok(name, step, latency_ms, body_bytes)
+            if resent:
+                recorder.resent(name, step)
         else:
             recorder.fail(name, step, latency_ms, kind, arrival.intended if call.first else call.start, text)
         if self._cycles is not None:

@@ -66,6 +66,8 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     user could start; generator. Empty in older files."""
     empty: int = 0
     """Arrivals whose task ended without a request and without an exception."""
+    resent: int = 0
+    """Successful requests that were sent twice: their kept connection was closed before any byte of a reply."""
 
 
 class RequestResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +90,8 @@ class RequestResult(msgspec.Struct, frozen=True, kw_only=True):
     failed_p95_ms: float | None = None
     failed_max_ms: float | None = None
     measured: Measured | None = None
+    mean_bytes: float | None = None
+    """Of the replies of successful requests, as the client told their length; null where it told none."""
 
 
 class ErrorResult(msgspec.Struct, frozen=True, kw_only=True):

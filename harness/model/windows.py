@@ -68,6 +68,8 @@ class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     backfilled: virtual arrivals of the closed model, *included* in ok, sum_ms, sketch and over; never in totals.
     backfilled_sum_ms, backfilled_sketch: their part of sum_ms and sketch, so that both views can be reported.
     backfilled_fail: virtual arrivals whose request failed, by kind, *included* in fail; never in totals.
+    body_bytes: lengths of the replies of ok requests, without virtual ones; 0 where the client tells none.
+    resent: ok requests that were sent twice: their kept connection was closed before any byte of a reply.
     """
 
     ok: Count = 0
@@ -82,6 +84,8 @@ class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     backfilled_fail: dict[str, Count] = {}
     failed_max_ms: Amount = 0.0
     failed_sketch: list[int] = []
+    body_bytes: Count = 0
+    resent: Count = 0
 
 
 class DeltaRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="row", tag="delta"):

@@ -8,6 +8,7 @@ from harness.report import text
 from harness.report.by_name import Failing, all_slowed, failing, slowed
 from harness.report.finding import dependencies
 from harness.report.moved import moved
+from harness.report.shrunk import shrunk
 from harness.report.story import is_control
 
 MOST_NAMES = 5
@@ -25,6 +26,8 @@ def notes(plan: Plan, result: Result) -> tuple[str, ...]:
             f"Every request name got slower during the fault, all {len(slowed(result))} of them: also those that do "
             f"not use {dependencies(plan)}, if there are such."
         )
+    if small := shrunk(result)[:MOST_NAMES]:
+        said.append(f"What was answered became smaller: {'; '.join(one.said for one in small)}.")
     if changed := moved(result)[:MOST_NAMES]:
         said.append(f"In the service's own metrics, baseline to fault: {'; '.join(one.said for one in changed)}.")
     fault = next((p for p in result.phases if p.name == "fault" and (p.dispersion or 0) > 1.5), None)

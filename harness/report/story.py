@@ -15,7 +15,11 @@ from harness.report.assessment import Line, assess_result, interval
 from harness.report.by_name import PHASE_WORDS, failing, slowed
 from harness.report.ending import alarm, at_the_end
 from harness.report.moved import moved
+from harness.report.shrunk import shrunk
 
+RESENT_LEAST = 10
+RESENT_TIMES = 4.0
+"""So many times as often as in baseline, where a server may close connections that were idle."""
 _MODEL_WORDS = {"open": "open model", "closed": "closed model"}
 
 
@@ -122,9 +126,28 @@ def hurt_clause(result: Result) -> str:
         return f"{text.visible(name, 80)} {bad_times(bad, result.impact.by_name_failed.get(name))}{more}"
     if newcomers := _newcomers(result):
         return newcomers
+    if twice := _sent_twice(result):
+        return twice
+    if small := shrunk(result):
+        more = f", and those to {len(small) - 1} more request names shrank as well" if len(small) > 1 else ""
+        return f"{small[0].said}{more}"
     if changed := moved(result)[:2]:
         return f"not as before: {', '.join(one.said for one in changed)}"
     return ""
+
+
+def _sent_twice(result: Result) -> str:
+    """Requests that went well only because the load, as a browser would, sent them once more."""
+    phases = {phase.name: phase for phase in result.phases}
+    before, fault = phases.get("baseline"), phases.get("fault")
+    if before is None or fault is None or not before.requests or fault.resent < RESENT_LEAST:
+        return ""
+    if fault.resent / fault.requests < RESENT_TIMES * before.resent / before.requests:
+        return ""
+    return (
+        f"{fault.resent:,} of {fault.requests:,} requests were answered only when they were sent once more, after the "
+        "service had closed their connection"
+    )
 
 
 def _newcomers(result: Result) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from load_run import ANOMALY, Run, make_plan, named
 from load_target import Target
+from raw_server import RawServer, Visit
 
 from harness.load.protocol import Warned
 from harness.model.sketch import quantile
@@ -155,6 +156,27 @@ def test_connections_survive_a_restart_of_the_target(target: Target, tmp_path: P
         again.stop()
     assert all(counts.fail == {} and counts.ok > 20 for counts in after.values())
     assert kinds <= {"refused", "reset"}
+
+
+def test_the_length_of_replies_and_what_was_sent_twice_are_on_record(tmp_path: Path) -> None:
+    """Every second request on a connection is left without an answer, as when a worker dies; the load tries again."""
+    seen: set[int] = set()
+
+    def fickle(visit: Visit) -> None:
+        if visit.asked.connection in seen:
+            visit.close()
+            return
+        seen.add(visit.asked.connection)
+        visit.reply(b"x" * 321)
+
+    with RawServer({"/fickle": fickle}) as server:
+        plan = make_plan(PATHS.with_name("fickle.py"), server.url, rate=40.0)
+        with Run(plan, tmp_path) as run:
+            run.go(3)
+            counts = run.requests()["/fickle"]
+    assert counts.ok > 50 and counts.fail == {}
+    assert counts.body_bytes == 321 * counts.ok
+    assert 0 < counts.resent < counts.ok and counts.resent > counts.ok / 2
 
 
 def test_users_on_their_way(target: Target, tmp_path: Path) -> None:

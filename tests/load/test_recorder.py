@@ -41,6 +41,15 @@ def test_a_row_knows_in_which_step_its_requests_ended() -> None:
     assert sum(row.requests["/a"].fail["status"] for row in rows) == 4
 
 
+def test_the_length_of_replies_and_what_was_sent_twice_are_in_the_row() -> None:
+    recorder = started()
+    recorder.ok("/a", 20, 30.0, 900)
+    recorder.ok("/a", 20, 30.0, 100)
+    recorder.resent("/a", 20)
+    counts = [row.requests["/a"] for row in rows_of(recorder.flush(50, 1))]
+    assert (sum(c.body_bytes for c in counts), sum(c.resent for c in counts)) == (1000, 1)
+
+
 def test_what_people_waited_for_an_error_is_kept_apart_from_the_latency_of_the_good_ones() -> None:
     recorder = started()
     recorder.ok("/a", 20, 30.0)

@@ -9,8 +9,9 @@ from harness.analysis.tables import request_result
 from harness.model.plan import Plan
 from harness.model.result import Result, TargetResult
 from harness.model.target_grammar import parse_targets
+from harness.model.windows import DeltaRow
 from harness.report.story import headline
-from tests.analysis.histories import INJECTED, Scene
+from tests.analysis.histories import INJECTED, ZERO, Scene
 
 from .sample import plan_of, result
 
@@ -59,3 +60,29 @@ def test_no_impact_is_not_said_where_newcomers_were_turned_away() -> None:
     login = NameTotals(ok=3, failed=2, fail={"status": 2})
     refused = msgspec.structs.replace(passed, setup=(request_result("POST /login", "setup", login, None),))
     assert "2 of 5 requests outside of tasks (on_start) failed" in headline(run.plan, refused)
+
+
+def test_no_impact_is_not_said_of_replies_that_became_small() -> None:
+    """An empty page with status 200, or an error in its body."""
+    run = Scene(rate=50.0).build()
+    for at, row in enumerate(run.rows):
+        if isinstance(row, DeltaRow):
+            each = 20 if INJECTED * 10 <= row.step < ZERO * 10 and "GET /items" in row.requests else 900
+            sizes = {n: msgspec.structs.replace(c, body_bytes=c.ok * each) for n, c in row.requests.items()}
+            run.rows[at] = msgspec.structs.replace(row, requests=sizes)
+    said = headline(run.plan, run.judge())
+    assert "the targets held, but replies to GET /items had " in said and "900 in baseline" in said
+    (row,) = [one for one in run.judge().requests if (one.name, one.phase) == ("GET /items", "baseline")]
+    assert row.mean_bytes == 900
+    assert all(one.mean_bytes is None for one in Scene(rate=50.0).build().judge().requests)
+
+
+def test_no_impact_is_not_said_where_requests_had_to_be_sent_twice() -> None:
+    """A worker that dies takes its connections along; the load tries again, and not every caller does."""
+    run = Scene(rate=50.0).build()
+    passed = run.judge()
+    twice = tuple(msgspec.structs.replace(p, resent=40 if p.name == "fault" else 3) for p in passed.phases)
+    said = headline(run.plan, msgspec.structs.replace(passed, phases=twice))
+    assert "the targets held, but 40 of " in said and "sent once more" in said
+    usual = tuple(msgspec.structs.replace(p, resent=40) for p in passed.phases)
+    assert "its users saw no impact" in headline(run.plan, msgspec.structs.replace(passed, phases=usual))
