@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import msgspec
 
 from harness.analysis.sentences import bad_times, failed_of, names_generator
@@ -315,11 +317,13 @@ def load_sentence(plan: Plan) -> str:
 
 
 def reproduce(plan: Plan) -> str:
-    """The command that repeats this run exactly, seed included."""
+    """The command that repeats this run exactly, seed included. People paste it, and the record may be anybody's: what
+    is no single call of the harness is not repeated."""
     command = plan.provenance.command if plan.provenance else ""
-    if not command:
-        faults = " ".join(f"--fault {fault.spec.text or fault.spec.name}" for fault in plan.faults) or "--fault none"
-        command = f"harness run {faults} --scenario {plan.scenario.name} --scale {plan.scale:g}"
+    if not _one_call(command):
+        faults = [word for fault in plan.faults for word in ("--fault", fault.spec.text or fault.spec.name)]
+        words = [*(faults or ["--fault", "none"]), "--scenario", plan.scenario.name, "--scale", f"{plan.scale:g}"]
+        command = shlex.join(["harness", "run", *words])
     return command if "--seed" in command else f"{command} --seed {plan.seed}"
 
 
@@ -384,6 +388,15 @@ def request_rows(result: Result) -> tuple[RequestResult, ...]:
     phases = {row.phase for row in result.requests}
     shown = next((phase for phase in ("fault", "baseline", "warmup") if phase in phases), None)
     return tuple(row for row in result.requests if row.phase == shown)
+
+
+def _one_call(command: str) -> bool:
+    """As a run writes it: quoted, so that a shell sees nothing but words."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return False
+    return words[:1] == ["harness"] and shlex.join(words) == command
 
 
 def not_measured(plan: Plan, result: Result) -> tuple[str, ...]:

