@@ -24,15 +24,15 @@ from pathlib import Path
 
 import msgspec
 
-from harness.model import events as ev
-from harness.model.faults import Change, Dependency, FaultSpec
 from harness.model.jsonl import encode_line
-from harness.model.load import LoadPlan, Scenario, UserClass
-from harness.model.plan import PhasePlan, Plan, PlannedFault
-from harness.model.samples import ProcessUse, Sample
+from harness.model.records import events as ev
+from harness.model.records.faults import Change, Dependency, FaultSpec
+from harness.model.records.load import LoadPlan, Scenario, UserClass
+from harness.model.records.plan import PhasePlan, Plan, PlannedFault
+from harness.model.records.samples import ProcessUse, Sample
+from harness.model.records.windows import ClassCounts, DeltaRow, MarkRow, RequestCounts
 from harness.model.sketch import bucket_of, bucket_value
 from harness.model.target_grammar import defaults
-from harness.model.windows import ClassCounts, DeltaRow, MarkRow, RequestCounts
 from harness.plan.schedule import planned_counts
 
 MAX_SECONDS = 3.0
@@ -80,7 +80,7 @@ def main() -> int:
 
 def read(run_dir: Path) -> int:
     """Analyse in this fresh process; prints wall seconds, CPU seconds, peak MB and the verdict."""
-    from harness.analysis.rundir import analyze
+    from harness.analysis.run_directory import analyze
 
     begun, used = time.perf_counter(), time.process_time()
     result = analyze(run_dir)

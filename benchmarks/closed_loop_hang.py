@@ -28,13 +28,13 @@ from typing import Any
 
 import msgspec
 
-from harness.load.launcher import LoadProcess
-from harness.load.protocol import LoadMessage, Ready
+from harness.load.process.launcher import LoadProcess
+from harness.load.wire.protocol import LoadMessage, Ready
 from harness.model.clock import monotonic
 from harness.model.jsonl import read_lines
-from harness.model.load import LoadPlan, UserClass
+from harness.model.records.load import LoadPlan, UserClass
+from harness.model.records.windows import DeltaRow, MarkRow, Row
 from harness.model.sketch import quantile
-from harness.model.windows import DeltaRow, MarkRow, Row
 
 USERS, ANSWER_S = 10, 0.1
 LOCUSTFILE = """

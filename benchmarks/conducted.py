@@ -23,11 +23,11 @@ import simulated  # noqa: E402
 from simulated import Lengths, Service  # noqa: E402
 
 from harness.analysis import live  # noqa: E402
-from harness.analysis.judge import judge  # noqa: E402
-from harness.analysis.windows import WindowStore  # noqa: E402
-from harness.model.result import Result  # noqa: E402
+from harness.analysis.record.windows import WindowStore  # noqa: E402
+from harness.analysis.verdict.judge import judge  # noqa: E402
+from harness.model.records.result import Result  # noqa: E402
+from harness.model.records.targets import Target  # noqa: E402
 from harness.model.target_grammar import defaults, merge, parse_targets  # noqa: E402
-from harness.model.targets import Target  # noqa: E402
 
 EXTENDED = 3.0
 """A phase that goes on is so many times as long."""

@@ -38,12 +38,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
 import foreign_truth as truth  # noqa: E402
 from foreign_systems import SPREAD, SYSTEMS, System, Where, wait_for  # noqa: E402
 
-from harness.analysis.rundir import read_plan, read_result  # noqa: E402
-from harness.model.faults import Address  # noqa: E402
-from harness.report.recovery_words import recovery_sentence  # noqa: E402
-from harness.report.story import headline  # noqa: E402
+from harness.analysis.run_directory import read_plan, read_result  # noqa: E402
+from harness.model.records.faults import Address  # noqa: E402
+from harness.report.sentences.recovery_words import recovery_sentence  # noqa: E402
+from harness.report.sentences.story import headline  # noqa: E402
 from harness.stack.embedded import postgres, toxiproxy  # noqa: E402
-from harness.stack.ports import Ports  # noqa: E402
+from harness.stack.starting.ports import Ports  # noqa: E402
 from tests.servers import PostgresServer, SubprocessLauncher, start_postgres, start_toxiproxy, start_valkey  # noqa: E402
 
 FAULTS = ("redis-down", "redis-hang", "db-down", "db-hang", "db-connection-limit", "kill")

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.model.errors import SetupError
-from harness.model.faults import Address
 from harness.model.paths import cache_dir
-from harness.stack.child import Child
-from harness.stack.fetch import check_folder, make_folder
+from harness.model.records.faults import Address
+from harness.stack.starting.child import Child
+from harness.stack.starting.fetch import check_folder, make_folder
 
 INSTALL_LIMIT_S = 600.0
 SPREAD = 50

@@ -23,10 +23,10 @@ from typing import Any
 import msgspec
 import psutil
 
-from harness.load.launcher import LoadProcess
-from harness.load.protocol import LoadMessage, Ready
+from harness.load.process.launcher import LoadProcess
+from harness.load.wire.protocol import LoadMessage, Ready
 from harness.model.clock import monotonic
-from harness.model.load import LoadPlan, UserClass
+from harness.model.records.load import LoadPlan, UserClass
 
 PATH = "/predict"
 BODY = {"hash": "0x1234", "value": 1.5, "gas": 21000}

@@ -16,9 +16,9 @@ from pathlib import Path
 import generators as g
 import tools
 
-from harness.analysis.generator import lateness_p99
+from harness.analysis.rules.generator import lateness_p99
 from harness.model.jsonl import read_lines
-from harness.model.windows import DeltaRow, MarkRow, Row
+from harness.model.records.windows import DeltaRow, MarkRow, Row
 
 WARM_UP_S = 3.0
 MAX_LATE_MS = 5.0

@@ -3,10 +3,10 @@
     python benchmarks/recovery_rules.py [--runs 200] [--jobs 2] [--only REGEX] [--rates 20,50,200,1000,10000]
         [--live]
 
-Every run is a complete record (benchmarks/simulated.py) that `harness.analysis.judge` turns into a result. A row of a
-table is a cell: a kind of service at a rate, what was seen over its runs, the bound on it and whether it is met. Error
-and interval of recovery are over the runs called recovered. Seeded: prints the same every time. Exit 1 when a bound
-is missed.
+Every run is a complete record (benchmarks/simulated.py) that `harness.analysis.verdict.judge` turns into a result. A
+row of a table is a cell: a kind of service at a rate, what was seen over its runs, the bound on it and whether it is
+met. Error and interval of recovery are over the runs called recovered. Seeded: prints the same every time. Exit 1 when
+a bound is missed.
 """
 
 from __future__ import annotations

@@ -19,13 +19,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.model import events as ev
-from harness.model.faults import Change, Dependency, Evidence, FaultSpec
-from harness.model.load import LoadPlan, Scenario, UserClass
-from harness.model.plan import PhasePlan, Plan, PlannedFault, Provenance
+from harness.model.records import events as ev
+from harness.model.records.faults import Change, Dependency, Evidence, FaultSpec
+from harness.model.records.load import LoadPlan, Scenario, UserClass
+from harness.model.records.plan import PhasePlan, Plan, PlannedFault, Provenance
+from harness.model.records.targets import PhaseName, Target
+from harness.model.records.windows import ClassCounts, DeltaRow, MarkRow, RequestCounts, Row, limit_key
 from harness.model.sketch import bucket_of
-from harness.model.targets import PhaseName, Target
-from harness.model.windows import ClassCounts, DeltaRow, MarkRow, RequestCounts, Row, limit_key
 from harness.plan.schedule import planned_counts
 
 Rate = Callable[[float, float], float]

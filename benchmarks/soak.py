@@ -29,9 +29,9 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from harness.analysis.memory import trend  # noqa: E402
+from harness.analysis.rules.memory import trend  # noqa: E402
 from harness.model.jsonl import read_lines  # noqa: E402
-from harness.model.windows import MarkRow, Row  # noqa: E402
+from harness.model.records.windows import MarkRow, Row  # noqa: E402
 from tests.e2e.observe import Run  # noqa: E402
 
 EVERY_S = 2.0
@@ -115,7 +115,7 @@ def processes(run: subprocess.Popen[bytes]) -> dict[psutil.Process, str]:
                 if "harness.load" in words:
                     master = process.parent() == conductor
                     found[process] = "load" if master else f"worker {process.pid}"
-                elif "harness.safety.keeper" in words:
+                elif "harness.safety.keeper.keeper" in words:
                     found[process] = "keeper"
     return found
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from harness.model.errors import SetupError
 from harness.model.paths import cache_dir
-from harness.stack.child import Child
-from harness.stack.fetch import ensure_file, work_folder
+from harness.stack.starting.child import Child
+from harness.stack.starting.fetch import ensure_file, work_folder
 
 GO_TOOLS = {"vegeta": ("github.com/tsenart/vegeta/v12", "v12.13.0"), "k6": ("go.k6.io/k6", "v1.8.1")}
 """name -> (Go module, version)."""

@@ -35,10 +35,10 @@ from pathlib import Path
 
 import psutil
 
-from harness.analysis.rundir import read_plan, read_result
-from harness.model.plan import Plan
-from harness.model.result import Result
-from harness.report.findings import findings
+from harness.analysis.run_directory import read_plan, read_result
+from harness.model.records.plan import Plan
+from harness.model.records.result import Result
+from harness.report.findings.rules import findings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORTENED = (

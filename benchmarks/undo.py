@@ -40,9 +40,9 @@ import msgspec
 import psutil
 import psycopg
 
-from harness.adapters.probe import path_probe
-from harness.model.faults import Dependency
-from harness.model.stack import StackUp
+from harness.adapters.probing.probe import path_probe
+from harness.model.records.faults import Dependency
+from harness.model.records.stack import StackUp
 
 HARNESS = Path(sys.executable).parent / "harness"
 SHORT_BASELINE = (

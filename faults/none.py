@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from harness.fault import ParamInfo, Stage
 from harness.model.errors import Refused
-from harness.model.faults import Applied, Change, Dependency, DependencyKind, Evidence, UndoRecord
+from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, UndoRecord
 
 
 class Control:

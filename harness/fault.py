@@ -22,8 +22,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from harness.model.faults import Applied, Change, Dependency, DependencyKind, Evidence, UndoRecord
-from harness.model.faults import ParamInfo as ParamInfo
+from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, UndoRecord
+from harness.model.records.faults import ParamInfo as ParamInfo
 
 GROUP = "harness.faults"
 

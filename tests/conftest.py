@@ -25,7 +25,7 @@ from servers import (
     start_valkey,
 )
 
-from harness.model.process import ServerProcess
+from harness.model.records.process import ServerProcess
 
 
 @pytest.hookimpl(trylast=True)

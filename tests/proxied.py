@@ -16,9 +16,9 @@ from typing import Any
 import psycopg
 from servers import KafkaServer, PostgresServer, ValkeyServer
 
-from harness.model.faults import Address, Dependency, UndoRecord
-from harness.model.process import ServerProcess
-from harness.stack.ports import Ports
+from harness.model.records.faults import Address, Dependency, UndoRecord
+from harness.model.records.process import ServerProcess
+from harness.stack.starting.ports import Ports
 
 _numbers = count(1)
 

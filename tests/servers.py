@@ -26,13 +26,13 @@ from typing import NamedTuple
 import psutil
 
 from harness.model.errors import SetupError
-from harness.model.faults import Address
-from harness.model.process import ServerProcess, ServerSpec
+from harness.model.records.faults import Address
+from harness.model.records.process import ServerProcess, ServerSpec
 from harness.stack.embedded import java as java_runtime
 from harness.stack.embedded import kafka, kafka_archive, kafka_files, postgres, toxiproxy, valkey
 from harness.stack.embedded.folder import PrivateFolder, server_user
-from harness.stack.ports import Ports
-from harness.stack.ready import wait_ready
+from harness.stack.starting.ports import Ports
+from harness.stack.starting.ready import wait_ready
 
 
 class ValkeyServer(NamedTuple):

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 
-from harness.model.faults import Address
+from harness.model.records.faults import Address
 
 
 class Flood:

@@ -1,18 +1,23 @@
-"""The layout holds: imports point one way, each client library has one door, and files stay readable."""
+"""The layout holds: imports point one way, each client library has one door, every room says what it is for.
+
+docs/architecture.md is the same in words; its list of rooms is compared with the tree.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-LAYERS = {
+FLOORS = {
     "model": 0,
     "config": 1,
     "plan": 1,
@@ -27,14 +32,18 @@ LAYERS = {
     "gameday": 7,
     "cli": 8,
 }
-"""A module imports from lower layers and from its own package only. `load`, `stack`, `safety` and `report` do not
-know each other; `analysis` may redraw the schedule of `plan`."""
+"""A module imports from lower floors and from its own only. `load`, `stack`, `safety` and `report` do not know each
+other; `analysis` may redraw the schedule of `plan`. Rooms of one floor make no circle."""
+
+MOST_FILES = 16
+"""In a room, its __init__.py aside."""
+MOST_LINES = 600
 
 DOORS = {
-    "toxiproxy": {"harness/adapters/toxiproxy.py"},
-    "docker": {"harness/adapters/docker.py"},
-    "redis": {"harness/adapters/redis.py"},
-    "psycopg": {"harness/adapters/postgres.py", "harness/adapters/postgres_login.py"},
+    "toxiproxy": {"harness/adapters/toxiproxy/client.py"},
+    "docker": {"harness/adapters/docker/engine.py"},
+    "redis": {"harness/adapters/clients/redis.py"},
+    "psycopg": {"harness/adapters/clients/postgres.py", "harness/adapters/clients/postgres_login.py"},
 }
 
 
@@ -59,20 +68,84 @@ def imports(path: Path, *, runtime_only: bool = False) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def layer(module: str) -> tuple[str, int] | None:
+def floor(module: str) -> tuple[str, int] | None:
     parts = module.split(".")
-    if parts[0] != "harness" or len(parts) < 2 or parts[1] not in LAYERS:
+    if parts[0] != "harness" or len(parts) < 2 or parts[1] not in FLOORS:
         return None
-    return parts[1], LAYERS[parts[1]]
+    return parts[1], FLOORS[parts[1]]
+
+
+@cache
+def names() -> dict[str, Path]:
+    """The file of every module."""
+    found = {}
+    for path in modules():
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def room_of(module: str) -> str:
+    return module if names()[module].name == "__init__.py" else module.rpartition(".")[0]
+
+
+def rooms() -> dict[str, list[Path]]:
+    """The files of every folder of code, __init__.py aside."""
+    found: dict[str, list[Path]] = {}
+    for module, path in names().items():
+        found.setdefault(room_of(module), [])
+        if path.name != "__init__.py":
+            found[room_of(module)].append(path)
+    return found
+
+
+@cache
+def file_imports() -> dict[str, set[str]]:
+    """Which module imports which, at run time, also within a function."""
+    known = names()
+    found = {}
+    for module, path in known.items():
+        every = {each for each in imports(path, runtime_only=True) if each in known and each != module}
+        # `from a.room import file` speaks of the file, not of what the room's __init__ imports.
+        found[module] = {each for each in every if not any(other.startswith(each + ".") for other in every)}
+    return found
+
+
+def circles(edges: Mapping[str, set[str]]) -> list[list[str]]:
+    """What imports itself by way of others: the components of more than one (Tarjan, 1972)."""
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(here: str) -> None:
+        number[here] = low[here] = len(number)
+        stack.append(here)
+        for there in sorted(edges.get(here, ())):
+            if there not in number:
+                visit(there)
+                low[here] = min(low[here], low[there])
+            elif there in stack:
+                low[here] = min(low[here], number[there])
+        if low[here] == number[here]:
+            at = stack.index(here)
+            if len(stack) - at > 1:
+                found.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for each in sorted(edges):
+        if each not in number:
+            visit(each)
+    return found
 
 
 def test_imports_point_one_way() -> None:
     wrong = []
     for path in modules():
         relative = path.relative_to(ROOT)
-        here = layer(".".join(relative.with_suffix("").parts))
+        here = floor(".".join(relative.with_suffix("").parts))
         for imported in imports(path):
-            there = layer(imported)
+            there = floor(imported)
             if relative.parts[0] == "faults":
                 if there is not None and there[0] not in ("fault", "adapters", "model"):
                     wrong.append(f"{relative} imports {imported}")
@@ -81,6 +154,32 @@ def test_imports_point_one_way() -> None:
             ) or imported.split(".")[0] == "faults":
                 wrong.append(f"{relative} imports {imported}")
     assert not wrong, "\n".join(sorted(set(wrong)))
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circles(file_imports()) == []
+
+
+def test_no_rooms_import_each_other_in_a_circle() -> None:
+    edges: dict[str, set[str]] = {}
+    for module, imported in file_imports().items():
+        edges.setdefault(room_of(module), set()).update({room_of(each) for each in imported} - {room_of(module)})
+    assert circles(edges) == []
+
+
+def test_a_room_is_small_and_says_what_it_is_for() -> None:
+    wrong = [f"{room} has {len(files)} files" for room, files in rooms().items() if len(files) > MOST_FILES]
+    for room in rooms():
+        said = ast.get_docstring(ast.parse((ROOT / room.replace(".", "/") / "__init__.py").read_text("utf-8"))) or ""
+        if len(said.splitlines()) < 3 and room != "harness":
+            wrong.append(f"{room}/__init__.py does not say what it is for, who comes in and what it does not import")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_map_has_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    told = set(re.findall(r"^\| `((?:harness|faults)[\w/]*)/` \|", page, re.MULTILINE))
+    assert told == {room.replace(".", "/") for room in rooms()}
 
 
 def test_each_client_library_is_imported_in_one_adapter() -> None:
@@ -95,7 +194,7 @@ def test_each_client_library_is_imported_in_one_adapter() -> None:
 
 def test_the_conductor_never_loads_locust_or_gevent() -> None:
     code = (
-        "import sys, harness.conductor.experiment, harness.cli.run, harness.cli.planning, harness.fault\n"
+        "import sys, harness.conductor.run, harness.cli.commands.run, harness.cli.planning, harness.fault\n"
         "harness.fault.registered()\n"
         "found = [m for m in ('locust', 'gevent', 'greenlet') if m in sys.modules]\n"
         "sys.exit(f'imported: {found}' if found else 0)"
@@ -120,7 +219,7 @@ def test_help_imports_no_heavy_library() -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_are_short_enough_to_read_in_one_sitting(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 600
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
 
 def test_nothing_of_the_harness_knows_the_sample_api_s_defects() -> None:

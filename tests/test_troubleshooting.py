@@ -78,7 +78,7 @@ def messages_in(path: Path) -> Iterator[tuple[str, str]]:
 
 def verdict_sentences() -> Iterator[tuple[str, str]]:
     """The reasons of a verdict: whole sentences, but for those of a PASS."""
-    folder = ROOT / "harness" / "analysis"
+    folder = ROOT / "harness" / "analysis" / "verdict"
     rules, said, proofs = (
         ast.parse((folder / f"{name}.py").read_text(encoding="utf-8")) for name in ("verdict", "sentences", "proofs")
     )
@@ -95,7 +95,7 @@ def verdict_sentences() -> Iterator[tuple[str, str]]:
                 for text in words(node, {}):
                     text = plain(re.sub(r"\{\w+\}", ANY, text))
                     if letters(text) >= 15 and (text[0].isupper() or text[0] == ANY) and text[:4] != "PASS":
-                        yield f"harness/analysis/{name}:{getattr(node, 'lineno', 0)}", text
+                        yield f"harness/analysis/verdict/{name}:{getattr(node, 'lineno', 0)}", text
 
 
 @cache

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from harness.model.errors import Refused, UsageError
-from harness.model.faults import Address, Dependency
+from harness.model.records.faults import Address, Dependency
 
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -155,7 +155,7 @@ def server_address(options: str, *, default: Address | None = None) -> tuple[str
     default: the server where the options name none (libpq would take it from the environment). Raises UsageError for
     options that do not parse, that name several servers (which one would be changed?) or a service file.
     """
-    from harness.adapters.postgres import options_of
+    from harness.adapters.clients.postgres import options_of
 
     values = options_of(options)
     host, port = values.get("hostaddr") or values.get("host", ""), values.get("port", "")
@@ -176,7 +176,7 @@ def server_address(options: str, *, default: Address | None = None) -> tuple[str
 
 def _pinned_login(dependency: Dependency, first: Callable[[str, int, str], str]) -> str:
     """The admin login with hostaddr and port spelled out: libpq takes what is missing from its environment."""
-    from harness.adapters.postgres import conninfo
+    from harness.adapters.clients.postgres import conninfo
 
     assert dependency.admin is not None
     try:

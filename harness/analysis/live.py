@@ -11,23 +11,23 @@ from collections.abc import Sequence
 
 import msgspec
 
-from harness.analysis import recovery as recovery_rules
-from harness.analysis import sentences
-from harness.analysis.dispersion import Dispersion, dispersion, excused, without
-from harness.analysis.facts import Facts
-from harness.analysis.generator import WINDOW_S, cut_from_baseline, saturated
-from harness.analysis.proportions import by_name, counted_limits, more_needed, watch_limit
-from harness.analysis.recovery import Baseline
-from harness.analysis.spans import Span, span_of, spans
-from harness.analysis.targets import COMPARE, judge_target, recovery_targets
-from harness.analysis.windows import FAILING_AFTER_S, WindowStore
-from harness.model import events as ev
+from harness.analysis.record.spans import Span, span_of, spans
+from harness.analysis.record.windows import FAILING_AFTER_S, WindowStore
+from harness.analysis.rules import recovery as recovery_rules
+from harness.analysis.rules.facts import Facts
+from harness.analysis.rules.generator import WINDOW_S, cut_from_baseline, saturated
+from harness.analysis.rules.proportions import by_name, counted_limits, more_needed, watch_limit
+from harness.analysis.rules.recovery import Baseline
+from harness.analysis.rules.targets import COMPARE, judge_target, recovery_targets
+from harness.analysis.statistics.dispersion import Dispersion, dispersion, excused, without
+from harness.analysis.verdict import sentences
 from harness.model.clock import next_step, step_of, step_start
 from harness.model.errors import UsageError
-from harness.model.live import LiveNumbers
-from harness.model.plan import Plan
+from harness.model.records import events as ev
+from harness.model.records.live import LiveNumbers
+from harness.model.records.plan import Plan
+from harness.model.records.targets import PhaseName, Target
 from harness.model.target_grammar import ALLOWED_OVER, format_limit, parse_expression
-from harness.model.targets import PhaseName, Target
 from harness.model.units import parse_duration
 
 LATE_S = 3.0

@@ -1,4 +1,7 @@
-"""The command line. Each command is a file of its own, imported only when it runs, so that help is quick."""
+"""The command line. Here: options, harness.toml as defaults, the plan that `run` and `plan` make, streams.
+
+Nobody imports it. A command is imported when it runs, so that help is quick.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,17 @@ import click
 from harness.model.exit_codes import MEANINGS, ExitCode
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "run": ("harness.cli.run", "Run an experiment: load, faults, verdict, report."),
-    "plan": ("harness.cli.plan", "Show what `run` would do: only the Locust file is executed."),
-    "faults": ("harness.cli.catalogue", "The faults: what they do, parameters, undo, proof."),
-    "scenarios": ("harness.cli.catalogue", "The load shapes and their sizes."),
-    "analyze": ("harness.cli.analyze", "Judge a run again from its recorded files."),
-    "report": ("harness.cli.report", "Render a run's report: html, md, json or junit."),
-    "check": ("harness.cli.check", "Gate: TARGET ASSESSMENT of a run or of Locust's stats.csv."),
-    "heal": ("harness.cli.heal", "Undo what an interrupted run left behind."),
-    "init": ("harness.cli.init", "Print a harness.toml to begin with, or an override with Toxiproxy."),
-    "stack": ("harness.cli.stack", "Keep the embedded servers up between runs."),
-    "worker": ("harness.cli.worker", "A load worker on another machine."),
+    "run": ("harness.cli.commands.run", "Run an experiment: load, faults, verdict, report."),
+    "plan": ("harness.cli.commands.plan", "Show what `run` would do: only the Locust file is executed."),
+    "faults": ("harness.cli.commands.catalogue", "The faults: what they do, parameters, undo, proof."),
+    "scenarios": ("harness.cli.commands.catalogue", "The load shapes and their sizes."),
+    "analyze": ("harness.cli.commands.analyze", "Judge a run again from its recorded files."),
+    "report": ("harness.cli.commands.report", "Render a run's report: html, md, json or junit."),
+    "check": ("harness.cli.commands.check", "Gate: TARGET ASSESSMENT of a run or of Locust's stats.csv."),
+    "heal": ("harness.cli.commands.heal", "Undo what an interrupted run left behind."),
+    "init": ("harness.cli.commands.init", "Print a harness.toml to begin with, or an override with Toxiproxy."),
+    "stack": ("harness.cli.commands.stack", "Keep the embedded servers up between runs."),
+    "worker": ("harness.cli.commands.worker", "A load worker on another machine."),
 }
 
 EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code.value:>3}  {text}" for code, text in MEANINGS.items())
@@ -131,8 +134,8 @@ def _traceback_if_asked(error: Exception) -> None:
 
 def complain(message: str, hint: str | None) -> None:
     """One or two lines on stderr; a closed stderr is no reason to fail differently."""
-    from harness.report.text import visible
-    from harness.safety.redact import redact
+    from harness.report.sentences.text import visible
+    from harness.safety.healing.redact import redact
 
     def shown(text: str) -> str:
         # What a server said may stand in it, or a URL with a password in it that somebody typed.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 if TYPE_CHECKING:
-    from harness.adapters.docker import Engine
-    from harness.adapters.docker_logs import LogLine
+    from harness.adapters.docker.engine import Engine
+    from harness.adapters.docker.logs import LogLine
 
 POLL_S = 0.2
 MAX_READ = 1 << 20
@@ -73,7 +73,7 @@ class _Tail:
             pass
 
     def last(self, lines: int) -> list[str]:
-        from harness.stack.ready import last_lines
+        from harness.stack.starting.ready import last_lines
 
         if not self._path.exists():
             click.echo(f"{self._path}: there is no such file yet", err=True)
@@ -104,12 +104,12 @@ class ContainerLog:
         self._at = ""
 
     def last(self, lines: int) -> list[str]:
-        from harness.adapters.docker_logs import last_lines
+        from harness.adapters.docker.logs import last_lines
 
         return self._taken(last_lines(self._engine, self._id, lines))
 
     def new_lines(self) -> list[str]:
-        from harness.adapters.docker_logs import lines_after
+        from harness.adapters.docker.logs import lines_after
         from harness.model.errors import AdapterError
 
         try:

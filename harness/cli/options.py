@@ -11,7 +11,7 @@ from harness.cli.settings import ALLOWED_HOST, Setting, config_option, rank
 from harness.model import units
 from harness.model.cores import useful_cores
 from harness.model.errors import UsageError
-from harness.model.stack import StackName
+from harness.model.records.stack import StackName
 from harness.plan.request import RunRequest
 
 if TYPE_CHECKING:

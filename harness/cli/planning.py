@@ -11,19 +11,19 @@ import msgspec
 from harness.cli.options import decode
 from harness.cli.settings import named
 from harness.fault import registered, unusable
-from harness.load.keys import check_sockets
-from harness.load.launcher import describe
+from harness.load.process.launcher import describe
+from harness.load.wire.keys import check_sockets
 from harness.model.clock import wall
 from harness.model.errors import UsageError
-from harness.model.load import Locustfile
-from harness.model.plan import Plan
+from harness.model.records.load import Locustfile
+from harness.model.records.plan import Plan
+from harness.model.records.stack import Stack, StackName, StackUp
 from harness.model.resources import resource
-from harness.model.stack import Stack, StackName, StackUp
 from harness.plan.planner import build_plan, find_scenario
 from harness.plan.request import RunRequest
 from harness.stack import registry
 from harness.stack.embedded import EmbeddedStack
-from harness.stack.external import ExternalStack
+from harness.stack.external.stack import ExternalStack
 
 BUILT_IN = ("locustfiles", "anomaly.py")
 

@@ -92,17 +92,19 @@ def _read(ctx: click.Context, param: click.Parameter, value: str | None) -> Conf
         return None
     found = load(path)
     ctx.meta[_META] = found
-    ctx.default_map = {**(ctx.default_map or {}), **_defaults(found, ctx.command)}
+    ctx.default_map = {**(ctx.default_map or {}), **_defaults(found, ctx)}
     return found
 
 
-def _defaults(config: Configuration, command: click.Command) -> dict[str, Any]:
+def _defaults(config: Configuration, ctx: click.Context) -> dict[str, Any]:
     """[run] by parameter name, for this command. Raises UsageError for a key that `run` does not have."""
-    from harness.cli.run import run
     from harness.model.suggest import unknown
 
     where = f"{config.shown}: run."
-    options = {option.lstrip("-"): param for param in run.params for option in param.opts if option.startswith("--")}
+    root, command = ctx.find_root().command, ctx.command
+    run = root.get_command(ctx, "run") if isinstance(root, click.Group) else None
+    run_params = command.params if run is None else run.params
+    options = {option.lstrip("-"): param for param in run_params for option in param.opts if option.startswith("--")}
     mine = {param.name for param in command.params}
     known = sorted(set(options) - set(ELSEWHERE) - {"debug"})
     found: dict[str, Any] = {}

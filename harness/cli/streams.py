@@ -28,14 +28,14 @@ def open_standard_streams() -> None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
-    from harness.report.plain import plain
+    from harness.report.terminal.plain import plain
 
     sys.stdout, sys.stderr = plain(sys.stdout), plain(sys.stderr)
 
 
 def print_styled(text: str) -> None:
     """Print what has colours of ours in it; everything else in it was made visible before."""
-    from harness.report.plain import styled
+    from harness.report.terminal.plain import styled
 
     click.echo(text, file=styled(sys.stdout))
 

@@ -1,7 +1,7 @@
 """After the load: is the target well when nobody asks much of it? The last word on it, before anything is taken down.
 
-The requests are made by a process of its own (harness.load.last_look), which has the locustfile and nothing of the
-load that went before.
+The requests are made by a process of its own (harness.load.afterwards.last_look), which has the locustfile and nothing
+of the load that went before.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Callable
 
 import msgspec
 
-from harness.analysis.windows import WindowStore
+from harness.analysis.record.windows import WindowStore
 from harness.conductor.asked import ask
-from harness.conductor.history import History
+from harness.conductor.recording.history import History
 from harness.conductor.session import Session
 from harness.conductor.signals import Signals
-from harness.load.look_protocol import Looked, LookStart
+from harness.load.wire.look_protocol import Looked, LookStart
 from harness.model.clock import monotonic
-from harness.model.events import AfterLoad, Event, LoadEnded, LoadLost, Note, PhaseStarted, Stopped
-from harness.model.plan import Plan
+from harness.model.records.events import AfterLoad, Event, LoadEnded, LoadLost, Note, PhaseStarted, Stopped
+from harness.model.records.plan import Plan
 from harness.model.target_grammar import ALLOWED_OVER
 
 LOOK_FOR_S = 60.0

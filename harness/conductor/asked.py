@@ -20,7 +20,7 @@ from harness.conductor.signals import Signals
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError
 from harness.model.jsonl import encode_line
-from harness.safety.keeper_client import Keeper
+from harness.safety.keeper.client import Keeper
 
 START_S = 60.0
 """For the start of the process, the import of the locustfile and what that prepares."""

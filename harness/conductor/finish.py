@@ -12,16 +12,16 @@ from pathlib import Path
 
 import msgspec
 
-from harness.analysis.judge import judge
-from harness.analysis.rundir import analyze, load_run, write_result
-from harness.analysis.windows import WindowStore
-from harness.conductor.history import History
+from harness.analysis.record.windows import WindowStore
+from harness.analysis.run_directory import analyze, load_run, write_result
+from harness.analysis.verdict.judge import judge
+from harness.conductor.recording.history import History
 from harness.conductor.session import Session
 from harness.model.errors import HarnessError
 from harness.model.exit_codes import ExitCode
 from harness.model.files import replace_file
-from harness.model.plan import Plan
-from harness.model.result import Result
+from harness.model.records.plan import Plan
+from harness.model.records.result import Result
 
 Say = Callable[[str], None]
 

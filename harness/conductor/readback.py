@@ -7,17 +7,17 @@ from contextlib import suppress
 
 import msgspec
 
-from harness.analysis import acknowledged
+from harness.analysis.verdict import acknowledged
 from harness.conductor.asked import INTERRUPTED, ask
-from harness.conductor.history import History
+from harness.conductor.recording.history import History
 from harness.conductor.session import Session
 from harness.conductor.signals import Signals
-from harness.load.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
-from harness.model.acknowledged import Answers, Noted
+from harness.load.wire.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
 from harness.model.clock import monotonic
-from harness.model.events import DataLost, LoadEnded, ReadBack, Stopped
 from harness.model.jsonl import encode_line, read_lines
-from harness.model.plan import Plan
+from harness.model.records.acknowledged import Answers, Noted
+from harness.model.records.events import DataLost, LoadEnded, ReadBack, Stopped
+from harness.model.records.plan import Plan
 
 NOTED = "acknowledged.jsonl"
 LOST = "lost.jsonl"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from harness.safety.keeper_client import Keeper
+from harness.safety.keeper.client import Keeper
 
 POLL_S = 0.05
 

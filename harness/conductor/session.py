@@ -10,19 +10,19 @@ from pathlib import Path
 from types import TracebackType
 
 from harness.conductor.inbox import Inbox
+from harness.conductor.recording.sampler import Sampler
 from harness.conductor.renewing import renewing
-from harness.conductor.sampler import Sampler
 from harness.conductor.signals import Signals
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
-from harness.model.faults import Dependency
 from harness.model.paths import state_dir
-from harness.model.plan import Plan
-from harness.model.stack import SavesLogs, Stack, StackUp
+from harness.model.records.faults import Dependency
+from harness.model.records.plan import Plan
+from harness.model.records.stack import SavesLogs, Stack, StackUp
 from harness.safety.active import retire
-from harness.safety.journal import Journal
-from harness.safety.keeper_client import Keeper
-from harness.safety.lock import Locks
-from harness.safety.remote_lock import RemoteLocks, wanted
+from harness.safety.journal.journal import Journal
+from harness.safety.keeper.client import Keeper
+from harness.safety.locks.local import Locks
+from harness.safety.locks.remote import RemoteLocks, wanted
 
 Say = Callable[[str], None]
 POLL_S = 0.05
@@ -62,7 +62,7 @@ def lock_names(plan: Plan, running: StackUp | None) -> list[str]:
 
     A stack that the run starts itself is nobody else's, so there is nothing to lock.
     """
-    from harness.safety.resources import resource_names
+    from harness.safety.locks.names import resource_names
 
     if running is None and plan.stack != "external":
         return []
@@ -71,8 +71,8 @@ def lock_names(plan: Plan, running: StackUp | None) -> list[str]:
 
 def refuse_beside_living_run(plan: Plan) -> None:
     """Before an external system is looked at: raise Refused, naming it, while a run on this machine is at it."""
-    from harness.safety.lock import refuse_beside_living
-    from harness.safety.resources import declared_names
+    from harness.safety.locks.local import refuse_beside_living
+    from harness.safety.locks.names import declared_names
 
     if plan.stack == "external":
         refuse_beside_living(declared_names(plan.load.host, [fault.change.dependency for fault in plan.faults]))

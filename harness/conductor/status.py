@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from harness.analysis.live import limits_shown, live_numbers
-from harness.analysis.windows import WindowStore
-from harness.conductor.history import History
-from harness.model.events import (
+from harness.analysis.record.windows import WindowStore
+from harness.conductor.recording.history import History
+from harness.model.records.events import (
     Event,
     FaultEvidence,
     FaultInjected,
     FaultNotProven,
     FaultProven,
     FaultRequested,
+    StopWhy,
     Undone,
     UndoNotVerified,
     UndoRequested,
     UndoVerified,
     ZeroFound,
 )
-from harness.model.live import FaultState, LiveFault, LiveState
-from harness.model.plan import Plan
-from harness.model.targets import PhaseName
-from harness.plan.machine import State, StopWhy
+from harness.model.records.live import FaultState, LiveFault, LiveState
+from harness.model.records.plan import Plan
+from harness.model.records.targets import PhaseName
+from harness.plan.machine import State
 
 _STATES: dict[type, FaultState] = {
     FaultRequested: "injecting",

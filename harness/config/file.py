@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from harness.model.faults import DependencyKind
+from harness.model.records.faults import DependencyKind
 
 
 class Contained(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ import msgspec
 from harness.config.one_line import joined
 from harness.config.services import Project, Service
 from harness.model.errors import UsageError
-from harness.model.faults import DependencyKind
+from harness.model.records.faults import DependencyKind
 from harness.model.suggest import unknown
 
 OVERRIDE = "harness.override.yaml"

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.model.errors import UsageError
-from harness.model.faults import Address
+from harness.model.records.faults import Address
 
 _NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

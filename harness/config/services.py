@@ -14,7 +14,7 @@ import msgspec
 
 from harness.config.compose_file import filled, read, variables
 from harness.model.errors import UsageError
-from harness.model.faults import DependencyKind
+from harness.model.records.faults import DependencyKind
 
 KNOWN: tuple[tuple[str, DependencyKind, int], ...] = (
     (r"redis|valkey|keydb|dragonfly", "redis", 6379),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from harness.config.front import SERVICE, Front
 from harness.config.one_line import joined
 from harness.config.services import Project, Service
-from harness.model.faults import DependencyKind
+from harness.model.records.faults import DependencyKind
 
 EMPTY = """\
 # Your own system, and your defaults for `harness run`. docs/configuration.md and its examples say more.

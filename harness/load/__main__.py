@@ -11,27 +11,27 @@ import sys
 def main(arguments: list[str]) -> int:
     # Pipes are taken over and workers started before anything imports locust, which patches threads and sockets.
     if arguments[:1] == ["describe"] and len(arguments) == 2:
-        from harness.load.locustfile import print_description
+        from harness.load.generator.locustfile import print_description
 
         return print_description(arguments[1])
     if arguments == ["worker"]:
-        from harness.load.start import run_worker
+        from harness.load.process.start import run_worker
 
         run_worker()
     if arguments[:1] == ["elsewhere"] and len(arguments) == 2:
-        from harness.load.start import run_elsewhere
+        from harness.load.process.start import run_elsewhere
 
         run_elsewhere(arguments[1])
     if arguments == ["read-back"]:
-        from harness.load.start import run_read_back
+        from harness.load.process.start import run_read_back
 
         run_read_back()
     if arguments == ["last-look"]:
-        from harness.load.start_look import run_last_look
+        from harness.load.process.start_look import run_last_look
 
         run_last_look()
     if not arguments:
-        from harness.load.start import run_load
+        from harness.load.process.start import run_load
 
         run_load()
     sys.stderr.write(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from harness.model.load import STEP_S
+from harness.model.records.load import STEP_S
 
 monotonic: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
 """CLOCK_MONOTONIC in seconds; the same reading in every process of this machine. Read many times for each request, so

@@ -38,7 +38,7 @@ import msgspec
 
 from harness.model import units
 from harness.model.errors import UsageError
-from harness.model.targets import JudgedPhase, Limit, Op, Target, Unit
+from harness.model.records.targets import JudgedPhase, Limit, Op, Target, Unit
 
 JUDGED_PHASES: tuple[JudgedPhase, ...] = get_args(JudgedPhase)
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from harness.model.load import STEP_S
-from harness.model.plan import Plan
-from harness.model.targets import PhaseName
+from harness.model.records.events import StopWhy
+from harness.model.records.plan import Plan
+from harness.model.records.targets import PhaseName
 from harness.plan.machine import (
     BaselineJudged,
     Check,
@@ -36,13 +36,12 @@ from harness.plan.machine import (
     Status,
     StopLoad,
     StopRequest,
-    StopWhy,
     Tick,
     Track,
     Undo,
     Undone,
 )
-from harness.plan.phases import MOST_EXTENDED, ONE_SHOT_S
+from harness.plan.phases import MOST_EXTENDED, ONE_SHOT_S, on_grid
 
 CHECK_EVERY_S = 1.0
 """How often a lasting fault is asserted again."""
@@ -102,10 +101,6 @@ def _enter(state: State, phase: PhaseName, start_s: float, end_s: float | None) 
     return entered, [EnterPhase(phase=phase, start_s=start_s)]
 
 
-def _grid_after(seconds: float) -> float:
-    return round(math.ceil(seconds / STEP_S - 1e-9) * STEP_S, 1)
-
-
 def _tick(state: State, tick: Tick) -> Step:
     if state.stop is not None or state.load != "on":
         return state, []
@@ -158,7 +153,7 @@ def _look(state: State, length_s: float) -> Step:
     state = msgspec.structs.replace(state, looked=(*state.looked, state.phase))
     planned = state.phase_end if state.phase_end is not None else state.phase_start
     most = state.phase_start + MOST_EXTENDED * (planned - state.phase_start)
-    end = _grid_after(min(state.phase_start + length_s, most))
+    end = on_grid(min(state.phase_start + length_s, most))
     if end <= planned:
         return state, []
     later = round(end - planned, 1)
@@ -188,7 +183,7 @@ def _prepared(state: State, prepared: Prepared) -> Step:
         return state, []
     if prepared.problem is not None:
         return _stop(state, StopRequest(now=prepared.now, why="error", text=prepared.problem))
-    start = _grid_after(prepared.now + LEAD_S)
+    start = on_grid(prepared.now + LEAD_S)
     tracks = tuple(
         msgspec.structs.replace(track, inject_at=round(start + fault.at_s, 1))
         for track, fault in zip(state.tracks, state.plan.faults, strict=True)
@@ -208,7 +203,7 @@ def _fault_tick(state: State, tick: Tick) -> Step:
                 continue
             # One that had to wait, or came late, lasts as long as it would have.
             late = tick.now > track.inject_at + LATE_S
-            inject_at = _grid_after(tick.now) if late else track.inject_at
+            inject_at = on_grid(tick.now) if late else track.inject_at
             track = msgspec.structs.replace(track, status="injecting", inject_at=inject_at)
             effects.append(Inject(fault=track.id))
         elif track.status == "active" and track.undo_at is not None and tick.now >= track.undo_at and _looked(state):
@@ -286,11 +281,11 @@ def _recovery_tick(state: State, tick: Tick) -> Step:
     phases = state.plan.phases
     zero = state.zero if state.zero is not None else state.phase_start
     if tick.clean_from is not None and tick.clean_from <= zero + phases.recovery_limit_s:
-        start = _grid_after(max(tick.clean_from, state.phase_start))
+        start = on_grid(max(tick.clean_from, state.phase_start))
         state = msgspec.structs.replace(state, recovered=start)
         return _enter(state, "after", start, round(start + phases.after_s, 1))
     if tick.now >= zero + phases.recovery_limit_s + phases.hold_s + phases.tail_s + ZERO_PATIENCE_S:
-        return _stop_load(state, _grid_after(tick.now + LEAD_S))
+        return _stop_load(state, on_grid(tick.now + LEAD_S))
     return state, []
 
 
@@ -318,7 +313,7 @@ def _stop(state: State, request: StopRequest) -> Step:
     if request.why in AT_ONCE and not state.at_once:
         state = msgspec.structs.replace(state, at_once=True)
         if state.load == "stopping":
-            effects.append(StopLoad(end_s=_grid_after(state.now), at_once=True))
+            effects.append(StopLoad(end_s=on_grid(state.now), at_once=True))
     return state, effects
 
 
@@ -328,7 +323,7 @@ def _settle(state: State) -> Step:
     if state.stop is not None or any(track.status == "unverified" for track in state.tracks):
         state, effects = _way_out(state)
     elif state.phase == "fault" and _faults_over(state):
-        end = _grid_after(state.now)
+        end = on_grid(state.now)
         zero = state.zero if state.zero is not None else end
         state = msgspec.structs.replace(state, zero=zero)
         state, effects = _enter(state, "recovery", end, None)
@@ -362,7 +357,7 @@ def _way_out(state: State) -> Step:
     state = msgspec.structs.replace(state, tracks=tuple(tracks))
     if not _on(state):
         # Load goes on while a fault is being undone, so that the record covers the undo.
-        stopped, more = _stop_load(state, _grid_after(state.now), at_once=state.at_once)
+        stopped, more = _stop_load(state, on_grid(state.now), at_once=state.at_once)
         return stopped, [*effects, *more]
     return state, effects
 

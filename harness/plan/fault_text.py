@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from harness.model import units
 from harness.model.errors import UsageError
-from harness.model.faults import FaultSpec, ParamInfo, Scalar
+from harness.model.records.faults import FaultSpec, ParamInfo, Scalar
 from harness.model.suggest import unknown
 
 NONE = "none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.model.load import LoadPlan, Locustfile
+from harness.model.records.load import LoadPlan, Locustfile
 from harness.model.units import format_percent
 
 

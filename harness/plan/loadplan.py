@@ -7,7 +7,7 @@ import math
 import msgspec
 
 from harness.model.errors import UsageError
-from harness.model.load import LoadPlan, Locustfile, Model, Scenario, UserClass
+from harness.model.records.load import LoadPlan, Locustfile, Model, Scenario, UserClass
 from harness.model.suggest import unknown
 from harness.plan.request import RunRequest
 from harness.plan.workers import shared

@@ -6,12 +6,10 @@ from typing import Literal
 
 import msgspec
 
-from harness.model.plan import Plan
-from harness.model.targets import PhaseName
+from harness.model.records.events import StopWhy
+from harness.model.records.plan import Plan
+from harness.model.records.targets import PhaseName
 
-StopWhy = Literal[
-    "interrupt", "abort", "silent", "lost_load", "lost_keeper", "baseline_broken", "nothing_works", "file_quit", "error"
-]
 Status = Literal["waiting", "injecting", "active", "undoing", "undone", "unverified", "skipped"]
 
 

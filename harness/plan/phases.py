@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from harness.model.errors import UsageError
-from harness.model.load import STEP_S
-from harness.model.plan import PhasePlan
-from harness.model.targets import JudgedPhase
+from harness.model.records.load import STEP_S
+from harness.model.records.plan import PhasePlan
+from harness.model.records.targets import JudgedPhase
 from harness.model.units import format_duration
 
 MIN_BASELINE_S = 15.0

@@ -8,17 +8,17 @@ from collections.abc import Mapping
 import msgspec
 
 from harness.model.errors import UsageError
-from harness.model.faults import Dependency
-from harness.model.load import Locustfile, Scenario
-from harness.model.plan import PhasePlan, Plan, PlannedFault, Provenance
-from harness.model.stack import StackUp
+from harness.model.records.faults import Dependency
+from harness.model.records.load import Locustfile, Scenario
+from harness.model.records.plan import PhasePlan, Plan, PlannedFault, Provenance
+from harness.model.records.stack import StackUp
+from harness.model.records.targets import JudgedPhase, Target
 from harness.model.suggest import unknown
 from harness.model.target_grammar import ALLOWED_OVER, defaults, merge, parse_targets, refuse_impossible
-from harness.model.targets import JudgedPhase, Target
 from harness.model.units import format_duration
 from harness.plan import loadplan, phases
-from harness.plan.entries import Entry, FaultEntry
 from harness.plan.file_notes import file_notes
+from harness.plan.files.entries import Entry, FaultEntry
 from harness.plan.request import RunRequest
 from harness.plan.scenarios import SCENARIOS
 from harness.plan.timeline import FaultDescription, expand

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.model.load import Arrivals, Model
-from harness.model.stack import StackName
-from harness.plan.entries import Entry
+from harness.model.records.load import Arrivals, Model
+from harness.model.records.stack import StackName
+from harness.plan.files.entries import Entry
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):

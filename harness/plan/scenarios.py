@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.model.load import Scenario
+from harness.model.records.load import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario

@@ -21,7 +21,7 @@ from itertools import count as _count
 from struct import Struct
 
 from harness.model.clock import step_start
-from harness.model.load import STEP_S, LoadPlan
+from harness.model.records.load import STEP_S, LoadPlan
 
 _UNIT = 2.0**-53
 _NUMBER, _EIGHT = Struct("<Q"), Struct("<8Q")

@@ -18,12 +18,12 @@ from typing import Any, Protocol
 import msgspec
 
 from harness.model.errors import Refused, UsageError
-from harness.model.faults import Change, Dependency, FaultSpec, ParamInfo
-from harness.model.plan import PlannedFault
+from harness.model.records.faults import Change, Dependency, FaultSpec, ParamInfo
+from harness.model.records.plan import PlannedFault
 from harness.model.suggest import unknown
 from harness.model.units import format_duration
-from harness.plan.entries import Entry, FaultEntry, RandomFaults
 from harness.plan.fault_text import decode_params, fault_text, parse_fault
+from harness.plan.files.entries import Entry, FaultEntry, RandomFaults
 from harness.plan.phases import MAX_PHASE_S, on_grid
 
 MAX_FAULTS = 200

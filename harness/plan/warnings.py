@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from harness.model.plan import Plan
+from harness.model.records.plan import Plan
+from harness.model.records.targets import Target
 from harness.model.target_grammar import ALLOWED_OVER, format_limit
-from harness.model.targets import Target
 from harness.model.units import format_duration, format_percent
-from harness.plan.entries import RandomFaults
+from harness.plan.files.entries import RandomFaults
 from harness.plan.loadplan import share_of_name
 from harness.plan.phases import MIN_FAULT_S, MOST_EXTENDED, shortest_run
 from harness.plan.request import RunRequest

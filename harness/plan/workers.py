@@ -7,7 +7,7 @@ import math
 from urllib.parse import urlsplit
 
 from harness.model.errors import UsageError
-from harness.model.load import Remote, UserClass
+from harness.model.records.load import Remote, UserClass
 from harness.model.units import format_duration
 from harness.plan.request import RunRequest
 

@@ -17,12 +17,12 @@ def import_all() -> None:
     """Import everything that `render` and the printed summary need, and compile the template, ahead of its use."""
     import plotly.offline  # noqa: F401
 
-    import harness.analysis.rundir
-    import harness.analysis.timeline
+    import harness.analysis.run_directory
+    import harness.analysis.verdict.timeline
     import harness.report.junit
     import harness.report.markdown
-    import harness.report.terminal  # noqa: F401
-    from harness.report import html
+    import harness.report.terminal.summary  # noqa: F401
+    from harness.report.html import document as html
 
     html.template()
 
@@ -33,7 +33,7 @@ def render(run_dir: Path, format_: str) -> str:
     Raises UsageError naming what is wrong with the directory, its records or the format. html needs the recorded
     history and windows, the others only plan.json and result.json.
     """
-    from harness.analysis import rundir
+    from harness.analysis import run_directory as rundir
 
     if format_ not in FORMATS:
         raise UsageError(f"no report format {format_!r}", hint=f"one of {', '.join(FORMATS)}")
@@ -43,16 +43,16 @@ def render(run_dir: Path, format_: str) -> str:
 
 def rendered(run_dir: Path, format_: str) -> str:
     """The same for a directory of this run's own: what is wrong with its numbers is a bug, and raised as it is."""
-    from harness.analysis import rundir
+    from harness.analysis import run_directory as rundir
     from harness.model.files import read_limited
 
     result = rundir.read_result(run_dir)
     if format_ == "json":
         return read_limited(run_dir / rundir.RESULT, rundir.MAX_BYTES, links=False).decode("utf-8")
     if format_ == "html":
-        from harness.analysis.timeline import chart_data
-        from harness.analysis.windows import WindowStore
-        from harness.report import html
+        from harness.analysis.record.windows import WindowStore
+        from harness.analysis.verdict.timeline import chart_data
+        from harness.report.html import document as html
 
         if not (run_dir / rundir.HISTORY).exists():
             # The run failed before anything could happen; its result says why, and that deserves a page too.

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from harness.analysis.spans import one_shots
-from harness.model.plan import Plan
-from harness.model.result import FaultResult, RecoveryResult, Result, TargetResult
-from harness.report import text
-from harness.report.assessment import unit_of
-from harness.report.recovery_words import recovery_sentence
-from harness.report.story import headline, title
-from harness.report.tables import recovery_outcome
+from harness.analysis.record.spans import one_shots
+from harness.model.records.plan import Plan
+from harness.model.records.result import FaultResult, RecoveryResult, Result, TargetResult
+from harness.report.html.tables import recovery_outcome
+from harness.report.sentences import text
+from harness.report.sentences.assessment import unit_of
+from harness.report.sentences.recovery_words import recovery_sentence
+from harness.report.sentences.story import headline, title
 
 
 def render(plan: Plan, result: Result) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.model.plan import Plan
-from harness.model.result import Result
-from harness.report import text
-from harness.report.assessment import Line
-from harness.report.dependency_findings import acknowledged_sentence
-from harness.report.evidence import fold
-from harness.report.figures import FIGURES, columns_for, figures
-from harness.report.findings import findings
-from harness.report.notes import notes
-from harness.report.recovery_words import recovery_sentence
-from harness.report.story import (
+from harness.model.records.plan import Plan
+from harness.model.records.result import Result
+from harness.report.findings.dependency import acknowledged_sentence
+from harness.report.findings.notes import notes
+from harness.report.findings.rules import findings
+from harness.report.sentences import text
+from harness.report.sentences.assessment import Line
+from harness.report.sentences.evidence import fold
+from harness.report.sentences.figures import FIGURES, columns_for, figures
+from harness.report.sentences.recovery_words import recovery_sentence
+from harness.report.sentences.story import (
     headline,
     lines_of,
     load_sentence,
@@ -27,7 +27,7 @@ from harness.report.story import (
     totals,
     undo_words,
 )
-from harness.report.timeline import recorded_timeline
+from harness.report.terminal.timeline import recorded_timeline
 
 _SIGNS = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
 MAX_ROWS = 50

@@ -11,12 +11,12 @@ from typing import Literal
 
 import msgspec
 
-from harness.adapters.json_line import connect, listen_in, receive
+from harness.adapters.processes.identity import ProcessId
+from harness.adapters.processes.json_line import connect, listen_in, receive
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
-from harness.model.faults import UndoOutcome
-from harness.model.process import ServerProcess, ServerSpec
-from harness.safety.entries import ProxyLock
-from harness.safety.processes import ProcessId
+from harness.model.records.faults import UndoOutcome
+from harness.model.records.process import ServerProcess, ServerSpec
+from harness.safety.journal.entries import ProxyLock
 
 SOCKET = "keeper.sock"
 KEEPER_LOG = "keeper.log"

@@ -11,7 +11,7 @@ import msgspec
 
 from harness.model.errors import AdapterError, Gone, SetupError
 from harness.model.paths import state_dir
-from harness.model.stack import StackName, StackUp
+from harness.model.records.stack import StackName, StackUp
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +67,7 @@ def read(name: StackName = "embedded") -> Kept | None:
 def _learn_password(keeper: str) -> None:
     """Have the password of its Valkey in this process's environment. Where its keeper does not tell it, whoever needs
     it says that it is missing."""
-    from harness.adapters.keeper import KeeperDoor
+    from harness.adapters.processes.keeper_client import KeeperDoor
     from harness.stack.embedded import valkey
 
     with contextlib.suppress(AdapterError):
@@ -79,7 +79,7 @@ def renewed(up: StackUp, keeper: str) -> StackUp:
 
     keeper: the state folder of the keeper that owns the servers.
     """
-    from harness.adapters.keeper import KeeperDoor
+    from harness.adapters.processes.keeper_client import KeeperDoor
 
     try:
         now = KeeperDoor(keeper).status().servers
@@ -149,7 +149,7 @@ def running(name: StackName = "embedded") -> StackUp | None:
 def keeper_alive(kept: Kept) -> bool:
     import psutil
 
-    from harness.adapters.process_ids import boot_id
+    from harness.adapters.processes.identity import boot_id
 
     if kept.boot is not None and kept.boot != boot_id():
         return False
@@ -164,7 +164,7 @@ def keeper_alive(kept: Kept) -> bool:
 def ended_containers(up: StackUp) -> list[str]:
     """Names of the services whose very container no longer runs. Raises AdapterError when the engine is away, Refused
     for one on another machine, where no compose stack of ours can be."""
-    from harness.adapters.docker import connect
+    from harness.adapters.docker.engine import connect
 
     dead = []
     for dependency in up.dependencies:

@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from harness.adapters.addresses import check_url, pinned, reached, server_address
 from harness.model.errors import Refused, UsageError
-from harness.model.faults import Address, Dependency
+from harness.model.records.faults import Address, Dependency
 
 
 def dependency(**more: Any) -> Dependency:

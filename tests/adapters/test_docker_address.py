@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.adapters.docker_address import at_present, bound, covers, following_probe, moved
-from harness.adapters.docker_records import Container
-from harness.model.faults import Address, Dependency
+from harness.adapters.docker.address import at_present, bound, covers, following_probe, moved
+from harness.adapters.docker.records import Container
+from harness.model.records.faults import Address, Dependency
 
 
 def container(asked: list[str], now: int | None, *, ip: str = "172.30.0.3", fixed_ip: str = "") -> Container:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.adapters.addresses import reached
-from harness.adapters.docker import connect
-from harness.adapters.docker_context import (
+from harness.adapters.docker.context import (
     DEFAULT_ENGINE,
     check_engine,
     choose_engine,
@@ -18,8 +17,9 @@ from harness.adapters.docker_context import (
     normal_url,
     tls_files,
 )
+from harness.adapters.docker.engine import connect
 from harness.model.errors import Refused, UsageError
-from harness.model.faults import Dependency
+from harness.model.records.faults import Dependency
 
 
 def context(folder: Path, name: str, host: str) -> Path:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from harness.adapters.docker_records import HostConfig, Stats
-from harness.adapters.docker_stats import CpuTime, cpu_limit, runs, working_set
+from harness.adapters.docker.records import HostConfig, Stats
+from harness.adapters.docker.stats import CpuTime, cpu_limit, runs, working_set
 
 V1 = b"""{"read":"2026-11-23T22:41:07.101Z","preread":"0001-01-01T00:00:00Z","pids_stats":{"current":2},
 "blkio_stats":{"io_service_bytes_recursive":[]},"num_procs":0,"storage_stats":{},

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.docker import Conflict, Engine, EngineAbsent, EngineTooOld, connect, full_id
+from harness.adapters.docker.engine import Conflict, Engine, EngineAbsent, EngineTooOld, connect, full_id
 from harness.model.errors import Gone, OutcomeUnknown, Refused, Rejected, Unreachable
 
 ID = "a" * 64
@@ -92,7 +92,7 @@ def test_no_permission_is_said_with_the_group(tmp_path: Path) -> None:
     path = tmp_path / "docker.sock"
     code = (
         "import os, sys\n"
-        "from harness.adapters.docker import EngineDenied, connect, preload\n"
+        "from harness.adapters.docker.engine import EngineDenied, connect, preload\n"
         "preload()\n"
         "if os.geteuid() == 0: os.seteuid(65534)\n"
         "try: connect(sys.argv[1])\n"

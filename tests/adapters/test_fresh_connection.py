@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from harness.adapters.fresh import FreshConnection
+from harness.adapters.wire.fresh_connection import FreshConnection
 
 
 @contextmanager

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from harness.adapters.http import MAX_BODY, Client, get
-from harness.adapters.tcp import Exchange, ProbeError
-from harness.adapters.toxiproxy import Toxiproxy
+from harness.adapters.toxiproxy.client import Toxiproxy
+from harness.adapters.wire.exchange import Exchange, ProbeError
+from harness.adapters.wire.http import MAX_BODY, Client, get
 from harness.model.errors import OutcomeUnknown, Rejected, Unreachable
-from harness.model.faults import Address
+from harness.model.records.faults import Address
 
 LIMIT_S = 0.5
 PATIENCE_S = 15.0

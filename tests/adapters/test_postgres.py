@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from servers import PostgresServer
 
-from harness.adapters.postgres import Admin, Role, conninfo, quote_identifier
-from harness.adapters.postgres_login import Login
+from harness.adapters.clients.postgres import Admin, Role, conninfo, quote_identifier
+from harness.adapters.clients.postgres_login import Login
 from harness.model.clock import monotonic
 from harness.model.errors import OutcomeUnknown, Rejected, Unreachable, UsageError
-from harness.model.faults import Address
+from harness.model.records.faults import Address
 
 pytestmark = pytest.mark.stack
 

@@ -12,13 +12,14 @@ import psycopg
 import pytest
 from servers import KafkaServer, PostgresServer, ValkeyServer
 
-from harness.adapters import kafka, redis
-from harness.adapters.probe import path_probe, probe, secret
-from harness.adapters.tcp import ProbeError
+from harness.adapters.clients import redis
+from harness.adapters.probing.probe import path_probe, probe, secret
+from harness.adapters.wire import kafka
+from harness.adapters.wire.exchange import ProbeError
 from harness.model.clock import monotonic
 from harness.model.errors import UsageError
-from harness.model.faults import Address, Dependency, DependencyKind
-from harness.stack.ports import Ports
+from harness.model.records.faults import Address, Dependency, DependencyKind
+from harness.stack.starting.ports import Ports
 
 KINDS: tuple[DependencyKind, ...] = ("redis", "postgres", "kafka", "http")
 

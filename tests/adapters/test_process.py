@@ -12,7 +12,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from harness.adapters.process import Identity, Machine, Processes, Tree, identify, listening_ports, owner, worker_count
+from harness.adapters.processes.usage import (
+    Identity,
+    Machine,
+    Processes,
+    Tree,
+    identify,
+    listening_ports,
+    owner,
+    worker_count,
+)
 from harness.model.errors import Gone
 
 LIMIT_S = 60.0

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.adapters import process_control
-from harness.adapters.process_control import ServerProcesses, as_scalars, from_scalars, look_at, members
-from harness.adapters.process_ids import alive, wait_gone
+from harness.adapters.processes import control as process_control
+from harness.adapters.processes.control import ServerProcesses, as_scalars, from_scalars, look_at, members
+from harness.adapters.processes.identity import alive, wait_gone
 from harness.model.errors import Gone, Rejected
 
 LIMIT_S = 60.0
@@ -157,7 +157,7 @@ def test_a_record_that_names_no_process_signals_nobody() -> None:
 def test_a_process_that_may_not_be_signalled_is_told() -> None:
     code = (
         "import os, sys\n"
-        "from harness.adapters import process_control\n"
+        "from harness.adapters.processes import control as process_control\n"
         "from harness.model.errors import Rejected\n"
         "found = process_control.look_at(int(sys.argv[1]))\n"
         "os.setgid(65534); os.setuid(65534)\n"

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from harness.adapters import sockets
+from harness.adapters.processes import sockets
 from harness.model.errors import Gone
-from harness.model.faults import Address
+from harness.model.records.faults import Address
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "dual"])

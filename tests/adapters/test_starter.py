@@ -16,14 +16,14 @@ import msgspec
 import psutil
 import pytest
 
-from harness.adapters import keeper as door
-from harness.adapters import starter
-from harness.adapters.start_config import StartCommand
+from harness.adapters.processes import keeper_client as door
+from harness.adapters.processes import starter
+from harness.adapters.processes.start_config import StartCommand
 from harness.model.errors import Gone, Rejected
-from harness.model.faults import Dependency
-from harness.model.process import ServerProcess, ServerSpec
+from harness.model.records.faults import Dependency
+from harness.model.records.process import ServerProcess, ServerSpec
 from harness.safety import protocol
-from harness.safety.keeper_client import Keeper
+from harness.safety.keeper.client import Keeper
 
 LIMIT_S = 60.0
 WRITE_PID = (
@@ -48,8 +48,8 @@ def test_it_outlives_a_keeper_like_parent_that_adopts_orphans(tmp_path: Path) ->
     """A keeper is a child subreaper and ends every descendant: the user's server must not be one."""
     code = (
         "import ctypes, json, sys\n"
-        "from harness.adapters import starter\n"
-        "from harness.adapters.start_config import StartCommand\n"
+        "from harness.adapters.processes import starter\n"
+        "from harness.adapters.processes.start_config import StartCommand\n"
         "libc = ctypes.CDLL(None)\n"
         "if sys.platform == 'linux': libc.prctl(36, 1, 0, 0, 0)\n"
         "starter.spawn_detached(StartCommand(**json.loads(sys.argv[1])))\n"

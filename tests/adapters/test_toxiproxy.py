@@ -10,9 +10,9 @@ import pytest
 from proxied import raw
 from relay import Relay, relay_to
 
-from harness.adapters.toxiproxy import Toxiproxy
+from harness.adapters.toxiproxy.client import Toxiproxy
 from harness.model.errors import Gone, OutcomeUnknown, Rejected, Unreachable, UsageError
-from harness.stack.ports import Ports
+from harness.stack.starting.ports import Ports
 
 pytestmark = pytest.mark.stack
 

@@ -17,19 +17,17 @@ from pathlib import Path
 
 import msgspec
 
-from harness.analysis.judge import judge
-from harness.analysis.windows import WindowStore
-from harness.model import events as ev
-from harness.model.faults import Change, Dependency, Evidence, FaultSpec
+from harness.analysis.record.windows import WindowStore
+from harness.analysis.verdict.judge import judge
 from harness.model.jsonl import encode_line
-from harness.model.load import LoadPlan, Scenario, UserClass
-from harness.model.plan import PhasePlan, Plan, PlannedFault, Provenance
-from harness.model.result import Result, TargetResult
-from harness.model.samples import ProcessUse, Sample
-from harness.model.sketch import bucket_of
-from harness.model.target_grammar import defaults, merge, parse_targets
-from harness.model.targets import PhaseName, Target
-from harness.model.windows import (
+from harness.model.records import events as ev
+from harness.model.records.faults import Change, Dependency, Evidence, FaultSpec
+from harness.model.records.load import LoadPlan, Scenario, UserClass
+from harness.model.records.plan import PhasePlan, Plan, PlannedFault, Provenance
+from harness.model.records.result import Result, TargetResult
+from harness.model.records.samples import ProcessUse, Sample
+from harness.model.records.targets import PhaseName, Target
+from harness.model.records.windows import (
     ClassCounts,
     DeltaRow,
     MarkRow,
@@ -37,6 +35,8 @@ from harness.model.windows import (
     Row,
     limit_key,
 )
+from harness.model.sketch import bucket_of
+from harness.model.target_grammar import defaults, merge, parse_targets
 from harness.plan.schedule import planned_counts
 
 BASELINE, GAP, INJECTED, ZERO = 2.0, 22.0, 23.0, 43.0

@@ -8,10 +8,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.recovery import Zero, recovered_step, recovery, worst_baseline
-from harness.analysis.series import Series
+from harness.analysis.rules.recovery import Zero, recovered_step, recovery, worst_baseline
+from harness.analysis.statistics.series import Series
 from harness.model.clock import next_step, step_of
-from harness.model.result import TargetRecovery
+from harness.model.records.result import TargetRecovery
 
 Rate = Callable[[float], float]
 """Chance of a request being bad, by its intended start in seconds since t0."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from histories import Scene, make
 
-from harness.analysis.acknowledged import MOST_AROUND, MOST_ELSEWHERE, choose
-from harness.model import events as ev
-from harness.model.acknowledged import Noted
-from harness.model.result import Result
+from harness.analysis.verdict.acknowledged import MOST_AROUND, MOST_ELSEWHERE, choose
+from harness.model.records import events as ev
+from harness.model.records.acknowledged import Noted
+from harness.model.records.result import Result
 
 
 def noted(at: float, many: int, name: str = "order") -> Noted:

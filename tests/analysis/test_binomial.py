@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.analysis.binomial import critical, exceeds, judge_proportion, meets, needed, tail
+from harness.analysis.statistics.binomial import critical, exceeds, judge_proportion, meets, needed, tail
 
 PROPORTIONS = st.one_of(st.sampled_from([0.001, 0.01, 0.05, 0.5, 0.95]), st.floats(1e-4, 0.9999))
 

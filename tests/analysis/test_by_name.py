@@ -7,10 +7,10 @@ import random
 import msgspec
 import pytest
 
-from harness.model.result import Result
-from harness.model.windows import MarkRow
-from harness.report.recovery_words import recovery_sentence
-from harness.report.story import headline
+from harness.model.records.result import Result
+from harness.model.records.windows import MarkRow
+from harness.report.sentences.recovery_words import recovery_sentence
+from harness.report.sentences.story import headline
 from tests.analysis.histories import INJECTED, ZERO, Reply, Run, Scene, Service, healthy, target
 
 RARE = "GET /anomalies"

@@ -9,8 +9,8 @@ import pytest
 from histories import Scene
 from synthetic import binomial
 
-from harness.analysis.binomial import Chances, judge_proportion
-from harness.analysis.deciding import tells
+from harness.analysis.rules.deciding import tells
+from harness.analysis.statistics.binomial import Chances, judge_proportion
 from harness.model.target_grammar import parse_targets
 
 

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 from histories import GAP, INJECTED, ZERO, Reply, Run, Scene, failing, healthy, make, stopped, target
 
-from harness.model import events as ev
-from harness.model.result import Result
-from harness.model.windows import MarkRow
-from harness.report.findings import findings
-from harness.report.story import headline
+from harness.model.records import events as ev
+from harness.model.records.result import Result
+from harness.model.records.windows import MarkRow
+from harness.report.findings.rules import findings
+from harness.report.sentences.story import headline
 
 RESTART, NOT_UNDER_LOAD, BY_ITSELF = "it needs a restart", "does not come back under this load", "come back by itself"
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from histories import BASELINE, INJECTED, ZERO, Run, Scene, failing, slow, steady_sample
 
-from harness.model.samples import Fresh
+from harness.model.records.samples import Fresh
 
 Admits = Callable[[float], bool]
 

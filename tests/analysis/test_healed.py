@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from histories import INJECTED, ZERO, Run, Scene, failing
 
-from harness.analysis.rundir import analyze, load_run, write_result
-from harness.model import events as ev
-from harness.model.result import Result
+from harness.analysis.run_directory import analyze, load_run, write_result
+from harness.model.records import events as ev
+from harness.model.records.result import Result
 from harness.report.files import FORMATS, render
 
 SCENE = Scene(service=failing(INJECTED, ZERO + 1, 0.5, "refused"), recovery_s=1.1)

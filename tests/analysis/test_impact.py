@@ -7,9 +7,9 @@ import random
 import pytest
 import synthetic
 
-from harness.analysis.impact import budget_burnt, impact_start, mitigated, violating_time
-from harness.analysis.recovery import Baseline, worst_baseline
-from harness.analysis.series import Series
+from harness.analysis.rules.impact import budget_burnt, impact_start, mitigated, violating_time
+from harness.analysis.rules.recovery import Baseline, worst_baseline
+from harness.analysis.statistics.series import Series
 from harness.model.clock import step_of
 
 CLEAN = Baseline({1: 0.0, 10: 0.0, 50: 0.0})

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 from histories import CLASSES, INJECTED, ZERO, Reply, Scene, failing, make, phase, slow, target
 
-from harness.analysis.aftermath import zero_of
-from harness.model import events as ev
-from harness.model.result import Result, TargetRecovery
-from harness.model.windows import ErrorRow
+from harness.analysis.rules.aftermath import zero_of
+from harness.model.records import events as ev
+from harness.model.records.result import Result, TargetRecovery
+from harness.model.records.windows import ErrorRow
 
 
 def phase_of(result: Result, name: str) -> object:

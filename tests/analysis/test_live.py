@@ -9,10 +9,10 @@ import pytest
 from histories import BASELINE, GAP, INJECTED, ZERO, Reply, Run, Scene, failing, healthy, slow, target
 
 from harness.analysis import live
-from harness.analysis.windows import WindowStore
-from harness.model import events as ev
+from harness.analysis.record.windows import WindowStore
 from harness.model.errors import UsageError
-from harness.model.windows import DeltaRow, ErrorRow, MarkRow, limit_key
+from harness.model.records import events as ev
+from harness.model.records.windows import DeltaRow, ErrorRow, MarkRow, limit_key
 
 
 def until(run: Run, now: float) -> WindowStore:

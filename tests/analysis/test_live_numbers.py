@@ -9,8 +9,8 @@ import pytest
 from histories import Reply, Scene, mark, tally
 
 from harness.analysis import live
-from harness.analysis.windows import WindowStore
-from harness.model.windows import DeltaRow
+from harness.analysis.record.windows import WindowStore
+from harness.model.records.windows import DeltaRow
 
 PLAN = Scene(workers=1).plan()
 RATE, END = 50, 30

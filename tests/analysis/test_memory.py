@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.analysis.memory import memory
-from harness.model.result import MemoryResult
-from harness.model.samples import ProcessUse, Sample
+from harness.analysis.rules.memory import memory
+from harness.model.records.result import MemoryResult
+from harness.model.records.samples import ProcessUse, Sample
 
 MB = 1_000_000
 

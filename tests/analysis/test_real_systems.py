@@ -24,8 +24,8 @@ from histories import (
     target,
 )
 
-from harness.model.result import Result
-from harness.model.windows import MarkRow
+from harness.model.records.result import Result
+from harness.model.records.windows import MarkRow
 
 
 def either(*services: Service) -> Service:

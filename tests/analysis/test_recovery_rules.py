@@ -10,7 +10,7 @@ import time
 import pytest
 import synthetic
 
-from harness.analysis.recovery import (
+from harness.analysis.rules.recovery import (
     Baseline,
     Zero,
     combine,
@@ -21,8 +21,8 @@ from harness.analysis.recovery import (
     violating,
     worst_baseline,
 )
-from harness.analysis.series import Series
-from harness.model.result import TargetRecovery
+from harness.analysis.statistics.series import Series
+from harness.model.records.result import TargetRecovery
 
 CLEAN = Baseline({1: 0.0, 10: 0.0, 50: 0.0})
 N = 20  # requests a step: 200 a second

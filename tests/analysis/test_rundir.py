@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from histories import INJECTED, ZERO, Reply, Run, Scene, failing
 
-from harness.analysis.rundir import analyze, load_run, read_result, write_result
-from harness.analysis.timeline import bin_steps, chart_data
-from harness.model import events as ev
+from harness.analysis.run_directory import analyze, load_run, read_result, write_result
+from harness.analysis.verdict.timeline import bin_steps, chart_data
 from harness.model.errors import UsageError
-from harness.model.samples import Sample
+from harness.model.records import events as ev
+from harness.model.records.samples import Sample
+from harness.model.records.windows import DeltaRow
 from harness.model.target_grammar import parse_targets
-from harness.model.windows import DeltaRow
 
 RUN = Scene(service=failing(INJECTED, ZERO + 1, 0.5, "refused"), recovery_s=1.1).build()
 

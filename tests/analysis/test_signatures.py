@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analysis.signatures import Points, cold_cache, consumer_lag, reconnect_storm, retry_amplification, rises
+from harness.analysis.rules.signatures import (
+    Points,
+    cold_cache,
+    consumer_lag,
+    reconnect_storm,
+    retry_amplification,
+    rises,
+)
 
 BASELINE = (10.0, 30.0)
 FAULT = (40.0, 60.0)

@@ -12,8 +12,8 @@ from types import ModuleType
 
 import pytest
 
+from harness.model.records.windows import DeltaRow
 from harness.model.target_grammar import parse_targets
-from harness.model.windows import DeltaRow
 from harness.plan.schedule import planned_counts
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -15,8 +15,8 @@ from histories import (
     target,
 )
 
-from harness.model.result import TargetResult
-from harness.model.samples import ProcessUse, Sample
+from harness.model.records.result import TargetResult
+from harness.model.records.samples import ProcessUse, Sample
 from harness.model.target_grammar import parse_targets
 
 HEALTHY = Scene().build()

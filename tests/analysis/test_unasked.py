@@ -7,8 +7,8 @@ import random
 import msgspec
 import pytest
 
-from harness.model.result import Result
-from harness.report.story import headline
+from harness.model.records.result import Result
+from harness.report.sentences.story import headline
 from tests.analysis.histories import BASELINE, INJECTED, ZERO, Reply, Scene, Service, healthy
 
 FOLLOWING = "POST /checkout"

@@ -19,13 +19,13 @@ from histories import (
     target,
 )
 
-from harness.model import events as ev
-from harness.model.result import Result
-from harness.model.windows import DeltaRow, MarkRow, RequestCounts
+from harness.model.records import events as ev
+from harness.model.records.result import Result
+from harness.model.records.windows import DeltaRow, MarkRow, RequestCounts
 from harness.plan.schedule import planned_counts
-from harness.report.findings import findings
-from harness.report.recovery_words import recovery_sentence
-from harness.report.story import headline
+from harness.report.findings.rules import findings
+from harness.report.sentences.recovery_words import recovery_sentence
+from harness.report.sentences.story import headline
 
 HARD = failing(INJECTED, ZERO + 1.5, 1.0, "refused")
 TOLERANT = ("fault: error_rate <= 100%", "fault: p95 < 10s")

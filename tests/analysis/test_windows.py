@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from histories import CLASSES, GAP, INJECTED, Reply, Run, Scene, failing, healthy, mark, slow_in, tally
 
-from harness.analysis.tables import error_results
-from harness.analysis.windows import WindowStore
-from harness.model.plan import Plan
+from harness.analysis.record.windows import WindowStore
+from harness.analysis.verdict.tables import error_results
+from harness.model.records.plan import Plan
+from harness.model.records.targets import Target
+from harness.model.records.windows import ClassCounts, DeltaRow, ErrorRow, MarkRow, RequestCounts
 from harness.model.sketch import bucket_of
 from harness.model.target_grammar import parse_targets
-from harness.model.targets import Target
-from harness.model.windows import ClassCounts, DeltaRow, ErrorRow, MarkRow, RequestCounts
 
 SHORT = Scene(service=failing(INJECTED, 43.0, 0.2, "status"))
 

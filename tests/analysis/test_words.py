@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from histories import INJECTED, ZERO, Reply, Scene, failing, healthy, make, stopped
 
-from harness.model import events as ev
-from harness.model.result import NameResult, Result, TargetResult
+from harness.model.records import events as ev
+from harness.model.records.result import NameResult, Result, TargetResult
 
 TOLERANT = ("fault: error_rate <= 100%", "fault: p95 < 10s")
 
@@ -58,7 +58,7 @@ def test_no_reason_has_markup_in_it() -> None:
 
 
 def test_a_name_broken_by_itself_has_its_own_numbers() -> None:
-    from harness.analysis.sentences import broken
+    from harness.analysis.verdict.sentences import broken
 
     one = NameResult(name="GET /rare", bad=15, n=15, limit=0.01, bad_s=9, asked_s=9, outcome="broken")
     target = TargetResult(
@@ -79,7 +79,7 @@ def test_a_name_broken_by_itself_has_its_own_numbers() -> None:
 
 
 def test_the_noise_of_a_signal_is_baselines() -> None:
-    from harness.model.samples import Sample
+    from harness.model.records.samples import Sample
 
     def sample(at: float) -> Sample:
         rate = 0.8 + (0.02 if int(at) % 2 else -0.02)
@@ -92,7 +92,7 @@ def test_the_noise_of_a_signal_is_baselines() -> None:
 
 
 def test_a_phase_that_went_on_is_told_among_the_events() -> None:
-    from harness.report.happened import moments
+    from harness.report.sentences.happened import moments
 
     longer = make(ev.PhaseExtended, 60.0, phase="baseline", end_s=110.0, target="baseline: error_rate < 1%")
     (moment,) = moments([longer])

@@ -20,10 +20,10 @@ import pytest
 from proxied import proxied, raw
 from servers import KafkaServer, PostgresServer, ValkeyServer
 
-from harness.model.faults import Dependency
-from harness.model.process import ServerProcess
+from harness.model.records.faults import Dependency
+from harness.model.records.process import ServerProcess
 from harness.model.resources import resource
-from harness.stack.ports import Ports
+from harness.stack.starting.ports import Ports
 
 sys.path.insert(0, str(resource("compose", "api")))
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.analysis import rundir
+from harness.analysis import run_directory as rundir
 from harness.cli import _in_words
 from harness.model.errors import HarnessError
 from harness.report.files import render

@@ -15,11 +15,11 @@ import msgspec
 import pytest
 
 from harness.conductor import afterload
-from harness.conductor.history import History
-from harness.model import events as ev
+from harness.conductor.recording.history import History
 from harness.model.clock import monotonic
 from harness.model.jsonl import read_lines
-from harness.model.load import UserClass
+from harness.model.records import events as ev
+from harness.model.records.load import UserClass
 from tests.analysis.histories import Scene
 
 LOCUSTFILES = {

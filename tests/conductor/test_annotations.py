@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from harness.conductor.annotations import Annotations
-from harness.conductor.history import History
+from harness.conductor.recording.annotations import Annotations
+from harness.conductor.recording.history import History
 from harness.model.clock import monotonic
-from harness.model.events import FaultInjected, LoadEnded, PhaseStarted, Undone, UndoVerified
+from harness.model.records.events import FaultInjected, LoadEnded, PhaseStarted, Undone, UndoVerified
 
 
 class Imitation(http.server.ThreadingHTTPServer):

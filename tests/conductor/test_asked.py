@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from harness.conductor import asked
-from harness.load.protocol import ReadBackBegun
+from harness.load.wire.protocol import ReadBackBegun
 
 
 class Keeper:

@@ -16,15 +16,15 @@ import redis
 from proxied import proxied, raw
 from servers import KafkaServer, PostgresServer, ValkeyServer
 
-from harness.analysis import signatures
-from harness.conductor.sampler import Sampler
+from harness.analysis.rules import signatures
+from harness.conductor.recording.sampler import Sampler
 from harness.model.clock import monotonic
-from harness.model.faults import Dependency
 from harness.model.jsonl import read_lines
-from harness.model.process import ServerProcess
-from harness.model.result import SignatureResult
-from harness.model.samples import Sample
-from harness.model.stack import TargetInfo
+from harness.model.records.faults import Dependency
+from harness.model.records.process import ServerProcess
+from harness.model.records.result import SignatureResult
+from harness.model.records.samples import Sample
+from harness.model.records.stack import TargetInfo
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.calm]
 

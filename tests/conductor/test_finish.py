@@ -7,18 +7,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.analysis import rundir
-from harness.conductor.experiment import ended_by_itself
+from harness.analysis import run_directory as rundir
 from harness.conductor.finish import _with_ending, judge_and_write, write_reports
-from harness.conductor.history import History
 from harness.conductor.readback import INTERRUPTED
+from harness.conductor.recording.history import History
+from harness.conductor.run import ended_by_itself
 from harness.conductor.session import Session
 from harness.model.clock import monotonic
 from harness.model.errors import LoadError
-from harness.model.events import Event, LoadEnded, ReadBack
-from harness.model.plan import Plan
-from harness.model.result import Result
-from harness.safety.lock import Locks
+from harness.model.records.events import Event, LoadEnded, ReadBack
+from harness.model.records.plan import Plan
+from harness.model.records.result import Result
+from harness.safety.locks.local import Locks
 from tests.analysis.histories import Scene, failing, make, stopped
 
 _STAMPS = ("at", "wall", "experiment")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from harness.conductor.history import History
-from harness.model import events as ev
+from harness.conductor.recording.history import History
 from harness.model.clock import monotonic
+from harness.model.records import events as ev
 
 
 def test_the_start_is_the_wall_time_of_t0_and_not_of_the_moment_it_was_chosen(tmp_path: Path) -> None:

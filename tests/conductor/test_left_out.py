@@ -10,10 +10,10 @@ import redis
 from proxied import proxied
 from servers import ValkeyServer
 
-from harness.conductor.looks import PathClient, is_ignored, snapshot
-from harness.conductor.proofs import bypass_evidence, path_evidence
-from harness.model.faults import Address, Dependency
-from harness.model.process import ServerProcess
+from harness.conductor.path_proof.clients import PathClient, is_ignored, snapshot
+from harness.conductor.path_proof.evidence import bypass_evidence, path_evidence
+from harness.model.records.faults import Address, Dependency
+from harness.model.records.process import ServerProcess
 
 
 def seen(host: str, label: str = "") -> PathClient:

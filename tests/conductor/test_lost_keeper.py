@@ -11,15 +11,15 @@ from typing import Any, cast
 
 import pytest
 
-from harness.conductor import works as module
-from harness.conductor.history import History
-from harness.conductor.works import Works
+from harness.conductor import fault_runner as module
+from harness.conductor.fault_runner import Works
+from harness.conductor.recording.history import History
 from harness.fault import registered
 from harness.model.clock import monotonic
 from harness.model.paths import state_dir
-from harness.model.plan import Plan
-from harness.safety.journal import Journal
-from harness.safety.keeper_client import Keeper
+from harness.model.records.plan import Plan
+from harness.safety.journal.journal import Journal
+from harness.safety.keeper.client import Keeper
 from tests.safety.conftest import proxy, state_home
 from tests.safety.world import Proxy, wait_for
 

@@ -16,13 +16,13 @@ import redis as redis_client
 from proxied import proxied
 from servers import PostgresServer, ValkeyServer
 
-from harness.conductor import outside
-from harness.conductor.paths import Paths
-from harness.conductor.proofs import snapshot
+from harness.conductor.path_proof import outside
+from harness.conductor.path_proof.evidence import snapshot
+from harness.conductor.path_proof.tracker import Paths
 from harness.fault import registered
-from harness.model.faults import Address, Dependency, Evidence
-from harness.model.process import ServerProcess
-from harness.model.stack import StackUp, TargetInfo
+from harness.model.records.faults import Address, Dependency, Evidence
+from harness.model.records.process import ServerProcess
+from harness.model.records.stack import StackUp, TargetInfo
 
 pytestmark = pytest.mark.stack
 

@@ -8,11 +8,11 @@ import pytest
 from proxied import proxied, raw, record_like
 from servers import PostgresServer, ValkeyServer
 
-from harness.adapters.probe import ProbeResult
-from harness.conductor.prober import Prober, zero_of
+from harness.adapters.probing.probe import ProbeResult
+from harness.conductor.recovery_probe import Prober, zero_of
 from harness.model.clock import monotonic
-from harness.model.faults import Dependency
-from harness.model.process import ServerProcess
+from harness.model.records.faults import Dependency
+from harness.model.records.process import ServerProcess
 
 
 def took(started: float, seconds: float = 0.002, *, ok: bool = True) -> ProbeResult:

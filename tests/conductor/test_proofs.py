@@ -15,10 +15,10 @@ import redis
 from proxied import proxied
 from servers import KafkaServer, PostgresServer, ValkeyServer, wait_until
 
-from harness.conductor import proofs
-from harness.conductor.proofs import bypass_evidence, path_evidence, snapshot
-from harness.model.faults import Address, Dependency, Evidence
-from harness.model.process import ServerProcess
+from harness.conductor.path_proof import evidence as proofs
+from harness.conductor.path_proof.evidence import bypass_evidence, path_evidence, snapshot
+from harness.model.records.faults import Address, Dependency, Evidence
+from harness.model.records.process import ServerProcess
 
 pytestmark = pytest.mark.stack
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.conductor.history import History
-from harness.conductor.log import RunLog
-from harness.conductor.tail import WindowTail
+from harness.conductor.recording.history import History
+from harness.conductor.recording.log import RunLog
+from harness.conductor.recording.tail import WindowTail
 from harness.model.clock import monotonic
-from harness.model.events import Event, Note, PhaseStarted
 from harness.model.jsonl import encode_line, read_lines
-from harness.model.windows import MarkRow
+from harness.model.records.events import Event, Note, PhaseStarted
+from harness.model.records.windows import MarkRow
 
 
 def test_events_carry_seconds_since_t0_and_wall_time(tmp_path: Path) -> None:

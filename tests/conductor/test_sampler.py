@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.conductor.sampler import Sampler
+from harness.conductor.recording.sampler import Sampler
 from harness.model.clock import monotonic
-from harness.model.faults import Address, Dependency
 from harness.model.jsonl import read_lines
-from harness.model.samples import Sample
-from harness.model.stack import TargetInfo
+from harness.model.records.faults import Address, Dependency
+from harness.model.records.samples import Sample
+from harness.model.records.stack import TargetInfo
 
 FAST_S = 0.1
 LIMIT_S = 60.0

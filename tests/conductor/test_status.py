@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from harness.analysis.windows import WindowStore
-from harness.conductor.history import History
+from harness.analysis.record.windows import WindowStore
+from harness.conductor.recording.history import History
 from harness.conductor.status import StatusBoard
-from harness.model.events import ZeroFound
+from harness.model.records.events import ZeroFound
 from harness.plan.machine import State
 from tests.report.sample import plan_of
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.start_config import start_command
+from harness.adapters.processes.start_config import start_command
 from harness.config.file import (
     KINDS,
     ComposeTable,
@@ -24,7 +24,7 @@ from harness.config.file import (
 )
 from harness.config.load import MAX_BYTES, chosen, find, load, parse
 from harness.model.errors import UsageError
-from harness.stack.external import ExternalStack
+from harness.stack.external.stack import ExternalStack
 
 GOOD = """
 [target]

@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
 from proxied import raw
 from worlds import HARNESS, say
 
-from harness.model.faults import Dependency
-from harness.model.stack import StackUp
+from harness.model.records.faults import Dependency
+from harness.model.records.stack import StackUp
 from harness.stack.compose import ComposeStack
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from small_container import docker, inspect
 
-from harness.adapters.docker import engine_url
+from harness.adapters.docker.engine import engine_url
 from tests.ports import free_port
 
 

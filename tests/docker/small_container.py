@@ -15,8 +15,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from harness.adapters.docker import engine_url
-from harness.model.faults import Address, Dependency, UndoRecord
+from harness.adapters.docker.engine import engine_url
+from harness.model.records.faults import Address, Dependency, UndoRecord
 from tests.ports import free_port
 
 IMAGE = "harness-stand-in/base"

@@ -12,11 +12,11 @@ from small_container import docker
 from test_contract import assert_contract, ids, possible
 from worlds import World, kept_sound
 
-from harness.conductor.looks import snapshot
-from harness.conductor.proofs import strays_of
+from harness.conductor.path_proof.clients import snapshot
+from harness.conductor.path_proof.evidence import strays_of
 from harness.fault import registered
 from harness.model.errors import Refused
-from harness.model.faults import Dependency
+from harness.model.records.faults import Dependency
 from tests.e2e.observe import wait_until
 
 pytestmark = pytest.mark.docker

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.stack.ports import Ports
+from harness.stack.starting.ports import Ports
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 

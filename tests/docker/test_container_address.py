@@ -18,13 +18,13 @@ from life_world import Docker as DockerCommand
 from networks import ends, network, ports
 from small_container import docker, inspect, made, small
 
-from harness.adapters.docker import connect, engine_url
-from harness.adapters.docker_address import at_present, bound, following_probe, record_at_present
+from harness.adapters.docker.address import at_present, bound, following_probe, record_at_present
+from harness.adapters.docker.engine import connect, engine_url
 from harness.fault import registered
 from harness.model.errors import Refused
-from harness.model.faults import Address, Dependency, FaultSpec, UndoRecord
+from harness.model.records.faults import Address, Dependency, FaultSpec, UndoRecord
 from harness.plan.fault_text import decode_params
-from harness.safety.undo import undo_record
+from harness.safety.healing.undo import undo_record
 
 pytestmark = pytest.mark.docker
 

@@ -9,9 +9,9 @@ from small_container import IMAGE, again, answers, docker, inspect, small
 
 from harness.fault import Fault, registered
 from harness.model.errors import Refused, Rejected
-from harness.model.faults import Address, Dependency, Evidence, FaultSpec, UndoRecord
+from harness.model.records.faults import Address, Dependency, Evidence, FaultSpec, UndoRecord
 from harness.plan.fault_text import decode_params
-from harness.safety.undo import undo_record
+from harness.safety.healing.undo import undo_record
 
 pytestmark = pytest.mark.docker
 

@@ -17,11 +17,11 @@ import msgspec
 import pytest
 from small_container import docker, inspect, small
 
-from harness.adapters.docker import connect, engine_url
+from harness.adapters.docker.engine import connect, engine_url
 from harness.fault import registered
 from harness.model.errors import Refused
-from harness.model.faults import Dependency
-from harness.safety.undo import Patience, undo_record
+from harness.model.records.faults import Dependency
+from harness.safety.healing.undo import Patience, undo_record
 from tests.e2e.observe import HARNESS
 
 pytestmark = pytest.mark.docker

@@ -9,11 +9,11 @@ import pytest
 from servers import wait_until
 from small_container import answers, ask, docker, inspect, limits, small
 
-from harness.adapters.docker import connect
+from harness.adapters.docker.engine import connect
 from harness.fault import Fault, registered
 from harness.model.errors import Refused
-from harness.model.faults import Dependency, UndoRecord
-from harness.safety.undo import undo_record
+from harness.model.records.faults import Dependency, UndoRecord
+from harness.safety.healing.undo import undo_record
 
 pytestmark = pytest.mark.docker
 
@@ -64,7 +64,7 @@ def test_a_cpu_limit_is_set_as_the_old_one_was_and_put_back(options: tuple[str, 
 
 
 def test_without_anything_to_do_no_cpu_fault_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("faults.cpu.THROTTLED_WITHIN_S", 1.0)
+    monkeypatch.setattr("faults.containers.cpu.THROTTLED_WITHIN_S", 1.0)
     with small() as dependency:
         fault, record = captured("cpu", dependency, cpus=0.5)
         fault.inject(record)

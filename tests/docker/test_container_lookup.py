@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from small_container import IMAGE, docker, inspect, small
 
-from harness.adapters.docker import Conflict, connect, engine_url
-from harness.adapters.docker_records import Limits
+from harness.adapters.docker.engine import Conflict, connect, engine_url
+from harness.adapters.docker.records import Limits
 from harness.model.errors import Gone, Refused, Rejected
 from tests.ports import free_port
 

@@ -14,12 +14,12 @@ import pytest
 from networks import created_like, ends, network, ports, speaks
 from small_container import answers, docker, inspect, small
 
-from harness.adapters import docker_network
+from harness.adapters.docker import network as docker_network
 from harness.fault import Fault, registered
 from harness.model.errors import Refused
-from harness.model.faults import Address, Dependency, FaultSpec, UndoRecord
+from harness.model.records.faults import Address, Dependency, FaultSpec, UndoRecord
 from harness.plan.fault_text import decode_params
-from harness.safety.undo import undo_record
+from harness.safety.healing.undo import undo_record
 
 pytestmark = pytest.mark.docker
 ASKED = "02:42:ac:11:77:77"

@@ -12,8 +12,8 @@ from small_container import IMAGE, again, answers, docker, inspect, small
 
 from harness.fault import Fault, registered
 from harness.model.errors import Gone, Refused, Rejected, UndoUnverified
-from harness.model.faults import Change, Dependency, Evidence, UndoRecord
-from harness.safety.undo import Patience, undo_record
+from harness.model.records.faults import Change, Dependency, Evidence, UndoRecord
+from harness.safety.healing.undo import Patience, undo_record
 
 pytestmark = pytest.mark.docker
 KINDS = ("pause", "kill", "restart")
@@ -160,7 +160,7 @@ def test_made_anew_for_the_same_service_under_another_name_it_is_moot() -> None:
 
 
 def test_removed_and_not_made_anew_is_not_undone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("faults.container.REPLACED_LIMIT_S", 0.5)
+    monkeypatch.setattr("faults.common.container.REPLACED_LIMIT_S", 0.5)
     with small() as dependency:
         fault, record = captured("pause", dependency)
         fault.inject(record)

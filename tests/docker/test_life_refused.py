@@ -27,7 +27,7 @@ def test_no_engine_at_the_address(tmp_path: Path) -> None:
 def test_a_user_who_may_not_use_the_socket(tmp_path: Path) -> None:
     """The adapter is asked as `nobody`, in a process that has given its rights up."""
     code = (
-        "import os; from harness.adapters.docker import connect; from harness.model.errors import HarnessError;"
+        "import os; from harness.adapters.docker.engine import connect; from harness.model.errors import HarnessError;"
         "import docker; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: connect('unix:///var/run/docker.sock')\n"
         "except HarnessError as error: print(type(error).__name__, error, error.hint)"

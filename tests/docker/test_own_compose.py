@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from networks import ends_in
 
-from harness.stack.ports import Ports
+from harness.stack.starting.ports import Ports
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
 

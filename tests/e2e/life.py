@@ -56,7 +56,7 @@ def entries(folder: Path, name: str = "journal.jsonl") -> list[dict[str, Any]]:
 
 def keeper_of(run: Run) -> int:
     """The pid of the run's keeper, by its command line."""
-    return next(pid for pid, label in family(run.process.pid).items() if "harness.safety.keeper" in label)
+    return next(pid for pid, label in family(run.process.pid).items() if "harness.safety.keeper.keeper" in label)
 
 
 def load_of(run: Run) -> list[int]:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from servers import SubprocessLauncher, start_toxiproxy
 
-from harness.model.faults import Address
-from harness.stack.ports import Ports
+from harness.model.records.faults import Address
+from harness.stack.starting.ports import Ports
 from tests.e2e.observe import Run
 from tests.e2e.own_system import toxiproxy_call
 from tests.e2e.programmable import Change, Kind, Programmable, background, outage, p95_limit

@@ -19,11 +19,11 @@ from typing import Any
 import psycopg
 from servers import SubprocessLauncher, start_postgres, start_toxiproxy, wait_until
 
-from harness.model.faults import Address
-from harness.model.process import ServerSpec
+from harness.model.records.faults import Address
+from harness.model.records.process import ServerSpec
 from harness.stack.embedded import api, valkey
 from harness.stack.embedded.folder import server_env
-from harness.stack.ports import Ports
+from harness.stack.starting.ports import Ports
 from tests.e2e.observe import http_json, proxies
 
 PASSWORD = "open-sesame-4711"

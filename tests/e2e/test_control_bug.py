@@ -12,7 +12,7 @@ from tests.e2e.standing import StandingStack
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 MODULE = """
-from faults.toxiproxy import Down
+from faults.proxy.kinds import Down
 
 
 class Buggy(Down):
@@ -29,8 +29,8 @@ BUGGY = Buggy()
 LATER = """
 import msgspec
 
-from faults.redis import Flush
-from faults.toxiproxy import Down
+from faults.servers.flush import Flush
+from faults.proxy.kinds import Down
 
 
 class Lasting(Down):

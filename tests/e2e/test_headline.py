@@ -12,8 +12,8 @@ from types import ModuleType
 
 import pytest
 
-from harness.analysis.rundir import read_plan, read_result
-from harness.report.findings import findings
+from harness.analysis.run_directory import read_plan, read_result
+from harness.report.findings.rules import findings
 from tests.e2e.observe import Run
 
 

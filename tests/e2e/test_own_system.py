@@ -12,7 +12,7 @@ import pytest
 
 from harness.config.load import load
 from harness.model.errors import UsageError
-from harness.stack.external import ExternalStack
+from harness.stack.external.stack import ExternalStack
 from tests.e2e.observe import HARNESS, Run, family
 from tests.e2e.own_system import PASSWORD, OwnSystem
 

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from harness.model.jsonl import read_lines
-from harness.model.plan import Plan
-from harness.model.windows import DeltaRow, Row
+from harness.model.records.plan import Plan
+from harness.model.records.windows import DeltaRow, Row
 from harness.plan.schedule import planned_counts
 from tests.e2e.observe import HARNESS, Run
 from tests.e2e.programmable import Programmable

@@ -8,8 +8,8 @@ import pytest
 from proxied import proxied
 from servers import PostgresServer, ValkeyServer
 
-from harness.model.faults import Dependency
-from harness.model.process import ServerProcess
+from harness.model.records.faults import Dependency
+from harness.model.records.process import ServerProcess
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import redis as redis_client
 from proxied import outside, raw
 from test_contract import assert_held, change_for
 
-from harness.adapters.bulk import Mover
+from harness.adapters.probing.bulk import Mover
 from harness.fault import registered
 from harness.model.errors import Refused
-from harness.model.faults import Dependency, UndoRecord
+from harness.model.records.faults import Dependency, UndoRecord
 
 pytestmark = pytest.mark.stack
 
@@ -97,7 +97,7 @@ def test_two_at_once_are_each_proven_and_undone_by_themselves(redis: Dependency)
 
 
 def test_kafkas_proof_makes_no_topic(request: pytest.FixtureRequest) -> None:
-    from harness.adapters import kafka
+    from harness.adapters.wire import kafka
     from harness.model.clock import monotonic
 
     server = request.getfixturevalue("kafka_server")

@@ -22,10 +22,10 @@ from proxied import outside as seen_outside
 from proxied import proxied
 from worlds import Embedded, Own, World, declared_in_file, kept_sound, mark, outside
 
-from harness.adapters.probe import path_probe
+from harness.adapters.probing.probe import path_probe
 from harness.fault import Fault, registered
 from harness.model.errors import Refused
-from harness.model.faults import Change, Dependency, Evidence, FaultSpec, UndoRecord
+from harness.model.records.faults import Change, Dependency, Evidence, FaultSpec, UndoRecord
 from harness.plan.fault_text import decode_params
 
 with TemporaryDirectory() as _folder:
@@ -40,7 +40,7 @@ LOOKS_FOR_S = 10.0
 UNDO_ELSEWHERE = """
 import sys, msgspec
 from harness.fault import registered
-from harness.model.faults import UndoRecord
+from harness.model.records.faults import UndoRecord
 record = msgspec.json.decode(sys.stdin.buffer.read(), type=UndoRecord)
 fault = registered()[record.kind]
 fault.undo(record)

@@ -30,8 +30,8 @@ from servers import (
 from test_contract import change_for
 
 from harness.fault import registered
-from harness.model.faults import Dependency, UndoOutcome, UndoRecord
-from harness.safety.undo import Patience, undo_record
+from harness.model.records.faults import Dependency, UndoOutcome, UndoRecord
+from harness.safety.healing.undo import Patience, undo_record
 from harness.stack.embedded import postgres
 
 pytestmark = pytest.mark.stack

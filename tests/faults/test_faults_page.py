@@ -13,7 +13,7 @@ from test_contract import assert_held, change_for, through_json
 
 from harness.fault import Fault, registered
 from harness.model.errors import Refused, UndoUnverified
-from harness.model.faults import Dependency
+from harness.model.records.faults import Dependency
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "faults.md").read_text(encoding="utf-8")
 

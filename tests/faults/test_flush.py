@@ -13,7 +13,7 @@ from test_contract import assert_held, change_for, through_json
 
 from harness.fault import registered
 from harness.model.errors import Refused, Rejected
-from harness.model.faults import Dependency, UndoRecord
+from harness.model.records.faults import Dependency, UndoRecord
 
 pytestmark = pytest.mark.stack
 

@@ -17,10 +17,10 @@ from servers import wait_until
 from test_contract import assert_held, change_for, through_json
 from test_refusals import granted, over_tcp
 
-import faults.hold
+import faults.servers.slot_holder
 from harness.fault import registered
 from harness.model.errors import Refused
-from harness.model.faults import Dependency, Evidence, UndoRecord
+from harness.model.records.faults import Dependency, Evidence, UndoRecord
 
 pytestmark = pytest.mark.stack
 
@@ -28,10 +28,10 @@ HOG = registered()["connection-hog"]
 
 HOLD = """
 import sys, time, msgspec
-import faults.hold
+import faults.servers.slot_holder
 from harness.fault import registered
-from harness.model.faults import UndoRecord
-faults.hold.LEASE_S = float(sys.argv[1])
+from harness.model.records.faults import UndoRecord
+faults.servers.slot_holder.LEASE_S = float(sys.argv[1])
 record = msgspec.json.decode(sys.stdin.buffer.readline(), type=UndoRecord)
 registered()[record.kind].inject(record)
 print("held", flush=True)
@@ -123,7 +123,7 @@ def test_sessions_that_somebody_ends_are_not_taken_again(db: Dependency) -> None
             admin.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'harness-hog-%'"
             )
-        time.sleep(2 * faults.hold._RENEW_S)
+        time.sleep(2 * faults.servers.slot_holder._RENEW_S)
         assert hogs(db) == 0
         assert not all(item.held for item in HOG.prove(record, "held"))
     finally:
@@ -153,7 +153,7 @@ def test_a_stopped_process_loses_its_slots_to_the_undo_of_another(db: Dependency
         assert_held(HOG.verify_undone(record))
         # Even when it wakes up (a run would have been killed) it takes nothing again.
         os.kill(child.pid, signal.SIGCONT)
-        time.sleep(2 * faults.hold._RENEW_S)
+        time.sleep(2 * faults.servers.slot_holder._RENEW_S)
         assert hogs(db) == 0
     finally:
         end(child)
@@ -198,5 +198,5 @@ def test_a_server_that_is_full_already_is_refused(db: Dependency) -> None:
 
 def test_too_few_files_for_so_many_sessions_is_told_before() -> None:
     with pytest.raises(Refused, match="1000000000 sessions would have to be held") as refused:
-        faults.hold.files_for(10**9)
+        faults.servers.slot_holder.files_for(10**9)
     assert "ulimit" in str(refused.value.hint)

@@ -17,15 +17,15 @@ from proxied import raw
 from servers import PostgresServer, ValkeyServer, wait_until
 from test_contract import change_for
 
-from harness.adapters.probe import path_probe
-from harness.conductor.prober import Prober
+from harness.adapters.probing.probe import path_probe
+from harness.conductor.recovery_probe import Prober
 from harness.fault import registered
 from harness.model.clock import monotonic
-from harness.model.faults import Address, Dependency
-from harness.model.process import ServerProcess
-from harness.safety.undo import undo_record
-from harness.stack.external_servers import look
-from harness.stack.ports import Ports
+from harness.model.records.faults import Address, Dependency
+from harness.model.records.process import ServerProcess
+from harness.safety.healing.undo import undo_record
+from harness.stack.external.servers import look
+from harness.stack.starting.ports import Ports
 
 pytestmark = pytest.mark.stack
 

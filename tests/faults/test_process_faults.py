@@ -22,10 +22,10 @@ from worlds import outside
 from harness.config.load import load
 from harness.fault import registered
 from harness.model.errors import OutcomeUnknown, Refused, UndoUnverified
-from harness.model.faults import Address, Dependency, UndoRecord
-from harness.safety.undo import Patience, undo_record
+from harness.model.records.faults import Address, Dependency, UndoRecord
+from harness.safety.healing.undo import Patience, undo_record
 from harness.stack.embedded import valkey
-from harness.stack.ports import Ports
+from harness.stack.starting.ports import Ports
 
 pytestmark = pytest.mark.stack
 
@@ -213,7 +213,7 @@ class TestKill:
         assert outside(server._bare(0))["server"] is None
 
     def test_a_server_that_does_not_come_up_is_told(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("faults.server.READY_LIMIT_S", 1.0)
+        monkeypatch.setattr("faults.common.server_processes.READY_LIMIT_S", 1.0)
         server.file.write_text(server.file.read_text().replace(json.dumps("--save"), json.dumps("--no-such-option")))
         record = captured("kill", server)
         KILL.inject(record)

@@ -14,7 +14,7 @@ from test_contract import assert_held, change_for
 
 from harness.fault import registered
 from harness.model.errors import Refused, UsageError
-from harness.model.faults import Address, Dependency, DependencyKind
+from harness.model.records.faults import Address, Dependency, DependencyKind
 
 
 def test_a_dependency_without_a_proxy_is_told_so() -> None:

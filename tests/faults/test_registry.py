@@ -19,7 +19,7 @@ number = mypackage.fine:NUMBER
 FINE = """
 import msgspec
 from harness.fault import registered
-from harness.model.faults import Change
+from harness.model.records.faults import Change
 
 class Noise:
     kind, summary, undo_summary, proof_summary = "noise", "makes noise", "silence", "it is heard"
@@ -54,5 +54,5 @@ def test_a_package_registers_its_own_fault_and_a_broken_one_is_named(tmp_path: P
     assert [note.split()[3] for note in notes] == ["absent", "broken", "down", "number"]
     assert "No module named 'mypackage.nothing'" in notes[0]
     assert "RuntimeError: no licence" in notes[1]
-    assert "registered more than once: faults.toxiproxy:DOWN, mypackage.fine:FAULT" in notes[2]
+    assert "registered more than once: faults.proxy.kinds:DOWN, mypackage.fine:FAULT" in notes[2]
     assert "is not a Fault" in notes[3]

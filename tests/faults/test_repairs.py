@@ -16,7 +16,7 @@ from test_contract import assert_held, change_for
 
 from harness.fault import Fault, registered
 from harness.model.errors import Gone, OutcomeUnknown, UndoUnverified, Unreachable
-from harness.model.faults import Address, Dependency, UndoRecord
+from harness.model.records.faults import Address, Dependency, UndoRecord
 
 pytestmark = pytest.mark.stack
 

@@ -22,16 +22,16 @@ import psutil
 import psycopg
 from proxied import raw
 
-from harness.adapters.probe import secret
+from harness.adapters.probing.probe import secret
 from harness.config.load import load
 from harness.model.errors import HarnessError
-from harness.model.faults import Dependency
-from harness.model.stack import StackUp
+from harness.model.records.faults import Dependency
+from harness.model.records.stack import StackUp
 from harness.stack.embedded import EmbeddedStack, postgres, valkey
 from harness.stack.embedded.folder import give, server_user, temporary_base
-from harness.stack.external import ExternalStack
-from harness.stack.external_declared import dependencies
-from harness.stack.ports import Ports
+from harness.stack.external.declared import dependencies
+from harness.stack.external.stack import ExternalStack
+from harness.stack.starting.ports import Ports
 
 OWN_SERVER = str(Path(__file__).with_name("own_server.py"))
 HARNESS = str(Path(sys.executable).with_name("harness"))

@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 import psutil
 
-from harness.load.launcher import LoadProcess, describe
-from harness.load.protocol import Drained, Failed, LoadMessage, Ready
+from harness.load.process.launcher import LoadProcess, describe
+from harness.load.wire.protocol import Drained, Failed, LoadMessage, Ready
 from harness.model.clock import monotonic
 from harness.model.jsonl import read_lines
-from harness.model.load import LoadPlan, UserClass
-from harness.model.windows import ClassCounts, DeltaRow, ErrorRow, MarkRow, RequestCounts, Row
+from harness.model.records.load import LoadPlan, UserClass
+from harness.model.records.windows import ClassCounts, DeltaRow, ErrorRow, MarkRow, RequestCounts, Row
 
 ANOMALY = Path(__file__).parents[2] / "locustfiles" / "anomaly.py"
 CLOSED: dict[str, Any] = {"model": "closed", "rate": None, "spawn_rate": 100.0}

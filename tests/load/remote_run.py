@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 from load_run import Run, make_plan
 
-from harness.load.keys import WorkerKey, make_keys, write_key_file
-from harness.load.protocol import Warned
-from harness.model.load import LoadPlan, Remote
+from harness.load.wire.keys import WorkerKey, make_keys, write_key_file
+from harness.load.wire.protocol import Warned
+from harness.model.records.load import LoadPlan, Remote
 from tests.ports import free_port
 
 HARNESS = Path(sys.executable).parent / "harness"

@@ -10,7 +10,7 @@ from load_run import CLOSED, Run, make_plan, named
 from load_target import Target
 
 from harness.model.clock import monotonic
-from harness.model.load import UserClass
+from harness.model.records.load import UserClass
 from harness.model.sketch import quantile
 
 PATHS = Path(__file__).parent / "files" / "paths.py"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.load.closed import Cycles
+from harness.load.generator.closed import Cycles
 
 
 def usual(latency_ms: float, wait_s: float) -> Cycles:

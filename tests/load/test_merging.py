@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.analysis.windows import WindowStore
-from harness.load.arrival import Arrival
-from harness.load.recorder import Recorder
+from harness.analysis.record.windows import WindowStore
+from harness.load.record.arrival import Arrival
+from harness.load.record.recorder import Recorder
 from harness.model.jsonl import encode_line
-from harness.model.load import LoadPlan, Scenario, UserClass
-from harness.model.plan import PhasePlan, Plan
-from harness.model.windows import FAILURE_KINDS, REPLY_KINDS, DeltaRow, Row
+from harness.model.records.load import LoadPlan, Scenario, UserClass
+from harness.model.records.plan import PhasePlan, Plan
+from harness.model.records.windows import FAILURE_KINDS, REPLY_KINDS, DeltaRow, Row
 from harness.plan.schedule import arrivals, owned
 from tests.analysis.histories import slow_in
 

@@ -19,8 +19,8 @@ from load_run import ANOMALY, Run, gone, make_plan, named
 from load_target import Target
 from remote_run import Worker, remote_plan
 
-from harness.load.launcher import describe
-from harness.load.protocol import Failed, Ready, WorkerLost
+from harness.load.process.launcher import describe
+from harness.load.wire.protocol import Failed, Ready, WorkerLost
 from harness.model.errors import UsageError
 
 FILES = Path(__file__).parent / "files"
@@ -49,9 +49,9 @@ def test_workers_die_with_the_process_that_started_them(target: Target, tmp_path
 _CONDUCTOR = """
 import sys, time, msgspec
 from pathlib import Path
-from harness.load.launcher import LoadProcess
-from harness.load.protocol import Ready
-from harness.model.load import LoadPlan
+from harness.load.process.launcher import LoadProcess
+from harness.load.wire.protocol import Ready
+from harness.model.records.load import LoadPlan
 plan = msgspec.json.decode(sys.argv[1], type=LoadPlan)
 def on_message(message):
     if isinstance(message, Ready):
@@ -255,7 +255,7 @@ BROKEN = {
 _DESCRIBE_ALL = """
 import sys, locust
 from pathlib import Path
-from harness.load.locustfile import BadLocustfile, describe
+from harness.load.generator.locustfile import BadLocustfile, describe
 for name in sys.argv[1:]:
     try:
         print(describe(Path(name)))
@@ -320,8 +320,8 @@ def test_the_connection_of_the_thousandth_user_is_kept() -> None:
     """select() refuses file descriptors from 1024 on."""
     program = (
         "import locust, os, socket\n"
-        "from harness.load.clients import check_idle_sockets_with_poll\n"
-        "from harness.load.start import _raise_file_limit\n"
+        "from harness.load.generator.clients import check_idle_sockets_with_poll\n"
+        "from harness.load.process.start import _raise_file_limit\n"
         "from geventhttpclient.connectionpool import ConnectionPool\n"
         "_raise_file_limit()\n"
         "kept = [os.dup(0) for _ in range(1100)]\n"
@@ -337,7 +337,7 @@ def test_the_connection_of_the_thousandth_user_is_kept() -> None:
 
 def test_the_launcher_needs_neither_locust_nor_gevent() -> None:
     program = (
-        "import sys, harness.load.launcher, harness.load.protocol, harness.plan.schedule;"
+        "import sys, harness.load.process.launcher, harness.load.wire.protocol, harness.plan.schedule;"
         "sys.exit(any(m.split('.')[0] in ('locust', 'gevent') for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -19,11 +19,11 @@ import msgspec
 import pytest
 from load_run import Run, make_plan
 
-from harness.load.acknowledged import Acknowledged, Notes
-from harness.load.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
-from harness.model.acknowledged import Answers, Noted
+from harness.load.wire.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
+from harness.load.writes.acknowledged import Acknowledged, Notes
 from harness.model.clock import monotonic
 from harness.model.jsonl import read_lines
+from harness.model.records.acknowledged import Answers, Noted
 
 LOCUSTFILE = """
 from locust import FastHttpUser, constant, task
@@ -176,11 +176,12 @@ def test_a_kind_that_the_file_does_not_declare_is_unanswered_and_the_others_are_
     code = (
         "import locust, sys\n"
         "from pathlib import Path\n"
-        "from harness.load.locustfile import load_classes\n"
-        "from harness.load.readback import read_back, session\n"
+        "from harness.load.generator.locustfile import load_classes\n"
+        "from harness.load.writes.acknowledged import declared\n"
+        "from harness.load.writes.asking import read_back, session\n"
         f"load_classes(Path({str(locustfile)!r}))\n"
         "found = read_back([('/orders/{id}', '1'), ('invoice', '1'), ('/orders/{id}', '2')], session(sys.argv[1]),\n"
-        "                  rate=100, silent_s=2.0)\n"
+        "                  declared, rate=100, silent_s=2.0)\n"
         "print(found.there, len(found.lost), found.unanswered, found.example)\n"
     )
     with shop(lambda number, before: 503 if number == 2 else 200) as target:
@@ -195,11 +196,12 @@ def test_what_was_found_lost_by_the_limit_stays_lost(locustfile: Path) -> None:
     code = (
         "import locust, sys\n"
         "from harness.load.acknowledged import Acknowledged\n"
-        "from harness.load.readback import limit_of, read_back, session\n"
+        "from harness.load.writes.acknowledged import declared\n"
+        "from harness.load.writes.asking import limit_of, read_back, session\n"
         "Acknowledged('/orders/{id}', within_s=0.5); Acknowledged('/slow/{id}', within_s=600)\n"
         "asks = [('/orders/{id}', '1'), ('/slow/{id}', '1'), ('/orders/{id}', '2')]\n"
-        "found = read_back(asks, session(sys.argv[1]), rate=100, limit_s=4.0)\n"
-        "print(found.there, len(found.lost), found.unanswered, limit_of(asks, 100.0), found.example)\n"
+        "found = read_back(asks, session(sys.argv[1]), declared, rate=100, limit_s=4.0)\n"
+        "print(found.there, len(found.lost), found.unanswered, limit_of(asks, declared, 100.0), found.example)\n"
     )
     with shop(lambda number, before: 200 if number == 2 else 404) as target:
         done = subprocess.run(

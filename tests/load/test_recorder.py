@@ -7,11 +7,11 @@ import time
 import msgspec
 import pytest
 
-from harness.load.arrival import Arrival
-from harness.load.recorder import Recorder, shortened
+from harness.load.record.arrival import Arrival
+from harness.load.record.recorder import Recorder, shortened
 from harness.model.clock import monotonic
+from harness.model.records.windows import DeltaRow, ErrorRow, MarkRow, Row
 from harness.model.sketch import quantile
-from harness.model.windows import DeltaRow, ErrorRow, MarkRow, Row
 
 
 def rows_of(data: bytes) -> list[DeltaRow]:

@@ -20,9 +20,9 @@ from load_run import CLOSED, Run, make_plan, named
 from load_target import Target
 from remote_run import HARNESS, Worker, key_of, key_of_no_run, remote_plan, warned
 
-from harness.load.protocol import Elsewhere, Failed, WorkerLost
-from harness.model.load import LoadPlan
-from harness.model.windows import DeltaRow
+from harness.load.wire.protocol import Elsewhere, Failed, WorkerLost
+from harness.model.records.load import LoadPlan
+from harness.model.records.windows import DeltaRow
 from harness.plan.schedule import planned_counts
 from tests.ports import free_port
 
@@ -148,7 +148,7 @@ def test_a_worker_with_another_locustfile_is_refused_and_its_place_stays_free(ta
 # A worker of another version: the installed one, but for its number.
 _OLD = (
     "import sys, harness; harness.__version__ = '0.0.9'; "
-    "from harness.load.start import run_elsewhere; run_elsewhere(sys.argv[1])"
+    "from harness.load.process.start import run_elsewhere; run_elsewhere(sys.argv[1])"
 )
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from harness.model.load import STEP_S, Arrivals, LoadPlan, UserClass
+from harness.model.records.load import STEP_S, Arrivals, LoadPlan, UserClass
 from harness.plan import schedule
 
 
@@ -66,7 +66,7 @@ def test_the_same_seed_draws_the_same_arrivals_in_another_process_with_another_h
     p = plan(450.0, ramp_s=2.0)
     here = [schedule.arrivals(p, n, s) for s in range(50) for n in "AB"]
     program = (
-        "import sys, json, msgspec; from harness.plan import schedule; from harness.model.load import LoadPlan;"
+        "import sys, json, msgspec; from harness.plan import schedule; from harness.model.records.load import LoadPlan;"
         "p = msgspec.json.decode(sys.stdin.buffer.read(), type=LoadPlan);"
         "print(json.dumps([schedule.arrivals(p, n, s) for s in range(50) for n in 'AB']))"
     )

@@ -13,13 +13,13 @@ from load_run import Run, gone, make_plan, named
 from load_target import Target
 from remote_run import Worker, remote_plan
 
-from harness.load.protocol import Failed, WorkerLost
-from harness.model.load import LoadPlan
+from harness.load.wire.protocol import Failed, WorkerLost
+from harness.model.records.load import LoadPlan
 
 HEAD = """
 import gevent
 from locust import FastHttpUser, task
-from harness.load.recorder import Recorder
+from harness.load.record.recorder import Recorder
 
 class Right(FastHttpUser):
     @task

@@ -9,7 +9,7 @@ FIVE_MINUTES = """
 import time
 import locust
 from locust.stats import RequestStats
-from harness.load.stats import KEPT_S, forget_old_seconds
+from harness.load.record.stats import KEPT_S, forget_old_seconds
 
 now, second = time.time(), 0
 time.time = lambda: now - 299 + second

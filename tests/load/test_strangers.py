@@ -21,11 +21,11 @@ from load_run import Run, make_plan, named
 from load_target import Target
 from remote_run import HARNESS, Worker, key_of, key_of_no_run, remote_plan, warned
 
-from harness.load.keys import WorkerKey, make_keys, write_key_file
-from harness.load.protocol import Ready, WorkerLost
+from harness.load.wire.keys import WorkerKey, make_keys, write_key_file
+from harness.load.wire.protocol import Ready, WorkerLost
 from harness.model.jsonl import encode_line
-from harness.model.load import LoadPlan
-from harness.model.windows import ClassCounts, DeltaRow
+from harness.model.records.load import LoadPlan
+from harness.model.records.windows import ClassCounts, DeltaRow
 
 PATHS = Path(__file__).parent / "files" / "paths.py"
 BOTH = {"classes": named("Right", "Left")}
@@ -155,7 +155,7 @@ def remote_run(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iter
 ODD = """
 import os
 from locust import FastHttpUser, events, task
-from harness.load.recorder import Recorder
+from harness.load.record.recorder import Recorder
 flush = Recorder.flush
 def odd(self, *args, **options):
     rows = flush(self, *args, **options)

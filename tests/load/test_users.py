@@ -9,8 +9,8 @@ import pytest
 from load_run import Run, make_plan
 from load_target import Target
 
-from harness.load.launcher import describe
-from harness.model.windows import ClassCounts
+from harness.load.process.launcher import describe
+from harness.model.records.windows import ClassCounts
 from harness.plan.schedule import planned_counts
 
 KINDS = Path(__file__).parent / "files" / "kinds.py"

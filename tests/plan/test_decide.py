@@ -7,10 +7,10 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from harness.model.faults import Change, Dependency, FaultSpec
-from harness.model.load import LoadPlan
-from harness.model.plan import Plan, PlannedFault
-from harness.model.targets import JudgedPhase
+from harness.model.records.faults import Change, Dependency, FaultSpec
+from harness.model.records.load import LoadPlan
+from harness.model.records.plan import Plan, PlannedFault
+from harness.model.records.targets import JudgedPhase
 from harness.plan.decide import begin, decide, may_look
 from harness.plan.machine import (
     BaselineJudged,

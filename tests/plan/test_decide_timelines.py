@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.model.plan import Plan, PlannedFault
+from harness.model.records.plan import Plan, PlannedFault
 from harness.plan.machine import Finish, Inject, Injected, InjectFailed, Input, RecordStop, StopRequest, Undo
 from tests.plan.test_decide import World, fault, plan
 

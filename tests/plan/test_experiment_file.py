@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from harness.model.errors import UsageError
-from harness.plan.entries import FaultEntry, RandomFaults, Repeat
-from harness.plan.experiment_file import ExperimentFile, decode
-from harness.plan.strict_yaml import MAX_BYTES
+from harness.plan.files.entries import FaultEntry, RandomFaults, Repeat
+from harness.plan.files.experiment_file import ExperimentFile, decode
+from harness.plan.files.strict_yaml import MAX_BYTES
 from tests.plan.test_planner import make
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

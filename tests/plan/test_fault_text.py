@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.model.errors import UsageError
-from harness.model.faults import ParamInfo
+from harness.model.records.faults import ParamInfo
 from harness.plan.fault_text import decode_params, parse_fault
 
 DEPENDENCIES = ("redis", "db", "kafka", "db-replica")

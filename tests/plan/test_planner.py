@@ -9,9 +9,9 @@ import pytest
 
 from harness.fault import registered
 from harness.model.errors import Refused, UsageError
-from harness.model.faults import Dependency
-from harness.model.load import Locustfile, TaskInfo, UserClass
-from harness.model.plan import Plan
+from harness.model.records.faults import Dependency
+from harness.model.records.load import Locustfile, TaskInfo, UserClass
+from harness.model.records.plan import Plan
 from harness.plan.planner import build_plan
 from harness.plan.request import RunRequest
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from harness.fault import registered
 from harness.model.errors import Refused, UsageError
-from harness.model.plan import PlannedFault
-from harness.plan.entries import Entry, FaultEntry, RandomFaults, Repeat
+from harness.model.records.plan import PlannedFault
+from harness.plan.files.entries import Entry, FaultEntry, RandomFaults, Repeat
 from harness.plan.planner import replay_bytes
 from harness.plan.timeline import MAX_FAULTS, SETTLE_S, expand
 from tests.plan.test_planner import DEPENDENCIES as PROXIED

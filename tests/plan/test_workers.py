@@ -9,7 +9,7 @@ import pytest
 
 from harness.model.cores import useful_cores
 from harness.model.errors import UsageError
-from harness.model.load import LoadPlan, Locustfile, UserClass
+from harness.model.records.load import LoadPlan, Locustfile, UserClass
 from harness.plan.loadplan import load_plan
 from harness.plan.request import RunRequest
 from harness.plan.scenarios import SCENARIOS

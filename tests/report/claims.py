@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.model.result import ErrorResult, NameResult, RequestResult, Result, TargetResult
+from harness.model.records.result import ErrorResult, NameResult, RequestResult, Result, TargetResult
 from harness.model.target_grammar import parse_targets
-from harness.report.finding import Finding
-from harness.report.findings import findings
+from harness.report.findings.finding import Finding
+from harness.report.findings.rules import findings
 
 from .sample import plan_of, result
 

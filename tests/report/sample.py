@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from harness.model.events import (
+from harness.model.records.events import (
     Event,
     FaultEvidence,
     FaultInjected,
@@ -24,10 +24,10 @@ from harness.model.events import (
     UndoVerified,
     ZeroFound,
 )
-from harness.model.faults import Change, Dependency, Evidence, FaultSpec
-from harness.model.load import LoadPlan, Scenario, TaskInfo, UserClass
-from harness.model.plan import PhasePlan, Plan, PlannedFault, Provenance
-from harness.model.result import (
+from harness.model.records.faults import Change, Dependency, Evidence, FaultSpec
+from harness.model.records.load import LoadPlan, Scenario, TaskInfo, UserClass
+from harness.model.records.plan import PhasePlan, Plan, PlannedFault, Provenance
+from harness.model.records.result import (
     ErrorResult,
     FaultResult,
     GeneratorResult,
@@ -42,7 +42,7 @@ from harness.model.result import (
     TargetRecovery,
     TargetResult,
 )
-from harness.model.targets import Op, PhaseName, Target, Unit
+from harness.model.records.targets import Op, PhaseName, Target, Unit
 
 EXPERIMENT = "20261123-160000-redis-down-target"
 EDGES: tuple[tuple[PhaseName, float], ...] = (
@@ -55,7 +55,7 @@ EDGES: tuple[tuple[PhaseName, float], ...] = (
     ("tail", 184.4),
 )
 END_S = 189.4
-INJECTED_S, UNDONE_S, ZERO_S = 72.412, 132.431, 132.44
+SENT_S, INJECTED_S, UNDONE_S, ZERO_S = 72.409, 72.412, 132.431, 132.44
 
 NAMES = ("POST /api/v1/predict", "POST /api/v1/batch/predict", "GET /api/v1/anomalies", "GET /health")
 SHARES = (0.75, 0.125, 0.075, 0.05)
@@ -200,7 +200,7 @@ def history(kind: Kind = "fail") -> list[Event]:
     if kind != "control":
         fault = "redis-down"
         add(FaultRequested, 72.39, fault=fault)
-        add(FaultInjected, INJECTED_S, fault=fault, sent_s=72.409)
+        add(FaultInjected, INJECTED_S, fault=fault, sent_s=SENT_S)
         for item in evidence(kind != "inconclusive"):
             add(FaultEvidence, 72.42, fault=fault, stage="injected", evidence=item)
         if kind == "inconclusive":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from harness.analysis.timeline import ChartData
+from harness.analysis.verdict.timeline import ChartData
 
 from .sample import END_S, INJECTED_S, UNDONE_S, Kind
 

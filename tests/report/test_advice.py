@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from harness.model.result import GeneratorResult, PhaseResult
-from harness.report import terminal
-from harness.report.findings import findings
-from harness.report.notes import notes
-from harness.report.page import _p95_words
+from harness.model.records.result import GeneratorResult, PhaseResult
+from harness.report.findings.notes import notes
+from harness.report.findings.rules import findings
+from harness.report.html.page import _p95_words
+from harness.report.terminal import summary as terminal
 
 from .claims import FAIL, PASS, error, found, healthy, judged, row, with_rows
 from .sample import result

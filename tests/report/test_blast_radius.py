@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from harness.fault import registered
-from harness.model.faults import Address, Dependency
-from harness.model.plan import Plan
-from harness.report.blast_radius import blast_radius
+from harness.model.records.faults import Address, Dependency
+from harness.model.records.plan import Plan
+from harness.report.terminal.blast_radius import blast_radius
 from tests.report.sample import plan, planned_fault
 
 PLAN = plan(planned_fault())

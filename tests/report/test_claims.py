@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.model.result import (
+from harness.model.records.result import (
     AfterLoadResult,
     ImpactResult,
     NameResult,
@@ -15,10 +15,12 @@ from harness.model.result import (
     TargetResult,
 )
 from harness.model.target_grammar import parse_targets
-from harness.report import charts, markdown, terminal
-from harness.report.notes import notes
-from harness.report.recovery_words import recovery_sentence
-from harness.report.story import headline
+from harness.report import markdown
+from harness.report.findings.notes import notes
+from harness.report.html import charts
+from harness.report.sentences.recovery_words import recovery_sentence
+from harness.report.sentences.story import headline
+from harness.report.terminal import summary as terminal
 
 from .claims import FAIL, PASS, error, found, healthy, judged, row, with_rows
 from .sample import ZERO_S, history, plan_of, result
@@ -253,7 +255,7 @@ def test_the_markdown_report_has_every_endpoint_in_the_fault() -> None:
 
 
 def test_targets_that_did_not_recover_are_the_ones_named() -> None:
-    from harness.analysis.sentences import not_recovered
+    from harness.analysis.verdict.sentences import not_recovered
 
     def one(target: str, outcome: str) -> TargetRecovery:
         return TargetRecovery(target=target, outcome=outcome, seconds=None, lower_s=60, upper_s=None)  # type: ignore[arg-type]

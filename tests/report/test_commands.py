@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis import rundir
+from harness.analysis import run_directory as rundir
 from tests.analysis.histories import Scene, failing
 
 CSV = """\

@@ -7,10 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.model.plan import Plan
-from harness.model.result import ErrorResult, GeneratorResult, MemoryResult, Result, SignalResult
-from harness.report import dependency_findings, run_findings, service_findings
-from harness.report.findings import findings
+from harness.model.records.plan import Plan
+from harness.model.records.result import ErrorResult, GeneratorResult, MemoryResult, Result, SignalResult
+from harness.report.findings import dependency as dependency_findings
+from harness.report.findings import run as run_findings
+from harness.report.findings import service as service_findings
+from harness.report.findings.rules import findings
 
 from .sample import Kind, plan, plan_of, planned_fault, result
 

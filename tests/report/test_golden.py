@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.report import junit, markdown, terminal
+from harness.report import junit, markdown
+from harness.report.terminal import summary as terminal
 
 from .sample import Kind, plan_of, result
 

@@ -18,10 +18,10 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 
-from harness.model.live import LiveFault, LiveNumbers, LiveState
-from harness.report.lines import LineView
-from harness.report.live import PHASES, History, LiveView, frame, sparkline
-from harness.report.progress import NoView, choose
+from harness.model.records.live import LiveFault, LiveNumbers, LiveState
+from harness.report.terminal.lines import LineView
+from harness.report.terminal.live import PHASES, History, LiveView, frame, sparkline
+from harness.report.terminal.progress import NoView, choose
 
 STATE = LiveState(
     experiment="20261123-160000-redis-down-target",
@@ -130,7 +130,7 @@ def test_history_leaves_gaps_and_forgets() -> None:
 def test_every_phase_of_the_model_is_on_the_clock() -> None:
     from typing import get_args
 
-    from harness.model.targets import PhaseName
+    from harness.model.records.targets import PhaseName
 
     assert get_args(PhaseName) == PHASES
 
@@ -226,7 +226,8 @@ def drawn(env: dict[str, str], columns: int) -> str:
     leader, follower = os.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     script = (
-        "import sys, msgspec; from harness.report.live import LiveView; from harness.model.live import LiveState;"
+        "import sys, msgspec; from harness.report.terminal.live import LiveView;"
+        "from harness.model.records.live import LiveState;"
         "state = msgspec.json.decode(sys.argv[1], type=LiveState);"
         "view = LiveView(sys.stderr); view.start(); view.update(state); view.stop()"
     )
@@ -272,7 +273,7 @@ def test_in_tmux_one_frame_is_on_the_screen_also_after_a_resize(tmux: list[str],
     script = tmp_path / "view.py"
     script.write_text(
         "import sys, time, msgspec\n"
-        "from harness.report.live import LiveView\nfrom harness.model.live import LiveState\n"
+        "from harness.report.terminal.live import LiveView\nfrom harness.model.records.live import LiveState\n"
         f"state = msgspec.json.decode({msgspec.json.encode(STATE)!r}, type=LiveState)\n"
         "view = LiveView(sys.stderr); view.start()\n"
         "for i in range(600):\n"

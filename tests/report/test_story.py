@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.analysis.cells import NameTotals
-from harness.analysis.tables import request_result
-from harness.model.plan import Plan
-from harness.model.result import Result, TargetResult
+from harness.analysis.record.cells import NameTotals
+from harness.analysis.verdict.tables import request_result
+from harness.model.records.plan import Plan
+from harness.model.records.result import Result, TargetResult
+from harness.model.records.windows import DeltaRow
 from harness.model.target_grammar import parse_targets
-from harness.model.windows import DeltaRow
-from harness.report.story import headline, reproduce
+from harness.report.sentences.story import headline, reproduce
 from tests.analysis.histories import INJECTED, ZERO, Scene
 
 from .sample import plan_of, result

@@ -7,8 +7,8 @@ import re
 import msgspec
 import pytest
 
-from harness.report import terminal
-from harness.report.story import lines_of
+from harness.report.sentences.story import lines_of
+from harness.report.terminal import summary as terminal
 
 from .sample import Kind, plan_of, result
 

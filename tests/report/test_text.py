@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from harness.report import text
+from harness.report.sentences import text
 
 from .sample import HOSTILE
 

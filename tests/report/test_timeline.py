@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from harness.model.live import LiveFault
-from harness.plan.entries import FaultEntry, RandomFaults, Repeat
-from harness.report.occurrences import of_now
-from harness.report.plan_text import plan_text
-from harness.report.timeline import ASCII, Row, chart, plan_timeline
+from harness.model.records.live import LiveFault
+from harness.plan.files.entries import FaultEntry, RandomFaults, Repeat
+from harness.report.terminal.occurrences import of_now
+from harness.report.terminal.plan import plan_text
+from harness.report.terminal.timeline import ASCII, Row, chart, plan_timeline
 from tests.plan.test_planner import make
 
 FLAPPING = FaultEntry(where="", fault="redis-down", at_s=10.0, for_s=10.0, repeat=Repeat(every_s=20.0, times=3))

@@ -20,17 +20,17 @@ from typing import Any
 
 import msgspec
 
+from harness.adapters.processes.identity import identify
 from harness.fault import registered
 from harness.model.errors import HarnessError
-from harness.model.faults import Dependency
 from harness.model.paths import state_dir
-from harness.model.process import ServerSpec
-from harness.safety.journal import Journal
-from harness.safety.keeper_client import Keeper
-from harness.safety.lock import acquire
-from harness.safety.processes import identify
-from harness.safety.remote_lock import RemoteLocks, Wanted
-from harness.safety.undo import order_of_undo, undo_record
+from harness.model.records.faults import Dependency
+from harness.model.records.process import ServerSpec
+from harness.safety.healing.undo import order_of_undo, undo_record
+from harness.safety.journal.journal import Journal
+from harness.safety.keeper.client import Keeper
+from harness.safety.locks.local import acquire
+from harness.safety.locks.remote import RemoteLocks, Wanted
 
 
 def say(word: str, value: Any = None) -> None:

@@ -19,19 +19,20 @@ import msgspec
 import psutil
 import pytest
 
-from faults.server import current
-from harness.adapters import process_control, starter
-from harness.adapters.process_control import ServerProcesses, as_scalars, look_at
-from harness.adapters.process_ids import ProcessId, alive, identify, same, send
-from harness.adapters.proxy_lock import LockHolder, read_holder
+from faults.common.server_processes import current
+from harness.adapters.processes import control as process_control
+from harness.adapters.processes import starter
+from harness.adapters.processes.control import ServerProcesses, as_scalars, look_at
+from harness.adapters.processes.family import MARKER, Root, exe_of, stop_family
+from harness.adapters.processes.identity import ProcessId, alive, identify, same, send
+from harness.adapters.toxiproxy.lock import LockHolder, read_holder
 from harness.model.clock import wall
-from harness.model.faults import Address, Dependency, UndoRecord
 from harness.model.paths import state_dir
-from harness.safety.entries import KeeperOpened, Process, encode
-from harness.safety.family import MARKER, Root, exe_of, stop_family
-from harness.safety.folders import describe
-from harness.safety.heal import heal_all
-from harness.safety.log import KEEPER
+from harness.model.records.faults import Address, Dependency, UndoRecord
+from harness.safety.healing.heal import heal_all
+from harness.safety.journal.entries import KeeperOpened, Process, encode
+from harness.safety.journal.folders import describe
+from harness.safety.journal.log import KEEPER
 from harness.stack import registry
 from tests.safety.world import gone, wait_for
 

@@ -15,9 +15,9 @@ import pytest
 from harness.model.errors import Refused
 from harness.model.paths import state_dir
 from harness.safety.active import find_active
-from harness.safety.heal import heal, heal_all
-from harness.safety.journal_view import read_journal
-from harness.safety.lock import acquire
+from harness.safety.healing.heal import heal, heal_all
+from harness.safety.journal.view import read_journal
+from harness.safety.locks.local import acquire
 from tests.safety.world import Proxy, call, gone, stop, wait_for
 
 pytestmark = pytest.mark.stack
@@ -239,8 +239,8 @@ def test_heal_waits_for_a_keeper_that_is_healing(proxy: Proxy, start_run: Any) -
 
 def test_what_the_run_forgot_the_keeper_undoes_at_the_end(proxy: Proxy, state_home: Path) -> None:
     from harness.fault import registered
-    from harness.safety.journal import Journal
-    from harness.safety.keeper_client import Keeper
+    from harness.safety.journal.journal import Journal
+    from harness.safety.keeper.client import Keeper
 
     folder = state_dir() / "active" / "forgetful"
     keeper = Keeper.start(folder, lease_s=600)

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from harness.safety.active import find_active
-from harness.safety.heal import heal_all
+from harness.safety.healing.heal import heal_all
 from tests.safety.world import Proxy, Run, gone, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +23,8 @@ FULL = """
 import sys
 from pathlib import Path
 from harness.model.errors import SetupError
-from harness.safety.journal import Journal
-from harness.safety.journal_view import read_journal
+from harness.safety.journal.journal import Journal
+from harness.safety.journal.view import read_journal
 sys.path.insert(0, sys.argv[2])
 from tests.safety.test_journal import injected, pending, record
 folder = Path(sys.argv[1]) / "run"

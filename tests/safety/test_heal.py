@@ -14,13 +14,13 @@ import pytest
 
 from harness.model.errors import Refused
 from harness.model.paths import state_dir
-from harness.model.process import ServerSpec
+from harness.model.records.process import ServerSpec
 from harness.safety.active import find_active, retire
-from harness.safety.heal import heal, heal_all
-from harness.safety.journal import Journal
-from harness.safety.journal_view import read_journal
-from harness.safety.keeper_client import Keeper
-from harness.safety.log import JOURNAL, KEEPER, is_written
+from harness.safety.healing.heal import heal, heal_all
+from harness.safety.journal.journal import Journal
+from harness.safety.journal.log import JOURNAL, KEEPER, is_written
+from harness.safety.journal.view import read_journal
+from harness.safety.keeper.client import Keeper
 from tests.safety.test_journal import injected, record
 from tests.safety.world import gone, wait_for
 
@@ -43,7 +43,7 @@ def dead_run(name: str, run_dir: Path | None = None) -> Path:
     folder = state_dir() / "active" / name
     where = f"Path({str(run_dir)!r})" if run_dir is not None else "None"
     code = (
-        "import os; from pathlib import Path; from harness.safety.journal import Journal;"
+        "import os; from pathlib import Path; from harness.safety.journal.journal import Journal;"
         "from tests.safety.test_journal import injected;"
         f"injected(Journal.create(Path({str(folder)!r}), owner={name!r}, run_dir={where}), 1); os.kill(os.getpid(), 9)"
     )
@@ -126,7 +126,7 @@ def test_links_in_a_run_directory_are_not_written_through(state_home: Path, tmp_
 def test_a_run_that_is_just_starting_is_left_alone(state_home: Path) -> None:
     folder = state_dir() / "active" / "starting"
     code = (
-        "import sys; from pathlib import Path; from harness.safety.keeper_client import Keeper;"
+        "import sys; from pathlib import Path; from harness.safety.keeper.client import Keeper;"
         f"k = Keeper.start(Path({str(folder)!r}), lease_s=600); print('up', flush=True); sys.stdin.read(); k.finish()"
     )
     run = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -165,7 +165,7 @@ def test_another_machines_run_is_left_to_it(state_home: Path, monkeypatch: pytes
     name = socket.gethostname()
     monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
     assert read_journal(folder).opened is not None
-    monkeypatch.setattr("harness.safety.heal.boot_id", lambda: "another boot")
+    monkeypatch.setattr("harness.safety.healing.heal.boot_id", lambda: "another boot")
     with pytest.raises(Refused, match=f"belongs to a run on {name}"):
         heal(folder, quiet)
 
@@ -174,7 +174,7 @@ def test_the_folder_goes_before_the_lock(proxy: Any, start_run: Any, monkeypatch
     """A second healer with the lock would find the run's journal, and the keeper's gone: all undone once more."""
     import msgspec
 
-    import harness.safety.heal as module
+    import harness.safety.healing.heal as module
 
     run = start_run(dependency=msgspec.to_builtins(proxy.dependency()), faults=[["down", {}]])
     run.wait("injected")

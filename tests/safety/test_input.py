@@ -6,7 +6,7 @@ import pytest
 
 from harness.adapters.addresses import check_address, check_allowed
 from harness.model.errors import Refused, UsageError
-from harness.safety.redact import redact, redactor
+from harness.safety.healing.redact import redact, redactor
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost", "::ffff:127.0.0.1"])

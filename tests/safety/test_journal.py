@@ -11,14 +11,14 @@ import msgspec
 import pytest
 
 from harness.model.errors import Refused, SetupError
-from harness.model.faults import Address, Dependency, UndoRecord
 from harness.model.paths import state_dir
-from harness.safety.entries import boottime, decode
-from harness.safety.heal import heal
-from harness.safety.healer import next_deadline
-from harness.safety.journal import Journal
-from harness.safety.journal_view import JournalView, read_journal
-from harness.safety.log import JOURNAL, KEEPER
+from harness.model.records.faults import Address, Dependency, UndoRecord
+from harness.safety.healing.heal import heal
+from harness.safety.journal.entries import boottime, decode
+from harness.safety.journal.journal import Journal
+from harness.safety.journal.log import JOURNAL, KEEPER
+from harness.safety.journal.view import JournalView, read_journal
+from harness.safety.keeper.healer import next_deadline
 
 
 def record(number: int = 1) -> UndoRecord:

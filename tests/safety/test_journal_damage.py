@@ -18,11 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.adapters.process_ids import identify
+from harness.adapters.processes.family import Root
+from harness.adapters.processes.identity import identify
 from harness.model.errors import HarnessError
-from harness.model.faults import Address, Dependency, UndoRecord
 from harness.model.paths import state_dir
-from harness.safety.entries import (
+from harness.model.records.faults import Address, Dependency, UndoRecord
+from harness.safety.healing.heal import heal
+from harness.safety.journal.entries import (
     Closed,
     Entry,
     Folder,
@@ -36,11 +38,9 @@ from harness.safety.entries import (
     boottime,
     encode,
 )
-from harness.safety.family import Root
-from harness.safety.heal import heal
-from harness.safety.journal_view import JournalView, merge, parse, read_journal
-from harness.safety.log import JOURNAL, KEEPER
-from harness.safety.private import private_folder
+from harness.safety.journal.log import JOURNAL, KEEPER
+from harness.safety.journal.private import private_folder
+from harness.safety.journal.view import JournalView, merge, parse, read_journal
 from tests.safety.world import Proxy, gone, wait_for
 
 HARNESS = Path(sys.executable).parent / "harness"
@@ -171,7 +171,7 @@ def sealed(value: Any) -> bytes:
 def test_whatever_stands_in_a_journal_heal_ends_with_words(
     story: list[Entry], data: st.DataObject, state_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.safety.undo.LIMIT_S", 0.05)
+    monkeypatch.setattr("harness.safety.healing.undo.LIMIT_S", 0.05)
     values = [json.loads(encode(entry)) for entry in story]
     for value in values:
         del value["crc"]

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.keeper import KeeperDoor
+from harness.adapters.processes.identity import identify
+from harness.adapters.processes.keeper_client import KeeperDoor
 from harness.model.errors import Refused, SetupError
 from harness.model.paths import state_dir
-from harness.model.process import ServerSpec
+from harness.model.records.process import ServerSpec
 from harness.safety.active import find_active, retire
-from harness.safety.heal import heal, heal_all
-from harness.safety.keeper_client import Keeper
-from harness.safety.processes import identify
+from harness.safety.healing.heal import heal, heal_all
+from harness.safety.keeper.client import Keeper
 from tests.safety.world import family_of, gone, stop, wait_for
 
 SLIPPERY = """
@@ -249,8 +249,8 @@ def test_read_only_folders_are_removed_too(keeper: Keeper, tmp_path: Path) -> No
 def test_a_detached_keeper_stays_and_can_be_found_again(tmp_path: Path, state_home: Path) -> None:
     folder = state_dir() / "stacks" / "embedded-x"
     code = (
-        "import sys; from pathlib import Path; from harness.safety.keeper_client import Keeper;"
-        "from harness.model.process import ServerSpec;"
+        "import sys; from pathlib import Path; from harness.safety.keeper.client import Keeper;"
+        "from harness.model.records.process import ServerSpec;"
         f"k = Keeper.start(Path({str(folder)!r}), detached=True);"
         f"p = k.launch(ServerSpec(name='s', argv=('sleep', '600'), env={{'PATH': '/bin:/usr/bin'}}, cwd='/',"
         f" log={str(tmp_path / 'log')!r})); k.finish(stop_servers=False); print(k.pid, p.pid)"
@@ -306,11 +306,11 @@ def test_a_very_long_state_path_leaves_nothing_anywhere(
 
 def test_a_reused_pid_is_never_hit(tmp_path: Path, state_home: Path) -> None:
     """Pids cannot be made to repeat at will: the journal is given a living process with another's start time."""
-    from harness.safety.entries import Process
-    from harness.safety.family import Root
-    from harness.safety.journal import Journal
-    from harness.safety.log import KEEPER, Log
-    from harness.safety.processes import ProcessId
+    from harness.adapters.processes.family import Root
+    from harness.adapters.processes.identity import ProcessId
+    from harness.safety.journal.entries import Process
+    from harness.safety.journal.journal import Journal
+    from harness.safety.journal.log import KEEPER, Log
 
     bystander = subprocess.Popen(["sleep", "600"], start_new_session=True)
     try:
@@ -338,7 +338,7 @@ def test_a_reused_pid_is_never_hit(tmp_path: Path, state_home: Path) -> None:
 
 def test_a_run_killed_before_its_journal_is_cleared_up(tmp_path: Path, state_home: Path) -> None:
     code = (
-        "import os, signal; from harness.safety.keeper_client import Keeper; from pathlib import Path;"
+        "import os, signal; from harness.safety.keeper.client import Keeper; from pathlib import Path;"
         f"k = Keeper.start(Path({str(folder_of('early'))!r})); print(k.pid, flush=True);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

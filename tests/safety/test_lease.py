@@ -6,8 +6,8 @@ import socket
 import time
 
 from harness.safety import protocol
-from harness.safety.entries import boottime
-from harness.safety.lease import Lease
+from harness.safety.journal.entries import boottime
+from harness.safety.keeper.lease import Lease
 
 
 def test_what_lies_unread_is_read_before_silence_is_judged() -> None:

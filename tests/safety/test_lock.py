@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from harness.model.errors import Refused, SetupError
-from harness.safety.journal import Journal
-from harness.safety.lock import acquire, lock_file
-from harness.safety.resources import target_names
+from harness.safety.journal.journal import Journal
+from harness.safety.locks.local import acquire, lock_file
+from harness.safety.locks.names import target_names
 from tests.safety.test_journal import injected, record
 
 
@@ -35,7 +35,11 @@ def test_what_was_locked_before_the_refusal_is_free_again(state_home: Path) -> N
 
 
 def test_a_killed_holder_without_a_journal_blocks_nobody(state_home: Path) -> None:
-    code = "import os; from harness.safety.lock import acquire; acquire(['redis'], 'run-a'); os.kill(os.getpid(), 9)"
+    code = (
+        "import os; from harness.safety.locks.local import acquire\n"
+        "acquire(['redis'], 'run-a')\n"
+        "os.kill(os.getpid(), 9)"
+    )
     subprocess.run([sys.executable, "-c", code], check=False)
     assert lock_file("redis").read_text() != ""
     acquire(["redis"], "run-b").release()

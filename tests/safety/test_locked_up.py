@@ -19,15 +19,15 @@ import msgspec
 import psutil
 import pytest
 
-from harness.adapters.probe import secret
-from harness.adapters.toxiproxy import Toxiproxy
+from harness.adapters.probing.probe import secret
+from harness.adapters.toxiproxy.client import Toxiproxy
 from harness.config.load import load
 from harness.fault import registered
 from harness.model.errors import Silent
-from harness.model.faults import Address, Dependency, ProxyRuntime, UndoRecord
-from harness.safety.undo import Patience, undo_record
+from harness.model.records.faults import Address, Dependency, ProxyRuntime, UndoRecord
+from harness.safety.healing.undo import Patience, undo_record
 from harness.stack.embedded import toxiproxy
-from harness.stack.ports import Ports
+from harness.stack.starting.ports import Ports
 from tests.faults.worlds import Embedded
 from tests.proxied import raw
 from tests.stuck import Flood, stuck_client

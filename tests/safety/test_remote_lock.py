@@ -14,13 +14,13 @@ import psycopg
 import pytest
 from servers import PostgresServer, SubprocessLauncher, start_toxiproxy
 
-from harness.adapters.proxy_lock import LOCK, LockHolder, read_holder
+from harness.adapters.toxiproxy.lock import LOCK, LockHolder, read_holder
 from harness.model.errors import Refused, SetupError
 from harness.safety.active import find_active
-from harness.safety.entries import ProxyLock
-from harness.safety.heal import heal_all
-from harness.safety.remote_lock import LISTEN, Wanted, drop_proxy, hold_postgres, hold_proxy
-from harness.safety.steal import advice, look, steal
+from harness.safety.healing.heal import heal_all
+from harness.safety.journal.entries import ProxyLock
+from harness.safety.locks.remote import LISTEN, Wanted, drop_proxy, hold_postgres, hold_proxy
+from harness.safety.locks.steal import advice, look, steal
 from tests.safety.world import Proxy, Run, call, gone, stop, wait_for
 
 pytestmark = pytest.mark.stack

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.process_control import as_scalars, look_at
-from harness.adapters.process_ids import ProcessId, boot_id, identify
-from harness.adapters.start_config import start_command
+from harness.adapters.processes.control import as_scalars, look_at
+from harness.adapters.processes.family import Root
+from harness.adapters.processes.identity import ProcessId, boot_id, identify
+from harness.adapters.processes.start_config import start_command
 from harness.model.errors import Refused, UsageError
-from harness.model.faults import Address, Dependency, UndoOutcome, UndoRecord
 from harness.model.paths import state_dir
+from harness.model.records.faults import Address, Dependency, UndoOutcome, UndoRecord
 from harness.safety.active import check_known, known
-from harness.safety.entries import (
+from harness.safety.healing.heal import heal
+from harness.safety.healing.stranger import MOST
+from harness.safety.journal.entries import (
     Entry,
     Intent,
     Locking,
@@ -31,11 +34,8 @@ from harness.safety.entries import (
     Recorded,
     encode,
 )
-from harness.safety.family import Root
-from harness.safety.folders import describe
-from harness.safety.heal import heal
-from harness.safety.log import JOURNAL, KEEPER
-from harness.safety.stranger import MOST
+from harness.safety.journal.folders import describe
+from harness.safety.journal.log import JOURNAL, KEEPER
 
 DEAD = ProcessId(pid=999_998, start_time=1.0, ticks=1, boot=boot_id())
 SECRET = "TEST_STRANGER_SECRET"
@@ -311,7 +311,7 @@ def test_what_is_no_name_leads_nowhere(name: str, state_home: Path) -> None:
 
 def test_the_folders_of_the_state_directory_are_ours_alone_whatever_the_umask(state_home: Path) -> None:
     """A group that may write there could put a journal in: the run makes each of them private."""
-    from harness.safety.journal import Journal
+    from harness.safety.journal.journal import Journal
 
     before = os.umask(0o002)
     try:
@@ -359,5 +359,5 @@ def test_a_heal_from_another_folder_knows_the_hosts_of_the_run(
         reachable.append(allowed)
         return UndoOutcome(record_id=record.id, state="verified")
 
-    monkeypatch.setattr("harness.safety.undo.undo_record", undo)
+    monkeypatch.setattr("harness.safety.healing.undo.undo_record", undo)
     assert heal(state, lambda _: None).left == () and reachable == [("0.0.0.0/0",)]

@@ -16,11 +16,11 @@ import pytest
 
 from harness.fault import registered
 from harness.model.errors import Gone, OutcomeUnknown, Refused, UndoUnverified, Unreachable, UsageError
-from harness.model.faults import Applied, Dependency, Evidence, UndoRecord
-from harness.model.process import ServerProcess
-from harness.safety.heal import heal_all
-from harness.safety.journal_view import read_journal
-from harness.safety.undo import Patience, check_addresses, order_of_undo, undo_record
+from harness.model.records.faults import Applied, Dependency, Evidence, UndoRecord
+from harness.model.records.process import ServerProcess
+from harness.safety.healing.heal import heal_all
+from harness.safety.healing.undo import Patience, check_addresses, order_of_undo, undo_record
+from harness.safety.journal.view import read_journal
 from tests.safety.world import Proxy, call, gone, stop, wait_for
 from tests.servers import PostgresServer, ValkeyServer
 
@@ -153,7 +153,7 @@ def start_own_toxiproxy(tmp_path: Path) -> Iterator[Any]:
     import psutil
 
     from harness.stack.embedded import toxiproxy
-    from harness.stack.ports import Ports
+    from harness.stack.starting.ports import Ports
 
     program = toxiproxy.ensure(lambda _: None)
     with Ports() as ports:

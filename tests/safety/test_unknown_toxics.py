@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.adapters.proxy_lock import LOCK
+from harness.adapters.toxiproxy.lock import LOCK
 from harness.safety.active import find_active
-from harness.safety.entries import ProxyLock, decode
-from harness.safety.heal import heal_all
-from harness.safety.log import JOURNAL
-from harness.safety.remote_lock import drop_proxy, hold_proxy
+from harness.safety.healing.heal import heal_all
+from harness.safety.journal.entries import ProxyLock, decode
+from harness.safety.journal.log import JOURNAL
+from harness.safety.locks.remote import drop_proxy, hold_proxy
 from tests.safety.world import Proxy, Run, call, gone, stop, wait_for
 
 pytestmark = pytest.mark.stack

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from harness.model.faults import Address, Dependency
+from harness.model.records.faults import Address, Dependency
 
 DRIVER = Path(__file__).with_name("run_driver.py")
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 from servers import wait_until
 
-from harness.safety.lock import acquire
-from harness.safety.resources import target_names
+from harness.safety.locks.local import acquire
+from harness.safety.locks.names import target_names
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 

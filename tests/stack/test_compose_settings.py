@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.docker_project import demultiplexed, project_name
+from harness.adapters.docker.project import demultiplexed, project_name
 from harness.model.errors import UsageError
 from harness.stack.compose import ComposeStack, command, settings
 

@@ -23,14 +23,14 @@ import redis
 from servers import SubprocessLauncher, wait_until
 
 from harness.model.errors import SetupError
-from harness.model.faults import Address, Dependency
 from harness.model.paths import cache_dir
-from harness.model.process import ServerProcess, ServerSpec
-from harness.model.stack import StackUp
+from harness.model.records.faults import Address, Dependency
+from harness.model.records.process import ServerProcess, ServerSpec
+from harness.model.records.stack import StackUp
 from harness.stack import registry
 from harness.stack.embedded import EmbeddedStack, health, valkey
-from harness.stack.ports import ephemeral_range
-from harness.stack.ready import Interrupted
+from harness.stack.starting.ports import ephemeral_range
+from harness.stack.starting.ready import Interrupted
 
 pytestmark = pytest.mark.stack
 

@@ -11,8 +11,8 @@ import pytest
 from servers import SubprocessLauncher
 
 from harness.model.errors import Refused, UsageError
-from harness.stack.external import ExternalStack
-from harness.stack.ports import Ports
+from harness.stack.external.stack import ExternalStack
+from harness.stack.starting.ports import Ports
 
 
 def up(url: str, *allow: str) -> str:

@@ -17,11 +17,11 @@ from proxied import proxied
 from servers import PostgresServer, ValkeyServer
 
 from harness.config.load import load
-from harness.model.faults import Address, Dependency
-from harness.model.process import ServerProcess
+from harness.model.records.faults import Address, Dependency
+from harness.model.records.process import ServerProcess
 from harness.stack.embedded import valkey
-from harness.stack.external_look import Look, look
-from harness.stack.ports import Ports
+from harness.stack.external.check import Look, look
+from harness.stack.starting.ports import Ports
 
 pytestmark = pytest.mark.stack
 

@@ -13,11 +13,11 @@ from servers import KafkaServer, SubprocessLauncher
 
 from harness.config.load import load
 from harness.model.errors import UsageError
-from harness.model.faults import Address
-from harness.model.stack import StackUp
-from harness.stack.external import ExternalStack
-from harness.stack.external_look import Part, look
-from harness.stack.ports import Ports
+from harness.model.records.faults import Address
+from harness.model.records.stack import StackUp
+from harness.stack.external.check import Part, look
+from harness.stack.external.stack import ExternalStack
+from harness.stack.starting.ports import Ports
 
 pytestmark = pytest.mark.stack
 

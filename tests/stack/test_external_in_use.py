@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.proxy_lock import LOCK, LockHolder
+from harness.adapters.toxiproxy.lock import LOCK, LockHolder
 from harness.config.load import load
 from harness.model.clock import wall
-from harness.stack.external_look import look
+from harness.stack.external.check import look
 from tests.safety.conftest import proxy
 from tests.safety.world import Proxy, call
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.model.errors import Refused, SetupError
-from harness.stack.fetch import check_folder, ensure_file, is_intact, locked, sha256_of, work_folder
+from harness.stack.starting.fetch import check_folder, ensure_file, is_intact, locked, sha256_of, work_folder
 
 
 def ignore(_line: str) -> None:
@@ -83,7 +83,7 @@ def test_two_processes_that_need_it_at_once_make_it_once(tmp_path: Path) -> None
     code = """
 import sys, time
 from pathlib import Path
-from harness.stack.fetch import ensure_file
+from harness.stack.starting.fetch import ensure_file
 folder = Path(sys.argv[1])
 def make(path):
     with (folder / "made").open("a") as log:
@@ -102,7 +102,7 @@ def test_a_killed_maker_does_not_block_the_next_one_and_its_leavings_go(tmp_path
     code = """
 import sys, time
 from pathlib import Path
-from harness.stack.fetch import ensure_file, work_folder
+from harness.stack.starting.fetch import ensure_file, work_folder
 folder = Path(sys.argv[1])
 def make(path):
     with work_folder(folder, "Thing") as work:
@@ -156,7 +156,7 @@ def test_a_cache_that_cannot_be_written_says_so_in_a_line(tmp_path: Path) -> Non
     code = (
         "import os, sys, traceback\n"
         "from pathlib import Path\n"
-        "from harness.stack.fetch import ensure_file\n"
+        "from harness.stack.starting.fetch import ensure_file\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "ensure_file(Path(sys.argv[1]) / 'harness' / 'thing', None, title='Thing', progress=print)\n"
     )

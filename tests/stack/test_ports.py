@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from harness.stack.ports import Ports, candidates, ephemeral_range
+from harness.stack.starting.ports import Ports, candidates, ephemeral_range
 
 
 def test_no_port_is_one_that_the_kernel_hands_out() -> None:

@@ -16,8 +16,8 @@ import pytest
 from harness.model.errors import SetupError
 from harness.stack.embedded import api, java, kafka_archive, kafka_files, postgres, toxiproxy
 from harness.stack.embedded.kafka_files import Jar
-from harness.stack.fetch import is_intact
-from harness.stack.ready import Interrupted
+from harness.stack.starting.fetch import is_intact
+from harness.stack.starting.ready import Interrupted
 
 pytestmark = pytest.mark.stack
 

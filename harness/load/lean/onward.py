@@ -9,7 +9,7 @@ from geventhttpclient._parser import HTTPParseError
 
 from harness.load.lean.request import Lines
 from harness.load.lean.response import LeanResponse
-from harness.load.redirects import leaves
+from harness.load.reach.redirects import leaves
 
 MOST = 30
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

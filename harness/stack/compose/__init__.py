@@ -1,4 +1,7 @@
-"""The compose stack: the servers and the sample API in containers, by Docker Compose, driven by the Docker SDK."""
+"""The same system in containers.
+
+The command line comes in. Imports embedded for what both have in common.
+"""
 
 from __future__ import annotations
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from harness.adapters.docker_records import Container
-from harness.adapters.toxiproxy import ProxyState, Toxiproxy
+from harness.adapters.docker.records import Container
+from harness.adapters.toxiproxy.client import ProxyState, Toxiproxy
 from harness.model.errors import AdapterError
-from harness.model.faults import Address, Dependency
-from harness.model.stack import TargetInfo
-from harness.stack.ready import NotReady
+from harness.model.records.faults import Address, Dependency
+from harness.model.records.stack import TargetInfo
+from harness.stack.starting.ready import NotReady
 
 HOST = "127.0.0.1"
 REDIS, KAFKA, DB, TOXIPROXY, API = "redis", "kafka", "db", "toxiproxy", "api"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.adapters.docker import connect
-from harness.adapters.docker_project import belongings
-from harness.adapters.docker_records import Container
-from harness.adapters.probe import path_probe
-from harness.model.faults import Dependency
-from harness.model.stack import StackUp
+from harness.adapters.docker.engine import connect
+from harness.adapters.docker.project import belongings
+from harness.adapters.docker.records import Container
+from harness.adapters.probing.probe import path_probe
+from harness.model.records.faults import Dependency
+from harness.model.records.stack import StackUp
 from harness.stack.compose import bind
 
 PROBE_S = 3.0

@@ -12,9 +12,9 @@ import msgspec
 
 from harness.model.clock import monotonic
 from harness.model.errors import SetupError
-from harness.model.process import Launcher, ServerSpec
-from harness.model.stack import Progress
-from harness.stack.ready import Interrupted, last_lines
+from harness.model.records.process import Launcher, ServerSpec
+from harness.model.records.stack import Progress
+from harness.stack.starting.ready import Interrupted, last_lines
 
 POLL_S = 0.1
 WORD_EVERY_S = 10.0

@@ -10,23 +10,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.adapters import docker_project
-from harness.adapters.docker import Engine, connect
-from harness.adapters.docker_context import choose_engine
-from harness.adapters.docker_records import Container
-from harness.adapters.probe import path_probe
+from harness.adapters.docker import project as docker_project
+from harness.adapters.docker.context import choose_engine
+from harness.adapters.docker.engine import Engine, connect
+from harness.adapters.docker.records import Container
+from harness.adapters.probing.probe import path_probe
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, HarnessError, Refused, SetupError
-from harness.model.faults import Address, Dependency
-from harness.model.process import Launcher, OwnsProjects
-from harness.model.stack import Progress, StackName, StackUp
+from harness.model.records.faults import Address, Dependency
+from harness.model.records.process import Launcher, OwnsProjects
+from harness.model.records.stack import Progress, StackName, StackUp
 from harness.stack.compose import bind, command, settings
 from harness.stack.compose.command import ComposeCommand
 from harness.stack.compose.project import ComposeProject, short_id
 from harness.stack.embedded import api, kafka
 from harness.stack.embedded.folder import PrivateFolder
-from harness.stack.ports import Ports
-from harness.stack.ready import Interrupted, NotReady
+from harness.stack.starting.ports import Ports
+from harness.stack.starting.ready import Interrupted, NotReady
 
 MAKE_LIMIT_S = 1800.0
 """For building or fetching images: a slow network, nothing else, may need so long."""

@@ -1,4 +1,7 @@
-"""The embedded stack: real servers on loopback, with no Docker, no root and nothing installed by hand."""
+"""Real Valkey, PostgreSQL, Kafka and Toxiproxy on loopback from packages, with the sample API.
+
+compose and the command line come in. Imports starting and adapters.
+"""
 
 from __future__ import annotations
 

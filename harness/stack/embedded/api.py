@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.model.errors import SetupError
-from harness.model.faults import Address
-from harness.model.process import ServerSpec
+from harness.model.records.faults import Address
+from harness.model.records.process import ServerSpec
 from harness.model.resources import resource
 from harness.stack.embedded import postgres, valkey
 from harness.stack.embedded.folder import server_env
 from harness.stack.embedded.valkey import missing_extra
-from harness.stack.ready import PROBE_TIMEOUT_S, NotReady
+from harness.stack.starting.ready import PROBE_TIMEOUT_S, NotReady
 
 TITLE = "Sample API"
 NAME = "api"

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from harness.model.errors import SetupError
-from harness.model.process import Launcher
+from harness.model.records.process import Launcher
 
 _SOCKET_LIMIT = 100
 """Longest path of a Unix socket that every system takes: sun_path has 104 (macOS) or 108 bytes, one for the end."""

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from harness.adapters.tcp import Exchange, ProbeError
+from harness.adapters.wire.exchange import Exchange, ProbeError
 from harness.model.clock import monotonic
-from harness.model.faults import Address
-from harness.model.process import ServerSpec
+from harness.model.records.faults import Address
+from harness.model.records.process import ServerSpec
 from harness.stack.embedded.folder import server_env
 from harness.stack.embedded.java import Java
 from harness.stack.embedded.kafka_files import VERSION, KafkaFiles
-from harness.stack.ready import PROBE_TIMEOUT_S, NotReady
+from harness.stack.starting.ready import PROBE_TIMEOUT_S, NotReady
 
 TITLE = "Kafka"
 NAME = "kafka"

@@ -17,16 +17,16 @@ import time
 from pathlib import Path
 
 from harness.model.errors import SetupError
-from harness.model.faults import Address
 from harness.model.paths import cache_dir
-from harness.model.stack import Progress
+from harness.model.records.faults import Address
+from harness.model.records.stack import Progress
 from harness.stack.embedded import kafka
 from harness.stack.embedded.folder import remove, temporary_base
 from harness.stack.embedded.java import Java
 from harness.stack.embedded.kafka_files import KafkaFiles
-from harness.stack.fetch import ensure_file
-from harness.stack.ports import Ports
-from harness.stack.ready import Interrupted, NotReady
+from harness.stack.starting.fetch import ensure_file
+from harness.stack.starting.ports import Ports
+from harness.stack.starting.ready import Interrupted, NotReady
 
 START_LIMIT_S = 60.0
 EXIT_LIMIT_S = 90.0

@@ -16,12 +16,12 @@ import msgspec
 
 from harness.model.errors import SetupError
 from harness.model.paths import cache_dir
-from harness.model.stack import Progress
-from harness.stack.child import Child
+from harness.model.records.stack import Progress
 from harness.stack.embedded.folder import remove, server_env, temporary_base
 from harness.stack.embedded.java import Java
 from harness.stack.embedded.valkey import missing_extra
-from harness.stack.fetch import (
+from harness.stack.starting.child import Child
+from harness.stack.starting.fetch import (
     cache_error,
     check_folder,
     ensure_file,
@@ -30,7 +30,7 @@ from harness.stack.fetch import (
     make_folder,
     work_folder,
 )
-from harness.stack.ready import Interrupted
+from harness.stack.starting.ready import Interrupted
 
 TITLE = "Kafka"
 VERSION = "4.4.0"

@@ -20,18 +20,18 @@ from pathlib import Path
 
 import msgspec
 
-from harness.adapters.tcp import Exchange, ProbeError
+from harness.adapters.wire.exchange import Exchange, ProbeError
 from harness.model.clock import monotonic
 from harness.model.errors import SetupError
-from harness.model.faults import Address
 from harness.model.paths import cache_dir
-from harness.model.process import ServerSpec
-from harness.model.stack import Progress
-from harness.stack.child import Child
+from harness.model.records.faults import Address
+from harness.model.records.process import ServerSpec
+from harness.model.records.stack import Progress
 from harness.stack.embedded.folder import everybody_enters, give, remove, server_env, server_user, temporary_base
 from harness.stack.embedded.valkey import missing_extra
-from harness.stack.fetch import ensure_file
-from harness.stack.ready import PROBE_TIMEOUT_S, NotReady
+from harness.stack.starting.child import Child
+from harness.stack.starting.fetch import ensure_file
+from harness.stack.starting.ready import PROBE_TIMEOUT_S, NotReady
 
 TITLE = "PostgreSQL"
 NAME = "postgres"

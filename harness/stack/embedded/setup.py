@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from harness.model.stack import Progress
+from harness.model.records.stack import Progress
 from harness.stack.embedded import api, java, kafka_archive, kafka_files, postgres, toxiproxy, valkey
 
 

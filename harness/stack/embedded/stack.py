@@ -13,16 +13,16 @@ import msgspec
 
 from harness.model.clock import monotonic
 from harness.model.errors import SetupError
-from harness.model.faults import Address, Dependency
 from harness.model.paths import cache_dir
-from harness.model.process import Keeps, Launcher, ServerProcess, ServerSpec
-from harness.model.stack import Progress, StackName, StackUp, TargetInfo
+from harness.model.records.faults import Address, Dependency
+from harness.model.records.process import Keeps, Launcher, ServerProcess, ServerSpec
+from harness.model.records.stack import Progress, StackName, StackUp, TargetInfo
 from harness.stack.embedded import api, kafka, postgres, setup, toxiproxy, valkey
 from harness.stack.embedded.folder import PrivateFolder, server_user
 from harness.stack.embedded.setup import Files, together
-from harness.stack.fetch import check_folder
-from harness.stack.ports import Ports
-from harness.stack.ready import Interrupted, Probe, wait_ready
+from harness.stack.starting.fetch import check_folder
+from harness.stack.starting.ports import Ports
+from harness.stack.starting.ready import Interrupted, Probe, wait_ready
 
 READY_LIMIT_S = 60.0
 """For one server. They need two seconds; a machine that is busy with something else may need many more."""

@@ -17,14 +17,14 @@ from pathlib import Path
 import msgspec
 
 from harness.model.errors import SetupError
-from harness.model.faults import Address
 from harness.model.paths import cache_dir
-from harness.model.process import ServerSpec
-from harness.model.stack import Progress
-from harness.stack.child import Child
+from harness.model.records.faults import Address
+from harness.model.records.process import ServerSpec
+from harness.model.records.stack import Progress
 from harness.stack.embedded.folder import server_env
-from harness.stack.fetch import ensure_file, work_folder
-from harness.stack.ready import PROBE_TIMEOUT_S, NotReady
+from harness.stack.starting.child import Child
+from harness.stack.starting.fetch import ensure_file, work_folder
+from harness.stack.starting.ready import PROBE_TIMEOUT_S, NotReady
 
 TITLE = "Toxiproxy"
 NAME = "toxiproxy"

@@ -8,14 +8,14 @@ import re
 import secrets
 from pathlib import Path
 
-from harness.adapters.probe import resp
-from harness.adapters.tcp import Exchange, ProbeError
+from harness.adapters.probing.probe import resp
+from harness.adapters.wire.exchange import Exchange, ProbeError
 from harness.model.clock import monotonic
 from harness.model.errors import SetupError
-from harness.model.faults import Address
-from harness.model.process import ServerSpec
+from harness.model.records.faults import Address
+from harness.model.records.process import ServerSpec
 from harness.stack.embedded.folder import server_env
-from harness.stack.ready import PROBE_TIMEOUT_S, NotReady
+from harness.stack.starting.ready import PROBE_TIMEOUT_S, NotReady
 
 TITLE = "Valkey"
 NAME = "valkey"

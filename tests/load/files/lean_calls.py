@@ -12,8 +12,8 @@ import tracemalloc
 import gevent
 from locust.event import EventHook
 
-from harness.load.failures import failure_kind
 from harness.load.lean import LeanSession
+from harness.load.record.failures import failure_kind
 
 URL, NAME = sys.argv[1:]
 EVENTS = []

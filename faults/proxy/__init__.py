@@ -1,0 +1,4 @@
+"""Faults on a Toxiproxy proxy: down, and one toxic each.
+
+Found by entry point. Imports common.
+"""

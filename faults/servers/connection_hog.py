@@ -1,0 +1,255 @@
+"""connection-hog: idle sessions take the server's connection slots, as a neighbour that leaks connections would.
+
+Only free slots are taken: the application keeps the connections it has and gets hardly any new one. The sessions
+belong to the admin login, have a name of their own by which any process finds and ends them, and a lease that the
+server itself enforces.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, Literal
+
+from faults.common.admin_session import admin_of, keep
+from faults.common.application_path import healthy, number_of
+from faults.common.proxy import path_again
+from faults.servers.slot_holder import LEASE_S, SlotHolder, files_for
+from harness.adapters.clients import postgres
+from harness.adapters.clients.postgres_login import Login
+from harness.adapters.probing.probe import secret
+from harness.adapters.wire.exchange import ProbeError
+from harness.fault import ParamInfo, Stage
+from harness.model.clock import monotonic
+from harness.model.errors import Refused, UndoUnverified, UsageError
+from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, Scalar, UndoRecord
+
+_LOGIN_TIMEOUT_S = 2.0
+_SETTLE_S = 3.0
+_MORE_LOGINS = 4
+"""The application gives some slots back while the proof takes the others."""
+_LEASE_SINCE = 140000
+
+
+class ConnectionHog:
+    """Its only state beside the records is the sessions that this process holds: an undo here closes them, an undo
+    anywhere else ends them on the server by their name."""
+
+    kind = "connection-hog"
+    summary = "idle sessions take the database's connection slots; the application keeps what it has"
+    undo_summary = "the sessions are ended, by name on the server where another process does it"
+    proof_summary = "the sessions are there, few slots are free, a login is refused because the server is full"
+    kinds: frozenset[DependencyKind] = frozenset({"postgres"})
+    needs: Literal["postgres"] = "postgres"
+    one_shot = False
+    params = (
+        ParamInfo(name="leave", unit="count", default="2", help="slots left free for ordinary roles", low=0, high=100),
+    )
+
+    def __init__(self) -> None:
+        self._holders: dict[str, SlotHolder] = {}
+        self._lock = threading.Lock()
+
+    def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
+        name = f"{dependency.name}-{self.kind}"
+        if dependency.kind != "postgres":
+            raise Refused(
+                f"{name} needs a PostgreSQL dependency; {dependency.name} is of kind {dependency.kind}",
+                hint="use it on the database, for example db-connection-hog",
+            )
+        if (dependency.direct is not None or dependency.path is not None) and dependency.admin is None:
+            raise Refused(
+                f"{name} needs a PostgreSQL login of its own: no admin login is declared for {dependency.name}",
+                hint="declare `admin`, another login than the application's; it takes the slots and ends the sessions",
+            )
+        leave = int(params["leave"])
+        return Change(
+            kind=self.kind,
+            dependency=dependency,
+            params=dict(params),
+            does=f"opens idle sessions with PostgreSQL {dependency.name} as its admin login until {leave} of the slots"
+            f" for ordinary roles are free; each ends by itself {LEASE_S:g} s after the harness is gone",
+            undoes="ends those sessions",
+            proves=f"the sessions are there, at most {leave} slots are free, a login is refused because the server"
+            " is full",
+            property=f"{dependency.name}: connection slots",
+            resources=(f"postgres {dependency.name} {dependency.admin or 'of the stack'} connection slots",),
+            # With a slot left a probe gets in; who else takes that one just then is chance.
+            blind_probe=True,
+        )
+
+    def capture(self, change: Change, record_id: str) -> UndoRecord:
+        dependency = change.dependency
+        leave = _whole(change.params["leave"])
+        if dependency.admin is None:
+            raise Refused(f"{dependency.name} has no admin login: is the stack up?")
+        with _admin(dependency) as admin:
+            if admin.server_version() < _LEASE_SINCE:
+                raise Refused(
+                    f"{dependency.name}-{self.kind} needs PostgreSQL 14: only since then the server itself ends"
+                    " sessions whose owner is gone (idle_session_timeout)"
+                )
+            if dependency.role is not None and admin.user() == dependency.role:
+                raise Refused(
+                    f"the admin login of {dependency.name} is the application's own role {dependency.role}",
+                    hint="declare another login as `admin`",
+                )
+            if not admin.sees_every_session():
+                raise Refused(
+                    f"the admin login of {dependency.name} may not see other roles' sessions, so it cannot count slots",
+                    hint="GRANT pg_read_all_stats TO it",
+                )
+            slots = admin.slots()
+            identity = admin.system_identifier()
+        if slots.free <= leave:
+            raise Refused(
+                f"PostgreSQL {dependency.name} has {slots.free} free slots of {slots.limit - slots.reserved};"
+                f" leaving {leave} changes nothing"
+            )
+        files_for(slots.free - leave)
+        found = healthy(dependency)
+        keep(dependency, record_id)
+        login_env = dependency.probe_password_env if dependency.probe_login is not None else dependency.password_env
+        variables = {"password": login_env, "admin_password": dependency.admin_password_env}
+        return UndoRecord(
+            id=record_id,
+            kind=self.kind,
+            dependency=dependency,
+            params=change.params,
+            where={"system_identifier": identity},
+            original={"free_slots": slots.free},
+            ours={"application_name": f"{postgres.APPLICATION}-hog-{secrets.token_hex(8)}"},
+            secrets={name: variable for name, variable in variables.items() if variable is not None},
+            healthy=found.scalars(),
+        )
+
+    def inject(self, record: UndoRecord) -> Applied:
+        dependency, name = record.dependency, _name(record)
+        holder = SlotHolder(
+            str(dependency.admin),
+            password=secret(dependency.admin_password_env),
+            application=name,
+            leave=_whole(record.params["leave"]),
+        )
+        with self._lock:
+            self._holders[name] = holder
+        sent = monotonic()
+        holder.take()
+        return Applied(sent, monotonic())
+
+    def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
+        leave = _whole(record.params["leave"])
+        until = monotonic() + _SETTLE_S
+        with _admin(record.dependency) as admin:
+            while True:
+                ours, slots = admin.sessions_named(_name(record)), admin.slots()
+                # The application opens and closes connections all the time; what it gives back is taken soon after.
+                if slots.free <= leave or ours == 0 or monotonic() > until:
+                    break
+                time.sleep(0.1)
+        control = Evidence(
+            source="control",
+            expected=f"idle sessions of the fault are there, at most {leave} slots are free for ordinary roles",
+            observed=f"{ours} sessions, {slots.free} of {slots.limit - slots.reserved} slots free",
+            held=ours > 0 and slots.free <= leave,
+            at=monotonic(),
+        )
+        # Later on the slots that are left are the application's: a login would take one from it.
+        return (control, _refused_login(record.dependency, leave)) if stage == "injected" else (control,)
+
+    def undo(self, record: UndoRecord) -> Applied:
+        sent = monotonic()
+        with self._lock:
+            holder = self._holders.pop(_name(record), None)
+        if holder is not None:
+            holder.release()
+        with admin_of(record) as admin:
+            _same_cluster(admin, record)
+            admin.end_named(_name(record))
+        return Applied(sent, monotonic())
+
+    def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
+        with admin_of(record) as admin:
+            _same_cluster(admin, record)
+            left, slots = admin.sessions_named(_name(record)), admin.slots()
+        control = Evidence(
+            source="undo",
+            expected=f"no session named {_name(record)} is left",
+            observed=f"{left} sessions, {slots.free} of {slots.limit - slots.reserved} slots free",
+            held=left == 0,
+            at=monotonic(),
+        )
+        return control, path_again(record)
+
+
+def _admin(dependency: Dependency) -> postgres.Admin:
+    return postgres.Admin(str(dependency.admin), password=secret(dependency.admin_password_env))
+
+
+def _name(record: UndoRecord) -> str:
+    return str(record.ours["application_name"])
+
+
+def _whole(value: Scalar) -> int:
+    return int(number_of(value, default=0.0))
+
+
+def _same_cluster(admin: postgres.Admin, record: UndoRecord) -> None:
+    recorded, identity = str(record.where["system_identifier"]), admin.system_identifier()
+    if recorded and identity and identity != recorded:
+        raise UndoUnverified(
+            f"another PostgreSQL cluster answers for {record.dependency.name}: {identity}; the one whose slots were"
+            f" taken is {recorded}",
+            f"the sessions there end by themselves within {LEASE_S:g} s; to end them now: SELECT"
+            f" pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{_name(record)}';",
+        )
+
+
+def _refused_login(dependency: Dependency, leave: int) -> Evidence:
+    """Log in until the server says that it is full, holding the free slots for that moment only."""
+    refused: ProbeError | None = None
+    held = 0
+    path = dependency.path or dependency.direct
+    logins = _logins(dependency)
+    with ExitStack() as slots:
+        while path is not None and logins and held < leave + _MORE_LOGINS:
+            try:
+                options, variable = logins[0]
+                deadline = monotonic() + _LOGIN_TIMEOUT_S
+                slots.enter_context(Login(options, path, password=secret(variable), deadline=deadline))
+                held += 1
+            except (ProbeError, UsageError) as error:
+                refused = error if isinstance(error, ProbeError) else ProbeError("auth", str(error), connected=False)
+                if not _own_limit(refused):
+                    break
+                # That role or database has a limit of its own, which says nothing about the server.
+                logins = logins[1:]
+    observed = f"{held} free slots were taken and released; " if held else ""
+    return Evidence(
+        source="probe",
+        expected="a login is refused: no connection slot is free for an ordinary role",
+        observed=observed + (f"refused: {refused.detail}" if refused is not None else "no login was refused"),
+        held=refused is not None and refused.kind == "limit" and not _own_limit(refused),
+        at=monotonic(),
+    )
+
+
+def _logins(dependency: Dependency) -> list[tuple[str, str | None]]:
+    """Connection options and password variable: the probes' login first, then the application's."""
+    found: list[tuple[str, str | None]] = []
+    if dependency.probe_login is not None:
+        found.append((dependency.probe_login, dependency.probe_password_env))
+    if dependency.login is not None or dependency.role is not None:
+        login = dependency.login or postgres.default_login(str(dependency.role))
+        found.append((login, dependency.password_env))
+    return found
+
+
+def _own_limit(refused: ProbeError) -> bool:
+    return refused.kind == "limit" and "too many connections for" in refused.detail
+
+
+CONNECTION_HOG = ConnectionHog()

@@ -1,0 +1,236 @@
+"""connection-limit: the application's PostgreSQL role may have only a few connections.
+
+ALTER ROLE ... CONNECTION LIMIT leaves existing sessions alone, so the newest ones above the limit are ended. The
+admin session is another login: superusers pass the limit, so the undo always gets in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, Literal
+
+from faults.common.admin_session import admin_of, keep
+from faults.common.application_path import healthy, number_of
+from faults.common.proxy import path_again
+from harness.adapters.clients import postgres
+from harness.adapters.clients.postgres_login import Login
+from harness.adapters.probing.probe import secret
+from harness.adapters.wire.exchange import ProbeError
+from harness.fault import ParamInfo, Stage
+from harness.model.clock import monotonic
+from harness.model.errors import Gone, Refused, UndoUnverified, UsageError
+from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, Scalar, UndoRecord
+
+_LOGIN_TIMEOUT_S = 2.0
+_NO_LIMIT = -1
+
+
+class ConnectionLimit:
+    kind = "connection-limit"
+    summary = "the application's database role may have only a few connections; the others are ended"
+    undo_summary = "the role's connection limit is set back to what it was, if it still is what the fault set"
+    proof_summary = "the limit reads back, the role's sessions are at most that many, one more login is refused"
+    kinds: frozenset[DependencyKind] = frozenset({"postgres"})
+    needs: Literal["postgres"] = "postgres"
+    one_shot = False
+    params = (
+        ParamInfo(name="limit", unit="count", default="2", help="connections the role may have", low=0, high=100),
+    )
+
+    def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
+        name = f"{dependency.name}-{self.kind}"
+        if dependency.kind != "postgres":
+            raise Refused(
+                f"{name} needs a PostgreSQL dependency; {dependency.name} is of kind {dependency.kind}",
+                hint="use it on the database, for example db-connection-limit",
+            )
+        up = dependency.direct is not None or dependency.path is not None
+        if dependency.role is None or (up and dependency.admin is None):
+            missing = "the application's role" if dependency.role is None else "a login that may alter the role"
+            raise Refused(
+                f"{name} needs a PostgreSQL login: {missing} is not declared for {dependency.name}",
+                hint="declare `role` (the application's) and `admin` (another login that may alter it)",
+            )
+        limit = int(params["limit"])
+        role = dependency.role
+        return Change(
+            kind=self.kind,
+            dependency=dependency,
+            params=dict(params),
+            does=f"ALTER ROLE {role} CONNECTION LIMIT {limit} in PostgreSQL {dependency.name};"
+            " the role's newest sessions above that are ended",
+            undoes=f"sets the connection limit of role {role} back to what it was",
+            proves=f"rolconnlimit reads back {limit}, role {role} has at most {limit} sessions,"
+            " one more login is refused",
+            property=f"role {role} on {dependency.name}: connection limit",
+            resources=(f"postgres {dependency.name} {dependency.admin or 'of the stack'} role {role}",),
+            blind_probe=True,
+        )
+
+    def capture(self, change: Change, record_id: str) -> UndoRecord:
+        dependency = change.dependency
+        limit = _whole(change.params["limit"])
+        if dependency.admin is None or dependency.role is None or dependency.path is None:
+            raise Refused(f"{dependency.name} has no admin login or no address: is the stack up?")
+        with _admin(dependency) as admin:
+            role = admin.role(name=dependency.role)
+            if role is None or not role.can_login:
+                raise Refused(f"PostgreSQL has no role {dependency.role!r} that can log in")
+            if role.superuser:
+                raise Refused(
+                    f"role {role.name} is a superuser: connection limits do not apply to it",
+                    hint="give the application a role of its own",
+                )
+            if admin.user() == role.name:
+                raise Refused(
+                    f"the admin login of {dependency.name} is the application's own role {role.name}",
+                    hint="the undo must get in while that role is limited: declare another login as `admin`",
+                )
+            if not admin.may_limit(role):
+                raise Refused(
+                    f"the admin login of {dependency.name} may not alter role {role.name} and end its sessions"
+                )
+            if role.limit != _NO_LIMIT and role.limit <= limit:
+                raise Refused(
+                    f"role {role.name} is already limited to {role.limit} connections;"
+                    f" a limit of {limit} changes nothing"
+                )
+            identity = admin.system_identifier()
+        found = healthy(dependency)
+        keep(dependency, record_id)
+        secrets = {"password": dependency.password_env, "admin_password": dependency.admin_password_env}
+        return UndoRecord(
+            id=record_id,
+            kind=self.kind,
+            dependency=dependency,
+            params=change.params,
+            where={"role_oid": role.oid, "role": role.name, "system_identifier": identity},
+            original={"limit": role.limit},
+            ours={"limit": limit},
+            secrets={name: variable for name, variable in secrets.items() if variable is not None},
+            healthy=found.scalars(),
+        )
+
+    def inject(self, record: UndoRecord) -> Applied:
+        """Limit first, then end: the other way round the pool would be back before the limit."""
+        with _admin(record.dependency) as admin:
+            role = _role(admin, record)
+            limited = admin.set_limit(role, _whole(record.ours["limit"]))
+            admin.end_excess(role, _whole(record.ours["limit"]))
+            return Applied(limited.sent, monotonic())
+
+    def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
+        limit = _whole(record.ours["limit"])
+        with _admin(record.dependency) as admin:
+            role = _role(admin, record)
+            sessions = admin.session_count(role)
+        control = Evidence(
+            source="control",
+            expected=f"role {role.name} has connection limit {limit} and at most {limit} sessions",
+            observed=f"limit {role.limit}, {sessions} sessions",
+            held=role.limit == limit and sessions <= limit,
+            at=monotonic(),
+        )
+        # Later on the role's slots are the application's: a login would take one from it.
+        return (control, _refused_login(record, limit)) if stage == "injected" else (control,)
+
+    def undo(self, record: UndoRecord) -> Applied:
+        """Compare and set. Raises Gone when the role (by OID) no longer exists, UndoUnverified when it is not ours."""
+        ours, original = _whole(record.ours["limit"]), _whole(record.original["limit"])
+        with admin_of(record) as admin:
+            role = _role(admin, record)
+            if role.limit not in (ours, original):
+                raise UndoUnverified(
+                    f"role {role.name} has connection limit {role.limit}: it was {original},"
+                    f" the harness had set {ours}, somebody changed it since",
+                    _mend(role.name, original),
+                )
+            # Also when it reads back as the original: this waits behind an ALTER ROLE whose answer was lost.
+            return admin.set_limit(role, original)
+
+    def by_hand(self, record: UndoRecord) -> str:
+        original = _whole(record.original["limit"])
+        # The limit is in the catalogue: it outlives the server.
+        return (
+            f"once PostgreSQL runs again, logged in as `{record.dependency.admin}`:"
+            f" {_mend(str(record.where['role']), original)}"
+        )
+
+    def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
+        original = _whole(record.original["limit"])
+        try:
+            with admin_of(record) as admin:
+                role = _role(admin, record)
+            name, observed, held = role.name, f"connection limit {role.limit}", role.limit == original
+        except Gone as gone:
+            # With the role its limit is gone too; the application's path is still asked below.
+            name, observed, held = str(record.where["role"]), str(gone), True
+        control = Evidence(
+            source="undo",
+            expected=f"role {name} has connection limit {original}",
+            observed=observed,
+            held=held,
+            at=monotonic(),
+        )
+        return control, path_again(record)
+
+
+def _admin(dependency: Dependency) -> postgres.Admin:
+    return postgres.Admin(str(dependency.admin), password=secret(dependency.admin_password_env))
+
+
+def _role(admin: postgres.Admin, record: UndoRecord) -> postgres.Role:
+    """The very role that was changed, whatever it is called now. Raises Gone, UndoUnverified (another server)."""
+    recorded, identity = str(record.where["system_identifier"]), admin.system_identifier()
+    if recorded and identity and identity != recorded:
+        raise UndoUnverified(
+            f"another PostgreSQL cluster answers for {record.dependency.name}: {identity};"
+            f" the one that was changed is {recorded}",
+            "on the cluster that was changed: " + _mend(str(record.where["role"]), _whole(record.original["limit"])),
+        )
+    role = admin.role(oid=_whole(record.where["role_oid"]))
+    if role is None:
+        raise Gone(f"role {record.where['role']} (OID {record.where['role_oid']}) no longer exists")
+    return role
+
+
+def _mend(role: str, limit: int) -> str:
+    return f"ALTER ROLE {postgres.quote_identifier(role)} CONNECTION LIMIT {limit};"
+
+
+def _refused_login(record: UndoRecord, limit: int) -> Evidence:
+    """Log in as the role until one login is refused, holding the free slots for that moment only."""
+    dependency = record.dependency
+    refused: ProbeError | None = None
+    held = 0
+    path = dependency.path or dependency.direct
+    with ExitStack() as slots:
+        try:
+            login = dependency.login or postgres.default_login(str(dependency.role))
+            password = secret(dependency.password_env)
+            for _ in range(limit + 1 if path is not None else 0):
+                deadline = monotonic() + _LOGIN_TIMEOUT_S
+                assert path is not None
+                slots.enter_context(Login(login, path, password=password, deadline=deadline))
+                held += 1
+        except ProbeError as error:
+            refused = error
+        except UsageError as error:
+            refused = ProbeError("auth", str(error), connected=False)
+    observed = f"{held} free slots were taken and released; " if held else ""
+    return Evidence(
+        source="probe",
+        expected=f"a login as {dependency.role} is refused: too many connections",
+        observed=observed + (f"refused: {refused.detail}" if refused is not None else "no login was refused"),
+        # The role is named: a server that is full as a whole is not this fault.
+        held=refused is not None and refused.kind == "limit" and f'"{dependency.role}"' in refused.detail,
+        at=monotonic(),
+    )
+
+
+def _whole(value: Scalar) -> int:
+    return int(number_of(value, default=0.0))
+
+
+CONNECTION_LIMIT = ConnectionLimit()

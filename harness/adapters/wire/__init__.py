@@ -1,0 +1,4 @@
+"""Protocols by hand on a socket, each exchange with one deadline: TCP, HTTP, Kafka.
+
+Everybody who probes or reads comes in. Imports model only.
+"""

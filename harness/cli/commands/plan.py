@@ -1,0 +1,61 @@
+"""`harness plan`: what `run` would do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import Any
+
+import click
+
+from harness.cli.options import experiment_options
+
+
+@click.command()
+@click.argument("experiment", required=False, metavar="[EXPERIMENT.yaml]")
+@experiment_options
+@click.option("--json", "as_json", is_flag=True, help="The plan as JSON, as plan.json would be.")
+@click.option("--debug", is_flag=True, help="Tracebacks.")
+def plan(**values: Any) -> int:
+    """Show the timeline, the exact changes and their undo, and the expected request mix.
+
+    Takes the arguments of `run`. Executes the locustfile (in a child process, to read its classes) and touches
+    nothing else.
+    """
+    import msgspec
+
+    from harness.cli.commands.experiment import told_of, with_file
+    from harness.cli.planning import plan_from
+    from harness.stack.external.stack import ExternalStack
+
+    values, file = with_file(values)
+    with told_of(file):
+        planned = plan_from(values)
+    shown = planned.plan
+    if isinstance(planned.stack, ExternalStack):
+        refused = (f"run will refuse this: {text}" for text in planned.stack.refusals())
+        shown = msgspec.structs.replace(shown, warnings=(*refused, *shown.warnings))
+    if values["as_json"]:
+        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
+        return 0
+    from harness.report.terminal.plan import plan_text
+
+    click.echo(plan_text(shown, width=_width(), ascii_only=not _shows("\u2588\u258c\u25b2\u2502")))
+    return 0
+
+
+def _width() -> int:
+    """Columns of the terminal, where there is one."""
+    return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
+
+
+def _shows(text: str) -> bool:
+    """Whether what reads the output can be expected to show these characters."""
+    if os.environ.get("TERM") in ("dumb", "linux"):
+        return False
+    try:
+        text.encode(getattr(sys.stdout, "declared", sys.stdout.encoding) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -1,0 +1,370 @@
+"""The blocking work of a run: prepare, inject, assert, undo. Each call runs in a worker thread.
+
+They talk to the main loop only through what they return, and to the record through the history and the journal.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from harness.adapters.docker.address import following_probe, record_at_present
+from harness.conductor.path_proof.tracker import EvidenceStage, Paths
+from harness.conductor.recording.history import History
+from harness.conductor.recovery_probe import Prober
+from harness.fault import Fault, Stage
+from harness.model.clock import monotonic
+from harness.model.errors import Gone, HarnessError, OutcomeUnknown
+from harness.model.records.events import (
+    FaultEvidence,
+    FaultInjected,
+    FaultNotProven,
+    FaultProven,
+    FaultRequested,
+    PathUnproven,
+    Undone,
+    UndoNotVerified,
+    UndoRequested,
+    UndoVerified,
+    ZeroFound,
+)
+from harness.model.records.faults import Applied, Dependency, Evidence, UndoOutcome, UndoRecord
+from harness.model.records.plan import Plan, PlannedFault
+from harness.model.records.stack import StackUp
+from harness.model.units import format_duration
+from harness.plan import machine
+from harness.plan.phases import MOST_EXTENDED
+from harness.safety.healing.heal import torn_down
+from harness.safety.healing.undo import undo_record
+from harness.safety.journal.journal import Journal
+from harness.safety.journal.view import read_journal
+from harness.safety.keeper.client import Keeper
+
+PROBE_LEAD_S = 0.15
+"""The prober starts this long before a planned undo, so that the last bad probe is known."""
+SERVERS_DIE_S = 3.0
+"""How long the servers of a dead keeper may take to die."""
+RECORD_EVERY_S = 3.0
+"""A fault is asserted every second; one that is as it should be is written down this often."""
+GRACE_S = 30.0
+"""The keeper undoes a fault on its own this long after its planned end: seconds after the injection."""
+
+
+class Works:
+    """The run's hands. One object a run; methods may run in different threads at the same time."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        faults: Mapping[str, Fault],
+        history: History,
+        journal: Journal,
+        keeper: Keeper,
+        *,
+        say: Callable[[str], None],
+        restart_toxiproxy: Callable[[], bool] | None,
+        up: StackUp | None = None,
+    ) -> None:
+        self._plan = plan
+        self._faults = faults
+        self._history = history
+        self._journal = journal
+        self._keeper = keeper
+        self._say = say
+        self._restart_toxiproxy = restart_toxiproxy
+        self._planned: dict[str, PlannedFault] = {fault.id: fault for fault in plan.faults}
+        self._records: dict[str, UndoRecord] = {}
+        self._seen_on: dict[str, float] = {}
+        self._recorded: dict[str, float] = {}
+        self._unproven: set[str] = set()
+        self._unsure: set[str] = set()
+        self._reviving = threading.Lock()
+        self._revived = False
+        self._begun: set[str] = set()
+        self._undoing: set[str] = set()
+        self._ended: set[str] = set()
+        self._paths = Paths(
+            plan,
+            faults,
+            say=say,
+            evidence=self._record_evidence,
+            not_proven=self._not_proven,
+            no_path=self._no_path,
+            up=up,
+        )
+
+    def dependencies(self) -> tuple[Dependency, ...]:
+        """The dependencies that this run's faults touch, each once."""
+        return tuple({f.change.dependency.name: f.change.dependency for f in self._plan.faults}.values())
+
+    def snapshot_paths(self) -> None:
+        """Take the first half of the path proof, early in baseline. A failure shows as a missing proof later."""
+        for dependency in self.dependencies():
+            self._paths.first_look(dependency)
+
+    def prepare(self) -> machine.Prepared:
+        """Path proofs, then capture every original and write every undo record to disk."""
+        try:
+            for dependency in self.dependencies():
+                self._paths.prove(dependency)
+            for planned in self._plan.faults:
+                record = self._faults[planned.spec.kind].capture(planned.change, planned.id)
+                # An event that takes a while (a restart) says how long at most.
+                lasts_s = planned.for_s or 0.0
+                if "fault" in self._plan.phases.extend:
+                    lasts_s *= MOST_EXTENDED
+                takes_s = lasts_s + (record.deadline_s or 0.0)
+                record = msgspec.structs.replace(record, deadline_s=takes_s + GRACE_S)
+                self._journal.record(record)
+                self._records[planned.id] = record
+        except (HarnessError, OSError) as error:
+            return machine.Prepared(now=self._history.since_t0(), problem=f"nothing was injected: {error}")
+        return machine.Prepared(now=self._history.since_t0())
+
+    def inject(self, fault_id: str) -> machine.Input:
+        """Inject once; never retried. Then prove it."""
+        planned = self._planned[fault_id]
+        fault = self._faults[planned.spec.kind]
+        record = record_at_present(self._records[fault_id])
+        self._history.add(FaultRequested, fault=fault_id)
+        try:
+            self._keeper.armed(record.id)
+            self._journal.intent(record.id, "inject")
+            self._begun.add(fault_id)
+        except (HarnessError, OSError) as error:
+            return self._failed(fault_id, f"{fault_id} was not injected: {error}", False)
+        # An event is over when it has been carried out, so its recovery begins in the middle of this.
+        prober: Prober | None = None
+        if planned.change.one_shot and not planned.change.blind_probe and not self._another_on(planned):
+            prober = _prober(record)
+            prober.start()
+        try:
+            return self._inject(fault_id, fault, record, prober)
+        finally:
+            if prober is not None:
+                prober.stop()
+
+    def _inject(self, fault_id: str, fault: Fault, record: UndoRecord, prober: Prober | None) -> machine.Input:
+        try:
+            applied = fault.inject(record)
+        except OutcomeUnknown as error:
+            self._unsure.add(fault_id)
+            return self._failed(fault_id, f"it is unknown whether {fault_id} was injected: {error}", True)
+        except HarnessError as error:
+            self._unsure.add(fault_id)
+            # Some part may have been done before the error: undo is idempotent, so it is always safe to run it.
+            return self._failed(fault_id, f"{fault_id} was not injected: {error}", True)
+        self._history.add(
+            FaultInjected,
+            at=self._history.since_t0(applied.replied),
+            fault=fault_id,
+            sent_s=self._history.since_t0(applied.sent),
+        )
+        self._journal.outcome(record.id, "injected")
+        for item in applied.evidence:
+            self._record_evidence(fault_id, "injected", item)
+            if not item.held:
+                self._not_proven(fault_id, f"expected {item.expected}, observed {item.observed}")
+        zero = self._zero_of_event(applied, prober)
+        return machine.Injected(now=max(zero or 0.0, self._history.since_t0(applied.replied)), fault=fault_id)
+
+    def _zero_of_event(self, applied: Applied, prober: Prober | None) -> float | None:
+        """The first good probe after the last bad one; None when none was bad, for then there was no outage to see."""
+        if prober is None:
+            return None
+        bad = [r.started for r in prober.results() if r.ended >= applied.sent and not prober.good(r)]
+        found = prober.first_good_after(max(bad)) if bad else None
+        if found is None:
+            return None
+        since = self._history.since_t0
+        return self._zero(since(found.zero), since(found.lower), since(found.upper), "probe")
+
+    def look_for_bypass(self) -> None:
+        """Does anybody use a dependency past its proxy while a fault is on it?"""
+        self._paths.look_again(lambda fault_id: fault_id in self._seen_on and fault_id not in self._ended)
+
+    def prove(self, fault_id: str, stage: Stage) -> None:
+        """Assert that the fault is on; the first time, say whether it is proven. An event is over with that."""
+        try:
+            self._prove(fault_id, stage)
+        except Exception as error:  # a fault from somebody's package, or a bug: nothing was seen then
+            self._lost(fault_id, stage, f"it could not be checked: {type(error).__name__}: {error}")
+            raise
+        finally:
+            if self._planned[fault_id].change.one_shot:
+                self._close(fault_id)
+
+    def _close(self, fault_id: str) -> None:
+        """An event leaves nothing on: verify that, so that nobody undoes it later; undo what did not come back."""
+        record = self._records[fault_id]
+        self._journal.intent(record.id, "undo")
+        outcome = self._gone_with_the_keeper(record) or undo_record(record, say=self._say)
+        self._ended.add(fault_id)
+        self._journal.undone(outcome)
+        self._tell_outcome(fault_id, outcome)
+
+    def _prove(self, fault_id: str, stage: Stage) -> None:
+        fault = self._faults[self._planned[fault_id].spec.kind]
+        try:
+            evidence = fault.prove(record_at_present(self._records[fault_id]), stage)
+        except HarnessError as error:
+            self._lost(fault_id, stage, f"it could not be checked: {error}")
+            return
+        now = self._history.since_t0()
+        failed = [item for item in evidence if not item.held]
+        if failed or stage == "injected" or now - self._recorded.get(fault_id, 0.0) >= RECORD_EVERY_S - 0.1:
+            self._recorded[fault_id] = now
+            for item in evidence:
+                self._record_evidence(fault_id, stage, item)
+        if failed:
+            self._lost(fault_id, stage, f"expected {failed[0].expected}, observed {failed[0].observed}")
+            return
+        if not evidence:
+            self._not_proven(fault_id, "nothing could be observed of it")
+            return
+        self._seen_on[fault_id] = self._history.since_t0(min(item.at for item in evidence))
+        if stage == "injected" and fault_id not in self._unproven:
+            self._history.add(FaultProven, fault=fault_id)
+
+    def _lost(self, fault_id: str, stage: Stage, what: str) -> None:
+        """It is not as it should be: say since when."""
+        last = self._seen_on.get(fault_id)
+        if stage == "injected" or last is None:
+            self._not_proven(fault_id, what)
+            return
+        now = format_duration(self._history.since_t0())
+        on = f"it was on {format_duration(last)} after the start"
+        self._not_proven(fault_id, f"it did not last: {on}, at {now} {what}")
+
+    def undo(self, fault_id: str, *, hurry: bool) -> machine.Undone:
+        """Undo, verify, and find recovery's zero."""
+        planned = self._planned[fault_id]
+        record = self._records[fault_id]
+        prober: Prober | None = None
+        self._undoing.add(fault_id)
+        if not planned.change.blind_probe and not self._another_on(planned):
+            prober = _prober(record)
+            prober.start()
+            if not hurry:
+                time.sleep(PROBE_LEAD_S)
+        try:
+            return self._undo(fault_id, record, prober)
+        finally:
+            if prober is not None:
+                prober.stop()
+
+    def _another_on(self, planned: PlannedFault) -> bool:
+        """Another fault stays on this dependency: no probe can be good, and that one's undo finds recovery's zero."""
+        stay = (self._planned[one] for one in self._begun - self._undoing - self._ended)
+        name = planned.change.dependency.name
+        return any(one.for_s is not None and one.change.dependency.name == name for one in stay)
+
+    def undo_rest(self) -> None:
+        """Undo what was injected and not undone yet."""
+        for fault_id in [name for name in self._records if name in self._begun and name not in self._ended]:
+            if self._planned[fault_id].change.one_shot and fault_id not in self._unsure:
+                self._close(fault_id)
+            else:
+                self.undo(fault_id, hurry=True)
+
+    def _undo(self, fault_id: str, record: UndoRecord, prober: Prober | None) -> machine.Undone:
+        since = self._history.since_t0
+        self._journal.intent(record.id, "undo")
+        requested = monotonic()
+        self._history.add(UndoRequested, at=since(requested), fault=fault_id, sent_s=since(requested))
+        self._revive_toxiproxy(record)
+        outcome = self._gone_with_the_keeper(record) or undo_record(
+            record,
+            say=self._say,
+            restart_toxiproxy=self._restart_toxiproxy,
+            unsure=fault_id in self._unsure,
+            on_answer=prober.look_now if prober is not None else lambda: None,
+        )
+        self._ended.add(fault_id)
+        applied = outcome.applied
+        sent = applied.sent if applied is not None else requested
+        for item in applied.evidence if applied is not None else ():
+            self._record_evidence(fault_id, "held", item)
+            if not item.held:
+                self._not_proven(fault_id, f"expected {item.expected}, observed {item.observed}")
+        if applied is not None:
+            self._history.add(Undone, at=since(applied.replied), fault=fault_id, sent_s=since(applied.sent))
+        self._journal.undone(outcome)
+        zero: float | None = None
+        if outcome.state != "unverified":
+            if applied is not None and self._planned[fault_id].change.blind_probe:
+                zero = self._zero(since(applied.replied), since(applied.sent), since(applied.replied), "undo")
+            elif prober is not None:
+                found = prober.first_good_after(sent)
+                if found is not None:
+                    zero = self._zero(since(found.zero), since(found.lower), since(found.upper), "probe")
+        self._tell_outcome(fault_id, outcome)
+        return machine.Undone(now=since(), fault=fault_id, verified=outcome.state != "unverified", zero=zero)
+
+    def _revive_toxiproxy(self, record: UndoRecord) -> None:
+        """One of ours that somebody killed is started again at once: nothing of this dependency answers without it."""
+        from harness.adapters.processes.usage import identify
+
+        pid = record.dependency.proxy_pid
+        if self._restart_toxiproxy is None or pid is None or self._keeper.lost:
+            return
+        with self._reviving:
+            if self._revived:
+                return
+            try:
+                identify(pid)
+            except Gone:
+                self._revived = True
+                self._say(f"{record.id}: Toxiproxy has ended; starting it again, with its proxies")
+                self._restart_toxiproxy()
+
+    def _tell_outcome(self, fault_id: str, outcome: UndoOutcome) -> None:
+        if outcome.state == "unverified":
+            left, mend = outcome.left or f"{fault_id} may still be on", outcome.mend or "run: harness heal --all"
+            self._history.add(UndoNotVerified, fault=fault_id, left=left, mend=mend)
+            return
+        evidence = tuple(self._on_run_clock(item) for item in outcome.evidence)
+        self._history.add(UndoVerified, fault=fault_id, evidence=evidence, moot=outcome.state == "moot")
+
+    def _gone_with_the_keeper(self, record: UndoRecord) -> UndoOutcome | None:
+        """Moot, when the keeper died and its servers with it; None when that cannot be shown. One that owned no
+        servers takes none along, so there is nothing to wait for."""
+        until = monotonic() + SERVERS_DIE_S
+        while self._keeper.lost and monotonic() < until:
+            view = read_journal(self._keeper.state_dir)
+            if not view.had_servers:
+                return None
+            outcome = torn_down(view, record)
+            if outcome is not None:
+                return outcome
+            time.sleep(0.05)
+        return None
+
+    def _zero(self, zero_s: float, lower_s: float, upper_s: float, source: str) -> float:
+        self._history.add(ZeroFound, zero_s=zero_s, lower_s=lower_s, upper_s=upper_s, source=source)
+        return zero_s
+
+    def _failed(self, fault_id: str, text: str, unknown: bool) -> machine.InjectFailed:
+        self._not_proven(fault_id, text)
+        return machine.InjectFailed(now=self._history.since_t0(), fault=fault_id, text=text, unknown=unknown)
+
+    def _record_evidence(self, fault_id: str, stage: EvidenceStage, evidence: Evidence) -> None:
+        self._history.add(FaultEvidence, fault=fault_id, stage=stage, evidence=self._on_run_clock(evidence))
+
+    def _on_run_clock(self, evidence: Evidence) -> Evidence:
+        return msgspec.structs.replace(evidence, at=round(self._history.since_t0(evidence.at), 6))
+
+    def _no_path(self, fault_id: str, missing: str) -> None:
+        self._history.add(PathUnproven, fault=fault_id, missing=missing)
+
+    def _not_proven(self, fault_id: str, missing: str) -> None:
+        if fault_id not in self._unproven:
+            self._unproven.add(fault_id)
+            self._history.add(FaultNotProven, fault=fault_id, missing=missing)
+
+
+def _prober(record: UndoRecord) -> Prober:
+    return Prober(record.dependency, record, run=following_probe(record.dependency))

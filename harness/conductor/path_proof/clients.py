@@ -1,0 +1,286 @@
+"""Who is connected to a dependency, and did he come through the proxy?
+
+The dependency's own list of clients is held against the proxy's sockets: a client whose end belongs to the proxy came
+through it, any other came past it.
+
+    redis     CLIENT LIST, and the commands each client has sent (older servers: the second of its last one)
+    postgres  pg_stat_activity, and when each session was last active
+    kafka     the broker's own sockets, or those of its container's network; Kafka has no count for each client, so the
+              end offsets of all topics stand in
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+import msgspec
+
+from harness.adapters.probing.probe import secret
+from harness.adapters.wire.exchange import ProbeError
+from harness.model.clock import monotonic
+from harness.model.errors import Forbidden, Rejected
+from harness.model.records.faults import Address, Dependency
+
+_LOOKS = 3
+_BETWEEN_LOOKS_S = 0.1
+
+
+class PathClient(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection of the application, as the dependency sees it.
+
+    on_proxy: None when it cannot be told. work: a count or a time that rises with use, None = not known; it counts
+    as risen when it rose by more than slack. holder: the process that has it open, where that can be told.
+    """
+
+    id: str
+    address: Address
+    label: str
+    on_proxy: bool | None
+    work: float | None
+    slack: float = 0.0
+    holder: str | None = None
+
+    def __str__(self) -> str:
+        holder = f", {self.holder}" if self.holder else ""
+        return f"{self.label or 'unnamed'} from {self.address}{holder}"
+
+
+class PathSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """at: CLOCK_MONOTONIC seconds. clients: seen during the look. total: a counter of the dependency as a whole.
+
+    can_tell: False where this dependency has no way to tell who is connected. left_out: how many clients are not
+    counted because harness.toml says that they are not the application. unseen: clients of whom nothing can be told.
+    """
+
+    at: float
+    clients: tuple[PathClient, ...] = ()
+    total: float | None = None
+    can_tell: bool = True
+    left_out: int = 0
+    unseen: str = ""
+
+
+def snapshot(dependency: Dependency, *, exclude: Collection[str] = (), target: Collection[int] = ()) -> PathSnapshot:
+    """Look at who is connected, three times within a quarter of a second, because some clients come and go.
+
+    exclude: clients that are not the application's (an exporter), beside the dependency's own `ignore_clients`: names,
+    addresses or networks. target: the target's processes, where they are known. Raises AdapterError, UsageError.
+    """
+    ignored = (*exclude, *dependency.ignore_clients)
+    if not _can_tell(dependency):
+        return PathSnapshot(at=monotonic(), can_tell=False)
+    kernel = _kernel(dependency)
+    ends = kernel.proxy
+    seen: dict[str, PathClient] = {}
+    looks: Counter[str] = Counter()
+    left_out: set[str] = set()
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_BETWEEN_LOOKS_S)
+        try:
+            found = _clients(dependency, kernel, target)
+        except Forbidden:
+            return PathSnapshot(at=monotonic(), can_tell=False)
+        for client in found:
+            if ignored and is_ignored(client, ignored):
+                left_out.add(client.id)
+                continue
+            looks[client.id] += 1
+            seen[client.id] = client
+        # Added up over the looks: the two lists are never taken at quite the same instant, and connections close.
+        kernel = _kernel(dependency)
+        ends = None if ends is None or kernel.proxy is None else ends | kernel.proxy
+    clients = [
+        msgspec.structs.replace(client, on_proxy=_through(client.address, ends, dependency)) for client in seen.values()
+    ]
+    # For the same reason one that was seen only once is not said to be beside the proxy.
+    certain = [client for client in clients if client.on_proxy is not False or looks[client.id] > 1]
+    return PathSnapshot(
+        at=monotonic(),
+        clients=_without_dead(certain),
+        total=_total(dependency),
+        left_out=len(left_out),
+        unseen="clients at its published port cannot be told" if _by_container(dependency) else "",
+    )
+
+
+def is_ignored(client: PathClient, ignored: Collection[str]) -> bool:
+    """Whether a client is among these names, addresses and networks."""
+    if client.label and client.label in ignored:
+        return True
+    try:
+        address = ipaddress.ip_address(client.address.host.partition("%")[0])
+    except ValueError:
+        return False  # a Unix socket has none
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    for text in ignored:
+        try:
+            network = ipaddress.ip_network(text.strip("[]"), strict=False)
+        except ValueError:
+            continue  # a name
+        if mapped in network:
+            return True
+    return False
+
+
+def _without_dead(clients: list[PathClient]) -> tuple[PathClient, ...]:
+    """Say whose the connections beside the proxy are, and leave out those that have no other end any more.
+
+    A server goes on listing a client that has left until it looks at the connection again: a session of PostgreSQL
+    ends its query first. When a proxy is cut that would be taken for a client beside it.
+    """
+    from harness.adapters.processes import sockets
+
+    beside = {client.address for client in clients if client.on_proxy is False}
+    if not beside:
+        return tuple(clients)
+    holders = sockets.holders(beside)
+    return tuple(
+        msgspec.structs.replace(client, holder=holders.get(client.address))
+        for client in clients
+        if client.address not in beside or client.address in holders or not _loopback(client.address)
+    )
+
+
+def _loopback(address: Address) -> bool:
+    return address.host.startswith("127.") or address.host == "::1"
+
+
+def _can_tell(dependency: Dependency) -> bool:
+    match dependency.kind:
+        case "redis":
+            return dependency.direct is not None
+        case "postgres":
+            return dependency.admin is not None and not dependency.pooled
+        case "kafka":
+            return dependency.direct is not None and (dependency.pid is not None or _in_container(dependency))
+        case _:
+            return False
+
+
+def _by_container(dependency: Dependency) -> bool:
+    """Its clients are told by its container's network."""
+    here = dependency.engine is not None and dependency.container is not None
+    return here and dependency.kind == "kafka" and dependency.pid is None
+
+
+def _in_container(dependency: Dependency) -> bool:
+    """Its container's own network shows who comes from the proxy's container. Clients on this machine all come from
+    the engine's gateway, so a proxy that runs here cannot be told from anybody else."""
+    from harness.adapters.docker.peers import peers
+
+    if dependency.engine is None or dependency.container is None or not dependency.seen_as:
+        return False
+    return dependency.proxy_pid is None and peers(dependency.engine, dependency.container) is not None
+
+
+class _Kernel(msgspec.Struct, frozen=True, kw_only=True):
+    """One reading of the kernel's table. proxy: the proxy's own ends, None when its process is not known.
+
+    peers: who is connected to the dependency's process or container (asked for Kafka only).
+    """
+
+    proxy: frozenset[Address] | None = None
+    peers: frozenset[Address] = frozenset()
+
+
+def _kernel(dependency: Dependency) -> _Kernel:
+    from harness.adapters.processes import sockets
+
+    broker = dependency.pid if dependency.kind == "kafka" else None
+    pids = [pid for pid in (dependency.proxy_pid, broker) if pid is not None]
+    found = sockets.connections(*pids, os.getpid()) if pids else {}
+    proxy = None
+    if dependency.proxy_pid is not None:
+        proxy = frozenset(own for own, _ in found[dependency.proxy_pid])
+    peers: frozenset[Address] = frozenset()
+    if broker is not None:
+        peers = frozenset(peer for _, peer in found[broker])
+        # A connection both of whose ends are the broker's is its own (controller, replication); ours do not count.
+        peers -= {own for own, _ in found[broker]} | {own for own, _ in found[os.getpid()]}
+    elif _by_container(dependency):
+        from harness.adapters.docker import peers as docker_peers
+
+        assert dependency.engine is not None and dependency.container is not None
+        peers = docker_peers.peers(dependency.engine, dependency.container) or frozenset()
+    return _Kernel(proxy=proxy, peers=peers)
+
+
+def _clients(dependency: Dependency, kernel: _Kernel, target: Collection[int]) -> list[PathClient]:
+    if dependency.kind == "kafka":
+        return [PathClient(id=str(one), address=one, label="", on_proxy=None, work=None) for one in kernel.peers]
+    return _redis(dependency) if dependency.kind == "redis" else _postgres(dependency, target)
+
+
+def _redis(dependency: Dependency) -> list[PathClient]:
+    from harness.adapters.clients import redis
+
+    assert dependency.direct is not None
+    found = []
+    for row in redis.clients(dependency.direct, password=secret(dependency.password_env)):
+        # `idle` is in whole seconds, so the moment of the last command wanders by one while nothing happens.
+        work, slack = (row.commands, 0.0) if row.commands is not None else (monotonic() - row.idle_s, 1.5)
+        found.append(PathClient(id=row.id, address=row.address, label=row.name, on_proxy=None, work=work, slack=slack))
+    return found
+
+
+def _postgres(dependency: Dependency, target: Collection[int]) -> list[PathClient]:
+    """The sessions of the application's role. Those of other roles are other services', as far as anybody can tell; but
+    the target's own processes may log in twice, and its second role may go past the proxy."""
+    from harness.adapters.clients import postgres
+
+    assert dependency.admin is not None
+    with postgres.Admin(dependency.admin, password=secret(dependency.admin_password_env)) as admin:
+        rows = [(row, Address(row.host or "", row.port)) for row in admin.sessions() if row.role]
+    others = {row.pid: end for row, end in rows if dependency.role is not None and row.role != dependency.role}
+    its_own = _ends_of(target) if others and target else frozenset()
+    return [
+        PathClient(id=str(row.pid), address=end, label=row.application or row.role, on_proxy=None, work=row.active_at)
+        for row, end in rows
+        if row.pid not in others or end in its_own
+    ]
+
+
+def _ends_of(pids: Collection[int]) -> frozenset[Address]:
+    """Of connections that these processes have open."""
+    from harness.adapters.processes import sockets
+
+    try:
+        return frozenset(one.own for one in sockets.held() if one.remote is not None and one.pid in pids)
+    except Rejected:
+        return frozenset()
+
+
+def _total(dependency: Dependency) -> float | None:
+    from harness.adapters.wire import kafka
+
+    if dependency.kind != "kafka" or dependency.direct is None:
+        return None
+    try:
+        return kafka.records_written(dependency.direct, deadline=monotonic() + 3.0)
+    except ProbeError as error:
+        raise Rejected(f"Kafka at {dependency.direct}: {error.detail}") from error
+
+
+def _through(address: Address, ends: frozenset[Address] | None, dependency: Dependency) -> bool | None:
+    if ends is not None:
+        return address in ends
+    # A proxy in a container or on another host has an address of its own; on loopback everybody has the same.
+    if _loopback(address) or not address.host:
+        return None
+    if dependency.seen_as:
+        return address.host in dependency.seen_as
+    host = urlsplit(dependency.toxiproxy or "").hostname
+    try:
+        proxy = {str(info[4][0]) for info in socket.getaddrinfo(host, None)} if host is not None else set()
+    except OSError:
+        return None
+    # One that is reached on loopback and still has no process here is in a container: its address is not known.
+    away = {one for one in proxy if not _loopback(Address(one, 0))}
+    return address.host in away if away else None

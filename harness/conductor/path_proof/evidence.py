@@ -1,0 +1,127 @@
+"""Path proof: the application really reaches the dependency through the proxy that carries the fault.
+
+Two looks (looks.py), early in baseline and just before the first injection. Clients must have come through the proxy,
+nobody past it, and between the two looks the dependency's own counters for those clients must have risen. Without this
+a fault on an idle proxy would give a PASS that says nothing.
+
+While a fault on the proxy lasts the look is repeated: a connection past the proxy that is opened or used only then
+means that the fault no longer bites. A connection that lives for less than a tenth of a second can escape the looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.conductor.path_proof.clients import PathClient, PathSnapshot
+from harness.conductor.path_proof.clients import snapshot as snapshot
+from harness.model.records.faults import Dependency, Evidence
+
+
+def path_evidence(
+    before: PathSnapshot, after: PathSnapshot, dependency: Dependency, *, on_proxy: bool = True
+) -> Evidence | None:
+    """Judge two looks. None where the dependency has no way to tell, so that nothing is claimed or demanded.
+
+    on_proxy: the fault lies on the proxy, so that whatever goes past it is not hurt. A fault on the dependency itself
+    (its process, its role) hurts every client, so there any use counts.
+    """
+    if not (before.can_tell and after.can_tell):
+        return None
+    if not on_proxy:
+        return _use_evidence(before, after, dependency)
+    through = [client for client in after.clients if client.on_proxy]
+    beside = [client for client in after.clients if client.on_proxy is False]
+    busy = _used(before, through)
+    strays = strays_of(before, after, dependency)
+    rose = bool(busy)
+    if dependency.kind == "kafka":
+        # Every established connection counts as used; what rises is the broker's log.
+        rose = bool(through) and (after.total or 0) > (before.total or 0)
+    parts = [f"{len(through)} connections through the proxy"]
+    if through:
+        parts[0] += _use(dependency, before, after, busy)
+    if strays:
+        parts.append(f"{len(strays)} in use beside it ({', '.join(map(str, strays[:3]))})")
+    elif beside:
+        parts.append(f"{len(beside)} idle beside it")
+    unknown = [client for client in after.clients if client.on_proxy is None]
+    if unknown:
+        parts.append(f"of {len(unknown)} it cannot be told (the proxy's process is not known)")
+    parts += _left_out(after)
+    return Evidence(
+        source="path",
+        expected=f"the application uses {dependency.name} through the proxy, and only through it",
+        observed="; ".join(parts),
+        held=rose and not strays and not unknown,
+        at=after.at,
+    )
+
+
+def _use_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> Evidence:
+    busy = _used(before, after.clients)
+    rose = bool(busy)
+    if dependency.kind == "kafka":
+        rose = bool(after.clients) and (after.total or 0) > (before.total or 0)
+    observed = f"{len(after.clients)} connections"
+    if after.clients:
+        observed += _use(dependency, before, after, busy)
+    observed = "; ".join([observed, *_left_out(after)])
+    return Evidence(
+        source="path", expected=f"the application uses {dependency.name}", observed=observed, held=rose, at=after.at
+    )
+
+
+def bypass_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> Evidence | None:
+    """While a fault on the proxy lasts: does anybody use the dependency past it? None where nobody can tell."""
+    if not (before.can_tell and after.can_tell):
+        return None
+    strays = strays_of(before, after, dependency)
+    observed = f"{len(strays)} in use past it ({', '.join(map(str, strays[:3]))})" if strays else "no other is in use"
+    observed = "; ".join([observed, *_left_out(after)])
+    return Evidence(
+        source="path",
+        expected=f"no connection to {dependency.name} but those through the proxy",
+        observed=observed,
+        held=not strays,
+        at=after.at,
+    )
+
+
+def _left_out(look: PathSnapshot) -> list[str]:
+    """What is not counted is told beside what is."""
+    said = (
+        [f"{look.left_out} client{'s' if look.left_out > 1 else ''} left out by harness.toml"] if look.left_out else []
+    )
+    return [*said, look.unseen] if look.unseen else said
+
+
+def strays_of(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> list[PathClient]:
+    """Who used the dependency past the proxy between two looks."""
+    beside = [client for client in after.clients if client.on_proxy is False]
+    # Kafka counts nothing for each client: every established connection counts as used.
+    return beside if dependency.kind == "kafka" else _used(before, beside)
+
+
+def _used(before: PathSnapshot, clients: Iterable[PathClient]) -> list[PathClient]:
+    past = {client.id: client for client in before.clients}
+    return [client for client in clients if _rose(past.get(client.id), client)]
+
+
+def _use(dependency: Dependency, before: PathSnapshot, after: PathSnapshot, busy: list[PathClient]) -> str:
+    seconds = f"in {after.at - before.at:.1f} s"
+    if dependency.kind == "kafka":
+        return f", {max(0.0, (after.total or 0) - (before.total or 0)):.0f} records written {seconds}"
+    if not busy:
+        return f", none of them used {seconds}"
+    if dependency.kind == "redis" and not busy[0].slack:
+        past = {client.id: client.work or 0 for client in before.clients}
+        commands = sum((client.work or 0) - past.get(client.id, 0) for client in busy)
+        return f", {commands:.0f} commands {seconds}"
+    return f", {len(busy)} of them used {seconds}"
+
+
+def _rose(before: PathClient | None, after: PathClient) -> bool:
+    """Was it used between the looks? A new connection was: somebody made it."""
+    if before is None:
+        return True
+    return after.work is not None and before.work is not None and after.work > before.work + after.slack

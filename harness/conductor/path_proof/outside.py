@@ -1,0 +1,171 @@
+"""Who uses a dependency that cannot be asked: established connections, as the kernel of this machine shows them.
+
+    the proxy's process    its own connections, where Toxiproxy runs here and this user may look at it
+    the proxy's container  the connections in the network of its container, where that is declared and runs here
+    this machine           whoever here is connected to the address that the application uses
+
+Those of the harness itself do not count. Where it is known which processes are the target's (target_processes.py), only
+theirs do: anybody may be connected to a proxy, a person with a client of their own. Where it is not known, whoever is
+seen counts, and is named. That nobody is seen is no proof that nobody is there: the application may run on another
+machine, or open a connection for a moment only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from harness.model.clock import monotonic
+from harness.model.errors import AdapterError
+from harness.model.records.faults import Address, Dependency, Evidence
+from harness.model.records.stack import TargetInfo
+
+LOOK_S = 3.0
+BETWEEN_S = 0.1
+
+
+class Outside(msgspec.Struct, frozen=True, kw_only=True):
+    """at: CLOCK_MONOTONIC seconds. ends: the other ends of connections. where: at which address they were looked for.
+
+    holders: whose they are, where that can be told, else from where. family: the target's first process, "" where its
+    processes are not known; where they are, ends are theirs alone, and others says who else was seen.
+    """
+
+    at: float
+    where: str
+    ends: frozenset[Address] = frozenset()
+    holders: tuple[str, ...] = ()
+    family: str = ""
+    others: tuple[str, ...] = ()
+
+
+def look(
+    dependency: Dependency,
+    target: TargetInfo | None = None,
+    dependencies: Sequence[Dependency] = (),
+    *,
+    limit_s: float = LOOK_S,
+) -> Outside:
+    """Look until somebody who counts is seen, for limit_s at most: some applications connect for a moment only.
+
+    dependencies: all that are declared, the target as one of them.
+    """
+    address = dependency.path or dependency.direct
+    until = monotonic() + limit_s
+    while True:
+        seen = Outside(at=monotonic(), where=str(address))
+        if address is not None:
+            seen = _seen(seen, _ends(dependency, address), target, dependencies)
+        if seen.ends or monotonic() > until:
+            return seen
+        time.sleep(BETWEEN_S)
+
+
+def _seen(
+    look: Outside, ends: frozenset[Address], target: TargetInfo | None, dependencies: Sequence[Dependency]
+) -> Outside:
+    from harness.adapters.processes import sockets
+    from harness.conductor.path_proof.target_processes import family
+
+    if not ends:
+        return look
+    try:
+        held = sockets.held()
+    except AdapterError:
+        held = ()
+    owners = {one.own: one.pid for one in held if one.remote is not None and one.own in ends}
+    itself = family(target, dependencies, held) if target is not None and held else None
+    if itself is None:
+        return msgspec.structs.replace(look, ends=ends, holders=_named(ends, owners))
+    own = frozenset(end for end in ends if owners.get(end) in itself.pids)
+    return msgspec.structs.replace(
+        look, ends=own, holders=_named(own, owners), family=itself.shown, others=_named(ends - own, owners)
+    )
+
+
+def evidence_of(seen: Outside, dependency: Dependency) -> Evidence:
+    """What was seen, as a path proof."""
+    count = len(seen.ends)
+    connections = f"{count} established connection{'' if count == 1 else 's'}"
+    whose = ", ".join(seen.holders) or "whose cannot be told"
+    if seen.family:
+        expected, observed = "the target", f"{connections} of the target ({whose})"
+    else:
+        expected = "somebody besides the harness"
+        observed = f"{connections} ({whose}): that is who was seen, the target's own processes are not known"
+    return Evidence(
+        source="path",
+        expected=f"{expected} is connected to {dependency.name} at {seen.where}",
+        observed=f"{observed}; seen from outside, because {why_not_asked(dependency)}",
+        held=count > 0,
+        at=seen.at,
+    )
+
+
+def missing_of(seen: Outside, dependency: Dependency) -> str:
+    """Why there is no path proof and what would give one: a clause."""
+    give = {
+        "postgres": "declare `admin`, a login that may read pg_stat_activity",
+        "redis": "let the login run CLIENT LIST (ACL: +client|list)",
+        "kafka": "declare pid_file or the container of the broker",
+    }.get(dependency.kind)
+    here = "run the harness where the application's connections to the proxy can be seen"
+    if seen.family:
+        here = "declare pid_file in [target], where another process is the application's first"
+    ways = [*([give] if give else []), here, 'or, if you know it, write path = "assumed" for it in harness.toml']
+    nobody = "nobody besides the harness was seen"
+    if seen.others:
+        nobody = f"no process of the target ({seen.family} and those below it) was seen, only {', '.join(seen.others)},"
+    elif seen.family:
+        nobody = f"no process of the target ({seen.family} and those below it) was seen"
+    return f"{why_not_asked(dependency)}, and {nobody} connected to {seen.where}; to prove it: {', '.join(ways)}"
+
+
+def why_not_asked(dependency: Dependency) -> str:
+    if dependency.pooled:
+        return f"{dependency.name} stands behind a pooler (PgBouncer), which hides whose connections are whose"
+    if dependency.kind == "postgres":
+        return f"no `admin` login is declared for {dependency.name}"
+    if dependency.kind == "redis":
+        return f"{dependency.name} does not let CLIENT LIST be asked"
+    if dependency.kind == "kafka":
+        return f"the process of {dependency.name} is not known"
+    return f"a {dependency.kind} dependency cannot be asked who uses it"
+
+
+def _ends(dependency: Dependency, address: Address) -> frozenset[Address]:
+    from harness.adapters.processes import sockets
+
+    found: set[Address] = set()
+    pid, port = dependency.proxy_pid, dependency.proxy_port or address.port
+    if not dependency.proxied:
+        pid, port = dependency.pid, (dependency.direct or address).port
+    try:
+        every = sockets.connections(*([pid] if pid is not None else []), os.getpid())
+    except AdapterError:
+        every = sockets.connections(os.getpid())
+    ours = {own for own, _ in every[os.getpid()]}
+    if pid is not None and pid in every:
+        found |= {peer for own, peer in every[pid] if own.port == port}
+    runtime = dependency.proxy_runtime
+    if dependency.proxied and runtime is not None and runtime.engine is not None and runtime.container is not None:
+        from harness.adapters.docker.peers import peers
+
+        try:
+            found |= peers(runtime.engine, runtime.container, port=port) or frozenset()
+        except AdapterError:
+            pass  # the other ways may show it
+    if sys.platform.startswith("linux"):
+        found |= {own for own, remote in sockets.in_network(os.getpid()) if remote == address}
+    return frozenset(found - ours)
+
+
+def _named(ends: Iterable[Address], owners: dict[Address, int | None]) -> tuple[str, ...]:
+    """Three at most: who has them open, else from where they come."""
+    from harness.adapters.processes import sockets
+
+    return tuple(sorted({sockets.called(owners.get(end)) or f"from {end.host}" for end in ends})[:3])

@@ -1,0 +1,228 @@
+"""From a plan to a judged run directory: set-up, conduct, and the one way out."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from harness.analysis.record.windows import WindowStore
+from harness.conductor.afterload import Before, ask_again
+from harness.conductor.asked import INTERRUPTED
+from harness.conductor.fault_runner import Works
+from harness.conductor.finish import import_reports, judge_and_write
+from harness.conductor.inbox import Inbox
+from harness.conductor.loop import Conduct
+from harness.conductor.readback import read_back
+from harness.conductor.recording.annotations import Annotations
+from harness.conductor.recording.history import History
+from harness.conductor.recording.provenance import provenance
+from harness.conductor.renewing import renewing
+from harness.conductor.session import Session
+from harness.conductor.signals import Signals
+from harness.fault import Fault
+from harness.load.process.launcher import LoadProcess
+from harness.load.wire.protocol import Failed, LoadMessage, Ready, Warned
+from harness.model.clock import monotonic
+from harness.model.errors import HarnessError, LoadError
+from harness.model.jsonl import encode
+from harness.model.records.events import LoadEnded, ReadBack, Stopped, UndoNotVerified
+from harness.model.records.live import LiveState
+from harness.model.records.plan import Plan
+from harness.model.records.result import Result
+from harness.plan.planner import bind
+
+START_LEAD_S = 0.3
+"""t0 lies this far ahead when it is chosen, so that every load process knows it in time."""
+LOAD_READY_S = 60.0
+IMPORT_LIMIT_S = 2.0
+"""The start waits no longer for what only the end needs."""
+
+Say = Callable[[str], None]
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished run. problem: why it could not be conducted, None when it was."""
+
+    plan: Plan
+    result: Result
+    run_dir: Path
+    problem: str | None = None
+    hint: str | None = None
+
+
+def run_experiment(
+    plan: Plan,
+    session: Session,
+    *,
+    faults: Mapping[str, Fault],
+    command: str,
+    say: Say,
+    show: Callable[[LiveState], None],
+    signals: Signals,
+) -> Ended:
+    """Bring everything up, conduct, take everything down, judge, write the reports.
+
+    Errors of set-up do not escape: they become a result with exit code 4 (or the error's own). A usage error
+    found on the way (a lock that is held, a host that is refused) is raised: nothing was touched then.
+    """
+    history = History(session.run_dir / "history.jsonl", plan.experiment, say)
+    problem: HarnessError | None = None
+    interrupted = False
+    try:
+        plan = _conduct(plan, session, history, faults, command, say, show, signals)
+    except HarnessError as error:
+        problem = error
+    except KeyboardInterrupt:  # pragma: no cover - Signals replaces the handler that raises it
+        interrupted = True
+    interrupted = interrupted or (signals.count > 0 and not ended_by_itself(history))
+    say("stopping the servers and the keeper" if session.owns_stack else "releasing the locks and the keeper")
+    session.unverified = [f"{e.fault}: {e.left}; {e.mend}" for e in history.events if isinstance(e, UndoNotVerified)]
+    session.close()
+    if session.turned_away is not None and not session.left:
+        shutil.rmtree(session.run_dir, ignore_errors=True)
+        raise session.turned_away
+    result = judge_and_write(plan, session, history, problem=problem, interrupted=interrupted, say=say)
+    return Ended(
+        plan=plan,
+        result=result,
+        run_dir=session.run_dir,
+        problem=str(problem) if problem else None,
+        hint=problem.hint if problem else None,
+    )
+
+
+def ended_by_itself(history: History) -> bool:
+    """Whether the experiment had come to its own end, all that it promised to read back included. A signal after that
+    takes nothing away: the records are whole, and judged as they would be later."""
+    read = [event for event in history.events if isinstance(event, ReadBack)]
+    return (
+        any(isinstance(event, LoadEnded) for event in history.events)
+        and not any(isinstance(event, Stopped) for event in history.events)
+        and not any(event.why == INTERRUPTED for event in read)
+    )
+
+
+def _conduct(
+    plan: Plan,
+    session: Session,
+    history: History,
+    faults: Mapping[str, Fault],
+    command: str,
+    say: Say,
+    show: Callable[[LiveState], None],
+    signals: Signals,
+) -> Plan:
+    write_plan(session.run_dir, plan)
+    up = session.open(signals)
+    if up is None:
+        return plan
+    assert session.keeper is not None and session.journal is not None
+    if session.owns_stack:
+        say(f"the stack is ready after {up.ready_s:.1f} s: {up.target.url}")
+    plan = bind(plan, up, faults)
+    session.lock_shared(plan, [f.spec.dependency for f in plan.faults if faults[f.spec.kind].needs == "postgres"])
+    origin = provenance(command, up.versions, up.target.version)
+    plan = msgspec.structs.replace(plan, provenance=origin)
+    write_plan(session.run_dir, plan)
+    if signals.count:
+        return plan
+    messages: Inbox[LoadMessage | int] = Inbox()
+    windows = session.run_dir / "windows.jsonl"
+    load = LoadProcess.start(
+        plan.load,
+        windows=windows,
+        log=session.run_dir / "logs" / "load.log",
+        on_message=messages.put,
+        on_exit=messages.put,
+    )
+    annotations = Annotations(up.grafana, session.run_dir.name, history, say) if up.grafana is not None else None
+    try:
+        session.keeper.adopt("load", load.pid, load.start_time)
+        session.journal.load_process("load", load.pid, load.start_time)
+        importing = import_reports()
+        far = plan.load.remote
+        ready = _wait_ready(messages, session, signals, say, LOAD_READY_S + (far.wait_s if far is not None else 0.0))
+        if ready is None:
+            return plan
+        for number, (pid, started) in enumerate(zip(ready.pids, ready.start_times, strict=True)):
+            session.keeper.adopt(f"load-worker-{number}", pid, started)
+            session.journal.load_process(f"load-worker-{number}", pid, started)
+        # Under load nothing should compete with the main loop. The lease lasts five times as long as this wait.
+        importing.join(IMPORT_LIMIT_S)
+        store = WindowStore(plan)
+        before = Before(plan, store)
+        history.listen(before.note)
+        t0 = monotonic() + START_LEAD_S
+        history.start(t0)
+        load.begin(t0)
+        session.start_sampler(t0, up.dependencies)
+        works = Works(
+            plan,
+            faults,
+            history,
+            session.journal,
+            session.keeper,
+            say=say,
+            restart_toxiproxy=session.restart_toxiproxy if session.owns_stack else None,
+            up=up,
+        )
+        Conduct(
+            plan,
+            history=history,
+            works=works,
+            keeper=session.keeper,
+            load=load,
+            messages=messages,
+            store=store,
+            windows=windows,
+            signals=signals,
+            say=say,
+            show=show,
+        ).run()
+        ask_again(plan, session, history, before, signals, say)
+        read_back(plan, session, history, signals, say)
+    finally:
+        load.kill()
+        if annotations is not None:
+            renewing(session.keeper, annotations.close)
+    return plan
+
+
+def _wait_ready(
+    messages: Inbox[LoadMessage | int], session: Session, signals: Signals, say: Say, limit_s: float
+) -> Ready | None:
+    """The load's Ready; None when a signal came first. Raises LoadError when it dies or takes too long."""
+    assert session.keeper is not None
+    until = monotonic() + limit_s
+    while monotonic() < until:
+        session.keeper.renew()
+        if signals.count:
+            return None
+        try:
+            message = messages.get(timeout=0.05)
+        except queue.Empty:
+            continue
+        match message:
+            case Ready():
+                return message
+            case Failed(text=text):
+                raise LoadError(f"the load could not start: {text}", hint="see logs/load.log in the run directory")
+            case int():
+                raise LoadError(
+                    f"the load process ended before it was ready (exit {message})",
+                    hint="see logs/load.log in the run directory",
+                )
+            case Warned(text=text):
+                say(text)
+            case _:
+                continue
+    raise LoadError(f"the load was not ready after {limit_s:g} s", hint="see logs/load.log in the run directory")
+
+
+def write_plan(run_dir: Path, plan: Plan) -> None:
+    """plan.json, pretty for people. Raises OSError."""
+    (run_dir / "plan.json").write_bytes(msgspec.json.format(encode(plan), indent=2) + b"\n")

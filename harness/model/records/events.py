@@ -1,0 +1,233 @@
+"""history.jsonl: every event of an experiment, on one clock.
+
+`at` is seconds since t0 on CLOCK_MONOTONIC (negative before t0), `wall` is UTC ISO 8601. The tag is the
+field `event`. Where a statement has bounds, `sent_s` is just before it was sent and `at` just after its reply.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from harness.model.records.faults import Evidence
+from harness.model.records.targets import PhaseName
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    at: float
+    wall: str
+    experiment: str
+
+
+class Started(_Event, frozen=True, kw_only=True, tag="started"):
+    """t0 was chosen: load starts here. monotonic is t0's CLOCK_MONOTONIC reading on this machine."""
+
+    monotonic: float
+
+
+class PhaseStarted(_Event, frozen=True, kw_only=True, tag="phase"):
+    """A phase begins at `start_s`, on the 100 ms grid; the one before ends there."""
+
+    phase: PhaseName
+    start_s: float
+
+
+class PhaseExtended(_Event, frozen=True, kw_only=True, tag="phase_extended"):
+    """The phase goes on to end_s instead of ending as planned: `target` is met, but too little was seen to say that it
+    holds."""
+
+    phase: PhaseName
+    end_s: float
+    target: str
+
+
+class FaultRequested(_Event, frozen=True, kw_only=True, tag="fault_requested"):
+    fault: str
+
+
+class FaultInjected(_Event, frozen=True, kw_only=True, tag="fault_injected"):
+    fault: str
+    sent_s: float
+
+
+class FaultEvidence(_Event, frozen=True, kw_only=True, tag="fault_evidence"):
+    """stage: injected = right after the injection; held = asserted again later in the phase."""
+
+    fault: str
+    stage: Literal["path", "injected", "held"]
+    evidence: Evidence
+
+
+class FaultProven(_Event, frozen=True, kw_only=True, tag="fault_proven"):
+    fault: str
+
+
+class FaultNotProven(_Event, frozen=True, kw_only=True, tag="fault_not_proven"):
+    fault: str
+    missing: str
+
+
+class PathUnproven(_Event, frozen=True, kw_only=True, tag="path_unproven"):
+    """Nobody could be seen who uses the path that the fault changes, and nothing speaks against it: no PASS without a
+    sign, but a failure that begins with the injection is one. missing: why, and what would give the proof."""
+
+    fault: str
+    missing: str
+
+
+class UndoRequested(_Event, frozen=True, kw_only=True, tag="undo_requested"):
+    fault: str
+    sent_s: float
+
+
+class Undone(_Event, frozen=True, kw_only=True, tag="undone"):
+    """The undo statement's reply arrived at `at`."""
+
+    fault: str
+    sent_s: float
+
+
+class UndoVerified(_Event, frozen=True, kw_only=True, tag="undo_verified"):
+    fault: str
+    evidence: tuple[Evidence, ...] = ()
+    moot: bool = False
+
+
+class UndoNotVerified(_Event, frozen=True, kw_only=True, tag="undo_not_verified"):
+    fault: str
+    left: str
+    mend: str
+
+
+class Healed(_Event, frozen=True, kw_only=True, tag="healed"):
+    """Somebody else undid the run's changes, as keeper.jsonl tells; the endings of the undos follow.
+
+    by: "keeper", or "harness heal" in somebody's hands. why: what made the keeper begin. Never in history.jsonl:
+    the run that would write it was dead.
+    """
+
+    by: str
+    why: str = ""
+
+
+class ZeroFound(_Event, frozen=True, kw_only=True, tag="zero"):
+    """Recovery's zero: send time of the first good probe after the last undo (see measurement).
+
+    lower_s..upper_s is the doubt: [last bad probe, first good probe] or [undo sent, undo replied].
+    """
+
+    zero_s: float
+    lower_s: float
+    upper_s: float
+    source: Literal["probe", "undo"]
+
+
+class LoadLost(_Event, frozen=True, kw_only=True, tag="load_lost"):
+    """A load process is gone. worker: None when it was the master or the only process."""
+
+    reason: str
+    worker: str | None = None
+
+
+class LoadEnded(_Event, frozen=True, kw_only=True, tag="load_ended"):
+    """Arrivals stopped at `end_s`; `at` is when the drain was over."""
+
+    end_s: float
+
+
+class ClockDoubt(_Event, frozen=True, kw_only=True, tag="clock_doubt"):
+    """How far the times of a remote worker may be off from here on. offset_s: its clock minus ours."""
+
+    worker: str
+    seconds: float
+    offset_s: float = 0.0
+
+
+StopWhy = Literal[
+    "interrupt", "abort", "silent", "lost_load", "lost_keeper", "baseline_broken", "nothing_works", "file_quit", "error"
+]
+
+
+class Stopped(_Event, frozen=True, kw_only=True, tag="stopped"):
+    """The run ended early. nothing_works: not one request succeeded before anything was broken. file_quit: the
+    locustfile asked for it.
+
+    expression: the abort condition, where one fired.
+    """
+
+    why: StopWhy
+    text: str
+    expression: str | None = None
+
+
+class Note(_Event, frozen=True, kw_only=True, tag="note"):
+    text: str
+
+
+class DataLost(_Event, frozen=True, kw_only=True, tag="data_lost"):
+    """Acknowledged data that could not be read back after recovery."""
+
+    count: int
+    examples: tuple[str, ...] = ()
+
+
+class ReadBack(_Event, frozen=True, kw_only=True, tag="read_back"):
+    """Acknowledged writes were looked for after the load had ended; DataLost comes with it where some were not there.
+
+    noted: by the locustfile, repeats not counted. chosen: of these, asked for. there, lost, unchecked add up to chosen.
+    why: of what was not checked, "" = everything chosen was.
+    """
+
+    noted: int
+    chosen: int
+    there: int
+    lost: int
+    unchecked: int
+    seconds: float
+    why: str = ""
+
+
+class AfterLoad(_Event, frozen=True, kw_only=True, tag="after_load"):
+    """The target was asked again once load had ended: a few requests of the mix, on fresh connections.
+
+    looks: how often it was asked. Of the last look: asked: requests, good: as in baseline (no failure, and no slower
+    than limit_ms where there is one), answered: replies of any kind, example: what was the matter with one that was
+    not good. as_in_baseline: the last look was. seconds: from the end of load until that look was over.
+    """
+
+    as_in_baseline: bool
+    seconds: float
+    looks: int
+    asked: int
+    good: int
+    answered: int
+    limit_ms: float | None = None
+    example: str = ""
+
+
+Event = (
+    Started
+    | PhaseStarted
+    | PhaseExtended
+    | FaultRequested
+    | FaultInjected
+    | FaultEvidence
+    | FaultProven
+    | FaultNotProven
+    | PathUnproven
+    | UndoRequested
+    | Undone
+    | UndoVerified
+    | UndoNotVerified
+    | Healed
+    | ZeroFound
+    | LoadLost
+    | LoadEnded
+    | ClockDoubt
+    | Stopped
+    | Note
+    | DataLost
+    | ReadBack
+    | AfterLoad
+)

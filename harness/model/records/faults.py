@@ -1,0 +1,229 @@
+"""Dependencies, faults, changes, undo records and evidence."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+DependencyKind = Literal["redis", "postgres", "kafka", "tcp", "http"]
+Scalar = str | int | float | bool | None
+
+
+class Address(msgspec.Struct, frozen=True):
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class ProxyRuntime(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs the user's own Toxiproxy, where they declared it: it may be restarted when its API has locked up.
+
+    engine, container: its container (full ID). Or pid_file, and the harness.toml with its start command as it was read.
+    """
+
+    engine: str | None = None
+    container: str | None = None
+    pid_file: str | None = None
+    start_config: str | None = None
+    start_sha256: str | None = None
+
+
+class Dependency(msgspec.Struct, frozen=True, kw_only=True):
+    """Something the target needs, as declared by a stack.
+
+    Before the stack is up only the declaration is known (the addresses are None); the stack returns
+    the same dependencies with addresses once it is up, and the plan is bound to those.
+
+    name: what faults call it (`redis` in `redis-down`). kind: which protocol speaks to it.
+    path: the address the application uses (the proxy's listener). direct: the server itself.
+    toxiproxy: base URL of the Toxiproxy API; proxy: name of the proxy in it.
+    pid: root of the server's process tree, where the stack owns one.
+    admin: PostgreSQL: conninfo of a login that may alter the role, without password.
+    login: PostgreSQL: conninfo options of the application's login (user, dbname), without host and port.
+    role: the PostgreSQL role the application uses. password_env: *name* of the variable with the password.
+    admin_password_env: the same for the admin login. probe_login: PostgreSQL: conninfo options (user, dbname) of a
+    login that the application does not use, so that probes never take one of its slots; None = probe as `login`.
+    proxy_pid: Toxiproxy's process, where it runs on this machine: lets path proofs see whose connections are its.
+    target: it is the service under test itself (`api` in `api-kill`). url: HTTP: what answers when it is well.
+    startable: it can be started again after a kill. How: server is its name with the keeper of its stack, whose state
+    folder is keeper; or start_config is the harness.toml with its start command, start_sha256 that file's SHA-256 when
+    it was read. pid_file: where its process writes its pid, read again when the pid is needed.
+    probe_password_env: the variable with the password of probe_login. seen_as: addresses from which the dependency
+    sees its proxy's connections come, where that runs in a container or on another host. external: the user's own,
+    not started by us: nothing of it is ever made again. allow_flush: though it is the user's own, it may be emptied.
+    probe_send: tcp: what a probe sends so that it is answered, "" = the server speaks first; None = nothing is known.
+    engine: base URL of the Docker engine that runs its container (`unix:///var/run/docker.sock`). container: that
+    container's full ID, container_name: its name, for people. project, service: its Docker Compose labels, by which a
+    container that somebody made anew in its place is found. ignore_clients: names, addresses or networks of clients of
+    it that are not the application's and may go past its proxy.
+    network_mode: as its container was created with (`host`, `container:ID`), where it is known.
+    container_port: the port of its container ("6379/tcp") at which `direct` ends, where the engine chose the published
+    one. container_network: the network on which `direct` is the container's own address, which the engine chose. Either
+    may be another address once the container was started or connected again (harness/adapters/docker/address.py).
+    proxy_runtime: what runs its Toxiproxy, where that is declared. proxy_port: on which its proxy itself listens, where
+    that may be published as another one. path_assumed: nobody asks for proof that the application uses the proxy.
+    pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients.
+    """
+
+    name: str
+    kind: DependencyKind
+    proxied: bool = False
+    runtime: Literal["process", "container", None] = None
+    path: Address | None = None
+    direct: Address | None = None
+    toxiproxy: str | None = None
+    proxy: str | None = None
+    pid: int | None = None
+    admin: str | None = None
+    login: str | None = None
+    role: str | None = None
+    password_env: str | None = None
+    admin_password_env: str | None = None
+    probe_login: str | None = None
+    proxy_pid: int | None = None
+    target: bool = False
+    url: str | None = None
+    startable: bool = False
+    server: str | None = None
+    keeper: str | None = None
+    start_config: str | None = None
+    start_sha256: str | None = None
+    pid_file: str | None = None
+    probe_password_env: str | None = None
+    seen_as: tuple[str, ...] = ()
+    external: bool = False
+    allow_flush: bool = False
+    probe_send: str | None = None
+    engine: str | None = None
+    container: str | None = None
+    container_name: str | None = None
+    project: str | None = None
+    service: str | None = None
+    network_mode: str | None = None
+    container_port: str | None = None
+    container_network: str | None = None
+    ignore_clients: tuple[str, ...] = ()
+    proxy_runtime: ProxyRuntime | None = None
+    proxy_port: int | None = None
+    path_assumed: bool = False
+    pooled: bool = False
+
+
+class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One `--fault`: `kafka-latency:latency=500ms,jitter=50ms@10s+20s`.
+
+    params: as the user wrote them, name -> text; the fault's Params type decodes them.
+    at_s: seconds after the start of the fault phase. for_s: None = the whole phase (or one-shot).
+    """
+
+    name: str
+    dependency: str
+    kind: str
+    params: dict[str, str] = {}
+    at_s: float = 0.0
+    for_s: float | None = None
+    text: str = ""
+
+
+class ParamInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One parameter, for the catalogue and for decoding: unit is duration, size, rate, count, choice, number or name.
+
+    Values arrive as text and are decoded to base units (seconds, bytes, bytes per second, plain numbers).
+    low and high bound the decoded value; choices lists the words of a choice. A name is taken as it is.
+    """
+
+    name: str
+    unit: Literal["duration", "size", "rate", "count", "choice", "number", "name"]
+    default: str
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What one fault will change, symbolically: what `harness plan` prints. Planning it touches nothing.
+
+    kind: entry point that carries it out. does / undoes / proves: one sentence each, for people.
+    property: what is set, for example `proxy redis: enabled`; two overlapping changes with the same
+    property are refused. Empty for changes that may overlap (toxics with unique names).
+    resources: identities to lock. one_shot: it has no duration. params: decoded, plain values in base units.
+    """
+
+    kind: str
+    dependency: Dependency
+    params: dict[str, Scalar]
+    does: str
+    undoes: str
+    proves: str
+    property: str = ""
+    resources: tuple[str, ...] = ()
+    one_shot: bool = False
+    blind_probe: bool = False
+    """True when the verification probe cannot see the fault, so recovery's zero is the undo's reply."""
+    hides_path: bool = False
+    """True when nothing gets through the path while it is on (down, hang, pause): then no other fault on the same
+    dependency could be proven or verified, so planning refuses the two together."""
+
+
+class UndoRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Enough to undo a change in another process, later. Plain data, no secrets, no commands.
+
+    id: unique in the run. kind: entry point whose `undo` and `verify_undone` understand it.
+    where: identity of what is changed. original: the state found. ours: the state we set.
+    secrets: logical name -> *name* of the environment variable. deadline_s: seconds after injection at
+    which the keeper undoes on its own. healthy: how probes of the path did before the fault, in seconds
+    (`healthy_fastest_s`, `healthy_median_s`; below `good_below_s` a probe counts as normal).
+    """
+
+    id: str
+    kind: str
+    dependency: Dependency
+    params: dict[str, Scalar]
+    where: dict[str, Scalar]
+    original: dict[str, Scalar]
+    ours: dict[str, Scalar]
+    secrets: dict[str, str] = {}
+    deadline_s: float | None = None
+    healthy: dict[str, Scalar] = {}
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """One observation that speaks for or against a claim.
+
+    source: control = read back from the control plane (a); probe = seen on the data path (b);
+    path = the application uses that path (c); undo = state after the undo.
+    at: seconds on CLOCK_MONOTONIC when made; in the history, seconds since t0.
+    """
+
+    source: Literal["control", "probe", "path", "undo"]
+    expected: str
+    observed: str
+    held: bool
+    at: float
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """A statement's bounds on CLOCK_MONOTONIC, in seconds: just before it was sent, just after its reply.
+
+    evidence: what was seen meanwhile and leaves no trace to look at later (a restart's outage). Of an undo: what the
+    fault has done up to its end; where that does not hold, the fault is not proven.
+    """
+
+    sent: float
+    replied: float
+    evidence: tuple[Evidence, ...] = ()
+
+
+class UndoOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How one undo ended. moot: that very thing is provably gone. left / mend are for people."""
+
+    record_id: str
+    state: Literal["verified", "moot", "unverified"]
+    evidence: tuple[Evidence, ...] = ()
+    left: str | None = None
+    mend: str | None = None
+    applied: Applied | None = None

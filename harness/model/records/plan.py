@@ -1,0 +1,87 @@
+"""The plan of one experiment: pure data, printable, replayable; plan.json is exactly this."""
+
+from __future__ import annotations
+
+import msgspec
+
+from harness.model.records.faults import Change, FaultSpec
+from harness.model.records.load import LoadPlan, Scenario
+from harness.model.records.stack import StackName
+from harness.model.records.targets import JudgedPhase, Target
+
+SCHEMA = 1
+
+
+class PhasePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Lengths in seconds. warmup_s includes the ramp. gap_s, recovery_s and tail_s are upper bounds.
+
+    hold_s: the stretch after recovery over which targets must hold; after_s = hold_s + soak.
+    extend: phases that go on once, to three times their length at most, where a primary proportion target is met but
+    not yet held.
+    """
+
+    warmup_s: float
+    baseline_s: float
+    gap_s: float
+    fault_s: float
+    recovery_limit_s: float
+    hold_s: float
+    after_s: float
+    tail_s: float
+    extend: tuple[JudgedPhase, ...] = ()
+
+
+class PlannedFault(msgspec.Struct, frozen=True, kw_only=True):
+    """id: `redis-down` or `redis-down#2`; at_s from the start of the fault phase; for_s None = one-shot."""
+
+    id: str
+    spec: FaultSpec
+    change: Change
+    at_s: float
+    for_s: float | None
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a result comes from.
+
+    versions: server, or `python PACKAGE` -> version. git: commit of the directory that the run was started in.
+    """
+
+    harness: str
+    command: str
+    machine: str
+    cpus: int
+    memory_bytes: int
+    python: str
+    versions: dict[str, str] = {}
+    target_version: str | None = None
+    git: str | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    schema: int = SCHEMA
+    experiment: str
+    created: str
+    scenario: Scenario
+    scale: float
+    stack: StackName
+    load: LoadPlan
+    phases: PhasePlan
+    targets: tuple[Target, ...]
+    faults: tuple[PlannedFault, ...] = ()
+    abort_if: tuple[str, ...] = ()
+    strict: bool = False
+    warnings: tuple[str, ...] = ()
+    provenance: Provenance | None = None
+    may_fail_with: dict[str, tuple[str, ...]] = {}
+    """Request name -> dependencies during whose faults it may fail, as declared."""
+    target_workers: int = 1
+    """Worker processes of the target (TargetInfo.workers): what its CPU share is a share of."""
+
+    @property
+    def seed(self) -> int:
+        return self.load.seed
+
+    @property
+    def control_run(self) -> bool:
+        return not self.faults

@@ -1,0 +1,142 @@
+"""Values out of a strict YAML tree: each method takes a node and its key path, and returns what was asked for or
+raises UsageError naming file, line and path.
+
+The values that YAML 1.1 turns into something else are met here with what they would have become.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from harness.model import units
+from harness.model.errors import UsageError
+from harness.plan.files import strict_yaml
+from harness.plan.files.strict_yaml import Node, Sequence, Text
+
+MAX_S = 24 * 3600.0
+
+_TRUTH = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+
+
+class Reader:
+    """name: what errors call the file."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def error(self, node: Node, path: str, wrong: str, right: str | None = None) -> UsageError:
+        return self._at(node.line, path, wrong, right)
+
+    def _at(self, line: int, path: str, wrong: str, right: str | None) -> UsageError:
+        return UsageError(f"{self.name}:{line}: {f'{path}: ' if path else ''}{wrong}", hint=right)
+
+    def only(self, node: strict_yaml.Mapping, path: str, known: Collection[str], elsewhere: Mapping[str, str]) -> None:
+        """Refuse keys that are not known. elsewhere: keys that belong somewhere else -> where."""
+        for key in node.values:
+            if key in known:
+                continue
+            full = f"{path}.{key}" if path else key
+            if key in elsewhere:
+                raise self._at(node.keys[key], full, "not a key of this file", elsewhere[key])
+            near = get_close_matches(key.replace("-", "_").lower(), sorted(known), n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+            raise self._at(node.keys[key], full, "unknown key", hint)
+
+    def text(self, node: Node, path: str) -> str:
+        """Text as written, never empty."""
+        if not isinstance(node, Text):
+            kind = "a list" if isinstance(node, Sequence) else "a mapping"
+            raise self.error(node, path, f"{kind}, where one value belongs")
+        if node.empty or not node.text.strip():
+            raise self.error(node, path, "has no value", "write one, or leave the key out")
+        return node.text.strip()
+
+    def items(self, node: Node, path: str) -> tuple[Node, ...]:
+        if isinstance(node, Sequence):
+            return node.items
+        if isinstance(node, Text) and node.empty:
+            raise self.error(node, path, "has no value", "write a list, or leave the key out")
+        raise self.error(node, path, "not a list", f"write {path.rpartition('.')[2]}: [...]")
+
+    def texts(self, node: Node, path: str) -> tuple[str, ...]:
+        return tuple(self.text(item, f"{path}[{number}]") for number, item in enumerate(self.items(node, path)))
+
+    def duration(self, node: Node, path: str) -> float:
+        """Seconds, at most 24 hours."""
+        text = self.text(node, path)
+        if re.fullmatch(r"\d+(:\d+)+(\.\d*)?", text):
+            raise self.error(node, path, _clock(text), _units_of(text))
+        self._no_truth(node, path, text, "write a duration such as 20s, or leave the key out")
+        try:
+            seconds = units.parse_duration(text, "duration")
+        except UsageError as error:
+            raise self.error(node, path, str(error), error.hint) from None
+        if seconds > MAX_S:
+            raise self.error(node, path, f"{text} is over 24 hours")
+        return seconds
+
+    def positive(self, node: Node, path: str) -> float:
+        seconds = self.duration(node, path)
+        if seconds == 0:
+            raise self.error(node, path, "0 is no duration", "write for example 5s")
+        return seconds
+
+    def number(self, node: Node, path: str) -> float:
+        text = self.text(node, path)
+        self._no_truth(node, path, text, "write a number")
+        try:
+            return units.parse_number(text, "number")
+        except UsageError as error:
+            raise self.error(node, path, str(error), error.hint) from None
+
+    def count(self, node: Node, path: str, *, low: int, high: int) -> int:
+        text = self.text(node, path)
+        self._no_truth(node, path, text, "write a whole number")
+        if re.fullmatch(r"0[0-9]{1,19}", text):
+            raise self.error(node, path, f"{text!r} is octal to YAML 1.1", f"write {int(text)}")
+        if not re.fullmatch(r"[0-9]{1,19}|[0-9]{1,3}(,[0-9]{3})+", text):
+            raise self.error(node, path, f"{text!r} is not a whole number", f"from {low} to {high}")
+        value = int(text.replace(",", ""))
+        if not low <= value <= high:
+            raise self.error(node, path, f"{text} is out of range", f"from {low} to {high}")
+        return value
+
+    def choice(self, node: Node, path: str, words: Collection[str]) -> Any:
+        text = self.text(node, path)
+        if text not in words:
+            near = get_close_matches(text, list(words), n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(words)}"
+            raise self.error(node, path, f"unknown value {text!r}", hint)
+        return text
+
+    def flag(self, node: Node, path: str) -> bool:
+        """true or false, and none of the other words that some readers take for them."""
+        text = self.text(node, path)
+        assert isinstance(node, Text)
+        if text in ("true", "false") and not node.quoted:
+            return text == "true"
+        would = _TRUTH.get(text.lower(), text.lower() if text.lower() in ("true", "false") else "true or false")
+        raise self.error(node, path, f"{text!r} is not true or false", f"write {would}")
+
+    def _no_truth(self, node: Node, path: str, text: str, right: str) -> None:
+        if text.lower() in (*_TRUTH, "true", "false"):
+            value = _TRUTH.get(text.lower(), text.lower())
+            raise self.error(node, path, f"{text!r} is {value} to YAML, no quantity", right)
+
+
+def _clock(text: str) -> str:
+    """What YAML 1.1 makes of `10:30`: a number of base 60."""
+    total = 0.0
+    for part in text.split(":"):
+        total = total * 60 + float(part or 0)
+    return f"{text!r} is the number {total:g} to YAML 1.1, a time of day to people"
+
+
+def _units_of(text: str) -> str:
+    parts = [part.lstrip("0") or "0" for part in text.split(":")]
+    if len(parts) == 2:
+        return f"write {parts[0]}m{parts[1]}s or {parts[0]}h{parts[1]}m"
+    return "write it with units, for example 1h10m30s"

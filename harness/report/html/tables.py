@@ -1,0 +1,239 @@
+"""The tables of the HTML report, as cells of plain text; the template escapes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from harness.model.records.faults import Evidence
+from harness.model.records.result import Outcome, RecoveryOutcome, Result
+from harness.report.sentences import text
+from harness.report.sentences.assessment import Line, mark, unit_of
+from harness.report.sentences.evidence import fold
+from harness.report.sentences.figures import columns_for, figures
+from harness.report.sentences.happened import Moment
+from harness.report.sentences.story import request_rows
+
+MAX_ROWS = 200
+MAX_ERRORS = 100
+
+
+class Column(msgspec.Struct, frozen=True):
+    """css: number (set right), name (a first column), words (text that wraps)."""
+
+    name: str
+    css: str = "words"
+
+    @property
+    def number(self) -> bool:
+        return self.css == "number"
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """css: an outcome's class, which draws the text as a badge. more: a second, quieter line."""
+
+    text: str
+    css: str = ""
+    more: str = ""
+
+
+class Row(msgspec.Struct, frozen=True):
+    cells: tuple[Cell, ...]
+    loud: bool = False
+
+
+class Table(msgspec.Struct, frozen=True):
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...] = ()
+
+
+def _columns(*names: str, first: int = 1) -> tuple[Column, ...]:
+    return tuple(Column(name, "name" if i < first else "number") for i, name in enumerate(names))
+
+
+def _row(*cells: str | Cell, loud: bool = False) -> Row:
+    return Row(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in cells), loud)
+
+
+PHASE_COLUMNS = ("baseline", "fault", "after")
+
+
+def recovery_outcome(outcome: RecoveryOutcome) -> str:
+    return "held from the undo on" if outcome == "no_impact" else outcome.replace("_", " ")
+
+
+def outcome_css(outcome: Outcome, primary: bool) -> str:
+    return "warn" if outcome == "broken" and not primary else outcome
+
+
+def targets(lines: Sequence[Line]) -> Table:
+    """One row a target, one column a judged phase: outcome in words and colour, the observed value under it."""
+    columns = (Column("Target", "name"), *(Column(name) for name in (*PHASE_COLUMNS, "whole run")))
+    rows = []
+    for line in lines:
+        cells = [Cell(line.name, more="" if line.primary else "secondary: warns, does not decide")]
+        for phase in (*PHASE_COLUMNS, None):
+            found = next((r for r in line.results if r.phase == phase), None)
+            if found is None:
+                cells.append(Cell(""))
+                continue
+            if found.metric == "recovery":
+                observed = line.observed
+            else:
+                known = found.observed is not None
+                observed = text.in_unit(found.observed, unit_of(found.metric)) if known else "no data"
+            more = (
+                f"{observed}; {text.visible(found.why, 200)}" if found.why and found.why not in observed else observed
+            )
+            css = outcome_css(found.outcome, found.primary)
+            cells.append(Cell(mark(found.outcome, found.primary), css, more))
+        rows.append(_row(*cells))
+    return Table(columns, tuple(rows))
+
+
+def recovery_targets(result: Result) -> Table:
+    columns = _columns("Target", "Outcome", "Recovered after", "Not before", "Not after")
+    found = result.recovery.targets if result.recovery else ()
+    return Table(
+        (columns[0], Column("Outcome"), *columns[2:]),
+        tuple(
+            _row(
+                text.visible(t.target),
+                Cell(recovery_outcome(t.outcome), more=text.visible(t.why, 300)),
+                "by degrees" if t.graded and t.seconds is not None else text.seconds(t.seconds),
+                text.seconds(t.lower_s),
+                text.seconds(t.upper_s),
+            )
+            for t in found
+        ),
+    )
+
+
+def proofs(evidence: Sequence[Evidence]) -> Table:
+    columns = (Column("", "name"), Column("Expected"), Column("Observed"), Column("At", "number"))
+    names = {"control": "control plane", "probe": "data path", "path": "the service uses it", "undo": "after the undo"}
+    return Table(
+        columns,
+        tuple(
+            _row(
+                Cell(
+                    "✅ seen" if e.first.held else "❌ not seen",
+                    "held" if e.first.held else "broken",
+                    names[e.first.source],
+                ),
+                text.visible(e.first.expected, 300),
+                text.visible(e.first.observed, 300),
+                e.when,
+            )
+            for e in fold(evidence)[:30]
+        ),
+    )
+
+
+def phases(result: Result) -> Table:
+    columns = columns_for(result.phases)
+    return Table(
+        _columns("Phase", "From", "Length", "Planned", *columns, "Unsent", "Broken for"),
+        tuple(
+            _row(
+                text.visible(p.name, 20),
+                text.moment(p.start_s),
+                text.seconds(p.end_s - p.start_s),
+                text.count(p.planned),
+                *figures(p, columns),
+                text.count(p.unsent),
+                text.seconds(p.violating_s),
+                loud=p.name == "fault",
+            )
+            for p in result.phases
+        ),
+    )
+
+
+def measured(result: Result) -> Table:
+    """Closed model: what was really sent, where virtual arrivals were added to the figures above."""
+    return Table(
+        _columns("Phase", "Virtual arrivals", "Fail %", "Mean", "p50", "p95", "p99"),
+        tuple(
+            _row(
+                text.visible(p.name, 20),
+                text.count(p.backfilled),
+                text.percent(m.error_rate),
+                *(text.ms(v) for v in (m.mean_ms, m.p50_ms, m.p95_ms, m.p99_ms)),
+            )
+            for p in result.phases
+            if (m := p.measured) is not None
+        ),
+    )
+
+
+def requests(result: Result) -> Table:
+    rows = request_rows(result)
+    where = "Whole run" if result.totals or not rows else f"In phase {rows[0].phase}"
+    aggregated = tuple(row for row in result.totals if row.name == "Aggregated")
+    columns = columns_for(rows)
+    return Table(
+        _columns(where, *columns),
+        (
+            *(_row(text.visible(row.name), *figures(row, columns)) for row in rows[:MAX_ROWS]),
+            *(_row("All together", *figures(row, columns), loud=True) for row in aggregated),
+        ),
+    )
+
+
+def by_phase(result: Result) -> Table:
+    rows = (*result.setup, *result.requests)[:MAX_ROWS]
+    columns = columns_for(rows)
+    return Table(
+        _columns("Name", "Phase", *columns, first=2),
+        tuple(_row(text.visible(row.name), row.phase, *figures(row, columns)) for row in rows),
+    )
+
+
+def errors(result: Result) -> Table:
+    ordered = sorted(result.errors, key=lambda error: -error.count)
+    columns = (
+        Column("Kind"),
+        Column("Request", "name"),
+        Column("Count", "number"),
+        Column("First", "number"),
+        Column("Last", "number"),
+        Column("Example"),
+    )
+    rows = [
+        _row(
+            text.visible(error.kind, 40),
+            text.visible(error.name) if error.name else "(before any request)",
+            text.count(error.count),
+            text.moment(error.first_s),
+            text.moment(error.last_s),
+            text.excerpt(error.example, 400),
+        )
+        for error in ordered[:MAX_ERRORS]
+    ]
+    if len(ordered) > MAX_ERRORS:
+        rows.append(_row(f"{len(ordered) - MAX_ERRORS} more", "in result.json", "", "", "", ""))
+    return Table(columns, tuple(rows))
+
+
+def signals(result: Result) -> Table:
+    """Means by phase; a phase without a value stays empty."""
+    shown = ("baseline", "fault", "recovery", "after")
+    return Table(
+        _columns("Signal", *shown),
+        tuple(
+            _row(
+                Cell(text.visible(name, 80), more="per second" if signal.counter else ""),
+                *(text.number(signal.by_phase.get(phase)) for phase in shown),
+            )
+            for name, signal in list(result.signals.items())[:MAX_ROWS]
+        ),
+    )
+
+
+def moments(found: Sequence[Moment]) -> Table:
+    return Table(
+        (Column("At", "number"), Column("What")),
+        tuple(_row(text.moment(m.at), m.said, loud=m.loud) for m in found[:500]),
+    )

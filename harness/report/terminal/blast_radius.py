@@ -1,0 +1,91 @@
+"""What a run will touch and nothing else: for `harness plan`, from the plan alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.model.records.faults import Dependency
+from harness.model.records.plan import Plan
+from harness.report.sentences.text import visible
+
+OUR_VARIABLES = "HARNESS_"
+"""Passwords of its own servers the harness draws, and knows, itself."""
+
+
+def blast_radius(plan: Plan) -> str:
+    """The target, what is changed, the addresses spoken to, the locks, and what the undo needs. Plain text."""
+    changed = {fault.change.dependency.name: fault.change.dependency for fault in plan.faults}
+    lines = ["Blast radius: nothing else is touched", f"  load       {plan.load.host or 'its own sample API'}"]
+    if plan.load.host:
+        lines[-1] += "; requests to other hosts fail, unsent"
+        if plan.load.allow_hosts:
+            lines[-1] += f" (but to {', '.join(plan.load.allow_hosts)}: --allow-host)"
+    lines += [f"  changed    {line}" for line in _changed(plan)]
+    lines += [f"  reached    {name}: {line}" for name, each in changed.items() for line in _reached(each)]
+    lines += [f"  left out   {name}: {line}" for name, each in changed.items() for line in _left_out(each)]
+    lines += [f"  locked     {line}" for line in _locks(plan, changed.values())]
+    lines += [f"  undo       {line}" for line in _needs(changed.values())]
+    lines += [
+        f"  no undo    {fault.id}: {fault.change.undoes}"
+        for fault in plan.faults
+        if fault.change.one_shot and fault.change.kind == "flush"
+    ]
+    return "\n".join(visible(line, 400) for line in lines)
+
+
+def _changed(plan: Plan) -> list[str]:
+    found = [fault.change.property or resource for fault in plan.faults for resource in fault.change.resources or ("",)]
+    return list(dict.fromkeys(line for line in found if line)) or ["nothing: a control run"]
+
+
+def _reached(dependency: Dependency) -> list[str]:
+    found = [f"its proxy's listener {dependency.path}"] if dependency.path is not None else []
+    if dependency.toxiproxy is not None:
+        found.append(f"Toxiproxy {dependency.toxiproxy}, proxy {dependency.proxy}")
+    if dependency.direct is not None:
+        found.append(f"the server itself {dependency.direct}")
+    if dependency.url is not None:
+        found.append(dependency.url)
+    return found or ["on loopback, ports are chosen when the stack starts"]
+
+
+def _left_out(dependency: Dependency) -> list[str]:
+    if not dependency.ignore_clients:
+        return []
+    names = ", ".join(dependency.ignore_clients)
+    return [f"{names} may go past the proxy: not the application's clients, as harness.toml says"]
+
+
+def _locks(plan: Plan, changed: Iterable[Dependency]) -> list[str]:
+    if not plan.load.host:
+        return ["nothing: the stack is this run's own"]
+    found = ["the target and each server that is changed, on this machine"]
+    for dependency in changed:
+        if dependency.toxiproxy is not None and dependency.proxied:
+            found.append(f"Toxiproxy {dependency.toxiproxy}, for every machine: a disabled proxy named harness-lock")
+    for fault in plan.faults:
+        if fault.change.kind.startswith("connection-"):
+            name = fault.change.dependency.name
+            found.append(f"PostgreSQL {name}, for every machine: an advisory lock")
+    return list(dict.fromkeys(found))
+
+
+def _needs(changed: Iterable[Dependency]) -> list[str]:
+    """Logins and variables that undo or verification need: without them `harness heal` cannot finish."""
+    found = []
+    for dependency in changed:
+        names = {
+            dependency.password_env: "password",
+            dependency.admin_password_env: "admin password",
+            dependency.probe_password_env: "probe's password",
+        }
+        found += [
+            f"needs the variable {name}: {dependency.name}'s {what}"
+            for name, what in names.items()
+            if name and not name.startswith(OUR_VARIABLES)
+        ]
+        if dependency.kind == "postgres" and dependency.admin is not None:
+            found.append(f"logs in to {dependency.name} with its admin login")
+        if dependency.start_config is not None:
+            found.append(f"starts {dependency.name} again as {dependency.start_config} says")
+    return found

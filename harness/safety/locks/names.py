@@ -1,0 +1,118 @@
+"""Names of what a run locks on this machine: the same name for the same server, however it is written.
+
+A host name and its address, loopback and this machine's own addresses, are one; a Redis and a PostgreSQL are also
+known by what they say about themselves, so that no second address leads past the lock.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from harness.adapters.addresses import TOXIPROXY_PORT, url_address
+from harness.adapters.probing.probe import secret
+from harness.model.errors import HarnessError
+from harness.model.records.faults import Dependency
+
+if TYPE_CHECKING:
+    from harness.adapters.probing.server_identity import Server
+
+ASK_S = 2.0
+
+
+def target_names(url: str) -> list[str]:
+    """The target's: by address and port, whatever path or name the URL has."""
+    return _names("target", *url_address(url))
+
+
+def resource_names(url: str, changed: Iterable[Dependency]) -> list[str]:
+    """The target at this URL and every dependency that faults change, sorted.
+
+    Asks each Redis and PostgreSQL who it is; one that does not say is known by its address alone. Raises UsageError
+    for a URL that is none.
+    """
+    changed = list(changed)
+    said = ((dependency.kind, _identity(dependency)) for dependency in changed)
+    return sorted({*declared_names(url, changed), *(f"{kind} {name}" for kind, name in said if name is not None)})
+
+
+def declared_names(url: str, changed: Iterable[Dependency]) -> list[str]:
+    """The same by what is declared alone: nobody is asked, so it may be had before any host was checked."""
+    found = set(target_names(url)) if url else set()
+    for dependency in changed:
+        if dependency.target and dependency.url is not None:
+            found |= set(target_names(dependency.url))
+        for address in (dependency.direct, dependency.path):
+            if address is not None:
+                found |= set(_names(dependency.kind, address.host, address.port))
+        if dependency.toxiproxy is not None and dependency.proxied:
+            host, port = url_address(dependency.toxiproxy, TOXIPROXY_PORT)
+            found |= {f"{name} proxy {dependency.proxy}" for name in _names("toxiproxy", host, port)}
+        if dependency.pid_file is not None or dependency.pid is not None:
+            found.add(f"process {dependency.pid_file or dependency.pid}")
+        if dependency.container is not None:
+            found.add(f"container {dependency.container}")
+    return sorted(found)
+
+
+def _names(what: str, host: str, port: int) -> list[str]:
+    return [f"{what} {place}:{port}" for place in _places(host, port)]
+
+
+def _places(host: str, port: int) -> list[str]:
+    """Where a name leads, each address once; all of this machine's own are "this machine"."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return [host]  # it cannot be reached, so nobody can run on it
+    own = _own_addresses()
+    places = set()
+    for item in found:
+        address = ipaddress.ip_address(str(item[4][0]).partition("%")[0])
+        plain = getattr(address, "ipv4_mapped", None) or address
+        here = plain.is_loopback or plain.is_unspecified or str(plain) in own
+        places.add("this machine" if here else str(plain))
+    return sorted(places)
+
+
+def _own_addresses() -> frozenset[str]:
+    import psutil
+
+    try:
+        interfaces = psutil.net_if_addrs()
+    except OSError:
+        return frozenset()
+    return frozenset(item.address.partition("%")[0] for each in interfaces.values() for item in each)
+
+
+def _identity(dependency: Dependency) -> str | None:
+    """What the server says about itself; None when it is another kind, does not say or does not answer."""
+    ask = _QUESTIONS.get(dependency.kind)
+    try:
+        return ask(dependency) if ask is not None else None
+    except HarnessError:
+        return None
+
+
+def _redis(dependency: Dependency) -> str | None:
+    from harness.adapters.probing.server_identity import redis_server
+
+    address = dependency.direct or dependency.path
+    if address is None:
+        return None
+    server: Server = redis_server(address, password=secret(dependency.password_env), timeout_s=ASK_S)
+    return server.identity
+
+
+def _postgres(dependency: Dependency) -> str | None:
+    from harness.adapters.clients.postgres import Admin
+
+    if dependency.admin is None:
+        return None
+    with Admin(dependency.admin, password=secret(dependency.admin_password_env), timeout_s=ASK_S) as admin:
+        return admin.system_identifier() or None
+
+
+_QUESTIONS: dict[str, Callable[[Dependency], str | None]] = {"redis": _redis, "postgres": _postgres}

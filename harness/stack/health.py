@@ -1,0 +1,73 @@
+"""Whether each part of a running stack answers, asked where its users ask."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+import msgspec
+
+from harness.model.records.faults import Address, Dependency
+from harness.model.records.stack import StackUp
+from harness.stack.embedded import kafka, postgres, valkey
+from harness.stack.registry import pids
+from harness.stack.starting.ready import PROBE_TIMEOUT_S, NotReady
+
+_PROBES: dict[str, Callable[[Address], None]] = {
+    "redis": valkey.probe,
+    "kafka": lambda address: kafka.probe(address, ()),
+    "db": postgres.probe,
+}
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `harness stack status`. path: what a proxied server's clients use. trouble: None = it answers."""
+
+    name: str
+    pid: int | None
+    address: str
+    path: str | None = None
+    trouble: str | None = None
+
+
+def parts(up: StackUp) -> list[Part]:
+    """Every part, probed directly and, where it is proxied, through its proxy. Takes no longer than its time-outs."""
+    running = pids(up)
+    found = []
+    control = next((d.toxiproxy for d in up.dependencies if d.toxiproxy is not None), None)
+    if control is not None:
+        trouble = _http(f"{control}/version")
+        found.append(Part(name="toxiproxy", pid=running.get("toxiproxy"), address=control, trouble=trouble))
+    for dependency, name in zip(up.dependencies, ("valkey", "kafka", "postgres"), strict=False):
+        found.append(
+            Part(
+                name=name,
+                pid=dependency.pid,
+                address=str(dependency.direct),
+                path=str(dependency.path),
+                trouble=_trouble(dependency),
+            )
+        )
+    url = up.target.url
+    found.append(Part(name="api", pid=up.target.pid, address=url, trouble=_http(f"{url}/health")))
+    return found
+
+
+def _trouble(dependency: Dependency) -> str | None:
+    for where, address in (("", dependency.direct), (" through its proxy", dependency.path)):
+        if address is not None:
+            try:
+                _PROBES[dependency.name](address)
+            except NotReady as error:
+                return f"does not answer{where}: {error}"
+    return None
+
+
+def _http(url: str) -> str | None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=PROBE_TIMEOUT_S):
+            return None
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        return f"does not answer: {getattr(error, 'reason', error)}"
