@@ -64,6 +64,12 @@ def test_everything_waits_only_where_everything_does() -> None:
     frozen = (*before, *(row(name, "fault", 0, 100, p95=1900.0) for name in ("A", "B", "GET /health")))
     made = with_rows("fail", *frozen)
     assert "everything-waits" in found("fail", made) and "all 3 of them" in " ".join(notes(FAIL, made))
+    # A generator that could not keep up makes every reply slow, but not by what it did in baseline.
+    for stretch, told in (((80.0, 90.0), False), ((20.0, 30.0), True)):
+        late = GeneratorResult(cpu=0.9, lateness_p99_ms=180, unsent=0, saturated=(stretch,))
+        starved = msgspec.structs.replace(made, generator=late)
+        assert ("everything-waits" in found("fail", starved)) == told
+        assert ("all 3 of them" in " ".join(notes(FAIL, starved))) == told
     one_fine = (*frozen[:-1], row("GET /health", "fault", 0, 100))
     made = with_rows("fail", *one_fine)
     assert "everything-waits" not in found("fail", made) and "Every request" not in " ".join(notes(FAIL, made))

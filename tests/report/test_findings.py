@@ -71,6 +71,8 @@ def test_latency_that_arrives_in_full_means_a_call_on_the_request_path() -> None
     slow = plan(planned_fault("kafka-latency", latency=0.3))
     assert "synchronous-call" in keys(slow, with_p95(24.1 + 300))
     assert "synchronous-call" not in keys(slow, with_p95(30.0))
+    late = GeneratorResult(cpu=0.9, lateness_p99_ms=180, unsent=0, saturated=((80.0, 90.0),))
+    assert "synchronous-call" not in keys(slow, msgspec.structs.replace(with_p95(24.1 + 300), generator=late))
     twice = next(f for f in findings(slow, with_p95(24.1 + 600)) if f.key == "synchronous-call")
     assert "2 round trips one after the other" in twice.seen
 

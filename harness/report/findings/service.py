@@ -18,7 +18,7 @@ from harness.report.findings.finding import (
     rose,
 )
 from harness.report.sentences import text
-from harness.report.sentences.by_name import all_slowed, alone, failing, is_health_check, slowed
+from harness.report.sentences.by_name import all_slowed, alone, failing, is_health_check, slowed, starved
 from harness.report.sentences.recovery_words import relapse_words
 
 REPLIES = ("status", "check", "protocol", "reset")
@@ -135,7 +135,7 @@ def timeout(plan: Plan, result: Result) -> Iterator[Finding]:
 
 def synchronous(plan: Plan, result: Result) -> Iterator[Finding]:
     fault, baseline = phase_named(result, "fault"), phase_named(result, "baseline")
-    if not fault or not baseline or fault.p95_ms is None or baseline.p95_ms is None:
+    if not fault or not baseline or fault.p95_ms is None or baseline.p95_ms is None or starved(result):
         return
     for planned in real_faults(plan):
         latency = planned.change.params.get("latency")
@@ -256,6 +256,8 @@ def one_endpoint(plan: Plan, result: Result) -> Iterator[Finding]:
 def cold(plan: Plan, result: Result) -> Iterator[Finding]:
     after, baseline = phase_named(result, "after"), phase_named(result, "baseline")
     if not after or not baseline or not after.p95_ms or not baseline.p95_ms or plan.control_run:
+        return
+    if starved(result, "after"):
         return
     if after.p95_ms > 1.5 * baseline.p95_ms and after.p95_ms - baseline.p95_ms > 5:
         yield Finding(

@@ -84,9 +84,19 @@ def is_health_check(name: str) -> bool:
 
 def slowed(result: Result) -> tuple[str, ...]:
     """Names whose slowest 5 % (of failures, where many fail) waited three times as long as in baseline, and 50 ms
-    more; each with 5 requests at least."""
+    more; each with 5 requests at least. None where the load generator could not keep up in the fault phase: that makes
+    every reply slow."""
+    if starved(result):
+        return ()
     before = {row.name: row for row in result.requests if row.phase == "baseline"}
     return tuple(row.name for row in _asked(result) if row.name in before and _is_slow(row, before[row.name]))
+
+
+def starved(result: Result, name: str = "fault") -> bool:
+    """Whether the load generator could not keep up at some time of a phase."""
+    phase = next((phase for phase in result.phases if phase.name == name), None)
+    stretches = result.generator.saturated if result.generator else ()
+    return phase is not None and any(low < phase.end_s and phase.start_s < high for low, high in stretches)
 
 
 def all_slowed(result: Result) -> bool:
