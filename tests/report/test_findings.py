@@ -165,3 +165,12 @@ def test_every_finding_is_explained_in_the_docs() -> None:
     used |= {kind.replace("_", "-") for kind in dependency_findings._WORDS}
     assert len(used) > 12
     assert not [key for key in sorted(used) if f'<a id="{key}"></a>' not in text]
+
+
+def test_slower_afterwards_is_not_said_where_the_generator_was_late_then() -> None:
+    phases = tuple(msgspec.structs.replace(p, p95_ms=95.0) if p.name == "after" else p for p in result("pass").phases)
+    slower = msgspec.structs.replace(result("pass"), phases=phases)
+    after = next(p for p in phases if p.name == "after")
+    assert "slower-afterwards" in keys(plan_of("pass"), slower)
+    late = GeneratorResult(cpu=0.9, lateness_p99_ms=180, unsent=0, saturated=((after.start_s + 1, after.start_s + 2),))
+    assert "slower-afterwards" not in keys(plan_of("pass"), msgspec.structs.replace(slower, generator=late))
