@@ -107,10 +107,10 @@ def told(found: Sequence[Unasked]) -> list[str]:
         first, rest = here[0], len(here) - 1
         likely = f"where {first.likely:,} were likely by baseline"
         if first.name is not None:
-            what = f"{first.name!r} was asked for {first.seen:,} times in the {phase} phase, {likely}"
+            times = f"{first.seen:,} time{'s' if first.seen > 1 else ''}" if first.seen else "never"
+            what = f"{first.name!r} was asked for {times} in the {phase} phase, {likely}"
         else:
             what = f"{first.seen:,} tasks of {first.of} asked for anything in the {phase} phase, {likely}"
         more = f", and of {rest} more too little was asked as well" if rest else ""
-        why = "(Replies without an error may lead the locustfile past it.)"
-        said.append(f"{what}{more}: whether that works was not seen. {why}")
+        said.append(f"{what}{more}: whether that works was not seen.")
     return said
