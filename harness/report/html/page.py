@@ -159,7 +159,7 @@ def _phase(result: Result, name: str) -> PhaseResult | None:
 def _tiles(plan: Plan, result: Result) -> tuple[Tile, ...]:
     whole = totals(result)
     baseline, fault = _phase(result, "baseline"), _phase(result, "fault")
-    made = [Tile("Requests in all", text.count(whole.requests), f"{text.rps(whole.rps)} a second on average")]
+    made = [Tile("Requests in all", text.count(whole.requests), f"{text.rps(whole.rps)} replies a second on average")]
     if fault and not plan.control_run:
         before = baseline.error_rate if baseline else None
         made.append(
