@@ -24,6 +24,7 @@ from harness.model.records.result import Result
 from harness.model.records.samples import Sample
 from harness.model.records.targets import Target
 from harness.model.records.windows import Row, row_trouble
+from harness.model.target_grammar import parse_targets
 from harness.plan.phases import longest_run
 
 PLAN = "plan.json"
@@ -181,9 +182,22 @@ def read_plan(run_dir: Path) -> Plan:
         wrong.append(f"{plan.load.rate:g} arrivals per second")
     if not 1 <= plan.load.workers <= MAX_WORKERS:
         wrong.append(f"{str(plan.load.workers)[:20]} load processes")
+    wrong += [f"a target that is not what {t.text[:60]!r} says" for t in plan.targets if not _as_said(t)]
     if wrong:
         raise UsageError(f"{path} is damaged: {wrong[0]} cannot be")
     return plan
+
+
+def _as_said(target: Target) -> bool:
+    """People read the text of a target, and it is judged by its fields."""
+    try:
+        meant = parse_targets(target.text)
+    except UsageError:
+        return False
+    same = (
+        msgspec.structs.replace(t, text=target.text, primary=target.primary, explicit=target.explicit) for t in meant
+    )
+    return target in same
 
 
 def _planned_s(plan: Plan) -> float:

@@ -191,3 +191,18 @@ def test_a_result_that_contradicts_its_own_pass_is_refused(tmp_path: Path) -> No
         write_result(folder, msgspec.structs.replace(passed, **changed))
         with pytest.raises(UsageError, match=f"verdict pass, and .*{says}"):
             read_result(folder)
+
+
+def test_a_target_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
+    """Reports show its text, and the judge goes by its fields."""
+    run = Scene(rate=50.0, targets=("error_rate < 1%", "p95 < max(1.3x baseline, 80ms)")).build()
+    assert analyze(run.write(tmp_path / "as it is")).targets
+    for number, changed in enumerate(
+        ({"value": 0.9}, {"phase": "after"}, {"op": ">"}, {"text": "nothing of the kind"})
+    ):
+        targets = tuple(
+            msgspec.structs.replace(t, **changed) if t.text == "fault: error_rate < 1%" else t for t in run.plan.targets
+        )
+        forged = Run(msgspec.structs.replace(run.plan, targets=targets), run.events, run.rows)
+        with pytest.raises(UsageError, match="a target that is not what"):
+            analyze(forged.write(tmp_path / str(number)))
