@@ -27,8 +27,8 @@ from harness.model.paths import cache_dir
 from harness.model.records.faults import Address, Dependency
 from harness.model.records.process import ServerProcess, ServerSpec
 from harness.model.records.stack import StackUp
-from harness.stack import registry
-from harness.stack.embedded import EmbeddedStack, health, valkey
+from harness.stack import health, registry
+from harness.stack.embedded import EmbeddedStack, valkey
 from harness.stack.starting.ports import ephemeral_range
 from harness.stack.starting.ready import Interrupted
 
