@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import msgspec
 import psycopg
@@ -147,6 +147,40 @@ def test_an_application_that_is_connected_to_the_proxy_is_seen_from_outside(cach
     (evidence,) = found.evidence
     assert evidence.held and evidence.source == "path" and "1 established connection" in evidence.observed
     assert f"pid {process.pid}" in evidence.observed, "it says whose it is"
+
+
+FROM_PORT = """
+import socket, sys
+own, host, port = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("127.0.0.1", own))
+s.connect((host, port))
+print(s.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_of_two_connections_with_one_own_end_the_one_to_the_proxy_is_named(cache: Dependency) -> None:
+    """The kernel gives the same port of a machine to connections that lead to different servers."""
+    assert cache.path is not None
+
+    def client(own: str, address: tuple[str, int]) -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", FROM_PORT, own, address[0], str(address[1])]
+        return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    with ExitStack() as cleanup:
+        application = client("0", (cache.path.host, cache.path.port))
+        cleanup.callback(application.communicate)
+        assert application.stdout is not None
+        own = application.stdout.readline().strip()
+        for _ in range(3):  # in whatever order the kernel lists them
+            other = cleanup.enter_context(socket.create_server(("127.0.0.1", 0)))
+            stranger = client(own, other.getsockname()[:2])
+            cleanup.callback(stranger.communicate)
+            assert stranger.stdout is not None and stranger.stdout.readline().strip() == own
+        (evidence,) = Judged(unasked("tcp", cache)).evidence
+    assert f"pid {application.pid}" in evidence.observed and "1 established connection" in evidence.observed
 
 
 @pytest.mark.parametrize("kind", ["tcp", "http", "postgres"])

@@ -71,16 +71,20 @@ def held() -> tuple[Held, ...]:
     )
 
 
-def holders(ends: Collection[Address]) -> Mapping[Address, str | None]:
+def holders(ends: Collection[Address], port: int | None) -> Mapping[Address, str | None]:
     """Established connections of this machine by their own end, and who has each open: `python (pid 4711)`.
 
-    An end that no connection has is missing; None = it exists, whose it is cannot be told (another user's).
+    port: of the server that they lead to most likely: the kernel gives one end to several connections that lead to
+    different servers, of different processes. An end that no connection has is missing; None = it exists, whose it is
+    cannot be told (another user's).
     """
     try:
         every = held()
     except Rejected:
         return dict.fromkeys(ends)  # macOS shows them to root only
-    return {one.own: called(one.pid) for one in every if one.remote is not None and one.own in ends}
+    mine = [one for one in every if one.own in ends and one.remote is not None]
+    mine.sort(key=lambda one: one.remote is not None and one.remote.port == port)  # what leads there has the last word
+    return {one.own: called(one.pid) for one in mine}
 
 
 def _address(end: Any) -> Address:

@@ -103,7 +103,7 @@ def snapshot(dependency: Dependency, *, exclude: Collection[str] = (), target: C
     certain = [client for client in clients if client.on_proxy is not False or looks[client.id] > 1]
     return PathSnapshot(
         at=monotonic(),
-        clients=_without_dead(certain),
+        clients=_without_dead(certain, dependency.direct.port if dependency.direct is not None else None),
         total=_total(dependency),
         left_out=len(left_out),
         unseen="clients at its published port cannot be told" if _by_container(dependency) else "",
@@ -129,7 +129,7 @@ def is_ignored(client: PathClient, ignored: Collection[str]) -> bool:
     return False
 
 
-def _without_dead(clients: list[PathClient]) -> tuple[PathClient, ...]:
+def _without_dead(clients: list[PathClient], port: int | None) -> tuple[PathClient, ...]:
     """Say whose the connections beside the proxy are, and leave out those that have no other end any more.
 
     A server goes on listing a client that has left until it looks at the connection again: a session of PostgreSQL
@@ -140,7 +140,7 @@ def _without_dead(clients: list[PathClient]) -> tuple[PathClient, ...]:
     beside = {client.address for client in clients if client.on_proxy is False}
     if not beside:
         return tuple(clients)
-    holders = sockets.holders(beside)
+    holders = sockets.holders(beside, port)
     return tuple(
         msgspec.structs.replace(client, holder=holders.get(client.address))
         for client in clients

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -59,15 +59,22 @@ def look(
     while True:
         seen = Outside(at=monotonic(), where=str(address))
         if address is not None:
-            seen = _seen(seen, _ends(dependency, address), target, dependencies)
+            ports = {one.port for one in (address, dependency.direct) if one is not None} | {dependency.proxy_port}
+            seen = _seen(seen, _ends(dependency, address), ports, target, dependencies)
         if seen.ends or monotonic() > until:
             return seen
         time.sleep(BETWEEN_S)
 
 
 def _seen(
-    look: Outside, ends: frozenset[Address], target: TargetInfo | None, dependencies: Sequence[Dependency]
+    look: Outside,
+    ends: frozenset[Address],
+    ports: Collection[int | None],
+    target: TargetInfo | None,
+    dependencies: Sequence[Dependency],
 ) -> Outside:
+    """ports: where those ends may be connected to. One end alone is nobody's: the kernel gives the same port of a
+    machine to connections that lead elsewhere."""
     from harness.adapters.processes import sockets
     from harness.conductor.path_proof.target_processes import family
 
@@ -77,7 +84,7 @@ def _seen(
         held = sockets.held()
     except AdapterError:
         held = ()
-    owners = {one.own: one.pid for one in held if one.remote is not None and one.own in ends}
+    owners = {one.own: one.pid for one in held if one.remote and one.remote.port in ports and one.own in ends}
     itself = family(target, dependencies, held) if target is not None and held else None
     if itself is None:
         return msgspec.structs.replace(look, ends=ends, holders=_named(ends, owners))
