@@ -187,8 +187,8 @@ def recovery(
     bad, n = _pooled(asked or series, best.step, best.step + hold)
     if n == 0:
         return result("undecided", "no requests in the hold")
-    # An edge lies behind a bad request, so a hold that begins at one was chosen to lack it. (Without this a service that
-    # goes from 20 % to 1.5 % for ever was called recovered in 13 % of runs at 20 requests/s, with it in 6.5 %.)
+    # An edge lies behind a bad request, so a hold that begins at one was chosen to lack it. (Without this a service
+    # that goes from 20 % to 1.5 % for ever was called recovered in 13 % of runs at 20 requests/s, with it in 6.5 %.)
     at_edge = best.step not in (best.clean, first_step)
     if not meets(bad + at_edge, n, series.limit, op):
         why = f"too close to call: {bad} of {n} requests in the hold were bad, the limit is {series.limit:.3g}"
