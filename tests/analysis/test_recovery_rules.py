@@ -296,3 +296,12 @@ def test_the_worst_outcome_decides() -> None:
     assert combine([recovered, undecided, lost]).outcome == "not_recovered"
     assert combine([]).outcome == "not_judged"
     assert combine([one("not_judged"), recovered]).outcome == "recovered"
+
+
+@pytest.mark.parametrize(("bad", "outcome"), [(8, "recovered"), (9, "undecided")])
+def test_a_hold_that_begins_at_an_edge_counts_the_bad_request_before_it(bad: int, outcome: str) -> None:
+    """1,000 requests at 20 a second: with nine bad ones, and the one that the edge was put behind, it is 1 %."""
+    series = steady(90, (10, 22.5, 1.0), n=2)
+    for number in range(bad):
+        series.bad[228 + number * 55] = 1
+    assert judge(series, hold=50.0).outcome == outcome
