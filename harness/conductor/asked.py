@@ -95,8 +95,10 @@ def ask(
     finally:
         child.kill()
         child.wait()
-        into.close()
-        out.close()
+        for pipe in (out, into):
+            # What a child that has died did not read is still to be written, and closing tries it again.
+            with suppress(OSError):
+                pipe.close()
 
 
 def _let_go(child: subprocess.Popen[bytes], keeper: Keeper, signals: Signals, goodbye_s: float) -> None:

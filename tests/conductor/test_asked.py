@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from harness.conductor import asked
-from harness.load.wire.protocol import ReadBackBegun
+from harness.load.wire.protocol import ReadBackBegun, ReadBackDone
+from harness.model.records.acknowledged import Answers
 
 
 class Keeper:
@@ -38,6 +39,8 @@ SPEAKS = "print('{\"limit_s\": 1.0}', flush=True); "
         (SPEAKS + "time.sleep(60)", 0, True, "it took too long"),
         ("time.sleep(60)", 0, False, "it took too long"),
         ("pass", 0, False, "the process for it ended; see logs/load.log"),
+        # What is said to it is longer than a pipe holds, and it ends before it has read all.
+        ("sys.stdin.buffer.read(100_000)", 0, False, "the process for it ended; see logs/load.log"),
         ("print('nonsense', flush=True); time.sleep(60)", 0, False, "the process for it ended; see logs/load.log"),
         ("time.sleep(60)", 1, False, asked.INTERRUPTED),
     ],
@@ -60,7 +63,9 @@ def test_why_there_was_no_last_answer_is_told(
     session: Any = SimpleNamespace(keeper=keeper, run_dir=tmp_path)
     signals: Any = SimpleNamespace(count=signalled)
     decoder = msgspec.json.Decoder(ReadBackBegun)
-    assert asked.ask("read-back", ReadBackBegun(limit_s=1.0), decoder, hear, session, signals) == why
+    long = ReadBackDone(answers=Answers(there=0, example="x" * 300_000))
+    start = long if "read(" in code else ReadBackBegun(limit_s=1.0)
+    assert asked.ask("read-back", start, decoder, hear, session, signals) == why
     assert len(heard) == (1 if SPEAKS in code else 0) and keeper.renewed
     ((name, pid),) = keeper.adopted
     assert name == "read-back" and not psutil.pid_exists(pid)
