@@ -28,6 +28,7 @@ EXAMPLE = ROOT / "docs" / "examples" / "own-compose"
 HARNESS = shutil.which("harness", path=f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}") or "harness"
 RUN = """
 rate = 70
+users = 60
 spawn-rate = 100000
 warmup = "2s"
 baseline = "15s"
