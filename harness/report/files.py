@@ -33,34 +33,34 @@ def render(run_dir: Path, format_: str) -> str:
     Raises UsageError naming what is wrong with the directory, its records or the format. html needs the recorded
     history and windows, the others only plan.json and result.json.
     """
-    from harness.analysis import run_directory as rundir
+    from harness.analysis import run_directory
 
     if format_ not in FORMATS:
         raise UsageError(f"no report format {format_!r}", hint=f"one of {', '.join(FORMATS)}")
-    rundir.missing(run_dir)
-    return rundir.made_of(run_dir, lambda: rendered(run_dir, format_))
+    run_directory.missing(run_dir)
+    return run_directory.made_of(run_dir, lambda: rendered(run_dir, format_))
 
 
 def rendered(run_dir: Path, format_: str) -> str:
     """The same for a directory of this run's own: what is wrong with its numbers is a bug, and raised as it is."""
-    from harness.analysis import run_directory as rundir
+    from harness.analysis import run_directory
     from harness.model.files import read_limited
 
-    result = rundir.read_result(run_dir)
+    result = run_directory.read_result(run_dir)
     if format_ == "json":
-        return read_limited(run_dir / rundir.RESULT, rundir.MAX_BYTES, links=False).decode("utf-8")
+        return read_limited(run_dir / run_directory.RESULT, run_directory.MAX_BYTES, links=False).decode("utf-8")
     if format_ == "html":
         from harness.analysis.record.windows import WindowStore
         from harness.analysis.verdict.timeline import chart_data
         from harness.report.html import document as html
 
-        if not (run_dir / rundir.HISTORY).exists():
+        if not (run_dir / run_directory.HISTORY).exists():
             # The run failed before anything could happen; its result says why, and that deserves a page too.
-            plan = rundir.read_plan(run_dir)
+            plan = run_directory.read_plan(run_dir)
             return html.render(plan, result, chart_data(WindowStore(plan), ()), (), run_dir)
-        run = rundir.load_run(run_dir)
+        run = run_directory.load_run(run_dir)
         return html.render(run.plan, result, chart_data(run.store, run.samples, run.history), run.history, run_dir)
-    plan = rundir.read_plan(run_dir)
+    plan = run_directory.read_plan(run_dir)
     if format_ == "md":
         from harness.report import markdown
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.analysis import run_directory as rundir
+from harness.analysis import run_directory
 from harness.cli import _in_words
 from harness.model.errors import HarnessError
 from harness.report.files import render
@@ -59,7 +59,7 @@ def refused(done: subprocess.CompletedProcess[str], *says: str) -> None:
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = Scene(service=failing(23.0, 44.2, 0.6), rate=20.0).build().write(tmp_path_factory.mktemp("run"))
-    rundir.write_result(run_dir, rundir.analyze(run_dir))
+    run_directory.write_result(run_dir, run_directory.analyze(run_dir))
     return run_dir
 
 
@@ -201,7 +201,7 @@ def test_a_row_that_no_load_process_wrote_is_named(run_dir: Path, row: str, says
     with (run_dir / "windows.jsonl").open("a") as file:
         file.write(row + "\n")
     with pytest.raises(HarnessError) as caught:
-        rundir.analyze(run_dir)
+        run_directory.analyze(run_dir)
     assert "windows.jsonl line" in str(caught.value) and says in str(caught.value)
     assert int(caught.value.exit_code) == 2
 
@@ -210,7 +210,7 @@ def test_a_line_without_an_end_is_not_read_to_its_end(run_dir: Path) -> None:
     with (run_dir / "windows.jsonl").open("ab") as file:
         file.truncate(file.tell() + 3 * 2**30)  # a hole: it takes no room on the disk
     with pytest.raises(HarnessError, match=r"windows\.jsonl line \d+: longer than 16 MB"):
-        rundir.analyze(run_dir)
+        run_directory.analyze(run_dir)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_line_without_an_end_is_not_read_to_its_end(run_dir: Path) -> None:
 def test_a_plan_that_no_run_had_is_refused(run_dir: Path, change: Callable[[Any], None], says: str) -> None:
     changed(run_dir / "plan.json", change)
     with pytest.raises(HarnessError) as caught:
-        rundir.analyze(run_dir)
+        run_directory.analyze(run_dir)
     assert says in str(caught.value)
 
 
@@ -234,7 +234,7 @@ def test_an_event_in_a_million_years_is_refused(run_dir: Path) -> None:
     text = (run_dir / "history.jsonl").read_text()
     (run_dir / "history.jsonl").write_text(re.sub(r'"start_s":[0-9.]+', '"start_s":1e15', text, count=1))
     with pytest.raises(HarnessError, match="start_s is 1e\\+15 s"):
-        rundir.analyze(run_dir)
+        run_directory.analyze(run_dir)
 
 
 def test_deep_nesting_and_aliases_are_told_at_once(run_dir: Path, tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_mutated_records_end_in_a_result_or_a_line(recorded: Path, tmp_path: Pat
         lines[at] = lines[at][: chosen.start()] + draw.choice(ODD) + lines[at][chosen.end() :]
         path.write_text("\n".join(lines) + "\n")
         for work in (
-            lambda d=run_dir: rundir.analyze(d),
+            lambda d=run_dir: run_directory.analyze(d),
             lambda d=run_dir: render(d, draw.choice(["md", "junit", "html"])),
         ):
             try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.analysis import run_directory as rundir
+from harness.analysis import run_directory
 from harness.conductor.finish import _with_ending, judge_and_write, write_reports
 from harness.conductor.readback import INTERRUPTED
 from harness.conductor.recording.history import History
@@ -63,7 +63,7 @@ def test_a_late_problem_does_not_hide_what_is_left(tmp_path: Path) -> None:
 def test_a_bug_in_one_report_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bug is made: there is no other way to have one."""
     run_dir = Scene(rate=50.0).build().write(tmp_path)
-    rundir.write_result(run_dir, rundir.analyze(run_dir))
+    run_directory.write_result(run_dir, run_directory.analyze(run_dir))
 
     def bug(_plan: Plan, _result: Result) -> str:
         raise KeyError("phase")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis import run_directory as rundir
+from harness.analysis import run_directory
 from tests.analysis.histories import Scene, failing
 
 CSV = """\
@@ -37,7 +37,7 @@ def harness(*arguments: str) -> subprocess.CompletedProcess[str]:
 def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A judged run that failed 60 % of its requests, from the injection until 1.2 s after the undo."""
     run_dir = Scene(service=failing(23.0, 44.2, 0.6), rate=100.0).build().write(tmp_path_factory.mktemp("run"))
-    rundir.write_result(run_dir, rundir.analyze(run_dir))
+    run_directory.write_result(run_dir, run_directory.analyze(run_dir))
     return run_dir
 
 

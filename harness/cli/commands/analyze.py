@@ -17,7 +17,7 @@ import click
 @click.option("--debug", is_flag=True, help="Tracebacks.")
 def analyze(run_dir: Path, targets: tuple[str, ...], as_json: bool, dry_run: bool, debug: bool) -> int:
     """Recompute result.json from the recorded history: pure, no network, no locustfile."""
-    from harness.analysis import run_directory as rundir
+    from harness.analysis import run_directory
     from harness.cli.streams import print_styled
     from harness.conductor.finish import write_reports
     from harness.model.errors import UsageError
@@ -26,20 +26,22 @@ def analyze(run_dir: Path, targets: tuple[str, ...], as_json: bool, dry_run: boo
     from harness.report.terminal import summary as terminal
 
     extra = tuple(target for text in targets for target in parse_targets(text))
-    result = rundir.analyze(run_dir, extra)
+    result = run_directory.analyze(run_dir, extra)
     if not dry_run:
         try:
-            rundir.write_result(run_dir, result)
+            run_directory.write_result(run_dir, result)
         except OSError as error:
             raise UsageError(
-                f"{run_dir / rundir.RESULT} cannot be written: {error.strerror}", hint="--dry-run writes nothing"
+                f"{run_dir / run_directory.RESULT} cannot be written: {error.strerror}", hint="--dry-run writes nothing"
             ) from error
         write_reports(run_dir, lambda text: click.echo(text, err=True))
     if as_json:
         click.echo(encode_line(result).decode(), nl=False)
     else:
-        plan = rundir.read_plan(run_dir)
+        plan = run_directory.read_plan(run_dir)
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        summary = rundir.made_of(run_dir, lambda: terminal.summary(plan, result, run_dir, width=100, colour=colour))
+        summary = run_directory.made_of(
+            run_dir, lambda: terminal.summary(plan, result, run_dir, width=100, colour=colour)
+        )
         print_styled(summary)
     return result.exit_code

@@ -65,16 +65,18 @@ def check(
 
 
 def _run_dir(run_dir: Path, targets: Sequence[str], as_json: bool) -> int:
-    from harness.analysis import run_directory as rundir
+    from harness.analysis import run_directory
     from harness.model.jsonl import encode_line
     from harness.model.target_grammar import parse_targets
     from harness.report.sentences import story
     from harness.report.sentences.assessment import assess_result
 
-    plan = rundir.read_plan(run_dir)
+    plan = run_directory.read_plan(run_dir)
     extra = tuple(target for text in targets for target in parse_targets(text))
-    judged_before = (run_dir / rundir.RESULT).exists()
-    result = rundir.read_result(run_dir) if judged_before and not extra else rundir.analyze(run_dir, extra)
+    judged_before = (run_dir / run_directory.RESULT).exists()
+    result = (
+        run_directory.read_result(run_dir) if judged_before and not extra else run_directory.analyze(run_dir, extra)
+    )
     if as_json:
         click.echo(encode_line(result).decode(), nl=False)
         return result.exit_code
@@ -86,7 +88,7 @@ def _run_dir(run_dir: Path, targets: Sequence[str], as_json: bool) -> int:
         lines = assess_result((*extra, *plan.targets), plan.load.rate, result)
         return lines, [*([scaled] if scaled else []), *after]
 
-    _show(*rundir.made_of(run_dir, told))
+    _show(*run_directory.made_of(run_dir, told))
     return result.exit_code
 
 
