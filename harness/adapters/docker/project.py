@@ -21,6 +21,9 @@ from harness.adapters.docker.records import PROJECT_LABEL, Container, Network
 from harness.model.errors import AdapterError, Gone, OutcomeUnknown, Rejected, Unreachable, UsageError
 
 REMOVE_LIMIT_S = 60.0
+QUIET_S = 3.0
+"""For so long nothing may have been found: the engine goes on with what a killed Compose had asked for, and lists a
+container only when it is made. On a busy disk four of them came after a look that found nothing."""
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _STREAM_HEADER = 8
 OURS = ("resilience-harness", "stack")
@@ -101,23 +104,24 @@ def belongings(engine: Engine, project: str) -> Belongings:
 def remove_project(engine: Engine, project: str, *, limit_s: float = REMOVE_LIMIT_S) -> Belongings:
     """Remove every container, network and volume of the project that is the harness's own; what there was.
 
-    Containers are killed, not stopped: nothing in them is worth keeping. Repeated until a look finds nothing, since
-    the engine may still be making something that was asked for before. Safe to repeat. Raises AdapterError when
-    something is left after `limit_s` seconds.
+    Containers are killed, not stopped: nothing in them is worth keeping. Repeated until QUIET_S passed without a find.
+    Safe to repeat. Raises AdapterError when something is left after `limit_s` seconds.
     """
     end = time.monotonic() + limit_s
     first: Belongings | None = None
+    quiet = time.monotonic()
     while True:
         found = belongings(engine, project).ours
         if first is None:
             first = found
-        if not found:
+        if found:
+            trouble = _remove(engine, found)
+            if time.monotonic() > end:
+                raise trouble or Rejected(f"the Compose project {project} still has {found} after {limit_s:g} s")
+            quiet = time.monotonic()
+        elif time.monotonic() - quiet >= QUIET_S:
             return first
-        trouble = _remove(engine, found)
-        if time.monotonic() > end:
-            raise trouble or Rejected(f"the Compose project {project} still has {found} after {limit_s:g} s")
-        if trouble is not None:
-            time.sleep(0.2)
+        time.sleep(0.2)
 
 
 def _remove(engine: Engine, found: Belongings) -> AdapterError | None:
