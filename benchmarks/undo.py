@@ -40,7 +40,7 @@ import msgspec
 import psutil
 import psycopg
 
-from harness.adapters.probing.probe import path_probe
+from harness.dependencies.probe import path_probe
 from harness.model.records.faults import Dependency
 from harness.model.records.stack import StackUp
 

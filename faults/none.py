@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from harness.fault import ParamInfo, Stage
 from harness.model.errors import Refused
-from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, UndoRecord
+from harness.model.records.faults import Applied, Change, Dependency, Evidence, UndoRecord
 
 
 class Control:
@@ -17,7 +17,7 @@ class Control:
     summary = "nothing: the control run, with the same phases and the same verdict"
     undo_summary = "there is nothing to undo"
     proof_summary = "there is nothing to prove"
-    kinds: frozenset[DependencyKind] = frozenset()
+    kinds: frozenset[str] = frozenset()
     needs: Literal["nothing"] = "nothing"
     one_shot = False
     params: tuple[ParamInfo, ...] = ()

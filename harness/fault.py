@@ -19,10 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, UndoRecord
+from harness.model.entry_points import loaded
+from harness.model.records.faults import Applied, Change, Dependency, Evidence, UndoRecord
 from harness.model.records.faults import ParamInfo as ParamInfo
 
 GROUP = "harness.faults"
@@ -37,7 +37,7 @@ class Fault(Protocol):
     """One line for the catalogue: what it does to the dependency."""
     undo_summary: str
     proof_summary: str
-    kinds: frozenset[DependencyKind]
+    kinds: frozenset[str]
     """Dependencies that can have it."""
     needs: Literal["proxy", "runtime", "container", "postgres", "redis", "nothing"]
     """What the stack must offer for it."""
@@ -72,23 +72,4 @@ def unusable() -> Mapping[str, str]:
 
 @cache
 def _load() -> tuple[Mapping[str, Fault], Mapping[str, str]]:
-    found: dict[str, Fault] = {}
-    wrong: dict[str, str] = {}
-    by_name: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=GROUP):
-        by_name.setdefault(point.name, []).append(point)
-    for name, points in sorted(by_name.items()):
-        values = sorted({point.value for point in points})
-        if len(values) > 1:
-            wrong[name] = f"registered more than once: {', '.join(values)}"
-            continue
-        try:
-            fault = points[0].load()
-        except Exception as error:  # a package may fail in any way
-            wrong[name] = f"{values[0]} cannot be imported: {type(error).__name__}: {error}"
-            continue
-        if isinstance(fault, Fault):
-            found[name] = fault
-        else:
-            wrong[name] = f"{values[0]} is not a Fault"
-    return found, wrong
+    return loaded(GROUP, Fault)  # type: ignore[type-abstract]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.adapters.clients.postgres import APPLICATION, Admin
-from harness.adapters.probing.probe import secret
+from harness.dependencies.result import secret
 from harness.model.errors import AdapterError, HarnessError, OutcomeUnknown, Unreachable
 from harness.model.records.faults import Dependency, UndoRecord
 

@@ -7,7 +7,9 @@ import statistics
 import msgspec
 
 from faults.common.admin_session import let_go, who_fills
-from harness.adapters.probing.probe import ProbeResult, path_probe, unfinished
+from harness.dependencies.probe import path_probe
+from harness.dependencies.registry import kind_of
+from harness.dependencies.result import ProbeResult
 from harness.model.clock import monotonic
 from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Dependency, Evidence, Scalar, UndoRecord
@@ -42,7 +44,9 @@ def healthy(dependency: Dependency, *, slowdown_s: float | None = None) -> Healt
     try:
         run = path_probe(dependency)
         run(_HEALTHY_TIMEOUT_S)  # not counted: the first one also pays for imports
-        results = [run(_HEALTHY_TIMEOUT_S) for _ in range(2 if unfinished(dependency) else _HEALTHY_PROBES)]
+        results = [
+            run(_HEALTHY_TIMEOUT_S) for _ in range(2 if kind_of(dependency).unfinished(dependency) else _HEALTHY_PROBES)
+        ]
     except UsageError as error:
         raise Refused(str(error), hint=error.hint) from error
     for result in results:
@@ -96,7 +100,7 @@ def answers_normally(record: UndoRecord) -> Evidence:
         return (result.ok or result.full) and result.seconds < limit_s
 
     result = probe_path(record.dependency, max(1.0, 2 * limit_s))
-    for _ in range(0 if unfinished(record.dependency) else _VERIFY_TRIES - 1):
+    for _ in range(0 if kind_of(record.dependency).unfinished(record.dependency) else _VERIFY_TRIES - 1):
         if normal(result):
             break
         result = probe_path(record.dependency, max(1.0, 2 * limit_s))

@@ -25,7 +25,7 @@ from faults.common.server_processes import (
 from harness.adapters.docker.address import bound, covers, moved
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import PROJECT_LABEL, SERVICE_LABEL, Container, Published
-from harness.adapters.probing.probe import path_probe
+from harness.dependencies.probe import path_probe
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, Refused, Rejected, UndoUnverified
 from harness.model.records.faults import Address, Change, Dependency, Evidence, Scalar, UndoRecord

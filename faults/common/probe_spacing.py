@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 
-from harness.adapters.probing.probe import unfinished
+from harness.dependencies.registry import kind_of
 from harness.model.clock import monotonic
 from harness.model.records.faults import UndoRecord
 
@@ -22,7 +22,7 @@ _lock = threading.Lock()
 
 def may_ask(record: UndoRecord) -> bool:
     """Whether the path may be probed once more while this fault is on; counts the question."""
-    if not unfinished(record.dependency):
+    if not kind_of(record.dependency).unfinished(record.dependency):
         return True
     key = f"{record.id} {record.where}"
     with _lock:

@@ -12,14 +12,14 @@ from harness.adapters.toxiproxy.lock import OURS
 from harness.adapters.toxiproxy.restart import SILENT_S, snapshot
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, Refused, UndoUnverified
-from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, Scalar, UndoRecord
+from harness.model.records.faults import Applied, Change, Dependency, Evidence, Scalar, UndoRecord
 
-ANY: frozenset[DependencyKind] = frozenset({"redis", "postgres", "kafka", "tcp", "http"})
-SPEAKING: frozenset[DependencyKind] = ANY - {"tcp"}
+ANY: frozenset[str] = frozenset({"redis", "postgres", "kafka", "tcp", "http"})
+SPEAKING: frozenset[str] = ANY - {"tcp"}
 """Their protocol is known: a probe can ask something and be answered."""
 
 
-def planned_proxy(kind: str, kinds: frozenset[DependencyKind], dependency: Dependency) -> str:
+def planned_proxy(kind: str, kinds: frozenset[str], dependency: Dependency) -> str:
     name = f"{dependency.name}-{kind}"
     if dependency.kind not in kinds:
         raise Refused(

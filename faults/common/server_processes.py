@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from faults.common.application_path import healthy, probe_path
-from harness.adapters.probing.probe import ProbeResult, handshake, path_probe
 from harness.adapters.processes.control import ServerProcesses, as_scalars, from_scalars, look_at, members, runs_us
 from harness.adapters.processes.identity import ProcessId, Seen, alive, same
 from harness.adapters.processes.listeners import command_of, listener, listens
 from harness.adapters.processes.starter import may_start, serving
 from harness.adapters.wire.exchange import Exchange, ProbeError
+from harness.dependencies.probe import handshake, path_probe
+from harness.dependencies.result import ProbeResult
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, Refused, Rejected, UndoUnverified, UsageError
 from harness.model.records.faults import Address, Change, Dependency, Evidence, UndoRecord

@@ -36,7 +36,7 @@ from harness.adapters.docker.records import Container
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, OutcomeUnknown, Refused, UndoUnverified
-from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, UndoRecord
+from harness.model.records.faults import Applied, Change, Dependency, Evidence, UndoRecord
 from harness.model.suggest import unknown
 
 ALL = "all"
@@ -53,7 +53,7 @@ class Disconnect:
         "it is put back on each network with its aliases, addresses, links and options; fixed ports come back"
     )
     proof_summary = "neither the container nor the network lists the other; a probe is refused, cut or not answered"
-    kinds: frozenset[DependencyKind] = ANY
+    kinds: frozenset[str] = ANY
     needs: Literal["container"] = "container"
     one_shot = False
     params: tuple[ParamInfo, ...] = (

@@ -13,14 +13,14 @@ from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import Container, HostConfig, Limits
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, UndoUnverified
-from harness.model.records.faults import Applied, Change, DependencyKind, Evidence, Scalar, UndoRecord
+from harness.model.records.faults import Applied, Change, Evidence, Scalar, UndoRecord
 
 
 class ContainerLimit:
     """What both share: compare and set one group of values, by the container's full ID."""
 
     kind: str
-    kinds: frozenset[DependencyKind] = ANY
+    kinds: frozenset[str] = ANY
     needs: Literal["container"] = "container"
     one_shot = False
 

@@ -17,7 +17,8 @@ import msgspec
 
 from faults.common.application_path import milliseconds, number_of, seen
 from faults.proxy.toxic import DIRECTION, ToxicFault
-from harness.adapters.probing.bulk import KINDS, MOST_BYTES, Direction, Moved, Mover
+from harness.dependencies.kind import Direction
+from harness.dependencies.probe import MOST_BYTES, Moved, Mover
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Refused, UsageError

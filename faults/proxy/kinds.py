@@ -23,8 +23,10 @@ from faults.common.proxy import (
     server_of,
 )
 from faults.proxy.toxic import DIRECTION, STREAMS, ToxicFault
-from harness.adapters.probing.probe import ProbeResult, closing, handshake, unfinished
 from harness.adapters.toxiproxy.commands import enable_proxy
+from harness.dependencies.probe import closing, handshake
+from harness.dependencies.registry import kind_of
+from harness.dependencies.result import ProbeResult
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, Refused
@@ -176,7 +178,7 @@ def _sees_silence(record: UndoRecord, _: Stage) -> Evidence:
 
 def _at_once(record: UndoRecord) -> int:
     """Probes beside each other."""
-    return 1 if unfinished(record.dependency) else 3
+    return 1 if kind_of(record.dependency).unfinished(record.dependency) else 3
 
 
 def _silent(dependency: Dependency) -> bool:

@@ -38,7 +38,7 @@ from harness.adapters.toxiproxy.lock import OURS
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, Refused, UndoUnverified
-from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, Scalar, UndoRecord
+from harness.model.records.faults import Applied, Change, Dependency, Evidence, Scalar, UndoRecord
 
 STREAMS: Mapping[str, tuple[Stream, ...]] = {
     "down": ("downstream",),
@@ -80,7 +80,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
     needs_answer: bool = False
     slowdown_s: Callable[[Mapping[str, Scalar]], float | None] = lambda _: None
     check: Callable[[Mapping[str, Scalar]], None] = lambda _: None
-    kinds: frozenset[DependencyKind] = ANY
+    kinds: frozenset[str] = ANY
     blind: bool = False
     hides_path: bool = False
     undo_summary: str = "the toxic, which has a name of its own, is removed"

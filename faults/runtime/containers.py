@@ -35,7 +35,7 @@ from faults.common.server_processes import OUTAGE_PROBE_S, READY_LIMIT_S, addres
 from harness.adapters.docker import network as docker_network
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import Container
-from harness.adapters.probing.probe import ProbeResult
+from harness.dependencies.result import ProbeResult
 from harness.fault import Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, HarnessError, OutcomeUnknown, Refused, Rejected, UndoUnverified

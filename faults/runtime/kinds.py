@@ -10,13 +10,13 @@ from faults.common.server_processes import mend
 from faults.runtime import processes as process
 from faults.runtime.containers import ContainerKill, ContainerPause, ContainerRestart
 from harness.fault import ParamInfo, Stage
-from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, UndoRecord
+from harness.model.records.faults import Applied, Change, Dependency, Evidence, UndoRecord
 
 
 class ByRuntime:
     """One kind of fault for both. The records tell which one it was."""
 
-    kinds: frozenset[DependencyKind] = ANY
+    kinds: frozenset[str] = ANY
     needs: Literal["runtime"] = "runtime"
 
     def __init__(self, of_process: process.Pause | process.Kill, of_container: ContainerPause | ContainerKill) -> None:

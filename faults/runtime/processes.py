@@ -44,7 +44,7 @@ from harness.adapters.processes.identity import alive, same
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, HarnessError, OutcomeUnknown, Rejected, UndoUnverified
-from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, UndoRecord
+from harness.model.records.faults import Applied, Change, Dependency, Evidence, UndoRecord
 
 SILENCE_S = 1.0
 REPLACED_LIMIT_S = 3.0
@@ -58,7 +58,7 @@ class Pause:
     summary = "the server stands still: connections are accepted, nothing is answered"
     undo_summary = "every process that is stopped goes on; those that run already are left as they are"
     proof_summary = "every process of it is stopped, a probe is accepted and gets no answer within 1 s"
-    kinds: frozenset[DependencyKind] = ANY
+    kinds: frozenset[str] = ANY
     needs: Literal["runtime"] = "runtime"
     one_shot = False
     params: tuple[ParamInfo, ...] = ()
@@ -138,7 +138,7 @@ class Kill:
     summary = "the server is killed: connections are cut, new ones are refused until it is started again"
     undo_summary = "the server is started again and answers, unless somebody did that already"
     proof_summary = "no process of it is left, its port is closed, a probe is refused or cut"
-    kinds: frozenset[DependencyKind] = ANY
+    kinds: frozenset[str] = ANY
     needs: Literal["runtime"] = "runtime"
     one_shot = False
     params: tuple[ParamInfo, ...] = ()

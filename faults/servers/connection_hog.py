@@ -20,12 +20,12 @@ from faults.common.proxy import path_again
 from faults.servers.slot_holder import LEASE_S, SlotHolder, files_for
 from harness.adapters.clients import postgres
 from harness.adapters.clients.postgres_login import Login
-from harness.adapters.probing.probe import secret
 from harness.adapters.wire.exchange import ProbeError
+from harness.dependencies.result import secret
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Refused, UndoUnverified, UsageError
-from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, Scalar, UndoRecord
+from harness.model.records.faults import Applied, Change, Dependency, Evidence, Scalar, UndoRecord
 
 _LOGIN_TIMEOUT_S = 2.0
 _SETTLE_S = 3.0
@@ -42,7 +42,7 @@ class ConnectionHog:
     summary = "idle sessions take the database's connection slots; the application keeps what it has"
     undo_summary = "the sessions are ended, by name on the server where another process does it"
     proof_summary = "the sessions are there, few slots are free, a login is refused because the server is full"
-    kinds: frozenset[DependencyKind] = frozenset({"postgres"})
+    kinds: frozenset[str] = frozenset({"postgres"})
     needs: Literal["postgres"] = "postgres"
     one_shot = False
     params = (

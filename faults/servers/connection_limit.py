@@ -15,12 +15,12 @@ from faults.common.application_path import healthy, number_of
 from faults.common.proxy import path_again
 from harness.adapters.clients import postgres
 from harness.adapters.clients.postgres_login import Login
-from harness.adapters.probing.probe import secret
 from harness.adapters.wire.exchange import ProbeError
+from harness.dependencies.result import secret
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, Refused, UndoUnverified, UsageError
-from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, Scalar, UndoRecord
+from harness.model.records.faults import Applied, Change, Dependency, Evidence, Scalar, UndoRecord
 
 _LOGIN_TIMEOUT_S = 2.0
 _NO_LIMIT = -1
@@ -31,7 +31,7 @@ class ConnectionLimit:
     summary = "the application's database role may have only a few connections; the others are ended"
     undo_summary = "the role's connection limit is set back to what it was, if it still is what the fault set"
     proof_summary = "the limit reads back, the role's sessions are at most that many, one more login is refused"
-    kinds: frozenset[DependencyKind] = frozenset({"postgres"})
+    kinds: frozenset[str] = frozenset({"postgres"})
     needs: Literal["postgres"] = "postgres"
     one_shot = False
     params = (

@@ -17,11 +17,11 @@ import msgspec
 from faults.common.application_path import healthy
 from faults.common.proxy import path_again
 from harness.adapters.clients import redis
-from harness.adapters.probing.probe import secret
+from harness.dependencies.result import secret
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Refused
-from harness.model.records.faults import Address, Applied, Change, Dependency, DependencyKind, Evidence, UndoRecord
+from harness.model.records.faults import Address, Applied, Change, Dependency, Evidence, UndoRecord
 
 _MARK_LASTS_S = 60
 
@@ -31,7 +31,7 @@ class Flush:
     summary = "every key is deleted, once: a cold cache"
     undo_summary = "none: the keys are gone for good; the server is asked whether it answers"
     proof_summary = "FLUSHALL is answered, the server counts one more, a key set just before is gone"
-    kinds: frozenset[DependencyKind] = frozenset({"redis"})
+    kinds: frozenset[str] = frozenset({"redis"})
     needs: Literal["redis"] = "redis"
     one_shot = True
     params: tuple[ParamInfo, ...] = ()

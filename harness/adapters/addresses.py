@@ -174,6 +174,25 @@ def server_address(options: str, *, default: Address | None = None) -> tuple[str
     return host, int(port or 5432)
 
 
+def with_admin_host(dependency: Dependency) -> Dependency:
+    """An admin login that names no host is for the direct address."""
+    if dependency.admin is None or dependency.direct is None:
+        return dependency
+    from harness.adapters.clients.postgres import conninfo
+
+    server = server_address(dependency.admin, default=dependency.direct)
+    if server is None:
+        return dependency
+    return msgspec.structs.replace(dependency, admin=conninfo(dependency.admin, host=server[0], port=str(server[1])))
+
+
+def names_host(options: str | None) -> bool:
+    """Whether a login's connection options say where it is for."""
+    from harness.adapters.clients.postgres import options_of
+
+    return options is not None and bool({"host", "hostaddr"} & options_of(options).keys())
+
+
 def _pinned_login(dependency: Dependency, first: Callable[[str, int, str], str]) -> str:
     """The admin login with hostaddr and port spelled out: libpq takes what is missing from its environment."""
     from harness.adapters.clients.postgres import conninfo

@@ -85,7 +85,8 @@ def config_option(command: F) -> F:
 def _read(ctx: click.Context, param: click.Parameter, value: str | None) -> Configuration | None:
     if ctx.resilient_parsing:
         return None
-    from harness.config.load import chosen, load
+    from harness.config.load import chosen
+    from harness.dependencies.configuration import load
 
     path = chosen(value)
     if path is None:

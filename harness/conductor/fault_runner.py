@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from harness.adapters.docker.address import following_probe, record_at_present
+from harness.adapters.docker.address import record_at_present
 from harness.conductor.path_proof.tracker import EvidenceStage, Paths
 from harness.conductor.recording.history import History
 from harness.conductor.recovery_probe import Prober
+from harness.dependencies.probe import following_probe
 from harness.fault import Fault, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, HarnessError, OutcomeUnknown

@@ -20,7 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from harness.adapters.probing.probe import ProbeResult, path_probe, unfinished
+from harness.dependencies.probe import path_probe
+from harness.dependencies.registry import kind_of
+from harness.dependencies.result import ProbeResult
 from harness.model.clock import monotonic
 from harness.model.errors import UsageError
 from harness.model.records.faults import Dependency, UndoRecord
@@ -61,7 +63,7 @@ class Prober:
         self._good_below = float(good_below) if isinstance(good_below, (int, float)) else TIMEOUT_S
         self._timeout = max(TIMEOUT_S, 2 * self._good_below)
         self._target = dependency.target
-        self._seldom = unfinished(dependency)
+        self._seldom = kind_of(dependency).unfinished(dependency)
         self._accepted = 0
         self._every = every_s
         self._run = run or _path(dependency)

@@ -8,14 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from harness.config.file import ComposeTable, Configuration, Contained, Runnable
+from harness.config.file import ComposeTable, Configuration, Contained, DependencyTable, Runnable
 from harness.model.errors import UsageError
 
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 """What Compose looks for, in its order."""
-
-CLIENTS_KNOWN = ("redis", "postgres", "kafka")
-"""Kinds whose servers tell who is connected."""
 
 _PROJECT = re.compile(r"[a-z0-9_-][a-z0-9_-]*")
 _SERVICE = re.compile(r"[a-zA-Z0-9._-]+")
@@ -92,11 +89,13 @@ def check_compose(found: Configuration, where: str) -> None:
         taken[identity] = name
 
 
-def check_clients(clients: tuple[str, ...], kind: str, where: str) -> None:
+def check_clients(found: DependencyTable, where: str) -> None:
     """Raises UsageError for names that nobody could match."""
-    if clients and kind not in CLIENTS_KNOWN:
-        raise UsageError(f"{where}: a dependency of kind {kind} does not tell who is connected, so nobody is counted")
-    for index, text in enumerate(clients):
+    if found.ignore_clients and found.clients_named is None:
+        raise UsageError(
+            f"{where}: a dependency of kind {found.kind} does not tell who is connected, so nobody is counted"
+        )
+    for index, text in enumerate(found.ignore_clients):
         at = f"{where}[{index}]"
         if not text.strip() or text != text.strip():
             raise UsageError(f"{at}: a client's name, an address or a network is wanted, not {text!r}")
@@ -109,8 +108,8 @@ def check_clients(clients: tuple[str, ...], kind: str, where: str) -> None:
                 raise UsageError(f"{at}: {error}", hint="for example 10.0.0.0/24") from error
             if network.prefixlen == 0:
                 raise UsageError(f"{at}: {text} is everybody, and then nothing would be proven")
-        elif kind == "kafka" and not _is_address(text):
-            raise UsageError(f"{at}: Kafka's clients are known by their addresses only, not as {text!r}")
+        elif found.clients_named == "by address" and not _is_address(text):
+            raise UsageError(f"{at}: clients of {found.kind} are known by their addresses only, not as {text!r}")
 
 
 def _is_address(text: str) -> bool:

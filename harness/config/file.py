@@ -1,16 +1,18 @@
-"""What harness.toml may hold: one struct a table, one for each kind of dependency.
+"""What harness.toml may hold: one struct a table. Those of dependencies come with their kinds.
 
 Texts are as written; paths are made absolute by the loader. The page docs/configuration.md describes every key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from typing import ClassVar, Literal
 
 import msgspec
 
-from harness.model.records.faults import DependencyKind
+from harness.model.records.faults import Dependency
+
+DEFAULT_TARGET = "api"
+"""What the target is called where nobody gives it a name."""
 
 
 class Contained(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +59,7 @@ class TargetTable(Runnable, frozen=True, kw_only=True):
     """The service under test. metrics, health: paths below url. workers: its worker processes, for CPU shares."""
 
     url: str
-    name: str = "api"
+    name: str = DEFAULT_TARGET
     metrics: str = "/metrics"
     health: str | None = None
     workers: int | None = None
@@ -81,44 +83,27 @@ class DependencyTable(Runnable, frozen=True, kw_only=True):
     or networks of clients that are not the application (an exporter), so that going past the proxy is no bypass.
     """
 
-    kind: DependencyKind
+    needs_direct: ClassVar[bool] = False
+    """Its server is asked who is connected, which proves that the application uses the proxy."""
+    clients_named: ClassVar[Literal["by name or address", "by address", None]] = None
+    """How its server tells who is connected; None = not at all."""
+
+    kind: str
     proxy: str | None = None
     direct: str | None = None
     path: str | None = None
     ignore_clients: tuple[str, ...] = ()
 
+    def check(self, where: str) -> None:
+        """Raises UsageError for what is wrong in its own keys. where: its key path."""
 
-class RedisTable(DependencyTable, frozen=True, kw_only=True):
-    password_env: str | None = None
-    allow_flush: bool = False
+    def declared(self, dependency: Dependency, where: str) -> Dependency:
+        """The dependency with what its own keys say. Raises UsageError."""
+        return dependency
 
-
-class PostgresTable(DependencyTable, frozen=True, kw_only=True):
-    """login, admin, probe_login: connection options (`user=app dbname=app`). role: login's user when left out."""
-
-    login: str | None = None
-    role: str | None = None
-    password_env: str | None = None
-    admin: str | None = None
-    admin_password_env: str | None = None
-    probe_login: str | None = None
-    probe_password_env: str | None = None
-
-
-class KafkaTable(DependencyTable, frozen=True, kw_only=True):
-    pass
-
-
-class TcpTable(DependencyTable, frozen=True, kw_only=True):
-    """probe_send: what a probe sends so that it is answered; "" where the server speaks first; None: nothing known."""
-
-    probe_send: str | None = None
-
-
-class HttpTable(DependencyTable, frozen=True, kw_only=True):
-    """health: the path that answers when it is well."""
-
-    health: str | None = None
+    def located(self, dependency: Dependency) -> Dependency:
+        """The same with what can be said once its addresses are known."""
+        return dependency
 
 
 class TargetsTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,15 +119,8 @@ class RequestTable(msgspec.Struct, frozen=True, kw_only=True):
     may_fail_with: tuple[str, ...] = ()
 
 
-KINDS: Mapping[str, type[DependencyTable]] = MappingProxyType(
-    {"redis": RedisTable, "postgres": PostgresTable, "kafka": KafkaTable, "tcp": TcpTable, "http": HttpTable}
-)
-
 ASSUMED = "assumed"
 """Instead of an address as `path`: that the application uses the proxy is assumed, and no proof of it is asked for."""
-PROVEN_DIRECTLY = frozenset({"redis", "postgres", "kafka"})
-"""Kinds whose server can be asked who is connected, which proves that the application uses the proxy."""
-
 RunValue = str | bool | int | float | tuple[str, ...]
 
 

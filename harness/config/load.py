@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,14 +19,10 @@ import msgspec
 from harness.config import containers, rules
 from harness.config.file import (
     ASSUMED,
-    KINDS,
-    PROVEN_DIRECTLY,
+    DEFAULT_TARGET,
     ComposeTable,
     Configuration,
     DependencyTable,
-    HttpTable,
-    PostgresTable,
-    RedisTable,
     RequestTable,
     Runnable,
     RunValue,
@@ -43,6 +40,7 @@ MAX_BYTES = 1_000_000
 TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets", "requests")
 
 S = TypeVar("S", bound=msgspec.Struct)
+Kinds = Mapping[str, type[DependencyTable]]
 
 
 def find(folder: Path) -> Path | None:
@@ -51,21 +49,42 @@ def find(folder: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def load(path: Path) -> Configuration:
-    """Read and check a file. Raises UsageError in one line that names the file and the key path."""
-    return parse(read(path), path)
+def load(path: Path, kinds: Kinds) -> Configuration:
+    """Read and check a file. kinds: of dependencies, with what a table of each may say.
+
+    Raises UsageError in one line that names the file and the key path.
+    """
+    return parse(read(path), path, kinds)
 
 
-def parse(data: bytes, path: Path) -> Configuration:
+def parse(data: bytes, path: Path, kinds: Kinds) -> Configuration:
     """The configuration in these bytes of that file. Raises as `load` does."""
     shown = path.name if path.parent.resolve() == Path.cwd() else str(path)
+    return _configuration(_toml(data, shown), path, hashlib.sha256(data).hexdigest(), shown, kinds)
+
+
+def process_in(data: bytes, path: Path, name: str) -> Runnable | None:
+    """How the target, the dependency or `toxiproxy` of this name runs, in a file that was checked when it was read.
+    What a table says beside that is not looked at. Raises UsageError."""
+    tables = _toml(data, str(path))
+    target, table = tables.get("target", {}), tables.get("dependencies", {}).get(name)
+    if target and target.get("name", DEFAULT_TARGET) == name:
+        table = target
+    elif table is None and name == "toxiproxy":
+        table = tables.get(name)
+    if table is None:
+        return None
+    own = {key: value for key, value in table.items() if key in Runnable.__struct_fields__}
+    return _runnable(_convert(own, Runnable, f"{path}: {name}"), f"{path}: {name}", path.absolute().parent)
+
+
+def _toml(data: bytes, shown: str) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(data.decode("utf-8"))
+        return tomllib.loads(data.decode("utf-8"))
     except RecursionError as error:
         raise UsageError(f"{shown}: not TOML: nested too deeply") from error
     except ValueError as error:  # of TOML, of UTF-8, and of a number with thousands of digits
         raise UsageError(f"{shown}: not TOML: {error}") from error
-    return _configuration(tables, path, hashlib.sha256(data).hexdigest(), shown)
 
 
 def read(path: Path) -> bytes:
@@ -76,7 +95,7 @@ def read(path: Path) -> bytes:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str) -> Configuration:
+def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str, kinds: Kinds) -> Configuration:
     where = f"{shown}: "
     for name, table in tables.items():
         if name not in TABLES:
@@ -93,7 +112,7 @@ def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str) 
         compose=_compose(tables["compose"], where, folder) if "compose" in tables else None,
         toxiproxy=_toxiproxy(tables["toxiproxy"], f"{where}toxiproxy", folder) if "toxiproxy" in tables else None,
         dependencies={
-            name: _dependency(name, table, f"{where}dependencies.{name}", folder)
+            name: _dependency(name, table, f"{where}dependencies.{name}", folder, kinds)
             for name, table in tables.get("dependencies", {}).items()
         },
         run=_run(tables.get("run", {}), f"{where}run"),
@@ -139,50 +158,34 @@ def _toxiproxy(table: dict[str, Any], where: str, folder: Path) -> ToxiproxyTabl
     return msgspec.structs.replace(found, url=url)
 
 
-def _dependency(name: str, table: Any, where: str, folder: Path) -> DependencyTable:
+def _dependency(name: str, table: Any, where: str, folder: Path, kinds: Kinds) -> DependencyTable:
     rules.check_name(name, where)
     if not isinstance(table, dict):
         raise UsageError(f"{where} is a table", hint=f"write [dependencies.{name}] on a line of its own")
     kind = table.get("kind")
     if kind is None:
-        raise UsageError(f"{where}.kind is missing", hint=f"one of {', '.join(KINDS)}")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise unknown("kind", str(kind), KINDS, where=f"{where}.kind: ")
+        raise UsageError(f"{where}.kind is missing", hint=f"one of {', '.join(kinds)}")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise unknown("kind", str(kind), kinds, where=f"{where}.kind: ")
     for key in table:
-        others = [name for name, type_ in KINDS.items() if key in type_.__struct_fields__]
+        others = [name for name, type_ in kinds.items() if key in type_.__struct_fields__]
         if others and kind not in others:
             raise UsageError(f"{where}.{key} belongs to kind {' or '.join(others)}, and this is of kind {kind}")
-    found = _runnable(_convert(table, KINDS[kind], where), where, folder)
+    found = _runnable(_convert(table, kinds[kind], where), where, folder)
     for key in ("direct", "path"):
         if (text := getattr(found, key)) is not None and not (key == "path" and text == ASSUMED):
             rules.address(text, f"{where}.{key}")
     if found.proxy is not None and (not found.proxy or "/" in found.proxy):
         raise UsageError(f"{where}.proxy: {found.proxy!r} cannot be addressed through Toxiproxy's API")
-    containers.check_clients(found.ignore_clients, kind, f"{where}.ignore_clients")
-    if found.direct is None and kind in PROVEN_DIRECTLY and not found.contained:
+    containers.check_clients(found, f"{where}.ignore_clients")
+    if found.direct is None and found.needs_direct and not found.contained:
         raise UsageError(
             f"{where}.direct is missing: the server's own address, to ask it who is connected",
             hint='for example direct = "127.0.0.1:6379"; without it no fault on it could be proven',
         )
     if found.proxy is None and found.direct is None and not found.contained:
         raise UsageError(f"{where}: where is it?", hint="name its proxy, its direct address, its container, or several")
-    match found:
-        case RedisTable():
-            rules.check_variable(found.password_env, f"{where}.password_env")
-        case PostgresTable():
-            for key in ("password_env", "admin_password_env", "probe_password_env"):
-                rules.check_variable(getattr(found, key), f"{where}.{key}")
-            if found.login is None:
-                raise UsageError(
-                    f"{where}.login is missing: how the application logs in",
-                    hint='for example login = "user=app dbname=app" and password_env = "APP_DB_PASSWORD"',
-                )
-            if found.probe_password_env is not None and found.probe_login is None:
-                raise UsageError(f"{where}.probe_password_env has no probe_login")
-        case HttpTable():
-            rules.check_path(found.health, f"{where}.health")
-        case _:
-            pass
+    found.check(where)
     return found
 
 

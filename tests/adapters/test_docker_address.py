@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.adapters.docker.address import at_present, bound, covers, following_probe, moved
+from harness.adapters.docker.address import at_present, bound, covers, moved
 from harness.adapters.docker.records import Container
+from harness.dependencies.probe import following_probe
 from harness.model.records.faults import Address, Dependency
 
 

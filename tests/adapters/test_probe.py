@@ -13,15 +13,16 @@ import pytest
 from servers import KafkaServer, PostgresServer, ValkeyServer
 
 from harness.adapters.clients import redis
-from harness.adapters.probing.probe import path_probe, probe, secret
 from harness.adapters.wire import kafka
 from harness.adapters.wire.exchange import ProbeError
+from harness.dependencies.probe import path_probe
+from harness.dependencies.result import secret
 from harness.model.clock import monotonic
 from harness.model.errors import UsageError
-from harness.model.records.faults import Address, Dependency, DependencyKind
+from harness.model.records.faults import Address, Dependency
 from harness.stack.starting.ports import Ports
 
-KINDS: tuple[DependencyKind, ...] = ("redis", "postgres", "kafka", "http")
+KINDS: tuple[str, ...] = ("redis", "postgres", "kafka", "http")
 
 
 @contextmanager
@@ -68,7 +69,7 @@ def test_real_servers_answer(
 
 
 @pytest.mark.parametrize("kind", (*KINDS, "tcp"))
-def test_nothing_listening_is_refused(kind: DependencyKind) -> None:
+def test_nothing_listening_is_refused(kind: str) -> None:
     with Ports() as ports:
         address = Address("127.0.0.1", ports.take())
     result = probe(kind, address, timeout_s=10, login="user=x dbname=x")
@@ -76,7 +77,7 @@ def test_nothing_listening_is_refused(kind: DependencyKind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_silence_is_a_time_out_on_an_accepted_connection(kind: DependencyKind) -> None:
+def test_silence_is_a_time_out_on_an_accepted_connection(kind: str) -> None:
     with listening(lambda _: None) as address:
         result = probe(kind, address, timeout_s=0.3, login="user=x dbname=x")
     assert (result.ok, result.error_kind, result.connected) == (False, "timeout", True)
@@ -84,7 +85,7 @@ def test_silence_is_a_time_out_on_an_accepted_connection(kind: DependencyKind) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_server_that_drips_bytes_cannot_hold_a_probe(kind: DependencyKind) -> None:
+def test_a_server_that_drips_bytes_cannot_hold_a_probe(kind: str) -> None:
     """Time-outs of a socket are for each operation: half a second of them once took six."""
 
     def drip(connection: socket.socket) -> None:
@@ -99,7 +100,7 @@ def test_a_server_that_drips_bytes_cannot_hold_a_probe(kind: DependencyKind) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_server_that_hangs_up_did_not_answer(kind: DependencyKind) -> None:
+def test_a_server_that_hangs_up_did_not_answer(kind: str) -> None:
     def hang_up(connection: socket.socket) -> None:
         connection.recv(1)
         connection.shutdown(socket.SHUT_RDWR)
@@ -111,7 +112,7 @@ def test_a_server_that_hangs_up_did_not_answer(kind: DependencyKind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_another_protocol_is_no_answer(kind: DependencyKind) -> None:
+def test_another_protocol_is_no_answer(kind: str) -> None:
     with listening(lambda connection: connection.sendall(b"* BYE wrong number\r\n" * 3)) as address:
         result = probe(kind, address, timeout_s=5, login="user=x dbname=x sslmode=disable")
     assert not result.ok

@@ -87,7 +87,7 @@ def configured(folder: Path) -> Dependency:
     file = folder / "harness.toml"
     argv = json.dumps([sys.executable, "-c", WRITE_PID])
     file.write_text(f'[target]\nname = "shop"\nurl = "http://127.0.0.1:1"\npid_file = "pid"\nstart = {argv}\n')
-    from harness.config.load import load
+    from harness.dependencies.configuration import load
 
     return Dependency(
         name="shop",

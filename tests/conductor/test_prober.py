@@ -8,8 +8,8 @@ import pytest
 from proxied import proxied, raw, record_like
 from servers import PostgresServer, ValkeyServer
 
-from harness.adapters.probing.probe import ProbeResult
 from harness.conductor.recovery_probe import Prober, zero_of
+from harness.dependencies.result import ProbeResult
 from harness.model.clock import monotonic
 from harness.model.records.faults import Dependency
 from harness.model.records.process import ServerProcess

@@ -18,8 +18,9 @@ from life_world import Docker as DockerCommand
 from networks import ends, network, ports
 from small_container import docker, inspect, made, small
 
-from harness.adapters.docker.address import at_present, bound, following_probe, record_at_present
+from harness.adapters.docker.address import at_present, bound, record_at_present
 from harness.adapters.docker.engine import connect, engine_url
+from harness.dependencies.probe import following_probe
 from harness.fault import registered
 from harness.model.errors import Refused
 from harness.model.records.faults import Address, Dependency, FaultSpec, UndoRecord

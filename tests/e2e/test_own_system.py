@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config.load import load
+from harness.dependencies.configuration import load
 from harness.model.errors import UsageError
 from harness.stack.external.stack import ExternalStack
 from tests.e2e.observe import HARNESS, Run, family

@@ -9,7 +9,7 @@ import redis as redis_client
 from proxied import outside, raw
 from test_contract import assert_held, change_for
 
-from harness.adapters.probing.bulk import Mover
+from harness.dependencies.probe import Mover
 from harness.fault import registered
 from harness.model.errors import Refused
 from harness.model.records.faults import Dependency, UndoRecord

@@ -22,7 +22,7 @@ from proxied import outside as seen_outside
 from proxied import proxied
 from worlds import Embedded, Own, World, declared_in_file, kept_sound, mark, outside
 
-from harness.adapters.probing.probe import path_probe
+from harness.dependencies.probe import path_probe
 from harness.fault import Fault, registered
 from harness.model.errors import Refused
 from harness.model.records.faults import Change, Dependency, Evidence, FaultSpec, UndoRecord

@@ -13,18 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from harness.stack.external.servers import look
 from proxied import raw
 from servers import PostgresServer, ValkeyServer, wait_until
 from test_contract import change_for
 
-from harness.adapters.probing.probe import path_probe
 from harness.conductor.recovery_probe import Prober
+from harness.dependencies.probe import path_probe
 from harness.fault import registered
 from harness.model.clock import monotonic
 from harness.model.records.faults import Address, Dependency
 from harness.model.records.process import ServerProcess
 from harness.safety.healing.undo import undo_record
-from harness.stack.external.servers import look
 from harness.stack.starting.ports import Ports
 
 pytestmark = pytest.mark.stack

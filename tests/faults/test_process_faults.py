@@ -19,7 +19,7 @@ import pytest
 from test_contract import assert_held, change_for, held, through_json
 from worlds import outside
 
-from harness.config.load import load
+from harness.dependencies.configuration import load
 from harness.fault import registered
 from harness.model.errors import OutcomeUnknown, Refused, UndoUnverified
 from harness.model.records.faults import Address, Dependency, UndoRecord

@@ -12,7 +12,7 @@ import pytest
 from proxied import outside, raw
 from test_contract import assert_held, change_for
 
-from harness.adapters.probing.probe import path_probe
+from harness.dependencies.probe import path_probe
 from harness.fault import registered
 from harness.model.errors import Refused
 from harness.model.records.faults import Address, Dependency
@@ -116,7 +116,7 @@ def keeps_the_contract(dependency: Dependency, kind: str, **params: str) -> None
 def test_a_server_that_does_not_answer_what_is_declared_is_refused_before_the_fault(
     toxiproxy_server: str, toxiproxy_process: ServerProcess
 ) -> None:
-    from harness.adapters.probing.probe import path_probe
+    from harness.dependencies.probe import path_probe
 
     with behind(toxiproxy_server, toxiproxy_process, Listener, "") as dependency:
         result = path_probe(dependency)(0.3)

@@ -23,7 +23,7 @@ from servers import PostgresServer
 from test_contract import change_for, through_json
 
 from harness.conductor.recovery_probe import Prober
-from harness.config.load import load
+from harness.dependencies.configuration import load
 from harness.fault import registered
 from harness.model.clock import monotonic
 from harness.model.records.faults import Address, Dependency, UndoOutcome

@@ -22,8 +22,8 @@ import psutil
 import psycopg
 from proxied import raw
 
-from harness.adapters.probing.probe import secret
-from harness.config.load import load
+from harness.dependencies.configuration import load
+from harness.dependencies.result import secret
 from harness.model.errors import HarnessError
 from harness.model.records.faults import Dependency
 from harness.model.records.stack import StackUp

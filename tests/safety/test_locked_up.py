@@ -19,9 +19,9 @@ import msgspec
 import psutil
 import pytest
 
-from harness.adapters.probing.probe import secret
 from harness.adapters.toxiproxy.client import Toxiproxy
-from harness.config.load import load
+from harness.dependencies.configuration import load
+from harness.dependencies.result import secret
 from harness.fault import registered
 from harness.model.errors import Silent
 from harness.model.records.faults import Address, Dependency, ProxyRuntime, UndoRecord

@@ -113,7 +113,7 @@ def test_no_command_of_a_configuration_that_came_along_is_run(parcel: Path) -> N
     config = parcel / "harness.toml"
     command = f'["/bin/sh", "-c", "id > {proof}"]'
     config.write_text(f'[target]\nurl = "http://127.0.0.1:1"\npid_file = "pid"\nstart = {command}\n')
-    from harness.config.load import load
+    from harness.dependencies.configuration import load
 
     api = Dependency(
         name="api",
@@ -322,7 +322,7 @@ def test_the_folders_of_the_state_directory_are_ours_alone_whatever_the_umask(st
 
 
 def test_a_start_command_comes_only_from_a_file_of_the_users_own(tmp_path: Path) -> None:
-    from harness.config.load import load
+    from harness.dependencies.configuration import load
 
     config = tmp_path / "harness.toml"
     config.write_text('[target]\nurl = "http://127.0.0.1:1"\npid_file = "pid"\nstart = ["sleep", "1"]\n')

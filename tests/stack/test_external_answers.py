@@ -16,7 +16,7 @@ import pytest
 from proxied import proxied
 from servers import PostgresServer, ValkeyServer
 
-from harness.config.load import load
+from harness.dependencies.configuration import load
 from harness.model.records.faults import Address, Dependency
 from harness.model.records.process import ServerProcess
 from harness.stack.embedded import valkey

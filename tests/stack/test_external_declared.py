@@ -11,7 +11,7 @@ import pytest
 from proxied import raw
 from servers import KafkaServer, SubprocessLauncher
 
-from harness.config.load import load
+from harness.dependencies.configuration import load
 from harness.model.errors import UsageError
 from harness.model.records.faults import Address
 from harness.model.records.stack import StackUp

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.adapters.toxiproxy.lock import LOCK, LockHolder
-from harness.config.load import load
+from harness.dependencies.configuration import load
 from harness.model.clock import wall
 from harness.stack.external.check import look
 from tests.safety.conftest import proxy

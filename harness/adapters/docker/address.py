@@ -9,14 +9,12 @@ Both are remembered by what does not change: the port inside the container, and 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
 from harness.adapters.docker.records import PROJECT_LABEL, SERVICE_LABEL, Container
-from harness.adapters.probing.probe import ProbeResult, path_probe
 from harness.model.errors import HarnessError, UsageError
 from harness.model.records.faults import Address, Dependency, UndoRecord
 
@@ -85,11 +83,9 @@ def record_at_present(record: UndoRecord) -> UndoRecord:
     return record if dependency is record.dependency else msgspec.structs.replace(record, dependency=dependency)
 
 
-def following_probe(dependency: Dependency) -> Callable[[float], ProbeResult] | None:
-    """A probe of a path that may change while it is probed; None where it cannot."""
-    if not _wanders(dependency) or dependency.path != _own(dependency):
-        return None
-    return lambda timeout_s: path_probe(at_present(dependency))(timeout_s)
+def wanders(dependency: Dependency) -> bool:
+    """Its path may lead elsewhere once its container was started or connected again."""
+    return _wanders(dependency) and dependency.path == _own(dependency)
 
 
 def covers(bound_to: str, asked: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.config.load import MAX_BYTES, parse
+from harness.config.load import MAX_BYTES, process_in
 from harness.model.errors import Refused, UsageError
 
 RUN_DIRECTORY = ("plan.json", ("journal.jsonl", "keeper.jsonl", "history.jsonl"))
@@ -45,8 +45,7 @@ def start_command(config: str, sha256: str, name: str) -> StartCommand:
             f"{config} has changed since the run was planned, so its start command for {name} is not run",
             hint=f"start {name} by hand, or put the file back as it was and run: harness heal --all",
         )
-    found = parse(data, path)
-    process = found.process(name)
+    process = process_in(data, path, name)
     if process is None or process.start is None:
         raise UsageError(f"{config} holds no start command for {name}", hint=f"start {name} by hand")
     return StartCommand(argv=process.start, cwd=process.cwd or str(path.absolute().parent), log=process.log)

@@ -133,7 +133,8 @@ def _clear(url: str, steal_it: bool, allow_hosts: tuple[str, ...], quiet: bool) 
 def _configured(host: str) -> tuple[str, ...]:
     """The host itself when harness.toml names it as its Toxiproxy's: a private address may be used then."""
     from harness.adapters.addresses import url_address
-    from harness.config.load import chosen, load
+    from harness.config.load import chosen
+    from harness.dependencies.configuration import load
 
     path = chosen(None)
     config = load(path) if path is not None else None

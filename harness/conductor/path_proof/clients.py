@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.adapters.probing.probe import secret
 from harness.adapters.wire.exchange import ProbeError
+from harness.dependencies.result import secret
 from harness.model.clock import monotonic
 from harness.model.errors import Forbidden, Rejected
 from harness.model.records.faults import Address, Dependency

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.adapters.clients.prometheus import signals
-from harness.adapters.probing.counters import Counters, countable
 from harness.adapters.processes import starter
 from harness.adapters.processes.usage import Identity, Machine, Processes, Tree, identify
 from harness.adapters.wire.fresh_connection import FreshConnection
 from harness.adapters.wire.http import Client
+from harness.dependencies.counters import Counters
+from harness.dependencies.registry import kind_of
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, UsageError
 from harness.model.jsonl import append_line, encode_line
@@ -76,7 +77,7 @@ class Sampler:
         for engine, containers in _containers(target, dependencies).items():
             self._spawn("containers", self._watch, begun, engine, containers)
         for one in dependencies:
-            if countable(one):
+            if kind_of(one).countable(one):
                 self._spawn(f"counters of {one.name}", self._count, t0, begun, one)
 
     def latest(self) -> Sample | None:

@@ -6,7 +6,6 @@ from typing import Literal
 
 import msgspec
 
-DependencyKind = Literal["redis", "postgres", "kafka", "tcp", "http"]
 Scalar = str | int | float | bool | None
 
 
@@ -69,7 +68,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    kind: DependencyKind
+    kind: str
     proxied: bool = False
     runtime: Literal["process", "container", None] = None
     path: Address | None = None

@@ -1,25 +1,19 @@
 """Names of what a run locks on this machine: the same name for the same server, however it is written.
 
-A host name and its address, loopback and this machine's own addresses, are one; a Redis and a PostgreSQL are also
-known by what they say about themselves, so that no second address leads past the lock.
+A host name and its address, loopback and this machine's own addresses, are one; a server that tells who it is (Redis,
+PostgreSQL) is also known by that, so that no second address leads past the lock.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from harness.adapters.addresses import TOXIPROXY_PORT, url_address
-from harness.adapters.probing.probe import secret
+from harness.dependencies.registry import kind_of
 from harness.model.errors import HarnessError
 from harness.model.records.faults import Dependency
-
-if TYPE_CHECKING:
-    from harness.adapters.probing.server_identity import Server
-
-ASK_S = 2.0
 
 
 def target_names(url: str) -> list[str]:
@@ -30,7 +24,7 @@ def target_names(url: str) -> list[str]:
 def resource_names(url: str, changed: Iterable[Dependency]) -> list[str]:
     """The target at this URL and every dependency that faults change, sorted.
 
-    Asks each Redis and PostgreSQL who it is; one that does not say is known by its address alone. Raises UsageError
+    Asks each server who it is; one that does not say is known by its address alone. Raises UsageError
     for a URL that is none.
     """
     changed = list(changed)
@@ -89,30 +83,7 @@ def _own_addresses() -> frozenset[str]:
 
 def _identity(dependency: Dependency) -> str | None:
     """What the server says about itself; None when it is another kind, does not say or does not answer."""
-    ask = _QUESTIONS.get(dependency.kind)
     try:
-        return ask(dependency) if ask is not None else None
+        return kind_of(dependency).identity(dependency)
     except HarnessError:
         return None
-
-
-def _redis(dependency: Dependency) -> str | None:
-    from harness.adapters.probing.server_identity import redis_server
-
-    address = dependency.direct or dependency.path
-    if address is None:
-        return None
-    server: Server = redis_server(address, password=secret(dependency.password_env), timeout_s=ASK_S)
-    return server.identity
-
-
-def _postgres(dependency: Dependency) -> str | None:
-    from harness.adapters.clients.postgres import Admin
-
-    if dependency.admin is None:
-        return None
-    with Admin(dependency.admin, password=secret(dependency.admin_password_env), timeout_s=ASK_S) as admin:
-        return admin.system_identifier() or None
-
-
-_QUESTIONS: dict[str, Callable[[Dependency], str | None]] = {"redis": _redis, "postgres": _postgres}

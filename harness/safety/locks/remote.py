@@ -113,7 +113,7 @@ class RemoteLocks:
 def hold_postgres(lock: Wanted, owner: str, pid: int, who: str) -> AdvisoryLock:
     """Lock the cluster, for "run" or "keeper". Raises Refused naming the holder, SetupError."""
     from harness.adapters.clients.postgres_advisory_lock import AdvisoryLock
-    from harness.adapters.probing.probe import secret
+    from harness.dependencies.result import secret
 
     try:
         return AdvisoryLock(

@@ -7,7 +7,7 @@ import msgspec
 from harness.adapters.docker.engine import connect
 from harness.adapters.docker.project import belongings
 from harness.adapters.docker.records import Container
-from harness.adapters.probing.probe import path_probe
+from harness.dependencies.probe import path_probe
 from harness.model.records.faults import Dependency
 from harness.model.records.stack import StackUp
 from harness.stack.compose import bind

@@ -14,7 +14,7 @@ from harness.adapters.docker import project as docker_project
 from harness.adapters.docker.context import choose_engine
 from harness.adapters.docker.engine import Engine, connect
 from harness.adapters.docker.records import Container
-from harness.adapters.probing.probe import path_probe
+from harness.dependencies.probe import path_probe
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, HarnessError, Refused, SetupError
 from harness.model.records.faults import Address, Dependency

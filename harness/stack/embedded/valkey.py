@@ -8,8 +8,8 @@ import re
 import secrets
 from pathlib import Path
 
-from harness.adapters.probing.probe import resp
 from harness.adapters.wire.exchange import Exchange, ProbeError
+from harness.dependencies.redis import resp
 from harness.model.clock import monotonic
 from harness.model.errors import SetupError
 from harness.model.records.faults import Address

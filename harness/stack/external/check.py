@@ -6,6 +6,7 @@ The same look serves `run`, which needs all of it to be well, and `harness stack
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -22,10 +23,11 @@ from harness.adapters.toxiproxy.client import ProxyState, Toxiproxy
 from harness.adapters.toxiproxy.lock import OURS, in_use
 from harness.adapters.wire.http import Client
 from harness.config.file import Configuration, TargetTable, ToxiproxyTable
+from harness.dependencies.registry import kind_of
 from harness.model.errors import AdapterError, HarnessError, Refused, UsageError
 from harness.model.records.faults import Address, Dependency, ProxyRuntime
 from harness.model.records.stack import TargetInfo
-from harness.stack.external import containers, declared, servers
+from harness.stack.external import containers, declared
 
 ANSWER_LIMIT_S = 3.0
 
@@ -165,18 +167,18 @@ class _Looking:
                 )
             if container is not None and found.direct is None:
                 upstream = self._proxies[wanted.proxy].upstream if wanted.proxy is not None else None
-                inside = containers.port_of(container, wanted.kind, table.port, upstream, where)
+                inside = containers.port_of(container, kind_of(wanted), table.port, upstream, where)
                 found = msgspec.structs.replace(found, direct=self._reached(container, inside, where))
             if not wanted.proxied:
                 found = msgspec.structs.replace(found, path=found.path or found.direct)
-            found = declared.with_url(found, self._config)
+            found = table.located(found)
             found = pinned(found, (*self._named, *self._host_of(found)), allow_hosts=self._allow)
             found = bound(found, container) if container is not None else found
             if wanted.path_assumed:
                 self._notes.append(f"{wanted.name}: that the application uses its proxy is assumed, not proven")
             if wanted.proxied:
                 self._not_the_proxy(found, listen, where)
-            found, version = servers.look(found, where, listener_port=listener_port, note=self._notes.append)
+            found, version = self._checked(found, where, listener_port)
             if version:
                 self._versions[wanted.name] = version
             if found.pid_file is not None:
@@ -196,6 +198,16 @@ class _Looking:
             )
         )
         return found if trouble is None else None
+
+    def _checked(self, found: Dependency, where: str, listener_port: int | None) -> tuple[Dependency, str | None]:
+        """As faults and proofs will use it, and its server's version. Raises UsageError, Refused."""
+        for key in ("password_env", "admin_password_env", "probe_password_env"):
+            variable = getattr(found, key)
+            if variable is not None and variable not in os.environ:
+                raise UsageError(
+                    f"{where}.{key}: the environment variable {variable} is not set", hint="it is to hold the password"
+                )
+        return kind_of(found).check(found, where, listener_port, self._notes.append)
 
     def _not_the_proxy(self, found: Dependency, listen: Address, where: str) -> None:
         """`direct` is to be the server itself: what is asked past the proxy would go through it, and prove nothing."""

@@ -18,6 +18,7 @@ from harness.adapters.docker.context import choose_engine, engine_address
 from harness.adapters.docker.records import PROJECT_LABEL, SERVICE_LABEL, Container, Published
 from harness.config.compose_file import project_name
 from harness.config.file import Configuration, Contained
+from harness.dependencies.kind import DependencyKind
 from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Address, Dependency
 from harness.model.suggest import unknown
@@ -25,8 +26,6 @@ from harness.model.suggest import unknown
 if TYPE_CHECKING:
     from harness.adapters.docker.engine import Engine
 
-PORTS = {"redis": 6379, "postgres": 5432, "kafka": 9092, "http": 80}
-"""Where the servers of each kind listen unless told otherwise."""
 
 TOXIPROXY_PORT = 8474
 _FOLDER_LABEL = "com.docker.compose.project.working_dir"
@@ -182,7 +181,7 @@ class Containers:
         )
 
 
-def port_of(container: Container, kind: str, declared: int | None, upstream: str | None, where: str) -> int:
+def port_of(container: Container, kind: DependencyKind, declared: int | None, upstream: str | None, where: str) -> int:
     """On which port of its container a server listens: as declared, as its proxy forwards, as its kind does, or the
     only one that there is. Raises UsageError where it cannot be told."""
     if declared is not None:
@@ -190,8 +189,8 @@ def port_of(container: Container, kind: str, declared: int | None, upstream: str
     number = (upstream or "").rpartition(":")[2]
     if number.isdigit():
         return int(number)
-    if kind in PORTS:
-        return PORTS[kind]
+    if kind.default_port is not None:
+        return kind.default_port
     exposed = {int(name.partition("/")[0]) for name in container.network_settings.ports or {} if name.endswith("/tcp")}
     if len(exposed) == 1:
         return exposed.pop()

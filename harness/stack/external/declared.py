@@ -10,14 +10,9 @@ from harness.config.file import (
     Configuration,
     Contained,
     DependencyTable,
-    HttpTable,
-    PostgresTable,
-    RedisTable,
     Runnable,
     TargetTable,
-    TcpTable,
 )
-from harness.model.errors import UsageError
 from harness.model.records.faults import Address, Dependency
 
 
@@ -35,12 +30,12 @@ def dependencies(config: Configuration, url: str) -> tuple[Dependency, ...]:
 
 def named_hosts(config: Configuration, url: str) -> tuple[str, ...]:
     """Every host that the configuration names: where they are private addresses, they may be spoken to."""
-    from harness.adapters.addresses import reached, url_address
+    from harness.adapters.addresses import names_host, reached, url_address, with_admin_host
 
     found = {url_address(url)[0]}
     for dependency in dependencies(config, url):
-        known = _with_admin_host(dependency)
-        if known.runtime == "container" and known.direct is None and not _names_host(known.admin):
+        known = with_admin_host(dependency)
+        if known.runtime == "container" and known.direct is None and not names_host(known.admin):
             # Where its server is the engine tells later; such a login is for there as well.
             known = msgspec.structs.replace(known, admin=None)
         found |= {host for host, _ in reached(known)}
@@ -72,62 +67,7 @@ def _dependency(name: str, table: DependencyTable, config: Configuration) -> Dep
         external=True,
         ignore_clients=table.ignore_clients,
     )
-    found = _with_runtime(found, table, config)
-    match table:
-        case RedisTable():
-            return msgspec.structs.replace(found, password_env=table.password_env, allow_flush=table.allow_flush)
-        case PostgresTable():
-            return _postgres(found, table, where)
-        case TcpTable():
-            return msgspec.structs.replace(found, probe_send=table.probe_send)
-        case _:
-            return found
-
-
-def with_url(found: Dependency, config: Configuration) -> Dependency:
-    """What an HTTP dependency is asked, once it is known where the application reaches it."""
-    table = config.dependencies.get(found.name)
-    address = found.path or found.direct
-    if not isinstance(table, HttpTable) or table.health is None or address is None:
-        return found
-    return msgspec.structs.replace(found, url=f"http://{address}{table.health}")
-
-
-def _postgres(found: Dependency, table: PostgresTable, where: str) -> Dependency:
-    assert table.login is not None
-    user = _user(table.login, f"{where}.login")
-    if table.probe_login is not None:
-        _user(table.probe_login, f"{where}.probe_login")
-    found = msgspec.structs.replace(
-        found,
-        login=table.login,
-        role=table.role or user,
-        password_env=table.password_env,
-        admin=table.admin,
-        admin_password_env=table.admin_password_env,
-        probe_login=table.probe_login,
-        probe_password_env=table.probe_password_env,
-    )
-    if table.admin is not None:
-        _user(table.admin, f"{where}.admin")
-        try:
-            _with_admin_host(found)
-        except UsageError as error:
-            raise UsageError(f"{where}.admin: {error}", hint=error.hint) from error
-    return found
-
-
-def _user(options: str, where: str) -> str:
-    """The user that connection options name. Raises UsageError for what does not parse or names none."""
-    from harness.adapters.probing.server_identity import login_user
-
-    try:
-        user = login_user(options)
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}", hint=error.hint) from error
-    if user is None:
-        raise UsageError(f"{where} names no user", hint='for example "user=app dbname=app"')
-    return user
+    return table.declared(_with_runtime(found, table, config), where)
 
 
 def _with_runtime(found: Dependency, table: Runnable, config: Configuration) -> Dependency:
@@ -154,25 +94,6 @@ def _with_container(found: Dependency, table: Contained, config: Configuration) 
         project=project,
         service=table.service,
     )
-
-
-def _with_admin_host(dependency: Dependency) -> Dependency:
-    """An admin login that names no host is for the direct address."""
-    if dependency.admin is None or dependency.direct is None:
-        return dependency
-    from harness.adapters.addresses import server_address
-    from harness.adapters.clients.postgres import conninfo
-
-    server = server_address(dependency.admin, default=dependency.direct)
-    if server is None:
-        return dependency
-    return msgspec.structs.replace(dependency, admin=conninfo(dependency.admin, host=server[0], port=str(server[1])))
-
-
-def _names_host(options: str | None) -> bool:
-    from harness.adapters.clients.postgres import options_of
-
-    return options is not None and bool({"host", "hostaddr"} & options_of(options).keys())
 
 
 def _address(text: str | None, where: str) -> Address | None:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import msgspec
 
-from harness.config.one_line import joined
-from harness.config.services import Project, Service
+from harness.dependencies.kind import DependencyKind
+from harness.init.compose_services import Project, Service
+from harness.init.one_line import joined
 from harness.model.errors import UsageError
-from harness.model.records.faults import DependencyKind
 from harness.model.suggest import unknown
 
 OVERRIDE = "harness.override.yaml"
@@ -154,8 +154,7 @@ def override(front: Front, command: str) -> str:
     ]
     for one in front.fronted:
         lines += [f"# {user} uses {one.service.name}: {why}." for user, why in one.users.items()]
-        if one.kind == "kafka":
-            lines += _kafka(one)
+        lines += one.kind.override_notes(one.service.name, one.port, one.service.environment)
     if front.project.version is not None:
         lines.append(f"version: {json.dumps(front.project.version)}")
     lines.append("services:")
@@ -181,18 +180,6 @@ def override(front: Front, command: str) -> str:
     if front.networks != ("default",):
         lines += ["    networks:", *(f"      - {json.dumps(network)}" for network in front.networks)]
     return joined(lines) + "\n"
-
-
-def _kafka(one: Fronted) -> list[str]:
-    name = one.service.name
-    listed = next((v for k, v in one.service.environment.items() if "ADVERTISED_LISTENERS" in k), None)
-    return [
-        f"# KAFKA: {name} tells its clients where to go on (advertised.listeners), and they follow that and not this",
-        f"# link unless it names {name}:{one.port} itself. "
-        + (f"It says now: {listed}" if listed else "This file does not show what it says."),
-        f"# It must read PLAINTEXT://{name}:{one.port} for the listener that the application uses; if it names another",
-        "# host or port, change it there. `harness stack status` looks whether clients are sent past the proxy.",
-    ]
 
 
 def proxies(front: Front) -> str:

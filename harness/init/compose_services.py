@@ -13,15 +13,9 @@ from typing import Any
 import msgspec
 
 from harness.config.compose_file import filled, read, variables
+from harness.dependencies.kind import DependencyKind
+from harness.dependencies.registry import kinds
 from harness.model.errors import UsageError
-from harness.model.records.faults import DependencyKind
-
-KNOWN: tuple[tuple[str, DependencyKind, int], ...] = (
-    (r"redis|valkey|keydb|dragonfly", "redis", 6379),
-    (r"postgres|postgis|timescale|pgvector", "postgres", 5432),
-    (r"kafka|redpanda", "kafka", 9092),
-)
-"""What an image's or a service's name says about its protocol, and where that listens."""
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,13 +38,15 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     published: dict[int, int] = {}
 
     def guess(self) -> tuple[DependencyKind, int | None]:
-        """Its protocol and port, by its image's and its own name; tcp where they say nothing."""
+        """Its kind and port, by its image's and its own name; tcp where they say nothing."""
         image = self.image.rpartition("/")[2].partition(":")[0].partition("@")[0]
         for text in (image, self.name):
-            for pattern, kind, port in KNOWN:
-                if re.search(pattern, text, re.IGNORECASE) and not re.search("exporter|ui|admin|commander", text):
-                    return kind, port
-        return "tcp", self.ports[0] if self.ports else None
+            for kind in kinds().values():
+                if kind.images is None or re.search("exporter|ui|admin|commander", text):
+                    continue
+                if re.search(kind.images, text, re.IGNORECASE):
+                    return kind, kind.default_port
+        return kinds()["tcp"], self.ports[0] if self.ports else None
 
     def uses(self, other: Service) -> str | None:
         """Why this service seems to use another one: the words for people; None when nothing says so."""

@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Sequence
 
-from harness.config.front import SERVICE, Front
-from harness.config.one_line import joined
-from harness.config.services import Project, Service
-from harness.model.records.faults import DependencyKind
+from harness.dependencies.kind import DependencyKind
+from harness.init.compose_services import Project, Service
+from harness.init.one_line import joined
+from harness.init.proxy_override import SERVICE, Front
 
 EMPTY = """\
 # Your own system, and your defaults for `harness run`. docs/configuration.md and its examples say more.
@@ -56,7 +56,7 @@ def for_project(project: Project, front: Front | None, target: str | None) -> st
     for service in project.services.values():
         one = fronted.get(service.name)
         kind = one.kind if one is not None else service.guess()[0]
-        if one is not None or (kind != "tcp" and service is not found):
+        if one is not None or (kind.images is not None and service is not found):
             lines += _dependency(service, kind, proxied=one is not None, port=one.port if one is not None else None)
     lines += ["[run]", 'scenario = "baseline"', "scale = 0.02", ""]
     return joined(lines)
@@ -64,7 +64,9 @@ def for_project(project: Project, front: Front | None, target: str | None) -> st
 
 def _target(project: Project, front: Front | None) -> Service | None:
     users = [project.services[name] for name in front.users] if front is not None else []
-    with_ports = [one for one in (*users, *project.services.values()) if one.published and one.guess()[0] == "tcp"]
+    with_ports = [
+        one for one in (*users, *project.services.values()) if one.published and one.guess()[0].images is None
+    ]
     return with_ports[0] if with_ports else None
 
 
@@ -84,28 +86,12 @@ def _target_table(service: Service) -> list[str]:
 def _dependency(service: Service, kind: DependencyKind, *, proxied: bool, port: int | None) -> list[str]:
     lines = [
         f"[dependencies.{_name(service.name)}]",
-        f"kind = {json.dumps(kind)}",
+        f"kind = {json.dumps(kind.name)}",
         f"service = {json.dumps(service.name)}",
     ]
     if proxied:
         lines.append(f"proxy = {json.dumps(service.name)}")
-    elif kind == "tcp" and port is not None:
-        lines.append(f"port = {port}")
-    match kind:
-        case "postgres":
-            user = service.environment.get("POSTGRES_USER") or "postgres"
-            database = service.environment.get("POSTGRES_DB") or user
-            lines += [
-                f"login = {json.dumps(f'user={user} dbname={database}')}     # as the application logs in",
-                f'password_env = "{_variable(service.name)}_PASSWORD"     # the variable with its password',
-                f'# admin = "user=postgres dbname={database}"     # another login, for proof and for limits',
-            ]
-        case "redis":
-            lines.append(f'# password_env = "{_variable(service.name)}_PASSWORD"     # where it has a password')
-        case "tcp":
-            lines.append('# probe_send = "PING\\n"     # what makes it answer; "" where it speaks first')
-        case _:
-            pass
+    lines += kind.table_lines(service.environment, _variable(service.name), None if proxied else port)
     return [*lines, ""]
 
 

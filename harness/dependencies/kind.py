@@ -1,0 +1,210 @@
+"""What the harness must know of a kind of dependency: the protocol behind `harness.dependencies`.
+
+An object of a subclass is registered under the kind's name. Every method has an answer for a server of which nothing
+more is known than its address, so a kind overrides what it knows better. `tcp.py` is the shortest one.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import ClassVar, Literal, Protocol
+
+import msgspec
+
+from harness.adapters.wire.exchange import ProbeError
+from harness.config.file import DependencyTable
+from harness.dependencies.result import observed, way
+from harness.model.errors import UsageError
+from harness.model.records.faults import Address, Dependency
+
+Direction = Literal["down", "up", "both"]
+Note = Callable[[str], None]
+
+LIMIT_S = 3.0
+"""How long a server may take to answer what is asked when it is looked at before a run."""
+COUNTERS_LIMIT_S = 0.8
+"""How long one reading of counters may take."""
+
+
+class PathClient(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection of the application, as the dependency sees it.
+
+    on_proxy: None when it cannot be told. work: a count or a time that rises with use, None = not known; it counts
+    as risen when it rose by more than slack. holder: the process that has it open, where that can be told.
+    """
+
+    id: str
+    address: Address
+    label: str
+    on_proxy: bool | None
+    work: float | None
+    slack: float = 0.0
+    holder: str | None = None
+
+    def __str__(self) -> str:
+        holder = f", {self.holder}" if self.holder else ""
+        return f"{self.label or 'unnamed'} from {self.address}{holder}"
+
+
+class CounterReader(Protocol):
+    """read() may raise HarnessError: then it is closed, and another one is made for the next reading."""
+
+    def read(self) -> Mapping[str, object]: ...
+
+    def close(self) -> None: ...
+
+
+class Received:
+    """bytes: that came back before an exchange ended; None where the client library hides that."""
+
+    bytes: int | None = None
+
+
+class DependencyKind:
+    """name: as harness.toml writes it. table: what [dependencies.NAME] of this kind may say.
+
+    default_port: where its servers listen unless told otherwise. images: a pattern of images' and services' names in
+    compose files. stop_signal: makes its server end in an orderly way and hang up on its clients.
+    one_server_a_folder: its processes tell by their folder which server they belong to.
+    """
+
+    name: ClassVar[str]
+    table: ClassVar[type[DependencyTable]] = DependencyTable
+    default_port: ClassVar[int | None] = None
+    images: ClassVar[str | None] = None
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    one_server_a_folder: ClassVar[bool] = False
+
+    # -- probing
+
+    def probe(self, dependency: Dependency, address: Address, password: str | None, deadline: float) -> str:
+        """One exchange on one fresh connection; what it showed, for people. Raises ProbeError.
+
+        password: of the login that probes use. deadline: CLOCK_MONOTONIC seconds.
+        """
+        raise NotImplementedError
+
+    def handshake(self, dependency: Dependency, address: Address, password: str | None, deadline: float) -> str:
+        """The same, where a client library hides how a connection ended: as little as shows that."""
+        return self.probe(dependency, address, password, deadline)
+
+    def silent(self, dependency: Dependency) -> bool:
+        """Nothing is known that it would answer to: a probe sees that a connection is accepted, and no more."""
+        return False
+
+    def unfinished(self, dependency: Dependency) -> bool:
+        """A probe of it ends in the middle of its protocol. Servers count such connections, so they are to be few."""
+        return False
+
+    def move(
+        self,
+        dependency: Dependency,
+        address: Address,
+        password: str | None,
+        direction: Direction,
+        size: int,
+        received: Received,
+        deadline: float,
+    ) -> str:
+        """One exchange of `size` bytes at least, which leaves nothing behind. Raises ProbeError. See `moves_bytes`."""
+        raise ProbeError("protocol", f"a {self.name} dependency cannot be asked to move data", connected=False)
+
+    moves_bytes: ClassVar[bool] = False
+
+    # -- who uses it
+
+    clients_by_peers: ClassVar[bool] = False
+    """Who is connected is read from the kernel, for the server counts nothing for each client: every established
+    connection counts as used where `total` has risen."""
+    asks_for_target: ClassVar[bool] = False
+    """`clients` needs to know which processes are the target's."""
+    work_unit: ClassVar[str | None] = None
+    """What PathClient.work counts: "commands"; None where it is no count."""
+    total_unit: ClassVar[str] = ""
+    """What `total` counts: "records written"."""
+
+    def tells_clients(self, dependency: Dependency) -> bool:
+        """Whether this server can be asked who is connected."""
+        return False
+
+    def clients(self, dependency: Dependency, peers: Collection[Address], target: Collection[int]) -> list[PathClient]:
+        """Who is connected now. peers: with `clients_by_peers`, the other ends of the server's connections.
+        target: processes of the target, where they are known.
+
+        Raises AdapterError; Forbidden where the login may not ask, so that it is looked at from outside.
+        """
+        return []
+
+    def total(self, dependency: Dependency) -> float | None:
+        """A count of the whole server that rises with use. Raises AdapterError."""
+        return None
+
+    def why_not_asked(self, dependency: Dependency) -> str:
+        """Why it cannot be asked who is connected: a clause."""
+        return f"a {self.name} dependency cannot be asked who uses it"
+
+    how_to_ask: ClassVar[str | None] = None
+    """What would let it be asked: an imperative clause."""
+
+    # -- what it says about itself
+
+    def counters(self, dependency: Dependency) -> CounterReader | None:
+        """A reader of its own counters, past the proxy; None where it has none.
+
+        Names that are judged: commands or transactions, connections, hits, misses (totals), clients, lag (now).
+        """
+        return None
+
+    def identity(self, dependency: Dependency) -> str | None:
+        """Differs between any two servers and is the same at every address of one. Raises HarnessError."""
+        return None
+
+    def check(
+        self, dependency: Dependency, where: str, listener_port: int | None, note: Note
+    ) -> tuple[Dependency, str | None]:
+        """The dependency as faults and proofs will use it, and its server's version, when it answers directly and
+        through its proxy, and both lead to one server.
+
+        where: key path for messages. listener_port: of its proxy. note: is told what is no hindrance and weakens a
+        proof. Raises UsageError for what does not answer or leads elsewhere, Refused for what must not be.
+        """
+        self.answers(dependency, where)
+        return dependency, None
+
+    def answers(self, dependency: Dependency, where: str) -> None:
+        """A probe is answered at each of its addresses. Raises UsageError."""
+        addresses = [("directly", dependency.direct)]
+        if dependency.path != dependency.direct:
+            addresses.append((f"through its proxy {dependency.proxy}", dependency.path))
+        for how, address in addresses:
+            if address is None:
+                continue
+            at = msgspec.structs.replace(dependency, path=address, url=None)
+            result = observed(partial(self.probe, at, *way(at, address)), LIMIT_S)
+            if not result.ok and result.connected and dependency.probe_send is not None:
+                raise UsageError(
+                    f"{where}.probe_send: {dependency.name} takes it {how} at {address} and does not answer:"
+                    f" {result.detail}",
+                    hint='declare a request that is answered, or "" where the server speaks first; latency and hang'
+                    " need an answer, down, reset and slow-close do not",
+                )
+            if not result.ok:
+                raise UsageError(
+                    f"{where}: {dependency.name} does not answer {how} at {address}: {result.detail}",
+                    hint="start it, or correct the address",
+                )
+
+    # -- `harness init`
+
+    def table_lines(
+        self, environment: Mapping[str, str], variable: str, *, proxied: bool, port: int | None
+    ) -> list[str]:
+        """Further lines of its table in a harness.toml that is made from a compose file. environment: of its service.
+        variable: the beginning of a name for a variable. port: where its server listens, where no proxy says it."""
+        return []
+
+    def override_notes(self, service: str, port: int, environment: Mapping[str, str]) -> list[str]:
+        """What a person must look at before a proxy is put in front of that service: lines of a comment."""
+        return []

@@ -1,0 +1,287 @@
+"""PostgreSQL: a real login and SELECT 1 (SSLRequest is answered before recovery ends, so it proves nothing);
+pg_stat_activity, and when each session was last active; its statistics. Bytes are moved as a text: made by the server
+for `down`, sent to it for `up`, both for `both`."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from harness.adapters.addresses import with_admin_host
+from harness.adapters.clients import postgres, postgres_login
+from harness.adapters.processes import sockets
+from harness.adapters.wire.exchange import ProbeError
+from harness.config import rules
+from harness.config.file import DependencyTable
+from harness.dependencies.kind import (
+    LIMIT_S,
+    CounterReader,
+    DependencyKind,
+    Direction,
+    Note,
+    PathClient,
+    Received,
+)
+from harness.dependencies.probe import path_probe
+from harness.dependencies.result import secret
+from harness.dependencies.same_server import Server, same_server
+from harness.model.errors import AdapterError, Refused, Rejected, UsageError
+from harness.model.records.faults import Address, Dependency
+
+
+class PostgresTable(DependencyTable, frozen=True, kw_only=True):
+    """login, admin, probe_login: connection options (`user=app dbname=app`). role: login's user when left out."""
+
+    needs_direct = True
+    clients_named = "by name or address"
+
+    login: str | None = None
+    role: str | None = None
+    password_env: str | None = None
+    admin: str | None = None
+    admin_password_env: str | None = None
+    probe_login: str | None = None
+    probe_password_env: str | None = None
+
+    def check(self, where: str) -> None:
+        for key in ("password_env", "admin_password_env", "probe_password_env"):
+            rules.check_variable(getattr(self, key), f"{where}.{key}")
+        if self.login is None:
+            raise UsageError(
+                f"{where}.login is missing: how the application logs in",
+                hint='for example login = "user=app dbname=app" and password_env = "APP_DB_PASSWORD"',
+            )
+        if self.probe_password_env is not None and self.probe_login is None:
+            raise UsageError(f"{where}.probe_password_env has no probe_login")
+
+    def declared(self, dependency: Dependency, where: str) -> Dependency:
+        assert self.login is not None
+        user = _user(self.login, f"{where}.login")
+        if self.probe_login is not None:
+            _user(self.probe_login, f"{where}.probe_login")
+        found = msgspec.structs.replace(
+            dependency,
+            login=self.login,
+            role=self.role or user,
+            password_env=self.password_env,
+            admin=self.admin,
+            admin_password_env=self.admin_password_env,
+            probe_login=self.probe_login,
+            probe_password_env=self.probe_password_env,
+        )
+        if self.admin is not None:
+            _user(self.admin, f"{where}.admin")
+            try:
+                with_admin_host(found)
+            except UsageError as error:
+                raise UsageError(f"{where}.admin: {error}", hint=error.hint) from error
+        return found
+
+
+class Postgres(DependencyKind):
+    name = "postgres"
+    table = PostgresTable
+    default_port = 5432
+    images = "postgres|postgis|timescale|pgvector"
+    stop_signal = signal.SIGINT  # a fast shutdown: SIGTERM waits for its clients
+    one_server_a_folder = True
+    moves_bytes = True
+    asks_for_target = True
+    how_to_ask = "declare `admin`, a login that may read pg_stat_activity"
+
+    def probe(self, dependency: Dependency, address: Address, password: str | None, deadline: float) -> str:
+        return postgres_login.select_one(_login(dependency), address, password=password, deadline=deadline)
+
+    def handshake(self, dependency: Dependency, address: Address, password: str | None, deadline: float) -> str:
+        """Only asked whether it speaks TLS: libpq hides how a connection ended."""
+        return postgres_login.ssl_request(address, deadline)
+
+    def move(
+        self,
+        dependency: Dependency,
+        address: Address,
+        password: str | None,
+        direction: Direction,
+        size: int,
+        received: Received,
+        deadline: float,
+    ) -> str:
+        text = b"'" + b"x" * size + b"'"
+        statement = {
+            "down": b"SELECT repeat('x', %d)" % size,
+            "up": b"SELECT length(" + text + b")",
+            "both": b"SELECT " + text,
+        }[direction]
+        with postgres_login.Login(_login(dependency), address, password=password, deadline=deadline) as session:
+            came = session.select(statement)
+        if direction != "up" and came != size:
+            raise ProbeError("protocol", f"{came} bytes came instead of {size}", connected=True)
+        return f"login and a text of {size} bytes"
+
+    def tells_clients(self, dependency: Dependency) -> bool:
+        return dependency.admin is not None and not dependency.pooled
+
+    def clients(self, dependency: Dependency, peers: Collection[Address], target: Collection[int]) -> list[PathClient]:
+        """The sessions of the application's role. Those of other roles are other services', as far as anybody can tell;
+        but the target's own processes may log in twice, and its second role may go past the proxy."""
+        with _admin(dependency, 5.0) as admin:
+            rows = [(row, Address(row.host or "", row.port)) for row in admin.sessions() if row.role]
+        others = {row.pid: end for row, end in rows if dependency.role is not None and row.role != dependency.role}
+        its_own = _ends_of(target) if others and target else frozenset()
+        return [
+            PathClient(
+                id=str(row.pid), address=end, label=row.application or row.role, on_proxy=None, work=row.active_at
+            )
+            for row, end in rows
+            if row.pid not in others or end in its_own
+        ]
+
+    def why_not_asked(self, dependency: Dependency) -> str:
+        if dependency.pooled:
+            return f"{dependency.name} stands behind a pooler (PgBouncer), which hides whose connections are whose"
+        return f"no `admin` login is declared for {dependency.name}"
+
+    def counters(self, dependency: Dependency) -> CounterReader | None:
+        return _Statistics(_admin(dependency, 2.0)) if dependency.admin is not None else None
+
+    def identity(self, dependency: Dependency) -> str | None:
+        if dependency.admin is None:
+            return None
+        with _admin(dependency, 2.0) as admin:
+            return admin.system_identifier() or None
+
+    def check(
+        self, dependency: Dependency, where: str, listener_port: int | None, note: Note
+    ) -> tuple[Dependency, str | None]:
+        login, password = dependency.login or "", secret(dependency.password_env)
+        server = same_server(dependency, where, lambda address: _server(login, address, password))
+        if server.pooled:
+            dependency = msgspec.structs.replace(dependency, pooled=True)
+            note(
+                f"{dependency.name}: a pooler such as PgBouncer answers at {dependency.direct}: whose sessions are"
+                " whose cannot be told behind it, so the path is proven by established connections only"
+            )
+        elif dependency.admin is None:
+            note(
+                f"{dependency.name}: no `admin` is declared, so the path is proven by established connections only,"
+                " and connection-limit and connection-hog are off"
+            )
+        return _with_admin(dependency, where, server), server.version
+
+    def table_lines(
+        self, environment: Mapping[str, str], variable: str, *, proxied: bool, port: int | None
+    ) -> list[str]:
+        user = environment.get("POSTGRES_USER") or "postgres"
+        database = environment.get("POSTGRES_DB") or user
+        return [
+            f"login = {json.dumps(f'user={user} dbname={database}')}     # as the application logs in",
+            f'password_env = "{variable}_PASSWORD"     # the variable with its password',
+            f'# admin = "user=postgres dbname={database}"     # another login, for proof and for limits',
+        ]
+
+
+class _Statistics:
+    """connections, transactions, busy_s (totals since its statistics were reset), clients (now)."""
+
+    def __init__(self, admin: postgres.Admin) -> None:
+        self._admin = admin
+
+    def read(self) -> Mapping[str, object]:
+        return self._admin.counters()
+
+    def close(self) -> None:
+        self._admin.close()
+
+
+class _Look(postgres.Admin):
+    """Admin, as a plain client that only reads."""
+
+    def version(self) -> str:
+        return str(self._row("SHOW server_version")[0]).split(" ")[0]
+
+    def started(self) -> str:
+        return str(self._row("SELECT pg_postmaster_start_time()::text")[0])
+
+    def pooled(self) -> bool:
+        """A pooler gives its clients cancel keys of its own, so the process that it names is not the session's."""
+        return int(self._row("SELECT pg_backend_pid()")[0]) != self._connection.info.backend_pid
+
+
+def _admin(dependency: Dependency, timeout_s: float) -> postgres.Admin:
+    assert dependency.admin is not None
+    return postgres.Admin(dependency.admin, password=secret(dependency.admin_password_env), timeout_s=timeout_s)
+
+
+def _login(dependency: Dependency) -> str:
+    """Of probes: one that the application does not use is preferred."""
+    return dependency.probe_login or dependency.login or "user=postgres"
+
+
+def _ends_of(pids: Collection[int]) -> frozenset[Address]:
+    """Of connections that these processes have open."""
+    try:
+        return frozenset(one.own for one in sockets.held() if one.remote is not None and one.pid in pids)
+    except Rejected:
+        return frozenset()
+
+
+def _server(options: str, address: Address | None, password: str | None) -> Server:
+    """A login that reads who it is. address: where to, None = as the options say. Raises Unreachable, Rejected."""
+    text = postgres.conninfo(options, address=address)
+    with _Look(text, password=password, timeout_s=LIMIT_S) as look:
+        identity = f"{look.system_identifier()} started {look.started()}"
+        return Server(identity=identity, version=look.version(), user=look.user(), pooled=look.pooled())
+
+
+def _with_admin(dependency: Dependency, where: str, application: Server) -> Dependency:
+    """The admin login is another role on the same server; probes use it too where no login of theirs is declared."""
+    if dependency.admin is None:
+        return dependency
+    try:
+        found = _server(dependency.admin, None, secret(dependency.admin_password_env))
+    except AdapterError as error:
+        raise UsageError(f"{where}.admin: {error}", hint="correct the login, or leave it out") from error
+    if found.user == dependency.role:
+        raise Refused(
+            f"{where}.admin is the application's own role {found.user}: the undo must get in while it is limited",
+            hint="declare another login",
+        )
+    if found.identity != application.identity and None not in (found.identity, application.identity):
+        raise UsageError(
+            f"{where}.admin leads to another PostgreSQL than {where}.direct", hint="correct its host and port"
+        )
+    if dependency.probe_login is not None:
+        if postgres.options_of(dependency.probe_login).get("user") == dependency.role:
+            raise Refused(
+                f"{where}.probe_login is the application's own role {dependency.role}: probes would take its slots",
+                hint="leave it out, or declare another login",
+            )
+        result = path_probe(dependency)(LIMIT_S)
+        if not result.ok:
+            raise UsageError(f"{where}.probe_login: no login at {dependency.path}: {result.detail}")
+        return dependency
+    # A probe must not use the role that a fault limits. The admin may be let in over this path, or it may not.
+    admin, login = postgres.options_of(dependency.admin), postgres.options_of(dependency.login or "")
+    database = admin.get("dbname") or login.get("dbname") or "postgres"
+    options = postgres.conninfo("", user=admin.get("user", ""), dbname=database)
+    as_admin = msgspec.structs.replace(
+        dependency, probe_login=options, probe_password_env=dependency.admin_password_env
+    )
+    return as_admin if path_probe(as_admin)(LIMIT_S).ok else dependency
+
+
+def _user(options: str, where: str) -> str:
+    """The user that connection options name. Raises UsageError for what does not parse or names none."""
+    try:
+        user = postgres.options_of(options).get("user")
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}", hint=error.hint) from error
+    if user is None:
+        raise UsageError(f"{where} names no user", hint='for example "user=app dbname=app"')
+    return user
+
+
+POSTGRES = Postgres()

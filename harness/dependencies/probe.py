@@ -1,0 +1,105 @@
+"""One protocol probe on one fresh connection: does this dependency answer here, and how fast?
+
+What is asked and what counts as an answer each kind says. A probe never raises for what the network does; it says what
+happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from urllib.parse import urlsplit
+
+import msgspec
+
+from harness.adapters.docker.address import at_present, wanders
+from harness.adapters.wire.exchange import Exchange, ProbeError
+from harness.dependencies.kind import Direction, Received
+from harness.dependencies.registry import kind_of
+from harness.dependencies.result import ProbeResult, observed, way
+from harness.model.errors import UsageError
+from harness.model.records.faults import Address, Dependency
+
+MOST_BYTES = 2_000_000
+"""More than this is never moved for a proof."""
+
+
+def path_probe(dependency: Dependency) -> Callable[[float], ProbeResult]:
+    """The probe of a dependency through the application's path, as a function of its time-out in seconds.
+
+    A login that the application does not use is preferred. Raises UsageError when the dependency has no address
+    yet, or when the variable that should hold its password is not set.
+    """
+    address = dependency.path or dependency.direct or _address_in(dependency.url)
+    return partial(observed, partial(kind_of(dependency).probe, dependency, *way(dependency, address)))
+
+
+def following_probe(dependency: Dependency) -> Callable[[float], ProbeResult] | None:
+    """A probe of a path that may change while it is probed; None where it cannot."""
+    return (lambda timeout_s: path_probe(at_present(dependency))(timeout_s)) if wanders(dependency) else None
+
+
+def handshake(dependency: Dependency, timeout_s: float) -> ProbeResult:
+    """Like the path probe, but as little as shows how a connection ended, which some client libraries hide.
+
+    Raises UsageError as path_probe does.
+    """
+    if dependency.path is None:
+        return path_probe(dependency)(timeout_s)
+    return observed(partial(kind_of(dependency).handshake, dependency, *way(dependency, dependency.path)), timeout_s)
+
+
+def closing(dependency: Dependency, timeout_s: float) -> ProbeResult:
+    """How long until a connection that we close is closed by the other side, for any protocol. `reset`: it was not
+    closed but reset.
+
+    Raises UsageError when the dependency has no address.
+    """
+    address = dependency.path or dependency.direct
+    if address is None:
+        raise UsageError(f"{dependency.name} has no address to probe")
+
+    def close(deadline: float) -> str:
+        with Exchange(address, deadline=deadline) as exchange:
+            if not exchange.finish():
+                raise ProbeError("reset", "a connection that we closed was reset", connected=True)
+        return "closed"
+
+    return observed(close, timeout_s)
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """How it went. received: bytes that came back before it ended; None where the client library hides that."""
+
+    result: ProbeResult
+    received: int | None
+
+
+class Mover:
+    """Moves bytes through the application's path, each time on a fresh connection: what shows a limit of bandwidth,
+    slices, or a limit of data.
+
+    direction: which way they must go; the other way they may. Raises UsageError when the dependency has no address
+    or its password is missing, or when its kind has no harmless exchange of a size that we choose.
+    """
+
+    def __init__(self, dependency: Dependency, direction: Direction) -> None:
+        address = dependency.path or dependency.direct
+        kind = kind_of(dependency)
+        if address is None or not kind.moves_bytes:
+            raise UsageError(f"{dependency.name} cannot be asked to move data")
+        self._move = partial(kind.move, dependency, *way(dependency, address), direction)
+
+    def __call__(self, size: int, timeout_s: float) -> Moved:
+        """Move at least `size` bytes; timeout_s bounds all of it. Never raises for what the network does."""
+        if not 0 < size <= MOST_BYTES:
+            raise ValueError(f"{size} bytes are not moved for a proof")
+        received = Received()
+        result = observed(partial(self._move, size, received), timeout_s)
+        return Moved(result=result, received=received.bytes)
+
+
+def _address_in(url: str | None) -> Address | None:
+    """Where a plain http URL leads; None for no URL and for https, which no probe speaks."""
+    parts = urlsplit(url or "")
+    return Address(parts.hostname, parts.port or 80) if parts.scheme == "http" and parts.hostname else None
