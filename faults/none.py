@@ -17,7 +17,6 @@ class Control:
     summary = "nothing: the control run, with the same phases and the same verdict"
     undo_summary = "there is nothing to undo"
     proof_summary = "there is nothing to prove"
-    kinds: frozenset[str] = frozenset()
     needs: Literal["nothing"] = "nothing"
     one_shot = False
     params: tuple[ParamInfo, ...] = ()

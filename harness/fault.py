@@ -37,8 +37,6 @@ class Fault(Protocol):
     """One line for the catalogue: what it does to the dependency."""
     undo_summary: str
     proof_summary: str
-    kinds: frozenset[str]
-    """Dependencies that can have it."""
     needs: Literal["proxy", "runtime", "container", "postgres", "redis", "nothing"]
     """What the stack must offer for it."""
     one_shot: bool

@@ -14,18 +14,9 @@ from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, Refused, UndoUnverified
 from harness.model.records.faults import Applied, Change, Dependency, Evidence, Scalar, UndoRecord
 
-ANY: frozenset[str] = frozenset({"redis", "postgres", "kafka", "tcp", "http"})
-SPEAKING: frozenset[str] = ANY - {"tcp"}
-"""Their protocol is known: a probe can ask something and be answered."""
 
-
-def planned_proxy(kind: str, kinds: frozenset[str], dependency: Dependency) -> str:
+def planned_proxy(kind: str, dependency: Dependency) -> str:
     name = f"{dependency.name}-{kind}"
-    if dependency.kind not in kinds:
-        raise Refused(
-            f"{name}: nothing would show this fault on a dependency of kind {dependency.kind}",
-            hint=f"it works for {', '.join(sorted(kinds))}; {dependency.name}-down works here",
-        )
     if not dependency.proxied:
         raise Refused(
             f"{name} needs a Toxiproxy proxy in front of {dependency.name}, and this stack declares none",

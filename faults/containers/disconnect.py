@@ -27,7 +27,7 @@ from faults.common.container import (
     resources,
     successor,
 )
-from faults.common.proxy import ANY, path_again
+from faults.common.proxy import path_again
 from faults.common.server_processes import address_of, at_the_path, is_silent, port_is_open
 from harness.adapters.docker import network as docker_network
 from harness.adapters.docker.engine import Engine
@@ -53,7 +53,6 @@ class Disconnect:
         "it is put back on each network with its aliases, addresses, links and options; fixed ports come back"
     )
     proof_summary = "neither the container nor the network lists the other; a probe is refused, cut or not answered"
-    kinds: frozenset[str] = ANY
     needs: Literal["container"] = "container"
     one_shot = False
     params: tuple[ParamInfo, ...] = (

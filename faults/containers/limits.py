@@ -8,7 +8,6 @@ from typing import Literal
 import msgspec
 
 from faults.common.container import container_id, engine_of, name_in, record_of, replaced, runs_again, to_change
-from faults.common.proxy import ANY
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import Container, HostConfig, Limits
 from harness.model.clock import monotonic
@@ -20,7 +19,6 @@ class ContainerLimit:
     """What both share: compare and set one group of values, by the container's full ID."""
 
     kind: str
-    kinds: frozenset[str] = ANY
     needs: Literal["container"] = "container"
     one_shot = False
 

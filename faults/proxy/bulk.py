@@ -227,7 +227,7 @@ BANDWIDTH = ToxicFault(
     ready=_slow_ready(_bandwidth),
     again=_quick_again(_bandwidth),
     check=_check_rate,
-    kinds=KINDS,
+    moves_bytes=True,
     blind=True,
     params=(
         ParamInfo(
@@ -260,7 +260,7 @@ SLICER = ToxicFault(
     ready=_slow_ready(_slices),
     again=_quick_again(_slices),
     check=_check_slices,
-    kinds=KINDS,
+    moves_bytes=True,
     blind=True,
     params=(
         ParamInfo(name="size", unit="size", default="64B", help="of a piece, on average", low=2, high=16_384),
@@ -281,7 +281,7 @@ LIMIT_DATA = ToxicFault(
     sees=_sees_cut,
     ready=_limit_ready,
     again=_whole_again,
-    kinds=KINDS,
+    moves_bytes=True,
     blind=True,
     params=(
         ParamInfo(name="bytes", unit="size", default="1KB", help="that each connection may carry", low=0, high=1e6),

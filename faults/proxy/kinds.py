@@ -10,7 +10,6 @@ import msgspec
 
 from faults.common.application_path import healthy, milliseconds, number_of, probe_path, seen
 from faults.common.proxy import (
-    ANY,
     by_hand,
     capture_proxy,
     make_again,
@@ -43,13 +42,12 @@ class Down:
     summary = "the dependency is gone: connections are cut, new ones are refused"
     undo_summary = "the proxy is enabled again, if it is still the proxy that was disabled"
     proof_summary = "the proxy reads back disabled, and a probe through it is refused"
-    kinds = ANY
     needs: Literal["proxy"] = "proxy"
     one_shot = False
     params: tuple[ParamInfo, ...] = ()
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
-        proxy = planned_proxy(self.kind, self.kinds, dependency)
+        proxy = planned_proxy(self.kind, dependency)
         return Change(
             kind=self.kind,
             dependency=dependency,

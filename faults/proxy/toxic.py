@@ -17,7 +17,6 @@ import msgspec
 from faults.common.application_path import healthy
 from faults.common.probe_spacing import may_ask
 from faults.common.proxy import (
-    ANY,
     by_hand,
     capture_proxy,
     make_again,
@@ -35,6 +34,7 @@ from faults.common.proxy import (
 from harness.adapters.toxiproxy.client import Stream, same_toxic
 from harness.adapters.toxiproxy.commands import remove_toxic
 from harness.adapters.toxiproxy.lock import OURS
+from harness.dependencies.registry import kind_of, kinds
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, Refused, UndoUnverified
@@ -61,6 +61,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
 
     attributes: the toxic's, from the decoded parameters. sees: probe evidence that it is on. ready: what more must be
     so before the fault, raises Refused; says what it measured. again: more evidence that it is off.
+    moves_bytes: shown by exchanges of many bytes only, which not every kind of dependency has.
     needs_answer: shown by answers only, so a plain TCP dependency must declare how it is made to answer.
     slowdown_s: what it adds to a probe at least, None where it does not slow. check: raises Refused.
     blind: the protocol probe is answered all the same, so recovery's zero is the undo's reply.
@@ -80,7 +81,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
     needs_answer: bool = False
     slowdown_s: Callable[[Mapping[str, Scalar]], float | None] = lambda _: None
     check: Callable[[Mapping[str, Scalar]], None] = lambda _: None
-    kinds: frozenset[str] = ANY
+    moves_bytes: bool = False
     blind: bool = False
     hides_path: bool = False
     undo_summary: str = "the toxic, which has a name of its own, is removed"
@@ -88,8 +89,16 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
     one_shot: bool = False
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
-        proxy = planned_proxy(self.kind, self.kinds, dependency)
-        silent = dependency.kind == "tcp" and dependency.probe_send is None
+        proxy = planned_proxy(self.kind, dependency)
+        kind = kind_of(dependency)
+        if self.moves_bytes and not kind.moves_bytes:
+            able = ", ".join(name for name, one in kinds().items() if one.moves_bytes)
+            raise Refused(
+                f"{dependency.name}-{self.kind}: nothing would show this fault on a dependency of kind"
+                f" {dependency.kind}",
+                hint=f"it works for {able}; {dependency.name}-down works here",
+            )
+        silent = kind.silent(dependency)
         if silent and self.needs_answer:
             raise Refused(
                 f"{dependency.name}-{self.kind}: nothing would show this fault, because nothing is known that makes"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from faults.common.proxy import ANY
 from faults.common.server_processes import mend
 from faults.runtime import processes as process
 from faults.runtime.containers import ContainerKill, ContainerPause, ContainerRestart
@@ -16,7 +15,6 @@ from harness.model.records.faults import Applied, Change, Dependency, Evidence, 
 class ByRuntime:
     """One kind of fault for both. The records tell which one it was."""
 
-    kinds: frozenset[str] = ANY
     needs: Literal["runtime"] = "runtime"
 
     def __init__(self, of_process: process.Pause | process.Kill, of_container: ContainerPause | ContainerKill) -> None:

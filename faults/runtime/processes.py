@@ -15,7 +15,7 @@ import msgspec
 
 from faults.common.application_path import asked_at, number_of, seen
 from faults.common.probe_spacing import may_ask
-from faults.common.proxy import ANY, path_again
+from faults.common.proxy import path_again
 from faults.common.server_processes import (
     OUTAGE_PROBE_S,
     READY_LIMIT_S,
@@ -58,7 +58,6 @@ class Pause:
     summary = "the server stands still: connections are accepted, nothing is answered"
     undo_summary = "every process that is stopped goes on; those that run already are left as they are"
     proof_summary = "every process of it is stopped, a probe is accepted and gets no answer within 1 s"
-    kinds: frozenset[str] = ANY
     needs: Literal["runtime"] = "runtime"
     one_shot = False
     params: tuple[ParamInfo, ...] = ()
@@ -138,7 +137,6 @@ class Kill:
     summary = "the server is killed: connections are cut, new ones are refused until it is started again"
     undo_summary = "the server is started again and answers, unless somebody did that already"
     proof_summary = "no process of it is left, its port is closed, a probe is refused or cut"
-    kinds: frozenset[str] = ANY
     needs: Literal["runtime"] = "runtime"
     one_shot = False
     params: tuple[ParamInfo, ...] = ()

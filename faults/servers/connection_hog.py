@@ -42,7 +42,6 @@ class ConnectionHog:
     summary = "idle sessions take the database's connection slots; the application keeps what it has"
     undo_summary = "the sessions are ended, by name on the server where another process does it"
     proof_summary = "the sessions are there, few slots are free, a login is refused because the server is full"
-    kinds: frozenset[str] = frozenset({"postgres"})
     needs: Literal["postgres"] = "postgres"
     one_shot = False
     params = (

@@ -31,7 +31,6 @@ class ConnectionLimit:
     summary = "the application's database role may have only a few connections; the others are ended"
     undo_summary = "the role's connection limit is set back to what it was, if it still is what the fault set"
     proof_summary = "the limit reads back, the role's sessions are at most that many, one more login is refused"
-    kinds: frozenset[str] = frozenset({"postgres"})
     needs: Literal["postgres"] = "postgres"
     one_shot = False
     params = (

@@ -31,7 +31,6 @@ class Flush:
     summary = "every key is deleted, once: a cold cache"
     undo_summary = "none: the keys are gone for good; the server is asked whether it answers"
     proof_summary = "FLUSHALL is answered, the server counts one more, a key set just before is gone"
-    kinds: frozenset[str] = frozenset({"redis"})
     needs: Literal["redis"] = "redis"
     one_shot = True
     params: tuple[ParamInfo, ...] = ()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from harness.dependencies.kind import CounterReader
 from harness.dependencies.registry import kind_of
-from harness.model.errors import HarnessError, Rejected
+from harness.model.errors import HarnessError
 from harness.model.records.faults import Dependency
 
 
@@ -28,8 +28,6 @@ class Counters:
         try:
             if self._open is None:
                 self._open = kind_of(self._dependency).counters(self._dependency)
-            if self._open is None:
-                raise Rejected(f"{self._dependency.name} has no counters")
             return _finite(self._open.read())
         except HarnessError:
             self.close()

@@ -92,8 +92,12 @@ class Kafka(DependencyKind):
     def why_not_asked(self, dependency: Dependency) -> str:
         return f"the process of {dependency.name} is not known"
 
-    def counters(self, dependency: Dependency) -> CounterReader | None:
-        return _Offsets(dependency.direct) if dependency.direct is not None else None
+    def countable(self, dependency: Dependency) -> bool:
+        return dependency.direct is not None
+
+    def counters(self, dependency: Dependency) -> CounterReader:
+        assert dependency.direct is not None
+        return _Offsets(dependency.direct)
 
     def check(
         self, dependency: Dependency, where: str, listener_port: int | None, note: Note

@@ -150,12 +150,16 @@ class DependencyKind:
 
     # -- what it says about itself
 
-    def counters(self, dependency: Dependency) -> CounterReader | None:
-        """A reader of its own counters, past the proxy; None where it has none.
+    def countable(self, dependency: Dependency) -> bool:
+        """Whether it has counters that can be read."""
+        return False
+
+    def counters(self, dependency: Dependency) -> CounterReader:
+        """A reader of its own counters, past the proxy. Raises HarnessError when it cannot be connected to.
 
         Names that are judged: commands or transactions, connections, hits, misses (totals), clients, lag (now).
         """
-        return None
+        raise NotImplementedError
 
     def identity(self, dependency: Dependency) -> str | None:
         """Differs between any two servers and is the same at every address of one. Raises HarnessError."""
@@ -198,9 +202,7 @@ class DependencyKind:
 
     # -- `harness init`
 
-    def table_lines(
-        self, environment: Mapping[str, str], variable: str, *, proxied: bool, port: int | None
-    ) -> list[str]:
+    def table_lines(self, environment: Mapping[str, str], variable: str, port: int | None) -> list[str]:
         """Further lines of its table in a harness.toml that is made from a compose file. environment: of its service.
         variable: the beginning of a name for a variable. port: where its server listens, where no proxy says it."""
         return []

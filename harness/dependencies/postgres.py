@@ -144,8 +144,11 @@ class Postgres(DependencyKind):
             return f"{dependency.name} stands behind a pooler (PgBouncer), which hides whose connections are whose"
         return f"no `admin` login is declared for {dependency.name}"
 
-    def counters(self, dependency: Dependency) -> CounterReader | None:
-        return _Statistics(_admin(dependency, 2.0)) if dependency.admin is not None else None
+    def countable(self, dependency: Dependency) -> bool:
+        return dependency.admin is not None
+
+    def counters(self, dependency: Dependency) -> CounterReader:
+        return _Statistics(_admin(dependency, 2.0))
 
     def identity(self, dependency: Dependency) -> str | None:
         if dependency.admin is None:
@@ -171,9 +174,7 @@ class Postgres(DependencyKind):
             )
         return _with_admin(dependency, where, server), server.version
 
-    def table_lines(
-        self, environment: Mapping[str, str], variable: str, *, proxied: bool, port: int | None
-    ) -> list[str]:
+    def table_lines(self, environment: Mapping[str, str], variable: str, port: int | None) -> list[str]:
         user = environment.get("POSTGRES_USER") or "postgres"
         database = environment.get("POSTGRES_DB") or user
         return [

@@ -111,9 +111,11 @@ class Redis(DependencyKind):
     def why_not_asked(self, dependency: Dependency) -> str:
         return f"{dependency.name} does not let CLIENT LIST be asked"
 
-    def counters(self, dependency: Dependency) -> CounterReader | None:
-        if dependency.direct is None:
-            return None
+    def countable(self, dependency: Dependency) -> bool:
+        return dependency.direct is not None
+
+    def counters(self, dependency: Dependency) -> CounterReader:
+        assert dependency.direct is not None
         return redis.Watch(dependency.direct, password=secret(dependency.password_env), timeout_s=COUNTERS_LIMIT_S)
 
     def identity(self, dependency: Dependency) -> str | None:
@@ -142,9 +144,7 @@ class Redis(DependencyKind):
             pass  # what does not answer has been told
         return dependency, server.version
 
-    def table_lines(
-        self, environment: Mapping[str, str], variable: str, *, proxied: bool, port: int | None
-    ) -> list[str]:
+    def table_lines(self, environment: Mapping[str, str], variable: str, port: int | None) -> list[str]:
         return [f'# password_env = "{variable}_PASSWORD"     # where it has a password']
 
 

@@ -45,9 +45,7 @@ class Tcp(DependencyKind):
         """A bare connection, or one that is closed after the server's greeting."""
         return not dependency.probe_send
 
-    def table_lines(
-        self, environment: Mapping[str, str], variable: str, *, proxied: bool, port: int | None
-    ) -> list[str]:
+    def table_lines(self, environment: Mapping[str, str], variable: str, port: int | None) -> list[str]:
         where = [f"port = {port}"] if port is not None else []
         return [*where, '# probe_send = "PING\\n"     # what makes it answer; "" where it speaks first']
 

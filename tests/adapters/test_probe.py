@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import psycopg
 import pytest
@@ -16,13 +17,21 @@ from harness.adapters.clients import redis
 from harness.adapters.wire import kafka
 from harness.adapters.wire.exchange import ProbeError
 from harness.dependencies.probe import path_probe
-from harness.dependencies.result import secret
+from harness.dependencies.registry import kind_of
+from harness.dependencies.result import ProbeResult, observed, secret
 from harness.model.clock import monotonic
 from harness.model.errors import UsageError
 from harness.model.records.faults import Address, Dependency
 from harness.stack.starting.ports import Ports
 
 KINDS: tuple[str, ...] = ("redis", "postgres", "kafka", "http")
+
+
+def probe(
+    kind: str, address: Address, *, timeout_s: float, login: str | None = None, password: str | None = None
+) -> ProbeResult:
+    dependency = Dependency(name="it", kind=kind, path=address, login=login)
+    return observed(partial(kind_of(dependency).probe, dependency, address, password), timeout_s)
 
 
 @contextmanager

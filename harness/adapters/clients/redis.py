@@ -141,7 +141,7 @@ class Watch:
         self._address = address
         self._password = password
 
-    def counters(self) -> dict[str, object]:
+    def read(self) -> dict[str, object]:
         """As the server says them, those it has: connections, commands, hits, misses: since the server started.
         clients: connected now, ours included."""
         import redis

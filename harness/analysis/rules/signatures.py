@@ -101,17 +101,18 @@ def signatures(
     }
     found: list[SignatureResult | None] = []
     for one in _under_fault(plan):
-        calls = {"redis": "commands", "postgres": "transactions"}.get(one.kind)
+        # What a server counts is what can be judged of it, whatever kind it is.
+        calls = next((read(one.name, name) for name in ("commands", "transactions") if read(one.name, name)), None)
         if calls is not None:
             connections, held = read(one.name, "connections"), read(one.name, "clients")
-            work = together(read(one.name, calls), connections)
+            work = together(calls, connections)
             found.append(retry_amplification(one.name, work, requests, before, faults))
             found.append(reconnect_storm(one.name, connections, held, before, zero_s))
-        if one.kind == "redis":
-            hits, misses = read(one.name, "hits"), read(one.name, "misses")
+        if hits := read(one.name, "hits"):
+            misses = read(one.name, "misses")
             found.append(cold_cache(one.name, hits, misses, databases, before, zero_s))
-        if one.kind == "kafka":
-            found.append(consumer_lag(one.name, read(one.name, "lag"), before, faults[0][0], zero_s))
+        if lag := read(one.name, "lag"):
+            found.append(consumer_lag(one.name, lag, before, faults[0][0], zero_s))
     return tuple(one for one in found if one is not None)
 
 

@@ -45,7 +45,7 @@ def faults(name: str | None, config: Configuration | None, as_json: bool) -> int
         return 0
     for kind, fault in chosen.items():
         click.echo(f"{kind}\n  {fault.summary}")
-        names = ", ".join(f"{d}-{kind}" for d in where[kind]) or (kind if not fault.kinds else "")
+        names = ", ".join(f"{d}-{kind}" for d in where[kind]) or (kind if fault.needs == "nothing" else "")
         click.echo(f"  faults   {names or f'not on the {stack} stack'}")
         for info in fault.params:
             allowed = ", ".join(info.choices)

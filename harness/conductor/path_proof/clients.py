@@ -1,12 +1,8 @@
 """Who is connected to a dependency, and did he come through the proxy?
 
 The dependency's own list of clients is held against the proxy's sockets: a client whose end belongs to the proxy came
-through it, any other came past it.
-
-    redis     CLIENT LIST, and the commands each client has sent (older servers: the second of its last one)
-    postgres  pg_stat_activity, and when each session was last active
-    kafka     the broker's own sockets, or those of its container's network; Kafka has no count for each client, so the
-              end offsets of all topics stand in
+through it, any other came past it. What that list is each kind says
+(`DependencyKind.clients`).
 """
 
 from __future__ import annotations
@@ -21,34 +17,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.adapters.wire.exchange import ProbeError
-from harness.dependencies.result import secret
+from harness.dependencies.kind import PathClient
+from harness.dependencies.registry import kind_of
 from harness.model.clock import monotonic
-from harness.model.errors import Forbidden, Rejected
+from harness.model.errors import Forbidden
 from harness.model.records.faults import Address, Dependency
 
 _LOOKS = 3
 _BETWEEN_LOOKS_S = 0.1
-
-
-class PathClient(msgspec.Struct, frozen=True, kw_only=True):
-    """One connection of the application, as the dependency sees it.
-
-    on_proxy: None when it cannot be told. work: a count or a time that rises with use, None = not known; it counts
-    as risen when it rose by more than slack. holder: the process that has it open, where that can be told.
-    """
-
-    id: str
-    address: Address
-    label: str
-    on_proxy: bool | None
-    work: float | None
-    slack: float = 0.0
-    holder: str | None = None
-
-    def __str__(self) -> str:
-        holder = f", {self.holder}" if self.holder else ""
-        return f"{self.label or 'unnamed'} from {self.address}{holder}"
 
 
 class PathSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +48,7 @@ def snapshot(dependency: Dependency, *, exclude: Collection[str] = (), target: C
     exclude: clients that are not the application's (an exporter), beside the dependency's own `ignore_clients`: names,
     addresses or networks. target: the target's processes, where they are known. Raises AdapterError, UsageError.
     """
+    kind = kind_of(dependency)
     ignored = (*exclude, *dependency.ignore_clients)
     if not _can_tell(dependency):
         return PathSnapshot(at=monotonic(), can_tell=False)
@@ -84,7 +61,7 @@ def snapshot(dependency: Dependency, *, exclude: Collection[str] = (), target: C
         if look:
             time.sleep(_BETWEEN_LOOKS_S)
         try:
-            found = _clients(dependency, kernel, target)
+            found = kind.clients(dependency, kernel.peers, target)
         except Forbidden:
             return PathSnapshot(at=monotonic(), can_tell=False)
         for client in found:
@@ -104,7 +81,7 @@ def snapshot(dependency: Dependency, *, exclude: Collection[str] = (), target: C
     return PathSnapshot(
         at=monotonic(),
         clients=_without_dead(certain, dependency.direct.port if dependency.direct is not None else None),
-        total=_total(dependency),
+        total=kind.total(dependency),
         left_out=len(left_out),
         unseen="clients at its published port cannot be told" if _by_container(dependency) else "",
     )
@@ -153,21 +130,16 @@ def _loopback(address: Address) -> bool:
 
 
 def _can_tell(dependency: Dependency) -> bool:
-    match dependency.kind:
-        case "redis":
-            return dependency.direct is not None
-        case "postgres":
-            return dependency.admin is not None and not dependency.pooled
-        case "kafka":
-            return dependency.direct is not None and (dependency.pid is not None or _in_container(dependency))
-        case _:
-            return False
+    kind = kind_of(dependency)
+    if not kind.tells_clients(dependency):
+        return False
+    return not kind.clients_by_peers or dependency.pid is not None or _in_container(dependency)
 
 
 def _by_container(dependency: Dependency) -> bool:
     """Its clients are told by its container's network."""
     here = dependency.engine is not None and dependency.container is not None
-    return here and dependency.kind == "kafka" and dependency.pid is None
+    return here and kind_of(dependency).clients_by_peers and dependency.pid is None
 
 
 def _in_container(dependency: Dependency) -> bool:
@@ -183,7 +155,7 @@ def _in_container(dependency: Dependency) -> bool:
 class _Kernel(msgspec.Struct, frozen=True, kw_only=True):
     """One reading of the kernel's table. proxy: the proxy's own ends, None when its process is not known.
 
-    peers: who is connected to the dependency's process or container (asked for Kafka only).
+    peers: who is connected to the dependency's process or container (where that is how its clients are known).
     """
 
     proxy: frozenset[Address] | None = None
@@ -193,79 +165,23 @@ class _Kernel(msgspec.Struct, frozen=True, kw_only=True):
 def _kernel(dependency: Dependency) -> _Kernel:
     from harness.adapters.processes import sockets
 
-    broker = dependency.pid if dependency.kind == "kafka" else None
-    pids = [pid for pid in (dependency.proxy_pid, broker) if pid is not None]
+    server = dependency.pid if kind_of(dependency).clients_by_peers else None
+    pids = [pid for pid in (dependency.proxy_pid, server) if pid is not None]
     found = sockets.connections(*pids, os.getpid()) if pids else {}
     proxy = None
     if dependency.proxy_pid is not None:
         proxy = frozenset(own for own, _ in found[dependency.proxy_pid])
     peers: frozenset[Address] = frozenset()
-    if broker is not None:
-        peers = frozenset(peer for _, peer in found[broker])
-        # A connection both of whose ends are the broker's is its own (controller, replication); ours do not count.
-        peers -= {own for own, _ in found[broker]} | {own for own, _ in found[os.getpid()]}
+    if server is not None:
+        peers = frozenset(peer for _, peer in found[server])
+        # A connection both of whose ends are the server's is its own (a controller, replication); ours do not count.
+        peers -= {own for own, _ in found[server]} | {own for own, _ in found[os.getpid()]}
     elif _by_container(dependency):
         from harness.adapters.docker import peers as docker_peers
 
         assert dependency.engine is not None and dependency.container is not None
         peers = docker_peers.peers(dependency.engine, dependency.container) or frozenset()
     return _Kernel(proxy=proxy, peers=peers)
-
-
-def _clients(dependency: Dependency, kernel: _Kernel, target: Collection[int]) -> list[PathClient]:
-    if dependency.kind == "kafka":
-        return [PathClient(id=str(one), address=one, label="", on_proxy=None, work=None) for one in kernel.peers]
-    return _redis(dependency) if dependency.kind == "redis" else _postgres(dependency, target)
-
-
-def _redis(dependency: Dependency) -> list[PathClient]:
-    from harness.adapters.clients import redis
-
-    assert dependency.direct is not None
-    found = []
-    for row in redis.clients(dependency.direct, password=secret(dependency.password_env)):
-        # `idle` is in whole seconds, so the moment of the last command wanders by one while nothing happens.
-        work, slack = (row.commands, 0.0) if row.commands is not None else (monotonic() - row.idle_s, 1.5)
-        found.append(PathClient(id=row.id, address=row.address, label=row.name, on_proxy=None, work=work, slack=slack))
-    return found
-
-
-def _postgres(dependency: Dependency, target: Collection[int]) -> list[PathClient]:
-    """The sessions of the application's role. Those of other roles are other services', as far as anybody can tell; but
-    the target's own processes may log in twice, and its second role may go past the proxy."""
-    from harness.adapters.clients import postgres
-
-    assert dependency.admin is not None
-    with postgres.Admin(dependency.admin, password=secret(dependency.admin_password_env)) as admin:
-        rows = [(row, Address(row.host or "", row.port)) for row in admin.sessions() if row.role]
-    others = {row.pid: end for row, end in rows if dependency.role is not None and row.role != dependency.role}
-    its_own = _ends_of(target) if others and target else frozenset()
-    return [
-        PathClient(id=str(row.pid), address=end, label=row.application or row.role, on_proxy=None, work=row.active_at)
-        for row, end in rows
-        if row.pid not in others or end in its_own
-    ]
-
-
-def _ends_of(pids: Collection[int]) -> frozenset[Address]:
-    """Of connections that these processes have open."""
-    from harness.adapters.processes import sockets
-
-    try:
-        return frozenset(one.own for one in sockets.held() if one.remote is not None and one.pid in pids)
-    except Rejected:
-        return frozenset()
-
-
-def _total(dependency: Dependency) -> float | None:
-    from harness.adapters.wire import kafka
-
-    if dependency.kind != "kafka" or dependency.direct is None:
-        return None
-    try:
-        return kafka.records_written(dependency.direct, deadline=monotonic() + 3.0)
-    except ProbeError as error:
-        raise Rejected(f"Kafka at {dependency.direct}: {error.detail}") from error
 
 
 def _through(address: Address, ends: frozenset[Address] | None, dependency: Dependency) -> bool | None:

@@ -1,6 +1,6 @@
 """Path proof: the application really reaches the dependency through the proxy that carries the fault.
 
-Two looks (looks.py), early in baseline and just before the first injection. Clients must have come through the proxy,
+Two looks (clients.py), early in baseline and just before the first injection. Clients must have come through the proxy,
 nobody past it, and between the two looks the dependency's own counters for those clients must have risen. Without this
 a fault on an idle proxy would give a PASS that says nothing.
 
@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.conductor.path_proof.clients import PathClient, PathSnapshot
+from harness.conductor.path_proof.clients import PathSnapshot
 from harness.conductor.path_proof.clients import snapshot as snapshot
+from harness.dependencies.kind import PathClient
+from harness.dependencies.registry import kind_of
 from harness.model.records.faults import Dependency, Evidence
 
 
@@ -34,8 +36,8 @@ def path_evidence(
     busy = _used(before, through)
     strays = strays_of(before, after, dependency)
     rose = bool(busy)
-    if dependency.kind == "kafka":
-        # Every established connection counts as used; what rises is the broker's log.
+    if kind_of(dependency).clients_by_peers:
+        # Every established connection counts as used; what rises is the server's own count.
         rose = bool(through) and (after.total or 0) > (before.total or 0)
     parts = [f"{len(through)} connections through the proxy"]
     if through:
@@ -60,7 +62,7 @@ def path_evidence(
 def _use_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> Evidence:
     busy = _used(before, after.clients)
     rose = bool(busy)
-    if dependency.kind == "kafka":
+    if kind_of(dependency).clients_by_peers:
         rose = bool(after.clients) and (after.total or 0) > (before.total or 0)
     observed = f"{len(after.clients)} connections"
     if after.clients:
@@ -98,8 +100,7 @@ def _left_out(look: PathSnapshot) -> list[str]:
 def strays_of(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> list[PathClient]:
     """Who used the dependency past the proxy between two looks."""
     beside = [client for client in after.clients if client.on_proxy is False]
-    # Kafka counts nothing for each client: every established connection counts as used.
-    return beside if dependency.kind == "kafka" else _used(before, beside)
+    return beside if kind_of(dependency).clients_by_peers else _used(before, beside)
 
 
 def _used(before: PathSnapshot, clients: Iterable[PathClient]) -> list[PathClient]:
@@ -109,14 +110,15 @@ def _used(before: PathSnapshot, clients: Iterable[PathClient]) -> list[PathClien
 
 def _use(dependency: Dependency, before: PathSnapshot, after: PathSnapshot, busy: list[PathClient]) -> str:
     seconds = f"in {after.at - before.at:.1f} s"
-    if dependency.kind == "kafka":
-        return f", {max(0.0, (after.total or 0) - (before.total or 0)):.0f} records written {seconds}"
+    kind = kind_of(dependency)
+    if kind.clients_by_peers:
+        return f", {max(0.0, (after.total or 0) - (before.total or 0)):.0f} {kind.total_unit} {seconds}"
     if not busy:
         return f", none of them used {seconds}"
-    if dependency.kind == "redis" and not busy[0].slack:
+    if kind.work_unit is not None and not busy[0].slack:
         past = {client.id: client.work or 0 for client in before.clients}
-        commands = sum((client.work or 0) - past.get(client.id, 0) for client in busy)
-        return f", {commands:.0f} commands {seconds}"
+        work = sum((client.work or 0) - past.get(client.id, 0) for client in busy)
+        return f", {work:.0f} {kind.work_unit} {seconds}"
     return f", {len(busy)} of them used {seconds}"
 
 

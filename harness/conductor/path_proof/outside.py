@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
+from harness.dependencies.registry import kind_of
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError
 from harness.model.records.faults import Address, Dependency, Evidence
@@ -107,7 +108,7 @@ def evidence_of(seen: Outside, dependency: Dependency) -> Evidence:
     return Evidence(
         source="path",
         expected=f"{expected} is connected to {dependency.name} at {seen.where}",
-        observed=f"{observed}; seen from outside, because {why_not_asked(dependency)}",
+        observed=f"{observed}; seen from outside, because {kind_of(dependency).why_not_asked(dependency)}",
         held=count > 0,
         at=seen.at,
     )
@@ -115,33 +116,21 @@ def evidence_of(seen: Outside, dependency: Dependency) -> Evidence:
 
 def missing_of(seen: Outside, dependency: Dependency) -> str:
     """Why there is no path proof and what would give one: a clause."""
-    give = {
-        "postgres": "declare `admin`, a login that may read pg_stat_activity",
-        "redis": "let the login run CLIENT LIST (ACL: +client|list)",
-        "kafka": "declare pid_file or the container of the broker",
-    }.get(dependency.kind)
+    kind = kind_of(dependency)
     here = "run the harness where the application's connections to the proxy can be seen"
     if seen.family:
         here = "declare pid_file in [target], where another process is the application's first"
-    ways = [*([give] if give else []), here, 'or, if you know it, write path = "assumed" for it in harness.toml']
+    ways = [
+        *([kind.how_to_ask] if kind.how_to_ask else []),
+        here,
+        'or, if you know it, write path = "assumed" for it in harness.toml',
+    ]
     nobody = "nobody besides the harness was seen"
     if seen.others:
         nobody = f"no process of the target ({seen.family} and those below it) was seen, only {', '.join(seen.others)},"
     elif seen.family:
         nobody = f"no process of the target ({seen.family} and those below it) was seen"
-    return f"{why_not_asked(dependency)}, and {nobody} connected to {seen.where}; to prove it: {', '.join(ways)}"
-
-
-def why_not_asked(dependency: Dependency) -> str:
-    if dependency.pooled:
-        return f"{dependency.name} stands behind a pooler (PgBouncer), which hides whose connections are whose"
-    if dependency.kind == "postgres":
-        return f"no `admin` login is declared for {dependency.name}"
-    if dependency.kind == "redis":
-        return f"{dependency.name} does not let CLIENT LIST be asked"
-    if dependency.kind == "kafka":
-        return f"the process of {dependency.name} is not known"
-    return f"a {dependency.kind} dependency cannot be asked who uses it"
+    return f"{kind.why_not_asked(dependency)}, and {nobody} connected to {seen.where}; to prove it: {', '.join(ways)}"
 
 
 def _ends(dependency: Dependency, address: Address) -> frozenset[Address]:

@@ -12,6 +12,7 @@ from harness.conductor.path_proof import outside
 from harness.conductor.path_proof.clients import PathSnapshot, snapshot
 from harness.conductor.path_proof.evidence import bypass_evidence, path_evidence, strays_of
 from harness.conductor.path_proof.target_processes import family
+from harness.dependencies.registry import kind_of
 from harness.fault import Fault
 from harness.model.errors import HarnessError
 from harness.model.records.faults import Dependency, Evidence
@@ -67,7 +68,7 @@ class Paths:
             self._say(f"path proof of {dependency.name}: {error}")
 
     def _look(self, dependency: Dependency) -> PathSnapshot:
-        return snapshot(at_present(dependency), target=self._target() if dependency.kind == "postgres" else ())
+        return snapshot(at_present(dependency), target=self._target() if kind_of(dependency).asks_for_target else ())
 
     def _target(self) -> frozenset[int]:
         """Its processes, where they are known."""

@@ -84,7 +84,7 @@ def _needs(changed: Iterable[Dependency]) -> list[str]:
             for name, what in names.items()
             if name and not name.startswith(OUR_VARIABLES)
         ]
-        if dependency.kind == "postgres" and dependency.admin is not None:
+        if dependency.admin is not None:
             found.append(f"logs in to {dependency.name} with its admin login")
         if dependency.start_config is not None:
             found.append(f"starts {dependency.name} again as {dependency.start_config} says")
