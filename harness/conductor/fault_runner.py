@@ -54,8 +54,38 @@ GRACE_S = 30.0
 """The keeper undoes a fault on its own this long after its planned end: seconds after the injection."""
 
 
-class Works:
-    """The run's hands. One object a run; methods may run in different threads at the same time."""
+class _FaultRun:
+    """One planned fault on its way. Seconds since t0.
+
+    record: once it was captured. begun: its injection was announced, so that something may be on. unsure: nobody knows
+    whether it was injected. unproven: why it does not count was told. seen_on: when it was last seen as it should be.
+    recorded: when that was last written down. undoing, ended: its undo has begun, was carried out.
+    """
+
+    def __init__(self, planned: PlannedFault, fault: Fault) -> None:
+        self.planned = planned
+        self.fault = fault
+        self.record: UndoRecord | None = None
+        self.begun = self.unsure = self.unproven = self.undoing = self.ended = False
+        self.seen_on: float | None = None
+        self.recorded = 0.0
+
+    @property
+    def id(self) -> str:
+        return self.planned.id
+
+    @property
+    def on(self) -> bool:
+        return self.begun and not self.ended
+
+    @property
+    def captured(self) -> UndoRecord:
+        assert self.record is not None, "nothing is injected before it was captured"
+        return self.record
+
+
+class FaultRunner:
+    """All faults of a run. Its methods may run in different threads at the same time."""
 
     def __init__(
         self,
@@ -70,23 +100,14 @@ class Works:
         up: StackUp | None = None,
     ) -> None:
         self._plan = plan
-        self._faults = faults
         self._history = history
         self._journal = journal
         self._keeper = keeper
         self._say = say
         self._restart_toxiproxy = restart_toxiproxy
-        self._planned: dict[str, PlannedFault] = {fault.id: fault for fault in plan.faults}
-        self._records: dict[str, UndoRecord] = {}
-        self._seen_on: dict[str, float] = {}
-        self._recorded: dict[str, float] = {}
-        self._unproven: set[str] = set()
-        self._unsure: set[str] = set()
+        self._runs = {fault.id: _FaultRun(fault, faults[fault.spec.kind]) for fault in plan.faults}
         self._reviving = threading.Lock()
         self._revived = False
-        self._begun: set[str] = set()
-        self._undoing: set[str] = set()
-        self._ended: set[str] = set()
         self._paths = Paths(
             plan,
             faults,
@@ -111,66 +132,68 @@ class Works:
         try:
             for dependency in self.dependencies():
                 self._paths.prove(dependency)
-            for planned in self._plan.faults:
-                record = self._faults[planned.spec.kind].capture(planned.change, planned.id)
+            for run in self._runs.values():
+                record = run.fault.capture(run.planned.change, run.id)
                 # An event that takes a while (a restart) says how long at most.
-                lasts_s = planned.for_s or 0.0
+                lasts_s = run.planned.for_s or 0.0
                 if "fault" in self._plan.phases.extend:
                     lasts_s *= MOST_EXTENDED
                 takes_s = lasts_s + (record.deadline_s or 0.0)
                 record = msgspec.structs.replace(record, deadline_s=takes_s + GRACE_S)
                 self._journal.record(record)
-                self._records[planned.id] = record
+                run.record = record
         except (HarnessError, OSError) as error:
             return machine.Prepared(now=self._history.since_t0(), problem=f"nothing was injected: {error}")
         return machine.Prepared(now=self._history.since_t0())
 
     def inject(self, fault_id: str) -> machine.Input:
         """Inject once; never retried. Then prove it."""
-        planned = self._planned[fault_id]
-        fault = self._faults[planned.spec.kind]
-        record = record_at_present(self._records[fault_id])
+        run = self._runs[fault_id]
+        record = record_at_present(run.captured)
         self._history.add(FaultRequested, fault=fault_id)
         try:
             self._keeper.armed(record.id)
             self._journal.intent(record.id, "inject")
-            self._begun.add(fault_id)
+            run.begun = True
         except (HarnessError, OSError) as error:
             return self._failed(fault_id, f"{fault_id} was not injected: {error}", False)
         # An event is over when it has been carried out, so its recovery begins in the middle of this.
         prober: Prober | None = None
-        if planned.change.one_shot and not planned.change.blind_probe and not self._another_on(planned):
+        change = run.planned.change
+        if change.one_shot and not change.blind_probe and not self._another_on(run):
             prober = _prober(record)
             prober.start()
         try:
-            return self._inject(fault_id, fault, record, prober)
+            return self._inject(run, record, prober)
         finally:
             if prober is not None:
                 prober.stop()
 
-    def _inject(self, fault_id: str, fault: Fault, record: UndoRecord, prober: Prober | None) -> machine.Input:
+    def _inject(self, run: _FaultRun, record: UndoRecord, prober: Prober | None) -> machine.Input:
         try:
-            applied = fault.inject(record)
-        except OutcomeUnknown as error:
-            self._unsure.add(fault_id)
-            return self._failed(fault_id, f"it is unknown whether {fault_id} was injected: {error}", True)
+            applied = run.fault.inject(record)
         except HarnessError as error:
-            self._unsure.add(fault_id)
             # Some part may have been done before the error: undo is idempotent, so it is always safe to run it.
-            return self._failed(fault_id, f"{fault_id} was not injected: {error}", True)
+            run.unsure = True
+            if isinstance(error, OutcomeUnknown):
+                return self._failed(run.id, f"it is unknown whether {run.id} was injected: {error}", True)
+            return self._failed(run.id, f"{run.id} was not injected: {error}", True)
         self._history.add(
             FaultInjected,
             at=self._history.since_t0(applied.replied),
-            fault=fault_id,
+            fault=run.id,
             sent_s=self._history.since_t0(applied.sent),
         )
         self._journal.outcome(record.id, "injected")
-        for item in applied.evidence:
-            self._record_evidence(fault_id, "injected", item)
-            if not item.held:
-                self._not_proven(fault_id, f"expected {item.expected}, observed {item.observed}")
+        self._evidence_of(run, "injected", applied)
         zero = self._zero_of_event(applied, prober)
-        return machine.Injected(now=max(zero or 0.0, self._history.since_t0(applied.replied)), fault=fault_id)
+        return machine.Injected(now=max(zero or 0.0, self._history.since_t0(applied.replied)), fault=run.id)
+
+    def _evidence_of(self, run: _FaultRun, stage: EvidenceStage, applied: Applied) -> None:
+        for item in applied.evidence:
+            self._record_evidence(run.id, stage, item)
+            if not item.held:
+                self._not_proven(run.id, _missing(item))
 
     def _zero_of_event(self, applied: Applied, prober: Prober | None) -> float | None:
         """The first good probe after the last bad one; None when none was bad, for then there was no outage to see."""
@@ -185,125 +208,122 @@ class Works:
 
     def look_for_bypass(self) -> None:
         """Does anybody use a dependency past its proxy while a fault is on it?"""
-        self._paths.look_again(lambda fault_id: fault_id in self._seen_on and fault_id not in self._ended)
+        self._paths.look_again(lambda fault_id: self._runs[fault_id].seen_on is not None and self._runs[fault_id].on)
 
     def prove(self, fault_id: str, stage: Stage) -> None:
         """Assert that the fault is on; the first time, say whether it is proven. An event is over with that."""
+        run = self._runs[fault_id]
         try:
-            self._prove(fault_id, stage)
+            self._prove(run, stage)
         except Exception as error:  # a fault from somebody's package, or a bug: nothing was seen then
-            self._lost(fault_id, stage, f"it could not be checked: {type(error).__name__}: {error}")
+            self._lost(run, stage, f"it could not be checked: {type(error).__name__}: {error}")
             raise
         finally:
-            if self._planned[fault_id].change.one_shot:
-                self._close(fault_id)
+            if run.planned.change.one_shot:
+                self._close(run)
 
-    def _close(self, fault_id: str) -> None:
+    def _close(self, run: _FaultRun) -> None:
         """An event leaves nothing on: verify that, so that nobody undoes it later; undo what did not come back."""
-        record = self._records[fault_id]
+        record = run.captured
         self._journal.intent(record.id, "undo")
         outcome = self._gone_with_the_keeper(record) or undo_record(record, say=self._say)
-        self._ended.add(fault_id)
+        run.ended = True
         self._journal.undone(outcome)
-        self._tell_outcome(fault_id, outcome)
+        self._tell_outcome(run.id, outcome)
 
-    def _prove(self, fault_id: str, stage: Stage) -> None:
-        fault = self._faults[self._planned[fault_id].spec.kind]
+    def _prove(self, run: _FaultRun, stage: Stage) -> None:
         try:
-            evidence = fault.prove(record_at_present(self._records[fault_id]), stage)
+            evidence = run.fault.prove(record_at_present(run.captured), stage)
         except HarnessError as error:
-            self._lost(fault_id, stage, f"it could not be checked: {error}")
+            self._lost(run, stage, f"it could not be checked: {error}")
             return
         now = self._history.since_t0()
         failed = [item for item in evidence if not item.held]
-        if failed or stage == "injected" or now - self._recorded.get(fault_id, 0.0) >= RECORD_EVERY_S - 0.1:
-            self._recorded[fault_id] = now
+        if failed or stage == "injected" or now - run.recorded >= RECORD_EVERY_S - 0.1:
+            run.recorded = now
             for item in evidence:
-                self._record_evidence(fault_id, stage, item)
+                self._record_evidence(run.id, stage, item)
         if failed:
-            self._lost(fault_id, stage, f"expected {failed[0].expected}, observed {failed[0].observed}")
+            self._lost(run, stage, _missing(failed[0]))
             return
         if not evidence:
-            self._not_proven(fault_id, "nothing could be observed of it")
+            self._not_proven(run.id, "nothing could be observed of it")
             return
-        self._seen_on[fault_id] = self._history.since_t0(min(item.at for item in evidence))
-        if stage == "injected" and fault_id not in self._unproven:
-            self._history.add(FaultProven, fault=fault_id)
+        run.seen_on = self._history.since_t0(min(item.at for item in evidence))
+        if stage == "injected" and not run.unproven:
+            self._history.add(FaultProven, fault=run.id)
 
-    def _lost(self, fault_id: str, stage: Stage, what: str) -> None:
+    def _lost(self, run: _FaultRun, stage: Stage, what: str) -> None:
         """It is not as it should be: say since when."""
-        last = self._seen_on.get(fault_id)
-        if stage == "injected" or last is None:
-            self._not_proven(fault_id, what)
+        if stage == "injected" or run.seen_on is None:
+            self._not_proven(run.id, what)
             return
         now = format_duration(self._history.since_t0())
-        on = f"it was on {format_duration(last)} after the start"
-        self._not_proven(fault_id, f"it did not last: {on}, at {now} {what}")
+        on = f"it was on {format_duration(run.seen_on)} after the start"
+        self._not_proven(run.id, f"it did not last: {on}, at {now} {what}")
 
     def undo(self, fault_id: str, *, hurry: bool) -> machine.Undone:
         """Undo, verify, and find recovery's zero."""
-        planned = self._planned[fault_id]
-        record = self._records[fault_id]
+        run = self._runs[fault_id]
         prober: Prober | None = None
-        self._undoing.add(fault_id)
-        if not planned.change.blind_probe and not self._another_on(planned):
-            prober = _prober(record)
+        run.undoing = True
+        if not run.planned.change.blind_probe and not self._another_on(run):
+            prober = _prober(run.captured)
             prober.start()
             if not hurry:
                 time.sleep(PROBE_LEAD_S)
         try:
-            return self._undo(fault_id, record, prober)
+            return self._undo(run, prober)
         finally:
             if prober is not None:
                 prober.stop()
 
-    def _another_on(self, planned: PlannedFault) -> bool:
+    def _another_on(self, run: _FaultRun) -> bool:
         """Another fault stays on this dependency: no probe can be good, and that one's undo finds recovery's zero."""
-        stay = (self._planned[one] for one in self._begun - self._undoing - self._ended)
-        name = planned.change.dependency.name
+        name = run.planned.change.dependency.name
+        stay = (one.planned for one in self._runs.values() if one.on and not one.undoing)
         return any(one.for_s is not None and one.change.dependency.name == name for one in stay)
 
     def undo_rest(self) -> None:
         """Undo what was injected and not undone yet."""
-        for fault_id in [name for name in self._records if name in self._begun and name not in self._ended]:
-            if self._planned[fault_id].change.one_shot and fault_id not in self._unsure:
-                self._close(fault_id)
+        for run in self._runs.values():
+            if not run.on:
+                continue
+            if run.planned.change.one_shot and not run.unsure:
+                self._close(run)
             else:
-                self.undo(fault_id, hurry=True)
+                self.undo(run.id, hurry=True)
 
-    def _undo(self, fault_id: str, record: UndoRecord, prober: Prober | None) -> machine.Undone:
+    def _undo(self, run: _FaultRun, prober: Prober | None) -> machine.Undone:
         since = self._history.since_t0
+        record = run.captured
         self._journal.intent(record.id, "undo")
         requested = monotonic()
-        self._history.add(UndoRequested, at=since(requested), fault=fault_id, sent_s=since(requested))
+        self._history.add(UndoRequested, at=since(requested), fault=run.id, sent_s=since(requested))
         self._revive_toxiproxy(record)
         outcome = self._gone_with_the_keeper(record) or undo_record(
             record,
             say=self._say,
             restart_toxiproxy=self._restart_toxiproxy,
-            unsure=fault_id in self._unsure,
+            unsure=run.unsure,
             on_answer=prober.look_now if prober is not None else lambda: None,
         )
-        self._ended.add(fault_id)
+        run.ended = True
         applied = outcome.applied
-        sent = applied.sent if applied is not None else requested
-        for item in applied.evidence if applied is not None else ():
-            self._record_evidence(fault_id, "held", item)
-            if not item.held:
-                self._not_proven(fault_id, f"expected {item.expected}, observed {item.observed}")
         if applied is not None:
-            self._history.add(Undone, at=since(applied.replied), fault=fault_id, sent_s=since(applied.sent))
+            self._evidence_of(run, "held", applied)
+            self._history.add(Undone, at=since(applied.replied), fault=run.id, sent_s=since(applied.sent))
         self._journal.undone(outcome)
         zero: float | None = None
         if outcome.state != "unverified":
-            if applied is not None and self._planned[fault_id].change.blind_probe:
+            if applied is not None and run.planned.change.blind_probe:
                 zero = self._zero(since(applied.replied), since(applied.sent), since(applied.replied), "undo")
             elif prober is not None:
-                found = prober.first_good_after(sent)
+                found = prober.first_good_after(applied.sent if applied is not None else requested)
                 if found is not None:
                     zero = self._zero(since(found.zero), since(found.lower), since(found.upper), "probe")
-        self._tell_outcome(fault_id, outcome)
-        return machine.Undone(now=since(), fault=fault_id, verified=outcome.state != "unverified", zero=zero)
+        self._tell_outcome(run.id, outcome)
+        return machine.Undone(now=since(), fault=run.id, verified=outcome.state != "unverified", zero=zero)
 
     def _revive_toxiproxy(self, record: UndoRecord) -> None:
         """One of ours that somebody killed is started again at once: nothing of this dependency answers without it."""
@@ -362,9 +382,14 @@ class Works:
         self._history.add(PathUnproven, fault=fault_id, missing=missing)
 
     def _not_proven(self, fault_id: str, missing: str) -> None:
-        if fault_id not in self._unproven:
-            self._unproven.add(fault_id)
+        run = self._runs[fault_id]
+        if not run.unproven:
+            run.unproven = True
             self._history.add(FaultNotProven, fault=fault_id, missing=missing)
+
+
+def _missing(evidence: Evidence) -> str:
+    return f"expected {evidence.expected}, observed {evidence.observed}"
 
 
 def _prober(record: UndoRecord) -> Prober:

@@ -16,7 +16,7 @@ import msgspec
 
 from harness.analysis import live as live_rules
 from harness.analysis.record.windows import WindowStore
-from harness.conductor.fault_runner import Works
+from harness.conductor.fault_runner import FaultRunner
 from harness.conductor.inbox import Inbox
 from harness.conductor.recording.history import History
 from harness.conductor.recording.tail import WindowTail
@@ -100,7 +100,7 @@ class Conduct:
         plan: Plan,
         *,
         history: History,
-        works: Works,
+        faults: FaultRunner,
         keeper: Keeper,
         load: LoadProcess,
         messages: Inbox[LoadMessage | int],
@@ -112,7 +112,7 @@ class Conduct:
     ) -> None:
         self._plan = plan
         self._history = history
-        self._works = works
+        self._fault_runner = faults
         self._keeper = keeper
         self._load = load
         self._messages = messages
@@ -158,7 +158,7 @@ class Conduct:
             # A look at a system that hangs may take longer than the lease.
             renewing(self._keeper, self._pool.close)
             # Nothing to do after an ordinary end; after a bug in the loop itself this is the last way out.
-            renewing(self._keeper, self._works.undo_rest)
+            renewing(self._keeper, self._fault_runner.undo_rest)
 
     def _turn(self) -> None:
         self._keeper.renew()
@@ -334,7 +334,7 @@ class Conduct:
                     # Nothing was undone: what there is to recover from ends, at the latest, where the phase ends.
                     self._history.add(ZeroFound, zero_s=start_s, lower_s=start_s, upper_s=start_s, source="undo")
                 if phase == "baseline" and self._plan.faults:
-                    self._pool.aside(self._works.snapshot_paths)
+                    self._pool.aside(self._fault_runner.snapshot_paths)
             case Extend(phase=phase, end_s=end_s):
                 self._history.add(PhaseExtended, phase=phase, end_s=end_s, target=self._wanting)
                 self._board.message = f"goes on, to be sure of {self._wanting}"
@@ -345,14 +345,14 @@ class Conduct:
             case Prepare():
                 self._board.message = "writing every undo record to disk"
                 self._pool.submit(
-                    self._works.prepare, lambda text: Prepared(now=self._history.since_t0(), problem=text)
+                    self._fault_runner.prepare, lambda text: Prepared(now=self._history.since_t0(), problem=text)
                 )
             case Inject(fault=fault):
                 self._signals.refuse_suspension(True)
                 self._inject(fault)
             case Check(fault=fault):
                 if fault not in self._checks or self._checks[fault].done():
-                    self._checks[fault] = self._pool.look(lambda: self._works.prove(fault, "held"))
+                    self._checks[fault] = self._pool.look(lambda: self._fault_runner.prove(fault, "held"))
                 self._look_for_bypass()
             case Undo(fault=fault, hurry=hurry):
                 self._undo(fault, hurry)
@@ -383,9 +383,9 @@ class Conduct:
             return InjectFailed(now=self._history.since_t0(), fault=fault, text=text, unknown=True)
 
         def inject() -> Input:
-            answer = self._works.inject(fault)
+            answer = self._fault_runner.inject(fault)
             if isinstance(answer, Injected):
-                self._checks[fault] = self._pool.look(lambda: self._works.prove(fault, "injected"))
+                self._checks[fault] = self._pool.look(lambda: self._fault_runner.prove(fault, "injected"))
             return answer
 
         self._pool.submit(inject, bug)
@@ -394,7 +394,7 @@ class Conduct:
         # No undo waits for it: with a dependency that hangs it takes seconds.
         idle = self._bypass is None or self._bypass.done()
         if idle and self._board.due("bypass", self._history.since_t0(), LOOK_EVERY_S):
-            self._bypass = self._pool.aside(self._works.look_for_bypass)
+            self._bypass = self._pool.aside(self._fault_runner.look_for_bypass)
 
     def _undo(self, fault: str, hurry: bool) -> None:
         check = self._checks.pop(fault, None)
@@ -407,7 +407,7 @@ class Conduct:
         def undo() -> Input:
             if check is not None and not check.cancel():
                 check.exception()
-            return self._works.undo(fault, hurry=hurry)
+            return self._fault_runner.undo(fault, hurry=hurry)
 
         self._pool.submit(undo, bug)
 

@@ -12,7 +12,7 @@ import msgspec
 from harness.analysis.record.windows import WindowStore
 from harness.conductor.afterload import Before, ask_again
 from harness.conductor.asked import INTERRUPTED
-from harness.conductor.fault_runner import Works
+from harness.conductor.fault_runner import FaultRunner
 from harness.conductor.finish import import_reports, judge_and_write
 from harness.conductor.inbox import Inbox
 from harness.conductor.loop import Conduct
@@ -160,7 +160,7 @@ def _conduct(
         history.start(t0)
         load.begin(t0)
         session.start_sampler(t0, up.dependencies)
-        works = Works(
+        fault_runner = FaultRunner(
             plan,
             faults,
             history,
@@ -173,7 +173,7 @@ def _conduct(
         Conduct(
             plan,
             history=history,
-            works=works,
+            faults=fault_runner,
             keeper=session.keeper,
             load=load,
             messages=messages,

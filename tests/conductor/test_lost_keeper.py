@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from harness.conductor import fault_runner as module
-from harness.conductor.fault_runner import Works
+from harness.conductor.fault_runner import FaultRunner
 from harness.conductor.recording.history import History
 from harness.fault import registered
 from harness.model.clock import monotonic
@@ -43,17 +43,17 @@ def test_a_run_whose_keeper_had_no_servers_waits_for_none(
     history = History(tmp_path / "history.jsonl", "run-1", lambda _: None)
     history.start(monotonic())
     plan = cast(Plan, SimpleNamespace(faults=(planned,)))
-    works = Works(plan, registered(), history, journal, keeper, say=lambda _: None, restart_toxiproxy=None)
+    faults = FaultRunner(plan, registered(), history, journal, keeper, say=lambda _: None, restart_toxiproxy=None)
     record = fault.capture(change, planned.id)
     journal.record(record)
-    works._records[planned.id] = record
-    works.inject(planned.id)
+    faults._runs[planned.id].record = record
+    faults.inject(planned.id)
     assert proxy.state()["enabled"] is False
     os.kill(keeper.pid, signal.SIGKILL)
     wait_for("the run notices", lambda: keeper.lost)
 
     answers: list[Any] = []
-    undo = threading.Thread(target=lambda: answers.append(works.undo(planned.id, hurry=True)), daemon=True)
+    undo = threading.Thread(target=lambda: answers.append(faults.undo(planned.id, hurry=True)), daemon=True)
     undo.start()
     wait_for("the undo", lambda: not undo.is_alive(), LIMIT_S)
     assert answers[0].verified and proxy.clean()

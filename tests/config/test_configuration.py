@@ -12,17 +12,13 @@ from pathlib import Path
 import pytest
 
 from harness.adapters.processes.start_config import start_command
-from harness.config.file import (
-    KINDS,
-    ComposeTable,
-    Contained,
-    KafkaTable,
-    PostgresTable,
-    RedisTable,
-    TargetTable,
-    ToxiproxyTable,
-)
-from harness.config.load import MAX_BYTES, chosen, find, load, parse
+from harness.config.file import ComposeTable, Contained, TargetTable, ToxiproxyTable
+from harness.config.load import MAX_BYTES, chosen, find
+from harness.dependencies.configuration import load, parse
+from harness.dependencies.kafka import KafkaTable
+from harness.dependencies.postgres import PostgresTable
+from harness.dependencies.redis import RedisTable
+from harness.dependencies.registry import tables
 from harness.model.errors import UsageError
 from harness.stack.external.stack import ExternalStack
 
@@ -110,10 +106,10 @@ def test_the_documented_file_is_complete_and_loads() -> None:
     assert set(written["target"]) == set(TargetTable.__struct_fields__) - containers
     assert set(written["toxiproxy"]) == set(ToxiproxyTable.__struct_fields__) - containers
     everything = {key for table in written["dependencies"].values() for key in table}
-    for type_ in KINDS.values():
+    for type_ in tables().values():
         own = set(type_.__struct_fields__) - {"cwd", "log"} - containers  # shown for the target
         assert own <= everything, type_
-    assert {type(table) for table in found.dependencies.values()} == set(KINDS.values())
+    assert {type(table) for table in found.dependencies.values()} == set(tables().values())
     declared = ExternalStack("http://127.0.0.1:8000", configuration=found).describe()
     assert [one.name for one in declared] == ["redis", "db", "events", "payments", "geo", "api"]
     assert all(one.external for one in declared) and declared[-1].target and declared[-1].startable
