@@ -11,18 +11,19 @@ A kind of fault is an object registered in the entry-point group `harness.faults
     verify_undone(record) -> Evidence, ...      configuration read back, and a protocol probe on the data path
 
     by_hand(record) -> str                      optional: what a person does when the undo cannot be carried out
+    traits                                      optional: what others must know of it, see harness.model.records.faults
 
 Everything after `capture` needs nothing but the record: it may run in another process, later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from harness.model.entry_points import loaded
-from harness.model.records.faults import Applied, Change, Dependency, Evidence, UndoRecord
+from harness.model.records.faults import Applied, Change, Dependency, Evidence, Trait, UndoRecord
 from harness.model.records.faults import ParamInfo as ParamInfo
 
 GROUP = "harness.faults"
@@ -37,8 +38,9 @@ class Fault(Protocol):
     """One line for the catalogue: what it does to the dependency."""
     undo_summary: str
     proof_summary: str
-    needs: Literal["proxy", "runtime", "container", "postgres", "redis", "nothing"]
-    """What the stack must offer for it."""
+    needs: Literal["proxy", "runtime", "container", "server"]
+    """Where it is injected, which the stack must offer: the proxy, the server's process or container, its container,
+    or the server by its own protocol."""
     one_shot: bool
     params: tuple[ParamInfo, ...]
 
@@ -61,6 +63,11 @@ def registered() -> Mapping[str, Fault]:
     Never raises: what one package has got wrong must not stop the undo of another one's fault.
     """
     return _load()[0]
+
+
+def traits_of(fault: Fault) -> Collection[Trait]:
+    """Those that it declares."""
+    return getattr(fault, "traits", ())
 
 
 def unusable() -> Mapping[str, str]:

@@ -124,7 +124,7 @@ def _conduct(
     if session.owns_stack:
         say(f"the stack is ready after {up.ready_s:.1f} s: {up.target.url}")
     plan = bind(plan, up, faults)
-    session.lock_shared(plan, [f.spec.dependency for f in plan.faults if faults[f.spec.kind].needs == "postgres"])
+    session.lock_shared(plan, [f.spec.dependency for f in plan.faults if "changes_server" in f.change.traits])
     origin = provenance(command, up.versions, up.target.version)
     plan = msgspec.structs.replace(plan, provenance=origin)
     write_plan(session.run_dir, plan)

@@ -11,11 +11,12 @@ phase. DEPENDENCY is matched against the declared names, the longest first; the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.model import units
 from harness.model.errors import UsageError
 from harness.model.records.faults import FaultSpec, ParamInfo, Scalar
+from harness.model.records.plan import PlannedFault
 from harness.model.suggest import unknown
 
 NONE = "none"
@@ -149,6 +150,14 @@ def _shown(value: float, info: ParamInfo) -> str:
     if info.unit in ("size", "rate"):
         return units.format_bytes(value) + ("/s" if info.unit == "rate" else "")
     return f"{value:g}"
+
+
+def harder_fault(faults: Sequence[PlannedFault]) -> str | None:
+    """A fault on the same proxy which most often hurts a service that survives these; None where there is none."""
+    first = faults[0].change.dependency
+    had = {fault.spec.kind for fault in faults}
+    harder = next((kind for kind in ("hang", "latency", "down") if kind not in had), None)
+    return f"{first.name}-{harder}" if harder is not None and first.proxied else None
 
 
 def fault_text(name: str, params: Mapping[str, str], at_s: float, for_s: float | None) -> str:

@@ -8,6 +8,16 @@ import msgspec
 
 Scalar = str | int | float | bool | None
 
+Trait = Literal["disables_proxy", "loses_data", "limits_connections", "changes_server", "starts_server"]
+"""What others must know of a kind of fault, beside the fields of its Change:
+
+    disables_proxy      its proxy is disabled meanwhile, which a look from outside takes for left over
+    loses_data          nobody can undo it
+    limits_connections  the application gets fewer connections than before
+    changes_server      the server's own settings or sessions are changed, for whoever uses it from whatever machine
+    starts_server       its undo starts a server, which takes a while
+"""
+
 
 class Address(msgspec.Struct, frozen=True):
     host: str
@@ -160,6 +170,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     proves: str
     property: str = ""
     resources: tuple[str, ...] = ()
+    traits: tuple[Trait, ...] = ()
+    delays_s: float | None = None
+    """How much later each answer comes while it is on, where that is what it does."""
     one_shot: bool = False
     blind_probe: bool = False
     """True when the verification probe cannot see the fault, so recovery's zero is the undo's reply."""

@@ -10,6 +10,7 @@ from harness.analysis.verdict.sentences import names_generator
 from harness.model.exit_codes import ExitCode
 from harness.model.records.plan import Plan
 from harness.model.records.result import ErrorResult, GeneratorResult, Result
+from harness.plan.fault_text import harder_fault
 from harness.report.findings.finding import Finding, phase_named, real_faults
 from harness.report.sentences import text
 
@@ -192,10 +193,8 @@ def next_experiment(plan: Plan, result: Result) -> Iterator[Finding]:
             advice="Run the same scenario with a fault, for example --fault redis-down; harness faults lists them.",
         )
         return
-    name = text.visible(faults[0].spec.dependency, 40)
-    kinds = {fault.spec.kind for fault in faults}
-    harder = next((kind for kind in ("hang", "latency", "down") if kind not in kinds), None)
-    other = f"--fault {name}-{harder}" if harder else ""
+    harder = harder_fault(faults)
+    other = f"--fault {text.visible(harder, 80)}" if harder else ""
     yield Finding(
         key="next-experiment",
         title="Make it harder",

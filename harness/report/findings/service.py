@@ -138,10 +138,9 @@ def synchronous(plan: Plan, result: Result) -> Iterator[Finding]:
     if not fault or not baseline or fault.p95_ms is None or baseline.p95_ms is None or starved(result):
         return
     for planned in real_faults(plan):
-        latency = planned.change.params.get("latency")
-        if planned.spec.kind != "latency" or not isinstance(latency, int | float) or latency <= 0:
+        if not planned.change.delays_s:
             continue
-        injected, added = latency * 1000, fault.p95_ms - baseline.p95_ms
+        injected, added = planned.change.delays_s * 1000, fault.p95_ms - baseline.p95_ms
         trips = added / injected
         if trips < 0.6:
             continue
@@ -158,8 +157,7 @@ def synchronous(plan: Plan, result: Result) -> Iterator[Finding]:
 
 
 def limit(plan: Plan, result: Result) -> Iterator[Finding]:
-    kinds = {fault.spec.kind for fault in real_faults(plan)}
-    if rose(result) and kinds & {"connection-limit", "connection-hog"}:
+    if rose(result) and any("limits_connections" in fault.change.traits for fault in plan.faults):
         yield Finding(
             key="pool",
             title="The connection pool does not cope with fewer connections",

@@ -28,7 +28,7 @@ def blast_radius(plan: Plan) -> str:
     lines += [
         f"  no undo    {fault.id}: {fault.change.undoes}"
         for fault in plan.faults
-        if fault.change.one_shot and fault.change.kind == "flush"
+        if "loses_data" in fault.change.traits
     ]
     return "\n".join(visible(line, 400) for line in lines)
 
@@ -64,7 +64,7 @@ def _locks(plan: Plan, changed: Iterable[Dependency]) -> list[str]:
         if dependency.toxiproxy is not None and dependency.proxied:
             found.append(f"Toxiproxy {dependency.toxiproxy}, for every machine: a disabled proxy named harness-lock")
     for fault in plan.faults:
-        if fault.change.kind.startswith("connection-"):
+        if "changes_server" in fault.change.traits and fault.change.dependency.admin is not None:
             name = fault.change.dependency.name
             found.append(f"PostgreSQL {name}, for every machine: an advisory lock")
     return list(dict.fromkeys(found))
