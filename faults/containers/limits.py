@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from faults.common.container import container_id, engine_of, name_in, record_of, replaced, runs_again, to_change
-from faults.common.proxy import ANY
+from faults.containers.container import container_id, engine_of, name_in, record_of, replaced, runs_again, to_change
+from faults.path.probes import ANY
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import Container, HostConfig, Limits
 from harness.model.clock import monotonic

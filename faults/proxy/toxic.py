@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from faults.common.application_path import healthy
-from faults.common.probe_spacing import may_ask
-from faults.common.proxy import (
-    ANY,
+from faults.path.health import healthy
+from faults.path.probe_spacing import may_ask
+from faults.path.probes import ANY, is_silent
+from faults.proxy.proxy import (
     by_hand,
     capture_proxy,
     make_again,
@@ -89,8 +89,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
         proxy = planned_proxy(self.kind, self.kinds, dependency)
-        silent = dependency.kind == "tcp" and dependency.probe_send is None
-        if silent and self.needs_answer:
+        if is_silent(dependency) and self.needs_answer:
             raise Refused(
                 f"{dependency.name}-{self.kind}: nothing would show this fault, because nothing is known that makes"
                 f" {dependency.name} answer, and a proxy accepts connections whatever its toxics do",
@@ -119,7 +118,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             undoes=f"removes that toxic from the proxy {proxy}",
             proves=f"the toxic reads back as asked; {self.proof_summary}",
             resources=resources(dependency),
-            blind_probe=self.blind or silent,
+            blind_probe=self.blind or is_silent(dependency),
             hides_path=self.hides_path,
         )
 

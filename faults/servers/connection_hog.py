@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
 
-from faults.common.admin_session import admin_of, keep
-from faults.common.application_path import healthy, number_of
-from faults.common.proxy import path_again
+from faults.path.admin_session import admin_of, keep
+from faults.path.health import healthy
+from faults.path.probes import number_of
+from faults.path.record import record_of
+from faults.proxy.proxy import path_again
 from faults.servers.slot_holder import LEASE_S, SlotHolder, files_for
 from harness.adapters.clients import postgres
 from harness.adapters.clients.postgres_login import Login
@@ -112,18 +114,14 @@ class ConnectionHog:
         files_for(slots.free - leave)
         found = healthy(dependency)
         keep(dependency, record_id)
-        login_env = dependency.probe_password_env if dependency.probe_login is not None else dependency.password_env
-        variables = {"password": login_env, "admin_password": dependency.admin_password_env}
-        return UndoRecord(
-            id=record_id,
-            kind=self.kind,
-            dependency=dependency,
-            params=change.params,
+        return record_of(
+            change,
+            record_id,
+            found,
             where={"system_identifier": identity},
             original={"free_slots": slots.free},
             ours={"application_name": f"{postgres.APPLICATION}-hog-{secrets.token_hex(8)}"},
-            secrets={name: variable for name, variable in variables.items() if variable is not None},
-            healthy=found.scalars(),
+            admin=True,
         )
 
     def inject(self, record: UndoRecord) -> Applied:

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
 
-from faults.common.admin_session import admin_of, keep
-from faults.common.application_path import healthy, number_of
-from faults.common.proxy import path_again
+from faults.path.admin_session import admin_of, keep
+from faults.path.health import healthy
+from faults.path.probes import number_of
+from faults.path.record import record_of
+from faults.proxy.proxy import path_again
 from harness.adapters.clients import postgres
 from harness.adapters.clients.postgres_login import Login
 from harness.adapters.probing.probe import secret
@@ -99,17 +101,14 @@ class ConnectionLimit:
             identity = admin.system_identifier()
         found = healthy(dependency)
         keep(dependency, record_id)
-        secrets = {"password": dependency.password_env, "admin_password": dependency.admin_password_env}
-        return UndoRecord(
-            id=record_id,
-            kind=self.kind,
-            dependency=dependency,
-            params=change.params,
+        return record_of(
+            change,
+            record_id,
+            found,
             where={"role_oid": role.oid, "role": role.name, "system_identifier": identity},
             original={"limit": role.limit},
             ours={"limit": limit},
-            secrets={name: variable for name, variable in secrets.items() if variable is not None},
-            healthy=found.scalars(),
+            admin=True,
         )
 
     def inject(self, record: UndoRecord) -> Applied:

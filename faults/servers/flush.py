@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from faults.common.application_path import healthy
-from faults.common.proxy import path_again
+from faults.path.health import healthy
+from faults.path.record import record_of
+from faults.proxy.proxy import path_again
 from harness.adapters.clients import redis
 from harness.adapters.probing.probe import secret
 from harness.fault import ParamInfo, Stage
@@ -79,18 +80,14 @@ class Flush:
                 " another server answers there",
                 hint="correct the addresses in the configuration",
             )
-        how_healthy = healthy(dependency)
-        return UndoRecord(
-            id=record_id,
-            kind=self.kind,
-            dependency=dependency,
-            params=change.params,
+        return record_of(
+            change,
+            record_id,
+            healthy(dependency),
             where={"run_id": found.run_id, "server": str(_server(dependency))},
             original={"keys": found.keys, "flushes": found.flushes},
             # It expires by itself, should nobody come to delete it.
             ours={"marker": f"{redis.NAME}-flush-{secrets.token_hex(8)}"},
-            secrets={} if dependency.password_env is None else {"password": dependency.password_env},
-            healthy=how_healthy.scalars(),
         )
 
     def inject(self, record: UndoRecord) -> Applied:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from faults.common.admin_session import keep
-from faults.common.application_path import Healthy, answers_normally, takes_connections
+from faults.path import record as path_record
+from faults.path.admin_session import keep
+from faults.path.health import Healthy, answers_normally, takes_connections
 from harness.adapters.toxiproxy import commands
 from harness.adapters.toxiproxy.client import ProxyState, ToxicState, Toxiproxy
 from harness.adapters.toxiproxy.lock import OURS
@@ -13,10 +14,6 @@ from harness.adapters.toxiproxy.restart import SILENT_S, snapshot
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, Refused, UndoUnverified
 from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, Scalar, UndoRecord
-
-ANY: frozenset[DependencyKind] = frozenset({"redis", "postgres", "kafka", "tcp", "http"})
-SPEAKING: frozenset[DependencyKind] = ANY - {"tcp"}
-"""Their protocol is known: a probe can ask something and be answered."""
 
 
 def planned_proxy(kind: str, kinds: frozenset[DependencyKind], dependency: Dependency) -> str:
@@ -75,12 +72,10 @@ def record_of(
 ) -> UndoRecord:
     dependency = change.dependency
     keep(dependency, record_id)
-    env = dependency.probe_password_env if dependency.probe_login is not None else dependency.password_env
-    return UndoRecord(
-        id=record_id,
-        kind=change.kind,
-        dependency=dependency,
-        params=change.params,
+    return path_record.record_of(
+        change,
+        record_id,
+        found,
         where={
             "url": dependency.toxiproxy,
             "proxy": state.name,
@@ -90,8 +85,6 @@ def record_of(
         },
         original=original,
         ours=ours,
-        secrets={} if env is None else {"password": env},
-        healthy=found.scalars(),
     )
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import msgspec
 
-from faults.common.application_path import milliseconds, number_of, seen
+from faults.path.probes import all_late, at_once, milliseconds, number_of, seen
 from faults.proxy.toxic import DIRECTION, ToxicFault
 from harness.adapters.probing.bulk import KINDS, MOST_BYTES, Direction, Moved, Mover
 from harness.fault import ParamInfo, Stage
@@ -131,32 +130,15 @@ def _late(exchange: Callable[[Params], Exchange]) -> Callable[[UndoRecord, Stage
         # A little less than the arithmetic: the proxy makes up for its timers' own lateness.
         floor_s = 0.9 * asked.floor_s
         healthy_s = number_of(record.healthy.get("bulk_fastest_s"), default=0.0)
-        results = [
-            moved.result for moved in _several(record, asked.size, floor_s, _TRIES if stage == "injected" else 1)
-        ]
-        quickest = min(results, key=lambda result: result.seconds)
-        late = all(one.seconds >= floor_s and (one.ok or one.error_kind == "timeout") for one in results)
-        which = f"fastest of {len(results)}: " if len(results) > 1 else ""
-        return Evidence(
-            source="probe",
-            expected=f"{asked.size} bytes take at least {milliseconds(floor_s)};"
-            f" the fastest took {milliseconds(healthy_s)} before",
-            observed=which
-            + (f"{quickest.detail} in {milliseconds(quickest.seconds)}" if quickest.ok else quickest.detail),
-            held=late,
-            at=max(result.ended for result in results),
+        move = _mover(record)
+        results = at_once(_TRIES if stage == "injected" else 1, lambda: move(asked.size, 3 * floor_s + 2.0).result)
+        expected = (
+            f"{asked.size} bytes take at least {milliseconds(floor_s)};"
+            f" the fastest took {milliseconds(healthy_s)} before"
         )
+        return all_late(results, floor_s, expected)
 
     return sees
-
-
-def _several(record: UndoRecord, size: int, floor_s: float, number: int) -> list[Moved]:
-    move = _mover(record)
-    timeout_s = 3 * floor_s + 2.0
-    if number == 1:
-        return [move(size, timeout_s)]
-    with ThreadPoolExecutor(number) as pool:
-        return list(pool.map(lambda _: move(size, timeout_s), range(number)))
 
 
 def _quick_again(exchange: Callable[[Params], Exchange]) -> Callable[[UndoRecord], Evidence]:
