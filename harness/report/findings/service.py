@@ -14,7 +14,6 @@ from harness.report.findings.finding import (
     dependencies,
     errors_in,
     phase_named,
-    real_faults,
     rose,
 )
 from harness.report.sentences import text
@@ -137,7 +136,7 @@ def synchronous(plan: Plan, result: Result) -> Iterator[Finding]:
     fault, baseline = phase_named(result, "fault"), phase_named(result, "baseline")
     if not fault or not baseline or fault.p95_ms is None or baseline.p95_ms is None or starved(result):
         return
-    for planned in real_faults(plan):
+    for planned in plan.faults:
         latency = planned.change.params.get("latency")
         if planned.spec.kind != "latency" or not isinstance(latency, int | float) or latency <= 0:
             continue
@@ -158,7 +157,7 @@ def synchronous(plan: Plan, result: Result) -> Iterator[Finding]:
 
 
 def limit(plan: Plan, result: Result) -> Iterator[Finding]:
-    kinds = {fault.spec.kind for fault in real_faults(plan)}
+    kinds = {fault.spec.kind for fault in plan.faults}
     if rose(result) and kinds & {"connection-limit", "connection-hog"}:
         yield Finding(
             key="pool",
