@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from faults.path import record as path_record
 from faults.path.address import address_of, nobody_in_its_place
 from faults.path.health import STILL_GOOD_S, Life, healthy, wait_until_back
 from faults.path.probes import is_silent, refuse_https
+from faults.path.record import record_of
 from faults.proxy.proxy import path_again
 from harness.adapters.docker.address import bound, covers, moved
 from harness.adapters.docker.engine import Engine
@@ -145,7 +145,7 @@ def _files_of(line: str) -> str:
     return fields[3] if len(fields) > 4 and fields[4] in ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf") else ""
 
 
-def record_of(
+def container_record(
     change: Change,
     record_id: str,
     container: Container,
@@ -156,7 +156,7 @@ def record_of(
 ) -> UndoRecord:
     """The record of a fit container; probes its path first. Raises Refused when it does not answer."""
     change = msgspec.structs.replace(change, dependency=bound(change.dependency, container))
-    return path_record.record_of(
+    return record_of(
         change,
         record_id,
         healthy(change.dependency, at_least_s=STILL_GOOD_S),

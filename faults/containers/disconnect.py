@@ -16,12 +16,12 @@ from faults.containers import network_ends as ends
 from faults.containers.container import (
     afresh,
     container_id,
+    container_record,
     engine_of,
     fit,
     label,
     name_in,
     planned_container,
-    record_of,
     replaced,
     resources,
     successor,
@@ -95,7 +95,7 @@ class Disconnect:
             _refuse_lost_mac(dependency, engine, container, chosen)
         _refuse_wandering_port(dependency, container)
         names = ", ".join(end.network for end in chosen)
-        return record_of(
+        return container_record(
             change,
             record_id,
             container,

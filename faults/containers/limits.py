@@ -7,7 +7,15 @@ from typing import Literal
 
 import msgspec
 
-from faults.containers.container import container_id, engine_of, name_in, record_of, replaced, runs_again, to_change
+from faults.containers.container import (
+    container_id,
+    container_record,
+    engine_of,
+    name_in,
+    replaced,
+    runs_again,
+    to_change,
+)
 from faults.path.probes import ANY
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import Container, HostConfig, Limits
@@ -32,7 +40,7 @@ class ContainerLimit:
         raise NotImplementedError
 
     def capture_limits(self, change: Change, record_id: str, found: Container, ours: Limits) -> UndoRecord:
-        return record_of(
+        return container_record(
             change,
             record_id,
             found,

@@ -29,7 +29,7 @@ class _Kept:
         if dependency.kind != "postgres" or dependency.admin is None:
             return
         try:
-            session = _fresh(dependency)
+            session = fresh_admin(dependency)
             # By a name of its own it counts among the slots that are taken; those of passing sessions do not.
             session.ask("SELECT set_config('application_name', %s, false)", f"{APPLICATION}-kept")
         except HarnessError:
@@ -72,7 +72,7 @@ def admin_of(record: UndoRecord) -> Iterator[Admin]:
             session.close()
             session = None
     if session is None:
-        with _fresh(record.dependency) as fresh:
+        with fresh_admin(record.dependency) as fresh:
             yield fresh
         return
     try:
@@ -107,5 +107,6 @@ def _key(dependency: Dependency, record_id: str) -> tuple[str, str]:
     return str(dependency.admin), record_id
 
 
-def _fresh(dependency: Dependency) -> Admin:
+def fresh_admin(dependency: Dependency) -> Admin:
+    """A login of its own."""
     return Admin(str(dependency.admin), password=secret(dependency.admin_password_env))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from faults.path.admin_session import let_go, who_fills
-from faults.path.probes import asked_at, milliseconds, number_of, probe_path, seen
+from faults.path.probes import asked_at, milliseconds, number_of, probe_path, probed, seen
 from harness.adapters.probing.probe import ProbeResult, path_probe, unfinished
 from harness.model.errors import Refused, UndoUnverified, UsageError
 from harness.model.records.faults import Dependency, Evidence, Scalar, UndoRecord
@@ -98,14 +98,9 @@ def takes_connections(record: UndoRecord) -> Evidence:
     """The service under test after an undo: somebody listens. That it answers late, or wrongly, is its recovery: what
     the run is there to measure, and no change of ours that is still on."""
     result = probe_path(record.dependency, 1.0)
-    return Evidence(
-        source="undo",
-        expected=f"{record.dependency.name} takes connections at {asked_at(record.dependency)}; how it answers is its"
-        " recovery",
-        observed=seen(result),
-        held=result.listens,
-        at=result.ended,
-    )
+    at = asked_at(record.dependency)
+    expected = f"{record.dependency.name} takes connections at {at}; how it answers is its recovery"
+    return probed(result, expected, result.listens, "undo")
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import msgspec
 
@@ -70,8 +71,8 @@ def first_exchange(dependency: Dependency, timeout_s: float) -> ProbeResult:
         return probe_path(dependency, timeout_s)
 
 
-def probed(result: ProbeResult, expected: str, held: bool) -> Evidence:
-    return Evidence(source="probe", expected=expected, observed=seen(result), held=held, at=result.ended)
+def probed(result: ProbeResult, expected: str, held: bool, source: Literal["probe", "undo"] = "probe") -> Evidence:
+    return Evidence(source=source, expected=expected, observed=seen(result), held=held, at=result.ended)
 
 
 def is_cut(result: ProbeResult, *, may_hang: bool = False) -> bool:
@@ -135,3 +136,8 @@ def milliseconds(seconds: float) -> str:
 def number_of(value: Scalar, *, default: float) -> float:
     """A number out of a record; records are data from a file, so the type is checked."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else default
+
+
+def whole_number(value: Scalar) -> int:
+    """The same; 0 for what is none."""
+    return int(number_of(value, default=0.0))

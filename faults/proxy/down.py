@@ -14,7 +14,7 @@ from faults.proxy.proxy import (
     normal_again,
     planned_proxy,
     proxy_name,
-    record_of,
+    proxy_record,
     resources,
     same_proxy,
     server_of,
@@ -55,7 +55,7 @@ class Down:
     def capture(self, change: Change, record_id: str) -> UndoRecord:
         state = capture_proxy(change.dependency)
         found = healthy(change.dependency)
-        return record_of(change, record_id, state, found, original={"enabled": True}, ours={"enabled": False})
+        return proxy_record(change, record_id, state, found, original={"enabled": True}, ours={"enabled": False})
 
     def inject(self, record: UndoRecord) -> Applied:
         return server_of(record).set_enabled(proxy_name(record), False)

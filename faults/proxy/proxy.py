@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from faults.path import record as path_record
 from faults.path.admin_session import keep
 from faults.path.health import Healthy, answers_normally, takes_connections
+from faults.path.record import record_of
 from harness.adapters.toxiproxy import commands
 from harness.adapters.toxiproxy.client import ProxyState, ToxicState, Toxiproxy
 from harness.adapters.toxiproxy.lock import OURS
@@ -61,7 +61,7 @@ def capture_proxy(dependency: Dependency) -> ProxyState:
     return state
 
 
-def record_of(
+def proxy_record(
     change: Change,
     record_id: str,
     state: ProxyState,
@@ -72,7 +72,7 @@ def record_of(
 ) -> UndoRecord:
     dependency = change.dependency
     keep(dependency, record_id)
-    return path_record.record_of(
+    return record_of(
         change,
         record_id,
         found,

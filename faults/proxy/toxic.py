@@ -26,7 +26,7 @@ from faults.proxy.proxy import (
     our_toxics,
     planned_proxy,
     proxy_name,
-    record_of,
+    proxy_record,
     resources,
     same_proxy,
     server_of,
@@ -133,7 +133,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             "streams": ",".join(STREAMS[str(change.params["direction"])]),
             "attributes": json.dumps(self.attributes(change.params)),
         }
-        record = record_of(change, record_id, state, found, original={}, ours=ours)
+        record = proxy_record(change, record_id, state, found, original={}, ours=ours)
         return msgspec.structs.replace(record, healthy={**record.healthy, **measured})
 
     def inject(self, record: UndoRecord) -> Applied:

@@ -13,13 +13,13 @@ import msgspec
 from faults.containers import network_ends as ends
 from faults.containers.container import (
     container_id,
+    container_record,
     engine_of,
     fit,
     label,
     name_in,
     path_of_target,
     planned_container,
-    record_of,
     refuse_shared,
     replaced,
     resources,
@@ -65,11 +65,13 @@ class Containers:
         with engine_of(dependency) as engine:
             found = fit(change.kind, dependency, engine)
             if change.kind == "pause":
-                return record_of(change, record_id, found, original={"state": "running"}, ours={"state": "paused"})
+                return container_record(
+                    change, record_id, found, original={"state": "running"}, ours={"state": "paused"}
+                )
             refuse_shared(change.kind, dependency, found, engine)
             networks = docker_network.ends(engine, found)
         _refuse_no_way_back(f"{dependency.name}-{change.kind}", dependency, found)
-        return record_of(
+        return container_record(
             change,
             record_id,
             found,

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
 
-from faults.path.admin_session import admin_of, keep
+from faults.path.admin_session import admin_of, fresh_admin, keep
 from faults.path.health import healthy
-from faults.path.probes import number_of
+from faults.path.probes import whole_number
 from faults.path.record import record_of
 from faults.proxy.proxy import path_again
 from faults.servers.slot_holder import LEASE_S, SlotHolder, files_for
@@ -27,7 +27,7 @@ from harness.adapters.wire.exchange import ProbeError
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Refused, UndoUnverified, UsageError
-from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, Scalar, UndoRecord
+from harness.model.records.faults import Applied, Change, Dependency, DependencyKind, Evidence, UndoRecord
 
 _LOGIN_TIMEOUT_S = 2.0
 _SETTLE_S = 3.0
@@ -85,10 +85,10 @@ class ConnectionHog:
 
     def capture(self, change: Change, record_id: str) -> UndoRecord:
         dependency = change.dependency
-        leave = _whole(change.params["leave"])
+        leave = whole_number(change.params["leave"])
         if dependency.admin is None:
             raise Refused(f"{dependency.name} has no admin login: is the stack up?")
-        with _admin(dependency) as admin:
+        with fresh_admin(dependency) as admin:
             if admin.server_version() < _LEASE_SINCE:
                 raise Refused(
                     f"{dependency.name}-{self.kind} needs PostgreSQL 14: only since then the server itself ends"
@@ -130,7 +130,7 @@ class ConnectionHog:
             str(dependency.admin),
             password=secret(dependency.admin_password_env),
             application=name,
-            leave=_whole(record.params["leave"]),
+            leave=whole_number(record.params["leave"]),
         )
         with self._lock:
             self._holders[name] = holder
@@ -139,9 +139,9 @@ class ConnectionHog:
         return Applied(sent, monotonic())
 
     def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
-        leave = _whole(record.params["leave"])
+        leave = whole_number(record.params["leave"])
         until = monotonic() + _SETTLE_S
-        with _admin(record.dependency) as admin:
+        with fresh_admin(record.dependency) as admin:
             while True:
                 ours, slots = admin.sessions_named(_name(record)), admin.slots()
                 # The application opens and closes connections all the time; what it gives back is taken soon after.
@@ -183,16 +183,8 @@ class ConnectionHog:
         return control, path_again(record)
 
 
-def _admin(dependency: Dependency) -> postgres.Admin:
-    return postgres.Admin(str(dependency.admin), password=secret(dependency.admin_password_env))
-
-
 def _name(record: UndoRecord) -> str:
     return str(record.ours["application_name"])
-
-
-def _whole(value: Scalar) -> int:
-    return int(number_of(value, default=0.0))
 
 
 def _same_cluster(admin: postgres.Admin, record: UndoRecord) -> None:
