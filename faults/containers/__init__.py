@@ -1,4 +1,4 @@
 """Faults on a container's resources and networks: cpu, memory, disconnect.
 
-Found by entry point. Imports common.
+Found by entry point. Imports path and proxy.
 """

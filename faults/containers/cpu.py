@@ -11,8 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from faults.common.application_path import number_of
-from faults.common.container import (
+from faults.containers.container import (
     container_id,
     engine_of,
     fit,
@@ -23,6 +22,7 @@ from faults.common.container import (
     resources,
 )
 from faults.containers.limits import ContainerLimit, limits_in
+from faults.path.probes import number_of
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import DEFAULT_PERIOD_US, HostConfig, Limits, Throttling
 from harness.fault import ParamInfo, Stage

@@ -2,7 +2,7 @@
 
 The container runs on and nobody reaches it any more. What each end of a network is made of, and what an engine gives
 back by itself, is in harness/adapters/docker/network.py; how an end is compared and restored in
-faults/common/network_ends.py.
+faults/containers/network_ends.py.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Any, Literal
 
 import msgspec
 
-from faults.common import network_ends as ends
-from faults.common.application_path import asked_at, seen
-from faults.common.container import (
+from faults.containers import network_ends as ends
+from faults.containers.container import (
     afresh,
     container_id,
+    container_record,
     engine_of,
     fit,
     label,
     name_in,
     planned_container,
-    record_of,
     replaced,
     resources,
     successor,
 )
-from faults.common.proxy import path_again
-from faults.common.server_processes import address_of, at_the_path, is_silent, port_is_open
+from faults.path.address import address_of, nobody_in_its_place
+from faults.path.probes import is_blind, outage
+from faults.proxy.proxy import path_again
 from harness.adapters.docker import network as docker_network
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.network import NetworkEnd
@@ -40,8 +40,6 @@ from harness.model.records.faults import Applied, Change, Dependency, Evidence, 
 from harness.model.suggest import unknown
 
 ALL = "all"
-SILENCE_S = 1.0
-_OUTAGE = ("refused", "reset", "closed", "timeout", "unreachable")
 
 
 class Disconnect:
@@ -79,8 +77,7 @@ class Disconnect:
             " within 1 s",
             property=f"container of {dependency.name}: networks",
             resources=resources(dependency),
-            # Behind a proxy a silent dependency still accepts: the proxy does.
-            blind_probe=is_silent(dependency) and dependency.proxied,
+            blind_probe=is_blind(dependency),
             hides_path=True,
         )
 
@@ -97,7 +94,7 @@ class Disconnect:
             _refuse_lost_mac(dependency, engine, container, chosen)
         _refuse_wandering_port(dependency, container)
         names = ", ".join(end.network for end in chosen)
-        return record_of(
+        return container_record(
             change,
             record_id,
             container,
@@ -129,31 +126,14 @@ class Disconnect:
     def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
         with engine_of(record.dependency) as engine:
             control = _absent(record, engine)
-        dependency = _seen_at(record)
-        address = address_of(record.dependency)
-        path: tuple[Evidence, ...] = ()
-        if record.dependency.target and address is not None:
-            closed = not port_is_open(address)
-            path = (
-                Evidence(
-                    source="path",
-                    expected=f"nobody serves {address} in the place of container {name_in(record)}, which did",
-                    observed="nobody does"
-                    if closed
-                    else "it is open: published through another network, or by another",
-                    held=closed,
-                    at=monotonic(),
-                ),
-            )
-        result = at_the_path(dependency, SILENCE_S)
-        probe = Evidence(
-            source="probe",
-            expected=f"connections to {asked_at(dependency)} are refused, cut or not answered within {SILENCE_S:g} s",
-            observed=seen(result),
-            held=not result.ok and result.error_kind in _OUTAGE,
-            at=result.ended,
+        dependency = record.dependency
+        address = address_of(dependency)
+        path = (
+            (nobody_in_its_place(address, f"container {name_in(record)}"),)
+            if dependency.target and address is not None
+            else ()
         )
-        return control, *path, probe
+        return control, *path, outage(dependency, may_hang=True)
 
     def undo(self, record: UndoRecord) -> Applied:
         """Every end that is missing is made again; one that is there is somebody's, and compared.
@@ -290,14 +270,6 @@ def _successor_serves(record: UndoRecord, engine: Engine) -> tuple[Evidence, ...
         at=monotonic(),
     )
     return (taken, path_again(afresh(record, found))) if found is not None else (taken,)
-
-
-def _seen_at(record: UndoRecord) -> Dependency:
-    """Where the probe can see it: for plain TCP behind a proxy, which accepts all the same, at the server itself."""
-    dependency = record.dependency
-    if is_silent(dependency) and dependency.proxied and dependency.direct is not None:
-        return msgspec.structs.replace(dependency, path=dependency.direct)
-    return dependency
 
 
 DISCONNECT = Disconnect()

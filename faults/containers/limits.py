@@ -7,7 +7,15 @@ from typing import Literal
 
 import msgspec
 
-from faults.common.container import container_id, engine_of, name_in, record_of, replaced, runs_again, to_change
+from faults.containers.container import (
+    container_id,
+    container_record,
+    engine_of,
+    name_in,
+    replaced,
+    runs_again,
+    to_change,
+)
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import Container, HostConfig, Limits
 from harness.model.clock import monotonic
@@ -30,7 +38,7 @@ class ContainerLimit:
         raise NotImplementedError
 
     def capture_limits(self, change: Change, record_id: str, found: Container, ours: Limits) -> UndoRecord:
-        return record_of(
+        return container_record(
             change,
             record_id,
             found,

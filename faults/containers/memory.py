@@ -15,8 +15,7 @@ from typing import Any
 
 import msgspec
 
-from faults.common.application_path import number_of
-from faults.common.container import (
+from faults.containers.container import (
     container_id,
     engine_of,
     fit,
@@ -29,6 +28,7 @@ from faults.common.container import (
     wait_ready,
 )
 from faults.containers.limits import ContainerLimit, limits_in
+from faults.path.probes import number_of
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import Container, HostConfig, Limits, MemoryStats
 from harness.fault import ParamInfo, Stage

@@ -1,4 +1,4 @@
 """Faults on a Toxiproxy proxy: down, and one toxic each.
 
-Found by entry point. Imports common.
+Found by entry point. Imports path.
 """

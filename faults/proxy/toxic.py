@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from faults.common.application_path import healthy
-from faults.common.probe_spacing import may_ask
-from faults.common.proxy import (
+from faults.path.health import healthy
+from faults.path.probe_spacing import may_ask
+from faults.path.probes import is_silent
+from faults.proxy.proxy import (
     by_hand,
     capture_proxy,
     make_again,
@@ -25,7 +26,7 @@ from faults.common.proxy import (
     our_toxics,
     planned_proxy,
     proxy_name,
-    record_of,
+    proxy_record,
     resources,
     same_proxy,
     server_of,
@@ -61,7 +62,8 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
 
     attributes: the toxic's, from the decoded parameters. sees: probe evidence that it is on. ready: what more must be
     so before the fault, raises Refused; says what it measured. again: more evidence that it is off.
-    moves_bytes: shown by exchanges of many bytes only, which not every kind of dependency has.
+    moves_bytes: shown by exchanges of many bytes only, which not every kind of dependency has. delays_s: how much later
+    each answer comes, where that is what it does.
     needs_answer: shown by answers only, so a plain TCP dependency must declare how it is made to answer.
     slowdown_s: what it adds to a probe at least, None where it does not slow. check: raises Refused.
     blind: the protocol probe is answered all the same, so recovery's zero is the undo's reply.
@@ -81,25 +83,24 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
     needs_answer: bool = False
     slowdown_s: Callable[[Mapping[str, Scalar]], float | None] = lambda _: None
     check: Callable[[Mapping[str, Scalar]], None] = lambda _: None
-    moves_bytes: bool = False
     blind: bool = False
     hides_path: bool = False
     undo_summary: str = "the toxic, which has a name of its own, is removed"
     needs: Literal["proxy"] = "proxy"
     one_shot: bool = False
+    moves_bytes: bool = False
+    delays_s: Callable[[Mapping[str, Scalar]], float | None] = lambda _: None
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
         proxy = planned_proxy(self.kind, dependency)
-        kind = kind_of(dependency)
-        if self.moves_bytes and not kind.moves_bytes:
-            able = ", ".join(name for name, one in kinds().items() if one.moves_bytes)
+        if self.moves_bytes and not kind_of(dependency).moves_bytes:
+            able = ", ".join(name for name, kind in kinds().items() if kind.moves_bytes)
             raise Refused(
                 f"{dependency.name}-{self.kind}: nothing would show this fault on a dependency of kind"
                 f" {dependency.kind}",
                 hint=f"it works for {able}; {dependency.name}-down works here",
             )
-        silent = kind.silent(dependency)
-        if silent and self.needs_answer:
+        if is_silent(dependency) and self.needs_answer:
             raise Refused(
                 f"{dependency.name}-{self.kind}: nothing would show this fault, because nothing is known that makes"
                 f" {dependency.name} answer, and a proxy accepts connections whatever its toxics do",
@@ -107,12 +108,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
                 " down, reset and slow-close work without",
             )
         self.check(params)
-        if (
-            dependency.kind == "tcp"
-            and dependency.probe_send == ""
-            and self.needs_answer
-            and params["direction"] != "down"
-        ):
+        if dependency.probe_send == "" and self.needs_answer and params["direction"] != "down":
             raise Refused(
                 f"{dependency.name}-{self.kind}: {dependency.name} speaks first, so nothing would show what happens to"
                 " requests",
@@ -128,8 +124,9 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             undoes=f"removes that toxic from the proxy {proxy}",
             proves=f"the toxic reads back as asked; {self.proof_summary}",
             resources=resources(dependency),
-            blind_probe=self.blind or silent,
+            blind_probe=self.blind or is_silent(dependency),
             hides_path=self.hides_path,
+            delays_s=self.delays_s(params),
         )
 
     def capture(self, change: Change, record_id: str) -> UndoRecord:
@@ -143,7 +140,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             "streams": ",".join(STREAMS[str(change.params["direction"])]),
             "attributes": json.dumps(self.attributes(change.params)),
         }
-        record = record_of(change, record_id, state, found, original={}, ours=ours)
+        record = proxy_record(change, record_id, state, found, original={}, ours=ours)
         return msgspec.structs.replace(record, healthy={**record.healthy, **measured})
 
     def inject(self, record: UndoRecord) -> Applied:

@@ -1,121 +1,98 @@
-"""Faults on a server's own processes: stopped (`pause`), ended (`kill`), ended and started once (`restart`).
+"""A server's own processes: stopped, killed, or asked to end, and started again by whoever may.
 
-The server may be a dependency's or the target itself. Its whole process tree is meant: PostgreSQL's live backends would
-answer on without their postmaster, and one left alive blocks the next start.
+Its whole process tree is meant: PostgreSQL's live backends would answer on without their postmaster, and one left alive
+blocks the next start.
 """
 
 from __future__ import annotations
 
-import signal
+import os
 import time
-from collections.abc import Mapping
-from typing import Any, Literal
 
-import msgspec
-
-from faults.common.application_path import asked_at, number_of, seen
-from faults.common.probe_spacing import may_ask
-from faults.common.proxy import path_again
-from faults.common.server_processes import (
-    OUTAGE_PROBE_S,
-    READY_LIMIT_S,
-    address_of,
-    at_the_path,
-    both,
-    capture_server,
-    current,
-    is_silent,
-    mend,
-    path_of_target,
-    planned_process,
-    port_is_open,
-    recorded,
-    resources,
-    run_state,
-    runs_again,
-    states,
-    to_change,
-    wait_ready,
-    who_answers,
-)
+from faults.path.address import address_of, nobody_in_its_place, port_is_open, who_answers
+from faults.path.health import STILL_GOOD_S, Life, healthy, wait_until_back
+from faults.path.probes import refuse_https
+from faults.path.record import record_of
+from faults.proxy.proxy import path_again
+from faults.runtime.runtime import Words
 from harness.adapters.processes import control as process_control
-from harness.adapters.processes import starter
-from harness.adapters.processes.identity import alive, same
-from harness.fault import ParamInfo, Stage
+from harness.adapters.processes.control import ServerProcesses, as_scalars, from_scalars, look_at, members, runs_us
+from harness.adapters.processes.identity import Seen, alive, same
+from harness.adapters.processes.listeners import command_of, listens
+from harness.adapters.processes.starter import may_start, serving, start
+from harness.dependencies.registry import kind_of
 from harness.model.clock import monotonic
-from harness.model.errors import Gone, HarnessError, OutcomeUnknown, Rejected, UndoUnverified
+from harness.model.errors import AdapterError, Gone, Refused, Rejected, UndoUnverified
 from harness.model.records.faults import Applied, Change, Dependency, Evidence, UndoRecord
 
-SILENCE_S = 1.0
+GIVEN_UP_S = 5.0
+"""A keeper's server that has been gone for so long after its start does not come up."""
 REPLACED_LIMIT_S = 3.0
 """How long somebody else (a supervisor) may take to start what ended while it was paused."""
 
 
-class Pause:
-    """SIGSTOP of the whole tree: it keeps its connections and answers nothing."""
+class Processes:
+    noun = "process"
 
-    kind = "pause"
-    summary = "the server stands still: connections are accepted, nothing is answered"
-    undo_summary = "every process that is stopped goes on; those that run already are left as they are"
-    proof_summary = "every process of it is stopped, a probe is accepted and gets no answer within 1 s"
-    needs: Literal["runtime"] = "runtime"
-    one_shot = False
-    params: tuple[ParamInfo, ...] = ()
-
-    def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
-        planned_process(self.kind, dependency, starts=False)
-        return Change(
-            kind=self.kind,
-            dependency=dependency,
-            params=dict(params),
-            does=f"stops every process of {dependency.name} with SIGSTOP: it keeps its connections and answers nothing",
-            undoes=f"lets every process of {dependency.name} go on with SIGCONT",
-            proves="every process of it is stopped; a probe gets no answer within 1 s",
-            property=run_state(dependency),
-            resources=resources(dependency),
-            hides_path=True,
+    def words(self, dependency: Dependency) -> Words:
+        it, every = dependency.name, f"every process of {dependency.name}"
+        by = "its start command in harness.toml" if dependency.start_config is not None else "the stack's keeper"
+        return Words(
+            server=it,
+            pause=f"stops {every} with SIGSTOP",
+            paused="every process of it is stopped",
+            unpause=f"lets {every} go on with SIGCONT",
+            kill=f"kills {every} with SIGKILL",
+            gone="no process of it is left and its port is closed",
+            stop=f"asks {it} to end ({kind_of(dependency).name})",
+            replaced="another process serves than before",
+            again=f" (by {by})",
         )
 
-    def capture(self, change: Change, record_id: str) -> UndoRecord:
-        return capture_server(change, record_id)
+    def refuse(self, kind: str, dependency: Dependency) -> None:
+        name = f"{dependency.name}-{kind}"
+        if dependency.runtime != "process":
+            raise Refused(
+                f"{name} needs the process of {dependency.name}, and this stack declares none",
+                hint=f"declare pid_file for {dependency.name} in harness.toml; the embedded stack knows its servers'",
+            )
+        if kind != "pause" and not dependency.startable:
+            raise Refused(
+                f"{name} needs a way to start {dependency.name} again, and none is declared",
+                hint=f'declare start = ["PROGRAM", "ARGUMENT"] for {dependency.name} in harness.toml; '
+                f"{dependency.name}-pause needs none",
+            )
+        refuse_https(kind, dependency)
 
-    def inject(self, record: UndoRecord) -> Applied:
-        server = to_change(record)
+    def resources(self, dependency: Dependency) -> tuple[str, ...]:
+        at = address_of(dependency)
+        return (f"process of {dependency.name} at {at}" if at is not None else f"process of {dependency.name}",)
+
+    def capture(self, change: Change, record_id: str, *, deadline_s: float | None) -> UndoRecord:
+        dependency = change.dependency
+        server = _fit(change.kind, dependency)
+        return record_of(
+            change,
+            record_id,
+            healthy(dependency, at_least_s=STILL_GOOD_S),
+            where={**as_scalars(server), "address": str(address_of(dependency))},
+            original={"state": "running"},
+            ours={"state": "stopped" if change.kind == "pause" else "not running"},
+            deadline_s=deadline_s,
+        )
+
+    def pause(self, record: UndoRecord) -> Applied:
+        server = _to_change(record)
         sent = monotonic()
         process_control.stop(server)
         return Applied(sent, monotonic())
 
-    def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
-        server = current(record)
-        rows = process_control.members(server) if server is not None else []
-        control = Evidence(
-            source="control",
-            expected=f"every process of {record.dependency.name} is stopped",
-            observed=states(rows),
-            held=bool(rows) and all(row.stopped for row in rows),
-            at=monotonic(),
-        )
-        if stage == "held" and not may_ask(record):
-            return control, *path_of_target(record, server)
-        result = at_the_path(record.dependency, SILENCE_S)
-        probe = Evidence(
-            source="probe",
-            expected=f"the connection is accepted, then no answer within {SILENCE_S:g} s",
-            observed=seen(result),
-            # With its queue of connections full a stopped server does not even accept: still no answer in time.
-            held=result.error_kind == "timeout",
-            at=result.ended,
-        )
-        return control, *path_of_target(record, server), probe
-
-    def undo(self, record: UndoRecord) -> Applied:
-        """Whatever is stopped goes on. Raises Gone when the process has ended and another one serves in its place,
-        UndoUnverified when none does."""
+    def unpause(self, record: UndoRecord) -> Applied:
         sent = monotonic()
-        woken = sum(process_control.go_on(server) for server in both(record))
-        if woken or alive(recorded(record).first):
+        woken = sum(process_control.go_on(server) for server in _both(record))
+        if woken or alive(_recorded(record).first):
             return Applied(sent, monotonic())
-        address, pid = address_of(record.dependency), recorded(record).first.pid
+        address, pid = address_of(record.dependency), _recorded(record).first.pid
         end = time.monotonic() + REPLACED_LIMIT_S
         while address is not None and time.monotonic() < end:
             if port_is_open(address):
@@ -123,232 +100,238 @@ class Pause:
             time.sleep(0.1)
         raise UndoUnverified(
             f"{record.dependency.name} is not running: its process {pid} ended while it was paused",
-            mend(record.dependency),
+            self.by_hand(record),
         )
 
-    def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
-        return runs_again(record), path_again(record)
-
-
-class Kill:
-    """SIGKILL of the whole tree; the undo starts the server again and waits until it answers."""
-
-    kind = "kill"
-    summary = "the server is killed: connections are cut, new ones are refused until it is started again"
-    undo_summary = "the server is started again and answers, unless somebody did that already"
-    proof_summary = "no process of it is left, its port is closed, a probe is refused or cut"
-    needs: Literal["runtime"] = "runtime"
-    one_shot = False
-    params: tuple[ParamInfo, ...] = ()
-
-    def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
-        planned_process(self.kind, dependency, starts=True)
-        return Change(
-            kind=self.kind,
-            dependency=dependency,
-            params=dict(params),
-            does=f"kills every process of {dependency.name} with SIGKILL",
-            undoes=f"starts {dependency.name} again ({_how(dependency)}) and waits until it answers",
-            proves="no process of it is left and its port is closed; a probe is refused or cut",
-            property=run_state(dependency),
-            resources=resources(dependency),
-            blind_probe=_blind(dependency),
-            hides_path=True,
-        )
-
-    def capture(self, change: Change, record_id: str) -> UndoRecord:
-        return capture_server(change, record_id)
-
-    def inject(self, record: UndoRecord) -> Applied:
-        server = to_change(record)
+    def kill(self, record: UndoRecord) -> Applied:
+        server = _to_change(record)
         sent = monotonic()
         process_control.kill(server)
         return Applied(sent, monotonic())
 
-    def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
-        server = current(record)
-        left = process_control.members(recorded(record)) + (process_control.members(server) if server else [])
-        address = address_of(record.dependency)
-        closed = address is not None and not port_is_open(address)
-        control = Evidence(
-            source="control",
-            expected=f"no process of {record.dependency.name} is left, nobody listens on {address}",
-            observed=f"{'no process' if not left else f'process {left[0].id.pid} runs'}, the port is"
-            f" {'closed' if closed else 'open'}",
-            held=not left and closed,
-            at=monotonic(),
-        )
-        result = at_the_path(_seen_at(record.dependency), SILENCE_S)
-        probe = Evidence(
-            source="probe",
-            # A proxy accepts, fails to connect onwards, and hangs up.
-            expected=f"connections to {asked_at(_seen_at(record.dependency))} are refused, or cut at once",
-            observed=seen(result),
-            held=not result.ok and result.error_kind in ("refused", "reset", "closed"),
-            at=result.ended,
-        )
-        return control, *path_of_target(record, server), probe
-
-    def undo(self, record: UndoRecord) -> Applied:
-        sent = monotonic()
-        start_again(record)
-        return Applied(sent, monotonic())
-
-    def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
-        return runs_again(record), path_again(record)
-
-
-class Restart(Kill):
-    """Ended as its administrator would end it, and started again: an event, over when the server answers."""
-
-    kind = "restart"
-    summary = "the server is stopped and started again, once"
-    undo_summary = "there is nothing to undo once it is back; if it did not come back it is started again"
-    proof_summary = "another process serves than before, and a probe in between was refused or cut"
-    one_shot = True
-    params = (
-        ParamInfo(
-            name="grace",
-            unit="duration",
-            default="10s",
-            help="from asking it to end to SIGKILL",
-            low=0,
-            high=300,
-        ),
-    )
-
-    def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
-        planned_process(self.kind, dependency, starts=True)
-        grace_s = number_of(params["grace"], default=10.0)
-        return Change(
-            kind=self.kind,
-            dependency=dependency,
-            params=dict(params),
-            does=f"asks {dependency.name} to end ({_stop_signal(dependency).name}), kills after {grace_s:g} s what has"
-            f" not, and starts it again ({_how(dependency)})",
-            undoes=f"starts {dependency.name} if it did not come back",
-            proves="another process serves than before; a probe in between was refused or cut",
-            property=run_state(dependency),
-            resources=resources(dependency),
-            one_shot=True,
-            blind_probe=_blind(dependency),
-            hides_path=True,
-        )
-
-    def capture(self, change: Change, record_id: str) -> UndoRecord:
-        grace_s = number_of(change.params.get("grace"), default=10.0)
-        # The event itself takes its time; nobody must begin to heal in the middle of it.
-        return capture_server(change, record_id, deadline_s=grace_s + READY_LIMIT_S)
-
-    def inject(self, record: UndoRecord) -> Applied:
-        """Raises OutcomeUnknown when it was ended and did not come back: the undo then starts it again."""
-        dependency = record.dependency
-        before = to_change(record)
-        why = starter.may_start(dependency)
-        if why is not None:
+    def stop(self, record: UndoRecord, grace_s: float) -> tuple[Applied, str]:
+        dependency, server = record.dependency, _to_change(record)
+        if (why := may_start(dependency)) is not None:
             raise Rejected(f"{dependency.name} could not be started again: {why}")
         sent = monotonic()
-        grace_s = number_of(record.params.get("grace"), default=10.0)
-        hard = process_control.ask_to_end(before, _stop_signal(dependency), grace_s)
-        outage = at_the_path(_seen_at(dependency), OUTAGE_PROBE_S)
+        hard = process_control.ask_to_end(server, kind_of(dependency).stop_signal, grace_s)
+        return Applied(sent, monotonic()), f" (by SIGKILL after {grace_s:g} s)" if hard else ""
+
+    def start(self, record: UndoRecord) -> None:
+        """Compare and set: ours is "not running". Raises UndoUnverified as well where somebody else's process has its
+        port, and AdapterError when its keeper does not answer just now."""
+        dependency = record.dependency
+        if current(record) is not None:
+            # Never killed, or started already. A run that died between stopping and killing it left it stopped.
+            for group in _both(record):
+                process_control.go_on(group)
+        else:
+            self._start(record)
+        seen_s = time.monotonic()
+
+        def look() -> Life:
+            nonlocal seen_s
+            up = serving(dependency) is not None
+            seen_s = time.monotonic() if up else seen_s
+            over = dependency.keeper is not None and time.monotonic() - seen_s > GIVEN_UP_S
+            return Life(dependency=dependency, up=up, over=over, why="it ends again")
+
+        wait_until_back(look, dependency.name, self.by_hand(record))
+
+    def _start(self, record: UndoRecord) -> None:
+        name, address, mend = record.dependency.name, address_of(record.dependency), self.by_hand(record)
+        # What is left of it first: it may hold the port, and a backend of PostgreSQL blocks the next start.
+        process_control.kill(_recorded(record))
+        if address is not None and port_is_open(address):
+            raise UndoUnverified(
+                f"{name} was ended, and {who_answers(address)} answers at {address} now, which is not the one that is"
+                " known as its process: somebody started it, and it is left alone",
+                f"if that is as it should be, nothing is left to do; else end that process and {mend}",
+            )
+        why = may_start(record.dependency)
+        if why is not None:
+            raise UndoUnverified(f"{name} was ended and cannot be started again: {why}", mend)
         try:
-            starter.start(dependency)
-            now = wait_ready(record)
-        except HarnessError as error:
-            raise OutcomeUnknown(f"{dependency.name} was stopped and did not come back: {error}") from error
-        replied = monotonic()
-        ended = f"process {before.first.pid} ended" + (f" (by SIGKILL after {grace_s:g} s)" if hard else "")
-        return Applied(
-            sent,
-            replied,
-            evidence=(
-                Evidence(
-                    source="probe",
-                    expected=f"while it was down, connections to {asked_at(_seen_at(dependency))} were refused or cut",
-                    observed=seen(outage),
-                    held=not outage.ok and outage.error_kind in ("refused", "reset", "closed"),
-                    at=outage.ended,
-                ),
-                Evidence(
-                    source="control",
-                    expected=f"the process of {dependency.name} ends and another one takes its place",
-                    observed=f"{ended}, process {now.pid if now else '?'} answered {replied - sent:.1f} s after it was"
-                    " asked to end",
-                    held=now is not None and not same(now, before.first) and not alive(before.first),
-                    at=replied,
-                ),
-            ),
-        )
+            start(record.dependency)
+        except Rejected as error:
+            raise UndoUnverified(f"{name} was ended and could not be started again: {error}", mend) from error
 
-    def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
-        server, past = current(record), recorded(record)
-        replaced = server is not None and not same(server.first, past.first) and not alive(past.first)
-        control = Evidence(
-            source="control",
-            expected=f"process {past.first.pid} of {record.dependency.name} is gone, another one serves in its place",
-            observed=f"process {server.first.pid} serves" if server is not None else "no process of it runs",
-            held=replaced,
-            at=monotonic(),
-        )
-        return control, *path_of_target(record, server)
+    def life(self, record: UndoRecord) -> str:
+        return f"process {_running(record).first.pid}"
+
+    def is_paused(self, record: UndoRecord) -> tuple[Evidence, ...]:
+        server = current(record)
+        rows = members(server) if server is not None else []
+        held = bool(rows) and all(row.stopped for row in rows)
+        return _seen(record, server, f"every process of {record.dependency.name} is stopped", _states(rows), held)
+
+    def is_gone(self, record: UndoRecord) -> tuple[Evidence, ...]:
+        server, address = current(record), address_of(record.dependency)
+        left = members(_recorded(record)) + (members(server) if server is not None else [])
+        closed = address is not None and not port_is_open(address)
+        expected = f"no process of {record.dependency.name} is left, nobody listens on {address}"
+        observed = f"process {left[0].id.pid} runs" if left else "no process"
+        observed += f", the port is {'closed' if closed else 'open'}"
+        return _seen(record, server, expected, observed, not left and closed)
+
+    def is_replaced(self, record: UndoRecord) -> tuple[Evidence, ...]:
+        server, past = current(record), _recorded(record)
+        held = server is not None and not same(server.first, past.first) and not alive(past.first)
+        expected = f"process {past.first.pid} of {record.dependency.name} is gone, another one serves in its place"
+        observed = f"process {server.first.pid} serves" if server is not None else "no process of it runs"
+        return _seen(record, server, expected, observed, held)
+
+    def runs_again(self, record: UndoRecord) -> tuple[Evidence, ...]:
+        """Its processes are there, none of them stopped, and the port is theirs."""
+        dependency, now = record.dependency, current(record)
+        address = address_of(dependency)
+        rows = members(now) if now is not None else []
+        stopped = any(row.stopped for group in _both(record) for row in members(group))
+        held = bool(rows) and not stopped and address is not None
+        observed = _states(rows)
+        if now is not None:
+            observed += f" (first: pid {now.first.pid})"
+            if not same(now.first, _recorded(record).first):
+                observed += f" in the place of {_recorded(record).first.pid}"
+            if held and address is not None and not _listens(now, address.port):
+                held, observed = False, f"{observed}, and none listens on port {address.port}"
+        expected = f"{dependency.name} runs at {address}, no process of it stopped"
+        runs = Evidence(source="undo", expected=expected, observed=observed, held=held, at=monotonic())
+        return runs, path_again(record)
+
+    def by_hand(self, record: UndoRecord) -> str:
+        """How a person starts it again."""
+        dependency = record.dependency
+        if dependency.keeper is not None:
+            return "look into its log (harness stack logs), then: harness stack down; harness stack up"
+        if dependency.start_config is not None:
+            return f"start {dependency.name} by hand; its command is in {dependency.start_config}"
+        return f"start {dependency.name} by hand"
 
 
-def start_again(record: UndoRecord) -> None:
-    """Start the server unless it runs, and wait until it answers.
-
-    Compare and set: ours is "not running". Raises UndoUnverified when somebody else's process has its port, when
-    nobody may start it, or when it does not come up; AdapterError when its keeper does not answer just now.
-    """
-    dependency, past = record.dependency, recorded(record)
-    server = current(record)
-    if server is not None:
-        # Never killed, or started already. A run that died between stopping and killing it left it stopped.
-        for group in both(record):
-            process_control.go_on(group)
-        wait_ready(record)
-        return
-    address = address_of(dependency)
-    # What is left of it first: it may hold the port, and a backend of PostgreSQL blocks the next start.
-    process_control.kill(past)
-    if address is not None and port_is_open(address):
-        raise UndoUnverified(
-            f"{dependency.name} was killed, and {who_answers(address)} answers at {address} now, which is not the one"
-            " that is known as its process: somebody started it, and it is left alone",
-            f"if that is as it should be, nothing is left to do; else end that process and {mend(dependency)}",
-        )
-    why = starter.may_start(dependency)
-    if why is not None:
-        raise UndoUnverified(f"{dependency.name} was killed and cannot be started again: {why}", mend(dependency))
+def current(record: UndoRecord) -> ServerProcesses | None:
+    """The server that runs now: the recorded one, or the one its owner started in its place. None when none runs."""
+    past = _recorded(record)
     try:
-        starter.start(dependency)
+        now = serving(record.dependency)
+    except AdapterError:
+        now = None  # its owner does not answer; the process itself may be there all the same
+    if record.dependency.keeper is None and record.dependency.pid_file is None:
+        now = None  # nobody but the record says which process it is, and a pid alone may be anybody's by now
+    if now is not None and not same(now, past.first):
+        try:
+            return look_at(now.pid, own_folder=past.folder is not None)
+        except Gone:
+            return None
+    return past if alive(past.first) else None
+
+
+def _fit(kind: str, dependency: Dependency) -> ServerProcesses:
+    """The server, once it is known to be fit for a fault. Raises Refused, AdapterError."""
+    name = f"{dependency.name}-{kind}"
+    if kind != "pause" and (why := may_start(dependency)) is not None:
+        raise Refused(f"{name}: {dependency.name} could not be started again: {why}")
+    try:
+        now = serving(dependency)
+        if now is None:
+            where = dependency.pid_file or "its keeper"
+            raise Refused(
+                f"{name}: no process of {dependency.name} is running (asked: {where})",
+                hint="start it, or correct pid_file" if dependency.pid_file else "harness stack status",
+            )
+        server = look_at(now.pid, own_folder=kind_of(dependency).one_server_a_folder)
+        _check_ours(server, dependency)
+    except Gone as error:
+        raise Refused(f"{name}: {error}") from error
     except Rejected as error:
-        raise UndoUnverified(
-            f"{dependency.name} was killed and could not be started again: {error}", mend(dependency)
-        ) from error
-    wait_ready(record)
+        raise Refused(f"{name}: {error}", hint=error.hint) from error
+    stopped = [row.id.pid for row in members(server) if row.stopped]
+    if stopped:
+        raise Refused(
+            f"{name}: process {stopped[0]} of {dependency.name} is already stopped: that cannot be recorded as its"
+            " original state",
+            hint=f"let it go on: kill -CONT {stopped[0]}",
+        )
+    if runs_us(server):
+        raise Refused(f"{name}: the harness itself was started by process {server.first.pid}, and would stop with it")
+    return server
 
 
-def _how(dependency: Dependency) -> str:
-    return "by its start command in harness.toml" if dependency.start_config is not None else "by the stack's keeper"
+def _check_ours(server: ServerProcesses, dependency: Dependency) -> None:
+    """It belongs to this user and listens where the dependency does. Raises Rejected."""
+    first, me = server.first, os.geteuid()
+    if me not in (0, server.uid):
+        raise Rejected(
+            f"process {first.pid} belongs to another user (uid {server.uid}) and may not be signalled",
+            hint="run the harness as that user",
+        )
+    address = address_of(dependency)
+    if address is None:
+        raise Rejected(
+            f"the server's own address is not known, so process {first.pid} cannot be told from another",
+            hint=f"declare direct for {dependency.name}",
+        )
+    if not _listens(server, address.port):
+        raise Rejected(
+            f"process {first.pid} ({command_of(first.pid)}) does not listen on port {address.port}, as"
+            f" {dependency.name} does",
+            hint="correct pid_file or the address",
+        )
 
 
-def _stop_signal(dependency: Dependency) -> signal.Signals:
-    # PostgreSQL takes SIGTERM as "wait until every session has ended".
-    return signal.SIGINT if dependency.kind == "postgres" else signal.SIGTERM
+def _to_change(record: UndoRecord) -> ServerProcesses:
+    """The running server, checked once more right before it is signalled. Raises Gone, Rejected."""
+    server = _running(record)
+    _check_ours(server, record.dependency)
+    return server
 
 
-def _blind(dependency: Dependency) -> bool:
-    """A proxy accepts connections whether or not the server behind it lives, and nothing more can be asked."""
-    return is_silent(dependency) and dependency.proxied
+def _running(record: UndoRecord) -> ServerProcesses:
+    server = current(record)
+    if server is None:
+        raise Gone(f"no process of {record.dependency.name} is running any more")
+    return server
 
 
-def _seen_at(dependency: Dependency) -> Dependency:
-    """Where the probe can see it: for plain TCP behind a proxy, at the server itself."""
-    if _blind(dependency) and dependency.direct is not None:
-        return msgspec.structs.replace(dependency, path=dependency.direct)
-    return dependency
+def _recorded(record: UndoRecord) -> ServerProcesses:
+    return from_scalars(record.where)
 
 
-PAUSE = Pause()
-KILL = Kill()
-RESTART = Restart()
+def _both(record: UndoRecord) -> list[ServerProcesses]:
+    """The recorded server and, where another one has taken its place, that one."""
+    past, now = _recorded(record), current(record)
+    return [past] if now is None or same(now.first, past.first) else [past, now]
+
+
+def _listens(server: ServerProcesses, port: int) -> bool:
+    return listens((row.id.pid for row in members(server)), port)
+
+
+def _states(rows: list[Seen]) -> str:
+    """`3 processes, all stopped`"""
+    stopped = sum(row.stopped for row in rows)
+    count = "1 process" if len(rows) == 1 else f"{len(rows)} processes"
+    if not rows:
+        return "no process"
+    return f"{count}, {'all' if stopped == len(rows) else stopped or 'none'} stopped"
+
+
+def _seen(
+    record: UndoRecord, server: ServerProcesses | None, expected: str, observed: str, held: bool
+) -> tuple[Evidence, ...]:
+    """The target has no proxy: its path is its own port, and who listens there says whether it is what was changed."""
+    control = Evidence(source="control", expected=expected, observed=observed, held=held, at=monotonic())
+    address = address_of(record.dependency)
+    if not record.dependency.target or address is None:
+        return (control,)
+    if server is None:
+        return control, nobody_in_its_place(address, f"process {_recorded(record).first.pid}")
+    theirs = _listens(server, address.port)
+    path = Evidence(
+        source="path",
+        expected=f"what listens on {address} is the process tree that was changed (pid {server.first.pid})",
+        observed="one of these processes does" if theirs else f"{who_answers(address)} does",
+        held=theirs,
+        at=monotonic(),
+    )
+    return control, path

@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
 
-from faults.common.admin_session import admin_of, keep
-from faults.common.application_path import healthy, number_of
-from faults.common.proxy import path_again
+from faults.path.admin_session import admin_of, fresh_admin, keep
+from faults.path.health import healthy
+from faults.path.probes import whole_number
+from faults.path.record import record_of
+from faults.proxy.proxy import path_again
 from faults.servers.slot_holder import LEASE_S, SlotHolder, files_for
 from harness.adapters.clients import postgres
 from harness.adapters.clients.postgres_login import Login
@@ -25,7 +27,7 @@ from harness.dependencies.result import secret
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Refused, UndoUnverified, UsageError
-from harness.model.records.faults import Applied, Change, Dependency, Evidence, Scalar, UndoRecord
+from harness.model.records.faults import Applied, Change, Dependency, Evidence, Trait, UndoRecord
 
 _LOGIN_TIMEOUT_S = 2.0
 _SETTLE_S = 3.0
@@ -42,7 +44,8 @@ class ConnectionHog:
     summary = "idle sessions take the database's connection slots; the application keeps what it has"
     undo_summary = "the sessions are ended, by name on the server where another process does it"
     proof_summary = "the sessions are there, few slots are free, a login is refused because the server is full"
-    needs: Literal["postgres"] = "postgres"
+    needs: Literal["server"] = "server"
+    traits: tuple[Trait, ...] = ("limits_connections", "changes_server")
     one_shot = False
     params = (
         ParamInfo(name="leave", unit="count", default="2", help="slots left free for ordinary roles", low=0, high=100),
@@ -67,6 +70,7 @@ class ConnectionHog:
         leave = int(params["leave"])
         return Change(
             kind=self.kind,
+            traits=self.traits,
             dependency=dependency,
             params=dict(params),
             does=f"opens idle sessions with PostgreSQL {dependency.name} as its admin login until {leave} of the slots"
@@ -82,10 +86,10 @@ class ConnectionHog:
 
     def capture(self, change: Change, record_id: str) -> UndoRecord:
         dependency = change.dependency
-        leave = _whole(change.params["leave"])
+        leave = whole_number(change.params["leave"])
         if dependency.admin is None:
             raise Refused(f"{dependency.name} has no admin login: is the stack up?")
-        with _admin(dependency) as admin:
+        with fresh_admin(dependency) as admin:
             if admin.server_version() < _LEASE_SINCE:
                 raise Refused(
                     f"{dependency.name}-{self.kind} needs PostgreSQL 14: only since then the server itself ends"
@@ -111,18 +115,14 @@ class ConnectionHog:
         files_for(slots.free - leave)
         found = healthy(dependency)
         keep(dependency, record_id)
-        login_env = dependency.probe_password_env if dependency.probe_login is not None else dependency.password_env
-        variables = {"password": login_env, "admin_password": dependency.admin_password_env}
-        return UndoRecord(
-            id=record_id,
-            kind=self.kind,
-            dependency=dependency,
-            params=change.params,
+        return record_of(
+            change,
+            record_id,
+            found,
             where={"system_identifier": identity},
             original={"free_slots": slots.free},
             ours={"application_name": f"{postgres.APPLICATION}-hog-{secrets.token_hex(8)}"},
-            secrets={name: variable for name, variable in variables.items() if variable is not None},
-            healthy=found.scalars(),
+            admin=True,
         )
 
     def inject(self, record: UndoRecord) -> Applied:
@@ -131,7 +131,7 @@ class ConnectionHog:
             str(dependency.admin),
             password=secret(dependency.admin_password_env),
             application=name,
-            leave=_whole(record.params["leave"]),
+            leave=whole_number(record.params["leave"]),
         )
         with self._lock:
             self._holders[name] = holder
@@ -140,9 +140,9 @@ class ConnectionHog:
         return Applied(sent, monotonic())
 
     def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
-        leave = _whole(record.params["leave"])
+        leave = whole_number(record.params["leave"])
         until = monotonic() + _SETTLE_S
-        with _admin(record.dependency) as admin:
+        with fresh_admin(record.dependency) as admin:
             while True:
                 ours, slots = admin.sessions_named(_name(record)), admin.slots()
                 # The application opens and closes connections all the time; what it gives back is taken soon after.
@@ -184,16 +184,8 @@ class ConnectionHog:
         return control, path_again(record)
 
 
-def _admin(dependency: Dependency) -> postgres.Admin:
-    return postgres.Admin(str(dependency.admin), password=secret(dependency.admin_password_env))
-
-
 def _name(record: UndoRecord) -> str:
     return str(record.ours["application_name"])
-
-
-def _whole(value: Scalar) -> int:
-    return int(number_of(value, default=0.0))
 
 
 def _same_cluster(admin: postgres.Admin, record: UndoRecord) -> None:

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
 
-from faults.common.admin_session import admin_of, keep
-from faults.common.application_path import healthy, number_of
-from faults.common.proxy import path_again
+from faults.path.admin_session import admin_of, fresh_admin, keep
+from faults.path.health import healthy
+from faults.path.probes import whole_number
+from faults.path.record import record_of
+from faults.proxy.proxy import path_again
 from harness.adapters.clients import postgres
 from harness.adapters.clients.postgres_login import Login
 from harness.adapters.wire.exchange import ProbeError
@@ -20,7 +22,7 @@ from harness.dependencies.result import secret
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, Refused, UndoUnverified, UsageError
-from harness.model.records.faults import Applied, Change, Dependency, Evidence, Scalar, UndoRecord
+from harness.model.records.faults import Applied, Change, Dependency, Evidence, Trait, UndoRecord
 
 _LOGIN_TIMEOUT_S = 2.0
 _NO_LIMIT = -1
@@ -31,7 +33,8 @@ class ConnectionLimit:
     summary = "the application's database role may have only a few connections; the others are ended"
     undo_summary = "the role's connection limit is set back to what it was, if it still is what the fault set"
     proof_summary = "the limit reads back, the role's sessions are at most that many, one more login is refused"
-    needs: Literal["postgres"] = "postgres"
+    needs: Literal["server"] = "server"
+    traits: tuple[Trait, ...] = ("limits_connections", "changes_server")
     one_shot = False
     params = (
         ParamInfo(name="limit", unit="count", default="2", help="connections the role may have", low=0, high=100),
@@ -55,6 +58,7 @@ class ConnectionLimit:
         role = dependency.role
         return Change(
             kind=self.kind,
+            traits=self.traits,
             dependency=dependency,
             params=dict(params),
             does=f"ALTER ROLE {role} CONNECTION LIMIT {limit} in PostgreSQL {dependency.name};"
@@ -69,10 +73,10 @@ class ConnectionLimit:
 
     def capture(self, change: Change, record_id: str) -> UndoRecord:
         dependency = change.dependency
-        limit = _whole(change.params["limit"])
+        limit = whole_number(change.params["limit"])
         if dependency.admin is None or dependency.role is None or dependency.path is None:
             raise Refused(f"{dependency.name} has no admin login or no address: is the stack up?")
-        with _admin(dependency) as admin:
+        with fresh_admin(dependency) as admin:
             role = admin.role(name=dependency.role)
             if role is None or not role.can_login:
                 raise Refused(f"PostgreSQL has no role {dependency.role!r} that can log in")
@@ -98,30 +102,27 @@ class ConnectionLimit:
             identity = admin.system_identifier()
         found = healthy(dependency)
         keep(dependency, record_id)
-        secrets = {"password": dependency.password_env, "admin_password": dependency.admin_password_env}
-        return UndoRecord(
-            id=record_id,
-            kind=self.kind,
-            dependency=dependency,
-            params=change.params,
+        return record_of(
+            change,
+            record_id,
+            found,
             where={"role_oid": role.oid, "role": role.name, "system_identifier": identity},
             original={"limit": role.limit},
             ours={"limit": limit},
-            secrets={name: variable for name, variable in secrets.items() if variable is not None},
-            healthy=found.scalars(),
+            admin=True,
         )
 
     def inject(self, record: UndoRecord) -> Applied:
         """Limit first, then end: the other way round the pool would be back before the limit."""
-        with _admin(record.dependency) as admin:
+        with fresh_admin(record.dependency) as admin:
             role = _role(admin, record)
-            limited = admin.set_limit(role, _whole(record.ours["limit"]))
-            admin.end_excess(role, _whole(record.ours["limit"]))
+            limited = admin.set_limit(role, whole_number(record.ours["limit"]))
+            admin.end_excess(role, whole_number(record.ours["limit"]))
             return Applied(limited.sent, monotonic())
 
     def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
-        limit = _whole(record.ours["limit"])
-        with _admin(record.dependency) as admin:
+        limit = whole_number(record.ours["limit"])
+        with fresh_admin(record.dependency) as admin:
             role = _role(admin, record)
             sessions = admin.session_count(role)
         control = Evidence(
@@ -136,7 +137,7 @@ class ConnectionLimit:
 
     def undo(self, record: UndoRecord) -> Applied:
         """Compare and set. Raises Gone when the role (by OID) no longer exists, UndoUnverified when it is not ours."""
-        ours, original = _whole(record.ours["limit"]), _whole(record.original["limit"])
+        ours, original = whole_number(record.ours["limit"]), whole_number(record.original["limit"])
         with admin_of(record) as admin:
             role = _role(admin, record)
             if role.limit not in (ours, original):
@@ -149,7 +150,7 @@ class ConnectionLimit:
             return admin.set_limit(role, original)
 
     def by_hand(self, record: UndoRecord) -> str:
-        original = _whole(record.original["limit"])
+        original = whole_number(record.original["limit"])
         # The limit is in the catalogue: it outlives the server.
         return (
             f"once PostgreSQL runs again, logged in as `{record.dependency.admin}`:"
@@ -157,7 +158,7 @@ class ConnectionLimit:
         )
 
     def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
-        original = _whole(record.original["limit"])
+        original = whole_number(record.original["limit"])
         try:
             with admin_of(record) as admin:
                 role = _role(admin, record)
@@ -175,10 +176,6 @@ class ConnectionLimit:
         return control, path_again(record)
 
 
-def _admin(dependency: Dependency) -> postgres.Admin:
-    return postgres.Admin(str(dependency.admin), password=secret(dependency.admin_password_env))
-
-
 def _role(admin: postgres.Admin, record: UndoRecord) -> postgres.Role:
     """The very role that was changed, whatever it is called now. Raises Gone, UndoUnverified (another server)."""
     recorded, identity = str(record.where["system_identifier"]), admin.system_identifier()
@@ -186,9 +183,10 @@ def _role(admin: postgres.Admin, record: UndoRecord) -> postgres.Role:
         raise UndoUnverified(
             f"another PostgreSQL cluster answers for {record.dependency.name}: {identity};"
             f" the one that was changed is {recorded}",
-            "on the cluster that was changed: " + _mend(str(record.where["role"]), _whole(record.original["limit"])),
+            "on the cluster that was changed: "
+            + _mend(str(record.where["role"]), whole_number(record.original["limit"])),
         )
-    role = admin.role(oid=_whole(record.where["role_oid"]))
+    role = admin.role(oid=whole_number(record.where["role_oid"]))
     if role is None:
         raise Gone(f"role {record.where['role']} (OID {record.where['role_oid']}) no longer exists")
     return role
@@ -226,10 +224,6 @@ def _refused_login(record: UndoRecord, limit: int) -> Evidence:
         held=refused is not None and refused.kind == "limit" and f'"{dependency.role}"' in refused.detail,
         at=monotonic(),
     )
-
-
-def _whole(value: Scalar) -> int:
-    return int(number_of(value, default=0.0))
 
 
 CONNECTION_LIMIT = ConnectionLimit()

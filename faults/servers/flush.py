@@ -14,14 +14,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from faults.common.application_path import healthy
-from faults.common.proxy import path_again
+from faults.path.health import healthy
+from faults.path.record import record_of
+from faults.proxy.proxy import path_again
 from harness.adapters.clients import redis
 from harness.dependencies.result import secret
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Refused
-from harness.model.records.faults import Address, Applied, Change, Dependency, Evidence, UndoRecord
+from harness.model.records.faults import Address, Applied, Change, Dependency, Evidence, Trait, UndoRecord
 
 _MARK_LASTS_S = 60
 
@@ -31,7 +32,8 @@ class Flush:
     summary = "every key is deleted, once: a cold cache"
     undo_summary = "none: the keys are gone for good; the server is asked whether it answers"
     proof_summary = "FLUSHALL is answered, the server counts one more, a key set just before is gone"
-    needs: Literal["redis"] = "redis"
+    needs: Literal["server"] = "server"
+    traits: tuple[Trait, ...] = ("loses_data",)
     one_shot = True
     params: tuple[ParamInfo, ...] = ()
 
@@ -49,6 +51,7 @@ class Flush:
             )
         return Change(
             kind=self.kind,
+            traits=self.traits,
             dependency=dependency,
             params=dict(params),
             does=f"FLUSHALL on {dependency.name}: deletes every key in all of its databases, for good",
@@ -78,18 +81,14 @@ class Flush:
                 " another server answers there",
                 hint="correct the addresses in the configuration",
             )
-        how_healthy = healthy(dependency)
-        return UndoRecord(
-            id=record_id,
-            kind=self.kind,
-            dependency=dependency,
-            params=change.params,
+        return record_of(
+            change,
+            record_id,
+            healthy(dependency),
             where={"run_id": found.run_id, "server": str(_server(dependency))},
             original={"keys": found.keys, "flushes": found.flushes},
             # It expires by itself, should nobody come to delete it.
             ours={"marker": f"{redis.NAME}-flush-{secrets.token_hex(8)}"},
-            secrets={} if dependency.password_env is None else {"password": dependency.password_env},
-            healthy=how_healthy.scalars(),
         )
 
     def inject(self, record: UndoRecord) -> Applied:

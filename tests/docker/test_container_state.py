@@ -160,7 +160,7 @@ def test_made_anew_for_the_same_service_under_another_name_it_is_moot() -> None:
 
 
 def test_removed_and_not_made_anew_is_not_undone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("faults.common.container.REPLACED_LIMIT_S", 0.5)
+    monkeypatch.setattr("faults.containers.container.REPLACED_LIMIT_S", 0.5)
     with small() as dependency:
         fault, record = captured("pause", dependency)
         fault.inject(record)

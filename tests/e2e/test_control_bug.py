@@ -12,7 +12,7 @@ from tests.e2e.standing import StandingStack
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 MODULE = """
-from faults.proxy.kinds import Down
+from faults.proxy.down import Down
 
 
 class Buggy(Down):
@@ -30,7 +30,7 @@ LATER = """
 import msgspec
 
 from faults.servers.flush import Flush
-from faults.proxy.kinds import Down
+from faults.proxy.down import Down
 
 
 class Lasting(Down):

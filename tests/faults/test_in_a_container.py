@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.common.container import runs_us
+from faults.containers.container import runs_us
 
 ID = "4f" * 32
 HOST = "0::/user.slice/user-0.slice/session-1.scope\n"

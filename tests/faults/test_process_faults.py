@@ -213,7 +213,7 @@ class TestKill:
         assert outside(server._bare(0))["server"] is None
 
     def test_a_server_that_does_not_come_up_is_told(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("faults.common.server_processes.READY_LIMIT_S", 1.0)
+        monkeypatch.setattr("faults.path.health.READY_LIMIT_S", 1.0)
         server.file.write_text(server.file.read_text().replace(json.dumps("--save"), json.dumps("--no-such-option")))
         record = captured("kill", server)
         KILL.inject(record)

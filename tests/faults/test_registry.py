@@ -54,5 +54,5 @@ def test_a_package_registers_its_own_fault_and_a_broken_one_is_named(tmp_path: P
     assert [note.split()[3] for note in notes] == ["absent", "broken", "down", "number"]
     assert "No module named 'mypackage.nothing'" in notes[0]
     assert "RuntimeError: no licence" in notes[1]
-    assert "registered more than once: faults.proxy.kinds:DOWN, mypackage.fine:FAULT" in notes[2]
+    assert "registered more than once: faults.proxy.down:DOWN, mypackage.fine:FAULT" in notes[2]
     assert "is not a Fault" in notes[3]

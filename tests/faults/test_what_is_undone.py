@@ -103,7 +103,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 def test_a_service_that_is_back_and_answers_late_is_undone_and_late(
     shop: Shop, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("faults.common.server_processes.READY_LIMIT_S", 8.0)
+    monkeypatch.setattr("faults.path.health.READY_LIMIT_S", 8.0)
     fault = registered()[kind]
     record = through_json(fault.capture(change_for(fault, shop.dependency()), f"shop-{kind}-1"))
     fault.inject(record)
@@ -125,7 +125,7 @@ def test_a_service_that_is_back_and_answers_late_is_undone_and_late(
 def test_a_service_that_is_restarted_and_answers_late_has_been_restarted(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("faults.common.server_processes.READY_LIMIT_S", 8.0)
+    monkeypatch.setattr("faults.path.health.READY_LIMIT_S", 8.0)
     fault = registered()["restart"]
     record = through_json(fault.capture(change_for(fault, shop.dependency(), grace="100ms"), "shop-restart-1"))
     shop.late.touch()
@@ -138,7 +138,7 @@ def test_a_service_that_is_restarted_and_answers_late_has_been_restarted(
 
 
 def test_a_service_that_does_not_come_back_is_not_undone(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("faults.common.server_processes.READY_LIMIT_S", 1.0)
+    monkeypatch.setattr("faults.path.health.READY_LIMIT_S", 1.0)
     (shop.folder / "shop.py").write_text("")
     fault = registered()["kill"]
     record = through_json(fault.capture(change_for(fault, shop.dependency()), "shop-kill-1"))

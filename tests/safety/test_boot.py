@@ -19,7 +19,7 @@ import msgspec
 import psutil
 import pytest
 
-from faults.common.server_processes import current
+from faults.runtime.processes import current
 from harness.adapters.processes import control as process_control
 from harness.adapters.processes import starter
 from harness.adapters.processes.control import ServerProcesses, as_scalars, look_at

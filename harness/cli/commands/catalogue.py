@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from harness.model.records.faults import Dependency
 
 
+class _ControlRun:
+    """`--fault none` is no kind of fault, and people look for it among them all the same."""
+
+    summary = "nothing: the control run, with the same phases and the same verdict"
+    undo_summary = "there is nothing to undo"
+    proof_summary = "there is nothing to prove"
+    kinds = params = ()
+    one_shot = False
+
+
 @click.command()
 @click.argument("name", required=False)
 @config_option
@@ -22,21 +32,23 @@ def faults(name: str | None, config: Configuration | None, as_json: bool) -> int
 
     For the dependencies of the embedded stack, or for those of harness.toml where it declares a target.
     """
-    from harness.fault import Fault, registered, unusable
+    from harness.fault import registered, unusable
     from harness.model.suggest import unknown
-    from harness.plan.fault_text import bounds
+    from harness.plan.fault_text import NONE, bounds
 
-    kinds = dict(registered())
+    kinds: dict[str, Any] = dict(sorted({**registered(), NONE: _ControlRun}.items()))
     for kind, why in unusable().items():
         click.echo(f"note: the fault {kind} cannot be used: {why}", err=True)
     stack, dependencies = _described(config)
-    where = {kind: [d.name for d in dependencies if _possible(kinds[kind], d)] for kind in kinds}
+    where = {
+        kind: [d.name for d in dependencies if kind != NONE and _possible(fault, d)] for kind, fault in kinds.items()
+    }
     if name is not None and name not in kinds:
         found = [kind for kind in kinds if any(name == f"{d}-{kind}" for d in where[kind])]
         if not found:
             raise unknown("fault", name, [*kinds, *(f"{d}-{k}" for k in kinds for d in where[k])])
         name = found[0]
-    chosen: dict[str, Fault] = kinds if name is None else {name: kinds[name]}
+    chosen = kinds if name is None else {name: kinds[name]}
     if as_json:
         import msgspec
 

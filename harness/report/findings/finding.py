@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from harness.model.records.plan import Plan, PlannedFault
+from harness.model.records.plan import Plan
 from harness.model.records.result import ErrorResult, PhaseResult, Result
 from harness.report.sentences import text
 
@@ -31,12 +31,8 @@ def share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def real_faults(plan: Plan) -> tuple[PlannedFault, ...]:
-    return tuple(fault for fault in plan.faults if fault.spec.kind != "none")
-
-
 def dependencies(plan: Plan) -> str:
-    names = dict.fromkeys(fault.spec.dependency for fault in real_faults(plan))
+    names = dict.fromkeys(fault.spec.dependency for fault in plan.faults)
     return " and ".join(text.visible(name, 40) for name in names) or "the dependency"
 
 

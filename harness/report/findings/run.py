@@ -11,7 +11,7 @@ from harness.model.exit_codes import ExitCode
 from harness.model.records.plan import Plan
 from harness.model.records.result import ErrorResult, GeneratorResult, Result
 from harness.plan.fault_text import harder_fault
-from harness.report.findings.finding import Finding, phase_named, real_faults
+from harness.report.findings.finding import Finding, phase_named
 from harness.report.sentences import text
 
 
@@ -184,7 +184,7 @@ _NOT_THE_SERVICE = "and no request of theirs to the service had failed"
 def next_experiment(plan: Plan, result: Result) -> Iterator[Finding]:
     if result.verdict != "pass":
         return
-    faults = real_faults(plan)
+    faults = plan.faults
     if not faults:
         yield Finding(
             key="next-experiment",

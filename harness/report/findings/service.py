@@ -14,7 +14,6 @@ from harness.report.findings.finding import (
     dependencies,
     errors_in,
     phase_named,
-    real_faults,
     rose,
 )
 from harness.report.sentences import text
@@ -137,7 +136,7 @@ def synchronous(plan: Plan, result: Result) -> Iterator[Finding]:
     fault, baseline = phase_named(result, "fault"), phase_named(result, "baseline")
     if not fault or not baseline or fault.p95_ms is None or baseline.p95_ms is None or starved(result):
         return
-    for planned in real_faults(plan):
+    for planned in plan.faults:
         if not planned.change.delays_s:
             continue
         injected, added = planned.change.delays_s * 1000, fault.p95_ms - baseline.p95_ms

@@ -31,7 +31,7 @@ def lines_of(plan: Plan, result: Result) -> tuple[Line, ...]:
 
 def fault_names(plan: Plan) -> str:
     """`redis-down`, `redis-down and kafka-latency`; `no fault` for a control run."""
-    names = list(dict.fromkeys(text.visible(fault.id, 60) for fault in plan.faults if fault.spec.kind != "none"))
+    names = list(dict.fromkeys(text.visible(fault.id, 60) for fault in plan.faults))
     if not names:
         return "no fault"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -30,7 +30,6 @@ LIMIT_S = 30.0
 """How long an undo and its verification may take."""
 VERIFY_S = 10.0
 """What is left of LIMIT_S for the verification at least: a server that is started again may take longer than that."""
-STARTS = frozenset({"kill", "restart"})
 """Faults whose undo waits for the start of a server. Each container or process counts with all that was done to it, so
 that the order among its own stays newest first."""
 CLEAN_S = 3.0
@@ -94,14 +93,16 @@ def undo_record(
 def order_of_undo(records: Iterable[UndoRecord]) -> list[UndoRecord]:
     """Newest first; paused and killed processes first of all, since a paused server answers no other undo. Among those
     the servers that must be started again come last: nobody waits for another one's start."""
-    from harness.fault import registered
+    from harness.fault import registered, traits_of
+
+    known = registered()
 
     def runs_again(record: UndoRecord) -> bool:
-        fault = registered().get(record.kind)
-        return fault is not None and fault.needs in ("runtime", "container")
+        return record.kind in known and known[record.kind].needs in ("runtime", "container")
 
     newest_first = list(records)[::-1]
-    started = {record.dependency.name for record in newest_first if record.kind in STARTS}
+    starts = (one for one in newest_first if one.kind in known and "starts_server" in traits_of(known[one.kind]))
+    started = {record.dependency.name for record in starts}
     return sorted(newest_first, key=lambda record: (not runs_again(record), record.dependency.name in started))
 
 

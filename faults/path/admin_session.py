@@ -26,10 +26,10 @@ class _Kept:
 
     def keep(self, dependency: Dependency, record_id: str) -> None:
         """Open it, if there is an admin login. What cannot be had is no hindrance: it is only asked when needed."""
-        if dependency.kind != "postgres" or dependency.admin is None:
+        if dependency.admin is None:
             return
         try:
-            session = _fresh(dependency)
+            session = fresh_admin(dependency)
             # By a name of its own it counts among the slots that are taken; those of passing sessions do not.
             session.ask("SELECT set_config('application_name', %s, false)", f"{APPLICATION}-kept")
         except HarnessError:
@@ -72,7 +72,7 @@ def admin_of(record: UndoRecord) -> Iterator[Admin]:
             session.close()
             session = None
     if session is None:
-        with _fresh(record.dependency) as fresh:
+        with fresh_admin(record.dependency) as fresh:
             yield fresh
         return
     try:
@@ -89,8 +89,8 @@ def admin_of(record: UndoRecord) -> Iterator[Admin]:
 def who_fills(record: UndoRecord) -> str:
     """Whose sessions take the slots of a PostgreSQL that is full, as the end of a sentence. Never raises."""
     dependency = record.dependency
-    if dependency.kind != "postgres":
-        return ""
+    if dependency.admin is None and dependency.login is None:
+        return ""  # nobody logs in to it
     if dependency.admin is None:
         return "; who holds its slots is not known: declare `admin`"
     try:
@@ -107,5 +107,6 @@ def _key(dependency: Dependency, record_id: str) -> tuple[str, str]:
     return str(dependency.admin), record_id
 
 
-def _fresh(dependency: Dependency) -> Admin:
+def fresh_admin(dependency: Dependency) -> Admin:
+    """A login of its own."""
     return Admin(str(dependency.admin), password=secret(dependency.admin_password_env))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from faults.common.admin_session import keep
-from faults.common.application_path import Healthy, answers_normally, takes_connections
+from faults.path.admin_session import keep
+from faults.path.health import Healthy, answers_normally, takes_connections
+from faults.path.record import record_of
 from harness.adapters.toxiproxy import commands
 from harness.adapters.toxiproxy.client import ProxyState, ToxicState, Toxiproxy
 from harness.adapters.toxiproxy.lock import OURS
@@ -55,7 +56,7 @@ def capture_proxy(dependency: Dependency) -> ProxyState:
     return state
 
 
-def record_of(
+def proxy_record(
     change: Change,
     record_id: str,
     state: ProxyState,
@@ -66,12 +67,10 @@ def record_of(
 ) -> UndoRecord:
     dependency = change.dependency
     keep(dependency, record_id)
-    env = dependency.probe_password_env if dependency.probe_login is not None else dependency.password_env
-    return UndoRecord(
-        id=record_id,
-        kind=change.kind,
-        dependency=dependency,
-        params=change.params,
+    return record_of(
+        change,
+        record_id,
+        found,
         where={
             "url": dependency.toxiproxy,
             "proxy": state.name,
@@ -81,8 +80,6 @@ def record_of(
         },
         original=original,
         ours=ours,
-        secrets={} if env is None else {"password": env},
-        healthy=found.scalars(),
     )
 
 

@@ -11,21 +11,14 @@ from pathlib import Path
 
 import msgspec
 
-from faults.common.application_path import healthy
-from faults.common.proxy import path_again
-from faults.common.server_processes import (
-    OUTAGE_PROBE_S,
-    READY_LIMIT_S,
-    STILL_GOOD_S,
-    address_of,
-    is_back,
-    is_silent,
-    port_is_open,
-)
+from faults.path.address import address_of, nobody_in_its_place
+from faults.path.health import STILL_GOOD_S, Life, healthy, wait_until_back
+from faults.path.probes import is_silent, refuse_https
+from faults.path.record import record_of
+from faults.proxy.proxy import path_again
 from harness.adapters.docker.address import bound, covers, moved
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import PROJECT_LABEL, SERVICE_LABEL, Container, Published
-from harness.dependencies.probe import path_probe
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, Refused, Rejected, UndoUnverified
 from harness.model.records.faults import Address, Change, Dependency, Evidence, Scalar, UndoRecord
@@ -36,24 +29,12 @@ REPLACED_LIMIT_S = 10.0
 
 def planned_container(kind: str, dependency: Dependency) -> None:
     """Raises Refused where this dependency has no container that a fault could be had on."""
-    name = f"{dependency.name}-{kind}"
     if dependency.runtime != "container":
         raise Refused(
-            f"{name} needs the container of {dependency.name}, and this stack declares none",
+            f"{dependency.name}-{kind} needs the container of {dependency.name}, and this stack declares none",
             hint=f"declare container or service for {dependency.name} in harness.toml; the compose stack has some",
         )
-    if dependency.url is not None and not dependency.url.startswith("http://"):
-        raise Refused(f"{name} probes {dependency.url}, and only http URLs can be probed on a fresh connection")
-
-
-def refuse_silent(kind: str, dependency: Dependency) -> None:
-    """Raises Refused where a probe sees only whether connections are accepted, which they are all the same."""
-    if is_silent(dependency):
-        raise Refused(
-            f"{dependency.name}-{kind}: nothing would show this fault on a dependency of kind {dependency.kind}",
-            hint='declare probe_send for it: a harmless request, or "" where the server speaks first;'
-            f" {dependency.name}-kill needs none",
-        )
+    refuse_https(kind, dependency)
 
 
 def resources(dependency: Dependency) -> tuple[str, ...]:
@@ -164,7 +145,7 @@ def _files_of(line: str) -> str:
     return fields[3] if len(fields) > 4 and fields[4] in ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf") else ""
 
 
-def record_of(
+def container_record(
     change: Change,
     record_id: str,
     container: Container,
@@ -174,19 +155,13 @@ def record_of(
     deadline_s: float | None = None,
 ) -> UndoRecord:
     """The record of a fit container; probes its path first. Raises Refused when it does not answer."""
-    dependency = bound(change.dependency, container)
-    env = None if dependency.probe_login is not None else dependency.password_env
-    secrets = {"password": env, "probe_password": dependency.probe_password_env}
-    found = healthy(dependency)
-    # A server that has just been started is slow for a while; what these faults do to a probe is far more than that.
-    found = msgspec.structs.replace(found, good_below_s=max(found.good_below_s, STILL_GOOD_S))
-    return UndoRecord(
-        id=record_id,
-        kind=change.kind,
-        dependency=dependency,
-        params=change.params,
+    change = msgspec.structs.replace(change, dependency=bound(change.dependency, container))
+    return record_of(
+        change,
+        record_id,
+        healthy(change.dependency, at_least_s=STILL_GOOD_S),
         where={
-            "engine": dependency.engine,
+            "engine": change.dependency.engine,
             "container": container.id,
             "name": container.name,
             "started_at": container.state.started_at,
@@ -194,9 +169,7 @@ def record_of(
         },
         original=original,
         ours=ours,
-        secrets={key: variable for key, variable in secrets.items() if variable is not None},
         deadline_s=deadline_s,
-        healthy=found.scalars(),
     )
 
 
@@ -309,25 +282,21 @@ def runs_again(record: UndoRecord, engine: Engine) -> tuple[Evidence, ...]:
     return running, ports_again(record, found), path_again(afresh(record, found))
 
 
-def wait_ready(record: UndoRecord, engine: Engine) -> Container:
-    """Wait until the server answers its protocol at its own address (the target: until it takes connections). Raises
-    UndoUnverified at the limit, or when the container has ended again."""
-    end = time.monotonic() + READY_LIMIT_S
-    while True:
+def wait_ready(record: UndoRecord, engine: Engine) -> None:
+    """Wait until the server answers. Raises UndoUnverified at the limit, or when the container has ended again."""
+    name = name_in(record)
+
+    def look() -> Life:
         found = engine.container(container_id(record))
-        dependency = afresh(record, found).dependency
-        itself = msgspec.structs.replace(dependency, path=None) if dependency.direct is not None else dependency
-        result = path_probe(itself)(OUTAGE_PROBE_S)
-        if found.serves and is_back(dependency, result):
-            return found
-        ended = found.state.status in ("exited", "dead")
-        if ended or time.monotonic() > end:
-            why = f"it is {found.condition}" if not found.serves else result.detail
-            raise UndoUnverified(
-                f"container {found.name} of {dependency.name} was started again and does not answer: {why}",
-                f"look into its log (docker logs {found.name}), then: docker start {found.name}",
-            )
-        time.sleep(0.03)
+        return Life(
+            dependency=afresh(record, found).dependency,
+            up=found.serves,
+            over=found.state.status in ("exited", "dead"),
+            why=f"it is {found.condition}",
+        )
+
+    mend = f"look into its log (docker logs {name}), then: docker start {name}"
+    wait_until_back(look, f"container {name} of {record.dependency.name}", mend)
 
 
 def path_of_target(record: UndoRecord, container: Container) -> tuple[Evidence, ...]:
@@ -336,12 +305,15 @@ def path_of_target(record: UndoRecord, container: Container) -> tuple[Evidence, 
     address = address_of(dependency)
     if not dependency.target or address is None:
         return ()
-    if container.state.running:
-        held = reaches(container, address)
-        observed = "it does" if held else f"it publishes {', '.join(map(str, container.published)) or 'no port'}"
-        expected = f"container {container.name}, which was changed, serves {address}"
-    else:
-        held = not port_is_open(address)
-        observed = "nobody does" if held else "another one does"
-        expected = f"nobody serves {address} in the place of container {container.name}, which did"
-    return (Evidence(source="path", expected=expected, observed=observed, held=held, at=monotonic()),)
+    if not container.state.running:
+        return (nobody_in_its_place(address, f"container {container.name}"),)
+    held = reaches(container, address)
+    return (
+        Evidence(
+            source="path",
+            expected=f"container {container.name}, which was changed, serves {address}",
+            observed="it does" if held else f"it publishes {', '.join(map(str, container.published)) or 'no port'}",
+            held=held,
+            at=monotonic(),
+        ),
+    )

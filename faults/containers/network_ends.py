@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from faults.common.container import afresh, name_in, ports_again
-from faults.common.proxy import path_again
+from faults.containers.container import afresh, name_in, ports_again
+from faults.proxy.proxy import path_again
 from harness.adapters.docker import network as docker_network
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.network import NetworkEnd, connect_command, docker_command

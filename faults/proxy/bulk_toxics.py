@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import msgspec
 
-from faults.common.application_path import milliseconds, number_of, seen
+from faults.path.probes import all_late, at_once, milliseconds, number_of, probed, whole_number
 from faults.proxy.toxic import DIRECTION, ToxicFault
 from harness.dependencies.kind import Direction
 from harness.dependencies.probe import MOST_BYTES, Moved, Mover
+from harness.dependencies.result import ProbeResult
 from harness.fault import ParamInfo, Stage
-from harness.model.clock import monotonic
 from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Change, Evidence, Scalar, UndoRecord
 
@@ -61,23 +60,19 @@ def _check_rate(params: Params) -> None:
         )
 
 
-def _bytes(value: Scalar) -> int:
-    return int(number_of(value, default=0.0))
-
-
 def _delay_us(params: Params) -> int:
     return round(number_of(params["delay"], default=0.0) * 1e6)
 
 
 def _slices(params: Params) -> Exchange:
     """No slice is longer than size + variation, and the delay follows each."""
-    longest, delay_s = _bytes(params["size"]) + _bytes(params["variation"]), _delay_us(params) / 1e6
+    longest, delay_s = whole_number(params["size"]) + whole_number(params["variation"]), _delay_us(params) / 1e6
     number = max(2, min(MOST_BYTES // longest, math.ceil(_SHOWS_S / delay_s) + 1))
     return Exchange(size=number * longest, floor_s=(number - 1) * delay_s)
 
 
 def _check_slices(params: Params) -> None:
-    if _bytes(params["variation"]) >= _bytes(params["size"]):
+    if whole_number(params["variation"]) >= whole_number(params["size"]):
         raise Refused("slicer: variation must be below size", hint="half of it, for example")
 
 
@@ -85,9 +80,12 @@ def _mover(record_or_change: UndoRecord | Change) -> Mover:
     return Mover(record_or_change.dependency, cast(Direction, str(record_or_change.params["direction"])))
 
 
-def _seen(moved: Moved) -> str:
-    came = "" if moved.received is None or moved.result.ok else f" after {moved.received} bytes had come back"
-    return seen(moved.result) + came
+def _told(moved: Moved) -> ProbeResult:
+    """With how far it came."""
+    if moved.received is None or moved.result.ok:
+        return moved.result
+    detail = f"{moved.result.detail} after {moved.received} bytes had come back"
+    return msgspec.structs.replace(moved.result, detail=detail)
 
 
 def _fastest(change: Change, size: int, enough_s: float) -> float:
@@ -132,32 +130,15 @@ def _late(exchange: Callable[[Params], Exchange]) -> Callable[[UndoRecord, Stage
         # A little less than the arithmetic: the proxy makes up for its timers' own lateness.
         floor_s = 0.9 * asked.floor_s
         healthy_s = number_of(record.healthy.get("bulk_fastest_s"), default=0.0)
-        results = [
-            moved.result for moved in _several(record, asked.size, floor_s, _TRIES if stage == "injected" else 1)
-        ]
-        quickest = min(results, key=lambda result: result.seconds)
-        late = all(one.seconds >= floor_s and (one.ok or one.error_kind == "timeout") for one in results)
-        which = f"fastest of {len(results)}: " if len(results) > 1 else ""
-        return Evidence(
-            source="probe",
-            expected=f"{asked.size} bytes take at least {milliseconds(floor_s)};"
-            f" the fastest took {milliseconds(healthy_s)} before",
-            observed=which
-            + (f"{quickest.detail} in {milliseconds(quickest.seconds)}" if quickest.ok else quickest.detail),
-            held=late,
-            at=max(result.ended for result in results),
+        move = _mover(record)
+        results = at_once(_TRIES if stage == "injected" else 1, lambda: move(asked.size, 3 * floor_s + 2.0).result)
+        expected = (
+            f"{asked.size} bytes take at least {milliseconds(floor_s)};"
+            f" the fastest took {milliseconds(healthy_s)} before"
         )
+        return all_late(results, floor_s, expected)
 
     return sees
-
-
-def _several(record: UndoRecord, size: int, floor_s: float, number: int) -> list[Moved]:
-    move = _mover(record)
-    timeout_s = 3 * floor_s + 2.0
-    if number == 1:
-        return [move(size, timeout_s)]
-    with ThreadPoolExecutor(number) as pool:
-        return list(pool.map(lambda _: move(size, timeout_s), range(number)))
 
 
 def _quick_again(exchange: Callable[[Params], Exchange]) -> Callable[[UndoRecord], Evidence]:
@@ -171,19 +152,14 @@ def _quick_again(exchange: Callable[[Params], Exchange]) -> Callable[[UndoRecord
             result = move(asked.size, 2.0 + limit_s).result
             if result.ok and result.seconds < limit_s:
                 break
-        return Evidence(
-            source="undo",
-            expected=f"{asked.size} bytes take less than {milliseconds(limit_s)}",
-            observed=seen(result),
-            held=result.ok and result.seconds < limit_s,
-            at=result.ended,
-        )
+        held = result.ok and result.seconds < limit_s
+        return probed(result, f"{asked.size} bytes take less than {milliseconds(limit_s)}", held, "undo")
 
     return again
 
 
 def _limit_size(params: Params) -> int:
-    return _bytes(params["bytes"]) + _BEYOND_BYTES
+    return whole_number(params["bytes"]) + _BEYOND_BYTES
 
 
 def _limit_ready(change: Change) -> dict[str, Scalar]:
@@ -191,29 +167,17 @@ def _limit_ready(change: Change) -> dict[str, Scalar]:
 
 
 def _sees_cut(record: UndoRecord, _: Stage) -> Evidence:
-    limit, size = _bytes(record.params["bytes"]), _limit_size(record.params)
+    limit, size = whole_number(record.params["bytes"]), _limit_size(record.params)
     moved = _mover(record)(size, _HEALTHY_TIMEOUT_S)
-    kind = moved.result.error_kind
     within = moved.received is None or moved.received <= limit or record.params["direction"] == "up"
-    return Evidence(
-        source="probe",
-        expected=f"an exchange of {size} bytes is accepted and cut after {limit}",
-        observed=_seen(moved),
-        held=not moved.result.ok and kind in ("closed", "reset") and moved.result.connected and within,
-        at=moved.result.ended,
-    )
+    held = moved.result.error_kind in ("closed", "reset") and moved.result.connected and within
+    return probed(_told(moved), f"an exchange of {size} bytes is accepted and cut after {limit}", held)
 
 
 def _whole_again(record: UndoRecord) -> Evidence:
     size = _limit_size(record.params)
     moved = _mover(record)(size, _HEALTHY_TIMEOUT_S)
-    return Evidence(
-        source="undo",
-        expected=f"an exchange of {size} bytes is answered in full",
-        observed=_seen(moved),
-        held=moved.result.ok,
-        at=monotonic(),
-    )
+    return probed(_told(moved), f"an exchange of {size} bytes is answered in full", moved.result.ok, "undo")
 
 
 BANDWIDTH = ToxicFault(
@@ -248,12 +212,12 @@ SLICER = ToxicFault(
     summary="data comes in small pieces with a pause after each",
     proof_summary="an exchange of many bytes takes as long as its pieces' pauses, the fastest of three",
     does=lambda p: (
-        f"cuts data into pieces of {_bytes(p['size'])} bytes, give or take {_bytes(p['variation'])},"
+        f"cuts data into pieces of {whole_number(p['size'])} bytes, give or take {whole_number(p['variation'])},"
         f" with {_delay_us(p) / 1000:g} ms after each"
     ),
     attributes=lambda p: {
-        "average_size": _bytes(p["size"]),
-        "size_variation": _bytes(p["variation"]),
+        "average_size": whole_number(p["size"]),
+        "size_variation": whole_number(p["variation"]),
         "delay": _delay_us(p),
     },
     sees=_late(_slices),
@@ -276,8 +240,8 @@ LIMIT_DATA = ToxicFault(
     toxic="limit_data",
     summary="connections are closed once so many bytes have gone through",
     proof_summary="an exchange of more bytes than that is cut",
-    does=lambda p: f"closes each connection after {_bytes(p['bytes'])} bytes",
-    attributes=lambda p: {"bytes": _bytes(p["bytes"])},
+    does=lambda p: f"closes each connection after {whole_number(p['bytes'])} bytes",
+    attributes=lambda p: {"bytes": whole_number(p["bytes"])},
     sees=_sees_cut,
     ready=_limit_ready,
     again=_whole_again,

@@ -1,22 +1,28 @@
-"""What faults see on the application's path: how healthy it was, and whether it answers normally again."""
+"""How healthy the application's path was before a fault, and whether it answers normally again."""
 
 from __future__ import annotations
 
 import statistics
+import time
+from collections.abc import Callable
 
 import msgspec
 
-from faults.common.admin_session import let_go, who_fills
+from faults.path.admin_session import let_go, who_fills
+from faults.path.probes import asked_at, milliseconds, number_of, probe_path, probed, seen
 from harness.dependencies.probe import path_probe
 from harness.dependencies.registry import kind_of
 from harness.dependencies.result import ProbeResult
-from harness.model.clock import monotonic
-from harness.model.errors import Refused, UsageError
+from harness.model.errors import Refused, UndoUnverified, UsageError
 from harness.model.records.faults import Dependency, Evidence, Scalar, UndoRecord
 
 _HEALTHY_PROBES = 5
 _HEALTHY_TIMEOUT_S = 5.0
 _VERIFY_TRIES = 3
+READY_LIMIT_S = 60.0
+"""How long a server may take to answer after it was started."""
+STILL_GOOD_S = 0.5
+"""A probe answered within this is certainly not paused, killed or away: those take a second or refuse."""
 
 
 class Healthy(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,8 +40,9 @@ class Healthy(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-def healthy(dependency: Dependency, *, slowdown_s: float | None = None) -> Healthy:
+def healthy(dependency: Dependency, *, slowdown_s: float | None = None, at_least_s: float = 0.0) -> Healthy:
     """Probe the path five times before a fault. slowdown_s: what the fault will add to a probe, if it is known.
+    at_least_s: is normal in any case, because the server is slow for a while after its start.
 
     Normal is below three times the median or 50 ms above it, whichever is more (probes of a few milliseconds are
     easily ten times slower on a busy machine), but never so slow that the fault itself would pass: at most half of
@@ -57,35 +64,10 @@ def healthy(dependency: Dependency, *, slowdown_s: float | None = None) -> Healt
             )
     times = [result.seconds for result in results]
     median = statistics.median(times)
-    good_below = max(3 * median, median + 0.05, max(times))
+    good_below = max(3 * median, median + 0.05, max(times), at_least_s)
     if slowdown_s is not None:
         good_below = min(good_below, median + slowdown_s / 2)
     return Healthy(fastest_s=min(times), median_s=median, good_below_s=good_below)
-
-
-def probe_path(dependency: Dependency, timeout_s: float) -> ProbeResult:
-    """One probe through the application's path; a missing password is a failed probe, not an exception."""
-    started = monotonic()
-    try:
-        return path_probe(dependency)(timeout_s)
-    except UsageError as error:
-        return ProbeResult(
-            ok=False, started=started, ended=monotonic(), error_kind="auth", detail=str(error), connected=False
-        )
-
-
-def asked_at(dependency: Dependency) -> str:
-    """Where a probe of the path goes, for people."""
-    return dependency.url or str(dependency.path or dependency.direct)
-
-
-def seen(result: ProbeResult) -> str:
-    """A probe's outcome as one clause: `PING answered in 2.1 ms`."""
-    return f"{result.detail} in {milliseconds(result.seconds)}" if result.ok else result.detail
-
-
-def milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds * 1000:.0f} ms"
 
 
 def answers_normally(record: UndoRecord) -> Evidence:
@@ -120,16 +102,33 @@ def takes_connections(record: UndoRecord) -> Evidence:
     """The service under test after an undo: somebody listens. That it answers late, or wrongly, is its recovery: what
     the run is there to measure, and no change of ours that is still on."""
     result = probe_path(record.dependency, 1.0)
-    return Evidence(
-        source="undo",
-        expected=f"{record.dependency.name} takes connections at {asked_at(record.dependency)}; how it answers is its"
-        " recovery",
-        observed=seen(result),
-        held=result.listens,
-        at=result.ended,
-    )
+    at = asked_at(record.dependency)
+    expected = f"{record.dependency.name} takes connections at {at}; how it answers is its recovery"
+    return probed(result, expected, result.listens, "undo")
 
 
-def number_of(value: Scalar, *, default: float) -> float:
-    """A number out of a record; records are data from a file, so the type is checked."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else default
+class Life(msgspec.Struct, frozen=True, kw_only=True):
+    """A server that was started again. dependency: with its address of now. up: it runs. over: it will not come up.
+    why: what it does instead of running."""
+
+    dependency: Dependency
+    up: bool
+    over: bool
+    why: str
+
+
+def wait_until_back(look: Callable[[], Life], server: str, mend: str) -> None:
+    """Wait until the server itself answers its protocol, or says that it is full; of the target only until it takes
+    connections: what it answers then is its recovery. Raises UndoUnverified at the limit, or when it is over."""
+    end = time.monotonic() + READY_LIMIT_S
+    while True:
+        now = look()
+        dependency = now.dependency
+        itself = msgspec.structs.replace(dependency, path=None) if dependency.direct is not None else dependency
+        result = path_probe(itself)(1.0)
+        if now.up and (result.listens if dependency.target else result.ok or result.full):
+            return
+        if now.over or time.monotonic() > end:
+            why = result.detail if now.up else now.why
+            raise UndoUnverified(f"{server} was started again and does not answer: {why}", mend)
+        time.sleep(0.03)
