@@ -14,7 +14,7 @@ from faults.path.probes import SILENCE_S, first_exchange, is_blind, number_of, o
 from faults.runtime.containers import Containers
 from faults.runtime.processes import Processes
 from faults.runtime.runtime import Runtime
-from harness.fault import ParamInfo, Stage
+from harness.fault import ParamInfo, Stage, traits_of
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError, OutcomeUnknown
 from harness.model.records.faults import Applied, Change, Dependency, Evidence, Scalar, Trait, UndoRecord
@@ -182,6 +182,7 @@ def _change(
         one_shot=fault.one_shot,
         blind_probe=is_blind(dependency),
         hides_path=True,
+        traits=tuple(traits_of(fault)),
     )
 
 
