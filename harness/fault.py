@@ -65,7 +65,7 @@ def registered() -> Mapping[str, Fault]:
     return _load()[0]
 
 
-def traits_of(fault: Fault) -> Collection[Trait]:
+def traits_of(fault: object) -> Collection[Trait]:
     """Those that it declares."""
     return getattr(fault, "traits", ())
 
