@@ -13,6 +13,8 @@ import click
 import pytest
 
 from harness.cli import COMMANDS, cli
+from harness.model.options import FLAG
+from harness.plan.experiment import OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -55,6 +57,27 @@ def test_every_command_and_option_in_the_documents_exists(path: Path) -> None:
             option = word.split("=")[0]
             if option.startswith("--") and option != "--help":
                 assert option in known, f"{path.name}: {line!r}: no option {option}"
+
+
+def test_the_page_of_options_has_a_row_for_each_with_its_default_and_where_it_may_be_set() -> None:
+    page = (PAGES / "options.md").read_text(encoding="utf-8")
+    rows = [row.split(" | ")[:3] for row in page.splitlines() if row.startswith("| `--")]
+    assert rows == [
+        [
+            f"| `{option.flag}{'' if option.unit is FLAG else ' ' + option.unit.name.replace('|', ',')}`",
+            option.default_text,
+            ", ".join(
+                place
+                for place, refused in (
+                    ("`HARNESS_`", option.variable is None),
+                    ("`[run]`", option.not_in_toml),
+                    ("file", option.not_in_file),
+                )
+                if refused
+            ),
+        ]
+        for option in OPTIONS.values()
+    ]
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from harness.model import errors
+from harness.plan.experiment import OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "troubleshooting.md"
@@ -73,7 +74,17 @@ def messages_in(path: Path) -> Iterator[tuple[str, str]]:
             if name == "Bye":  # what ends a worker on another machine
                 said = [keyword.value for keyword in node.keywords if keyword.arg == "text"]
             for text in [text for one in said for text in words(one, known)]:
-                yield f"{path.relative_to(ROOT)}:{node.lineno}", plain(text)
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", plain(about_option(node) + text)
+
+
+def about_option(call: ast.Call) -> str:
+    """What the command line puts before a message about an option's value: the option's name."""
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    field, lead = given.get("field"), given.get("lead", ast.Constant(" "))
+    if field is None or (isinstance(lead, ast.Constant) and lead.value == ""):
+        return ""
+    name = OPTIONS[str(field.value)].flag if isinstance(field, ast.Constant) else ANY
+    return name + (str(lead.value) if isinstance(lead, ast.Constant) else ANY)
 
 
 def verdict_sentences() -> Iterator[tuple[str, str]]:

@@ -20,25 +20,7 @@ _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 TOXIPROXY_PORT = 8474
 DOCKER_PORT = 2375
-WIDEST = {4: 8, 6: 16}
-"""The shortest prefix of a network that may be allowed, by version of IP."""
 _PORTS = {"http": 80, "https": 443}
-
-
-def check_allowed(text: str) -> str:
-    """One value of --allow-host as it is. Raises UsageError for a network that is most of the world: leave to test
-    everybody is none that anybody has."""
-    try:
-        network = ipaddress.ip_network(text.strip().strip("[]"), strict=False)
-    except ValueError:
-        return text  # a name
-    widest = WIDEST[network.version]
-    if network.prefixlen < widest:
-        raise UsageError(
-            f"--allow-host {text} is {network.num_addresses:,} addresses",
-            hint=f"name the host, or a network of at most /{widest}: whoever is allowed may be loaded and broken",
-        )
-    return text
 
 
 def check_address(host: str, port: int, allowed: Collection[str], *, allow_hosts: Collection[str] = ()) -> list[str]:

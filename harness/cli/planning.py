@@ -9,18 +9,17 @@ import click
 import msgspec
 
 from harness.cli.options import decode
-from harness.cli.settings import named
 from harness.fault import registered, unusable
 from harness.load.process.launcher import describe
 from harness.load.wire.keys import check_sockets
 from harness.model.clock import wall
-from harness.model.errors import UsageError
+from harness.model.errors import UsageError, about
 from harness.model.records.load import Locustfile
 from harness.model.records.plan import Plan
 from harness.model.records.stack import Stack, StackName, StackUp
 from harness.model.resources import resource
+from harness.plan.experiment import Experiment
 from harness.plan.planner import build_plan, find_scenario
-from harness.plan.request import RunRequest
 from harness.stack import registry
 from harness.stack.embedded import EmbeddedStack
 from harness.stack.external.stack import ExternalStack
@@ -31,7 +30,7 @@ BUILT_IN = ("locustfiles", "anomaly.py")
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """A plan and the stack it is for. running: a stack that is up already and will be used."""
 
-    request: RunRequest
+    request: Experiment
     plan: Plan
     stack: Stack
     running: StackUp | None
@@ -46,15 +45,8 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
 def plan_from(values: dict[str, Any]) -> Planned:
     """Executes the locustfile in a child to describe it, and touches nothing else.
 
-    Raises UsageError, naming the origin of what is wrong: the option, the variable, or file and key path.
+    Raises UsageError.
     """
-    try:
-        return _plan_from(values)
-    except UsageError as error:
-        raise named(error) from error
-
-
-def _plan_from(values: dict[str, Any]) -> Planned:
     for kind, why in unusable().items():
         click.echo(f"note: the fault {kind} cannot be used: {why}", err=True)
     request = decode(values)
@@ -67,17 +59,17 @@ def _plan_from(values: dict[str, Any]) -> Planned:
     else:
         stack = own_stack(request.stack)
         running = registry.running(request.stack)
-    file = Path(values["locustfile"]) if values["locustfile"] else resource(*BUILT_IN)
+    file = Path(request.locustfile) if request.locustfile else resource(*BUILT_IN)
     check_locustfile(file)
     dependencies = running.dependencies if running is not None else stack.describe()
     host = request.host or (running.target.url if running is not None else "")
     created = wall()
 
-    def plan_with(locustfile: Locustfile, wanted: RunRequest) -> Plan:
+    def plan_with(locustfile: Locustfile, wanted: Experiment) -> Plan:
         plan = build_plan(
             wanted, locustfile=locustfile, dependencies=dependencies, faults=registered(), host=host, created=created
         )
-        load = msgspec.structs.replace(plan.load, allow_hosts=tuple(values["allow_hosts"]))
+        load = msgspec.structs.replace(plan.load, allow_hosts=request.allow_hosts)
         return msgspec.structs.replace(plan, load=load)
 
     # Importing a locustfile takes a second or two: whatever else is wrong is told before that.
@@ -90,26 +82,29 @@ def _plan_from(values: dict[str, Any]) -> Planned:
                 hint="say `abstract = True` in a class that others are made of, or choose with --user-class",
             )
     check_sockets(plan.load.workers)
-    return Planned(request=request, plan=plan, stack=stack, running=running, allow_hosts=tuple(values["allow_hosts"]))
+    return Planned(request=request, plan=plan, stack=stack, running=running, allow_hosts=request.allow_hosts)
 
 
 def check_locustfile(file: Path) -> None:
     """Locust takes a folder, a list or an address as well; here it is one file. Raises UsageError."""
     text = str(file)
     if file.is_dir():
-        raise UsageError(f"--locustfile {text}: a folder, and one file is needed", hint="name one of the files in it")
+        raise UsageError(
+            f"{text}: a folder, and one file is needed", hint="name one of the files in it", field="locustfile"
+        )
     if file.is_file():
         return
     if text.startswith(("http:/", "https:/")):
         raise UsageError(
-            f"--locustfile {text}: an address, and one file is needed", hint="download it, and read it first"
+            f"{text}: an address, and one file is needed", hint="download it, and read it first", field="locustfile"
         )
     if "," in text:
         raise UsageError(
-            f"--locustfile {text}: a list, and one file is needed",
+            f"{text}: a list, and one file is needed",
             hint="make a file that imports the user classes of the others, and choose among them with --user-class",
+            field="locustfile",
         )
-    raise UsageError(f"--locustfile {text}: no such file")
+    raise UsageError(f"{text}: no such file", field="locustfile")
 
 
 def refuse_sample_requests(planned: Planned) -> None:
@@ -140,8 +135,9 @@ def external_stack(url: str, values: dict[str, Any]) -> ExternalStack:
     return ExternalStack(url, allow_hosts=tuple(values["allow_hosts"]), configuration=values.get("config"))
 
 
-def check_aborts(request: RunRequest) -> None:
+def check_aborts(request: Experiment) -> None:
     from harness.analysis.live import parse_abort
 
-    for text in request.abort_if:
-        parse_abort(text)
+    with about("abort_if"):
+        for text in request.abort_if:
+            parse_abort(text)

@@ -6,8 +6,9 @@ What this adds: the file is found and read before any other option is looked at,
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,8 @@ import click
 from click.core import ParameterSource
 
 from harness.model.errors import UsageError
+from harness.model.options import PATH, Option, Unit
+from harness.plan.experiment import OPTIONS
 
 if TYPE_CHECKING:
     from harness.config.file import Configuration, RunValue
@@ -22,16 +25,12 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 ELSEWHERE = {
-    "host": 'write it as url in [target], for example url = "http://127.0.0.1:8000"',
-    "target": 'write it in [targets], for example primary = ["p95 < 200ms"]',
+    **{option.flag.lstrip("-"): option.not_in_toml for option in OPTIONS.values() if option.not_in_toml},
     "config": "a file cannot name another one",
 }
 """Options that [run] does not take, and where the same is said in the file."""
 
-UNNAMED = {"--scenario": "unknown scenario", "--abort-if": "abort condition"}
-"""Errors that speak of an option's value without its name."""
-
-PATHS = ("locustfile", "out")
+PATHS = ("out", *(option.key for option in OPTIONS.values() if option.unit is PATH))
 """Relative to the file, as every path in it."""
 
 EVERYWHERE = {"stack": "chosen", "allow_hosts": "allow_hosts"}
@@ -39,35 +38,66 @@ EVERYWHERE = {"stack": "chosen", "allow_hosts": "allow_hosts"}
 
 _RANK = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE)
 _META = "harness.config"
+_LINES = "harness.lines"
+
+
+class Written(click.ParamType[Any]):
+    """A value as its unit is written. An error names where the text is from."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        self.name = unit.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.unit.parse(value)
+        except UsageError as error:
+            assert param is not None and ctx is not None
+            raise UsageError(f"{origin_of(param, ctx) or param.opts[0]}: {error}", hint=error.hint) from error
 
 
 class Setting(click.Option):
-    """An option whose errors name harness.toml or the variable when that is where the value is from."""
+    """An option whose errors name harness.toml or the variable where its value is from there, a flag's too."""
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         try:
             return super().process_value(ctx, value)
-        except (click.BadParameter, UsageError) as error:
-            origin = origin_of(self, ctx)
-            if origin is None:
+        except click.BadParameter as error:
+            if (origin := origin_of(self, ctx)) is None:
                 raise
-            hint = error.hint if isinstance(error, UsageError) else None
-            text = error.message.rstrip(".") if isinstance(error, click.BadParameter) else str(error)
-            raise UsageError(f"{origin}: {text.removeprefix(f'{self.opts[0]}: ')}", hint=hint) from error
+            raise UsageError(f"{origin}: {error.message.rstrip('.')}") from error
 
 
-class AllowedHost(click.ParamType[str]):
-    """A host name, an address or a network that --allow-host may name."""
+class Told(click.Command):
+    """A command whose errors about an option's value say where it is from."""
 
-    name = "host"
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            if (option := OPTIONS.get(error.field or "")) is None:
+                raise
+            raise type(error)(_told(error, option, ctx), hint=error.hint) from error
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from harness.adapters.addresses import check_allowed
 
-        return check_allowed(str(value))
+def _told(error: UsageError, option: Option, ctx: click.Context) -> str:
+    line = ctx.meta.get(_LINES, {}).get(option.key)
+    if line is not None:
+        return f"{line}: {error.message}"
+    params = (param for param in ctx.command.params if option.flag in param.opts)
+    origin = next((found for param in params if (found := origin_of(param, ctx)) is not None), None)
+    if origin is not None:
+        return f"{origin}{error.lead or ': '}{error.message}"
+    return f"{option.flag}{error.lead}{error.message}" if error.lead else error.message
 
 
-ALLOWED_HOST = AllowedHost()
+def from_file(ctx: click.Context, key: str, where: str) -> None:
+    """A value is from an experiment file. where: its line, for errors."""
+    ctx.meta.setdefault(_LINES, {})[key] = where
+    # As if it had been typed: it outranks what harness.toml and the environment say.
+    ctx.set_parameter_source(key, ParameterSource.COMMANDLINE)
 
 
 def config_option(command: F) -> F:
@@ -138,7 +168,7 @@ def _shaped(value: RunValue, param: click.Option, where: str) -> Any:
         return value if isinstance(value, tuple) else (str(value),)
     if isinstance(value, tuple):
         raise UsageError(f"{where}: {param.opts[0]} takes one value, not a list")
-    return str(value)
+    return format(Decimal(str(value)), "f") if isinstance(value, float) and math.isfinite(value) else str(value)
 
 
 def origin_of(param: click.Parameter, ctx: click.Context) -> str | None:
@@ -157,18 +187,3 @@ def rank(name: str) -> int:
     ctx = click.get_current_context(silent=True)
     source = ctx.get_parameter_source(name) if ctx is not None else None
     return _RANK.index(source) if source in _RANK else 3
-
-
-def named(error: UsageError) -> UsageError:
-    """The same error, with the options in it called by where their values are from."""
-    ctx = click.get_current_context(silent=True)
-    if ctx is None:
-        return error
-    text = str(error)
-    for param in ctx.command.params:
-        origin = origin_of(param, ctx) if param.opts[0].startswith("--") else None
-        if origin is not None and text.startswith(UNNAMED.get(param.opts[0], "\0")):
-            text = f"{origin}: {text}"
-        elif origin is not None:
-            text = re.sub(rf"^{re.escape(param.opts[0])}(?![\w-])", origin.replace("\\", r"\\"), text, count=1)
-    return error if text == str(error) else type(error)(text, hint=error.hint)

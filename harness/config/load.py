@@ -133,7 +133,7 @@ def _target(table: dict[str, Any], where: str, folder: Path) -> TargetTable:
     rules.check_path(found.health, f"{where}.health")
     if found.workers is not None and not 1 <= found.workers <= 10_000:
         raise UsageError(f"{where}.workers: {found.workers} worker processes cannot be", hint="from 1 to 10000")
-    url = rules.base_url(found.url, f"{where}.url", example='url = "http://127.0.0.1:8000"')
+    url = rules.base_url(found.url, f"{where}.url: ", example='url = "http://127.0.0.1:8000"')
     return msgspec.structs.replace(_runnable(found, where, folder), url=url)
 
 
@@ -152,7 +152,7 @@ def _toxiproxy(table: dict[str, Any], where: str, folder: Path) -> ToxiproxyTabl
                 f"{where}.url is missing", hint='url = "http://127.0.0.1:8474", or service = "toxiproxy" with [compose]'
             )
         return found
-    url = rules.base_url(found.url, f"{where}.url", example='url = "http://127.0.0.1:8474"', schemes=("http",))
+    url = rules.base_url(found.url, f"{where}.url: ", example='url = "http://127.0.0.1:8474"', schemes=("http",))
     if url.count("/") > 2:
         raise UsageError(f"{where}.url: Toxiproxy's API has no path: {found.url}", hint="write http://HOST:PORT")
     return msgspec.structs.replace(found, url=url)

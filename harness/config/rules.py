@@ -77,23 +77,26 @@ def check_variable(name: str | None, where: str) -> None:
 
 
 def base_url(text: str, where: str, *, example: str, schemes: tuple[str, ...] = ("http", "https")) -> str:
-    """The URL without a slash at its end. Raises UsageError in one line for what is no URL of a server."""
+    """The URL without a slash at its end. Raises UsageError in one line for what is no URL of a server.
+
+    where: what an error begins with, ending in ": ".
+    """
     url = text.strip()
     hint = f"for example: {example}"
     if "@" in re.split("[?#]", url)[0]:
         # Before it is taken apart: a slash in a password makes a host and a path of it, which errors would repeat.
-        raise UsageError(f"{where}: a URL with a password in it would end up in reports", hint="use a header")
+        raise UsageError(f"{where}a URL with a password in it would end up in reports", hint="use a header")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise UsageError(f"{where}: {error}", hint=hint) from error
+        raise UsageError(f"{where}{error}", hint=hint) from error
     if parts.scheme not in schemes or not parts.hostname or re.search(r"\s", url):
-        raise UsageError(f"{where}: an {' or '.join(schemes)} URL is wanted, not {text!r}", hint=hint)
+        raise UsageError(f"{where}an {' or '.join(schemes)} URL is wanted, not {text!r}", hint=hint)
     if parts.query or parts.fragment:
-        raise UsageError(f"{where}: no query and no fragment, please: {text}", hint=hint)
+        raise UsageError(f"{where}no query and no fragment, please: {text}", hint=hint)
     if port == 0:
-        raise UsageError(f"{where}: port 0 is no port")
+        raise UsageError(f"{where}port 0 is no port")
     return url.rstrip("/")
 
 

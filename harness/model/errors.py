@@ -17,6 +17,9 @@ HarnessError                 one or two lines for a person; carries `exit_code`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from harness.model.exit_codes import ExitCode
 
 
@@ -31,7 +34,29 @@ class HarnessError(Exception):
 
 
 class UsageError(HarnessError):
+    """field: of the Experiment whose value is wrong, if it is one's: whoever knows where the value came from names
+    that. lead: between the name and the message; "" where the message says by itself what it is about."""
+
     exit_code = ExitCode.USAGE
+
+    def __init__(self, message: str, *, hint: str | None = None, field: str | None = None, lead: str = " ") -> None:
+        super().__init__(message, hint=hint)
+        self.message = message
+        self.field = field
+        self.lead = lead
+
+    def __str__(self) -> str:
+        return self.message if self.field is None or not self.lead else f"{self.field}{self.lead}{self.message}"
+
+
+@contextmanager
+def about(field: str, lead: str = "") -> Iterator[None]:
+    """What is found wrong meanwhile is wrong with this field's value."""
+    try:
+        yield
+    except UsageError as error:
+        error.field, error.lead = field, lead
+        raise
 
 
 class Refused(UsageError):

@@ -162,14 +162,15 @@ def parse_number(text: str, what: str = "number", *, high: float = float(MAX_COU
 
 def parse_count(text: str, what: str = "count", *, low: int = 0, high: int = MAX_COUNT) -> int:
     """A whole number: "5000" or "5,000", from `low` to `high`."""
-    right = f"a whole number from {low} to {high}"
+    right = f"a whole number from {low} to {high}" if high <= MAX_COUNT else "a whole number such as 5"
     _check_sign(text, what, right)
     value = _plain(text)
     if value is None or not value.is_integer():
         raise _refuse(text, what, "not a whole number", right)
-    if not low <= value <= high:
+    whole = int(text.strip().replace(",", "").partition(".")[0] or 0)  # a float has no room for a long one
+    if not low <= whole <= high:
         raise _refuse(text, what, "out of range", right)
-    return int(value)
+    return whole
 
 
 def _short(value: float, digits: int) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from harness.model.errors import UsageError
 from harness.model.records.load import LoadPlan, Locustfile, Model, Scenario, UserClass
 from harness.model.suggest import unknown
-from harness.plan.request import RunRequest
+from harness.plan.experiment import Experiment
 from harness.plan.workers import shared
 
 MIN_USERS = 10
@@ -22,25 +22,34 @@ JUMP_FROM = 0.1
 """Share of the users that `spike` begins with."""
 
 
-def scale_of(request: RunRequest) -> float:
+def scale_of(request: Experiment) -> float:
     """The scale in force. Raises UsageError outside 0 < scale <= 1."""
     scale = request.scale if request.scale is not None else (1.0 if request.stack == "external" else LOCAL_SCALE)
     if not (math.isfinite(scale) and 0 < scale <= 1):
-        raise UsageError(f"--scale {scale:g} is not a share of the full load", hint="above 0, at most 1 (0.02 is 2 %)")
+        raise UsageError(
+            f"{scale:g} is not a share of the full load", hint="above 0, at most 1 (0.02 is 2 %)", field="scale"
+        )
     return scale
 
 
-def model_of(request: RunRequest, scenario: Scenario) -> Model:
+def model_of(request: Experiment, scenario: Scenario) -> Model:
     """Open where the scenario has a rate (or one is given), else closed."""
     wanted: Model = request.model or ("open" if scenario.rate is not None or request.rate is not None else "closed")
     if wanted == "open" and scenario.rate is None and request.rate is None:
         raise UsageError(
-            f"scenario {scenario.name!r} has no rate, so it has no open model", hint="give one: --rate 500"
+            f"scenario {scenario.name!r} has no rate, so it has no open model",
+            hint="give one: --rate 500",
+            field="scenario",
+            lead="",
         )
     if wanted == "open" and scenario.jump:
-        raise UsageError(f"scenario {scenario.name!r} is a jump in users: it runs in the closed model only")
+        raise UsageError(
+            f"scenario {scenario.name!r} is a jump in users: it runs in the closed model only",
+            field="scenario",
+            lead="",
+        )
     if wanted == "closed" and request.rate is not None:
-        raise UsageError("--rate belongs to the open model", hint="leave out --rate or --model closed")
+        raise UsageError("belongs to the open model", hint="leave out --rate or --model closed", field="rate")
     return wanted
 
 
@@ -48,17 +57,17 @@ def choose_classes(file: Locustfile, scenario: Scenario, wanted: tuple[str, ...]
     """The user classes of a run, in the file's order.
 
     The scenario's own choice applies only where the file has those classes, so that any Locust file works.
-    Raises UsageError for an unknown --user-class.
+    Raises UsageError for an unknown class.
     """
     by_name = {user_class.name: user_class for user_class in file.classes}
     for name in wanted:
         if name not in by_name:
-            raise unknown("user class", name, by_name, where="--user-class: ")
+            raise unknown("user class", name, by_name, field="user_classes", lead=": ")
     names = set(wanted) or (set(scenario.user_classes) & set(by_name)) or set(by_name)
     return tuple(c for c in file.classes if c.name in names)
 
 
-def load_plan(request: RunRequest, scenario: Scenario, file: Locustfile, *, host: str, seed: int) -> LoadPlan:
+def load_plan(request: Experiment, scenario: Scenario, file: Locustfile, *, host: str, seed: int) -> LoadPlan:
     """The scaled load. Raises UsageError for values that no load can have."""
     scale = scale_of(request)
     model = model_of(request, scenario)
@@ -67,13 +76,13 @@ def load_plan(request: RunRequest, scenario: Scenario, file: Locustfile, *, host
     rate = None
     if model == "open":
         rate = request.rate if request.rate is not None else max(MIN_RATE, (scenario.rate or 0.0) * scale)
-        _between("--rate", rate, 1.0, MAX_RATE)
-    _between("--users", users, 1, 1_000_000)
-    _between("--spawn-rate", spawn_rate, 0.1, 1_000_000)
-    _between("--request-timeout", request.request_timeout_s, 0.05, 600)
+        _between("rate", rate, 1.0, MAX_RATE)
+    _between("users", users, 1, 1_000_000)
+    _between("spawn_rate", spawn_rate, 0.1, 1_000_000)
+    _between("request_timeout_s", request.request_timeout_s, 0.05, 600)
     most = request.max_in_flight
     if most is not None:
-        _between("--max-in-flight", most, 1, 100_000)
+        _between("max_in_flight", most, 1, 100_000)
     else:
         most = max(users, min(math.ceil((rate or 0.0) * request.request_timeout_s), MAX_IN_FLIGHT))
     classes = choose_classes(file, scenario, request.user_classes)
@@ -111,16 +120,16 @@ def share_of_full_load(load: LoadPlan, scenario: Scenario) -> float:
     return round(load.users / scenario.users, 6)
 
 
-def _ramp_s(request: RunRequest, scenario: Scenario) -> float:
+def _ramp_s(request: Experiment, scenario: Scenario) -> float:
     """Unscaled users / unscaled spawn rate, so that a scaled run ramps as the full one would."""
     users = request.users if request.users is not None else scenario.users
     spawn_rate = request.spawn_rate if request.spawn_rate is not None else scenario.spawn_rate
     return users / spawn_rate
 
 
-def _between(option: str, value: float, least: float, most: float) -> None:
+def _between(field: str, value: float, least: float, most: float) -> None:
     if not (math.isfinite(value) and least <= value <= most):
-        raise UsageError(f"{option} {value:g} is out of range", hint=f"from {least:g} to {most:g}")
+        raise UsageError(f"{value:g} is out of range", hint=f"from {least:g} to {most:,.10g}", field=field)
 
 
 def expected_mix(load: LoadPlan) -> dict[str, float]:

@@ -69,25 +69,25 @@ def lengths(
     extend: tuple[JudgedPhase, ...] = (),
 ) -> PhasePlan:
     """Phase lengths in seconds, on the grid. Raises UsageError for a length below what a verdict needs."""
-    _at_least("--baseline", baseline_s, MIN_BASELINE_S, rate)
+    _at_least("baseline_s", baseline_s, MIN_BASELINE_S, rate)
     if not one_shot_only:
-        _at_least("--fault-for", fault_s, MIN_FAULT_S, rate)
+        _at_least("fault_s", fault_s, MIN_FAULT_S, rate)
     if hold_s is not None:
-        _at_least("--hold", hold_s, MIN_HOLD_S, rate)
+        _at_least("hold_s", hold_s, MIN_HOLD_S, rate)
     hold = on_grid(hold_s if hold_s is not None else default_hold(rate))
     before = on_grid(ramp_s + warmup_s) + on_grid(baseline_s) + on_grid(fault_s)
     limit = recovery_limit_s if recovery_limit_s is not None else max(MIN_RECOVERY_LIMIT_S, run_time_s - before)
     if limit < 1:
-        raise UsageError(f"--recovery-limit {format_duration(limit)} is too short", hint="at least 1s")
-    for option, value in (
-        ("--warmup", warmup_s),
-        ("--baseline", baseline_s),
-        ("--fault-for", fault_s),
-        ("--recovery-limit", limit),
-        ("--soak", soak_s),
+        raise UsageError(f"{format_duration(limit)} is too short", hint="at least 1s", field="recovery_limit_s")
+    for field, value in (
+        ("warmup_s", warmup_s),
+        ("baseline_s", baseline_s),
+        ("fault_s", fault_s),
+        ("recovery_limit_s", limit),
+        ("soak_s", soak_s),
     ):
         if value > MAX_PHASE_S:
-            raise UsageError(f"{option} {format_duration(value)} is over 24 hours")
+            raise UsageError(f"{format_duration(value)} is over 24 hours", field=field)
     return PhasePlan(
         warmup_s=on_grid(ramp_s + warmup_s),
         baseline_s=on_grid(baseline_s),
@@ -101,13 +101,14 @@ def lengths(
     )
 
 
-def _at_least(option: str, value: float, least_s: float, rate: float | None) -> None:
+def _at_least(field: str, value: float, least_s: float, rate: float | None) -> None:
     least = shortest(least_s, rate)
     if value < least:
         why = f" ({DECIDING_ARRIVALS} arrivals at {rate:g} RPS)" if rate and least > least_s else ""
         raise UsageError(
-            f"{option} {format_duration(value)} is too short to judge anything",
+            f"{format_duration(value)} is too short to judge anything",
             hint=f"at least {format_duration(least)}{why}",
+            field=field,
         )
 
 

@@ -17,9 +17,9 @@ from harness.model.suggest import unknown
 from harness.model.target_grammar import ALLOWED_OVER, defaults, merge, parse_targets, refuse_impossible
 from harness.model.units import format_duration
 from harness.plan import loadplan, phases
+from harness.plan.experiment import Experiment
 from harness.plan.file_notes import file_notes
 from harness.plan.files.entries import Entry, FaultEntry
-from harness.plan.request import RunRequest
 from harness.plan.scenarios import SCENARIOS
 from harness.plan.timeline import FaultDescription, expand
 from harness.plan.warnings import plan_warnings
@@ -27,12 +27,12 @@ from harness.plan.warnings import plan_warnings
 
 def find_scenario(name: str) -> Scenario:
     if name not in SCENARIOS:
-        raise unknown("scenario", name, SCENARIOS)
+        raise unknown("scenario", name, SCENARIOS, field="scenario")
     return SCENARIOS[name]
 
 
 def build_plan(
-    request: RunRequest,
+    request: Experiment,
     *,
     locustfile: Locustfile,
     dependencies: tuple[Dependency, ...],
@@ -47,7 +47,7 @@ def build_plan(
     """
     scenario = find_scenario(request.scenario)
     seed = request.seed if request.seed is not None else _seed(created)
-    entries = (*(FaultEntry(where=f"--fault {text!r}", fault=text) for text in request.faults), *request.timeline)
+    entries = (*(FaultEntry(where=repr(text), fault=text, typed=True) for text in request.faults), *request.timeline)
     load = loadplan.load_plan(request, scenario, locustfile, host=host, seed=seed)
     fault_s = _or_default(request.fault_s, scenario.fault_s, phases.MIN_FAULT_S, load.rate)
     planned = expand(entries, dependencies=dependencies, faults=faults, fault_s=fault_s, seed=seed)
@@ -95,7 +95,7 @@ def _or_default(given_s: float | None, default_s: float, least_s: float, rate: f
 
 
 def _extended(
-    request: RunRequest,
+    request: Experiment,
     scenario: Scenario,
     entries: tuple[Entry, ...],
     planned: tuple[PlannedFault, ...],
@@ -126,8 +126,8 @@ def _refuse_short_limit(targets: tuple[Target, ...], length: PhasePlan) -> None:
     for target in targets:
         if target.metric == "recovery" and target.primary and length.recovery_limit_s < target.value:
             raise UsageError(
-                f"--recovery-limit {format_duration(length.recovery_limit_s)} is shorter than target `{target.text}` "
-                "allows",
+                f"{format_duration(length.recovery_limit_s)} is shorter than target `{target.text}` allows",
+                field="recovery_limit_s",
                 hint=f"at least {format_duration(target.value)}, or a stricter --target 'recovery < ...'",
             )
 
@@ -158,7 +158,7 @@ def latency_limits(targets: tuple[Target, ...]) -> tuple[float, ...]:
     )
 
 
-def _targets(request: RunRequest, *, has_rate: bool) -> tuple[Target, ...]:
+def _targets(request: Experiment, *, has_rate: bool) -> tuple[Target, ...]:
     merged = defaults(has_rate)
     for layer in (*request.target_layers, request.targets):
         merged = merge(merged, (target for text in layer for target in parse_targets(text)))

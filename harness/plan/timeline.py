@@ -11,13 +11,14 @@ works once works with every seed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from hashlib import blake2b
 from struct import unpack
 from typing import Any, Protocol
 
 import msgspec
 
-from harness.model.errors import Refused, UsageError
+from harness.model.errors import Refused, UsageError, about
 from harness.model.records.faults import Change, Dependency, FaultSpec, ParamInfo
 from harness.model.records.plan import PlannedFault
 from harness.model.suggest import unknown
@@ -73,9 +74,10 @@ def expand(
     """
     planner = _Expansion({d.name: d for d in dependencies}, faults, fault_s, seed)
     if len(entries) > 1 and any(isinstance(e, FaultEntry) and e.fault.strip() == "none" for e in entries):
-        raise UsageError("--fault none is the control run: it cannot be combined with a fault")
+        raise UsageError("none is the control run: it cannot be combined with a fault", field="faults")
     for number, entry in enumerate(entries):
-        planner.add(number, entry)
+        with about("faults", " ") if isinstance(entry, FaultEntry) and entry.typed else nullcontext():
+            planner.add(number, entry)
     _refuse_collisions(planner.slots)
     return _named(planner.found)
 
@@ -127,7 +129,7 @@ class _Expansion:
                 hint=f"`every` must leave {format_duration(SETTLE_S)} after `for`, in which the undo is verified",
             )
         self._room(times, where)
-        as_written = entry == FaultEntry(where=entry.where, fault=entry.fault)
+        as_written = entry == FaultEntry(where=entry.where, fault=entry.fault, typed=entry.typed)
         for k in range(times):
             spec = msgspec.structs.replace(written, at_s=round(written.at_s + k * every_s, 1))
             yield (spec if as_written else _worded(spec)), change

@@ -8,10 +8,10 @@ from harness.model.records.plan import Plan
 from harness.model.records.targets import Target
 from harness.model.target_grammar import ALLOWED_OVER, format_limit
 from harness.model.units import format_duration, format_percent
+from harness.plan.experiment import Experiment
 from harness.plan.files.entries import RandomFaults
 from harness.plan.loadplan import share_of_name
 from harness.plan.phases import MIN_FAULT_S, MOST_EXTENDED, shortest_run
-from harness.plan.request import RunRequest
 
 TELLING_BAD = 60
 """Bad requests in each of two phases from which "no more than twice as many" can be told of an unchanged service."""
@@ -34,7 +34,7 @@ def needed_requests(p: float, looks: int = 1) -> int:
     return math.ceil(math.log(0.05 / looks) / math.log(1 - p)) if 0 < p < 1 else 1
 
 
-def plan_warnings(plan: Plan, request: RunRequest) -> tuple[str, ...]:
+def plan_warnings(plan: Plan, request: Experiment) -> tuple[str, ...]:
     """Sentences for people; none of them stops the run."""
     found: list[str] = []
     run_time = request.run_time_s if request.run_time_s is not None else plan.scenario.run_time_s

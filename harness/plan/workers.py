@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from harness.model.errors import UsageError
 from harness.model.records.load import Remote, UserClass
 from harness.model.units import format_duration
-from harness.plan.request import RunRequest
+from harness.plan.experiment import Experiment
 
 RATE_PER_WORKER = 1_000.0
 """Arrivals per second for which one more process is started. Why so many: docs/load.md, Workers."""
@@ -17,7 +17,7 @@ MOST_WORKERS = 256
 
 
 def shared(
-    request: RunRequest, *, rate: float | None, users: int, classes: tuple[UserClass, ...], host: str
+    request: Experiment, *, rate: float | None, users: int, classes: tuple[UserClass, ...], host: str
 ) -> tuple[int, str, Remote | None]:
     """(generators in all, why so many, the remote ones). host: of the target, "" where our stack chooses it.
 
@@ -30,7 +30,7 @@ def shared(
     if near is not None:
         least = 0 if far else 1
         if not least <= near <= MOST_WORKERS:
-            raise UsageError(f"--workers {near} is out of range", hint=f"from {least} to {MOST_WORKERS}")
+            raise UsageError(f"{near} is out of range", hint=f"from {least} to {MOST_WORKERS}", field="workers")
         return near + far, "asked for", remote
     if remote is not None:
         return far, "remote ones only; --workers N adds some of this machine", remote
@@ -51,21 +51,26 @@ def busiest_rate(users: int, classes: tuple[UserClass, ...]) -> float:
     return rate
 
 
-def _remote(request: RunRequest, host: str) -> Remote | None:
+def _remote(request: Experiment, host: str) -> Remote | None:
     if not request.remote_workers:
         return None
     if not 1 <= request.remote_workers <= MOST_WORKERS:
-        raise UsageError(f"--remote-workers {request.remote_workers} is out of range", hint=f"from 1 to {MOST_WORKERS}")
+        raise UsageError(
+            f"{request.remote_workers} is out of range", hint=f"from 1 to {MOST_WORKERS}", field="remote_workers"
+        )
     if not 1 <= request.master_port <= 65535:
-        raise UsageError(f"--master-port {request.master_port} is no port", hint="from 1 to 65535")
+        raise UsageError(f"{request.master_port} is no port", hint="from 1 to 65535", field="master_port")
     if not 1 <= request.remote_wait_s <= 86_400:
-        raise UsageError(f"--remote-wait {format_duration(request.remote_wait_s)} is out of range", hint="1s to 24h")
+        raise UsageError(
+            f"{format_duration(request.remote_wait_s)} is out of range", hint="1s to 24h", field="remote_wait_s"
+        )
     try:
         bind = ipaddress.ip_address(request.master_bind_host.removeprefix("[").removesuffix("]"))
     except ValueError:
         raise UsageError(
-            f"--master-bind-host {request.master_bind_host} is no IP address of this machine",
+            f"{request.master_bind_host} is no IP address of this machine",
             hint="0.0.0.0 listens on all of them (:: with IPv6)",
+            field="master_bind_host",
         ) from None
     if not bind.is_loopback and _only_here(request, host):
         raise UsageError(
@@ -80,7 +85,7 @@ def _remote(request: RunRequest, host: str) -> Remote | None:
     )
 
 
-def _only_here(request: RunRequest, host: str) -> bool:
+def _only_here(request: Experiment, host: str) -> bool:
     """Whether the target is known to be on loopback: as those of our own stacks are."""
     if request.stack != "external":
         return True

@@ -52,7 +52,7 @@ BAD: list[tuple[list[str], str]] = [
     (["run", "--host", "http://127.0.0.1:9", "--fault", "redis-down"], "declares no dependency"),
     (["run", "--host", "ftp://127.0.0.1"], "http"),
     (["run", "--locustfile", "nowhere.py"], "no such file"),
-    (["run", "--allow-host", "0.0.0.0/0"], "--allow-host 0.0.0.0/0 is 4,294,967,296 addresses"),
+    (["run", "--allow-host", "0.0.0.0/0"], "--allow-host: 0.0.0.0/0 is 4,294,967,296 addresses"),
     (["heal", "--toxiproxy", "http://10.0.0.1", "--allow-host", "::/0"], "name the host"),
     (["plan", "--locustfile", "."], "one file is needed"),
     (["plan", "--locustfile", "a.py,b.py"], "a list"),

@@ -119,7 +119,7 @@ WRONG: list[tuple[str, str]] = [
     ("baseline = ['20s', '30s']", "harness.toml: run.baseline: --baseline takes one value"),
     ("baseline = true", "harness.toml: run.baseline: --baseline takes a value"),
     ("strict = 'yes'", "harness.toml: run.strict: true or false is wanted"),
-    ("scale = 'much'", "harness.toml: run.scale: 'much' is not a valid"),
+    ("scale = 'much'", "harness.toml: run.scale: number 'much': not a number"),
     ("scale = 7", "harness.toml: run.scale 7 is not a share"),
     ("scenario = 'targt'", "harness.toml: run.scenario: unknown scenario 'targt' | did you mean 'target'?"),
     ("fault = 'redis-dwon'", "harness.toml: run.fault 'redis-dwon': unknown fault"),
@@ -139,11 +139,37 @@ def test_what_is_wrong_in_run_is_told_with_its_key(line: str, says: str, folder:
 
 def test_an_error_in_a_variable_names_the_variable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_SCALE", "much")
-    assert wrong("plan").startswith("HARNESS_SCALE: 'much'")
+    assert wrong("plan").startswith("HARNESS_SCALE: number 'much'")
     monkeypatch.setenv("HARNESS_SCALE", "7")
     assert wrong("plan").startswith("HARNESS_SCALE 7 is not a share")
     # And what is typed hides it.
     assert plan("--scale", "0.02")["load"]["rate"] == 200
+
+
+def test_each_source_of_an_option_is_called_by_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And by no other, where another one says something about the same option."""
+    (folder / "harness.toml").write_text("[run]\nrate = 0.5\n")
+    (folder / "x.yaml").write_text("faults: [none]\nrate: 0.4\n")
+    assert wrong("plan").startswith("harness.toml: run.rate 0.5 is out of range")
+    monkeypatch.setenv("HARNESS_RATE", "0.3")
+    assert wrong("plan").startswith("HARNESS_RATE 0.3 is out of range")
+    assert wrong("plan", "x.yaml").startswith("x.yaml:2: rate: 0.4 is out of range")
+    assert wrong("plan", "x.yaml", "--rate", "0.2").startswith("--rate 0.2 is out of range")
+
+
+def test_one_converter_reads_all_four_sources(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    says = "count '7.5': not a whole number; write a whole number such as 5 | None"
+    (folder / "harness.toml").write_text("[run]\nusers = 7.5\n")
+    assert wrong("plan") == f"harness.toml: run.users: {says}"
+    monkeypatch.setenv("HARNESS_USERS", "7.5")
+    assert wrong("plan") == f"HARNESS_USERS: {says}"
+    assert wrong("plan", "--users", "7.5") == f"--users: {says}"
+    (folder / "x.yaml").write_text("faults: [none]\nusers: 7.5\n")
+    monkeypatch.setenv("HARNESS_USERS", "7")
+    assert wrong("plan", "x.yaml") == f"x.yaml:2: users: {says}"
+    # What TOML takes for a number of another form is still the number.
+    (folder / "harness.toml").write_text("[run]\nscale = 2e-2\nrate = 1e2\n")
+    assert plan()["load"]["rate"] == 100
 
 
 def test_logs_follow_what_is_written_and_what_is_replaced(folder: Path) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from harness.model.errors import UsageError
+from harness.plan.experiment_file import KEYS, ExperimentFile, decode
 from harness.plan.files.entries import FaultEntry, RandomFaults, Repeat
-from harness.plan.files.experiment_file import ExperimentFile, decode
 from harness.plan.files.strict_yaml import MAX_BYTES
 from tests.plan.test_planner import make
 
@@ -23,33 +22,30 @@ def read(text: str) -> ExperimentFile:
 
 
 def faults(text: str) -> tuple[object, ...]:
-    found = read(f"faults:\n{text}").faults
-    assert found is not None
+    found: tuple[object, ...] = read(f"faults:\n{text}").values["faults"]
     return found
 
 
 def test_every_key_is_read_as_the_option_of_its_name() -> None:
-    found = read(
+    file = read(
         "scenario: target\nstack: external\nhost: http://127.0.0.1:1\nlocustfile: a.py\nuser_classes: [A, B]\n"
         "scale: 0.5\nrate: 1,000\nusers: 10\nspawn_rate: 2.5\nrun_time: 10m\nmodel: open\narrivals: constant\n"
         "max_in_flight: 9\nrequest_timeout: 5s\nwarmup: 0s\nbaseline: 30s\nfault_for: 20s\nrecovery_limit: 1m\n"
         "hold: 15s\nsoak: 1m30s\nstrict: true\nseed: 7\nworkers: 2\nfaults: [none]\ntargets: [p95 < 1s]\n"
         "abort_if: [x]\nno_extend: true\nextend_fault: true\n"
     )
-    assert (found.rate, found.scale, found.soak, found.strict, found.seed) == (1000.0, 0.5, 90.0, True, 7)
-    assert found.user_classes == ("A", "B") and found.model == "open" and found.warmup == 0.0
-    absent = [name for name in ExperimentFile.__struct_fields__ if getattr(found, name) is None]
-    assert not absent
+    found = file.values
+    assert [found[key] for key in ("rate", "scale", "soak", "strict", "seed")] == [1000.0, 0.5, 90.0, True, 7]
+    assert found["user_classes"] == ("A", "B") and found["model"] == "open" and found["warmup"] == 0.0
+    assert set(found) == set(file.lines) == set(KEYS)
 
 
 def test_what_is_not_written_is_left_to_others() -> None:
-    found = read("faults: [redis-down]")
-    given = [name for name in ExperimentFile.__struct_fields__ if getattr(found, name) is not None]
-    assert given == ["name", "lines", "faults"]
+    assert list(read("faults: [redis-down]").values) == ["faults"]
 
 
 def test_options_may_be_spelled_as_on_the_command_line() -> None:
-    assert read("fault-for: 20s\nfaults: [none]").fault_for == 20.0
+    assert read("fault-for: 20s\nfaults: [none]").values["fault_for"] == 20.0
 
 
 def test_faults_as_text_as_mapping_repeated_and_drawn() -> None:
@@ -124,9 +120,9 @@ REFUSED: list[tuple[str, str]] = [
     ("seed: 1e3\n", "not a whole number"),
     ("seed: 1_000\n", "not a whole number"),
     ("seed: 7.5\n", "not a whole number"),
-    ("seed: -1\n", "not a whole number"),
-    ("seed: 99999999999999999999\n", "not a whole number"),
-    ("workers: 0\n", "out of range"),
+    ("seed: -1\n", "must not be negative"),
+    ("seed: 99999999999999999999\n", "out of range"),
+    ("workers: 1.5\n", "not a whole number"),
     ("scale: on\n", "'on' is true to YAML"),
     ("scale: .inf\n", "scale"),
     ("scale: 2%\n", "scale"),
@@ -148,7 +144,10 @@ REFUSED: list[tuple[str, str]] = [
         "faults:\n  - none\n  - none\n  - {fault: redis-down, repeat: {every: 5s, tims: 3}}\n",
         "x.yaml:4: faults[2].repeat.tims: unknown key did you mean 'times'?",
     ),
-    ("faults:\n  - {fault: redis-down, repeat: {every: 5s, times: 1}}\n", "faults[0].repeat.times: 1 is out of range"),
+    (
+        "faults:\n  - {fault: redis-down, repeat: {every: 5s, times: 1}}\n",
+        "faults[0].repeat.times: count '1': out of range",
+    ),
     ("faults:\n  - random: {choose: redis-down, every: 5s, until: 9s}\n", "faults[0].random.choose: not a list"),
     ("faults:\n  - random: {choose: [], every: 5s, until: 9s}\n", "the list is empty"),
     ("faults:\n  - random: {choose: [redis-down], every: 5s}\n", "`until` is missing"),
@@ -176,7 +175,9 @@ def test_bytes_that_are_no_text_are_refused() -> None:
         decode("scenario: target".encode("utf-16"), "x.yaml")
     with pytest.raises(UsageError, match="not YAML"):
         decode(b"scenario: \x00\n", "x.yaml")
-    assert decode(b"\xef\xbb\xbfscenario: target\n", "x.yaml").scenario == "target", "a byte order mark is no content"
+    assert decode(b"\xef\xbb\xbfscenario: target\n", "x.yaml").values == {"scenario": "target"}, (
+        "a byte order mark is no content"
+    )
 
 
 def test_a_file_over_a_megabyte_is_refused() -> None:
@@ -191,7 +192,7 @@ def test_a_word_that_yaml_would_change_stays_the_text_it_is(word: str) -> None:
         with pytest.raises(UsageError, match="has no value"):
             read(f"host: {word}")
         return
-    assert read(f"host: {word}").host == word
+    assert read(f"host: {word}").values["host"] == word
     entry = faults(f"  - {{fault: redis-latency, latency: {word}}}")[0]
     assert isinstance(entry, FaultEntry) and entry.params == {"latency": word}
 
@@ -209,20 +210,17 @@ def test_every_example_in_the_page_makes_a_plan() -> None:
 
 
 def _planned(file: ExperimentFile) -> None:
-    assert file.faults is not None
+    values = file.values
     plan = make(
-        timeline=file.faults, target_layers=(file.targets or (),), abort_if=file.abort_if or (), seed=file.seed or 1
+        timeline=values["faults"],
+        target_layers=(values.get("targets", ()),),
+        abort_if=values.get("abort_if", ()),
+        seed=values.get("seed", 1),
     )
     assert plan.faults and plan.phases.fault_s > 0
 
 
-def test_the_page_and_the_example_name_every_key() -> None:
-    page = (DOCS / "experiments.md").read_text(encoding="utf-8")
+def test_the_example_names_every_key() -> None:
     example = (DOCS / "examples" / "chaos.yaml").read_text(encoding="utf-8")
-    for field in msgspec.structs.fields(ExperimentFile):
-        if field.name in ("name", "lines"):
-            continue
-        assert f"`{field.name}`" in page, f"experiments.md does not name {field.name}"
-        assert re.search(rf"^(# )?{field.name}:|`{field.name}: ", example, re.MULTILINE), (
-            f"not in the example: {field.name}"
-        )
+    for key in KEYS:
+        assert re.search(rf"^(# )?{key}:|`{key}: ", example, re.MULTILINE), f"not in the example: {key}"

@@ -12,8 +12,8 @@ from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Dependency
 from harness.model.records.load import Locustfile, TaskInfo, UserClass
 from harness.model.records.plan import Plan
+from harness.plan.experiment import Experiment
 from harness.plan.planner import build_plan
-from harness.plan.request import RunRequest
 
 FILE = Locustfile(
     path="/tmp/anomaly.py",
@@ -42,7 +42,7 @@ DEPENDENCIES = (
 def make(created: str = "2026-01-02T03:04:05.678Z", **options: Any) -> Plan:
     settings: dict[str, Any] = {"scenario": "target", "stack": "embedded", **options}
     return build_plan(
-        RunRequest(**settings),
+        Experiment(**settings),
         locustfile=FILE,
         dependencies=DEPENDENCIES,
         faults=registered(),
@@ -97,7 +97,7 @@ def test_classes_without_a_share_of_the_arrivals_are_refused_in_the_open_model()
 
     def build(**options: Any) -> Plan:
         return build_plan(
-            RunRequest(stack="embedded", **options),
+            Experiment(stack="embedded", **options),
             locustfile=file,
             dependencies=DEPENDENCIES,
             faults=registered(),
@@ -155,21 +155,21 @@ def test_overlapping_changes_of_one_property_are_refused() -> None:
         ({"faults": ("none", "redis-down")}, "control run"),
         ({"faults": ("redis-connection-limit",)}, "PostgreSQL"),
         ({"faults": ("db-connection-limit:limit=-1",)}, "limit"),
-        ({"scale": 0.0}, "--scale"),
-        ({"scale": 2.0}, "--scale"),
-        ({"scale": float("nan")}, "--scale"),
-        ({"rate": -5.0}, "--rate"),
-        ({"rate": float("inf")}, "--rate"),
-        ({"users": 0}, "--users"),
-        ({"users": -1}, "--users"),
-        ({"spawn_rate": 0.0}, "--spawn-rate"),
-        ({"workers": 0}, "--workers"),
-        ({"request_timeout_s": 0.0}, "--request-timeout"),
-        ({"baseline_s": 5.0}, "--baseline"),
-        ({"fault_s": 5.0}, "--fault-for"),
-        ({"hold_s": 3.0}, "--hold"),
-        ({"recovery_limit_s": 0.0}, "--recovery-limit"),
-        ({"soak_s": 1e9}, "--soak"),
+        ({"scale": 0.0}, "scale "),
+        ({"scale": 2.0}, "scale "),
+        ({"scale": float("nan")}, "scale "),
+        ({"rate": -5.0}, "rate -5 "),
+        ({"rate": float("inf")}, "rate inf "),
+        ({"users": 0}, "users "),
+        ({"users": -1}, "users "),
+        ({"spawn_rate": 0.0}, "spawn_rate 0 "),
+        ({"workers": 0}, "workers 0 "),
+        ({"request_timeout_s": 0.0}, "request_timeout_s 0 "),
+        ({"baseline_s": 5.0}, "baseline_s 5s "),
+        ({"fault_s": 5.0}, "fault_s 5s "),
+        ({"hold_s": 3.0}, "hold_s 3s "),
+        ({"recovery_limit_s": 0.0}, "recovery_limit_s 0s "),
+        ({"soak_s": 1e9}, "soak_s "),
         ({"scenario": "stress", "model": "open"}, "--rate"),
         ({"scenario": "spike", "model": "open", "rate": 10.0}, "closed model"),
         ({"model": "closed", "rate": 10.0}, "--rate"),
@@ -225,5 +225,5 @@ def test_a_hold_of_fewer_than_a_thousand_arrivals_may_be_asked_for() -> None:
     plan = make(**short, hold_s=25.0)
     assert plan.phases.hold_s == 25.0
     assert any("'after: p99.9 < 1s'" in warning for warning in plan.warnings), "what it cannot decide is told"
-    with pytest.raises(UsageError, match="--hold"):
+    with pytest.raises(UsageError, match="hold_s 20s is too short"):
         make(**short, hold_s=20.0)

@@ -10,15 +10,15 @@ import pytest
 from harness.model.cores import useful_cores
 from harness.model.errors import UsageError
 from harness.model.records.load import LoadPlan, Locustfile, UserClass
+from harness.plan.experiment import Experiment
 from harness.plan.loadplan import load_plan
-from harness.plan.request import RunRequest
 from harness.plan.scenarios import SCENARIOS
 
 CLASSES = (UserClass(name="Quick", wait_s=(0.1, 0.5)), UserClass(name="Calm", wait_s=(1.0, 3.0)))
 
 
 def plan(host: str = "http://10.0.0.7:80", scenario: str = "target", **asked: Any) -> LoadPlan:
-    request = RunRequest(scenario=scenario, **{"stack": "external", **asked})
+    request = Experiment(scenario=scenario, **{"stack": "external", **asked})
     file = Locustfile(path="x.py", sha256="ab" * 32, classes=CLASSES)
     return load_plan(request, SCENARIOS[scenario], file, host=host, seed=1)
 
@@ -45,7 +45,7 @@ def test_what_was_asked_for_is_what_is_made() -> None:
     made = plan(rate=10_000, workers=3, cores=2)
     assert (made.workers, made.workers_why) == (3, "asked for")
     for wrong in (0, -1, 257):
-        with pytest.raises(UsageError, match="--workers"):
+        with pytest.raises(UsageError, match=f"workers {wrong} is out of range"):
             plan(workers=wrong)
 
 
@@ -66,10 +66,10 @@ def test_remote_workers_make_the_load_alone_unless_local_ones_are_asked_for() ->
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"remote_workers": -1}, "--remote-workers -1"),
-        ({"remote_workers": 1, "master_port": 0}, "--master-port 0"),
+        ({"remote_workers": -1}, "remote_workers -1"),
+        ({"remote_workers": 1, "master_port": 0}, "master_port 0"),
         ({"remote_workers": 1, "master_bind_host": "everywhere"}, "no IP address"),
-        ({"remote_workers": 1, "remote_wait_s": 0.0}, "--remote-wait"),
+        ({"remote_workers": 1, "remote_wait_s": 0.0}, "remote_wait_s 0s"),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_run(asked: dict[str, Any], told: str) -> None:

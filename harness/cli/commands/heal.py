@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.settings import ALLOWED_HOST
+from harness.cli.settings import Written
+from harness.model.options import HOST
 
 if TYPE_CHECKING:
     from harness.safety.healing.heal import Healed
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     "--allow-host",
     "allow_hosts",
     multiple=True,
-    type=ALLOWED_HOST,
+    type=Written(HOST),
     metavar="HOST",
     help="Allow a Toxiproxy that is not on loopback.",
 )

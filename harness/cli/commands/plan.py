@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from harness.cli.options import experiment_options
+from harness.cli.settings import Told
 
 
-@click.command()
+@click.command(cls=Told)
 @click.argument("experiment", required=False, metavar="[EXPERIMENT.yaml]")
 @experiment_options
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON, as plan.json would be.")
@@ -25,13 +26,11 @@ def plan(**values: Any) -> int:
     """
     import msgspec
 
-    from harness.cli.commands.experiment import told_of, with_file
+    from harness.cli.commands.experiment import with_file
     from harness.cli.planning import plan_from
     from harness.stack.external.stack import ExternalStack
 
-    values, file = with_file(values)
-    with told_of(file):
-        planned = plan_from(values)
+    planned = plan_from(with_file(values))
     shown = planned.plan
     if isinstance(planned.stack, ExternalStack):
         refused = (f"run will refuse this: {text}" for text in planned.stack.refusals())

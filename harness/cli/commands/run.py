@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from harness.cli.options import experiment_options
+from harness.cli.settings import Told
 
 
-@click.command()
+@click.command(cls=Told)
 @click.argument("experiment", required=False, metavar="[EXPERIMENT.yaml]")
 @experiment_options
 @click.option(
@@ -39,7 +40,7 @@ def run(**values: Any) -> int:
     """
     import msgspec
 
-    from harness.cli.commands.experiment import told_of, with_file
+    from harness.cli.commands.experiment import with_file
     from harness.cli.planning import plan_from, refuse_sample_requests
     from harness.cli.streams import print_result
     from harness.conductor.recording.log import RunLog
@@ -58,9 +59,8 @@ def run(**values: Any) -> int:
     from harness.safety.locks.local import acquire
     from harness.stack.embedded import EmbeddedStack
 
-    values, file = with_file(values)
-    with told_of(file):
-        planned = plan_from(values)
+    values = with_file(values)
+    planned = plan_from(values)
     if planned.running is None:
         refuse_beside_living_run(planned.plan)
         planned.stack.check()

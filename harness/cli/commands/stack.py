@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.settings import ALLOWED_HOST, config_option
+from harness.cli.settings import Told, Written, config_option
+from harness.model.options import HOST
 
 if TYPE_CHECKING:
     from harness.config.file import Configuration
@@ -111,14 +112,14 @@ def down(chosen: StackName, force: bool, quiet: bool, debug: bool) -> int:
         return _take_down(kept, chosen, say_left_only=quiet)
 
 
-@stack.command()
+@stack.command(cls=Told)
 @config_option
 @STACK
 @click.option(
     "--allow-host",
     "allow_hosts",
     multiple=True,
-    type=ALLOWED_HOST,
+    type=Written(HOST),
     metavar="HOST",
     envvar="HARNESS_ALLOW_HOST",
     help="External: also look at this host, which is not loopback. Repeatable.",
@@ -203,7 +204,7 @@ def _embedded_status(as_json: bool) -> int:
     return 0 if all(part.trouble is None for part in found) else 4
 
 
-@stack.command()
+@stack.command(cls=Told)
 @click.argument("part", required=False)
 @config_option
 @STACK

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import DURATION
-from harness.cli.settings import ALLOWED_HOST
+from harness.cli.settings import Written
+from harness.model.options import DURATION, HOST
 
 EPILOG = """\b
 Exit codes:
@@ -32,12 +32,12 @@ Exit codes:
     help="The key that the run has written for this worker, copied here; readable by its owner alone.",
 )
 @click.option("--locustfile", metavar="FILE", help="The run's Locust file, here. [default: the built-in one]")
-@click.option("--wait", type=DURATION, default="5m", show_default=True, help="How long to look for the run.")
+@click.option("--wait", type=Written(DURATION), default="5m", show_default=True, help="How long to look for the run.")
 @click.option(
     "--allow-host",
     "allow_hosts",
     multiple=True,
-    type=ALLOWED_HOST,
+    type=Written(HOST),
     metavar="HOST",
     help="Allow load on this target although its address is public. Repeatable.",
 )

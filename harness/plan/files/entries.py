@@ -19,12 +19,14 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True):
 class FaultEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One fault as written.
 
-    where: the words an error begins with (`--fault 'redis-dwon'`, `chaos.yaml:12: faults[2]`).
+    where: the words an error begins with (`chaos.yaml:12: faults[2]`). typed: a text of the option, and no entry of a
+    file's list.
     fault: text in the grammar of --fault; from a mapping its name alone, with params, at_s and for_s beside it.
     """
 
     where: str
     fault: str
+    typed: bool = False
     params: dict[str, str] = {}
     at_s: float | None = None
     for_s: float | None = None

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from harness.model import units
 from harness.model.errors import UsageError
+from harness.model.options import DURATION, Unit
 from harness.plan.files import strict_yaml
 from harness.plan.files.strict_yaml import Node, Sequence, Text
 
@@ -64,53 +64,38 @@ class Reader:
     def texts(self, node: Node, path: str) -> tuple[str, ...]:
         return tuple(self.text(item, f"{path}[{number}]") for number, item in enumerate(self.items(node, path)))
 
-    def duration(self, node: Node, path: str) -> float:
-        """Seconds, at most 24 hours."""
+    def value(self, node: Node, path: str, unit: Unit) -> Any:
+        """A value as its unit is written on the command line too; durations are of 24 hours at most."""
         text = self.text(node, path)
-        if re.fullmatch(r"\d+(:\d+)+(\.\d*)?", text):
-            raise self.error(node, path, _clock(text), _units_of(text))
-        self._no_truth(node, path, text, "write a duration such as 20s, or leave the key out")
+        if unit.example is not None:
+            self._not_as_yaml(node, path, text, unit)
         try:
-            seconds = units.parse_duration(text, "duration")
+            found = unit.parse(text)
         except UsageError as error:
             raise self.error(node, path, str(error), error.hint) from None
-        if seconds > MAX_S:
+        if unit is DURATION and found > MAX_S:
             raise self.error(node, path, f"{text} is over 24 hours")
-        return seconds
+        return found
+
+    def _not_as_yaml(self, node: Node, path: str, text: str, unit: Unit) -> None:
+        """Refuse what is another quantity, or none, to YAML 1.1."""
+        if text.lower() in (*_TRUTH, "true", "false"):
+            value = _TRUTH.get(text.lower(), text.lower())
+            right = f"write for example {unit.example}, or leave the key out"
+            raise self.error(node, path, f"{text!r} is {value} to YAML, no quantity", right)
+        if unit is DURATION and re.fullmatch(r"\d+(:\d+)+(\.\d*)?", text):
+            raise self.error(node, path, _clock(text), _units_of(text))
+        if unit is not DURATION and re.fullmatch(r"0[0-9]{1,19}", text):
+            raise self.error(node, path, f"{text!r} is octal to YAML 1.1", f"write {int(text)}")
+
+    def seconds(self, node: Node, path: str) -> float:
+        return float(self.value(node, path, DURATION))
 
     def positive(self, node: Node, path: str) -> float:
-        seconds = self.duration(node, path)
+        seconds = self.seconds(node, path)
         if seconds == 0:
             raise self.error(node, path, "0 is no duration", "write for example 5s")
         return seconds
-
-    def number(self, node: Node, path: str) -> float:
-        text = self.text(node, path)
-        self._no_truth(node, path, text, "write a number")
-        try:
-            return units.parse_number(text, "number")
-        except UsageError as error:
-            raise self.error(node, path, str(error), error.hint) from None
-
-    def count(self, node: Node, path: str, *, low: int, high: int) -> int:
-        text = self.text(node, path)
-        self._no_truth(node, path, text, "write a whole number")
-        if re.fullmatch(r"0[0-9]{1,19}", text):
-            raise self.error(node, path, f"{text!r} is octal to YAML 1.1", f"write {int(text)}")
-        if not re.fullmatch(r"[0-9]{1,19}|[0-9]{1,3}(,[0-9]{3})+", text):
-            raise self.error(node, path, f"{text!r} is not a whole number", f"from {low} to {high}")
-        value = int(text.replace(",", ""))
-        if not low <= value <= high:
-            raise self.error(node, path, f"{text} is out of range", f"from {low} to {high}")
-        return value
-
-    def choice(self, node: Node, path: str, words: Collection[str]) -> Any:
-        text = self.text(node, path)
-        if text not in words:
-            near = get_close_matches(text, list(words), n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(words)}"
-            raise self.error(node, path, f"unknown value {text!r}", hint)
-        return text
 
     def flag(self, node: Node, path: str) -> bool:
         """true or false, and none of the other words that some readers take for them."""
@@ -120,11 +105,6 @@ class Reader:
             return text == "true"
         would = _TRUTH.get(text.lower(), text.lower() if text.lower() in ("true", "false") else "true or false")
         raise self.error(node, path, f"{text!r} is not true or false", f"write {would}")
-
-    def _no_truth(self, node: Node, path: str, text: str, right: str) -> None:
-        if text.lower() in (*_TRUTH, "true", "false"):
-            value = _TRUTH.get(text.lower(), text.lower())
-            raise self.error(node, path, f"{text!r} is {value} to YAML, no quantity", right)
 
 
 def _clock(text: str) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 
 from harness.config import rules
 from harness.config.file import Configuration
-from harness.model.errors import AdapterError, SetupError, UsageError
+from harness.model.errors import AdapterError, SetupError, UsageError, about
 from harness.model.records.faults import Dependency
 from harness.model.records.process import Launcher
 from harness.model.records.stack import Progress, StackName, StackUp, TargetInfo
@@ -157,4 +157,5 @@ def first_of(troubles: list[UsageError]) -> UsageError:
 
 def target_url(text: str) -> str:
     """The URL without a slash at its end. Raises UsageError in one line for what is no target's URL."""
-    return rules.base_url(text, "--host", example="--host http://127.0.0.1:8000")
+    with about("host", ": "):
+        return rules.base_url(text, "", example="--host http://127.0.0.1:8000")
