@@ -15,7 +15,6 @@ from contextlib import contextmanager
 import pytest
 from proxied import raw
 from servers import PostgresServer, ValkeyServer, wait_until
-from test_contract import change_for
 
 from harness.adapters.probing.probe import path_probe
 from harness.conductor.recovery_probe import Prober
@@ -26,6 +25,7 @@ from harness.model.records.process import ServerProcess
 from harness.safety.healing.undo import undo_record
 from harness.stack.external.servers import look
 from harness.stack.starting.ports import Ports
+from harness.testing import change_for
 
 pytestmark = pytest.mark.stack
 
