@@ -27,15 +27,12 @@ def plan(**values: Any) -> int:
 
     from harness.cli.commands.experiment import told_of, with_file
     from harness.cli.planning import plan_from
-    from harness.stack.external.stack import ExternalStack
+    from harness.conductor.prepare import Planned
 
     values, file = with_file(values)
     with told_of(file):
-        planned = plan_from(values)
-    shown = planned.plan
-    if isinstance(planned.stack, ExternalStack):
-        refused = (f"run will refuse this: {text}" for text in planned.stack.refusals())
-        shown = msgspec.structs.replace(shown, warnings=(*refused, *shown.warnings))
+        planned = Planned(**msgspec.structs.asdict(plan_from(values)))
+    shown = planned.told
     if values["as_json"]:
         click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
         return 0

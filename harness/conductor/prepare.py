@@ -1,0 +1,167 @@
+"""From what is asked to a plan and the stack it is for, before anything is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from harness.adapters.addresses import check_allowed
+from harness.analysis.live import parse_abort
+from harness.config.file import Configuration
+from harness.config.load import load
+from harness.fault import registered
+from harness.load.process.launcher import describe
+from harness.load.wire.keys import check_sockets
+from harness.model.clock import wall
+from harness.model.errors import UsageError
+from harness.model.records.load import Locustfile
+from harness.model.records.plan import Plan
+from harness.model.records.stack import Stack, StackName, StackUp
+from harness.model.resources import resource
+from harness.plan.experiment import Experiment
+from harness.plan.planner import build_plan, find_scenario
+from harness.plan.request import RunRequest
+from harness.stack import registry
+from harness.stack.embedded import EmbeddedStack
+from harness.stack.external.stack import ExternalStack
+
+BUILT_IN = ("locustfiles", "anomaly.py")
+
+
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan and the stack it is for. running: a stack that is up already and will be used."""
+
+    request: RunRequest
+    plan: Plan
+    stack: Stack
+    running: StackUp | None
+    allow_hosts: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """Every host that an undo may reach besides loopback; complete once the stack was checked."""
+        return self.stack.allowed if isinstance(self.stack, ExternalStack) else self.allow_hosts
+
+    @property
+    def told(self) -> Plan:
+        """The plan with what `run` would refuse among its warnings; nothing of the system is asked for it."""
+        if not isinstance(self.stack, ExternalStack):
+            return self.plan
+        refused = (f"run will refuse this: {text}" for text in self.stack.refusals())
+        return msgspec.structs.replace(self.plan, warnings=(*refused, *self.plan.warnings))
+
+    def check(self) -> None:
+        """Look at the system. Raises UsageError or Refused where a run cannot begin there; nothing was touched then."""
+        from harness.conductor.session import refuse_beside_living_run
+
+        if self.running is None:
+            refuse_beside_living_run(self.plan)
+            self.stack.check()
+        refuse_sample_requests(self)
+
+
+def planned_for(experiment: Experiment) -> Planned:
+    """The same for what a script asks, whose harness.toml is read only where it is named."""
+    configuration = load(Path(experiment.config)) if experiment.config is not None else None
+    host = experiment.host
+    if configuration is not None:
+        if host is None and configuration.target is not None:
+            host = configuration.target.url
+        experiment = msgspec.structs.replace(
+            experiment,
+            target_layers=(configuration.target_texts, *experiment.target_layers),
+            may_fail_with={**configuration.may_fail_with, **experiment.may_fail_with},
+        )
+    if host is not None:
+        experiment = msgspec.structs.replace(experiment, host=host, stack="external")
+    elif experiment.stack == "external":
+        raise UsageError("--stack external needs a target", hint="name its URL as host, or a harness.toml as config")
+    allow_hosts = tuple(check_allowed(text) for text in experiment.allow_hosts)
+    return prepare(experiment, locustfile=experiment.locustfile, allow_hosts=allow_hosts, configuration=configuration)
+
+
+def prepare(
+    request: RunRequest,
+    *,
+    locustfile: str | None = None,
+    allow_hosts: tuple[str, ...] = (),
+    configuration: Configuration | None = None,
+) -> Planned:
+    """Executes the locustfile in a child to describe it, and touches nothing else. Raises UsageError."""
+    find_scenario(request.scenario)
+    for text in request.abort_if:
+        parse_abort(text)
+    stack: Stack
+    running: StackUp | None = None
+    if request.host is not None:
+        stack = ExternalStack(request.host, allow_hosts=allow_hosts, configuration=configuration)
+    else:
+        stack = own_stack(request.stack)
+        running = registry.running(request.stack)
+    file = Path(locustfile) if locustfile else resource(*BUILT_IN)
+    check_locustfile(file)
+    dependencies = running.dependencies if running is not None else stack.describe()
+    host = request.host or (running.target.url if running is not None else "")
+    created = wall()
+
+    def plan_with(locustfile: Locustfile, wanted: RunRequest) -> Plan:
+        plan = build_plan(
+            wanted, locustfile=locustfile, dependencies=dependencies, faults=registered(), host=host, created=created
+        )
+        load = msgspec.structs.replace(plan.load, allow_hosts=allow_hosts)
+        return msgspec.structs.replace(plan, load=load)
+
+    # Importing a locustfile takes a second or two: whatever else is wrong is told before that.
+    plan_with(Locustfile(path=str(file), sha256="", classes=()), msgspec.structs.replace(request, user_classes=()))
+    plan = plan_with(describe(file), request)
+    for one in plan.load.classes:
+        if not one.tasks:
+            raise UsageError(
+                f"locustfile {file}: user class {one.name} has no tasks",
+                hint="say `abstract = True` in a class that others are made of, or choose with --user-class",
+            )
+    check_sockets(plan.load.workers)
+    return Planned(request=request, plan=plan, stack=stack, running=running, allow_hosts=allow_hosts)
+
+
+def check_locustfile(file: Path) -> None:
+    """Locust takes a folder, a list or an address as well; here it is one file. Raises UsageError."""
+    text = str(file)
+    if file.is_dir():
+        raise UsageError(f"--locustfile {text}: a folder, and one file is needed", hint="name one of the files in it")
+    if file.is_file():
+        return
+    if text.startswith(("http:/", "https:/")):
+        raise UsageError(
+            f"--locustfile {text}: an address, and one file is needed", hint="download it, and read it first"
+        )
+    if "," in text:
+        raise UsageError(
+            f"--locustfile {text}: a list, and one file is needed",
+            hint="make a file that imports the user classes of the others, and choose among them with --user-class",
+        )
+    raise UsageError(f"--locustfile {text}: no such file")
+
+
+def refuse_sample_requests(planned: Planned) -> None:
+    """Without a locustfile the requests are those of the sample API, and without a scale there may be 10,000 a second:
+    nobody sends that to a service of his own without having said so. Raises UsageError."""
+    load, request = planned.plan.load, planned.request
+    said = request.scale is not None or request.rate is not None or request.users is not None
+    if planned.plan.stack != "external" or said or Path(load.locustfile) != resource(*BUILT_IN):
+        return
+    many = f"{load.rate:,g} a second" if load.rate is not None else f"by {load.users:,} users"
+    raise UsageError(
+        f"no --locustfile: the requests would be those of the sample API (POST /api/v1/predict and others), {many}",
+        hint="name a file with requests of your own, or say with --scale or --rate how many of these to send",
+    )
+
+
+def own_stack(name: StackName) -> Stack:
+    """One of the stacks that the harness starts."""
+    if name == "compose":
+        from harness.stack.compose import ComposeStack
+
+        return ComposeStack()
+    return EmbeddedStack()
