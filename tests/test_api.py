@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from msgspec import Struct
 
-from harness import api
+from harness import api, testing
 from harness.analysis.run_directory import read_result
 from harness.model.exit_codes import ExitCode
 
@@ -75,8 +76,8 @@ def test_nothing_public_changes_without_a_line_in_the_changelog() -> None:
         RECORDED.write_text(f"{head}\n\n{now}", encoding="utf-8")
         recorded = now
     assert now == recorded, (
-        "harness.api is not as tests/api_surface.txt has it. If that is meant: say it in CHANGELOG.md, write the file "
-        "anew with HARNESS_UPDATE_GOLDEN=1, and put the line of the changelog at its head"
+        "harness.api, or harness.testing, is not as tests/api_surface.txt has it. If that is meant: say it in "
+        "CHANGELOG.md, write the file anew with HARNESS_UPDATE_GOLDEN=1, and put the line of the changelog at its head"
     )
     line = head.removeprefix(HEAD).strip()
     changelog = " ".join((ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split())
@@ -86,8 +87,9 @@ def test_nothing_public_changes_without_a_line_in_the_changelog() -> None:
 def surface() -> list[str]:
     """One line for each name, and below it what belongs to it."""
     found = []
-    for name in api.__all__:
-        found += [name, *(f"    {line}" for line in _told(getattr(api, name)))]
+    for module in (api, testing):
+        for name in module.__all__:
+            found += [f"{module.__name__}.{name}", *(f"    {line}" for line in _told(getattr(module, name)))]
     return found
 
 
@@ -102,7 +104,7 @@ def _told(thing: Any) -> list[str]:
     if issubclass(thing, Exception):
         return [*bases, *(_signature(thing.__init__) if "__init__" in vars(thing) else [])]
     annotations = {k: v for base in reversed(thing.__mro__) for k, v in vars(base).get("__annotations__", {}).items()}
-    if getattr(thing, "_is_protocol", False):
+    if not issubclass(thing, (Struct, tuple)):
         methods = [one for one in vars(thing).values() if inspect.isfunction(one) and one.__name__[0] != "_"]
         return [
             *(f"{k}: {v}" for k, v in annotations.items()),
@@ -119,8 +121,9 @@ def _signature(function: Any) -> list[str]:
     lines = []
     for name, one in signature.parameters.items():
         if name != "self":
-            star = "*, " if one.kind is one.KEYWORD_ONLY else ""
-            lines.append(f"{star}{name}: {one.annotation}" + ("" if one.default is empty else f" = {one.default!r}"))
+            star = {one.KEYWORD_ONLY: "*, ", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+            default = getattr(one.default, "__name__", repr(one.default))
+            lines.append(f"{star}{name}: {one.annotation}" + ("" if one.default is empty else f" = {default}"))
     return [*lines, f"-> {signature.return_annotation}"]
 
 
@@ -144,7 +147,7 @@ def test_a_harness_toml_counts_where_it_is_named_and_only_there(
     file.write_text('[target]\nurl = "http://127.0.0.1:9"\n[targets]\nprimary = ["p95 < 123ms"]\n')
     monkeypatch.chdir(tmp_path)
     alone = api.plan(api.Experiment(rate=100.0))
-    named = api.plan(api.Experiment(rate=100.0, config=str(file)))
+    named = api.plan(api.Experiment(rate=100.0), config=file)
     assert (alone.stack, named.stack, named.load.host) == ("embedded", "external", "http://127.0.0.1:9")
     assert any("123ms" in target.text for target in named.targets)
     assert not any("123ms" in target.text for target in alone.targets)

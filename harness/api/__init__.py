@@ -96,22 +96,24 @@ def __dir__() -> list[str]:
     return list(__all__)
 
 
-def plan(experiment: Experiment) -> Plan:
+def plan(experiment: Experiment, *, config: str | Path | None = None) -> Plan:
     """What `run` would do, and what it would refuse as warnings. Executes the locustfile in a child process, and
-    touches nothing else. Raises UsageError for what makes no plan."""
+    touches nothing else. config: see `run`. Raises UsageError for what makes no plan."""
     from harness.conductor.prepare import planned_for
 
-    return planned_for(experiment).told
+    return planned_for(experiment, _path(config)).told
 
 
-def run(experiment: Experiment, *, out: str | Path = "runs", view: View = "none") -> Result:
+def run(
+    experiment: Experiment, *, config: str | Path | None = None, out: str | Path = "runs", view: View = "none"
+) -> Result:
     """Carry an experiment out, and leave its report in a new folder below `out`, named by `result.experiment`.
 
     FAIL and INCONCLUSIVE are results, and so is a run that could not be set up or was interrupted: `exit_code` says
     which, as the command's. Raises HarnessError for what was refused before anything was touched. In the main thread
     only, because a signal has to end it in order.
 
-    view: progress on stderr, as the command shows it.
+    config: a harness.toml, of which all but [run] counts. view: progress on stderr, as the command shows it.
     """
     import shlex
     import sys
@@ -120,7 +122,7 @@ def run(experiment: Experiment, *, out: str | Path = "runs", view: View = "none"
     from harness.conductor.run import run_planned
     from harness.conductor.signals import Signals
 
-    planned = planned_for(experiment)
+    planned = planned_for(experiment, _path(config))
     planned.check()
     with Signals() as signals:
         return run_planned(planned, out=Path(out), view=view, command=shlex.join(sys.argv), signals=signals).result
@@ -140,3 +142,7 @@ def load_result(directory: str | Path) -> Result:
     from harness.analysis.run_directory import read_result
 
     return read_result(Path(directory))
+
+
+def _path(name: str | Path | None) -> Path | None:
+    return None if name is None else Path(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -14,6 +15,7 @@ from harness.fault import registered
 from harness.load.process.launcher import describe
 from harness.load.wire.keys import check_sockets
 from harness.model.clock import wall
+from harness.model.cores import useful_cores
 from harness.model.errors import UsageError
 from harness.model.records.load import Locustfile
 from harness.model.records.plan import Plan
@@ -61,24 +63,26 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
         refuse_sample_requests(self)
 
 
-def planned_for(experiment: Experiment) -> Planned:
-    """The same for what a script asks, whose harness.toml is read only where it is named."""
-    configuration = load(Path(experiment.config)) if experiment.config is not None else None
-    host = experiment.host
+def planned_for(experiment: Experiment, config: Path | None = None) -> Planned:
+    """The same for what a script asks, which has no environment and no harness.toml but the one it names: of that all
+    but [run], which are the command line's defaults."""
+    configuration = load(config) if config is not None else None
+    changes: dict[str, Any] = {"cores": useful_cores()}
     if configuration is not None:
-        if host is None and configuration.target is not None:
-            host = configuration.target.url
-        experiment = msgspec.structs.replace(
-            experiment,
-            target_layers=(configuration.target_texts, *experiment.target_layers),
-            may_fail_with={**configuration.may_fail_with, **experiment.may_fail_with},
-        )
+        changes["target_layers"] = (configuration.target_texts, *experiment.target_layers)
+        changes["may_fail_with"] = {**configuration.may_fail_with, **experiment.may_fail_with}
+    own = configuration.target.url if configuration is not None and configuration.target is not None else None
+    host = experiment.host or own
     if host is not None:
-        experiment = msgspec.structs.replace(experiment, host=host, stack="external")
+        changes |= {"host": host, "stack": "external"}
     elif experiment.stack == "external":
         raise UsageError("--stack external needs a target", hint="name its URL as host, or a harness.toml as config")
-    allow_hosts = tuple(check_allowed(text) for text in experiment.allow_hosts)
-    return prepare(experiment, locustfile=experiment.locustfile, allow_hosts=allow_hosts, configuration=configuration)
+    return prepare(
+        msgspec.structs.replace(experiment, **changes),
+        locustfile=experiment.locustfile,
+        allow_hosts=tuple(check_allowed(text) for text in experiment.allow_hosts),
+        configuration=configuration,
+    )
 
 
 def prepare(
