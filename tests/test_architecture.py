@@ -26,13 +26,15 @@ FLOORS = {
     "dependencies": 4,
     "fault": 4,
     "init": 5,
+    "testing": 5,
     "load": 5,
     "stack": 5,
     "safety": 5,
     "report": 5,
     "conductor": 6,
     "gameday": 7,
-    "cli": 8,
+    "api": 8,
+    "cli": 9,
 }
 """A module imports from lower floors and from its own only. `load`, `stack`, `safety` and `report` do not know each
 other; `analysis` may redraw the schedule of `plan`. Rooms of one floor make no circle."""
@@ -196,7 +198,7 @@ def test_each_client_library_is_imported_in_one_adapter() -> None:
 
 def test_the_conductor_never_loads_locust_or_gevent() -> None:
     code = (
-        "import sys, harness.conductor.run, harness.cli.commands.run, harness.cli.planning, harness.fault\n"
+        "import sys, harness.conductor.prepare, harness.cli.commands.run, harness.cli.planning, harness.fault\n"
         "harness.fault.registered()\n"
         "found = [m for m in ('locust', 'gevent', 'greenlet') if m in sys.modules]\n"
         "sys.exit(f'imported: {found}' if found else 0)"

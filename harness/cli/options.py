@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from harness import fault
 from harness.cli.settings import Setting, Written, config_option, rank
+from harness.dependencies import registry
 from harness.model.cores import useful_cores
 from harness.model.errors import UsageError
 from harness.model.options import FLAG, Option
@@ -15,6 +17,7 @@ from harness.model.records.stack import StackName
 from harness.plan.experiment import OPTIONS, Experiment
 
 if TYPE_CHECKING:
+    from harness.conductor.prepare import Planned
     from harness.config.file import Configuration
 
 OURS: tuple[StackName, ...] = ("embedded", "compose")
@@ -87,3 +90,13 @@ def decode(values: dict[str, Any]) -> Experiment:
         may_fail_with=config.may_fail_with if config is not None else {},
         cores=useful_cores(),
     )
+
+
+def plan_from(values: dict[str, Any]) -> Planned:
+    """From decoded options to a plan: what `run` and `plan` do alike, before anything is touched. Raises UsageError."""
+    from harness.conductor.prepare import prepare
+
+    for what, wrong in (("fault", fault.unusable()), ("kind of dependency", registry.unusable())):
+        for kind, why in wrong.items():
+            click.echo(f"note: the {what} {kind} cannot be used: {why}", err=True)
+    return prepare(decode(values), values.get("config"))

@@ -16,14 +16,15 @@ from harness.conductor.fault_runner import FaultRunner
 from harness.conductor.finish import import_reports, judge_and_write
 from harness.conductor.inbox import Inbox
 from harness.conductor.loop import Conduct
+from harness.conductor.prepare import Planned
 from harness.conductor.readback import read_back
 from harness.conductor.recording.annotations import Annotations
 from harness.conductor.recording.history import History
 from harness.conductor.recording.provenance import provenance
 from harness.conductor.renewing import renewing
-from harness.conductor.session import Session
+from harness.conductor.session import Session, lock_names, make_run_dir, run_state_dir
 from harness.conductor.signals import Signals
-from harness.fault import Fault
+from harness.fault import Fault, registered
 from harness.load.process.launcher import LoadProcess
 from harness.load.wire.protocol import Failed, LoadMessage, Ready, Warned
 from harness.model.clock import monotonic
@@ -34,6 +35,9 @@ from harness.model.records.live import LiveState
 from harness.model.records.plan import Plan
 from harness.model.records.result import Result
 from harness.plan.planner import bind
+from harness.safety.active import find_active
+from harness.safety.locks.local import acquire
+from harness.stack.embedded import EmbeddedStack
 
 START_LEAD_S = 0.3
 """t0 lies this far ahead when it is chosen, so that every load process knows it in time."""
@@ -52,6 +56,44 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: Path
     problem: str | None = None
     hint: str | None = None
+
+
+def run_planned(planned: Planned, *, out: Path, view: str, command: str, signals: Signals) -> Ended:
+    """Carry a plan out that was checked; its run directory is made below `out`. view: see RunLog. command: what
+    started it, for the record.
+
+    Raises UsageError, and Refused for what another run has; nothing was touched then. All else is in the result.
+    """
+    from harness.conductor.recording.log import RunLog  # structlog imports greenlet, where there is one
+
+    plan = planned.plan
+    state_dir = run_state_dir(plan.experiment)
+    locks = acquire(lock_names(plan, planned.running), owner=plan.experiment, folder=state_dir)
+    try:
+        run_dir = make_run_dir(out, plan.experiment)
+    except BaseException:
+        locks.release()
+        raise
+    stack = EmbeddedStack(logs=run_dir / "logs") if plan.stack == "embedded" else planned.stack
+    with RunLog(run_dir, view) as log:
+        for left in find_active():
+            log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")
+        for warning in plan.warnings:
+            log.say(f"note: {warning}")
+        if plan.control_run:
+            log.say("control run: no fault will be injected (--fault NAME injects one; harness faults lists them)")
+        session = Session(
+            run_dir=run_dir,
+            state_dir=state_dir,
+            stack=stack,
+            running=planned.running,
+            allowed=planned.allowed,
+            say=log.say,
+            locks=locks,
+        )
+        return run_experiment(
+            plan, session, faults=registered(), command=command, say=log.say, show=log.show, signals=signals
+        )
 
 
 def run_experiment(

@@ -93,6 +93,7 @@ def load_plan(request: Experiment, scenario: Scenario, file: Locustfile, *, host
         )
     workers, why, remote = shared(request, rate=rate, users=users, classes=classes, host=host)
     return LoadPlan(
+        allow_hosts=request.allow_hosts,
         model=model,
         host=host,
         locustfile=file.path,

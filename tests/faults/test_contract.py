@@ -7,10 +7,6 @@ nothing else; undone twice without harm; and seen from outside everything is as 
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -22,11 +18,17 @@ from proxied import outside as seen_outside
 from proxied import proxied
 from worlds import Embedded, Own, World, declared_in_file, kept_sound, mark, outside
 
-from harness.dependencies.probe import path_probe
 from harness.fault import Fault, registered
 from harness.model.errors import Refused
-from harness.model.records.faults import Change, Dependency, Evidence, FaultSpec, UndoRecord
-from harness.plan.fault_text import decode_params
+from harness.model.records.faults import Dependency
+from harness.testing import (
+    assert_described,
+    assert_fault_contract,
+    assert_held,
+    assert_planned,
+    assert_refused,
+    change_for,
+)
 
 with TemporaryDirectory() as _folder:
     DECLARED = {"embedded": Embedded.declared, "own": declared_in_file(Path(_folder))}
@@ -36,30 +38,12 @@ SERVERS = {"redis": "valkey_server", "db": "postgres_server", "kafka": "kafka_se
 LOSES_DATA = {("redis", "flush"), ("redis", "kill"), ("redis", "restart")}
 """What these take with them does not come back: nobody promises that."""
 
-LOOKS_FOR_S = 10.0
-UNDO_ELSEWHERE = """
-import sys, msgspec
-from harness.fault import registered
-from harness.model.records.faults import UndoRecord
-record = msgspec.json.decode(sys.stdin.buffer.read(), type=UndoRecord)
-fault = registered()[record.kind]
-fault.undo(record)
-sys.stdout.buffer.write(msgspec.json.encode(fault.verify_undone(record)))
-"""
-
 
 @contextmanager
 def dependency_called(name: str, request: pytest.FixtureRequest) -> Iterator[Dependency]:
     servers = [request.getfixturevalue(f) for f in ("toxiproxy_server", "toxiproxy_process", SERVERS[name])]
     with proxied(*servers) as dependency:
         yield dependency
-
-
-def change_for(fault: Fault, dependency: Dependency, **params: str) -> Change:
-    spec = FaultSpec(
-        name=f"{dependency.name}-{fault.kind}", dependency=dependency.name, kind=fault.kind, params=params, text="test"
-    )
-    return fault.plan(dependency, decode_params(spec, fault.params))
 
 
 def possible(fault: Fault, dependency: Dependency) -> bool:
@@ -83,32 +67,6 @@ REFUSED = [(world, kind, one) for world, kind, one in PAIRS if not possible(regi
 
 def ids(cases: list[tuple[str, str, Dependency]]) -> list[str]:
     return [f"{world}-{dependency.name}-{kind}" for world, kind, dependency in cases]
-
-
-def through_json(record: UndoRecord) -> UndoRecord:
-    return msgspec.json.decode(msgspec.json.encode(record), type=UndoRecord)
-
-
-def held(evidence: tuple[Evidence, ...]) -> bool:
-    return bool(evidence) and all(item.held for item in evidence)
-
-
-def assert_held(evidence: tuple[Evidence, ...]) -> None:
-    assert evidence
-    assert all(item.held for item in evidence), [f"{item.expected} <> {item.observed}" for item in evidence]
-
-
-def undo_elsewhere(record: UndoRecord, env: dict[str, str]) -> tuple[Evidence, ...]:
-    done = subprocess.run(
-        [sys.executable, "-c", UNDO_ELSEWHERE],
-        input=msgspec.json.encode(record),
-        env={**os.environ, **env},
-        capture_output=True,
-        check=False,
-        timeout=180,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return msgspec.json.decode(done.stdout, type=tuple[Evidence, ...])
 
 
 @pytest.fixture(scope="module")
@@ -146,27 +104,17 @@ def test_the_target_itself_can_be_hurt_on_both_systems() -> None:
 @pytest.mark.parametrize(("kind", "fault"), registered().items(), ids=registered())
 def test_a_fault_describes_itself_to_people(kind: str, fault: Fault) -> None:
     assert fault.kind == kind
-    assert fault.summary and fault.undo_summary and fault.proof_summary
-    assert fault.kinds
-    for info in fault.params:
-        assert info.help and info.default
+    assert_described(fault)
 
 
 @pytest.mark.parametrize(("name", "kind", "dependency"), CASES, ids=ids(CASES))
 def test_planning_needs_no_running_system(name: str, kind: str, dependency: Dependency) -> None:
-    change = change_for(registered()[kind], dependency)
-    assert change.kind == kind
-    for sentence in (change.does, change.undoes, change.proves):
-        assert sentence and "None" not in sentence
-    assert change.resources
+    assert_planned(registered()[kind], dependency)
 
 
 @pytest.mark.parametrize(("name", "kind", "dependency"), REFUSED, ids=ids(REFUSED))
 def test_what_a_system_cannot_do_is_refused_with_what_would_do(name: str, kind: str, dependency: Dependency) -> None:
-    with pytest.raises(Refused) as refused:
-        change_for(registered()[kind], dependency)
-    assert dependency.name in str(refused.value)
-    assert refused.value.hint
+    assert_refused(registered()[kind], dependency)
 
 
 @pytest.mark.stack
@@ -184,47 +132,15 @@ def assert_contract(
     declared: Dependency,
     outside: Callable[[Dependency], dict[str, object]] = outside,
 ) -> None:
-    kind = fault.kind
     dependency = world.dependency(declared.name)
     mark(dependency)
-    before = outside(dependency)
-    change = change_for(fault, dependency)
-    record = through_json(fault.capture(change, f"{dependency.name}-{kind}#1"))
-    assert outside(dependency) == before, "planning and capturing must write nothing"
-    assert not held(fault.prove(record, "injected")), "proven although it is not on"
-    # The run may die between writing the record and injecting.
-    fault.undo(record)
-    assert outside(dependency) == before, "undoing what was never injected must change nothing"
-    try:
-        applied = fault.inject(record)
-        assert applied.sent <= applied.replied
-        assert_held(applied.evidence + fault.prove(record, "injected"))
-        if not change.one_shot:
-            on = outside(dependency)
-            assert on != before
-            assert_held(fault.prove(record, "held"))
-            time.sleep(0.2)
-            assert outside(dependency) == on, "it must last"
-            assert not held(fault.verify_undone(record)), "verified although it is on"
-            # Recovery's zero comes from probes where they can see the fault, and only there.
-            probed = path_probe(dependency)(1.0)
-            normal = probed.ok and probed.seconds < float(str(record.healthy["good_below_s"]))
-            assert change.blind_probe or not normal, "the probe does not see it, and the change does not say so"
-    finally:
-        verified = undo_elsewhere(record, world.env)
-    # As a run does: it looks until all is normal again, for one look may meet a busy machine.
-    until = time.monotonic() + LOOKS_FOR_S
-    while not held(verified) and time.monotonic() < until:
-        time.sleep(0.2)
-        verified = fault.verify_undone(record)
-    assert_held(verified)
-    after = outside(dependency)
-    assert after == expected_after(before, after, dependency, kind)
-    fault.undo(record)
-    assert_held(fault.verify_undone(record))
-    assert outside(dependency) == after, "undoing again must change nothing"
-    if not change.one_shot:
-        assert not held(fault.prove(record, "held")), "proven although it is undone"
+    assert_fault_contract(
+        fault,
+        dependency,
+        look=outside,
+        expected_after=lambda before, after: expected_after(before, after, dependency, fault.kind),
+        environment=world.env,
+    )
 
 
 def expected_after(

@@ -27,12 +27,12 @@ from servers import (
     start_toxiproxy,
     wait_until,
 )
-from test_contract import change_for
 
 from harness.fault import registered
 from harness.model.records.faults import Dependency, UndoOutcome, UndoRecord
 from harness.safety.healing.undo import Patience, undo_record
 from harness.stack.embedded import postgres
+from harness.testing import change_for
 
 pytestmark = pytest.mark.stack
 

@@ -9,11 +9,11 @@ import pytest
 import redis as redis_client
 from proxied import proxied
 from servers import SubprocessLauncher, ValkeyServer, start_valkey
-from test_contract import assert_held, change_for, through_json
 
 from harness.fault import registered
 from harness.model.errors import Refused, Rejected
 from harness.model.records.faults import Dependency, UndoRecord
+from harness.testing import assert_held, change_for, through_json
 
 pytestmark = pytest.mark.stack
 

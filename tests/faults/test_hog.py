@@ -14,13 +14,13 @@ import psycopg
 import pytest
 from proxied import outside
 from servers import wait_until
-from test_contract import assert_held, change_for, through_json
 from test_refusals import granted, over_tcp
 
 import faults.servers.slot_holder
 from harness.fault import registered
 from harness.model.errors import Refused
 from harness.model.records.faults import Dependency, Evidence, UndoRecord
+from harness.testing import assert_held, change_for, through_json
 
 pytestmark = pytest.mark.stack
 

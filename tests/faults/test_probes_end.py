@@ -16,7 +16,6 @@ import pytest
 from harness.stack.external.servers import look
 from proxied import raw
 from servers import PostgresServer, ValkeyServer, wait_until
-from test_contract import change_for
 
 from harness.conductor.recovery_probe import Prober
 from harness.dependencies.probe import path_probe
@@ -26,6 +25,7 @@ from harness.model.records.faults import Address, Dependency
 from harness.model.records.process import ServerProcess
 from harness.safety.healing.undo import undo_record
 from harness.stack.starting.ports import Ports
+from harness.testing import change_for
 
 pytestmark = pytest.mark.stack
 

@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
-from test_contract import assert_held, change_for, held, through_json
 from worlds import outside
 
 from harness.dependencies.configuration import load
@@ -26,6 +25,7 @@ from harness.model.records.faults import Address, Dependency, UndoRecord
 from harness.safety.healing.undo import Patience, undo_record
 from harness.stack.embedded import valkey
 from harness.stack.starting.ports import Ports
+from harness.testing import assert_held, change_for, held, through_json
 
 pytestmark = pytest.mark.stack
 

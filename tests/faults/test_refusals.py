@@ -10,11 +10,11 @@ import msgspec
 import psycopg
 import pytest
 from proxied import outside, raw
-from test_contract import assert_held, change_for
 
 from harness.fault import registered
 from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Address, Dependency
+from harness.testing import assert_held, change_for
 
 
 def test_a_dependency_without_a_proxy_is_told_so() -> None:

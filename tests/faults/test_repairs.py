@@ -12,11 +12,11 @@ import pytest
 from proxied import outside, raw
 from psycopg import sql
 from relay import Relay, relay_to
-from test_contract import assert_held, change_for
 
 from harness.fault import Fault, registered
 from harness.model.errors import Gone, OutcomeUnknown, UndoUnverified, Unreachable
 from harness.model.records.faults import Address, Dependency, UndoRecord
+from harness.testing import assert_held, change_for
 
 pytestmark = pytest.mark.stack
 

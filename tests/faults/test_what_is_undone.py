@@ -20,7 +20,6 @@ import psycopg
 import pytest
 from proxied import outside
 from servers import PostgresServer
-from test_contract import change_for, through_json
 
 from harness.conductor.recovery_probe import Prober
 from harness.dependencies.configuration import load
@@ -29,6 +28,7 @@ from harness.model.clock import monotonic
 from harness.model.records.faults import Address, Dependency, UndoOutcome
 from harness.safety.healing.undo import Patience, undo_record
 from harness.stack.starting.ports import Ports
+from harness.testing import change_for, through_json
 
 pytestmark = pytest.mark.stack
 

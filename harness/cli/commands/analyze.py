@@ -17,16 +17,15 @@ import click
 @click.option("--debug", is_flag=True, help="Tracebacks.")
 def analyze(run_dir: Path, targets: tuple[str, ...], as_json: bool, dry_run: bool, debug: bool) -> int:
     """Recompute result.json from the recorded history: pure, no network, no locustfile."""
+    from harness import api
     from harness.analysis import run_directory
     from harness.cli.streams import print_styled
     from harness.conductor.finish import write_reports
     from harness.model.errors import UsageError
     from harness.model.jsonl import encode_line
-    from harness.model.target_grammar import parse_targets
     from harness.report.terminal import summary as terminal
 
-    extra = tuple(target for text in targets for target in parse_targets(text))
-    result = run_directory.analyze(run_dir, extra)
+    result = api.analyze(run_dir, targets=targets)
     if not dry_run:
         try:
             run_directory.write_result(run_dir, result)

@@ -65,6 +65,7 @@ def check(
 
 
 def _run_dir(run_dir: Path, targets: Sequence[str], as_json: bool) -> int:
+    from harness import api
     from harness.analysis import run_directory
     from harness.model.jsonl import encode_line
     from harness.model.target_grammar import parse_targets
@@ -74,9 +75,7 @@ def _run_dir(run_dir: Path, targets: Sequence[str], as_json: bool) -> int:
     plan = run_directory.read_plan(run_dir)
     extra = tuple(target for text in targets for target in parse_targets(text))
     judged_before = (run_dir / run_directory.RESULT).exists()
-    result = (
-        run_directory.read_result(run_dir) if judged_before and not extra else run_directory.analyze(run_dir, extra)
-    )
+    result = api.load_result(run_dir) if judged_before and not extra else api.analyze(run_dir, targets=targets)
     if as_json:
         click.echo(encode_line(result).decode(), nl=False)
         return result.exit_code

@@ -27,14 +27,9 @@ def plan(**values: Any) -> int:
     import msgspec
 
     from harness.cli.commands.experiment import with_file
-    from harness.cli.planning import plan_from
-    from harness.stack.external.stack import ExternalStack
+    from harness.cli.options import plan_from
 
-    planned = plan_from(with_file(values))
-    shown = planned.plan
-    if isinstance(planned.stack, ExternalStack):
-        refused = (f"run will refuse this: {text}" for text in planned.stack.refusals())
-        shown = msgspec.structs.replace(shown, warnings=(*refused, *shown.warnings))
+    shown = plan_from(with_file(values)).told
     if values["as_json"]:
         click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
         return 0

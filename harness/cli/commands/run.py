@@ -41,76 +41,35 @@ def run(**values: Any) -> int:
     import msgspec
 
     from harness.cli.commands.experiment import with_file
-    from harness.cli.planning import plan_from, refuse_sample_requests
+    from harness.cli.options import plan_from
     from harness.cli.streams import print_result
-    from harness.conductor.recording.log import RunLog
-    from harness.conductor.run import run_experiment
-    from harness.conductor.session import (
-        Session,
-        lock_names,
-        make_run_dir,
-        refuse_beside_living_run,
-        run_state_dir,
-    )
+    from harness.conductor.run import run_planned
     from harness.conductor.signals import Signals
-    from harness.fault import registered
     from harness.report.terminal import summary as terminal
-    from harness.safety.active import find_active
-    from harness.safety.locks.local import acquire
-    from harness.stack.embedded import EmbeddedStack
 
     values = with_file(values)
     planned = plan_from(values)
-    if planned.running is None:
-        refuse_beside_living_run(planned.plan)
-        planned.stack.check()
-    refuse_sample_requests(planned)
+    planned.check()
     if values["keep"] and planned.running is None and planned.plan.stack != "external":
         from harness.cli.commands.stack import ensure_up
 
         ensure_up(planned.plan.stack, lambda line: click.echo(line, err=True) if not values["quiet"] else None)
         planned = plan_from(values)  # once more, for the stack that is up now
-    state_dir = run_state_dir(planned.plan.experiment)
-    locks = acquire(lock_names(planned.plan, planned.running), owner=planned.plan.experiment, folder=state_dir)
-    try:
-        run_dir = make_run_dir(Path(values["out"]), planned.plan.experiment)
-    except BaseException:
-        locks.release()
-        raise
-    stack = EmbeddedStack(logs=run_dir / "logs") if planned.plan.stack == "embedded" else planned.stack
     with Signals() as signals:
-        with RunLog(run_dir, view_of(values)) as log:
-            for left in find_active():
-                log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")
-            for warning in planned.plan.warnings:
-                log.say(f"note: {warning}")
-            if planned.plan.control_run:
-                log.say("control run: no fault will be injected (--fault NAME injects one; harness faults lists them)")
-            session = Session(
-                run_dir=run_dir,
-                state_dir=state_dir,
-                stack=stack,
-                running=planned.running,
-                allowed=planned.allowed,
-                say=log.say,
-                locks=locks,
-            )
-            ended = run_experiment(
-                planned.plan,
-                session,
-                faults=registered(),
-                command=shlex.join(["harness", *sys.argv[1:]]),
-                say=log.say,
-                show=log.show,
-                signals=signals,
-            )
+        ended = run_planned(
+            planned,
+            out=Path(values["out"]),
+            view=view_of(values),
+            command=shlex.join(["harness", *sys.argv[1:]]),
+            signals=signals,
+        )
         if values["as_json"]:
             text = msgspec.json.format(msgspec.json.encode(ended.result), indent=2).decode()
         else:
             colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
             width = min(os.get_terminal_size().columns, 120) if sys.stdout.isatty() else 100
-            text = terminal.summary(ended.plan, ended.result, run_dir, width=width, colour=colour)
-        print_result(text, f"{run_dir}/result.json")
+            text = terminal.summary(ended.plan, ended.result, ended.run_dir, width=width, colour=colour)
+        print_result(text, f"{ended.run_dir}/result.json")
         signals.ignore_from_now()
     return ended.result.exit_code
 

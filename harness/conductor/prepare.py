@@ -1,19 +1,22 @@
-"""From decoded options to a plan: what `run` and `plan` do alike, before anything is touched."""
+"""From what is asked to a plan and the stack it is for, before anything is touched."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import click
 import msgspec
 
-from harness.cli.options import decode
-from harness.fault import registered, unusable
+from harness.analysis.live import parse_abort
+from harness.config.file import Configuration
+from harness.dependencies.configuration import load
+from harness.fault import registered
 from harness.load.process.launcher import describe
 from harness.load.wire.keys import check_sockets
 from harness.model.clock import wall
+from harness.model.cores import useful_cores
 from harness.model.errors import UsageError, about
+from harness.model.options import HOST
 from harness.model.records.load import Locustfile
 from harness.model.records.plan import Plan
 from harness.model.records.stack import Stack, StackName, StackUp
@@ -30,51 +33,81 @@ BUILT_IN = ("locustfiles", "anomaly.py")
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """A plan and the stack it is for. running: a stack that is up already and will be used."""
 
-    request: Experiment
+    experiment: Experiment
     plan: Plan
     stack: Stack
     running: StackUp | None
-    allow_hosts: tuple[str, ...] = ()
 
     @property
     def allowed(self) -> tuple[str, ...]:
         """Every host that an undo may reach besides loopback; complete once the stack was checked."""
-        return self.stack.allowed if isinstance(self.stack, ExternalStack) else self.allow_hosts
+        return self.stack.allowed if isinstance(self.stack, ExternalStack) else self.experiment.allow_hosts
+
+    @property
+    def told(self) -> Plan:
+        """The plan with what `run` would refuse among its warnings; nothing of the system is asked for it."""
+        if not isinstance(self.stack, ExternalStack):
+            return self.plan
+        refused = (f"run will refuse this: {text}" for text in self.stack.refusals())
+        return msgspec.structs.replace(self.plan, warnings=(*refused, *self.plan.warnings))
+
+    def check(self) -> None:
+        """Look at the system. Raises UsageError or Refused where a run cannot begin there; nothing was touched then."""
+        from harness.conductor.session import refuse_beside_living_run
+
+        if self.running is None:
+            refuse_beside_living_run(self.plan)
+            self.stack.check()
+        refuse_sample_requests(self)
 
 
-def plan_from(values: dict[str, Any]) -> Planned:
-    """Executes the locustfile in a child to describe it, and touches nothing else.
+def planned_for(experiment: Experiment, config: Path | None = None) -> Planned:
+    """For what a script asks, which has no environment and no harness.toml but the one it names: of that all but [run],
+    which are the command line's defaults."""
+    configuration = load(config) if config is not None else None
+    changes: dict[str, Any] = {"cores": useful_cores()}
+    if configuration is not None:
+        changes["target_layers"] = (configuration.target_texts, *experiment.target_layers)
+        changes["may_fail_with"] = {**configuration.may_fail_with, **experiment.may_fail_with}
+    own = configuration.target.url if configuration is not None and configuration.target is not None else None
+    host = experiment.host or own
+    if host is not None:
+        changes |= {"host": host, "stack": "external"}
+    elif experiment.stack == "external":
+        raise UsageError(
+            "external needs a target", hint="name its URL as host, or a harness.toml as config", field="stack"
+        )
+    changes["allow_hosts"] = tuple(HOST.parse(text) for text in experiment.allow_hosts)
+    return prepare(msgspec.structs.replace(experiment, **changes), configuration)
 
-    Raises UsageError.
-    """
-    for kind, why in unusable().items():
-        click.echo(f"note: the fault {kind} cannot be used: {why}", err=True)
-    request = decode(values)
-    find_scenario(request.scenario)
-    check_aborts(request)
+
+def prepare(experiment: Experiment, configuration: Configuration | None = None) -> Planned:
+    """Executes the locustfile in a child to describe it, and touches nothing else. Raises UsageError."""
+    find_scenario(experiment.scenario)
+    with about("abort_if"):
+        for text in experiment.abort_if:
+            parse_abort(text)
     stack: Stack
     running: StackUp | None = None
-    if request.host is not None:
-        stack = external_stack(request.host, values)
+    if experiment.host is not None:
+        stack = ExternalStack(experiment.host, allow_hosts=experiment.allow_hosts, configuration=configuration)
     else:
-        stack = own_stack(request.stack)
-        running = registry.running(request.stack)
-    file = Path(request.locustfile) if request.locustfile else resource(*BUILT_IN)
+        stack = own_stack(experiment.stack)
+        running = registry.running(experiment.stack)
+    file = Path(experiment.locustfile) if experiment.locustfile else resource(*BUILT_IN)
     check_locustfile(file)
     dependencies = running.dependencies if running is not None else stack.describe()
-    host = request.host or (running.target.url if running is not None else "")
+    host = experiment.host or (running.target.url if running is not None else "")
     created = wall()
 
     def plan_with(locustfile: Locustfile, wanted: Experiment) -> Plan:
-        plan = build_plan(
+        return build_plan(
             wanted, locustfile=locustfile, dependencies=dependencies, faults=registered(), host=host, created=created
         )
-        load = msgspec.structs.replace(plan.load, allow_hosts=request.allow_hosts)
-        return msgspec.structs.replace(plan, load=load)
 
     # Importing a locustfile takes a second or two: whatever else is wrong is told before that.
-    plan_with(Locustfile(path=str(file), sha256="", classes=()), msgspec.structs.replace(request, user_classes=()))
-    plan = plan_with(describe(file), request)
+    plan_with(Locustfile(path=str(file), sha256="", classes=()), msgspec.structs.replace(experiment, user_classes=()))
+    plan = plan_with(describe(file), experiment)
     for one in plan.load.classes:
         if not one.tasks:
             raise UsageError(
@@ -82,7 +115,7 @@ def plan_from(values: dict[str, Any]) -> Planned:
                 hint="say `abstract = True` in a class that others are made of, or choose with --user-class",
             )
     check_sockets(plan.load.workers)
-    return Planned(request=request, plan=plan, stack=stack, running=running, allow_hosts=request.allow_hosts)
+    return Planned(experiment=experiment, plan=plan, stack=stack, running=running)
 
 
 def check_locustfile(file: Path) -> None:
@@ -110,8 +143,8 @@ def check_locustfile(file: Path) -> None:
 def refuse_sample_requests(planned: Planned) -> None:
     """Without a locustfile the requests are those of the sample API, and without a scale there may be 10,000 a second:
     nobody sends that to a service of his own without having said so. Raises UsageError."""
-    load, request = planned.plan.load, planned.request
-    said = request.scale is not None or request.rate is not None or request.users is not None
+    load, asked = planned.plan.load, planned.experiment
+    said = asked.scale is not None or asked.rate is not None or asked.users is not None
     if planned.plan.stack != "external" or said or Path(load.locustfile) != resource(*BUILT_IN):
         return
     many = f"{load.rate:,g} a second" if load.rate is not None else f"by {load.users:,} users"
@@ -128,16 +161,3 @@ def own_stack(name: StackName) -> Stack:
 
         return ComposeStack()
     return EmbeddedStack()
-
-
-def external_stack(url: str, values: dict[str, Any]) -> ExternalStack:
-    """The user's own system, as harness.toml declares it where there is one."""
-    return ExternalStack(url, allow_hosts=tuple(values["allow_hosts"]), configuration=values.get("config"))
-
-
-def check_aborts(request: Experiment) -> None:
-    from harness.analysis.live import parse_abort
-
-    with about("abort_if"):
-        for text in request.abort_if:
-            parse_abort(text)

@@ -1,0 +1,148 @@
+"""What scripts and plug-ins import: what is here changes only with a line in the changelog.
+
+Scripts, authors of faults and the command line come in. Imports nothing of the harness before it is asked for (PEP 562)
+and never the command line. `from harness.api import Fault, Change` loads the records and the protocol, no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from harness.fault import Fault as Fault
+    from harness.fault import Stage as Stage
+    from harness.model.clock import monotonic as monotonic
+    from harness.model.errors import AdapterError as AdapterError
+    from harness.model.errors import Forbidden as Forbidden
+    from harness.model.errors import Gone as Gone
+    from harness.model.errors import HarnessError as HarnessError
+    from harness.model.errors import LoadError as LoadError
+    from harness.model.errors import OutcomeUnknown as OutcomeUnknown
+    from harness.model.errors import Refused as Refused
+    from harness.model.errors import Rejected as Rejected
+    from harness.model.errors import SetupError as SetupError
+    from harness.model.errors import Silent as Silent
+    from harness.model.errors import UndoUnverified as UndoUnverified
+    from harness.model.errors import Unreachable as Unreachable
+    from harness.model.errors import UsageError as UsageError
+    from harness.model.exit_codes import ExitCode as ExitCode
+    from harness.model.records.faults import Address as Address
+    from harness.model.records.faults import Applied as Applied
+    from harness.model.records.faults import Change as Change
+    from harness.model.records.faults import Dependency as Dependency
+    from harness.model.records.faults import Evidence as Evidence
+    from harness.model.records.faults import ParamInfo as ParamInfo
+    from harness.model.records.faults import UndoRecord as UndoRecord
+    from harness.model.records.plan import Plan as Plan
+    from harness.model.records.result import Result as Result
+    from harness.plan.experiment import Experiment as Experiment
+    from harness.plan.files.entries import FaultEntry as FaultEntry
+    from harness.plan.files.entries import RandomFaults as RandomFaults
+    from harness.plan.files.entries import Repeat as Repeat
+
+_HOMES = {
+    "harness.fault": ("Fault", "Stage"),
+    "harness.model.clock": ("monotonic",),
+    "harness.model.errors": (
+        "AdapterError",
+        "Forbidden",
+        "Gone",
+        "HarnessError",
+        "LoadError",
+        "OutcomeUnknown",
+        "Refused",
+        "Rejected",
+        "SetupError",
+        "Silent",
+        "UndoUnverified",
+        "Unreachable",
+        "UsageError",
+    ),
+    "harness.model.exit_codes": ("ExitCode",),
+    "harness.model.records.faults": (
+        "Address",
+        "Applied",
+        "Change",
+        "Dependency",
+        "Evidence",
+        "ParamInfo",
+        "UndoRecord",
+    ),
+    "harness.model.records.plan": ("Plan",),
+    "harness.model.records.result": ("Result",),
+    "harness.plan.experiment": ("Experiment",),
+    "harness.plan.files.entries": ("FaultEntry", "RandomFaults", "Repeat"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted((*_HOME, "analyze", "load_result", "plan", "run"))
+
+View = Literal["live", "lines", "none"]
+
+
+if not TYPE_CHECKING:  # for a type checker every name would be there, misspelt ones too
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(_HOME[name]), name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
+def plan(experiment: Experiment, *, config: str | Path | None = None) -> Plan:
+    """What `run` would do, and what it would refuse as warnings. Executes the locustfile in a child process, and
+    touches nothing else. config: see `run`. Raises UsageError for what makes no plan."""
+    from harness.conductor.prepare import planned_for
+
+    return planned_for(experiment, _path(config)).told
+
+
+def run(
+    experiment: Experiment, *, config: str | Path | None = None, out: str | Path = "runs", view: View = "none"
+) -> Result:
+    """Carry an experiment out, and leave its report in a new folder below `out`, named by `result.experiment`.
+
+    FAIL and INCONCLUSIVE are results, and so is a run that could not be set up or was interrupted: `exit_code` says
+    which, as the command's. Raises HarnessError for what was refused before anything was touched. In the main thread
+    only, because a signal has to end it in order.
+
+    config: a harness.toml, of which all but [run] counts. view: progress on stderr, as the command shows it.
+    """
+    import shlex
+    import sys
+
+    from harness.conductor.prepare import planned_for
+    from harness.conductor.run import run_planned
+    from harness.conductor.signals import Signals
+
+    planned = planned_for(experiment, _path(config))
+    planned.check()
+    with Signals() as signals:
+        return run_planned(planned, out=Path(out), view=view, command=shlex.join(sys.argv), signals=signals).result
+
+
+def analyze(directory: str | Path, *, targets: Sequence[str] = ()) -> Result:
+    """Judge a run again from its records, by further targets too. Writes nothing. Raises UsageError."""
+    from harness.analysis import run_directory
+    from harness.model.target_grammar import parse_targets
+
+    extra = tuple(target for text in targets for target in parse_targets(text))
+    return run_directory.analyze(Path(directory), extra)
+
+
+def load_result(directory: str | Path) -> Result:
+    """result.json as the run wrote it. Raises UsageError where it is missing or damaged."""
+    from harness.analysis.run_directory import read_result
+
+    return read_result(Path(directory))
+
+
+def _path(name: str | Path | None) -> Path | None:
+    return None if name is None else Path(name)
