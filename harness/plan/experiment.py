@@ -41,7 +41,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         flag="--fault")] = ()
     scenario: Annotated[str, Option(word("NAME"), "Load shape: see `harness scenarios`.")] = "target"
     stack: Annotated[StackName, Option(one_of(StackName),
-        "What the target runs on.", otherwise="embedded; external with --host or a [target] in harness.toml")] = "embedded"
+        "What the target runs on.",
+        otherwise="embedded; external with --host or a [target] in harness.toml")] = "embedded"
     host: Annotated[str | None, Option(word("URL"), "An own target; means the external stack.",
         not_in_toml='write it as url in [target], for example url = "http://127.0.0.1:8000"')] = None
     scale: Annotated[float | None, Option(NUMBER,

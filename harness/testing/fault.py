@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from harness.adapters.probing.probe import path_probe
+from harness.dependencies.probe import path_probe
 from harness.fault import Fault
 from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Change, Dependency, Evidence, FaultSpec, UndoRecord

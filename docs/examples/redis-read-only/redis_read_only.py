@@ -71,8 +71,7 @@ class ReadOnly:
     summary = "reads are answered, writes are refused: too few replicas"
     undo_summary = f"{SETTING} is set back, if it still is what the fault set"
     proof_summary = f"{SETTING} reads back, a write is refused"
-    kinds = frozenset({"redis"})
-    needs = "redis"
+    needs = "server"
     one_shot = False
     params = (ParamInfo(name="replicas", unit="count", default="100", help="replicas that a write needs", low=1),)
 
