@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from order import SECONDS, SINGLY, group, longest_first
+
+from tests.support.suite.order import SECONDS, SINGLY, group, longest_first
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from servers import KafkaServer, PostgresServer, ValkeyServer
 
 from harness.adapters.clients import redis
 from harness.adapters.probing.probe import path_probe, probe, secret
@@ -20,6 +19,7 @@ from harness.model.clock import monotonic
 from harness.model.errors import UsageError
 from harness.model.records.faults import Address, Dependency, DependencyKind
 from harness.stack.starting.ports import Ports
+from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
 
 KINDS: tuple[DependencyKind, ...] = ("redis", "postgres", "kafka", "http")
 

@@ -13,8 +13,6 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
-from proxied import proxied, raw
-from servers import KafkaServer, PostgresServer, ValkeyServer
 
 from harness.analysis.rules import signatures
 from harness.conductor.recording.sampler import Sampler
@@ -25,6 +23,8 @@ from harness.model.records.process import ServerProcess
 from harness.model.records.result import SignatureResult
 from harness.model.records.samples import Sample
 from harness.model.records.stack import TargetInfo
+from tests.support.servers.proxied import proxied, raw
+from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.calm]
 

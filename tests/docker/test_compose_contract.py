@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 from compose_world import Compose, busy
-from proxied import raw
 from small_container import docker
 from test_contract import assert_contract, ids, possible
 from worlds import World, kept_sound
@@ -19,6 +18,7 @@ from harness.fault import registered
 from harness.model.errors import Refused
 from harness.model.records.faults import Dependency
 from tests.e2e.observe import wait_until
+from tests.support.servers.proxied import raw
 
 pytestmark = pytest.mark.docker
 

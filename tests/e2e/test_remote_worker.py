@@ -19,7 +19,7 @@ from harness.model.records.windows import DeltaRow, Row
 from harness.plan.schedule import planned_counts
 from tests.e2e.observe import HARNESS, Run
 from tests.e2e.programmable import Programmable
-from tests.ports import free_port
+from tests.support.servers.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -18,8 +18,6 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
-from proxied import outside as seen_outside
-from proxied import proxied
 from worlds import Embedded, Own, World, declared_in_file, kept_sound, mark, outside
 
 from harness.adapters.probing.probe import path_probe
@@ -27,6 +25,8 @@ from harness.fault import Fault, registered
 from harness.model.errors import Refused
 from harness.model.records.faults import Change, Dependency, Evidence, FaultSpec, UndoRecord
 from harness.plan.fault_text import decode_params
+from tests.support.servers.proxied import outside as seen_outside
+from tests.support.servers.proxied import proxied
 
 with TemporaryDirectory() as _folder:
     DECLARED = {"embedded": Embedded.declared, "own": declared_in_file(Path(_folder))}

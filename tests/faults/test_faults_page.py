@@ -8,12 +8,12 @@ from types import ModuleType
 
 import msgspec
 import pytest
-from servers import ValkeyServer
 from test_contract import assert_held, change_for, through_json
 
 from harness.fault import Fault, registered
 from harness.model.errors import Refused, UndoUnverified
 from harness.model.records.faults import Dependency
+from tests.support.servers.real import ValkeyServer
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "faults.md").read_text(encoding="utf-8")
 

@@ -12,8 +12,6 @@ import time
 import msgspec
 import psycopg
 import pytest
-from proxied import outside
-from servers import wait_until
 from test_contract import assert_held, change_for, through_json
 from test_refusals import granted, over_tcp
 
@@ -21,6 +19,8 @@ import faults.servers.slot_holder
 from harness.fault import registered
 from harness.model.errors import Refused
 from harness.model.records.faults import Dependency, Evidence, UndoRecord
+from tests.support.servers.proxied import outside
+from tests.support.servers.real import wait_until
 
 pytestmark = pytest.mark.stack
 

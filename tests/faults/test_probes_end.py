@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from proxied import raw
-from servers import PostgresServer, ValkeyServer, wait_until
 from test_contract import change_for
 
 from harness.adapters.probing.probe import path_probe
@@ -26,6 +24,8 @@ from harness.model.records.process import ServerProcess
 from harness.safety.healing.undo import undo_record
 from harness.stack.external.servers import look
 from harness.stack.starting.ports import Ports
+from tests.support.servers.proxied import raw
+from tests.support.servers.real import PostgresServer, ValkeyServer, wait_until
 
 pytestmark = pytest.mark.stack
 

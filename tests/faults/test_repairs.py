@@ -9,14 +9,14 @@ from collections.abc import Iterator
 import msgspec
 import psycopg
 import pytest
-from proxied import outside, raw
 from psycopg import sql
-from relay import Relay, relay_to
 from test_contract import assert_held, change_for
 
 from harness.fault import Fault, registered
 from harness.model.errors import Gone, OutcomeUnknown, UndoUnverified, Unreachable
 from harness.model.records.faults import Address, Dependency, UndoRecord
+from tests.support.misbehaving.relay import Relay, relay_to
+from tests.support.servers.proxied import outside, raw
 
 pytestmark = pytest.mark.stack
 

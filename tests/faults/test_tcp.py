@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 import msgspec
 import pytest
-from proxied import outside, raw
 from test_contract import assert_held, change_for
 
 from harness.adapters.probing.probe import path_probe
@@ -18,6 +17,7 @@ from harness.model.errors import Refused
 from harness.model.records.faults import Address, Dependency
 from harness.model.records.process import ServerProcess
 from harness.stack.starting.ports import Ports
+from tests.support.servers.proxied import outside, raw
 
 pytestmark = pytest.mark.stack
 

@@ -24,7 +24,7 @@ from harness.load.wire.protocol import Elsewhere, Failed, WorkerLost
 from harness.model.records.load import LoadPlan
 from harness.model.records.windows import DeltaRow
 from harness.plan.schedule import planned_counts
-from tests.ports import free_port
+from tests.support.servers.ports import free_port
 
 PATHS = Path(__file__).parent / "files" / "paths.py"
 BOTH = {"classes": named("Right", "Left")}
