@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: setup help run test test-thorough bench truth lint lock clean
+.PHONY: setup help run check test test-thorough bench truth lint lock clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)  ## make .venv with the harness command in it; all others but help and clean begin with this
@@ -25,6 +25,13 @@ help:  ## this list
 
 run: setup  ## break Redis under 200 requests per second, write a report
 	$(BIN)/harness run --fault redis-down --scenario target --warmup 2s --baseline 20s --fault-for 20s
+
+# Those folders whose tests start no server and no load, and hold no simulations (marked so): what a change of a rule, a plan, a
+# sentence or a document can break. Only they are collected.
+CHECKED := tests/plan tests/analysis tests/report tests/config tests/test_architecture.py tests/test_docs.py \
+  tests/test_troubleshooting.py tests/test_order.py
+check: lint  ## lint, and the tests that start no server: about a minute
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not simulation and not slow" $(CHECKED)
 
 # Tests that need a Docker engine are left out, and that is said; .ci/docker brings what they need and runs them.
 test: setup  ## the test suite, without the tests that need a Docker engine

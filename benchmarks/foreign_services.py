@@ -44,7 +44,7 @@ from harness.report.sentences.recovery_words import recovery_sentence  # noqa: E
 from harness.report.sentences.story import headline  # noqa: E402
 from harness.stack.embedded import postgres, toxiproxy  # noqa: E402
 from harness.stack.starting.ports import Ports  # noqa: E402
-from tests.servers import PostgresServer, SubprocessLauncher, start_postgres, start_toxiproxy, start_valkey  # noqa: E402
+from tests.support.servers.real import PostgresServer, SubprocessLauncher, start_postgres, start_toxiproxy, start_valkey  # noqa: E402
 
 FAULTS = ("redis-down", "redis-hang", "db-down", "db-hang", "db-connection-limit", "kill")
 LIMITS = truth.Limits(failed=0.01, slow_s=0.5, recovery_s=30.0)

@@ -1,20 +1,16 @@
-"""Real servers, one of each for the whole session, started when a test first asks for one. See servers.py."""
+"""The order of the suite, and real servers: one of each for the session, started when a test first asks for one."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from order import group, longest_files_first, longest_first
-from servers import (
+from harness.model.records.process import ServerProcess
+from tests.support.servers.real import (
     KafkaServer,
     PostgresServer,
     SubprocessLauncher,
@@ -24,8 +20,7 @@ from servers import (
     start_toxiproxy,
     start_valkey,
 )
-
-from harness.model.records.process import ServerProcess
+from tests.support.suite.order import group, longest_files_first, longest_first
 
 
 @pytest.hookimpl(trylast=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from order import SECONDS, group, longest_first
+
+from tests.support.suite.order import SECONDS, SINGLY, group, longest_first
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,12 +40,13 @@ def test_each_worker_begins_with_its_share_of_the_long_files() -> None:
 
 def test_tests_that_share_servers_are_dealt_together() -> None:
     one = "tests/docker/test_compose_contract.py::test_a_fault[compose-redis-down]"
-    assert group(one) == group(one.replace("redis-down", "api-pause"))
-    assert group(one) != group(one.replace("redis-down", "db-pause"))
+    assert group(one) == group(one.replace("redis-down", "db-pause"))
     file = "tests/docker/test_compose_headline.py"
-    assert group(f"{file}::test_a") == group(f"{file}::test_b[x]") != group("tests/docker/test_own_compose.py::test_a")
+    assert group(f"{file}::test_a") == group(f"{file}::test_b[x]") != group(one)
+    for file in SINGLY:
+        assert group(f"{file}::test_a") != group(f"{file}::test_b")
     assert group("tests/plan/test_a.py::test_a") != group("tests/plan/test_a.py::test_b")
 
 
 def test_the_long_files_exist() -> None:
-    assert [file for file in SECONDS if not (ROOT / file).is_file()] == []
+    assert [file for file in SECONDS.keys() | SINGLY if not (ROOT / file).is_file()] == []

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from servers import PostgresServer
 
 from harness.adapters.clients.postgres import Admin, Role, conninfo, quote_identifier
 from harness.adapters.clients.postgres_login import Login
 from harness.model.clock import monotonic
 from harness.model.errors import OutcomeUnknown, Rejected, Unreachable, UsageError
 from harness.model.records.faults import Address
+from tests.support.servers.real import PostgresServer
 
 pytestmark = pytest.mark.stack
 

@@ -11,7 +11,6 @@ from functools import partial
 
 import psycopg
 import pytest
-from servers import KafkaServer, PostgresServer, ValkeyServer
 
 from harness.adapters.clients import redis
 from harness.adapters.wire import kafka
@@ -23,6 +22,7 @@ from harness.model.clock import monotonic
 from harness.model.errors import UsageError
 from harness.model.records.faults import Address, Dependency
 from harness.stack.starting.ports import Ports
+from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
 
 KINDS: tuple[str, ...] = ("redis", "postgres", "kafka", "http")
 

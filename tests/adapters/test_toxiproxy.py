@@ -7,12 +7,12 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from proxied import raw
-from relay import Relay, relay_to
 
 from harness.adapters.toxiproxy.client import Toxiproxy
 from harness.model.errors import Gone, OutcomeUnknown, Rejected, Unreachable, UsageError
 from harness.stack.starting.ports import Ports
+from tests.support.misbehaving.relay import Relay, relay_to
+from tests.support.servers.proxied import raw
 
 pytestmark = pytest.mark.stack
 

@@ -13,6 +13,8 @@ import pytest
 import synthetic
 from synthetic import Case, Run
 
+pytestmark = pytest.mark.simulation
+
 RUNS = 24
 
 CASES = {

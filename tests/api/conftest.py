@@ -17,13 +17,13 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
-from proxied import proxied, raw
-from servers import KafkaServer, PostgresServer, ValkeyServer
 
 from harness.model.records.faults import Dependency
 from harness.model.records.process import ServerProcess
 from harness.model.resources import resource
 from harness.stack.starting.ports import Ports
+from tests.support.servers.proxied import proxied, raw
+from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
 
 sys.path.insert(0, str(resource("compose", "api")))
 

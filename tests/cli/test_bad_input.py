@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import free_port
+from tests.support.servers.ports import free_port
 
 HARNESS = Path(sys.executable).parent / "harness"
 

@@ -13,8 +13,6 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
-from proxied import proxied, raw
-from servers import KafkaServer, PostgresServer, ValkeyServer
 
 from harness.analysis.rules import signatures
 from harness.conductor.recording.sampler import Sampler
@@ -25,6 +23,8 @@ from harness.model.records.process import ServerProcess
 from harness.model.records.result import SignatureResult
 from harness.model.records.samples import Sample
 from harness.model.records.stack import TargetInfo
+from tests.support.servers.proxied import proxied, raw
+from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.calm]
 
@@ -158,7 +158,7 @@ def toxic(cache: Dependency, latency_ms: int) -> tuple[Callable[[], object], Cal
     return lambda: raw(url, "POST", body), lambda: raw(f"{url}/slow", "DELETE")
 
 
-@pytest.mark.parametrize(("attempts", "found"), [(5, True), (1, False)])
+@pytest.mark.parametrize(("attempts", "found"), [(5, True), pytest.param(1, False, marks=pytest.mark.thorough)])
 def test_retries_without_a_pause_multiply_the_calls(
     cache: Dependency, tmp_path: Path, attempts: int, found: bool
 ) -> None:
@@ -172,7 +172,7 @@ def test_retries_without_a_pause_multiply_the_calls(
     assert seen is not None or not found, "too few requests to tell, in a service that waits"
 
 
-@pytest.mark.parametrize("storm", [True, False])
+@pytest.mark.parametrize("storm", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_a_connection_a_request_after_the_undo_is_a_storm(cache: Dependency, tmp_path: Path, storm: bool) -> None:
     service = Service(cache, users=8)
     proxy = f"{cache.toxiproxy}/proxies/{cache.proxy}"
@@ -190,7 +190,7 @@ def test_a_connection_a_request_after_the_undo_is_a_storm(cache: Dependency, tmp
     assert seen is not None and seen.found is storm, seen
 
 
-@pytest.mark.parametrize("stampede", [True, False])
+@pytest.mark.parametrize("stampede", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_a_flushed_cache_that_the_database_pays_for(
     cache: Dependency, database: Dependency, tmp_path: Path, stampede: bool
 ) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 import redis
-from proxied import proxied
-from servers import ValkeyServer
 
 from harness.conductor.path_proof.clients import PathClient, is_ignored, snapshot
 from harness.conductor.path_proof.evidence import bypass_evidence, path_evidence
 from harness.model.records.faults import Address, Dependency
 from harness.model.records.process import ServerProcess
+from tests.support.servers.proxied import proxied
+from tests.support.servers.real import ValkeyServer
 
 
 def seen(host: str, label: str = "") -> PathClient:

@@ -13,8 +13,6 @@ import msgspec
 import psycopg
 import pytest
 import redis as redis_client
-from proxied import proxied
-from servers import PostgresServer, ValkeyServer
 
 from harness.conductor.path_proof import outside
 from harness.conductor.path_proof.evidence import snapshot
@@ -23,6 +21,8 @@ from harness.fault import registered
 from harness.model.records.faults import Address, Dependency, Evidence
 from harness.model.records.process import ServerProcess
 from harness.model.records.stack import StackUp, TargetInfo
+from tests.support.servers.proxied import proxied
+from tests.support.servers.real import PostgresServer, ValkeyServer
 
 pytestmark = pytest.mark.stack
 

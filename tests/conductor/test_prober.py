@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
-from proxied import proxied, raw, record_like
-from servers import PostgresServer, ValkeyServer
 
 from harness.conductor.recovery_probe import Prober, zero_of
 from harness.dependencies.result import ProbeResult
 from harness.model.clock import monotonic
 from harness.model.records.faults import Dependency
 from harness.model.records.process import ServerProcess
+from tests.support.servers.proxied import proxied, raw, record_like
+from tests.support.servers.real import PostgresServer, ValkeyServer
 
 
 def took(started: float, seconds: float = 0.002, *, ok: bool = True) -> ProbeResult:

@@ -12,13 +12,13 @@ import msgspec
 import psycopg
 import pytest
 import redis
-from proxied import proxied
-from servers import KafkaServer, PostgresServer, ValkeyServer, wait_until
 
 from harness.conductor.path_proof import evidence as proofs
 from harness.conductor.path_proof.evidence import bypass_evidence, path_evidence, snapshot
 from harness.model.records.faults import Address, Dependency, Evidence
 from harness.model.records.process import ServerProcess
+from tests.support.servers.proxied import proxied
+from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer, wait_until
 
 pytestmark = pytest.mark.stack
 

@@ -19,12 +19,12 @@ from small_container import docker, limits_in
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
 
-from proxied import raw
 from worlds import HARNESS, say
 
 from harness.model.records.faults import Dependency
 from harness.model.records.stack import StackUp
 from harness.stack.compose import ComposeStack
+from tests.support.servers.proxied import raw
 
 
 @contextlib.contextmanager

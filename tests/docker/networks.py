@@ -14,7 +14,7 @@ from typing import Any
 from small_container import docker, inspect
 
 from harness.adapters.docker.engine import engine_url
-from tests.ports import free_port
+from tests.support.servers.ports import free_port
 
 
 @contextlib.contextmanager

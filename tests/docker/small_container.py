@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.adapters.docker.engine import engine_url
 from harness.model.records.faults import Address, Dependency, UndoRecord
-from tests.ports import free_port
+from tests.support.servers.ports import free_port
 
 IMAGE = "harness-stand-in/base"
 PORT = 7777

@@ -101,7 +101,7 @@ def proven_and_undone(run: Run) -> bool:
     "fault",
     [
         pytest.param("redis-down", marks=pytest.mark.thorough),
-        "redis-hang",
+        pytest.param("redis-hang", marks=pytest.mark.thorough),
         pytest.param("kafka-latency", marks=pytest.mark.thorough),
         pytest.param("db-connection-limit", marks=pytest.mark.thorough),
     ],
@@ -138,7 +138,7 @@ def test_the_target_itself_is_missed_and_comes_back(stack_of: Callable[[str], St
         pytest.param("no-timeout", "redis-hang", marks=pytest.mark.thorough),
         pytest.param("no-timeout", "redis-pause", marks=pytest.mark.thorough),
         pytest.param("no-timeout", "redis-disconnect", marks=pytest.mark.thorough),
-        ("sync-kafka", "kafka-latency"),
+        pytest.param("sync-kafka", "kafka-latency", marks=pytest.mark.thorough),
         pytest.param("sync-kafka", "kafka-pause", marks=pytest.mark.thorough),
         pytest.param("small-pool", "db-connection-limit", marks=pytest.mark.thorough),
         pytest.param("small-pool", "db-cpu:cpus=0.02", marks=pytest.mark.thorough),

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from servers import wait_until
 from small_container import answers, ask, docker, inspect, limits, small
 
 from harness.adapters.docker.engine import connect
@@ -14,6 +13,7 @@ from harness.fault import Fault, registered
 from harness.model.errors import Refused
 from harness.model.records.faults import Dependency, UndoRecord
 from harness.safety.healing.undo import undo_record
+from tests.support.servers.real import wait_until
 
 pytestmark = pytest.mark.docker
 

@@ -8,7 +8,7 @@ from small_container import IMAGE, docker, inspect, small
 from harness.adapters.docker.engine import Conflict, connect, engine_url
 from harness.adapters.docker.records import Limits
 from harness.model.errors import Gone, Refused, Rejected
-from tests.ports import free_port
+from tests.support.servers.ports import free_port
 
 pytestmark = pytest.mark.docker
 

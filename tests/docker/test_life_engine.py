@@ -15,6 +15,7 @@ from tests.e2e.observe import wait_until
 pytestmark = pytest.mark.docker
 
 
+@pytest.mark.thorough
 def test_an_engine_that_is_restarted_mid_fault_with_live_restore(tmp_path: Path) -> None:
     """Containers go on while it is away; the pause is undone when it is back."""
     with OwnEngine(live_restore=True) as engine, World(tmp_path, engine.docker, "a") as world:

@@ -13,13 +13,12 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from servers import SubprocessLauncher, start_toxiproxy
-
 from harness.model.records.faults import Address
 from harness.stack.starting.ports import Ports
 from tests.e2e.observe import Run
 from tests.e2e.own_system import toxiproxy_call
 from tests.e2e.programmable import Change, Kind, Programmable, background, outage, p95_limit
+from tests.support.servers.real import SubprocessLauncher, start_toxiproxy
 
 LOCUSTFILE = Path(__file__).with_name("locustfile_simple.py")
 LEAD_S = 0.1

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from servers import SubprocessLauncher, start_postgres, start_toxiproxy, wait_until
 
 from harness.model.records.faults import Address
 from harness.model.records.process import ServerSpec
@@ -25,6 +24,7 @@ from harness.stack.embedded import api, valkey
 from harness.stack.embedded.folder import server_env
 from harness.stack.starting.ports import Ports
 from tests.e2e.observe import http_json, proxies
+from tests.support.servers.real import SubprocessLauncher, start_postgres, start_toxiproxy, wait_until
 
 PASSWORD = "open-sesame-4711"
 VARIABLE = "OWN_REDIS_PASSWORD"

@@ -45,6 +45,7 @@ def after_load(run: Run) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.thorough
 def test_a_service_that_recovers_is_asked_once_and_nothing_is_made_of_it(system: MeasuredSystem) -> None:
     run = system.start(*OPTIONS, shortened=True)
     try:
@@ -89,6 +90,7 @@ def test_one_that_comes_back_when_the_load_is_gone_is_told_so(system: MeasuredSy
     assert "asking it for" in run.text(), "whoever waits is told why"
 
 
+@pytest.mark.thorough
 def test_one_that_stays_dead_is_told_so_and_ctrl_c_ends_the_looking_not_the_verdict(system: MeasuredSystem) -> None:
     run = system.start(*OPTIONS, shortened=True)
     try:

@@ -23,7 +23,7 @@ from tests.e2e.control import NOTICED_S, call, not_proven, proven, reason_about,
 from tests.e2e.life import brief_run
 from tests.e2e.observe import http_json, wait_until
 from tests.e2e.standing import StandingStack
-from tests.ports import free_port
+from tests.support.servers.ports import free_port
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 

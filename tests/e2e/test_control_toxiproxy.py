@@ -26,6 +26,7 @@ FAULTS = ("--fault", "redis-down", "--fault", "db-latency")
 NAMES = FAULTS[1::2]
 
 
+@pytest.mark.thorough
 def test_a_runs_own_toxiproxy_that_somebody_kills_is_started_again_and_nothing_is_left(tmp_path: Path) -> None:
     run = Run(tmp_path, *BRIEF, *FAULTS, "--fault-for", "8s", shortened=True)
     try:

@@ -39,7 +39,7 @@ def finish(run: Run) -> None:
         ("setup", signal.SIGINT),
         pytest.param("warmup", signal.SIGINT, marks=pytest.mark.thorough),
         pytest.param("baseline", signal.SIGINT, marks=pytest.mark.thorough),
-        ("fault", signal.SIGINT),
+        pytest.param("fault", signal.SIGINT, marks=pytest.mark.thorough),
         pytest.param("fault", signal.SIGTERM, marks=pytest.mark.thorough),
         pytest.param("recovery", signal.SIGINT, marks=pytest.mark.thorough),
     ],
@@ -80,7 +80,7 @@ def test_sigkill_of_the_run_takes_its_own_stack_with_it(tmp_path: Path) -> None:
         pytest.param("killed", True, id="killed, own stack", marks=pytest.mark.thorough),
         pytest.param("killed", False, id="killed, standing stack"),
         pytest.param("exception", True, id="exception, own stack", marks=pytest.mark.thorough),
-        pytest.param("exception", False, id="exception, standing stack"),
+        pytest.param("exception", False, id="exception, standing stack", marks=pytest.mark.thorough),
     ],
 )
 def test_a_load_process_that_dies_ends_the_run_with_everything_undone(

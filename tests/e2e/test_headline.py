@@ -38,8 +38,10 @@ SHORTEST = (*LOAD, "--baseline", "15s", "--fault-for", "10s", "--recovery-limit"
 DECIDED = (*LOAD, "--baseline", "6s", "--fault-for", "10s", "--recovery-limit", "30s", "--hold", "6s")
 """At 100 requests a second: 600 of them in each phase, where 299 decide every target. Enough to find a defect; a PASS
 is looked at for longer, where one slow second of the machine weighs less."""
-THOROUGH = {"redis-hang", "db-down", "no-fallback", "sync-kafka", "small-pool"}
-"""Faults on the hardened service, and defects that tests on containers or of the API itself find as well."""
+DEFAULT = {"redis-down", "no-timeout", "lost-writes"}
+"""A fault on the hardened service, and the defects found, one by a target and one by what is read back after the load.
+All others are `thorough`: what makes a finding is held on results (tests/report/test_findings.py), and what the defects
+do by tests/api/test_api_defects.py."""
 INCONCLUSIVE = 3
 
 
@@ -62,7 +64,7 @@ def decided(folder: Path, *args: str, defect: str = "", shortened: bool = False)
 def cases(some: list[truth.Case], name: str) -> list[object]:  # type: ignore[name-defined]
     """With the fault or the defect as its name."""
     names = [getattr(case, name) for case in some]
-    marks = [[pytest.mark.thorough] if one in THOROUGH else [] for one in names]
+    marks = [[pytest.mark.thorough] if one not in DEFAULT else [] for one in names]
     return [pytest.param(case, id=one, marks=mark) for case, one, mark in zip(some, names, marks, strict=True)]
 
 

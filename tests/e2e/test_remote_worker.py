@@ -19,7 +19,7 @@ from harness.model.records.windows import DeltaRow, Row
 from harness.plan.schedule import planned_counts
 from tests.e2e.observe import HARNESS, Run
 from tests.e2e.programmable import Programmable
-from tests.ports import free_port
+from tests.support.servers.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -93,6 +93,7 @@ def test_a_run_with_a_remote_and_a_local_worker(service: Programmable, port: int
         worker.wait(10)
 
 
+@pytest.mark.thorough
 def test_a_lost_remote_worker_is_inconclusive_with_its_share(service: Programmable, port: int, tmp_path: Path) -> None:
     run = start_run(service, port, tmp_path, "--workers", "1")
     worker = start_worker(port, tmp_path)

@@ -51,7 +51,7 @@ def doubt(result: dict[str, Any], truth: Truth) -> float:
     return 0.1 + max(read_late, default=0.0) + (result["generator"]["lateness_p99_ms"] or 0.0) / 1000
 
 
-@pytest.mark.parametrize("kind", ["flapping", "hang"])
+@pytest.mark.parametrize("kind", ["flapping", pytest.param("hang", marks=pytest.mark.thorough)])
 def test_recovery_is_placed_when_the_service_was_really_well_again(system: MeasuredSystem, kind: Kind) -> None:
     run, truth = measured(system, kind)
     result = run.result()

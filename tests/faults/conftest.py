@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from proxied import proxied
-from servers import PostgresServer, ValkeyServer
 
 from harness.model.records.faults import Dependency
 from harness.model.records.process import ServerProcess
+from tests.support.servers.proxied import proxied
+from tests.support.servers.real import PostgresServer, ValkeyServer
 
 
 @pytest.fixture

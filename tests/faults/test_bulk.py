@@ -6,13 +6,13 @@ import time
 
 import pytest
 import redis as redis_client
-from proxied import outside, raw
 
 from harness.dependencies.probe import Mover
 from harness.fault import registered
 from harness.model.errors import Refused
 from harness.model.records.faults import Dependency, UndoRecord
 from harness.testing import assert_held, change_for
+from tests.support.servers.proxied import outside, raw
 
 pytestmark = pytest.mark.stack
 

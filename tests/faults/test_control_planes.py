@@ -17,9 +17,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import msgspec
 import psycopg
 import pytest
-from proxied import outside, proxied, raw
-from relay import relay_to
-from servers import (
+
+from harness.fault import registered
+from harness.model.records.faults import Dependency, UndoOutcome, UndoRecord
+from harness.safety.healing.undo import Patience, undo_record
+from harness.stack.embedded import postgres
+from harness.testing import change_for
+from tests.support.misbehaving.relay import relay_to
+from tests.support.servers.proxied import outside, proxied, raw
+from tests.support.servers.real import (
     PostgresServer,
     SubprocessLauncher,
     ValkeyServer,
@@ -27,12 +33,6 @@ from servers import (
     start_toxiproxy,
     wait_until,
 )
-
-from harness.fault import registered
-from harness.model.records.faults import Dependency, UndoOutcome, UndoRecord
-from harness.safety.healing.undo import Patience, undo_record
-from harness.stack.embedded import postgres
-from harness.testing import change_for
 
 pytestmark = pytest.mark.stack
 

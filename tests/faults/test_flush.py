@@ -7,13 +7,13 @@ import threading
 import msgspec
 import pytest
 import redis as redis_client
-from proxied import proxied
-from servers import SubprocessLauncher, ValkeyServer, start_valkey
 
 from harness.fault import registered
 from harness.model.errors import Refused, Rejected
 from harness.model.records.faults import Dependency, UndoRecord
 from harness.testing import assert_held, change_for, through_json
+from tests.support.servers.proxied import proxied
+from tests.support.servers.real import SubprocessLauncher, ValkeyServer, start_valkey
 
 pytestmark = pytest.mark.stack
 

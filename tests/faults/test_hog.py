@@ -12,8 +12,6 @@ import time
 import msgspec
 import psycopg
 import pytest
-from proxied import outside
-from servers import wait_until
 from test_refusals import granted, over_tcp
 
 import faults.servers.slot_holder
@@ -21,6 +19,8 @@ from harness.fault import registered
 from harness.model.errors import Refused
 from harness.model.records.faults import Dependency, Evidence, UndoRecord
 from harness.testing import assert_held, change_for, through_json
+from tests.support.servers.proxied import outside
+from tests.support.servers.real import wait_until
 
 pytestmark = pytest.mark.stack
 

@@ -13,12 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from harness.stack.external.servers import look
-from proxied import raw
-from servers import PostgresServer, ValkeyServer, wait_until
 
 from harness.conductor.recovery_probe import Prober
 from harness.dependencies.probe import path_probe
+from harness.dependencies.registry import kind_of
 from harness.fault import registered
 from harness.model.clock import monotonic
 from harness.model.records.faults import Address, Dependency
@@ -26,6 +24,8 @@ from harness.model.records.process import ServerProcess
 from harness.safety.healing.undo import undo_record
 from harness.stack.starting.ports import Ports
 from harness.testing import change_for
+from tests.support.servers.proxied import raw
+from tests.support.servers.real import PostgresServer, ValkeyServer, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -93,7 +93,7 @@ def test_a_run_leaves_hardly_an_unfinished_handshake(
     fault = registered()[kind]
     with database(toxiproxy_server, toxiproxy_process, probe) as dependency:
         for _ in range(2):
-            look(dependency, "orders", listener_port=None)
+            kind_of(dependency).check(dependency, "orders", None, lambda _: None)
         record = fault.capture(change_for(fault, dependency), f"orders-{kind}-{probe}")
         fault.inject(record)
         assert all(item.held for item in fault.prove(record, "injected"))

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import msgspec
 import psycopg
 import pytest
-from proxied import outside, raw
 
 from harness.fault import registered
 from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Address, Dependency
 from harness.testing import assert_held, change_for
+from tests.support.servers.proxied import outside, raw
 
 
 def test_a_dependency_without_a_proxy_is_told_so() -> None:

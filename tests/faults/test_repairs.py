@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import msgspec
 import psycopg
 import pytest
-from proxied import outside, raw
 from psycopg import sql
 from relay import Relay, relay_to
 
@@ -17,6 +16,7 @@ from harness.fault import Fault, registered
 from harness.model.errors import Gone, OutcomeUnknown, UndoUnverified, Unreachable
 from harness.model.records.faults import Address, Dependency, UndoRecord
 from harness.testing import assert_held, change_for
+from tests.support.servers.proxied import outside, raw
 
 pytestmark = pytest.mark.stack
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 import msgspec
 import pytest
-from proxied import outside, raw
 
 from harness.dependencies.probe import path_probe
 from harness.fault import registered
@@ -18,6 +17,7 @@ from harness.model.records.faults import Address, Dependency
 from harness.model.records.process import ServerProcess
 from harness.stack.starting.ports import Ports
 from harness.testing import assert_held, change_for
+from tests.support.servers.proxied import outside, raw
 
 pytestmark = pytest.mark.stack
 

@@ -18,8 +18,6 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
-from proxied import outside
-from servers import PostgresServer
 
 from harness.conductor.recovery_probe import Prober
 from harness.dependencies.configuration import load
@@ -29,6 +27,8 @@ from harness.model.records.faults import Address, Dependency, UndoOutcome
 from harness.safety.healing.undo import Patience, undo_record
 from harness.stack.starting.ports import Ports
 from harness.testing import change_for, through_json
+from tests.support.servers.proxied import outside
+from tests.support.servers.real import PostgresServer
 
 pytestmark = pytest.mark.stack
 

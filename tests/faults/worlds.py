@@ -20,7 +20,6 @@ from typing import Any, Protocol
 import msgspec
 import psutil
 import psycopg
-from proxied import raw
 
 from harness.dependencies.configuration import load
 from harness.dependencies.result import secret
@@ -32,6 +31,7 @@ from harness.stack.embedded.folder import give, server_user, temporary_base
 from harness.stack.external.declared import dependencies
 from harness.stack.external.stack import ExternalStack
 from harness.stack.starting.ports import Ports
+from tests.support.servers.proxied import raw
 
 OWN_SERVER = str(Path(__file__).with_name("own_server.py"))
 HARNESS = str(Path(sys.executable).with_name("harness"))

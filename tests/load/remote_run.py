@@ -17,7 +17,7 @@ from load_run import Run, make_plan
 from harness.load.wire.keys import WorkerKey, make_keys, write_key_file
 from harness.load.wire.protocol import Warned
 from harness.model.records.load import LoadPlan, Remote
-from tests.ports import free_port
+from tests.support.servers.ports import free_port
 
 HARNESS = Path(sys.executable).parent / "harness"
 

@@ -24,7 +24,7 @@ from harness.load.wire.protocol import Elsewhere, Failed, WorkerLost
 from harness.model.records.load import LoadPlan
 from harness.model.records.windows import DeltaRow
 from harness.plan.schedule import planned_counts
-from tests.ports import free_port
+from tests.support.servers.ports import free_port
 
 PATHS = Path(__file__).parent / "files" / "paths.py"
 BOTH = {"classes": named("Right", "Left")}
@@ -66,7 +66,17 @@ def assert_as_scheduled(run: Run, steps: int) -> None:
         assert sum(taken.values()) == sum(counts), "and nothing beside it"
 
 
-@pytest.mark.parametrize(("local", "remote"), [(1, 0), (2, 0), (3, 0), (0, 1), (1, 1), (1, 2)])
+@pytest.mark.parametrize(
+    ("local", "remote"),
+    [
+        (1, 0),
+        pytest.param(2, 0, marks=pytest.mark.thorough),
+        (3, 0),
+        pytest.param(0, 1, marks=pytest.mark.thorough),
+        pytest.param(1, 1, marks=pytest.mark.thorough),
+        (1, 2),
+    ],
+)
 def test_together_the_workers_make_exactly_the_schedule(
     target: Target, tmp_path: Path, local: int, remote: int
 ) -> None:
@@ -202,7 +212,10 @@ def test_a_worker_that_finds_no_run_gives_up(tmp_path: Path) -> None:
     assert "no run was found" in done.stderr
 
 
-@pytest.mark.parametrize(("number", "told"), [(signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(signal.SIGINT, "SIGINT"), pytest.param(signal.SIGTERM, "SIGTERM", marks=pytest.mark.thorough)],
+)
 def test_a_worker_that_is_stopped_says_so_at_once(target: Target, tmp_path: Path, number: int, told: str) -> None:
     plan = remote_plan(PATHS, target.url, local=1, **BOTH)
     with Run(plan, tmp_path) as run, Worker(plan, tmp_path) as worker:
@@ -235,6 +248,7 @@ def test_a_worker_that_leaves_before_the_start_frees_its_place(target: Target, t
             assert_as_scheduled(run, 10)
 
 
+@pytest.mark.thorough
 def test_a_killed_remote_worker_is_told_and_the_others_go_on(target: Target, tmp_path: Path) -> None:
     plan = remote_plan(PATHS, target.url, local=1, **BOTH)
     with Run(plan, tmp_path) as run, Worker(plan, tmp_path) as worker:
@@ -246,7 +260,7 @@ def test_a_killed_remote_worker_is_told_and_the_others_go_on(target: Target, tmp
         assert [mark.worker for mark in run.marks() if mark.final] == ["w0"]
 
 
-@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("remote", [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_a_stalled_worker_is_told_and_its_arrivals_are_late_not_lost(
     target: Target, tmp_path: Path, remote: bool
 ) -> None:
@@ -278,8 +292,15 @@ def test_a_stalled_worker_is_told_and_its_arrivals_are_late_not_lost(
             worker.__exit__()
 
 
-@pytest.mark.parametrize("busy", [False, True])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    ("how", "busy"),
+    [
+        (signal.SIGKILL, False),
+        pytest.param(signal.SIGKILL, True, marks=pytest.mark.thorough),
+        pytest.param(signal.SIGSTOP, False, marks=pytest.mark.thorough),
+        (signal.SIGSTOP, True),
+    ],
+)
 def test_remote_workers_stop_two_seconds_after_the_last_word_of_their_master(
     target: Target, tmp_path: Path, how: signal.Signals, busy: bool
 ) -> None:

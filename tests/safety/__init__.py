@@ -1,0 +1,1 @@
+"""Nothing stays broken: journal, keeper, healing and locks, with runs in miniature that die at chosen moments."""

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of safety."""
+"""A state directory of a test's own, a proxy in front of the real Valkey, and runs in miniature, ended afterwards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.safety.world import Proxy, Run
-from tests.servers import ValkeyServer
+from tests.support.servers.real import ValkeyServer
 
 _numbers = itertools.count(1)
 

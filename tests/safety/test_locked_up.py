@@ -29,8 +29,8 @@ from harness.safety.healing.undo import Patience, undo_record
 from harness.stack.embedded import toxiproxy
 from harness.stack.starting.ports import Ports
 from tests.faults.worlds import Embedded
-from tests.proxied import raw
-from tests.stuck import Flood, stuck_client
+from tests.support.misbehaving.stuck import Flood, stuck_client
+from tests.support.servers.proxied import raw
 
 pytestmark = pytest.mark.stack
 

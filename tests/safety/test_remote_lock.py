@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
-from servers import PostgresServer, SubprocessLauncher, start_toxiproxy
 
 from harness.adapters.toxiproxy.lock import LOCK, LockHolder, read_holder
 from harness.model.errors import Refused, SetupError
@@ -22,6 +21,7 @@ from harness.safety.journal.entries import ProxyLock
 from harness.safety.locks.remote import LISTEN, Wanted, drop_proxy, hold_postgres, hold_proxy
 from harness.safety.locks.steal import advice, look, steal
 from tests.safety.world import Proxy, Run, call, gone, stop, wait_for
+from tests.support.servers.real import PostgresServer, SubprocessLauncher, start_toxiproxy
 
 pytestmark = pytest.mark.stack
 

@@ -22,7 +22,7 @@ from harness.safety.healing.heal import heal_all
 from harness.safety.healing.undo import Patience, check_addresses, order_of_undo, undo_record
 from harness.safety.journal.view import read_journal
 from tests.safety.world import Proxy, call, gone, stop, wait_for
-from tests.servers import PostgresServer, ValkeyServer
+from tests.support.servers.real import PostgresServer, ValkeyServer
 
 pytestmark = pytest.mark.stack
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from servers import wait_until
 
 from harness.safety.locks.local import acquire
 from harness.safety.locks.names import target_names
+from tests.support.servers.real import wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 

@@ -20,7 +20,6 @@ import psutil
 import psycopg
 import pytest
 import redis
-from servers import SubprocessLauncher, wait_until
 
 from harness.model.errors import SetupError
 from harness.model.paths import cache_dir
@@ -31,6 +30,7 @@ from harness.stack import health, registry
 from harness.stack.embedded import EmbeddedStack, valkey
 from harness.stack.starting.ports import ephemeral_range
 from harness.stack.starting.ready import Interrupted
+from tests.support.servers.real import SubprocessLauncher, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -311,7 +311,7 @@ def test_down_ends_a_start_that_is_under_way() -> None:
 PLAIN = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from servers import SubprocessLauncher
+from tests.support.servers.real import SubprocessLauncher
 from harness.stack.embedded import EmbeddedStack
 launcher = SubprocessLauncher()
 try:

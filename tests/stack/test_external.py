@@ -8,11 +8,11 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from servers import SubprocessLauncher
 
 from harness.model.errors import Refused, UsageError
 from harness.stack.external.stack import ExternalStack
 from harness.stack.starting.ports import Ports
+from tests.support.servers.real import SubprocessLauncher
 
 
 def up(url: str, *allow: str) -> str:

@@ -13,8 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from proxied import proxied
-from servers import PostgresServer, ValkeyServer
 
 from harness.dependencies.configuration import load
 from harness.model.records.faults import Address, Dependency
@@ -22,6 +20,8 @@ from harness.model.records.process import ServerProcess
 from harness.stack.embedded import valkey
 from harness.stack.external.check import Look, look
 from harness.stack.starting.ports import Ports
+from tests.support.servers.proxied import proxied
+from tests.support.servers.real import PostgresServer, ValkeyServer
 
 pytestmark = pytest.mark.stack
 

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proxied import raw
-from servers import KafkaServer, SubprocessLauncher
 
 from harness.dependencies.configuration import load
 from harness.model.errors import UsageError
@@ -18,6 +16,8 @@ from harness.model.records.stack import StackUp
 from harness.stack.external.check import Part, look
 from harness.stack.external.stack import ExternalStack
 from harness.stack.starting.ports import Ports
+from tests.support.servers.proxied import raw
+from tests.support.servers.real import KafkaServer, SubprocessLauncher
 
 pytestmark = pytest.mark.stack
 

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from servers import SubprocessLauncher
 
 from harness.stack.embedded.folder import PrivateFolder, server_env, server_user, temporary_base
+from tests.support.servers.real import SubprocessLauncher
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import urllib.request
 import psycopg
 import pytest
 import redis
-from servers import KafkaServer, PostgresServer, ValkeyServer
+
+from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
 
 pytestmark = pytest.mark.stack
 

@@ -7,39 +7,37 @@ its servers are started once.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 SECONDS: Mapping[str, float] = MappingProxyType(
     {
-        "tests/docker/test_compose_headline.py": 500,
-        "tests/docker/test_compose_contract.py": 450,
-        "tests/docker/test_own_compose.py": 350,
-        "tests/docker/test_compose_stack.py": 330,
-        "tests/docker/test_life_engine.py": 240,
-        "tests/docker/test_compose_file.py": 100,
-        "tests/docker/test_life_killed_containers.py": 60,
-        "tests/e2e/test_headline.py": 450,
-        "tests/e2e/test_truth.py": 130,
-        "tests/load/test_closed_loop_hang.py": 50,
-        "tests/e2e/test_life_phases.py": 250,
+        "tests/docker/test_compose_headline.py": 300,
+        "tests/e2e/test_headline.py": 250,
         "tests/e2e/test_life_killed.py": 230,
         "tests/e2e/test_life_terminal.py": 190,
-        "tests/e2e/test_ends.py": 160,
-        "tests/load/test_remote_workers.py": 150,
-        "tests/faults/test_contract.py": 120,
-        "tests/e2e/test_remote_worker.py": 100,
+        "tests/docker/test_compose_contract.py": 160,
+        "tests/e2e/test_life_phases.py": 140,
+        "tests/docker/test_compose_stack.py": 120,
+        "tests/docker/test_own_compose.py": 110,
+        "tests/e2e/test_ends.py": 110,
+        "tests/docker/test_compose_file.py": 100,
+        "tests/e2e/test_truth.py": 100,
+        "tests/faults/test_contract.py": 100,
         "tests/e2e/test_life_load.py": 100,
+        "tests/load/test_remote_workers.py": 90,
         "tests/load/test_open_model.py": 90,
         "tests/e2e/test_starved.py": 75,
         "tests/e2e/test_timeline.py": 75,
+        "tests/e2e/test_remote_worker.py": 70,
         "tests/e2e/test_life_files.py": 70,
-        "tests/e2e/test_control_toxiproxy.py": 65,
         "tests/e2e/test_own_system.py": 65,
+        "tests/docker/test_life_killed_containers.py": 60,
         "tests/e2e/test_control_race.py": 55,
         "tests/load/test_clocks.py": 55,
         "tests/load/test_processes.py": 55,
+        "tests/docker/test_life_engine.py": 50,
+        "tests/load/test_closed_loop_hang.py": 50,
         "tests/load/test_saturation.py": 50,
         "tests/e2e/test_control_bypass.py": 50,
         "tests/load/test_closed_model.py": 50,
@@ -47,6 +45,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/api/test_api_defects.py": 30,
         "tests/cli/test_settings.py": 30,
         "tests/cli/test_experiment.py": 30,
+        "tests/e2e/test_control_toxiproxy.py": 25,
         "tests/e2e/test_control_changes.py": 25,
         "tests/safety/test_remote_lock.py": 20,
         "tests/stack/test_cli_stack.py": 20,
@@ -57,7 +56,14 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/faults/test_hog.py": 15,
     }
 )
-"""About how long the files with the longest tests take, all tests of one after the other, on two idle cores."""
+"""About how long the files with the longest tests take, all tests of one after the other, on two idle cores; of a file
+in SINGLY its longest test."""
+
+
+SINGLY = frozenset(
+    ("tests/docker/test_compose_stack.py", "tests/docker/test_own_compose.py", "tests/docker/test_life_engine.py")
+)
+"""Files on a Docker engine each of whose tests starts servers of its own: dealt test by test."""
 
 
 def longest_first(tests: Sequence[str], workers: int) -> list[int]:
@@ -87,16 +93,13 @@ def longest_first(tests: Sequence[str], workers: int) -> list[int]:
 
 def group(test: str) -> str:
     """What a worker is given at once, of a test (node id): with a Docker engine a whole file, whose servers are then
-    started once, and the file in which every fault is tried on every service in two parts. Two stacks of containers
-    for whole experiments are too much for two cores, and are in one file. Any other test is given alone.
+    started once, but for SINGLY. Two stacks of containers for whole experiments are too much for two cores, and are in
+    one file. Any other test is given alone.
 
     By the id, for xdist's own groups (`xdist_group`) do nothing beside pytest 9.2, where an id cannot be changed.
     """
-    file, _, name = test.partition("::")
-    if not file.startswith("tests/docker/"):
-        return test
-    part = re.search(r"\[compose-(\w+)", name) if file.endswith("_contract.py") else None
-    return f"{file} {part[1] in ('redis', 'api')}" if part is not None else file
+    file = test.partition("::")[0]
+    return test if file in SINGLY or not file.startswith("tests/docker/") else file
 
 
 def longest_files_first(tests: Sequence[str]) -> list[int]:

@@ -14,11 +14,11 @@ from itertools import count
 from typing import Any
 
 import psycopg
-from servers import KafkaServer, PostgresServer, ValkeyServer
 
 from harness.model.records.faults import Address, Dependency, UndoRecord
 from harness.model.records.process import ServerProcess
 from harness.stack.starting.ports import Ports
+from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
 
 _numbers = count(1)
 

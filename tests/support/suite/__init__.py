@@ -1,0 +1,1 @@
+"""How the suite itself runs: in which order, and which worker gets what."""
