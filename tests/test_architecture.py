@@ -198,7 +198,7 @@ def test_each_client_library_is_imported_in_one_adapter() -> None:
 
 def test_the_conductor_never_loads_locust_or_gevent() -> None:
     code = (
-        "import sys, harness.conductor.prepare, harness.cli.commands.run, harness.cli.planning, harness.fault\n"
+        "import sys, harness.conductor.prepare, harness.cli.commands.run, harness.cli.options, harness.fault\n"
         "harness.fault.registered()\n"
         "found = [m for m in ('locust', 'gevent', 'greenlet') if m in sys.modules]\n"
         "sys.exit(f'imported: {found}' if found else 0)"

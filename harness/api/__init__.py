@@ -12,6 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from harness.adapters.wire.exchange import Exchange as Exchange
+    from harness.adapters.wire.exchange import ProbeError as ProbeError
+    from harness.config.file import DependencyTable as DependencyTable
+    from harness.dependencies.kind import CounterReader as CounterReader
+    from harness.dependencies.kind import DependencyKind as DependencyKind
+    from harness.dependencies.kind import PathClient as PathClient
+    from harness.dependencies.kind import Received as Received
+    from harness.dependencies.result import secret as secret
     from harness.fault import Fault as Fault
     from harness.fault import Stage as Stage
     from harness.model.clock import monotonic as monotonic
@@ -44,6 +52,10 @@ if TYPE_CHECKING:
     from harness.plan.files.entries import Repeat as Repeat
 
 _HOMES = {
+    "harness.adapters.wire.exchange": ("Exchange", "ProbeError"),
+    "harness.config.file": ("DependencyTable",),
+    "harness.dependencies.kind": ("CounterReader", "DependencyKind", "PathClient", "Received"),
+    "harness.dependencies.result": ("secret",),
     "harness.fault": ("Fault", "Stage"),
     "harness.model.clock": ("monotonic",),
     "harness.model.errors": (

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from servers import ValkeyServer
+
+from tests.support.servers.real import ValkeyServer
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "redis-read-only"
 BIN = Path(sys.executable).parent

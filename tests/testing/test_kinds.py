@@ -1,0 +1,90 @@
+"""Every kind of dependency that ships keeps the contract that authors of others are given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import psycopg
+import pytest
+import redis
+
+from harness.dependencies.http import HTTP
+from harness.dependencies.kafka import KAFKA
+from harness.dependencies.postgres import POSTGRES
+from harness.dependencies.redis import REDIS
+from harness.dependencies.registry import kinds
+from harness.dependencies.tcp import TCP
+from harness.model.records.faults import Address, Dependency
+from harness.testing import DependencyContract
+from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
+
+pytestmark = pytest.mark.stack
+
+
+class TestRedis(DependencyContract):
+    kind = REDIS
+
+    @pytest.fixture
+    def dependency(self, valkey_server: ValkeyServer) -> Dependency:
+        return Dependency(name="cache", kind="redis", path=valkey_server.address, direct=valkey_server.address)
+
+    @contextmanager
+    def application(self, dependency: Dependency) -> Iterator[None]:
+        assert dependency.path is not None
+        with redis.Redis(dependency.path.host, dependency.path.port, client_name="app") as client:
+            client.ping()
+            yield
+
+
+class TestPostgres(DependencyContract):
+    kind = POSTGRES
+
+    @pytest.fixture
+    def dependency(self, postgres_server: PostgresServer) -> Dependency:
+        return Dependency(
+            name="db",
+            kind="postgres",
+            path=postgres_server.address,
+            direct=postgres_server.address,
+            login=postgres_server.login,
+            role=postgres_server.role,
+            probe_login=postgres_server.probe_login,
+            admin=postgres_server.admin,
+        )
+
+    def application(self, dependency: Dependency) -> AbstractContextManager[object]:
+        assert dependency.path is not None
+        where = f"host={dependency.path.host} port={dependency.path.port} {dependency.login}"
+        return psycopg.connect(where, autocommit=True)
+
+
+class TestKafka(DependencyContract):
+    kind = KAFKA
+
+    @pytest.fixture
+    def dependency(self, kafka_server: KafkaServer) -> Dependency:
+        return Dependency(name="events", kind="kafka", path=kafka_server.direct, direct=kafka_server.direct)
+
+
+class TestHttp(DependencyContract):
+    kind = HTTP
+
+    @pytest.fixture
+    def dependency(self, toxiproxy_server: str) -> Dependency:
+        address = Address("127.0.0.1", int(toxiproxy_server.rsplit(":", 1)[1]))
+        return Dependency(name="api", kind="http", path=address, direct=address, url=f"{toxiproxy_server}/version")
+
+
+class TestTcp(DependencyContract):
+    kind = TCP
+
+    @pytest.fixture(params=[None, "PING\r\n"], ids=["nothing known", "asked"])
+    def dependency(self, valkey_server: ValkeyServer, request: pytest.FixtureRequest) -> Dependency:
+        address = valkey_server.address
+        return Dependency(name="it", kind="tcp", path=address, direct=address, probe_send=request.param)
+
+
+def test_no_kind_is_left_out() -> None:
+    tried = {one.kind.name for one in (TestRedis, TestPostgres, TestKafka, TestHttp, TestTcp)}
+    assert tried == set(kinds())
