@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.adapters.addresses import check_address, check_allowed
+from harness.adapters.addresses import check_address
 from harness.model.errors import Refused, UsageError
+from harness.model.options import HOST
 from harness.safety.healing.redact import redact, redactor
 
 
@@ -117,10 +118,10 @@ def test_the_values_of_named_variables_are_hidden_whole_and_in_pieces() -> None:
 @pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0", "128.0.0.0/1", "2000::/3", "10.0.0.0/7"])
 def test_leave_to_reach_most_of_the_world_is_refused(network: str) -> None:
     with pytest.raises(UsageError, match="addresses") as caught:
-        check_allowed(network)
+        HOST.parse(network)
     assert "name the host" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("host", ["10.0.0.0/8", "fd00::/16", "8.8.8.8", "[::1]", "example.org", "192.0.2.0/24"])
 def test_hosts_and_networks_of_somebody_may_be_allowed(host: str) -> None:
-    assert check_allowed(host) == host
+    assert HOST.parse(host) == host
