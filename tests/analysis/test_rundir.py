@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 from histories import INJECTED, ZERO, Reply, Run, Scene, failing
 
+from harness.analysis.record.window_reader import WindowReader
 from harness.analysis.run_directory import analyze, load_run, read_result, write_result
 from harness.analysis.verdict.timeline import bin_steps, chart_data
 from harness.model.errors import UsageError
+from harness.model.jsonl import encode_line
 from harness.model.records import events as ev
 from harness.model.records.samples import Sample
-from harness.model.records.windows import DeltaRow
+from harness.model.records.windows import DeltaRow, MarkRow
 from harness.model.target_grammar import parse_targets
 
 RUN = Scene(service=failing(INJECTED, ZERO + 1, 0.5, "refused"), recovery_s=1.1).build()
@@ -102,6 +105,36 @@ def test_every_prefix_of_a_run_can_be_judged(tmp_path: Path) -> None:
         assert result.reasons
 
 
+# -- while the load writes it ------------------------------------------------------------------------------------------
+
+
+def test_a_torn_row_waits_to_be_completed(tmp_path: Path) -> None:
+    path = tmp_path / "windows.jsonl"
+    with closing(WindowReader(path, RUN.plan)) as windows:
+        with pytest.raises(FileNotFoundError):
+            list(windows.poll())
+        line = encode_line(MarkRow(worker="1", at=0.1, done=1))
+        path.write_bytes(line + line[:10])
+        assert len(list(windows.poll())) == 1
+        assert list(windows.poll()) == []
+        with path.open("ab") as file:
+            file.write(line[10:] + line)
+        assert len(list(windows.poll())) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "says"), [(b'{"row": "delta"}', "worker"), (b'{"row":"delta","worker":"1","step":99999999}', "beyond")]
+)
+def test_a_damaged_row_is_named_while_it_is_followed(tmp_path: Path, line: bytes, says: str) -> None:
+    path = tmp_path / "windows.jsonl"
+    path.write_bytes(b"\n" + line + b"\n")
+    with (
+        closing(WindowReader(path, RUN.plan)) as windows,
+        pytest.raises(ValueError, match=rf"windows\.jsonl line 2: .*{says}"),
+    ):
+        list(windows.poll())
+
+
 # -- chart data --------------------------------------------------------------------------------------------------------
 
 
@@ -109,7 +142,7 @@ def test_chart_data_is_the_run() -> None:
     chart = chart_data(RUN.store(), RUN.samples)
     assert chart.step_s == 0.5 and len(chart.t) == len(chart.rps) == len(chart.p95_ms) == len(chart.in_flight)
     total = sum(v for v in chart.planned_rps if v is not None) * chart.step_s
-    assert total == pytest.approx(RUN.store().totals(0, 10**6).planned, rel=0.01)  # the last bin is half full
+    assert total == pytest.approx(RUN.store().totals(0, 10**6).arrivals.planned, rel=0.01)  # the last bin is half full
     at = chart.t.index(30.0)
     assert chart.failures["refused"][at] == pytest.approx(100, abs=60)
     assert chart.failures["refused"][chart.t.index(10.0)] == 0

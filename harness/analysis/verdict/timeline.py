@@ -73,7 +73,8 @@ def chart_data(store: WindowStore, samples: Sequence[Sample], history: Sequence[
     drawn = store.drawn_before()
     for start, end in pairwise(edges):
         totals = store.totals(start, end)
-        if start >= drawn or not (totals.planned or totals.names):
+        arrivals = totals.arrivals
+        if start >= drawn or not (arrivals.planned or totals.names):
             # Nothing due is an honest 0; something due and nothing recorded is a hole.
             known = start < drawn and not store.gaps(start, end)
             for values in (planned, rps, *failures.values()):
@@ -82,12 +83,12 @@ def chart_data(store: WindowStore, samples: Sequence[Sample], history: Sequence[
                 values.append(None)
             continue
         names = totals.all_names()
-        planned.append(totals.planned / totals.seconds if store.plan.load.rate is not None else None)
+        planned.append(arrivals.planned / totals.seconds if store.plan.load.rate is not None else None)
         rps.append(names.replies / totals.seconds)
         for kind, values in failures.items():
             count = names.fail.get(kind, 0)
-            count += totals.unsent if kind == "unsent" else 0
-            count += totals.failed_arrivals if kind == "exception" else 0
+            count += arrivals.unsent if kind == "unsent" else 0
+            count += arrivals.failed if kind == "exception" else 0
             values.append(count / totals.seconds)
         p50.append(names.quantile_ms(0.5))
         p95.append(names.quantile_ms(0.95))

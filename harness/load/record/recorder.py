@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Literal
 
 from harness.load.record.arrival import Arrival
-from harness.load.record.tally import ClassTally, RequestTally, StepTally
+from harness.load.record.tally import RequestTally, StepTally
 from harness.model.clock import monotonic, step_of
 from harness.model.jsonl import encode_line
 from harness.model.records.load import STEP_S
-from harness.model.records.windows import DeltaRow, ErrorRow, MarkRow
+from harness.model.records.windows import ClassCounts, DeltaRow, ErrorRow, MarkRow, flat
 
 LATE_S = 0.05
 """Lateness above which a generator that has it in its 99th percentile is saturated."""
@@ -51,7 +51,7 @@ class Recorder:
         self._turn_at = math.inf
         self._rows: list[DeltaRow] = []
         # Short ways to what is in _steps: looked up at every arrival and request.
-        self._classes: dict[tuple[int, str], ClassTally] = {}
+        self._classes: dict[tuple[int, str], ClassCounts] = {}
         self._tallies: dict[tuple[int, str], RequestTally] = {}
         self._open_arrivals: dict[Arrival, None] = {}
         self._errors: dict[tuple[str, str | None], list[float | int | str]] = {}
@@ -262,9 +262,9 @@ class Recorder:
             worker=self.worker,
             at=round(now - self.t0, 4),
             done=done,
-            open=_flat(Counter([arrival.step for arrival in self._open_arrivals])),
-            unasked=_flat(Counter([arrival.step for arrival in self._open_arrivals if not arrival.requests])),
-            open_names={name: _flat(steps) for name, steps in self.open_names().items()},
+            open=flat(Counter([arrival.step for arrival in self._open_arrivals])),
+            unasked=flat(Counter([arrival.step for arrival in self._open_arrivals if not arrival.requests])),
+            open_names={name: flat(steps) for name, steps in self.open_names().items()},
             cpu=round(used / wall, 4) if wall > 0 else None,
             lateness_p99_ms=round(lateness[math.ceil(0.99 * n) - 1] * 1000, 3) if n else None,
             lateness_max_ms=round(lateness[-1] * 1000, 3) if n else None,
@@ -285,13 +285,15 @@ class Recorder:
         out_of = monotonic() - self._out_of_at < SPAN_S
         self.saturated = (whole and (cpus > BUSY * walls or late_p99)) or out_of
 
-    def _counts(self, arrival: Arrival) -> ClassTally:
+    def _counts(self, arrival: Arrival) -> ClassCounts:
         key = (arrival.step, arrival.class_name)
         counts = self._classes.get(key)
         if counts is None:
             if self._closed:
-                return ClassTally()
-            counts = self._classes[key] = self._tally(arrival.step).counts(arrival.class_name)
+                return ClassCounts()
+            counts = self._classes[key] = self._tally(arrival.step).classes.setdefault(
+                arrival.class_name, ClassCounts()
+            )
         return counts
 
     def _tally(self, step: int) -> StepTally:
@@ -331,7 +333,3 @@ def shortened(text: str, most: int = _MAX_EXAMPLE) -> str:
 def writable(text: str) -> str:
     """The text as it can be written to a file: a lone surrogate (a name made of undecodable bytes) cannot."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
-def _flat(counts: dict[int, int]) -> list[int]:
-    return [x for pair in sorted(counts.items()) for x in pair]
