@@ -19,7 +19,8 @@ from harness.model.exit_codes import ExitCode
 from harness.model.files import cannot_be_read, read_limited, replace_file
 from harness.model.jsonl import decoding_error, encode, read_lines
 from harness.model.records import events as ev
-from harness.model.records.plan import SCHEMA, Plan
+from harness.model.records.load import STEP_S
+from harness.model.records.plan import READ_SCHEMAS, Plan
 from harness.model.records.result import SCHEMA as RESULT_SCHEMA
 from harness.model.records.result import Result
 from harness.model.records.samples import Sample
@@ -126,7 +127,7 @@ def read_result(run_dir: Path) -> Result:
     """result.json as it was written. Raises UsageError when it is missing or does not decode."""
     path = run_dir / RESULT
     try:
-        result = _decoded(path, Result, RESULT_SCHEMA)
+        result = _decoded(path, Result, (RESULT_SCHEMA,))
     except FileNotFoundError:
         raise UsageError(f"{path} is missing", hint="harness analyze RUN_DIR makes it again from the record") from None
     if result.exit_code not in set(ExitCode) or (result.exit_code == ExitCode.PASS and result.verdict != "pass"):
@@ -166,7 +167,7 @@ def read_plan(run_dir: Path) -> Plan:
     """plan.json. Raises UsageError when it is missing or does not decode, or holds what no run could do."""
     path = run_dir / PLAN
     try:
-        plan = _decoded(path, Plan, SCHEMA)
+        plan = _decoded(path, Plan, READ_SCHEMAS)
     except FileNotFoundError:
         raise UsageError(f"{path} is missing: this is not a run directory") from None
     whole = (*msgspec.structs.astuple(plan.phases), plan.load.ramp_s, plan.load.request_timeout_s)
@@ -177,6 +178,8 @@ def read_plan(run_dir: Path) -> Plan:
     ]
     if plan.load.rate is not None and not 0 < plan.load.rate <= MAX_RATE:
         wrong.append(f"{plan.load.rate:g} arrivals per second")
+    if not 0 <= plan.load.first_step <= MAX_PHASE_S / STEP_S:
+        wrong.append(f"a load that begins with step {str(plan.load.first_step)[:20]}")
     if not 1 <= plan.load.workers <= MAX_WORKERS:
         wrong.append(f"{str(plan.load.workers)[:20]} load processes")
     wrong += [f"a target that is not what {t.text[:60]!r} says" for t in plan.targets if not _as_said(t)]
@@ -201,13 +204,14 @@ class _Schema(msgspec.Struct):
     schema: int = 1
 
 
-def _decoded(path: Path, type_: type[T], schema: int) -> T:
+def _decoded(path: Path, type_: type[T], schemas: Sequence[int]) -> T:
     data = read_limited(path, MAX_BYTES, links=False)
     try:
         found = msgspec.json.decode(data, type=_Schema).schema
-        if found != schema:
+        if found not in schemas:
+            read = " and ".join(map(str, schemas))
             raise UsageError(
-                f"{path} is of schema {str(found)[:20]}, and this version of the harness reads schema {schema}",
+                f"{path} is of schema {str(found)[:20]}, and this version of the harness reads schema {read}",
                 hint="read it with the version that wrote it",
             )
         return msgspec.json.decode(data, type=type_)

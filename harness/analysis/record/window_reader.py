@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from harness.model.clock import step_of, step_start
 from harness.model.jsonl import LineReader
 from harness.model.records.load import STEP_S
 from harness.model.records.plan import Plan
-from harness.model.records.windows import ErrorRow, MarkRow, Row
+from harness.model.records.windows import DeltaRow, ErrorRow, MarkRow, Row, flattened, pairs
 from harness.plan.phases import longest_run
 
 WINDOWS = "windows.jsonl"
@@ -26,18 +29,48 @@ def latest_s(plan: Plan) -> float:
 
 
 class WindowReader:
-    """The rows of one experiment, as they become complete."""
+    """The rows of one experiment, as they become complete, in its own time: steps count from `first_step` of its load,
+    and rows of what was intended before it are left out."""
 
     def __init__(self, path: Path, plan: Plan) -> None:
-        last_step = round(latest_s(plan) / STEP_S)
+        self._first = plan.load.first_step
+        last_step = self._first + round(latest_s(plan) / STEP_S)
         self._lines: LineReader[Row] = LineReader(path, Row, lambda row: _trouble(row, last_step))
 
     def poll(self) -> Iterator[Row]:
         """Those since the last call; raises what LineReader does."""
-        return self._lines.poll()
+        for row in self._lines.poll():
+            own = _own(row, self._first) if self._first else row
+            if own is not None:
+                yield own
 
     def close(self) -> None:
         self._lines.close()
+
+
+def _own(row: Row, first: int) -> Row | None:
+    """A row in the time of the experiment that begins with step `first`; None where it speaks of what was before."""
+    first_s = step_start(first)
+    match row:
+        case DeltaRow(step=step, ended=ended) if step >= first:
+            return replace(row, step=step - first, ended=None if ended is None else ended - first)
+        case MarkRow(at=at) if at >= first_s:
+            return replace(
+                row,
+                at=round(at - first_s, 4),
+                done=max(0, row.done - first),
+                open=_since(row.open, first),
+                unasked=_since(row.unasked, first),
+                open_names={name: own for name, flat in row.open_names.items() if (own := _since(flat, first))},
+            )
+        case ErrorRow() if (step := step_of(row.first_s) if row.step is None else row.step) >= first:
+            at, last_s = round(row.first_s - first_s, 3), round(row.last_s - first_s, 3)
+            return replace(row, step=step - first, first_s=at, last_s=last_s)
+    return None
+
+
+def _since(steps: list[int], first: int) -> list[int]:
+    return flattened({step - first: count for step, count in pairs(steps).items() if step >= first})
 
 
 def _trouble(row: Row, last_step: int) -> str | None:
@@ -45,17 +78,16 @@ def _trouble(row: Row, last_step: int) -> str | None:
 
     Also keeps a row from making the reader draw up a table for a million years.
     """
-    if isinstance(row, ErrorRow):
-        return None
     if isinstance(row, MarkRow):
         if row.done > last_step:
             return f"done is {str(row.done)[:20]}, beyond the run's end"
         flats = (row.open, row.unasked, *row.open_names.values())
         return next((wrong for flat in flats if (wrong := _pairs_trouble(flat, -last_step, last_step))), None)
-    if not -last_step <= row.step <= last_step:
-        return f"step is {str(row.step)[:20]}, beyond the run's end"
-    if row.ended is not None and not -last_step <= row.ended <= last_step:
-        return f"ended is {str(row.ended)[:20]}, beyond the run's end"
+    for name, step in (("step", row.step), ("ended", row.ended if isinstance(row, DeltaRow) else None)):
+        if step is not None and not -last_step <= step <= last_step:
+            return f"{name} is {str(step)[:20]}, beyond the run's end"
+    if isinstance(row, ErrorRow):
+        return None
     for counts in (*row.requests.values(), *row.setup.values()):
         for flat in (counts.sketch, counts.backfilled_sketch, counts.failed_sketch):
             if flat and (wrong := _pairs_trouble(flat, *BUCKETS)) is not None:

@@ -168,8 +168,7 @@ class WindowStore:
         are missed too. A step that some worker never reported as drawn is a gap in either model.
         """
         drawn = self.drawn_before()
-        load = self.plan.load
-        wanted = planned_counts(load, start, end) if load.rate is not None and end > start else {}
+        wanted = self._planned(start, end)
         missing = []
         for index, number in enumerate(range(start, end)):
             step = self._step(number)
@@ -183,11 +182,16 @@ class WindowStore:
 
     def unrecorded(self, start: int, end: int) -> tuple[int, int]:
         """(arrivals of [start, end) without an end on record, arrivals scheduled there). (0, 0) in the closed model."""
-        if self.plan.load.rate is None or end <= start:
-            return 0, 0
-        wanted = sum(map(sum, planned_counts(self.plan.load, start, end).values()))
+        wanted = sum(map(sum, self._planned(start, end).values()))
         ended = sum(a.ended for _, step in self.steps(start, end) for a in step.classes.values())
         return max(0, wanted - ended), wanted
+
+    def _planned(self, start: int, end: int) -> dict[str, list[int]]:
+        """Arrivals of every class for each step of [start, end), drawn again; none in the closed model."""
+        load = self.plan.load
+        if load.rate is None or end <= start:
+            return {}
+        return planned_counts(load, load.first_step + start, load.first_step + end)
 
     def steps(self, start: int, end: int) -> Iterator[tuple[int, Step]]:
         """The recorded steps of [start, end), in order; steps without any arrival are left out."""

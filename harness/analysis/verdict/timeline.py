@@ -12,10 +12,11 @@ from itertools import pairwise
 
 import msgspec
 
+from harness.analysis.record.spans import spans
 from harness.analysis.record.windows import BLOCK, WindowStore
 from harness.analysis.rules.sampled import is_counter
-from harness.model.clock import next_step, step_of, step_start
-from harness.model.records.events import Event, LoadEnded, PhaseStarted
+from harness.model.clock import next_step, step_start
+from harness.model.records.events import Event, LoadEnded
 from harness.model.records.samples import Sample
 
 MAX_POINTS = 1200
@@ -63,7 +64,7 @@ def chart_data(store: WindowStore, samples: Sequence[Sample], history: Sequence[
     ended = [event.end_s for event in history if isinstance(event, LoadEnded)]
     last = min(store.end, next_step(ended[-1])) if ended else store.end
     size = bin_steps(last)
-    edges = _edges(last, size, [step_of(event.start_s) for event in history if isinstance(event, PhaseStarted)])
+    edges = _edges(last, size, [span.start for span in spans(history, last)])
     starts = edges[:-1]
     kinds = sorted(
         {kind for _, step in store.steps(0, store.end) for c in step.cells.values() for kind in c.fail or ()}

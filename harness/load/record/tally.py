@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 
-from harness.model.records.windows import ClassCounts, DeltaRow, RequestCounts, flat, limit_key
+from harness.model.records.windows import ClassCounts, DeltaRow, RequestCounts, flattened, limit_key
 from harness.model.sketch import bucket_of, buckets_of
 
 
@@ -66,14 +66,16 @@ class RequestTally:
             fail=self.fail,
             sum_ms=round(sum(latencies) + virtual_sum_ms, 4),
             max_ms=round(max(longest, latencies[-1] if latencies else 0.0), 4),
-            sketch=flat(sketch + apart),
+            sketch=flattened(sketch + apart),
             over={limit_key(limit): n for limit, n in over.items()} if ok else {},
             backfilled=virtual,
             backfilled_sum_ms=round(virtual_sum_ms, 4),
-            backfilled_sketch=flat(apart),
+            backfilled_sketch=flattened(apart),
             backfilled_fail=self._virtual_fail,
             failed_max_ms=round(max(self.failed_latencies, default=0.0), 4),
-            failed_sketch=flat(Counter(buckets_of(sorted(self.failed_latencies)))) if self.failed_latencies else [],
+            failed_sketch=flattened(Counter(buckets_of(sorted(self.failed_latencies))))
+            if self.failed_latencies
+            else [],
             body_bytes=self.body_bytes,
             resent=self.resent,
         )

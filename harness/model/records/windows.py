@@ -156,11 +156,15 @@ class MarkRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class ErrorRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="row", tag="error"):
-    """Errors since the last flush, by kind and request name (name None: a failed arrival)."""
+    """Errors of one step of the intended start, by kind and request name (name None: a failed arrival).
+
+    step: None in records of schema 1, whose rows hold what came between two flushes, of any steps.
+    """
 
     worker: str
     kind: str
     name: str | None = None
+    step: int | None = None
     count: Count = 0
     first_s: Moment = 0.0
     last_s: Moment = 0.0
@@ -175,7 +179,7 @@ def limit_key(limit_ms: float) -> str:
     return f"{limit_ms:g}"
 
 
-def flat(counts: Mapping[int, int]) -> list[int]:
+def flattened(counts: Mapping[int, int]) -> list[int]:
     """Counts as rows have them: [key, count, key, count, ...], by key."""
     return [x for pair in sorted(counts.items()) for x in pair]
 
