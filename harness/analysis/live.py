@@ -85,7 +85,7 @@ def live_numbers(store: WindowStore, at_s: float, span_s: float = 2.0) -> LiveNu
     if end <= start or drawn <= late:
         return shown
     totals = store.totals(start, end)
-    names = totals.all_names()
+    names, arrivals = totals.all_names(), totals.arrivals
     # An arrival whose task is between two requests is not over either, but its later requests count in later steps.
     open_ = sum(count for step, count in waiting.items() if start <= step < end)
     expected = totals.expected + open_
@@ -100,14 +100,14 @@ def live_numbers(store: WindowStore, at_s: float, span_s: float = 2.0) -> LiveNu
         shown,
         end_s=step_start(end),
         provisional=open_ > 0,
-        planned_rps=totals.planned / totals.seconds if store.plan.load.rate is not None else None,
+        planned_rps=arrivals.planned / totals.seconds if store.plan.load.rate is not None else None,
         rps=names.replies / totals.seconds,
         error_rate=totals.expected_bad / expected if expected else None,
         open_rate=open_ / expected if expected else 0.0,
         p50_ms=percentile(0.5),
         p95_ms=percentile(0.95),
         p99_ms=percentile(0.99),
-        unsent=totals.unsent,
+        unsent=arrivals.unsent,
     )
 
 

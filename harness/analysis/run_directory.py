@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from harness.analysis.record.healed import healing_events, left_at_the_end
+from harness.analysis.record.window_reader import WINDOWS, WindowReader, latest_s
 from harness.analysis.record.windows import WindowStore
 from harness.analysis.verdict.judge import judge
 from harness.model.errors import HarnessError, UsageError
@@ -18,18 +20,15 @@ from harness.model.files import cannot_be_read, read_limited, replace_file
 from harness.model.jsonl import decoding_error, encode, read_lines
 from harness.model.records import events as ev
 from harness.model.records.load import STEP_S
-from harness.model.records.plan import SCHEMA, Plan
+from harness.model.records.plan import READ_SCHEMAS, Plan
 from harness.model.records.result import SCHEMA as RESULT_SCHEMA
 from harness.model.records.result import Result
 from harness.model.records.samples import Sample
 from harness.model.records.targets import Target
-from harness.model.records.windows import Row, row_trouble
 from harness.model.target_grammar import parse_targets
-from harness.plan.phases import longest_run
 
 PLAN = "plan.json"
 HISTORY = "history.jsonl"
-WINDOWS = "windows.jsonl"
 SAMPLES = "samples.jsonl"
 RESULT = "result.json"
 
@@ -38,9 +37,6 @@ MAX_BYTES = 64_000_000
 MAX_PHASE_S = 31 * 86400.0
 MAX_RATE = 1e7
 MAX_WORKERS = 100_000
-SLACK_S = 6 * 3600.0
-"""How much longer than planned a run may have taken. What a record says beyond that would be hours of silence to
-judge, and was never written by a run."""
 EARLIEST_S = -30 * 86400.0
 
 T = TypeVar("T")
@@ -71,17 +67,19 @@ def load_run(run_dir: Path) -> Run:
 def _load(run_dir: Path) -> Run:
     missing(run_dir)
     plan = read_plan(run_dir)
-    longest_s = 2 * _planned_s(plan) + SLACK_S
-    history: tuple[ev.Event, ...] = tuple(_lines(run_dir / HISTORY, ev.Event, needed=True, trouble=_in_time(longest_s)))
+    in_time = _in_time(latest_s(plan))
+
+    def lines(name: str, type_: Any, *, needed: bool) -> Iterator[Any]:
+        return _told(run_dir / name, read_lines(run_dir / name, type_, in_time), needed=needed)
+
+    history: tuple[ev.Event, ...] = tuple(lines(HISTORY, ev.Event, needed=True))
     history += healing_events(run_dir, history)
     started = any(isinstance(event, ev.Started) for event in history)
     store = WindowStore(plan)
-    add = store.add
-    last_step = round(longest_s / STEP_S)
-    for row in _lines(run_dir / WINDOWS, Row, needed=started, trouble=lambda row: row_trouble(row, last_step)):
-        add(row)
-    samples: tuple[Sample, ...] = tuple(_lines(run_dir / SAMPLES, Sample, needed=False, trouble=_in_time(longest_s)))
-    return Run(plan, history, store, samples)
+    with closing(WindowReader(run_dir / WINDOWS, plan)) as windows:
+        for row in _told(run_dir / WINDOWS, windows.poll(), needed=started):
+            store.add(row)
+    return Run(plan, history, store, tuple(lines(SAMPLES, Sample, needed=False)))
 
 
 def analyze(run_dir: Path, extra_targets: Sequence[Target] = ()) -> Result:
@@ -129,7 +127,7 @@ def read_result(run_dir: Path) -> Result:
     """result.json as it was written. Raises UsageError when it is missing or does not decode."""
     path = run_dir / RESULT
     try:
-        result = _decoded(path, Result, RESULT_SCHEMA)
+        result = _decoded(path, Result, (RESULT_SCHEMA,))
     except FileNotFoundError:
         raise UsageError(f"{path} is missing", hint="harness analyze RUN_DIR makes it again from the record") from None
     if result.exit_code not in set(ExitCode) or (result.exit_code == ExitCode.PASS and result.verdict != "pass"):
@@ -169,7 +167,7 @@ def read_plan(run_dir: Path) -> Plan:
     """plan.json. Raises UsageError when it is missing or does not decode, or holds what no run could do."""
     path = run_dir / PLAN
     try:
-        plan = _decoded(path, Plan, SCHEMA)
+        plan = _decoded(path, Plan, READ_SCHEMAS)
     except FileNotFoundError:
         raise UsageError(f"{path} is missing: this is not a run directory") from None
     whole = (*msgspec.structs.astuple(plan.phases), plan.load.ramp_s, plan.load.request_timeout_s)
@@ -180,6 +178,8 @@ def read_plan(run_dir: Path) -> Plan:
     ]
     if plan.load.rate is not None and not 0 < plan.load.rate <= MAX_RATE:
         wrong.append(f"{plan.load.rate:g} arrivals per second")
+    if not 0 <= plan.load.first_step <= MAX_PHASE_S / STEP_S:
+        wrong.append(f"a load that begins with step {str(plan.load.first_step)[:20]}")
     if not 1 <= plan.load.workers <= MAX_WORKERS:
         wrong.append(f"{str(plan.load.workers)[:20]} load processes")
     wrong += [f"a target that is not what {t.text[:60]!r} says" for t in plan.targets if not _as_said(t)]
@@ -200,21 +200,18 @@ def _as_said(target: Target) -> bool:
     return target in same
 
 
-def _planned_s(plan: Plan) -> float:
-    return longest_run(plan.phases)
-
-
 class _Schema(msgspec.Struct):
     schema: int = 1
 
 
-def _decoded(path: Path, type_: type[T], schema: int) -> T:
+def _decoded(path: Path, type_: type[T], schemas: Sequence[int]) -> T:
     data = read_limited(path, MAX_BYTES, links=False)
     try:
         found = msgspec.json.decode(data, type=_Schema).schema
-        if found != schema:
+        if found not in schemas:
+            read = " and ".join(map(str, schemas))
             raise UsageError(
-                f"{path} is of schema {str(found)[:20]}, and this version of the harness reads schema {schema}",
+                f"{path} is of schema {str(found)[:20]}, and this version of the harness reads schema {read}",
                 hint="read it with the version that wrote it",
             )
         return msgspec.json.decode(data, type=type_)
@@ -240,13 +237,10 @@ def _in_time(latest_s: float) -> Callable[[msgspec.Struct], str | None]:
     return trouble
 
 
-def _lines(path: Path, type_: Any, *, needed: bool, trouble: Callable[[Any], str | None]) -> Iterator[Any]:
-    number = 0
+def _told(path: Path, lines: Iterator[T], *, needed: bool) -> Iterator[T]:
+    """The lines of a file, and what is wrong with it as a UsageError. needed: it must be there."""
     try:
-        for number, found in enumerate(read_lines(path, type_), 1):
-            if (wrong := trouble(found)) is not None:
-                raise ValueError(f"{path.name} line {number}: {wrong}")
-            yield found
+        yield from lines
     except FileNotFoundError:
         if needed:
             raise UsageError(f"{path} is missing: the run cannot be judged without it") from None

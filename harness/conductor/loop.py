@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 
 from harness.analysis import live as live_rules
+from harness.analysis.record.window_reader import WindowReader
 from harness.analysis.record.windows import WindowStore
 from harness.conductor.fault_runner import FaultRunner
 from harness.conductor.inbox import Inbox
 from harness.conductor.recording.history import History
-from harness.conductor.recording.tail import WindowTail
 from harness.conductor.renewing import renewing
 from harness.conductor.signals import Signals
 from harness.conductor.status import TOLD, StatusBoard
@@ -28,6 +28,7 @@ from harness.load.process.launcher import LoadProcess
 from harness.load.wire.protocol import ClockDoubt as LoadClockDoubt
 from harness.load.wire.protocol import Drained, Failed, LoadMessage, Warned, WorkerLost
 from harness.model.clock import monotonic, next_step, step_of
+from harness.model.errors import UsageError
 from harness.model.records.events import (
     ClockDoubt,
     LoadEnded,
@@ -117,7 +118,7 @@ class Conduct:
         self._load = load
         self._messages = messages
         self._store = store
-        self._tail = WindowTail(windows)
+        self._windows = WindowReader(windows, plan)
         self._signals = signals
         self._say = say
         self._show = show
@@ -154,7 +155,7 @@ class Conduct:
                         raise
                     self._stop("error", f"internal error: {type(error).__name__}: {error}")
         finally:
-            self._tail.close()
+            self._windows.close()
             # A look at a system that hangs may take longer than the lease.
             renewing(self._keeper, self._pool.close)
             # Nothing to do after an ordinary end; after a bug in the loop itself this is the last way out.
@@ -210,8 +211,10 @@ class Conduct:
 
     def _read_windows(self) -> None:
         try:
-            rows = self._tail.poll()
-        except (ValueError, OSError) as error:
+            rows = list(self._windows.poll())
+        except FileNotFoundError:
+            return  # the load has not begun
+        except (ValueError, OSError, UsageError) as error:
             self._stop("error", f"the record of requests cannot be read: {error}")
             return
         for row in rows:

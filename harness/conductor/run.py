@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.analysis.record.window_reader import WINDOWS
 from harness.analysis.record.windows import WindowStore
 from harness.conductor.afterload import Before, ask_again
 from harness.conductor.asked import INTERRUPTED
@@ -173,7 +174,7 @@ def _conduct(
     if signals.count:
         return plan
     messages: Inbox[LoadMessage | int] = Inbox()
-    windows = session.run_dir / "windows.jsonl"
+    windows = session.run_dir / WINDOWS
     load = LoadProcess.start(
         plan.load,
         windows=windows,

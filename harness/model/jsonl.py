@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from os import SEEK_END
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
@@ -63,28 +64,65 @@ def _spelt(value: Any) -> Any:
             return value
 
 
-def read_lines(path: Path, type_: type[T] | Any) -> Iterator[T]:
-    """Decode every complete line. A last line without its newline is ignored (it is being written, or torn).
+class LineReader(Generic[T]):
+    """The complete lines of a file as values, also while it is written: a last line without its newline is torn, or
+    waits for its end.
 
-    Raises ValueError naming file and line when a complete line does not decode, or is longer than any of ours;
-    UsageError for what is no file, is a link, or is larger than any of ours.
+    trouble: what is wrong with a value that decodes, if anything is.
     """
-    decoder = msgspec.json.Decoder(type_)
-    with open_regular(path, links=False) as file:
-        number = 0
-        while line := file.readline(MAX_LINE + 1):
-            number += 1
+
+    def __init__(
+        self, path: Path, type_: type[T] | Any, trouble: Callable[[T], str | None] = lambda value: None
+    ) -> None:
+        self._path = path
+        self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type_)
+        self._trouble = trouble
+        self._file: BinaryIO | None = None
+        self._rest = b""
+        self._number = 0
+
+    def poll(self) -> Iterator[T]:
+        """Every line that became complete since the last call.
+
+        Raises ValueError naming file and line when one does not decode, is longer than any of ours, or is in trouble;
+        UsageError for what is no file, is a link, or is larger than any of ours.
+        """
+        if self._file is None:
+            self._file = open_regular(self._path, links=False)
+        while part := self._file.readline(MAX_LINE + 1 - len(self._rest)):
+            line, self._rest = self._rest + part, b""
             if not line.endswith(b"\n"):
                 if len(line) > MAX_LINE:
-                    raise ValueError(f"{path.name} line {number}: longer than {MAX_LINE // 2**20} MB")
+                    raise self._error(f"longer than {MAX_LINE // 2**20} MB", 1)
+                self._rest = line
                 return
-            if file.tell() > MAX_FILE:
-                raise ValueError(f"{path.name} line {number}: the file goes on beyond {MAX_FILE // 2**30} GB")
+            self._number += 1
+            if self._file.tell() > MAX_FILE:
+                raise self._error(f"the file goes on beyond {MAX_FILE // 2**30} GB")
             if line == b"\n":
                 continue
             try:
-                yield decoder.decode(line)
+                value = self._decoder.decode(line)
             except RecursionError:
-                raise ValueError(f"{path.name} line {number}: nested too deeply") from None
+                raise self._error("nested too deeply") from None
             except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
-                raise ValueError(f"{path.name} line {number}: {decoding_error(error)}") from error
+                raise self._error(decoding_error(error)) from error
+            if (wrong := self._trouble(value)) is not None:
+                raise self._error(wrong)
+            yield value
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _error(self, what: str, ahead: int = 0) -> ValueError:
+        return ValueError(f"{self._path.name} line {self._number + ahead}: {what}")
+
+
+def read_lines(
+    path: Path, type_: type[T] | Any, trouble: Callable[[T], str | None] = lambda value: None
+) -> Iterator[T]:
+    """Every complete line of a file; raises what LineReader does."""
+    with closing(LineReader(path, type_, trouble)) as lines:
+        yield from lines.poll()

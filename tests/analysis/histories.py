@@ -412,8 +412,8 @@ def tally(replies: Sequence[Reply], limits_ms: Sequence[float]) -> tuple[ClassCo
 
 def slow_in(store: WindowStore, limit_ms: float, start: int, end: int) -> int:
     """Ok requests of [start, end) that took limit_ms or longer."""
-    count = store.counter(None, limit_ms, start)
-    return sum(count.slow(step) for _, step in store.steps(start, end))
+    count = store.counter(limit_ms)
+    return sum(count.slow(number, step, None) for number, step in store.steps(start, end))
 
 
 def target(result: Result, text: str) -> TargetResult:

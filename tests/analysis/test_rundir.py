@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 from histories import INJECTED, ZERO, Reply, Run, Scene, failing
+from msgspec.structs import replace
 
+from harness.analysis.record.window_reader import WindowReader
 from harness.analysis.run_directory import analyze, load_run, read_result, write_result
 from harness.analysis.verdict.timeline import bin_steps, chart_data
+from harness.model.clock import step_of
 from harness.model.errors import UsageError
+from harness.model.jsonl import encode_line, read_lines
 from harness.model.records import events as ev
 from harness.model.records.samples import Sample
-from harness.model.records.windows import DeltaRow
+from harness.model.records.windows import DeltaRow, ErrorRow, MarkRow, Row, flattened, pairs
 from harness.model.target_grammar import parse_targets
 
+FORMER = Path(__file__).parent / "former" / "schema-1"
 RUN = Scene(service=failing(INJECTED, ZERO + 1, 0.5, "refused"), recovery_s=1.1).build()
 
 
@@ -102,6 +110,99 @@ def test_every_prefix_of_a_run_can_be_judged(tmp_path: Path) -> None:
         assert result.reasons
 
 
+# -- while the load writes it ------------------------------------------------------------------------------------------
+
+
+def test_a_torn_row_waits_to_be_completed(tmp_path: Path) -> None:
+    path = tmp_path / "windows.jsonl"
+    with closing(WindowReader(path, RUN.plan)) as windows:
+        with pytest.raises(FileNotFoundError):
+            list(windows.poll())
+        line = encode_line(MarkRow(worker="1", at=0.1, done=1))
+        path.write_bytes(line + line[:10])
+        assert len(list(windows.poll())) == 1
+        assert list(windows.poll()) == []
+        with path.open("ab") as file:
+            file.write(line[10:] + line)
+        assert len(list(windows.poll())) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "says"), [(b'{"row": "delta"}', "worker"), (b'{"row":"delta","worker":"1","step":99999999}', "beyond")]
+)
+def test_a_damaged_row_is_named_while_it_is_followed(tmp_path: Path, line: bytes, says: str) -> None:
+    path = tmp_path / "windows.jsonl"
+    path.write_bytes(b"\n" + line + b"\n")
+    with (
+        closing(WindowReader(path, RUN.plan)) as windows,
+        pytest.raises(ValueError, match=rf"windows\.jsonl line 2: .*{says}"),
+    ):
+        list(windows.poll())
+
+
+# -- other records -----------------------------------------------------------------------------------------------------
+
+
+def test_a_record_of_the_former_schema_is_judged_as_it_was() -> None:
+    """Made with the recorder that wrote schema 1: error rows from flush to flush, no first step."""
+    plan, _, store, _ = load_run(FORMER)
+    assert plan.schema == 1 and plan.load.first_step == 0 and store.total_failures > 0
+    rows = list(read_lines(FORMER / "windows.jsonl", ErrorRow | DeltaRow | MarkRow))
+    assert any(step_of(r.first_s) < step_of(r.last_s) and r.step is None for r in rows if isinstance(r, ErrorRow))
+    assert analyze(FORMER) == read_result(FORMER)
+
+
+FIRST = 137
+OWN = Scene(service=failing(INJECTED, ZERO + 1, 0.5, "refused"), recovery_s=1.1, after_s=25.0, ends=True)
+
+
+def moved(row: Row, by: int) -> Row:
+    """What is still open from before step 0 is left out."""
+    seconds = round(by / 10, 1)
+    if isinstance(row, DeltaRow):
+        return replace(row, step=row.step + by, ended=None if row.ended is None else row.ended + by)
+    if isinstance(row, ErrorRow):
+        at, last = round(row.first_s + seconds, 3), round(row.last_s + seconds, 3)
+        return replace(row, step=(row.step or 0) + by, first_s=at, last_s=last)
+    waiting = [
+        flattened({step + by: n for step, n in pairs(flat).items() if step + by >= 0})
+        for flat in (row.open, row.unasked)
+    ]
+    return replace(row, at=round(row.at + seconds, 4), done=row.done + by, open=waiting[0], unasked=waiting[1])
+
+
+@pytest.mark.parametrize("rate", [200.0, None])
+def test_an_experiment_is_its_own_stretch_of_a_shared_load(tmp_path: Path, rate: float | None) -> None:
+    """Before it everything failed, and some of that was still waiting for an answer when it began."""
+
+    def service(at: float, draw: random.Random) -> Reply:
+        before = Reply(5.0, "open" if at > FIRST / 10 - 0.5 else "status")
+        return OWN.service(at - FIRST / 10, draw) if at >= FIRST / 10 else before
+
+    scene = dataclasses.replace(OWN, rate=rate, service=service)
+    plan = scene.plan()
+    plan = replace(plan, load=replace(plan.load, first_step=FIRST))
+    events, end_s = scene.events(plan)
+    rows = scene.rows(plan, end_s + FIRST / 10)
+    rows += [
+        ErrorRow(worker="w0", kind="refused", name="GET /items", step=step, count=1, first_s=at, last_s=at, example=why)
+        for step, at, why in ((FIRST - 1, FIRST / 10, "of the one before"), (FIRST + 300, FIRST / 10 + 30, "own"))
+    ]
+    found = analyze(Run(plan, events, rows).write(tmp_path / "shared"))
+
+    own = [r for r in (moved(row, -FIRST) for row in rows) if (r.at if isinstance(r, MarkRow) else r.step or 0) >= 0]
+    assert found == Run(plan, events, own).judge()
+    assert found.verdict == "fail" and found.recovery is not None and found.recovery.outcome == "recovered"
+    assert {(e.kind, e.name, e.example) for e in found.errors} == {
+        ("refused", "GET /items", "own"),
+        ("refused", "POST /items", ""),
+    }
+    assert load_run(tmp_path / "shared").store.gaps(0, round(end_s * 10)) == []
+    if rate is None:  # without a schedule nothing of the plan is about the load's own time
+        alone = replace(plan, load=replace(plan.load, first_step=0))
+        assert found == Run(alone, events, own).judge()
+
+
 # -- chart data --------------------------------------------------------------------------------------------------------
 
 
@@ -109,7 +210,7 @@ def test_chart_data_is_the_run() -> None:
     chart = chart_data(RUN.store(), RUN.samples)
     assert chart.step_s == 0.5 and len(chart.t) == len(chart.rps) == len(chart.p95_ms) == len(chart.in_flight)
     total = sum(v for v in chart.planned_rps if v is not None) * chart.step_s
-    assert total == pytest.approx(RUN.store().totals(0, 10**6).planned, rel=0.01)  # the last bin is half full
+    assert total == pytest.approx(RUN.store().totals(0, 10**6).arrivals.planned, rel=0.01)  # the last bin is half full
     at = chart.t.index(30.0)
     assert chart.failures["refused"][at] == pytest.approx(100, abs=60)
     assert chart.failures["refused"][chart.t.index(10.0)] == 0

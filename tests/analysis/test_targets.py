@@ -166,7 +166,7 @@ def test_rps_absolute_and_of_baseline() -> None:
     assert judged(half, "fault: rps >= 90% of baseline").outcome == "broken"
     found = judged(half, "after: rps >= 80% of baseline")
     # The schedule happened to have fewer arrivals in `after` than in baseline: that is not held against the service.
-    planned = half.store().totals(*(step for step in (431, 581))).planned
+    planned = half.store().totals(*(step for step in (431, 581))).arrivals.planned
     assert found.outcome == "held" and found.limit == pytest.approx(0.8 * planned / 15)
 
 

@@ -45,7 +45,7 @@ def test_rows_add_up_in_any_order() -> None:
     shuffled = Run(run.plan, run.events, random.Random(1).sample(run.rows, len(run.rows)), run.samples)
     first, second = run.store().totals(0, 10_000), shuffled.store().totals(0, 10_000)
     assert first.all_names().sketch == second.all_names().sketch
-    assert (first.planned, first.bad, first.attempts) == (second.planned, second.bad, second.attempts)
+    assert (first.arrivals, first.bad, first.attempts) == (second.arrivals, second.bad, second.attempts)
 
 
 def test_late_completions_are_deltas_for_their_old_step() -> None:
@@ -79,7 +79,7 @@ def test_totals_of_any_range_are_the_sum_of_its_steps() -> None:
         parts = [store.totals(step, step + 1) for step in range(low, high)]
         whole = store.totals(low, high)
         assert whole.attempts == sum(part.attempts for part in parts)
-        assert whole.planned == sum(part.planned for part in parts)
+        assert whole.arrivals.planned == sum(part.arrivals.planned for part in parts)
         merged: dict[int, int] = {}
         for part in parts:
             for bucket, count in part.all_names().sketch.items():
@@ -122,7 +122,7 @@ def test_unsent_arrivals_are_told_by_cause() -> None:
     causes = {"unsent_cap": 5, "unsent_cap_start": 2, "unsent_task": 4, "unsent_task_start": 4}
     store.add(DeltaRow(worker="w0", step=0, classes={"Reader": ClassCounts(planned=9, ended=9, **causes)}))
     totals = store.totals(0, 1)
-    assert totals.unsent == 9 and totals.unsent_by == {"cap": 3, "cap_start": 2, "task_start": 4}
+    assert totals.arrivals.unsent == 9 and totals.arrivals.unsent_by == {"cap": 3, "cap_start": 2, "task_start": 4}
     (row,) = error_results(store)
     assert row.count == 9 and [part.partition(":")[0] for part in row.example.split("; ")] == ["3", "2", "4"]
 
@@ -158,8 +158,8 @@ def test_backfilled_arrivals_count_in_windows_but_not_in_totals() -> None:
     names = totals.all_names()
     assert (names.requests, names.replies, totals.attempts) == (2, 2, 2)
     assert names.quantile_ms(0.5) == pytest.approx(5000, rel=0.01)
-    assert names.measured_quantile_ms(0.5) == pytest.approx(20, rel=0.01)
-    assert names.measured_mean_ms() == pytest.approx(20)
+    assert names.measured().quantile_ms(0.5) == pytest.approx(20, rel=0.01)
+    assert names.measured().mean_ms == pytest.approx(20)
     latency = store.series(one("p95 < 200ms"), 0, 1)
     assert (latency.n, latency.bad) == ([12], [10])
     errors = store.series(one("error_rate < 1%"), 0, 1)
@@ -238,7 +238,7 @@ def test_a_limit_of_the_plan_is_exact_where_the_sketch_is_not() -> None:
     arrivals, counts = tally([Reply(199.9)] * 30 + [Reply(200.1)] * 70, (200.0,))
     store = empty()
     store.add(DeltaRow(worker="w0", step=0, classes={"Reader": arrivals}, requests={"GET /items": counts}))
-    assert store.counted_exactly(200.0, 0) and slow_in(store, 200.0, 0, 1) == 70
+    assert store.exact_from(200.0) == 0 and slow_in(store, 200.0, 0, 1) == 70
     low, high = store.totals(0, 1).all_names().over(200.0)
     assert low <= 70 <= high
 
@@ -247,9 +247,7 @@ def test_a_limit_that_came_later_is_exact_from_then_on() -> None:
     store = empty()
     for step in range(10, 30):
         store.add(delta(step, ok=2, over={"200": 0, **({"123": 0} if step >= 22 else {})}))
-    assert store.counted_exactly(123.0, 22) and store.counted_exactly(123.0, 25)
-    assert not store.counted_exactly(123.0, 20)
-    assert store.counted_exactly(200.0, 0) and not store.counted_exactly(77.0, 25)
+    assert (store.exact_from(123.0), store.exact_from(200.0), store.exact_from(77.0)) == (22, 0, None)
 
 
 def test_a_series_counts_such_a_limit_exactly_from_then_on() -> None:

@@ -189,6 +189,7 @@ ROWS = [
     ('{"row":"delta","worker":"w0","step":5,"requests":{"a":{"ok":1,"sketch":[5]}}}', "without its count"),
     ('{"row":"delta","worker":"w0","step":5,"requests":{"a":{"ok":1,"sketch":[5000,1]}}}', "out of range"),
     ('{"row":"delta","worker":"w0","step":5,"requests":{"a":{"ok":1,"sketch":[5,-1]}}}', "no count"),
+    ('{"row":"error","worker":"w0","kind":"status","step":-99999999,"count":1}', "beyond the run's end"),
     ('{"row":"mark","worker":"w0","at":1.0,"done":1' + "0" * 30 + "}", "<= "),
     ('{"row":"mark","worker":"w0","at":1.0,"done":1,"open":[1,2,3]}', "without its count"),
     ('{"row":"delta","worker":"w0","step":5,"requests":' + '{"a":' * 100_000, "nested too deeply"),
@@ -216,7 +217,8 @@ def test_a_line_without_an_end_is_not_read_to_its_end(run_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda plan: plan.update(schema=2), "is of schema 2, and this version of the harness reads schema 1"),
+        (lambda plan: plan.update(schema=3), "is of schema 3, and this version of the harness reads schema 1 and 2"),
+        (lambda plan: plan["load"].update(first_step=-1), "a load that begins with step -1"),
         (lambda plan: plan["phases"].update(fault_s=1e300), "a phase of 1e+300 s cannot be"),
         (lambda plan: plan["load"].update(rate=1e30), "arrivals per second cannot be"),
         (lambda plan: plan["load"].update(workers=10**30), "load processes cannot be"),

@@ -11,11 +11,9 @@ import pytest
 
 from harness.conductor.recording.history import History
 from harness.conductor.recording.log import RunLog
-from harness.conductor.recording.tail import WindowTail
 from harness.model.clock import monotonic
-from harness.model.jsonl import encode_line, read_lines
+from harness.model.jsonl import read_lines
 from harness.model.records.events import Event, Note, PhaseStarted
-from harness.model.records.windows import MarkRow
 
 
 def test_events_carry_seconds_since_t0_and_wall_time(tmp_path: Path) -> None:
@@ -75,27 +73,6 @@ def test_events_from_many_threads_are_whole_lines(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(list(read_lines(tmp_path / "history.jsonl", Event))) == 401
-
-
-def test_the_tail_waits_for_a_torn_row_to_be_completed(tmp_path: Path) -> None:
-    path = tmp_path / "windows.jsonl"
-    tail = WindowTail(path)
-    assert tail.poll() == []
-    line = encode_line(MarkRow(worker="1", at=0.1, done=1))
-    path.write_bytes(line + line[:10])
-    assert len(tail.poll()) == 1
-    assert tail.poll() == []
-    with path.open("ab") as file:
-        file.write(line[10:] + line)
-    assert len(tail.poll()) == 2
-    tail.close()
-
-
-def test_the_tail_says_which_file_is_damaged(tmp_path: Path) -> None:
-    path = tmp_path / "windows.jsonl"
-    path.write_bytes(b'{"row": "delta"}\n')
-    with pytest.raises(ValueError, match=r"windows\.jsonl"):
-        WindowTail(path).poll()
 
 
 def test_a_full_disk_does_not_stop_the_log(tmp_path: Path) -> None:

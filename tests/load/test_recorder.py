@@ -20,6 +20,11 @@ def rows_of(data: bytes) -> list[DeltaRow]:
     return [row for row in decoded if isinstance(row, DeltaRow)]
 
 
+def errors_of(data: bytes) -> list[ErrorRow]:
+    decoded = (msgspec.json.decode(line, type=Row) for line in data.splitlines())
+    return [row for row in decoded if isinstance(row, ErrorRow)]
+
+
 def started() -> Recorder:
     recorder = Recorder("w1", (200.0,))
     recorder.begin(monotonic() - 5.0)
@@ -87,9 +92,36 @@ def test_a_cut_in_an_example_is_seen_and_its_cause_kept() -> None:
         text = f"ConnectionError: {'x' * 400} ({number}) Name or service not known"
         recorder.fail("/a", 20, 5.0, "refused", recorder.t0 + 2.0, text)
     recorder.setup("/login", recorder.t0 + 2.0, 5.0, "refused", text)
-    lines = recorder.flush(50, 1).splitlines()
-    (error,) = (row for row in (msgspec.json.decode(line, type=Row) for line in lines) if isinstance(row, ErrorRow))
+    (error,) = errors_of(recorder.flush(50, 1) + recorder.flush(50, 1))
     assert error.count == 2 and len(error.example) == 300
     assert error.example.startswith("ConnectionError: x") and error.example.endswith("(0) Name or service not known")
     assert "x...x" in error.example
     assert recorder.warnings[0].endswith("Name or service not known") and "x...x" in recorder.warnings[0]
+
+
+def test_errors_are_told_by_the_step_in_which_their_request_was_to_start() -> None:
+    """Else a record that several experiments share could not be cut where one of them begins."""
+    recorder = started()
+    for at in (2.01, 2.09, 2.1, 2.35):
+        recorder.fail("/a", recorder.step(recorder.t0 + at), 5.0, "status", recorder.t0 + at, "HTTP 500")
+    recorder.failed(Arrival(class_name="U", intended=recorder.t0 + 2.1, step=21), "exception", "ValueError")
+    rows = errors_of(recorder.flush(50, 1, final=True))
+    seen = {(row.step, row.name): (row.kind, row.count, row.first_s, row.last_s) for row in rows}
+    assert seen == {
+        (20, "/a"): ("status", 2, 2.01, 2.09),
+        (21, "/a"): ("status", 1, 2.1, 2.1),
+        (23, "/a"): ("status", 1, 2.35, 2.35),
+        (21, None): ("exception", 1, 2.1, 2.1),
+    }
+
+
+def test_errors_of_one_step_that_end_in_several_flushes_are_one_row() -> None:
+    recorder = started()
+    told = b""
+    for _ in range(3):
+        recorder.fail("/a", 20, 5.0, "status", recorder.t0 + 2.0, "HTTP 500")
+        told += recorder.flush(50, 1)
+    assert errors_of(told) == []
+    (row,) = errors_of(recorder.flush(50, 1))
+    assert (row.step, row.count) == (20, 3)
+    assert errors_of(recorder.flush(50, 1, final=True)) == []

@@ -8,12 +8,14 @@ dict for each would take ten times the memory.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from harness.model.records.windows import REPLY_KINDS, ClassCounts, RequestCounts
 from harness.model.sketch import GAMMA, bucket_of, quantile
+
+Key = TypeVar("Key", int, str)
 
 OWN_ACTS = ("status", "refused", "reset", "protocol", "check")
 """Failures that the target itself produced: no busy generator can make them up."""
@@ -22,10 +24,10 @@ SILENT_ACTS = ("timeout", "unfinished")
 
 
 @dataclass(slots=True)
-class Cell:
-    """Requests of one name intended in one step. failed and replies are sums over `fail`, kept for speed.
+class _Sums:
+    """Requests, added up. ok holds backfilled; fail and failed hold no virtual arrivals: those are backfilled_failed.
 
-    ok holds backfilled; fail and failed hold no virtual arrivals: those are backfilled_failed.
+    failed and replies are sums over `fail`, kept for speed; fail is None while nothing failed.
     """
 
     ok: int = 0
@@ -36,16 +38,43 @@ class Cell:
     sum_ms: float = 0.0
     max_ms: float = 0.0
     backfilled_sum_ms: float = 0.0
+    failed_max_ms: float = 0.0
+    body_bytes: int = 0
+    resent: int = 0
     fail: dict[str, int] | None = None
+
+    def add(self, part: _Sums) -> None:
+        """All but sketches and latency limits."""
+        self.ok += part.ok
+        self.failed += part.failed
+        self.backfilled_failed += part.backfilled_failed
+        self.replies += part.replies
+        self.backfilled += part.backfilled
+        self.sum_ms += part.sum_ms
+        self.backfilled_sum_ms += part.backfilled_sum_ms
+        self.body_bytes += part.body_bytes
+        self.resent += part.resent
+        self.max_ms = max(self.max_ms, part.max_ms)
+        self.failed_max_ms = max(self.failed_max_ms, part.failed_max_ms)
+        if part.fail:
+            _add_counts(self._fail(), part.fail)
+
+    def _fail(self) -> dict[str, int]:
+        if self.fail is None:
+            self.fail = {}
+        return self.fail
+
+
+@dataclass(slots=True)
+class Cell(_Sums):
+    """Requests of one name intended in one step."""
+
     over: dict[str, int] | None = None
     sketch: array[int] | None = None
     backfilled_sketch: array[int] | None = None
-    failed_max_ms: float = 0.0
     failed_sketch: array[int] | None = None
-    body_bytes: int = 0
-    resent: int = 0
 
-    def add(self, counts: RequestCounts) -> int:
+    def add_row(self, counts: RequestCounts) -> int:
         """Add a delta; returns how many of its requests failed."""
         real = counts.ok - counts.backfilled
         self.ok += counts.ok
@@ -53,33 +82,24 @@ class Cell:
         self.sum_ms += counts.sum_ms
         self.body_bytes += counts.body_bytes
         self.resent += counts.resent
+        self.sketch = _extended(self.sketch, counts.sketch)
         if counts.backfilled:
             self.backfilled += counts.backfilled
             self.backfilled_sum_ms += counts.backfilled_sum_ms
-            self.backfilled_sketch = self.backfilled_sketch or array("i")
-            self.backfilled_sketch.fromlist(counts.backfilled_sketch)
+            self.backfilled_sketch = _extended(self.backfilled_sketch, counts.backfilled_sketch)
         if counts.max_ms > self.max_ms:
             self.max_ms = counts.max_ms
         if counts.over:
-            over = self.over = self.over or {}
-            for key, count in counts.over.items():
-                over[key] = over.get(key, 0) + count
-        if counts.sketch:
-            if self.sketch is None:
-                self.sketch = array("i", counts.sketch)
-            else:
-                self.sketch.fromlist(counts.sketch)
+            self.over = self.over or {}
+            _add_counts(self.over, counts.over)
         if not counts.fail:
             return 0
         self.failed_max_ms = max(self.failed_max_ms, counts.failed_max_ms)
-        if counts.failed_sketch:
-            self.failed_sketch = self.failed_sketch or array("i")
-            self.failed_sketch.fromlist(counts.failed_sketch)
+        self.failed_sketch = _extended(self.failed_sketch, counts.failed_sketch)
         return self._add_failures(counts.fail, counts.backfilled_fail)
 
     def _add_failures(self, kinds: Mapping[str, int], virtual: Mapping[str, int]) -> int:
-        fail = self.fail = self.fail or {}
-        failed = 0
+        fail, failed = self._fail(), 0
         for kind, count in kinds.items():
             if kind in virtual:
                 self.backfilled_failed += virtual[kind]
@@ -100,54 +120,10 @@ class Cell:
 
 
 @dataclass(slots=True)
-class Arrivals:
-    """Arrivals of one user class; the fields are those of ClassCounts."""
-
-    planned: int = 0
-    ended: int = 0
-    replied: int = 0
-    unsent_cap: int = 0
-    unsent_task: int = 0
-    unsent_generator: int = 0
-    failed: int = 0
-    empty: int = 0
-    unsent_cap_start: int = 0
-    unsent_task_start: int = 0
-
-    def add(self, counts: ClassCounts | Arrivals) -> None:
-        self.planned += counts.planned
-        self.ended += counts.ended
-        self.replied += counts.replied
-        self.unsent_cap += counts.unsent_cap
-        self.unsent_task += counts.unsent_task
-        self.unsent_generator += counts.unsent_generator
-        self.failed += counts.failed
-        self.empty += counts.empty
-        self.unsent_cap_start += counts.unsent_cap_start
-        self.unsent_task_start += counts.unsent_task_start
-
-    @property
-    def unsent_by(self) -> dict[str, int]:
-        """Unsent arrivals by cause (UNSENT_WHY), those seen alone."""
-        found = {
-            "cap": self.unsent_cap - self.unsent_cap_start,
-            "cap_start": self.unsent_cap_start,
-            "task": self.unsent_task - self.unsent_task_start,
-            "task_start": self.unsent_task_start,
-            "generator": self.unsent_generator,
-        }
-        return {cause: count for cause, count in found.items() if count}
-
-    @property
-    def unsent(self) -> int:
-        return self.unsent_cap + self.unsent_task + self.unsent_generator
-
-
-@dataclass(slots=True)
 class Step:
     """Everything intended in one step."""
 
-    classes: dict[str, Arrivals] = field(default_factory=dict)
+    classes: dict[str, ClassCounts] = field(default_factory=dict)
     cells: dict[str, Cell] = field(default_factory=dict)
 
     @property
@@ -157,47 +133,26 @@ class Step:
 
 
 @dataclass(slots=True)
-class NameTotals:
+class NameTotals(_Sums):
     """One request name over a stretch of steps. `ok` holds `backfilled`; `requests` and `replies` do not."""
 
-    ok: int = 0
-    failed: int = 0
-    backfilled_failed: int = 0
-    replies: int = 0
-    backfilled: int = 0
-    sum_ms: float = 0.0
-    max_ms: float = 0.0
-    backfilled_sum_ms: float = 0.0
     fail: dict[str, int] = field(default_factory=dict)
     sketch: dict[int, int] = field(default_factory=dict)
     backfilled_sketch: dict[int, int] = field(default_factory=dict)
-    failed_max_ms: float = 0.0
     failed_sketch: dict[int, int] = field(default_factory=dict)
-    body_bytes: int = 0
-    resent: int = 0
-
-    def add(self, part: Cell | NameTotals) -> None:
-        """Counts only; sketches are merged by their owner."""
-        self.ok += part.ok
-        self.failed += part.failed
-        self.backfilled_failed += part.backfilled_failed
-        self.replies += part.replies
-        self.backfilled += part.backfilled
-        self.sum_ms += part.sum_ms
-        self.backfilled_sum_ms += part.backfilled_sum_ms
-        self.body_bytes += part.body_bytes
-        self.resent += part.resent
-        self.max_ms = max(self.max_ms, part.max_ms)
-        self.failed_max_ms = max(self.failed_max_ms, part.failed_max_ms)
-        for kind, count in (part.fail or {}).items():
-            self.fail[kind] = self.fail.get(kind, 0) + count
 
     def merge(self, part: NameTotals) -> None:
-        """Counts and sketches."""
         self.add(part)
-        merge_sketch(self.sketch, part.sketch)
-        merge_sketch(self.backfilled_sketch, part.backfilled_sketch)
-        merge_sketch(self.failed_sketch, part.failed_sketch)
+        _add_counts(self.sketch, part.sketch)
+        _add_counts(self.backfilled_sketch, part.backfilled_sketch)
+        _add_counts(self.failed_sketch, part.failed_sketch)
+
+    def add_cells(self, cells: Sequence[Cell]) -> None:
+        for cell in cells:
+            self.add(cell)
+        _add_flat(self.sketch, (cell.sketch for cell in cells))
+        _add_flat(self.backfilled_sketch, (cell.backfilled_sketch for cell in cells))
+        _add_flat(self.failed_sketch, (cell.failed_sketch for cell in cells))
 
     @property
     def requests(self) -> int:
@@ -224,16 +179,14 @@ class NameTotals:
         """What people waited before they were told of a failure; of failures whose latency is on record."""
         return _capped(quantile(self.failed_sketch, q), self.failed_max_ms)
 
-    def measured(self) -> dict[int, int]:
-        """The sketch without backfilled arrivals: only what was really sent and answered."""
-        return {b: c - self.backfilled_sketch.get(b, 0) for b, c in self.sketch.items()}
-
-    def measured_mean_ms(self) -> float | None:
-        real = self.ok - self.backfilled
-        return (self.sum_ms - self.backfilled_sum_ms) / real if real > 0 else None
-
-    def measured_quantile_ms(self, q: float) -> float | None:
-        return _capped(quantile(self.measured(), q), self.max_ms)
+    def measured(self) -> NameTotals:
+        """The ok requests without backfilled arrivals: only what was really sent and answered."""
+        return NameTotals(
+            ok=self.ok - self.backfilled,
+            sum_ms=self.sum_ms - self.backfilled_sum_ms,
+            max_ms=self.max_ms,
+            sketch={b: c - self.backfilled_sketch.get(b, 0) for b, c in self.sketch.items()},
+        )
 
     def over(self, limit_ms: float) -> tuple[int, int]:
         """(certainly, possibly) ok requests taking >= limit_ms, by the sketch: they differ by its one bucket there."""
@@ -249,7 +202,7 @@ class Totals:
 
     start: int
     end: int
-    classes: dict[str, Arrivals] = field(default_factory=dict)
+    classes: dict[str, ClassCounts] = field(default_factory=dict)
     names: dict[str, NameTotals] = field(default_factory=dict)
     left_out: int = 0
 
@@ -258,57 +211,50 @@ class Totals:
         """Of what counts: rates are per second of these."""
         return (self.end - self.start - self.left_out) / 10
 
-    @property
-    def planned(self) -> int:
-        return sum(a.planned for a in self.classes.values())
+    def merge(self, part: Totals) -> None:
+        for name, counts in part.classes.items():
+            self.classes.setdefault(name, ClassCounts()).add(counts)
+        for name, names in part.names.items():
+            self.names.setdefault(name, NameTotals()).merge(names)
+
+    def add_steps(self, steps: Iterable[Step]) -> None:
+        cells: dict[str, list[Cell]] = {}
+        for step in steps:
+            for name, counts in step.classes.items():
+                self.classes.setdefault(name, ClassCounts()).add(counts)
+            for name, cell in step.cells.items():
+                cells.setdefault(name, []).append(cell)
+        for name, found in cells.items():
+            self.names.setdefault(name, NameTotals()).add_cells(found)
 
     @property
-    def replied(self) -> int:
-        return sum(a.replied for a in self.classes.values())
-
-    @property
-    def unsent(self) -> int:
-        return sum(a.unsent for a in self.classes.values())
-
-    @property
-    def unsent_task(self) -> int:
-        return sum(a.unsent_task for a in self.classes.values())
-
-    @property
-    def unsent_by(self) -> dict[str, int]:
-        found: Counter[str] = Counter()
-        for arrivals in self.classes.values():
-            found.update(arrivals.unsent_by)
-        return dict(found)
-
-    @property
-    def empty(self) -> int:
-        return sum(a.empty for a in self.classes.values())
-
-    @property
-    def failed_arrivals(self) -> int:
-        return sum(a.failed for a in self.classes.values())
+    def arrivals(self) -> ClassCounts:
+        """All user classes in one."""
+        whole = ClassCounts()
+        for part in self.classes.values():
+            whole.add(part)
+        return whole
 
     @property
     def attempts(self) -> int:
         """Requests sent, unsent and failed arrivals."""
-        return sum(n.requests for n in self.names.values()) + self.unsent + self.failed_arrivals
+        return sum(n.requests for n in self.names.values()) + self.arrivals.without_request
 
     @property
     def bad(self) -> int:
         """How many of the attempts failed."""
-        return sum(n.failed for n in self.names.values()) + self.unsent + self.failed_arrivals
+        return sum(n.failed for n in self.names.values()) + self.arrivals.without_request
 
     @property
     def expected(self) -> int:
         """The denominator of error_rate: attempts and the virtual arrivals of the closed model. Without those, users
         who all wait for one hang leave a handful of time-outs among thousands of quick requests."""
-        return sum(n.expected for n in self.names.values()) + self.unsent + self.failed_arrivals
+        return sum(n.expected for n in self.names.values()) + self.arrivals.without_request
 
     @property
     def expected_bad(self) -> int:
         """The numerator of error_rate."""
-        return sum(n.expected_failed for n in self.names.values()) + self.unsent + self.failed_arrivals
+        return sum(n.expected_failed for n in self.names.values()) + self.arrivals.without_request
 
     @property
     def error_rate(self) -> float | None:
@@ -331,20 +277,30 @@ class Totals:
         return self.all_names() if name is None else self.names.get(name, NameTotals())
 
 
-def merge_sketch(into: dict[int, int], part: Mapping[int, int]) -> None:
+def _add_counts(into: dict[Key, int], part: Mapping[Key, int]) -> None:
     get = into.get
-    for bucket, count in part.items():
-        into[bucket] = get(bucket, 0) + count
+    for key, count in part.items():
+        into[key] = get(key, 0) + count
 
 
-def merge_flat(into: dict[int, int], flats: Iterable[array[int]]) -> None:
+def _extended(flat: array[int] | None, more: list[int]) -> array[int] | None:
+    if flat is None:
+        return array("i", more) if more else None
+    flat.fromlist(more)
+    return flat
+
+
+def _add_flat(into: dict[int, int], flats: Iterable[array[int] | None]) -> None:
     """Add flat [bucket, count, ...] arrays to a bucket -> count mapping.
 
     Through a list that is indexed by bucket, negative ones from its end (buckets lie between -231 and 665): a third
     faster than the mapping itself, and merging sketches is most of what an analysis does.
     """
+    there = [flat for flat in flats if flat is not None]
+    if not there:
+        return
     dense = [0] * 1024
-    for flat in flats:
+    for flat in there:
         numbers = iter(flat)
         for bucket, count in zip(numbers, numbers, strict=True):
             dense[bucket] += count

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from harness.analysis.record.windows import WindowStore
 from harness.model.clock import step_start
 from harness.model.records.windows import DeltaRow, ErrorRow, RequestCounts
@@ -24,7 +26,6 @@ def abandon_open(store: WindowStore) -> None:
                     fail = {request: RequestCounts(fail={"unfinished": count})}
                     store.add(DeltaRow(worker=name, step=number, requests=fail))
                     at = step_start(number)
-                    store.add(
-                        ErrorRow(worker=name, kind="unfinished", name=request, first_s=at, last_s=at, example=CUT_OFF)
-                    )
+                    told = ErrorRow(worker=name, kind="unfinished", name=request, step=number, example=CUT_OFF)
+                    store.add(replace(told, first_s=at, last_s=at))
         worker.open_names = {}

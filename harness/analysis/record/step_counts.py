@@ -1,42 +1,54 @@
-"""Counting in single steps: requests and bad ones for a target, and adding what one step holds to a total."""
+"""Counting in single steps: requests and bad ones for a target."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.analysis.record.cells import Arrivals, Cell, NameTotals, Step, Totals, merge_flat
-from harness.model.records.windows import RequestCounts, limit_key
+from harness.analysis.record.cells import Cell, Step
+from harness.model.records.windows import limit_key
 from harness.model.sketch import bucket_of
 
 
 class Counter:
-    """(n, bad) of one step for one target."""
+    """(n, bad) of single steps.
 
-    def __init__(self, name: str | None, latency_ms: float | None, exact: bool) -> None:
-        self.name = name
-        self.latency_ms = latency_ms
-        self.key = limit_key(latency_ms) if latency_ms is not None and exact else None
+    latency_ms: a bad request took so long, or longer; with failures, or without latency_ms, it may also have failed.
+    Without failures the failed ones are not counted at all. exact_from: the first step in which the load counted this
+    limit itself; by the sketch before it, and where that is None.
+    """
 
-    def __call__(self, step: Step) -> tuple[int, int]:
-        n = bad = 0
-        if self.name is None:
-            for arrivals in step.classes.values():
-                bad += arrivals.unsent + arrivals.failed
-            n = bad
-        for cell in cells_of(step, self.name):
-            # Virtual arrivals count here, where it matters *when* the service was bad; totals leave them out.
-            failed = cell.failed + cell.backfilled_failed
-            bad += failed
-            n += cell.ok + failed
-        return n, bad + self.slow(step)
+    def __init__(self, latency_ms: float | None, exact_from: int | None, *, failures: bool) -> None:
+        self._failing = failures or latency_ms is None
+        self._latency_ms = latency_ms
+        self._exact_from = exact_from
+        self._key = "" if latency_ms is None else limit_key(latency_ms)
 
-    def slow(self, step: Step) -> int:
+    def __call__(self, number: int, step: Step, name: str | None) -> tuple[int, int]:
+        n = bad = self.lost(step) if name is None else 0
+        for cell in cells_of(step, name):
+            more, worse = self.of(number, cell)
+            n, bad = n + more, bad + worse
+        return n, bad
+
+    def lost(self, step: Step) -> int:
+        """Arrivals that failed without a request, where failures count."""
+        return sum(counts.without_request for counts in step.classes.values()) if self._failing else 0
+
+    def of(self, number: int, cell: Cell) -> tuple[int, int]:
+        # Virtual arrivals count here, where it matters *when* the service was bad; totals leave them out.
+        failed = cell.failed + cell.backfilled_failed if self._failing else 0
+        return cell.ok + failed, self._slow(number, cell) + failed
+
+    def slow(self, number: int, step: Step, name: str | None) -> int:
         """Ok requests over the latency limit; none for a target that has no such limit."""
-        if self.latency_ms is None:
+        return sum(self._slow(number, cell) for cell in cells_of(step, name))
+
+    def _slow(self, number: int, cell: Cell) -> int:
+        if self._latency_ms is None:
             return 0
-        if self.key is None:
-            return sum(over_by_sketch(cell, self.latency_ms) for cell in cells_of(step, self.name))
-        return sum(cell.over.get(self.key, 0) for cell in cells_of(step, self.name) if cell.over is not None)
+        if self._exact_from is None or number < self._exact_from:
+            return _over_by_sketch(cell, self._latency_ms)
+        return cell.over.get(self._key, 0) if cell.over is not None else 0
 
 
 def cells_of(step: Step, name: str | None) -> Iterator[Cell]:
@@ -46,7 +58,7 @@ def cells_of(step: Step, name: str | None) -> Iterator[Cell]:
         yield step.cells[name]
 
 
-def over_by_sketch(cell: Cell, limit_ms: float) -> int:
+def _over_by_sketch(cell: Cell, limit_ms: float) -> int:
     """Ok requests certainly over the limit: in buckets above that of the limit."""
     if cell.sketch is None:
         return 0
@@ -60,24 +72,3 @@ def proven(step: Step, name: str | None, saturated: bool) -> int:
     if name is None and not saturated:
         bad += sum(arrivals.unsent_cap for arrivals in step.classes.values())
     return bad
-
-
-def merge(whole: Totals, part: Totals) -> None:
-    for name, arrivals in part.classes.items():
-        whole.classes.setdefault(name, Arrivals()).add(arrivals)
-    for name, names in part.names.items():
-        whole.names.setdefault(name, NameTotals()).merge(names)
-
-
-def add_counts(into: NameTotals, counts: RequestCounts) -> None:
-    cell = Cell()
-    cell.add(counts)
-    into.add(cell)
-    if cell.sketch is not None:
-        merge_flat(into.sketch, [cell.sketch])
-    if cell.failed_sketch is not None:
-        merge_flat(into.failed_sketch, [cell.failed_sketch])
-
-
-def pairs(flat: list[int]) -> dict[int, int]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))

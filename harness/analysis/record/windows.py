@@ -6,19 +6,18 @@ same numbers in any order. Steps are 100 ms, counted from t0; ranges of steps ar
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from harness.analysis.record.cells import Arrivals, Cell, NameTotals, Step, Totals, merge_flat
-from harness.analysis.record.step_counts import Counter, add_counts, merge, over_by_sketch, pairs, proven
+from harness.analysis.record.cells import Cell, NameTotals, Step, Totals
+from harness.analysis.record.step_counts import Counter, proven
 from harness.analysis.statistics.dispersion import Dispersion
 from harness.analysis.statistics.series import Series
 from harness.analysis.statistics.violations import Baseline
 from harness.model.clock import step_start
 from harness.model.records.plan import Plan
 from harness.model.records.targets import Target
-from harness.model.records.windows import DeltaRow, ErrorRow, MarkRow, Row, limit_key, without_request
+from harness.model.records.windows import ClassCounts, DeltaRow, ErrorRow, MarkRow, Row, limit_key, pairs
 from harness.model.target_grammar import ALLOWED_OVER
 from harness.plan.schedule import planned_counts
 
@@ -169,8 +168,7 @@ class WindowStore:
         are missed too. A step that some worker never reported as drawn is a gap in either model.
         """
         drawn = self.drawn_before()
-        load = self.plan.load
-        wanted = planned_counts(load, start, end) if load.rate is not None and end > start else {}
+        wanted = self._planned(start, end)
         missing = []
         for index, number in enumerate(range(start, end)):
             step = self._step(number)
@@ -184,11 +182,16 @@ class WindowStore:
 
     def unrecorded(self, start: int, end: int) -> tuple[int, int]:
         """(arrivals of [start, end) without an end on record, arrivals scheduled there). (0, 0) in the closed model."""
-        if self.plan.load.rate is None or end <= start:
-            return 0, 0
-        wanted = sum(map(sum, planned_counts(self.plan.load, start, end).values()))
+        wanted = sum(map(sum, self._planned(start, end).values()))
         ended = sum(a.ended for _, step in self.steps(start, end) for a in step.classes.values())
         return max(0, wanted - ended), wanted
+
+    def _planned(self, start: int, end: int) -> dict[str, list[int]]:
+        """Arrivals of every class for each step of [start, end), drawn again; none in the closed model."""
+        load = self.plan.load
+        if load.rate is None or end <= start:
+            return {}
+        return planned_counts(load, load.first_step + start, load.first_step + end)
 
     def steps(self, start: int, end: int) -> Iterator[tuple[int, Step]]:
         """The recorded steps of [start, end), in order; steps without any arrival are left out."""
@@ -205,9 +208,9 @@ class WindowStore:
             length = next(n for n in (LONG_BLOCK, BLOCK, 1) if at % n == 0 and at + n <= end)
             if length == 1:
                 length = min(BLOCK - at % BLOCK, end - at)
-                self._add_steps(whole, at, at + length)
+                whole.add_steps(step for _, step in self.steps(at, at + length))
             else:
-                merge(whole, self._block(at, length))
+                whole.merge(self._block(at, length))
             at += length
         return whole
 
@@ -218,52 +221,33 @@ class WindowStore:
         whole, at = Totals(start, end), start
         for low, high in [*cuts, (end, end)]:
             if low > at:
-                merge(whole, self.totals(at, low))
+                whole.merge(self.totals(at, low))
             whole.left_out += max(0, high - max(at, low))
             at = max(at, high)
         return whole
-
-    def counted_exactly(self, limit_ms: float, start: int) -> bool:
-        """Whether the load counted this latency limit itself in every step from `start` on.
-
-        A row names every limit in force, those at 0 too, so the first row that names one tells since when.
-        """
-        key = limit_key(limit_ms)
-        return key in self._planned_limits or self._counted_from.get(key, start + 1) <= start
 
     def exact_from(self, limit_ms: float) -> int | None:
         """The first step in which the load counted this latency limit itself; None where it never did."""
         key = limit_key(limit_ms)
         return 0 if key in self._planned_limits else self._counted_from.get(key)
 
-    def counts(self, latency_ms: float | None, start: int, end: int, *, failures: bool) -> dict[str | None, Series]:
-        """Requests and bad ones per step of [start, end), by request name; None: everything, what was never sent
-        included.
+    def counter(self, latency_ms: float | None, *, failures: bool = True) -> Counter:
+        return Counter(latency_ms, None if latency_ms is None else self.exact_from(latency_ms), failures=failures)
 
-        latency_ms: a bad request took so long, or longer; with failures, or without latency_ms, it may also have
-        failed. Without failures the failed ones are not counted at all. limit of the series is 0.5: the caller's.
-        """
+    def counts(self, latency_ms: float | None, start: int, end: int, *, failures: bool) -> dict[str | None, Series]:
+        """Requests and bad ones per step of [start, end) as Counter counts them, by request name; None: everything,
+        what was never sent included. limit of the series is 0.5: the caller's."""
         span = max(0, end - start)
-        failing = failures or latency_ms is None
-        exact_from = None if latency_ms is None else self.exact_from(latency_ms)
-        key = "" if latency_ms is None else limit_key(latency_ms)
+        count = self.counter(latency_ms, failures=failures)
         found: dict[str | None, tuple[list[int], list[int]]] = {None: ([0] * span, [0] * span)}
         whole_n, whole_bad = found[None]
         for number, step in self.steps(start, end):
             at = number - start
-            if failing:
-                for arrivals in step.classes.values():
-                    lost = arrivals.unsent + arrivals.failed
-                    whole_n[at] += lost
-                    whole_bad[at] += lost
-            exact = exact_from is not None and number >= exact_from
+            lost = count.lost(step)
+            whole_n[at] += lost
+            whole_bad[at] += lost
             for name, cell in step.cells.items():
-                n, bad = cell.ok, 0
-                if latency_ms is not None:
-                    bad = (cell.over or {}).get(key, 0) if exact else over_by_sketch(cell, latency_ms)
-                if failing:
-                    failed = cell.failed + cell.backfilled_failed
-                    n, bad = n + failed, bad + failed
+                n, bad = count.of(number, cell)
                 if name not in found:
                     found[name] = ([0] * span, [0] * span)
                 found[name][0][at] += n
@@ -294,18 +278,15 @@ class WindowStore:
         p = target.value if limit is None else limit
         if target.metric in ALLOWED_OVER:
             latency_ms, p = p, ALLOWED_OVER[target.metric]
-        # A limit relative to baseline is counted from the injection on; before it there are the sketches.
-        since = start if latency_ms is None else self.exact_from(latency_ms)
-        by_sketch, exact = Counter(target.name, latency_ms, False), Counter(target.name, latency_ms, True)
+        count = self.counter(latency_ms)
         n, bad = [0] * max(0, end - start), [0] * max(0, end - start)
         for number, step in self.steps(start, end):
-            count = exact if since is not None and number >= since else by_sketch
-            if proven_unless is None:
-                n[number - start], bad[number - start] = count(step)
-            else:
-                n[number - start], _ = count(step)
+            at = number - start
+            n[at], bad[at] = count(number, step, target.name)
+            if proven_unless is not None:
                 saturated = number in proven_unless
-                bad[number - start] = proven(step, target.name, saturated) + (0 if saturated else count.slow(step))
+                slow = 0 if saturated else count.slow(number, step, target.name)
+                bad[at] = proven(step, target.name, saturated) + slow
         if provisional_at is not None:
             slow_after = min(FAILING_AFTER_S, latency_ms / 1000) if latency_ms is not None else FAILING_AFTER_S
             for number, waiting in self.waiting(target.name).items():
@@ -329,7 +310,7 @@ class WindowStore:
                     continue
                 bad = 0
                 if target.name is None:
-                    bad += sum(without_request(counts) for counts in row.classes.values())
+                    bad += sum(counts.without_request for counts in row.classes.values())
                 for name, counts in row.requests.items():
                     if target.name in (None, name):
                         bad += sum(counts.fail.values()) + (counts.over.get(key, 0) if latency else 0)
@@ -365,11 +346,6 @@ class WindowStore:
         """Every request name seen, sorted."""
         return sorted({name for _, step in self.steps(0, self.end) for name in step.cells})
 
-    def counter(self, name: str | None, latency_ms: float | None, start: int) -> Counter:
-        """Counts single steps from `start` on, exactly where the load counted this limit itself."""
-        exact = latency_ms is None or self.counted_exactly(latency_ms, start)
-        return Counter(name, latency_ms, exact)
-
     def _step(self, number: int) -> Step | None:
         return self._steps[number] if 0 <= number < len(self._steps) else None
 
@@ -383,37 +359,17 @@ class WindowStore:
             found = Totals(start, start + length)
             if length == LONG_BLOCK:
                 for at in range(start, start + length, BLOCK):
-                    merge(found, self._block(at, BLOCK))
+                    found.merge(self._block(at, BLOCK))
             else:
-                self._add_steps(found, start, start + length)
+                found.add_steps(step for _, step in self.steps(start, start + length))
             self._blocks[(start, length)] = found
         return found
 
-    def _add_steps(self, whole: Totals, start: int, end: int) -> None:
-        sketches: dict[str, list[array[int]]] = {}
-        backfilled: dict[str, list[array[int]]] = {}
-        failed: dict[str, list[array[int]]] = {}
-        for _, step in self.steps(start, end):
-            for name, arrivals in step.classes.items():
-                whole.classes.setdefault(name, Arrivals()).add(arrivals)
-            for name, cell in step.cells.items():
-                whole.names.setdefault(name, NameTotals()).add(cell)
-                if cell.sketch is not None:
-                    sketches.setdefault(name, []).append(cell.sketch)
-                if cell.backfilled_sketch is not None:
-                    backfilled.setdefault(name, []).append(cell.backfilled_sketch)
-                if cell.failed_sketch is not None:
-                    failed.setdefault(name, []).append(cell.failed_sketch)
-        for name, flats in sketches.items():
-            merge_flat(whole.names[name].sketch, flats)
-        for name, flats in backfilled.items():
-            merge_flat(whole.names[name].backfilled_sketch, flats)
-        for name, flats in failed.items():
-            merge_flat(whole.names[name].failed_sketch, flats)
-
     def _add_delta(self, row: DeltaRow) -> None:
         for name, counts in row.setup.items():
-            add_counts(self.setup.setdefault(name, NameTotals()), counts)
+            cell = Cell()
+            cell.add_row(counts)
+            self.setup.setdefault(name, NameTotals()).add_cells([cell])
         number = row.step
         if number < 0:
             return
@@ -424,21 +380,18 @@ class WindowStore:
             step = self._steps[number] = Step()
         for name, arrivals in row.classes.items():
             if name not in step.classes:
-                step.classes[name] = Arrivals()
+                step.classes[name] = ClassCounts()
             step.classes[name].add(arrivals)
-            lost = without_request(arrivals)
-            self.total_failures += lost
-            self.total_attempts += lost
+            self.total_failures += arrivals.without_request
+            self.total_attempts += arrivals.without_request
         if row.ended is not None:
             self._ends_known = True
             if row.ended - number <= ENDS_WITHIN_STEPS and _has_bad(row):
                 self._ends.setdefault(number, []).append(row)
-        cells = step.cells
         for name, counts in row.requests.items():
-            cell = cells.get(name)
-            if cell is None:
-                cell = cells[name] = Cell()
-            failed = cell.add(counts)
+            if name not in step.cells:
+                step.cells[name] = Cell()
+            failed = step.cells[name].add_row(counts)
             self.total_requests += counts.ok - counts.backfilled + failed
             self.total_attempts += counts.ok - counts.backfilled + failed
             self.total_failures += failed
@@ -484,5 +437,5 @@ class WindowStore:
 
 def _has_bad(row: DeltaRow) -> bool:
     return any(counts.fail or any(counts.over.values()) for counts in row.requests.values()) or any(
-        without_request(counts) for counts in row.classes.values()
+        counts.without_request for counts in row.classes.values()
     )

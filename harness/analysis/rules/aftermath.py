@@ -299,7 +299,7 @@ def impact_result(
     end = step_of(load_end_s)
     after = facts.store.totals(step_of(first), end)
     run = facts.store.totals(baseline.start if baseline else 0, end)
-    planned = run.planned if facts.open_model else 0
+    planned = run.arrivals.planned if facts.open_model else 0
     start_s, mitigated_s, at_least = None, None, False
     if faults and fault_span is not None:
         starts = [impact_rules.impact_start(w.series, w.baseline, step_of(first), end) for w in watched]

@@ -204,7 +204,7 @@ def _errors(target: Target, span: Span, facts: Facts, limit: Limit, ends: Ends) 
     if limit.relative is not None and facts.baseline is not None:
         bad0, n0 = sums_in(series, facts.baseline)
         why += f", in baseline {bad0:,} of {n0:,}"
-    own = facts.totals(span).unsent_task
+    own = facts.totals(span).arrivals.unsent_task
     if target.name is None and own:
         why += f", {own:,} of them never sent because of the locustfile: users in a task's own time, or unable to start"
     if outcome == "undecided":

@@ -127,14 +127,15 @@ def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
     if target.name is not None:
         return result_of(target, observed, None, "not_judged", "the plan counts arrivals, not requests by name")
     asked, never = _asked(span, facts)
+    arrivals = totals.arrivals
     if asked <= 0:
-        empty = f"all {totals.empty:,} arrivals were empty: their task ended without a request"
-        why = empty if totals.empty else "no arrival was planned in this phase"
+        empty = f"all {arrivals.empty:,} arrivals were empty: their task ended without a request"
+        why = empty if arrivals.empty else "no arrival was planned in this phase"
         return result_of(target, observed, None, "undecided", why)
-    replied = totals.replied
+    replied = arrivals.replied
     why = f"{replied:,} of {asked:,} scheduled arrivals got a reply"
-    if totals.empty:
-        why += f"; {totals.empty:,} more were empty: their task ended without a request"
+    if arrivals.empty:
+        why += f"; {arrivals.empty:,} more were empty: their task ended without a request"
     if never:
         why += f"; {never:,} more had made no request when the record ended"
     # Compared as counts, so that a planned rate of 200.3 does not blur the edge.
@@ -146,17 +147,17 @@ def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
 def _asked(span: Span, facts: Facts) -> tuple[int, int]:
     """(arrivals of a phase that asked something of the target, those that still waited for a user or for their task's
     first request when a run was stopped). Nor did a task ask anything that ended without a request."""
-    totals, never = facts.totals(span), facts.store.unasked(span.start, span.end)
-    return totals.planned - totals.empty - never, never
+    arrivals, never = facts.totals(span).arrivals, facts.store.unasked(span.start, span.end)
+    return arrivals.planned - arrivals.empty - never, never
 
 
 def _replied_as_in_baseline(target: Target, span: Span, facts: Facts) -> TargetResult:
     """The share of arrivals that got a reply, against baseline's: how many arrive is the schedule's doing, not the
     target's."""
     totals = facts.totals(span)
-    replied, (asked, _) = totals.replied, _asked(span, facts)
+    replied, (asked, _) = totals.arrivals.replied, _asked(span, facts)
     observed = totals.of(None).replies / totals.seconds
-    base = facts.totals(facts.baseline) if facts.baseline is not None else None
+    base = facts.totals(facts.baseline).arrivals if facts.baseline is not None else None
     if base is None or base.planned - base.empty <= 0 or asked <= 0:
         return result_of(target, observed, None, "undecided", "the baseline showed nothing to compare with")
     share = base.replied / (base.planned - base.empty)

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from harness.analysis.record.cells import Arrivals, Totals
+from harness.analysis.record.cells import Totals
 from harness.analysis.record.spans import Span, span_of
 from harness.analysis.rules.facts import Facts
+from harness.model.records.windows import ClassCounts
 
 PHASES = ("fault", "after")
 GONE = 0.1
@@ -80,7 +81,7 @@ def _late(name: str, baseline: Span, facts: Facts) -> int:
 def _empty(before: Totals, now: Totals, phase: str) -> list[Unasked]:
     found = []
     for name, arrivals in now.classes.items():
-        base = before.classes.get(name, Arrivals())
+        base = before.classes.get(name, ClassCounts())
         sent, sent_before = arrivals.planned - arrivals.unsent, base.planned - base.unsent
         if not arrivals.empty or sent <= 0 or sent_before <= 0:
             continue
@@ -94,7 +95,7 @@ def _empty(before: Totals, now: Totals, phase: str) -> list[Unasked]:
 
 def _asking(totals: Totals) -> int:
     """Arrivals that came to ask something."""
-    return sum(a.planned - a.unsent - a.failed - a.empty for a in totals.classes.values())
+    return sum(a.planned - a.without_request - a.empty for a in totals.classes.values())
 
 
 def told(found: Sequence[Unasked]) -> list[str]:

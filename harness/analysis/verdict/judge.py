@@ -265,7 +265,9 @@ def _baseline_judged(facts: Facts) -> bool:
 
 
 def _unsent(facts: Facts) -> int:
-    return sum(facts.totals(span).unsent for span in facts.spans if span.name != "warmup" and span.end > span.start)
+    return sum(
+        facts.totals(span).arrivals.unsent for span in facts.spans if span.name != "warmup" and span.end > span.start
+    )
 
 
 def _memory(
@@ -326,9 +328,9 @@ def _own_doing(
         p = limit if allowed is None else allowed
         return judge_proportion(sum(series.bad), sum(series.n), p, target.op, chances) == "broken"
     if target.op in ("<", "<="):
-        count = facts.store.counter(target.name, limit, span.start)
-        steps = [(n, step) for n, step in facts.store.steps(span.start, span.end)]
-        slow = sum(count.slow(step) for n, step in steps if n not in saturated)
+        count = facts.store.counter(limit)
+        steps = list(facts.store.steps(span.start, span.end))
+        slow = sum(count.slow(number, step, target.name) for number, step in steps if number not in saturated)
         n = facts.totals(span).of(target.name).ok
         if counts_failures(target, facts):
             slow += sum(proven(step, target.name, number in saturated) for number, step in steps)

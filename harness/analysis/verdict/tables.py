@@ -31,23 +31,23 @@ def phase_result(
 ) -> PhaseResult:
     """One phase. dispersion: of its failures, where they did not come singly. violating: None where violating time is
     not known (no target to time)."""
-    names = totals.all_names()
+    names, arrivals = totals.all_names(), totals.arrivals
     classes = totals.classes.items()
     return PhaseResult(
         name=span.name,
         start_s=span.start_s,
         end_s=span.end_s,
-        planned=totals.planned,
+        planned=arrivals.planned,
         requests=names.requests,
         failures=names.failed,
-        unsent=totals.unsent,
-        unsent_task=totals.unsent_task,
-        unsent_by=totals.unsent_by,
-        empty=totals.empty,
+        unsent=arrivals.unsent,
+        unsent_task=arrivals.unsent_task,
+        unsent_by=arrivals.unsent_by,
+        empty=arrivals.empty,
         resent=names.resent,
         unfinished=names.fail.get("unfinished", 0),
         backfilled=names.backfilled + names.backfilled_failed,
-        failed_arrivals=totals.failed_arrivals,
+        failed_arrivals=arrivals.failed,
         mix_planned=_rounded(shares((name, a.planned) for name, a in classes)),
         mix_sent=_rounded(shares((name, a.planned - a.unsent) for name, a in classes)),
         error_rate=_round(totals.error_rate),
@@ -163,12 +163,13 @@ def error_results(store: WindowStore) -> tuple[ErrorResult, ...]:
 def _measured(names: NameTotals, error_rate: float | None) -> Measured | None:
     if not names.backfilled_failed and not (names.backfilled and names.backfilled_sketch):
         return None
+    measured = names.measured()
     return Measured(
         error_rate=_round(error_rate),
-        mean_ms=_round(names.measured_mean_ms()),
-        p50_ms=_round(names.measured_quantile_ms(0.5)),
-        p95_ms=_round(names.measured_quantile_ms(0.95)),
-        p99_ms=_round(names.measured_quantile_ms(0.99)),
+        mean_ms=_round(measured.mean_ms),
+        p50_ms=_round(measured.quantile_ms(0.5)),
+        p95_ms=_round(measured.quantile_ms(0.95)),
+        p99_ms=_round(measured.quantile_ms(0.99)),
     )
 
 

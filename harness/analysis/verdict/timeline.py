@@ -12,10 +12,11 @@ from itertools import pairwise
 
 import msgspec
 
+from harness.analysis.record.spans import spans
 from harness.analysis.record.windows import BLOCK, WindowStore
 from harness.analysis.rules.sampled import is_counter
-from harness.model.clock import next_step, step_of, step_start
-from harness.model.records.events import Event, LoadEnded, PhaseStarted
+from harness.model.clock import next_step, step_start
+from harness.model.records.events import Event, LoadEnded
 from harness.model.records.samples import Sample
 
 MAX_POINTS = 1200
@@ -63,7 +64,7 @@ def chart_data(store: WindowStore, samples: Sequence[Sample], history: Sequence[
     ended = [event.end_s for event in history if isinstance(event, LoadEnded)]
     last = min(store.end, next_step(ended[-1])) if ended else store.end
     size = bin_steps(last)
-    edges = _edges(last, size, [step_of(event.start_s) for event in history if isinstance(event, PhaseStarted)])
+    edges = _edges(last, size, [span.start for span in spans(history, last)])
     starts = edges[:-1]
     kinds = sorted(
         {kind for _, step in store.steps(0, store.end) for c in step.cells.values() for kind in c.fail or ()}
@@ -73,7 +74,8 @@ def chart_data(store: WindowStore, samples: Sequence[Sample], history: Sequence[
     drawn = store.drawn_before()
     for start, end in pairwise(edges):
         totals = store.totals(start, end)
-        if start >= drawn or not (totals.planned or totals.names):
+        arrivals = totals.arrivals
+        if start >= drawn or not (arrivals.planned or totals.names):
             # Nothing due is an honest 0; something due and nothing recorded is a hole.
             known = start < drawn and not store.gaps(start, end)
             for values in (planned, rps, *failures.values()):
@@ -82,12 +84,12 @@ def chart_data(store: WindowStore, samples: Sequence[Sample], history: Sequence[
                 values.append(None)
             continue
         names = totals.all_names()
-        planned.append(totals.planned / totals.seconds if store.plan.load.rate is not None else None)
+        planned.append(arrivals.planned / totals.seconds if store.plan.load.rate is not None else None)
         rps.append(names.replies / totals.seconds)
         for kind, values in failures.items():
             count = names.fail.get(kind, 0)
-            count += totals.unsent if kind == "unsent" else 0
-            count += totals.failed_arrivals if kind == "exception" else 0
+            count += arrivals.unsent if kind == "unsent" else 0
+            count += arrivals.failed if kind == "exception" else 0
             values.append(count / totals.seconds)
         p50.append(names.quantile_ms(0.5))
         p95.append(names.quantile_ms(0.95))

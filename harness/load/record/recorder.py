@@ -9,14 +9,15 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 from harness.load.record.arrival import Arrival
-from harness.load.record.tally import ClassTally, RequestTally, StepTally
+from harness.load.record.tally import RequestTally, StepTally
 from harness.model.clock import monotonic, step_of
 from harness.model.jsonl import encode_line
 from harness.model.records.load import STEP_S
-from harness.model.records.windows import DeltaRow, ErrorRow, MarkRow
+from harness.model.records.windows import ClassCounts, DeltaRow, ErrorRow, MarkRow, flattened
 
 LATE_S = 0.05
 """Lateness above which a generator that has it in its 99th percentile is saturated."""
@@ -51,10 +52,11 @@ class Recorder:
         self._turn_at = math.inf
         self._rows: list[DeltaRow] = []
         # Short ways to what is in _steps: looked up at every arrival and request.
-        self._classes: dict[tuple[int, str], ClassTally] = {}
+        self._classes: dict[tuple[int, str], ClassCounts] = {}
         self._tallies: dict[tuple[int, str], RequestTally] = {}
         self._open_arrivals: dict[Arrival, None] = {}
-        self._errors: dict[tuple[str, str | None], list[float | int | str]] = {}
+        self._errors: dict[tuple[str, str | None, int], _Errors] = {}
+        self._flushes = 0
         self._lateness: list[float] = []
         self._span: deque[tuple[float, float, int, int]] = deque()
         self._last_mark = (monotonic(), time.process_time())
@@ -118,7 +120,7 @@ class Recorder:
         else:
             counts.unsent_cap += 1
             counts.unsent_cap_start += start
-        self._error("unsent", None, arrival.intended, f"{arrival.class_name}: no user within 1 s, {why}")
+        self._error("unsent", None, arrival.step, arrival.intended, f"{arrival.class_name}: no user within 1 s, {why}")
         self.end(arrival)
 
     def empty(self, arrival: Arrival) -> None:
@@ -148,7 +150,7 @@ class Recorder:
             return
         self._turn()
         self._counts(arrival).failed += 1
-        self._error(kind, None, arrival.intended, text)
+        self._error(kind, None, arrival.step, arrival.intended, text)
 
     def abandon(self) -> None:
         """The drain is over: arrivals whose task still runs end here, unfinished."""
@@ -182,7 +184,7 @@ class Recorder:
         tally = self._requests(step, name)
         tally.add_failure(kind)
         tally.failed_latencies.append(latency_ms)
-        self._error(kind, name, intended, text)
+        self._error(kind, name, step, intended, text)
 
     def virtual(self, name: str, intended: float, latency_ms: float, kind: str | None, count: int) -> None:
         """Virtual arrivals of the closed model: what users who were waiting did not send."""
@@ -212,23 +214,17 @@ class Recorder:
     # Rows
 
     def flush(self, done: int, users: int, *, final: bool = False) -> bytes:
-        """Everything since the last flush, as lines, ending with a mark. A final flush closes the recorder."""
+        """Everything since the last flush, as lines, ending with a mark. A final flush closes the recorder.
+
+        Errors of one step end in more than one flush. Their row, with its example, waits until none came since the last
+        one, so that there is one of them.
+        """
         self._freeze()
         rows: list[DeltaRow | MarkRow | ErrorRow] = [*self._rows]
         self._rows = []
-        for (kind, name), (count, first, last, example) in self._errors.items():
-            rows.append(
-                ErrorRow(
-                    worker=self.worker,
-                    kind=kind,
-                    name=name,
-                    count=int(count),
-                    first_s=round(float(first), 3),
-                    last_s=round(float(last), 3),
-                    example=str(example),
-                )
-            )
-        self._errors = {}
+        over = [key for key, seen in self._errors.items() if final or seen.flush < self._flushes]
+        rows += [self._errors.pop(key).row(self.worker, *key) for key in over]
+        self._flushes += 1
         rows.append(self._mark(done, users, final))
         if final:
             self._closed = True
@@ -262,9 +258,9 @@ class Recorder:
             worker=self.worker,
             at=round(now - self.t0, 4),
             done=done,
-            open=_flat(Counter([arrival.step for arrival in self._open_arrivals])),
-            unasked=_flat(Counter([arrival.step for arrival in self._open_arrivals if not arrival.requests])),
-            open_names={name: _flat(steps) for name, steps in self.open_names().items()},
+            open=flattened(Counter([arrival.step for arrival in self._open_arrivals])),
+            unasked=flattened(Counter([arrival.step for arrival in self._open_arrivals if not arrival.requests])),
+            open_names={name: flattened(steps) for name, steps in self.open_names().items()},
             cpu=round(used / wall, 4) if wall > 0 else None,
             lateness_p99_ms=round(lateness[math.ceil(0.99 * n) - 1] * 1000, 3) if n else None,
             lateness_max_ms=round(lateness[-1] * 1000, 3) if n else None,
@@ -285,13 +281,15 @@ class Recorder:
         out_of = monotonic() - self._out_of_at < SPAN_S
         self.saturated = (whole and (cpus > BUSY * walls or late_p99)) or out_of
 
-    def _counts(self, arrival: Arrival) -> ClassTally:
+    def _counts(self, arrival: Arrival) -> ClassCounts:
         key = (arrival.step, arrival.class_name)
         counts = self._classes.get(key)
         if counts is None:
             if self._closed:
-                return ClassTally()
-            counts = self._classes[key] = self._tally(arrival.step).counts(arrival.class_name)
+                return ClassCounts()
+            counts = self._classes[key] = self._tally(arrival.step).classes.setdefault(
+                arrival.class_name, ClassCounts()
+            )
         return counts
 
     def _tally(self, step: int) -> StepTally:
@@ -308,15 +306,39 @@ class Recorder:
             tally = requests[name] = RequestTally(limits)
         return tally
 
-    def _error(self, kind: str, name: str | None, instant: float, text: str) -> None:
+    def _error(self, kind: str, name: str | None, step: int, instant: float, text: str) -> None:
         at = instant - self.t0
-        seen = self._errors.get((kind, name))
+        seen = self._errors.get((kind, name, step))
         if seen is None:
-            self._errors[kind, name] = [1, at, at, writable(shortened(text))]
-        else:
-            seen[0] = int(seen[0]) + 1
-            seen[1] = min(float(seen[1]), at)
-            seen[2] = max(float(seen[2]), at)
+            seen = self._errors[kind, name, step] = _Errors(at, at, writable(shortened(text)))
+        seen.count += 1
+        seen.first = min(seen.first, at)
+        seen.last = max(seen.last, at)
+        seen.flush = self._flushes
+
+
+@dataclass(slots=True)
+class _Errors:
+    """Of one kind, name and step. first, last: seconds since t0. flush: how many there had been at the last of them."""
+
+    first: float
+    last: float
+    example: str
+    count: int = 0
+    flush: int = 0
+
+    def row(self, worker: str, kind: str, name: str | None, step: int) -> ErrorRow:
+        first_s, last_s = round(self.first, 3), round(self.last, 3)
+        return ErrorRow(
+            worker=worker,
+            kind=kind,
+            name=name,
+            step=step,
+            count=self.count,
+            first_s=first_s,
+            last_s=last_s,
+            example=self.example,
+        )
 
 
 def shortened(text: str, most: int = _MAX_EXAMPLE) -> str:
@@ -331,7 +353,3 @@ def shortened(text: str, most: int = _MAX_EXAMPLE) -> str:
 def writable(text: str) -> str:
     """The text as it can be written to a file: a lone surrogate (a name made of undecodable bytes) cannot."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
-def _flat(counts: dict[int, int]) -> list[int]:
-    return [x for pair in sorted(counts.items()) for x in pair]

@@ -5,42 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 
-from harness.model.records.windows import ClassCounts, DeltaRow, RequestCounts, limit_key
+from harness.model.records.windows import ClassCounts, DeltaRow, RequestCounts, flattened, limit_key
 from harness.model.sketch import bucket_of, buckets_of
-
-
-class ClassTally:
-    __slots__ = (
-        "empty",
-        "ended",
-        "failed",
-        "planned",
-        "replied",
-        "unsent_cap",
-        "unsent_cap_start",
-        "unsent_generator",
-        "unsent_task",
-        "unsent_task_start",
-    )
-
-    def __init__(self) -> None:
-        self.planned = self.ended = self.replied = self.failed = self.empty = 0
-        self.unsent_cap = self.unsent_task = self.unsent_generator = 0
-        self.unsent_cap_start = self.unsent_task_start = 0
-
-    def frozen(self) -> ClassCounts:
-        return ClassCounts(
-            planned=self.planned,
-            ended=self.ended,
-            replied=self.replied,
-            unsent_cap=self.unsent_cap,
-            unsent_task=self.unsent_task,
-            unsent_generator=self.unsent_generator,
-            failed=self.failed,
-            empty=self.empty,
-            unsent_cap_start=self.unsent_cap_start,
-            unsent_task_start=self.unsent_task_start,
-        )
 
 
 class RequestTally:
@@ -100,14 +66,16 @@ class RequestTally:
             fail=self.fail,
             sum_ms=round(sum(latencies) + virtual_sum_ms, 4),
             max_ms=round(max(longest, latencies[-1] if latencies else 0.0), 4),
-            sketch=_flat(sketch + apart),
+            sketch=flattened(sketch + apart),
             over={limit_key(limit): n for limit, n in over.items()} if ok else {},
             backfilled=virtual,
             backfilled_sum_ms=round(virtual_sum_ms, 4),
-            backfilled_sketch=_flat(apart),
+            backfilled_sketch=flattened(apart),
             backfilled_fail=self._virtual_fail,
             failed_max_ms=round(max(self.failed_latencies, default=0.0), 4),
-            failed_sketch=_flat(Counter(buckets_of(sorted(self.failed_latencies)))) if self.failed_latencies else [],
+            failed_sketch=flattened(Counter(buckets_of(sorted(self.failed_latencies))))
+            if self.failed_latencies
+            else [],
             body_bytes=self.body_bytes,
             resent=self.resent,
         )
@@ -117,26 +85,16 @@ class StepTally:
     __slots__ = ("classes", "requests", "setup")
 
     def __init__(self) -> None:
-        self.classes: dict[str, ClassTally] = {}
+        self.classes: dict[str, ClassCounts] = {}
         self.requests: dict[str, RequestTally] = {}
         self.setup: dict[str, RequestTally] = {}
-
-    def counts(self, class_name: str) -> ClassTally:
-        tally = self.classes.get(class_name)
-        if tally is None:
-            tally = self.classes[class_name] = ClassTally()
-        return tally
 
     def row(self, worker: str, step: int, ended: int | None) -> DeltaRow:
         return DeltaRow(
             worker=worker,
             step=step,
             ended=ended,
-            classes={name: tally.frozen() for name, tally in self.classes.items()},
+            classes=self.classes,
             requests={name: tally.frozen() for name, tally in self.requests.items()},
             setup={name: tally.frozen() for name, tally in self.setup.items()},
         )
-
-
-def _flat(buckets: dict[int, int]) -> list[int]:
-    return [x for pair in sorted(buckets.items()) for x in pair]

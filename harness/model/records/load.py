@@ -92,6 +92,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     limits_ms: latency limits counted exactly in every window row (a request *over* a limit takes >= it).
     workers: generators that share the schedule, those of other machines (the last ones) included. workers_why: for
     people. locustfile_sha256: of the file's content; a remote worker must have the same.
+    first_step: the step of windows.jsonl with which this experiment's load begins, where several share one load: its
+    times count from there, and what is intended before it is not its own. The schedule is drawn from the load's t0.
     """
 
     model: Model
@@ -114,6 +116,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     allow_hosts: tuple[str, ...] = ()
     locustfile_sha256: str = ""
+    first_step: int = 0
 
     @property
     def local_workers(self) -> int:

@@ -9,7 +9,10 @@ from harness.model.records.load import LoadPlan, Scenario
 from harness.model.records.stack import StackName
 from harness.model.records.targets import JudgedPhase, Target
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of plan.json and, with it, of windows.jsonl. 2 has `load.first_step`, and an error row for each step."""
+READ_SCHEMAS = (1, SCHEMA)
+"""Those that can be read still: what is missing in a former one has its default."""
 
 
 class PhasePlan(msgspec.Struct, frozen=True, kw_only=True):

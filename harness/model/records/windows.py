@@ -6,7 +6,7 @@ the file, told apart by the field `row`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -17,9 +17,6 @@ Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 """The same for milliseconds, seconds and shares."""
 Moment = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 """Seconds since t0."""
-BUCKETS = (-324, 699)
-"""Buckets of a sketch that can be added up (analysis/record/cells.py); latencies have those from -231 to 665."""
-_INT32 = 2**31 - 1
 
 FAILURE_KINDS = ("status", "timeout", "refused", "reset", "protocol", "check", "exception", "unfinished")
 """Kinds of failed *requests*. `unsent` (and failed arrivals, kind `exception`) are counted by class instead."""
@@ -28,8 +25,8 @@ REPLY_KINDS = ("status", "check")
 """Failures in which the target did answer: they count as replies in `rps`."""
 
 
-class ClassCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Arrivals of one user class intended in this step.
+class ClassCounts(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Arrivals of one user class intended in this step; of several steps, where they were added up.
 
     planned: drawn from the schedule and due. replied: arrivals whose first request got a reply.
     ended: arrivals that have ended in any way; a step is final when ended == planned.
@@ -51,10 +48,38 @@ class ClassCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     unsent_cap_start: Count = 0
     unsent_task_start: Count = 0
 
+    def add(self, more: ClassCounts) -> None:
+        self.planned += more.planned
+        self.ended += more.ended
+        self.replied += more.replied
+        self.unsent_cap += more.unsent_cap
+        self.unsent_task += more.unsent_task
+        self.unsent_generator += more.unsent_generator
+        self.failed += more.failed
+        self.empty += more.empty
+        self.unsent_cap_start += more.unsent_cap_start
+        self.unsent_task_start += more.unsent_task_start
 
-def without_request(counts: ClassCounts) -> int:
-    """Arrivals that failed without a request: unsent ones and tasks that raised."""
-    return counts.unsent_cap + counts.unsent_task + counts.unsent_generator + counts.failed
+    @property
+    def unsent(self) -> int:
+        return self.unsent_cap + self.unsent_task + self.unsent_generator
+
+    @property
+    def unsent_by(self) -> dict[str, int]:
+        """Unsent arrivals by cause (UNSENT_WHY), those seen alone."""
+        found = {
+            "cap": self.unsent_cap - self.unsent_cap_start,
+            "cap_start": self.unsent_cap_start,
+            "task": self.unsent_task - self.unsent_task_start,
+            "task_start": self.unsent_task_start,
+            "generator": self.unsent_generator,
+        }
+        return {cause: count for cause, count in found.items() if count}
+
+    @property
+    def without_request(self) -> int:
+        """Arrivals that failed without a request: unsent ones and tasks that raised."""
+        return self.unsent + self.failed
 
 
 class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -131,11 +156,15 @@ class MarkRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class ErrorRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="row", tag="error"):
-    """Errors since the last flush, by kind and request name (name None: a failed arrival)."""
+    """Errors of one step of the intended start, by kind and request name (name None: a failed arrival).
+
+    step: None in records of schema 1, whose rows hold what came between two flushes, of any steps.
+    """
 
     worker: str
     kind: str
     name: str | None = None
+    step: int | None = None
     count: Count = 0
     first_s: Moment = 0.0
     last_s: Moment = 0.0
@@ -150,41 +179,11 @@ def limit_key(limit_ms: float) -> str:
     return f"{limit_ms:g}"
 
 
-def row_trouble(row: Row, last_step: int) -> str | None:
-    """What is wrong with a row that decodes, if anything is: steps beyond the run, pairs that are none.
-
-    Also keeps a row from making the reader draw up a table for a million years.
-    """
-    if isinstance(row, ErrorRow):
-        return None
-    if isinstance(row, MarkRow):
-        if row.done > last_step:
-            return f"done is {str(row.done)[:20]}, beyond the run's end"
-        flats = (row.open, row.unasked, *row.open_names.values())
-        return next((wrong for flat in flats if (wrong := _pairs_trouble(flat, -last_step, last_step))), None)
-    if not -last_step <= row.step <= last_step:
-        return f"step is {str(row.step)[:20]}, beyond the run's end"
-    if row.ended is not None and not -last_step <= row.ended <= last_step:
-        return f"ended is {str(row.ended)[:20]}, beyond the run's end"
-    for counts in (*row.requests.values(), *row.setup.values()):
-        for flat in _sketches(counts):
-            if flat and (wrong := _pairs_trouble(flat, *BUCKETS)) is not None:
-                return wrong
-    return None
+def flattened(counts: Mapping[int, int]) -> list[int]:
+    """Counts as rows have them: [key, count, key, count, ...], by key."""
+    return [x for pair in sorted(counts.items()) for x in pair]
 
 
-def _sketches(counts: RequestCounts) -> Iterable[list[int]]:
-    return counts.sketch, counts.backfilled_sketch, counts.failed_sketch
-
-
-def _pairs_trouble(flat: list[int], low: int, high: int) -> str | None:
-    if not flat:
-        return None
-    if len(flat) % 2:
-        return "a number without its count"
-    keys, counts = flat[::2], flat[1::2]
-    if min(keys) < low or max(keys) > high:
-        return f"{str(min(keys) if min(keys) < low else max(keys))[:20]} is out of range"
-    if min(counts) < 0 or max(counts) > _INT32:
-        return f"{str(min(counts) if min(counts) < 0 else max(counts))[:20]} is no count"
-    return None
+def pairs(flat: Sequence[int]) -> dict[int, int]:
+    """The counts of such a list."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
