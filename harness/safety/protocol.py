@@ -14,7 +14,7 @@ import msgspec
 from harness.adapters.processes.identity import ProcessId
 from harness.adapters.processes.json_line import connect, listen_in, receive
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
-from harness.model.records.faults import UndoOutcome
+from harness.model.records.faults import HealReport
 from harness.model.records.process import ServerProcess, ServerSpec
 from harness.safety.journal.entries import ProxyLock
 
@@ -136,15 +136,6 @@ Request = (
 )
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """How a keeper ended. hard: needed SIGKILL. outcomes: what it undid itself. left: sentences, empty = nothing."""
-
-    stopped: tuple[str, ...] = ()
-    hard: tuple[str, ...] = ()
-    outcomes: tuple[UndoOutcome, ...] = ()
-    left: tuple[str, ...] = ()
-
-
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """error and its kind, or the answer's own field."""
 
@@ -154,8 +145,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     process: ServerProcess | None = None
     servers: tuple[ServerProcess, ...] = ()
     code: int | None = None
-    outcomes: tuple[UndoOutcome, ...] = ()
-    report: Report | None = None
+    report: HealReport | None = None
     phase: str = ""
     input: str | None = None
 

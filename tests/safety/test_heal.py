@@ -16,7 +16,7 @@ from harness.model.errors import Refused
 from harness.model.paths import state_dir
 from harness.model.records.process import ServerSpec
 from harness.safety.active import find_active, retire
-from harness.safety.healing.heal import heal, heal_all
+from harness.safety.healing.dead_run import heal_all, heal_run
 from harness.safety.journal.journal import Journal
 from harness.safety.journal.log import JOURNAL, KEEPER, is_written
 from harness.safety.journal.view import read_journal
@@ -134,7 +134,7 @@ def test_a_run_that_is_just_starting_is_left_alone(state_home: Path) -> None:
     try:
         assert run.stdout.readline() == b"up\n"
         with pytest.raises(Refused, match=rf"still running \(pid {run.pid}\)"):
-            heal(folder, quiet)
+            heal_run(folder, quiet)
         assert find_active() == []
     finally:
         run.stdin.close()
@@ -165,16 +165,16 @@ def test_another_machines_run_is_left_to_it(state_home: Path, monkeypatch: pytes
     name = socket.gethostname()
     monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
     assert read_journal(folder).opened is not None
-    monkeypatch.setattr("harness.safety.healing.heal.boot_id", lambda: "another boot")
+    monkeypatch.setattr("harness.safety.healing.dead_run.boot_id", lambda: "another boot")
     with pytest.raises(Refused, match=f"belongs to a run on {name}"):
-        heal(folder, quiet)
+        heal_run(folder, quiet)
 
 
 def test_the_folder_goes_before_the_lock(proxy: Any, start_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second healer with the lock would find the run's journal, and the keeper's gone: all undone once more."""
     import msgspec
 
-    import harness.safety.healing.heal as module
+    import harness.safety.healing.dead_run as module
 
     run = start_run(dependency=msgspec.to_builtins(proxy.dependency()), faults=[["down", {}]])
     run.wait("injected")
@@ -189,7 +189,7 @@ def test_the_folder_goes_before_the_lock(proxy: Any, start_run: Any, monkeypatch
         retire(folder, run_dir)
 
     monkeypatch.setattr(module, "retire", look)
-    assert not heal(run.state, quiet).left
+    assert not heal_run(run.state, quiet).left
     assert held == [True] and not run.state.exists()
 
 

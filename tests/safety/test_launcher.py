@@ -20,7 +20,7 @@ from harness.model.errors import Refused, SetupError
 from harness.model.paths import state_dir
 from harness.model.records.process import ServerSpec
 from harness.safety.active import find_active, retire
-from harness.safety.healing.heal import heal, heal_all
+from harness.safety.healing.dead_run import heal_all, heal_run
 from harness.safety.keeper.client import Keeper
 from tests.safety.world import family_of, gone, stop, wait_for
 
@@ -261,7 +261,7 @@ def test_a_detached_keeper_stays_and_can_be_found_again(tmp_path: Path, state_ho
     keeper = Keeper.connect(folder)
     assert [server.pid for server in keeper.servers()] == [server_pid] and not keeper.lost
     with pytest.raises(Refused, match="brought up to stay"):
-        heal(folder, lambda _: None)
+        heal_run(folder, lambda _: None)
     assert keeper.finish().stopped == ("s",)
     assert gone(keeper_pid) and gone(server_pid)
     with pytest.raises(SetupError, match="no keeper"):
@@ -328,8 +328,8 @@ def test_a_reused_pid_is_never_hit(tmp_path: Path, state_home: Path) -> None:
         log.append(Process(root=Root(name="s", process=other, cwd="/", exe="/usr/bin/sleep", marker="x"), server=True))
         log.close()
         journal.close()
-        healed = heal(folder, lambda _: None)
-        assert healed.left == () and healed.killed == ()
+        healed = heal_run(folder, lambda _: None)
+        assert healed.left == () and healed.stopped == ()
         assert bystander.poll() is None
     finally:
         bystander.kill()

@@ -14,6 +14,7 @@ import msgspec
 
 from harness.adapters.processes.identity import ProcessId, alive, identify, open_pidfd, send, wait_gone
 from harness.model.errors import HarnessError, SetupError
+from harness.model.records.faults import HealReport
 from harness.model.records.process import ServerProcess, ServerSpec
 from harness.safety import protocol
 from harness.safety.active import check_known, homes
@@ -21,7 +22,7 @@ from harness.safety.journal.entries import KeeperOpened, ProxyLock, boottime
 from harness.safety.journal.private import open_private, private_folder
 from harness.safety.journal.view import read_journal
 from harness.safety.locks.local import Locks
-from harness.safety.protocol import STAMP, Options, Report
+from harness.safety.protocol import STAMP, Options
 
 READY_LIMIT_S = 30.0
 ASK_LIMIT_S = 60.0
@@ -247,15 +248,15 @@ class Keeper:
 
     # -- the end
 
-    def finish(self, stop_servers: bool = True) -> Report:
+    def finish(self, stop_servers: bool = True) -> HealReport:
         """The run has undone everything: servers stopped, folders removed, keeper exited when it returns.
 
         stop_servers=False on a stack that stays up only lets go of it. With the keeper dead the same is done here.
         May be called again.
         """
         if self._lease is None and not stop_servers:
-            return Report()
-        report: Report | None = None
+            return HealReport()
+        report: HealReport | None = None
         if self._alive():
             try:
                 report = self._ask(protocol.Finish(), FINISH_LIMIT_S).report
@@ -274,13 +275,12 @@ class Keeper:
         self._lost = self._lost or "finished"
         return report
 
-    def _finish_alone(self) -> Report:
-        from harness.safety.healing.heal import heal
+    def _finish_alone(self) -> HealReport:
+        from harness.safety.healing.dead_run import heal_run
 
         if not self.state_dir.is_dir():
-            return Report()
-        healed = heal(self.state_dir, lambda _: None, retire_clean=False)
-        return Report(stopped=healed.killed, hard=healed.killed, outcomes=healed.outcomes, left=healed.left)
+            return HealReport()
+        return heal_run(self.state_dir, lambda _: None, retire_clean=False)
 
     def _end_keeper(self) -> None:
         if self._child is not None and self._lease is not None:

@@ -222,9 +222,7 @@ class Keeper:
     def _end_detached(self) -> None:
         code = 5
         try:
-            _, _, left = self._servers.end()
-            self._healer.close(left)
-            code = 5 if left else 0
+            code = 5 if self._healer.finish().left else 0
         finally:
             self._end(code)
 
@@ -240,7 +238,7 @@ class Keeper:
         def heal() -> None:
             code = 5
             try:
-                if not self._healer.heal_dead_run(self._options.run, why, grace_s):
+                if not self._healer.heal_dead_run(self._options.run, why, grace_s).left:
                     self._healer.retire()
                     code = 0
             except Exception as error:
