@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.adapters.processes.identity import identify
-from harness.adapters.processes.keeper_client import KeeperDoor
+from harness.adapters.processes.keeper_client import KeeperClient
 from harness.model.errors import Refused, SetupError
 from harness.model.paths import state_dir
 from harness.model.records.process import ServerSpec
@@ -259,7 +259,7 @@ def test_a_detached_keeper_stays_and_can_be_found_again(tmp_path: Path, state_ho
     keeper_pid, server_pid = map(int, done.stdout.split())
     assert not gone(keeper_pid) and not gone(server_pid)
     keeper = Keeper.connect(folder)
-    assert [server.pid for server in keeper.servers()] == [server_pid] and not keeper.lost
+    assert [server.pid for server in keeper.status().servers.values()] == [server_pid] and not keeper.lost
     with pytest.raises(Refused, match="brought up to stay"):
         heal_run(folder, lambda _: None)
     assert keeper.finish().stopped == ("s",)
@@ -294,7 +294,7 @@ def test_a_very_long_state_path_leaves_nothing_anywhere(
     for ends in ("well", "killed"):
         keeper = Keeper.start(folder, lease_s=600)
         process = keeper.launch(spec("s", tmp_path, "sleep", "600"))
-        assert KeeperDoor(folder).status().servers["s"].pid == process.pid
+        assert KeeperClient(folder).status().servers["s"].pid == process.pid
         if ends == "killed":
             os.kill(keeper.pid, signal.SIGKILL)
             wait_for("its end", partial(gone, keeper.pid))

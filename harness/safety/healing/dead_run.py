@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.adapters.processes.identity import alive, boot_id, identify, send, wait_gone
+from harness.adapters.processes.keeper_protocol import KeeperOpened
 from harness.model.errors import HarnessError, Refused
 from harness.model.records.faults import HealReport
 from harness.safety.active import check_known, retire, state_folders
 from harness.safety.healing.heal import heal
-from harness.safety.journal.entries import Entry, KeeperOpened
+from harness.safety.journal.entries import Entry
 from harness.safety.journal.log import JOURNAL, KEEPER, Busy, Log, is_written
 from harness.safety.journal.view import JournalView, read_journal
 

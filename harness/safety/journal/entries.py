@@ -15,6 +15,7 @@ import msgspec
 
 from harness.adapters.processes.family import Root
 from harness.adapters.processes.identity import ProcessId
+from harness.adapters.processes.keeper_protocol import KeeperOpened
 from harness.model.clock import wall
 from harness.model.records.faults import UndoRecord
 
@@ -123,16 +124,6 @@ class Unlocked(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="unloc
     """That lock is gone, or was never made."""
 
     lock: ProxyLock
-
-
-class KeeperOpened(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="keeper"):
-    """A keeper (or a `heal`) begins to write. socket: where it listens. run: whom it looks after."""
-
-    keeper: ProcessId
-    host: str
-    detached: bool = False
-    socket: str | None = None
-    run: ProcessId | None = None
 
 
 class Healing(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="healing"):

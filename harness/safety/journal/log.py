@@ -8,13 +8,14 @@ import threading
 import time
 from pathlib import Path
 
+from harness.adapters.processes.keeper_protocol import KEEPER_JOURNAL
 from harness.model.errors import Refused
 from harness.safety.journal.entries import Entry, encode
 from harness.safety.journal.private import open_private, sync_folder
 
 JOURNAL = "journal.jsonl"
 """Written by the run."""
-KEEPER = "keeper.jsonl"
+KEEPER = KEEPER_JOURNAL
 """Written by the keeper, and by `heal`."""
 TORN = b"#torn"
 """Closes off a line that was cut short before the next one is written: it is known, so it is not damage."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from harness.adapters.processes.family import Root
+from harness.adapters.processes.keeper_protocol import KeeperOpened
 from harness.model.records.faults import UndoRecord
 from harness.safety.journal.entries import (
     Closed,
@@ -15,7 +16,6 @@ from harness.safety.journal.entries import (
     Folder,
     FolderGone,
     Intent,
-    KeeperOpened,
     Locking,
     Opened,
     Outcome,

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.adapters.processes.identity import ProcessId, send, wait_gone
+from harness.adapters.processes.keeper_protocol import HoldPostgres, HoldProxy
 from harness.model.errors import HarnessError, Refused
 from harness.model.records.faults import HealReport
-from harness.safety.journal.entries import Closed, Entry, Locking, Unlocked
+from harness.safety.journal.entries import Closed, Entry, Locking, ProxyLock, Unlocked
 from harness.safety.journal.kept_open import KeptJournal
 from harness.safety.journal.log import Log
 from harness.safety.journal.view import JournalView
 from harness.safety.keeper.servers import Servers
-from harness.safety.protocol import HoldPostgres, HoldProxy
 
 if TYPE_CHECKING:
     from harness.adapters.clients.postgres_advisory_lock import AdvisoryLock
@@ -121,11 +121,12 @@ class Healer:
             self._advisory.append(hold_postgres(lock, request.owner, os.getpid(), "keeper"))
             return
         # In the journal first: whoever heals after us removes it. One that was not made is harmless to remove.
-        self._log.append(Locking(lock=request.lock), durable=True)
+        made = ProxyLock(url=request.url, text=request.text)
+        self._log.append(Locking(lock=made), durable=True)
         try:
-            hold_proxy(request.lock)
+            hold_proxy(made)
         except Refused:
-            self.note(Unlocked(lock=request.lock))
+            self.note(Unlocked(lock=made))
             raise
 
     def retire(self) -> None:

@@ -24,11 +24,11 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from harness.adapters.processes import keeper_protocol as protocol
 from harness.adapters.processes.identity import alive, identify
-from harness.adapters.processes.json_line import receive
+from harness.adapters.processes.keeper_protocol import KeeperOpened
 from harness.model.errors import HarnessError, Refused, SetupError
-from harness.safety import protocol
-from harness.safety.journal.entries import KeeperOpened, boottime
+from harness.safety.journal.entries import boottime
 from harness.safety.journal.log import JOURNAL, KEEPER, Log
 from harness.safety.keeper.healer import IMPORT_LIMIT_S, Healer, Slot, next_deadline
 from harness.safety.keeper.lease import Lease
@@ -264,13 +264,13 @@ class Keeper:
         with connection:
             try:
                 connection.settimeout(30.0)
-                request = msgspec.json.decode(receive(connection), type=protocol.Request)
+                request: protocol.Request = protocol.receive(connection, protocol.Request)
                 try:
                     reply, after = self._answer(request)
                 except Exception as error:
                     reply = protocol.failure(error)
                 connection.settimeout(30.0)
-                connection.sendall(msgspec.json.encode(reply) + b"\n")
+                protocol.send(connection, reply)
             except (OSError, msgspec.MsgspecError) as error:
                 self._say(f"a request failed: {error}")
         if after is not None:
