@@ -53,7 +53,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 class KeeperOpened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="entry", tag="keeper"):
     """The line of keeper.jsonl with which a keeper (or a `heal`) begins. socket: where it listens. run: whom it looks
-    after."""
+    after. version, harness: of the journal, see safety's journal/version.py."""
 
     at: str = msgspec.field(default_factory=wall)
     keeper: ProcessId
@@ -61,6 +61,8 @@ class KeeperOpened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     detached: bool = False
     socket: str | None = None
     run: ProcessId | None = None
+    version: int = 0
+    harness: str = ""
 
 
 class Launch(msgspec.Struct, frozen=True, tag=True):

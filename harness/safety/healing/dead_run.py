@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import harness
 from harness.adapters.processes.identity import alive, boot_id, identify, send, wait_gone
 from harness.adapters.processes.keeper_protocol import KeeperOpened
-from harness.model.errors import HarnessError, Refused
+from harness.model.errors import HarnessError, Refused, UndoUnverified
 from harness.model.records.faults import HealReport
 from harness.safety.active import check_known, retire, state_folders
 from harness.safety.healing.heal import heal
 from harness.safety.journal.entries import Entry
 from harness.safety.journal.log import JOURNAL, KEEPER, Busy, Log, is_written
+from harness.safety.journal.version import VERSION
 from harness.safety.journal.view import JournalView, read_journal
 
 Say = Callable[[str], None]
@@ -50,7 +52,7 @@ def heal_run(folder: Path, say: Say, *, retire_clean: bool = True) -> HealReport
 
     Waits for a keeper that is at it. retire_clean: clear the state folder away when nothing is left. Raises Refused
     for a folder outside the state directory, while the run is alive, for a stack that was brought up to stay, for
-    files that others may write, and for another machine's run.
+    files that others may write, and for another machine's run; UndoUnverified for a journal of another version.
     """
     check_known(folder)
     if not folder.is_dir():
@@ -91,7 +93,7 @@ def _heal(view: JournalView, log: Log | None, say: Say) -> HealReport:
 
     me = identify(os.getpid())
     if me is not None:
-        write(KeeperOpened(keeper=me, host=socket.gethostname()))
+        write(KeeperOpened(keeper=me, host=socket.gethostname(), version=VERSION, harness=harness.__version__))
     return heal(view, write, say=say, why="harness heal")
 
 
@@ -99,7 +101,10 @@ def _stays_up(folder: Path) -> bool:
     """A living stack that was brought up to stay: nothing to heal."""
     if not is_written(folder / KEEPER):
         return False
-    keeper = read_journal(folder).keeper
+    try:
+        keeper = read_journal(folder).keeper
+    except UndoUnverified:
+        return True  # of another version, and alive: whatever it serves or heals is its own
     return keeper is not None and keeper.detached
 
 

@@ -24,12 +24,14 @@ from typing import Any, NoReturn
 
 import msgspec
 
+import harness
 from harness.adapters.processes import keeper_protocol as protocol
 from harness.adapters.processes.identity import alive, identify
 from harness.adapters.processes.keeper_protocol import KeeperOpened
 from harness.model.errors import HarnessError, Refused, SetupError
 from harness.safety.journal.entries import boottime
 from harness.safety.journal.log import JOURNAL, KEEPER, Log
+from harness.safety.journal.version import VERSION
 from harness.safety.keeper.healer import IMPORT_LIMIT_S, Healer, Slot, next_deadline
 from harness.safety.keeper.lease import Lease
 from harness.safety.keeper.servers import Servers
@@ -89,6 +91,8 @@ class Keeper:
                 detached=self._options.detached,
                 socket=str(path),
                 run=None if self._options.detached else self._options.run,
+                version=VERSION,
+                harness=harness.__version__,
             ),
             durable=True,
         )
