@@ -79,17 +79,9 @@ def heal_run(folder: Path, say: Say, *, retire_clean: bool = True) -> HealReport
 
 
 def _heal(view: JournalView, log: Log | None, say: Say) -> HealReport:
-    told = False
-
     def write(entry: Entry) -> None:
-        nonlocal told
-        try:
-            if log is not None:
-                log.append(entry)
-        except OSError as error:
-            if not told:
-                told = True
-                say(f"cannot write to {KEEPER}: {error.strerror or error}; healing goes on without")
+        if log is not None:
+            log.note(entry, say)
 
     me = identify(os.getpid())
     if me is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import msgspec
@@ -54,38 +55,31 @@ def heal(
     """
     if why is not None:
         write(Healing(why=why))
-    return _Heal(view, write, say, end_servers, again_after_s, told).run()
+    tried = _tried_by_the_run(view) if told else {}
+    return _Heal(view, write, say, end_servers, again_after_s, tried).run()
 
 
+@dataclass
 class _Heal:
     """One healing under way."""
 
-    def __init__(
-        self,
-        view: JournalView,
-        write: Write,
-        say: Say,
-        end_servers: EndServers | None,
-        again_after_s: float | None,
-        told: bool,
-    ) -> None:
-        self._view = view
-        self._write = write
-        self._say = say
-        self._end_servers = end_servers
-        self._again_after_s = again_after_s
-        self._outcomes = _tried_by_the_run(view) if told else {}
-        self._stopped: list[str] = []
-        self._hard: list[str] = []
-        self._removed: list[str] = []
-        self._unlocked: list[str] = []
+    view: JournalView
+    write: Write
+    say: Say
+    end_servers: EndServers | None
+    again_after_s: float | None
+    outcomes: dict[str, UndoOutcome]
+    stopped: list[str] = field(default_factory=list)
+    hard: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    unlocked: list[str] = field(default_factory=list)
 
     def run(self) -> HealReport:
         left = [
-            f"{line}: what it stood for cannot be told; look at the dependency yourself" for line in self._view.damage
+            f"{line}: what it stood for cannot be told; look at the dependency yourself" for line in self.view.damage
         ]
         steps: list[Callable[[], list[str]]] = []
-        if self._end_servers is not None:
+        if self.end_servers is not None:
             steps += [self._undo_on_servers, self._stop_servers]
         # With keeper and run dead the servers of an own stack are dead or headless: they go first, with their changes.
         steps += [self._end_processes, self._remove_projects, self._undo_rest, self._remove_folders, self._unlock]
@@ -94,57 +88,59 @@ class _Heal:
                 left += step()
             except Exception as error:  # whatever is wrong here, the next step must be taken all the same
                 left.append(f"healing failed: {type(error).__name__}: {error}; run: harness heal --all")
-        self._write(Closed(clean=not left, left=tuple(left)))
+        self.write(Closed(clean=not left, left=tuple(left)))
         return HealReport(
-            folder=self._view.folder,
-            outcomes=tuple(self._outcomes.values()),
-            stopped=tuple(self._stopped),
-            hard=tuple(self._hard),
-            removed=tuple(self._removed),
-            unlocked=tuple(self._unlocked),
+            folder=self.view.folder,
+            outcomes=tuple(self.outcomes.values()),
+            stopped=tuple(self.stopped),
+            hard=tuple(self.hard),
+            removed=tuple(self.removed),
+            unlocked=tuple(self.unlocked),
             left=tuple(left),
         )
 
     def _undo_on_servers(self) -> list[str]:
-        self._undo(OWN_STACK_LIMIT_S if self._view.had_servers else undo.LIMIT_S)
-        if self._again_after_s is not None and not self._view.had_servers and self._still_on():
-            time.sleep(self._again_after_s)
+        self._undo(OWN_STACK_LIMIT_S if self.view.had_servers else undo.LIMIT_S)
+        if self.again_after_s is not None and not self.view.had_servers and self._still_on():
+            time.sleep(self.again_after_s)
             self._undo(undo.LIMIT_S, again=True)
         return []
 
     def _stop_servers(self) -> list[str]:
-        assert self._end_servers is not None
-        stopped, hard, left = self._end_servers()
-        self._stopped += stopped
-        self._hard += hard
-        self._view = msgspec.structs.replace(self._view, servers=(), projects=(), folders=())
+        assert self.end_servers is not None
+        stopped, hard, left = self.end_servers()
+        self.stopped += stopped
+        self.hard += hard
+        self.view = msgspec.structs.replace(self.view, servers=(), projects=(), folders=())
         return left
 
     def _end_processes(self) -> list[str]:
         """SIGKILL what remains of servers and load, with everything they started."""
         left = []
-        roots = [*self._view.load, *self._view.servers]
-        private = [folder.path for folder in self._view.folders if plausible(folder.path)]
+        roots = [*self.view.load, *self.view.servers]
+        private = [folder.path for folder in self.view.folders if plausible(folder.path)]
         for root in roots:
             try:
                 if stop_family(root, number=None, grace_s=0, others=[r for r in roots if r != root], private=private):
-                    self._stopped.append(root.name)
-                    self._hard.append(root.name)
-                    self._say(f"ended what remained of {root.name}")
+                    self.stopped.append(root.name)
+                    self.hard.append(root.name)
+                    self.say(f"ended what remained of {root.name}")
             except TimeoutError as error:
                 left.append(f"{error}; end it by hand")
                 continue
-            self._write(ProcessGone(name=root.name, pid=root.process.pid))
+            self.write(ProcessGone(name=root.name, pid=root.process.pid))
         return left
 
     def _remove_projects(self) -> list[str]:
-        return remove_projects(self._view.projects, self._write, self._say, self._stopped)
+        removed, left = remove_projects(self.view.projects, self.write, self.say)
+        self.stopped += removed
+        return left
 
     def _undo_rest(self) -> list[str]:
         self._undo(undo.LIMIT_S)
         left = []
         for record in self._still_on():
-            outcome = self._outcomes.get(record.id)
+            outcome = self.outcomes.get(record.id)
             said = [text for text in (outcome.left, outcome.mend) if text] if outcome is not None else []
             left.append(f"{record.id}: {'; '.join(said) or 'not undone'}")
         return left
@@ -152,41 +148,41 @@ class _Heal:
     def _undo(self, limit_s: float, *, again: bool = False) -> None:
         """What is not undone yet. What was tried and cannot be verified only if it ended with its servers, or again."""
         for record in undo.order_of_undo(self._still_on()):
-            outcome = torn_down(self._view, record)
+            outcome = torn_down(self.view, record)
             if outcome is None:
-                if record.id in self._outcomes and not again:
+                if record.id in self.outcomes and not again:
                     continue
-                self._write(Intent(id=record.id, action="undo", boot_s=boottime()))
+                self.write(Intent(id=record.id, action="undo", boot_s=boottime()))
                 outcome = undo.undo_record(
                     record,
-                    say=self._say,
-                    unsure=record.id in self._view.unsure,
-                    allowed=self._view.allowed,
+                    say=self.say,
+                    unsure=record.id in self.view.unsure,
+                    allowed=self.view.allowed,
                     patience=undo.Patience(limit_s=limit_s),
                 )
-            self._write(Outcome(id=record.id, state=outcome.state, left=outcome.left, mend=outcome.mend))
-            self._say(f"{record.id}: {outcome.state}" + (f": {outcome.left}; {outcome.mend}" if outcome.left else ""))
-            self._outcomes[record.id] = outcome
+            self.write(Outcome(id=record.id, state=outcome.state, left=outcome.left, mend=outcome.mend))
+            self.say(f"{record.id}: {outcome.state}" + (f": {outcome.left}; {outcome.mend}" if outcome.left else ""))
+            self.outcomes[record.id] = outcome
 
     def _still_on(self) -> tuple[UndoRecord, ...]:
-        done = {id_ for id_, outcome in self._outcomes.items() if outcome.state != "unverified"}
-        return tuple(record for record in self._view.pending if record.id not in done)
+        done = {id_ for id_, outcome in self.outcomes.items() if outcome.state != "unverified"}
+        return tuple(record for record in self.view.pending if record.id not in done)
 
     def _remove_folders(self) -> list[str]:
         left = []
-        for item in self._view.folders:
+        for item in self.view.folders:
             problem = remove(item)
             if problem is None:
-                self._write(FolderGone(path=item.path))
-                self._removed.append(item.path)
+                self.write(FolderGone(path=item.path))
+                self.removed.append(item.path)
             else:
                 left.append(problem)
         return left
 
     def _unlock(self) -> list[str]:
         """What has just been undone is no longer a reason to keep others out."""
-        view = msgspec.structs.replace(self._view, records=self._still_on())
-        return release_locks(view, self._write, self._say, self._unlocked)
+        view = msgspec.structs.replace(self.view, records=self._still_on())
+        return release_locks(view, self.write, self.say, self.unlocked)
 
 
 def _tried_by_the_run(view: JournalView) -> dict[str, UndoOutcome]:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.adapters.processes.keeper_protocol import KEEPER_JOURNAL
@@ -56,6 +57,7 @@ class Log:
             os.close(self.fd)
             raise FileNotFoundError(2, "it was removed meanwhile", str(path))
         self._torn = not self._ends_with_newline()
+        self._full = False
 
     def _ends_with_newline(self) -> bool:
         size = os.fstat(self.fd).st_size
@@ -73,6 +75,15 @@ class Log:
             if durable:
                 os.fsync(self.fd)
                 sync_folder(self.path.parent)
+
+    def note(self, entry: Entry, say: Callable[[str], None]) -> None:
+        """As `append`, but a full disk is said, once, and stops nothing."""
+        try:
+            self.append(entry)
+        except OSError as error:
+            if not self._full:
+                say(f"cannot write to {self.path.name}: {error.strerror or error}; going on without")
+            self._full = True
 
     def close(self) -> None:
         if self.fd >= 0:

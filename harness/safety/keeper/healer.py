@@ -141,11 +141,7 @@ class Healer:
             self._say(f"the state folder stays: {error}")
 
     def note(self, entry: Entry) -> None:
-        """Append to keeper.jsonl; a full disk is said, and nothing more."""
-        try:
-            self._log.append(entry)
-        except OSError as error:
-            self._say(f"cannot write to keeper.jsonl: {error.strerror or error}; going on")
+        self._log.note(entry, self._say)
 
     def _fence(self, run: ProcessId, grace_s: float) -> None:
         """Nobody else writes from here on: end the run, stopped or not, and wait until it has ended."""
