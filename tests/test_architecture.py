@@ -39,6 +39,13 @@ FLOORS = {
 """A module imports from lower floors and from its own only. `load`, `stack`, `safety` and `report` do not know each
 other; `analysis` may redraw the schedule of `plan`. Rooms of one floor make no circle."""
 
+WITHIN = {
+    "safety": (("keeper",), ("healing",), ("locks",), ("journal",)),
+    "analysis": (("verdict",), ("rules",), ("record",), ("statistics",)),
+    "load": (("process",), ("master", "afterwards"), ("generator",), ("record", "writes", "lean"), ("reach", "wire")),
+}
+"""Of the rooms of one floor: a room imports what stands to the right of it and never to the left, not even a type."""
+
 MOST_FILES = 16
 """In a room, its __init__.py aside."""
 MOST_LINES = 600
@@ -157,6 +164,19 @@ def test_imports_point_one_way() -> None:
                 here is not None and there is not None and there[0] != here[0] and there[1] >= here[1]
             ) or imported.split(".")[0] == "faults":
                 wrong.append(f"{relative} imports {imported}")
+    assert not wrong, "\n".join(sorted(set(wrong)))
+
+
+@pytest.mark.parametrize("top", WITHIN)
+def test_rooms_of_one_floor_import_one_way(top: str) -> None:
+    place = {f"harness.{top}.{room}": number for number, rooms in enumerate(WITHIN[top]) for room in rooms}
+    wrong = []
+    for module, path in names().items():
+        here = place.get(".".join(module.split(".")[:3]))
+        for imported in imports(path):
+            there = place.get(".".join(imported.split(".")[:3]))
+            if here is not None and there is not None and there < here:
+                wrong.append(f"{module} imports {imported}")
     assert not wrong, "\n".join(sorted(set(wrong)))
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import msgspec
 
 from harness.adapters.processes.identity import alive
+from harness.adapters.processes.keeper_protocol import KEEPER_LOG
 from harness.model.errors import HarnessError, Refused
 from harness.model.files import replace_file
 from harness.model.paths import state_dir
 from harness.safety.journal.log import JOURNAL, KEEPER, is_written
 from harness.safety.journal.private import check_private
 from harness.safety.journal.view import read_journal
-from harness.safety.protocol import KEEPER_LOG
 
 
 class Left(msgspec.Struct, frozen=True, kw_only=True):

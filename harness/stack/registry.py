@@ -67,11 +67,11 @@ def read(name: StackName = "embedded") -> Kept | None:
 def _learn_password(keeper: str) -> None:
     """Have the password of its Valkey in this process's environment. Where its keeper does not tell it, whoever needs
     it says that it is missing."""
-    from harness.adapters.processes.keeper_client import KeeperDoor
+    from harness.adapters.processes.keeper_client import KeeperClient
     from harness.stack.embedded import valkey
 
     with contextlib.suppress(AdapterError):
-        valkey.learn_password(KeeperDoor(keeper).input_of(valkey.NAME))
+        valkey.learn_password(KeeperClient(keeper).input_of(valkey.NAME))
 
 
 def renewed(up: StackUp, keeper: str) -> StackUp:
@@ -79,10 +79,10 @@ def renewed(up: StackUp, keeper: str) -> StackUp:
 
     keeper: the state folder of the keeper that owns the servers.
     """
-    from harness.adapters.processes.keeper_client import KeeperDoor
+    from harness.adapters.processes.keeper_client import KeeperClient
 
     try:
-        now = KeeperDoor(keeper).status().servers
+        now = KeeperClient(keeper).status().servers
     except AdapterError:
         return up
     dependencies = []

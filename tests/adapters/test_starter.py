@@ -12,17 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import psutil
 import pytest
 
-from harness.adapters.processes import keeper_client as door
 from harness.adapters.processes import starter
+from harness.adapters.processes.keeper_client import KeeperClient
 from harness.adapters.processes.start_config import StartCommand
 from harness.model.errors import Gone, Rejected
 from harness.model.records.faults import Dependency
-from harness.model.records.process import ServerProcess, ServerSpec
-from harness.safety import protocol
+from harness.model.records.process import ServerSpec
 from harness.safety.keeper.client import Keeper
 
 LIMIT_S = 60.0
@@ -125,19 +123,6 @@ def test_the_process_is_the_one_in_the_pid_file_now(tmp_path: Path) -> None:
     assert starter.serving(shop) is None
 
 
-def test_the_words_are_those_that_a_keeper_understands() -> None:
-    for ours, theirs in (
-        (door._Status(), protocol.Status()),
-        (door._RestartServer("redis"), protocol.RestartServer("redis")),
-    ):
-        assert msgspec.json.encode(ours) == msgspec.json.encode(theirs)
-    servers = (ServerProcess(name="redis", pid=1, start_time=2.0),)
-    reply = msgspec.json.encode(protocol.Reply(servers=servers, phase="serving", error="no", hint="why"))
-    found = msgspec.json.decode(reply, type=door._Reply)
-    assert (found.servers, found.phase, found.error) == (servers, "serving", "no")
-    assert door.JOURNAL == "keeper.jsonl"
-
-
 def test_a_keeper_tells_its_servers_and_starts_one_again(tmp_path: Path) -> None:
     state = tmp_path / "state"
     keeper = Keeper.start(state)
@@ -150,23 +135,23 @@ def test_a_keeper_tells_its_servers_and_starts_one_again(tmp_path: Path) -> None
             log=str(tmp_path / "log"),
         )
         first = keeper.launch(spec).pid
-        door_ = door.KeeperDoor(state)
-        status = door_.status()
+        client = KeeperClient(state)
+        status = client.status()
         assert status.serving and status.servers["sleeper"].pid == first
         os.kill(first, signal.SIGKILL)
-        wait_for("its end", lambda: "sleeper" not in door_.status().servers)
-        door_.restart("sleeper")
-        second = door_.status().servers["sleeper"].pid
+        wait_for("its end", lambda: "sleeper" not in client.status().servers)
+        client.restart("sleeper")
+        second = client.status().servers["sleeper"].pid
         assert second != first and psutil.Process(second).ppid() == keeper.pid
         with pytest.raises(Rejected, match="no server called nobody"):
-            door_.restart("nobody")
+            client.restart("nobody")
         sleeper = Dependency(name="x", kind="tcp", runtime="process", keeper=str(state), server="sleeper")
         found = starter.serving(sleeper)
         assert found is not None and found.pid == second
     finally:
         keeper.finish()
     with pytest.raises(Gone):
-        door.KeeperDoor(state).status()
+        KeeperClient(state).status()
     assert starter.serving(sleeper) is None
     assert starter.may_start(sleeper) is not None
 
@@ -175,4 +160,4 @@ def test_a_keepers_folder_that_others_may_write_is_not_believed(tmp_path: Path) 
     (tmp_path / "keeper.jsonl").write_text("{}\n")
     (tmp_path / "keeper.jsonl").chmod(0o666)
     with pytest.raises(Rejected, match="not only yours"):
-        door.KeeperDoor(tmp_path).status()
+        KeeperClient(tmp_path).status()

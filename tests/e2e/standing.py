@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from harness.adapters.processes.keeper_client import KeeperDoor
+from harness.adapters.processes.keeper_client import KeeperClient
 from tests.e2e.observe import HARNESS, http_json, proxies
 
 
@@ -47,7 +47,7 @@ class StandingStack:
     def password(self) -> str:
         """Of its Valkey, as its keeper tells it to those who may open its socket."""
         folder = next((self.state / "harness" / "stacks").glob("*/keeper.jsonl")).parent
-        return str(KeeperDoor(folder).input_of("valkey")).removeprefix("requirepass ").strip()
+        return str(KeeperClient(folder).input_of("valkey")).removeprefix("requirepass ").strip()
 
     def server(self, name: str) -> int:
         """The pid of one of its servers, as its keeper's journal has it."""

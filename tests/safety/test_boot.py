@@ -29,7 +29,7 @@ from harness.adapters.toxiproxy.lock import LockHolder, read_holder
 from harness.model.clock import wall
 from harness.model.paths import state_dir
 from harness.model.records.faults import Address, Dependency, UndoRecord
-from harness.safety.healing.heal import heal_all
+from harness.safety.healing.dead_run import heal_all
 from harness.safety.journal.entries import KeeperOpened, Process, encode
 from harness.safety.journal.folders import describe
 from harness.safety.journal.log import KEEPER
@@ -91,7 +91,7 @@ def test_heal_after_a_reboot_ends_nobody(stranger: subprocess.Popen[bytes], tmp_
     (folder / KEEPER).chmod(0o600)
     (healed,) = heal_all(lambda _: None)
     assert stranger.poll() is None
-    assert healed.killed == () and healed.left == ()
+    assert healed.stopped == () and healed.left == ()
 
 
 def test_the_session_of_a_server_of_before_is_somebody_elses(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from harness.model.errors import Refused
 from harness.model.paths import state_dir
 from harness.safety.active import find_active
-from harness.safety.healing.heal import heal, heal_all
+from harness.safety.healing.dead_run import heal_all, heal_run
 from harness.safety.journal.view import read_journal
 from harness.safety.locks.local import acquire
 from tests.safety.world import Proxy, call, gone, stop, wait_for
@@ -107,7 +107,8 @@ def test_a_signal_to_the_keeper_makes_the_run_end_well(
     os.kill(run.said["keeper"], number)
     assert run.wait("ending") == "the keeper was told to stop"
     assert run.wait("undone") == ["verified"]
-    assert run.wait("finished") == {"stopped": ["sleeper"], "hard": [], "outcomes": [], "left": []}
+    report = run.wait("finished")
+    assert (report["stopped"], report["hard"], report["outcomes"], report["left"]) == (["sleeper"], [], [], [])
     assert run.process.wait(30) == 0
     assert gone(run.said["keeper"]) and gone(run.said["sleeper"]) and proxy.clean()
 
@@ -157,7 +158,7 @@ def test_killed_between_intent_and_answer_it_is_read_back_until_it_stays_clean(p
     wait_for("keeper gone", lambda: gone(run.said["keeper"]))
     view = read_journal(run.state)
     assert view.unsure
-    healed = heal(run.state, said.append)
+    healed = heal_run(run.state, said.append)
     assert [outcome.state for outcome in healed.outcomes] == ["verified"] and proxy.clean()
     assert any("outcome was unknown" in line for line in said)
 
@@ -216,7 +217,7 @@ def test_heal_refuses_a_living_run_and_leaves_it_alone(proxy: Proxy, start_run: 
     run = start_run(**on(proxy, LATENCY))
     run.wait("injected")
     with pytest.raises(Refused, match=rf"still running \(pid {run.process.pid}\)"):
-        heal(run.state, quiet)
+        heal_run(run.state, quiet)
     assert heal_all(quiet) == [] and len(proxy.toxics()) == 2
     assert find_active() == []
 
@@ -233,7 +234,7 @@ def test_heal_waits_for_a_keeper_that_is_healing(proxy: Proxy, start_run: Any) -
         said.append(text)
         os.kill(run.said["keeper"], signal.SIGCONT)
 
-    assert heal(run.state, told).left == ()
+    assert heal_run(run.state, told).left == ()
     assert "is healing it" in said[0] and proxy.clean()
 
 

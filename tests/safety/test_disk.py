@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from harness.safety.active import find_active
-from harness.safety.healing.heal import heal_all
+from harness.safety.healing.dead_run import heal_all
 from tests.safety.world import Proxy, Run, gone, wait_for
 
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,16 +14,23 @@ from typing import Any
 
 import pytest
 
-from harness.model.errors import Refused
+from harness import __version__
+from harness.adapters.processes.identity import identify
+from harness.adapters.processes.keeper_protocol import KeeperOpened
+from harness.model.errors import Refused, UndoUnverified
 from harness.model.paths import state_dir
 from harness.model.records.process import ServerSpec
 from harness.safety.active import find_active, retire
-from harness.safety.healing.heal import heal, heal_all
+from harness.safety.healing.dead_run import heal_all, heal_run
+from harness.safety.journal.entries import encode
 from harness.safety.journal.journal import Journal
 from harness.safety.journal.log import JOURNAL, KEEPER, is_written
+from harness.safety.journal.version import VERSION
 from harness.safety.journal.view import read_journal
 from harness.safety.keeper.client import Keeper
+from harness.safety.locks.local import acquire
 from tests.safety.test_journal import injected, record
+from tests.safety.test_journal_damage import sealed
 from tests.safety.world import gone, wait_for
 
 
@@ -134,7 +143,7 @@ def test_a_run_that_is_just_starting_is_left_alone(state_home: Path) -> None:
     try:
         assert run.stdout.readline() == b"up\n"
         with pytest.raises(Refused, match=rf"still running \(pid {run.pid}\)"):
-            heal(folder, quiet)
+            heal_run(folder, quiet)
         assert find_active() == []
     finally:
         run.stdin.close()
@@ -165,16 +174,16 @@ def test_another_machines_run_is_left_to_it(state_home: Path, monkeypatch: pytes
     name = socket.gethostname()
     monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
     assert read_journal(folder).opened is not None
-    monkeypatch.setattr("harness.safety.healing.heal.boot_id", lambda: "another boot")
+    monkeypatch.setattr("harness.safety.healing.dead_run.boot_id", lambda: "another boot")
     with pytest.raises(Refused, match=f"belongs to a run on {name}"):
-        heal(folder, quiet)
+        heal_run(folder, quiet)
 
 
 def test_the_folder_goes_before_the_lock(proxy: Any, start_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second healer with the lock would find the run's journal, and the keeper's gone: all undone once more."""
     import msgspec
 
-    import harness.safety.healing.heal as module
+    import harness.safety.healing.dead_run as module
 
     run = start_run(dependency=msgspec.to_builtins(proxy.dependency()), faults=[["down", {}]])
     run.wait("injected")
@@ -189,7 +198,7 @@ def test_the_folder_goes_before_the_lock(proxy: Any, start_run: Any, monkeypatch
         retire(folder, run_dir)
 
     monkeypatch.setattr(module, "retire", look)
-    assert not heal(run.state, quiet).left
+    assert not heal_run(run.state, quiet).left
     assert held == [True] and not run.state.exists()
 
 
@@ -212,3 +221,75 @@ def test_two_heals_at_once_do_it_once(proxy: Any, start_run: Any) -> None:
     outs = [process.communicate(timeout=60)[0] for process in heals]
     assert [process.returncode for process in heals] == [0, 0, 0]
     assert "".join(outs).count("undone and verified") == 1 and proxy.clean() and not run.state.exists()
+
+
+def written_by_another_version(folder: Path, name: str, version: object = 2) -> None:
+    """The same file with another version in its first line, and a line that only that version understands."""
+    path = folder / name
+    first, _, rest = path.read_bytes().partition(b"\n")
+    value = json.loads(first)
+    del value["crc"]
+    later = {"entry": "portal", "at": value["at"], "leads": "elsewhere"}
+    path.write_bytes(sealed({**value, "version": version, "harness": "7.1.0"}) + sealed(later) + rest)
+
+
+@pytest.mark.parametrize("version", [2, -1, "one", True, None])
+def test_a_journal_of_another_version_is_named_and_not_touched(state_home: Path, version: object) -> None:
+    folder = dead_run("run-a")
+    written_by_another_version(folder, JOURNAL, version)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for args in (("run-a",), ("--all",), (str(folder),)):
+        done = harness(*args)
+        said = done.stdout + done.stderr
+        assert done.returncode == 5 and "Traceback" not in said
+        assert sum("harness 7.1.0" in line and str(folder / JOURNAL) in line for line in said.splitlines()) == 1
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    done = harness()
+    assert done.returncode == 2 and "written by harness 7.1.0" in done.stdout
+
+
+def test_beside_leftovers_of_another_version_no_run_begins(state_home: Path) -> None:
+    folder = dead_run("run-a")
+    acquire(["redis 127.0.0.1:1"], owner="run-a", folder=folder).release()
+    written_by_another_version(folder, JOURNAL)
+    with pytest.raises(UndoUnverified, match=r"written by harness 7\.1\.0") as raised:
+        acquire(["redis 127.0.0.1:1"], owner="run-b", folder=state_dir() / "active" / "run-b")
+    assert raised.value.exit_code == 5 and "harness 7.1.0" in (raised.value.hint or "")
+
+
+def test_a_keepers_journal_of_another_version_is_not_healed_by_halves(state_home: Path) -> None:
+    folder = dead_run("run-a")
+    me = identify(os.getpid())
+    assert me is not None
+    (folder / KEEPER).write_bytes(encode(KeeperOpened(keeper=me, host=socket.gethostname())))
+    (folder / KEEPER).chmod(0o600)
+    written_by_another_version(folder, KEEPER)
+    done = harness("run-a")
+    assert done.returncode == 5 and str(folder / KEEPER) in done.stderr
+
+
+def test_a_strangers_journal_of_another_version_is_not_guessed_at(state_home: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run-of-somebody"
+    shutil.copytree(dead_run("run-a"), run_dir)
+    written_by_another_version(run_dir, JOURNAL)
+    done = harness(str(run_dir))
+    assert done.returncode == 5 and "harness 7.1.0" in done.stderr and "TOLD" not in done.stdout
+
+
+def test_a_journal_of_the_time_before_versions_is_read(state_home: Path) -> None:
+    folder = dead_run("run-a")
+    path = folder / JOURNAL
+    first, _, rest = path.read_bytes().partition(b"\n")
+    value = json.loads(first)
+    assert value["version"] == VERSION and value["harness"] == __version__
+    path.write_bytes(sealed({k: v for k, v in value.items() if k not in ("crc", "version", "harness")}) + rest)
+    view = read_journal(folder)
+    assert [one.id for one in view.pending] == [record().id] and view.damage == ()
+
+
+def test_a_first_line_whose_checksum_is_wrong_is_damage_and_no_other_version(state_home: Path) -> None:
+    folder = dead_run("run-a")
+    path = folder / JOURNAL
+    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":3', 1))
+    view = read_journal(folder)
+    assert "line 1" in view.damage[0] and [one.id for one in view.pending] == [record().id]

@@ -13,7 +13,7 @@ import pytest
 from harness.model.errors import Refused, SetupError
 from harness.model.paths import state_dir
 from harness.model.records.faults import Address, Dependency, UndoRecord
-from harness.safety.healing.heal import heal
+from harness.safety.healing.dead_run import heal_run
 from harness.safety.journal.entries import boottime, decode
 from harness.safety.journal.journal import Journal
 from harness.safety.journal.log import JOURNAL, KEEPER
@@ -136,7 +136,7 @@ def test_heal_of_a_damaged_journal_heals_the_rest_and_says_so(state_home: Path) 
     # The writer is this living process: with its line damaged nobody knows, as after a crash of the disk.
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"garbage\n" + b"".join(lines[1:]))
-    healed = heal(folder, lambda _: None)
+    healed = heal_run(folder, lambda _: None)
     assert len(healed.left) == 1 and "line 1" in healed.left[0] and folder.exists()
 
 

@@ -23,7 +23,7 @@ from harness.adapters.processes.identity import identify
 from harness.model.errors import HarnessError
 from harness.model.paths import state_dir
 from harness.model.records.faults import Address, Dependency, UndoRecord
-from harness.safety.healing.heal import heal
+from harness.safety.healing.dead_run import heal_run
 from harness.safety.journal.entries import (
     Closed,
     Entry,
@@ -189,7 +189,7 @@ def test_whatever_stands_in_a_journal_heal_ends_with_words(
     (folder / JOURNAL).write_bytes(b"".join(sealed(value) for value in values))
     (folder / JOURNAL).chmod(0o600)
     try:
-        healed = heal(folder, lambda _: None)
+        healed = heal_run(folder, lambda _: None)
     except HarnessError as error:
         assert "state directory" not in str(error), "it was not even looked at"
         return

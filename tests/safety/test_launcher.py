@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from harness.adapters.processes.identity import identify
-from harness.adapters.processes.keeper_client import KeeperDoor
+from harness.adapters.processes.keeper_client import KeeperClient
 from harness.model.errors import Refused, SetupError
 from harness.model.paths import state_dir
 from harness.model.records.process import ServerSpec
 from harness.safety.active import find_active, retire
-from harness.safety.healing.heal import heal, heal_all
+from harness.safety.healing.dead_run import heal_all, heal_run
 from harness.safety.keeper.client import Keeper
 from tests.safety.world import family_of, gone, stop, wait_for
 
@@ -259,9 +259,9 @@ def test_a_detached_keeper_stays_and_can_be_found_again(tmp_path: Path, state_ho
     keeper_pid, server_pid = map(int, done.stdout.split())
     assert not gone(keeper_pid) and not gone(server_pid)
     keeper = Keeper.connect(folder)
-    assert [server.pid for server in keeper.servers()] == [server_pid] and not keeper.lost
+    assert [server.pid for server in keeper.status().servers.values()] == [server_pid] and not keeper.lost
     with pytest.raises(Refused, match="brought up to stay"):
-        heal(folder, lambda _: None)
+        heal_run(folder, lambda _: None)
     assert keeper.finish().stopped == ("s",)
     assert gone(keeper_pid) and gone(server_pid)
     with pytest.raises(SetupError, match="no keeper"):
@@ -294,7 +294,7 @@ def test_a_very_long_state_path_leaves_nothing_anywhere(
     for ends in ("well", "killed"):
         keeper = Keeper.start(folder, lease_s=600)
         process = keeper.launch(spec("s", tmp_path, "sleep", "600"))
-        assert KeeperDoor(folder).status().servers["s"].pid == process.pid
+        assert KeeperClient(folder).status().servers["s"].pid == process.pid
         if ends == "killed":
             os.kill(keeper.pid, signal.SIGKILL)
             wait_for("its end", partial(gone, keeper.pid))
@@ -328,8 +328,8 @@ def test_a_reused_pid_is_never_hit(tmp_path: Path, state_home: Path) -> None:
         log.append(Process(root=Root(name="s", process=other, cwd="/", exe="/usr/bin/sleep", marker="x"), server=True))
         log.close()
         journal.close()
-        healed = heal(folder, lambda _: None)
-        assert healed.left == () and healed.killed == ()
+        healed = heal_run(folder, lambda _: None)
+        assert healed.left == () and healed.stopped == ()
         assert bystander.poll() is None
     finally:
         bystander.kill()

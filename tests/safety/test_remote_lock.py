@@ -16,7 +16,7 @@ import pytest
 from harness.adapters.toxiproxy.lock import LOCK, LockHolder, read_holder
 from harness.model.errors import Refused, SetupError
 from harness.safety.active import find_active
-from harness.safety.healing.heal import heal_all
+from harness.safety.healing.dead_run import heal_all
 from harness.safety.journal.entries import ProxyLock
 from harness.safety.locks.remote import LISTEN, Wanted, drop_proxy, hold_postgres, hold_proxy
 from harness.safety.locks.steal import advice, look, steal

@@ -20,7 +20,7 @@ from harness.model.errors import Refused, UsageError
 from harness.model.paths import state_dir
 from harness.model.records.faults import Address, Dependency, UndoOutcome, UndoRecord
 from harness.safety.active import check_known, known
-from harness.safety.healing.heal import heal
+from harness.safety.healing.dead_run import heal_run
 from harness.safety.healing.stranger import MOST
 from harness.safety.journal.entries import (
     Entry,
@@ -300,7 +300,7 @@ def test_a_state_directory_that_others_may_write_is_not_believed(part: str, stat
     check_known(state)
     (state_home / part).chmod(0o770)
     with pytest.raises(Refused, match="may be written by others"):
-        heal(state, lambda _: None)
+        heal_run(state, lambda _: None)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "a/b", ".gone", "../active"])
@@ -360,4 +360,4 @@ def test_a_heal_from_another_folder_knows_the_hosts_of_the_run(
         return UndoOutcome(record_id=record.id, state="verified")
 
     monkeypatch.setattr("harness.safety.healing.undo.undo_record", undo)
-    assert heal(state, lambda _: None).left == () and reachable == [("0.0.0.0/0",)]
+    assert heal_run(state, lambda _: None).left == () and reachable == [("0.0.0.0/0",)]

@@ -18,7 +18,7 @@ from harness.fault import registered
 from harness.model.errors import Gone, OutcomeUnknown, Refused, UndoUnverified, Unreachable, UsageError
 from harness.model.records.faults import Applied, Dependency, Evidence, UndoRecord
 from harness.model.records.process import ServerProcess
-from harness.safety.healing.heal import heal_all
+from harness.safety.healing.dead_run import heal_all
 from harness.safety.healing.undo import Patience, check_addresses, order_of_undo, undo_record
 from harness.safety.journal.view import read_journal
 from tests.safety.world import Proxy, call, gone, stop, wait_for

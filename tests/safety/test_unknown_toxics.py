@@ -15,7 +15,7 @@ import pytest
 
 from harness.adapters.toxiproxy.lock import LOCK
 from harness.safety.active import find_active
-from harness.safety.healing.heal import heal_all
+from harness.safety.healing.dead_run import heal_all
 from harness.safety.journal.entries import ProxyLock, decode
 from harness.safety.journal.log import JOURNAL
 from harness.safety.locks.remote import drop_proxy, hold_proxy

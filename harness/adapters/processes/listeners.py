@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from harness.adapters.processes.sockets import held
 from harness.model.errors import Gone, Rejected
 
 
@@ -32,17 +33,11 @@ def listens(pids: Iterable[int], port: int) -> bool:
 
 def listener(port: int) -> int | None:
     """The pid that listens on the port; None when nobody does, or it cannot be told (another user's process)."""
-    import psutil
-
     try:
-        found = psutil.net_connections("tcp")
-    except psutil.AccessDenied:
+        every = held()
+    except Rejected:
         return None  # macOS tells everybody's connections to root only
-    pids = [
-        one.pid
-        for one in found
-        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid is not None
-    ]
+    pids = [one.pid for one in every if one.remote is None and one.own.port == port and one.pid is not None]
     return min(pids, default=None)
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.adapters.processes.identity import ProcessId, look
-from harness.adapters.processes.keeper_client import KeeperDoor
+from harness.adapters.processes.keeper_client import KeeperClient
 from harness.adapters.processes.pid_file import running_now
 from harness.adapters.processes.start_config import StartCommand, start_command
 from harness.model.errors import Gone, Rejected, Unreachable, UsageError
@@ -33,7 +33,7 @@ def serving(dependency: Dependency) -> ProcessId | None:
     """The first process of the server as its owner knows it now; None when it does not run. Raises AdapterError."""
     if dependency.keeper is not None and dependency.server is not None:
         try:
-            return KeeperDoor(dependency.keeper).status().servers.get(dependency.server)
+            return KeeperClient(dependency.keeper).status().servers.get(dependency.server)
         except Gone:
             return None
     if dependency.pid_file is not None:
@@ -46,7 +46,7 @@ def may_start(dependency: Dependency) -> str | None:
     """None when it could be started again, else why not: one clause. Starts nothing."""
     if dependency.keeper is not None and dependency.server is not None:
         try:
-            return None if KeeperDoor(dependency.keeper).status().serving else "its stack is being taken down"
+            return None if KeeperClient(dependency.keeper).status().serving else "its stack is being taken down"
         except (Gone, Unreachable, Rejected) as error:
             return str(error)
     if dependency.start_config is None or dependency.start_sha256 is None:
@@ -65,7 +65,7 @@ def start(dependency: Dependency) -> None:
     OutcomeUnknown when the keeper does not answer.
     """
     if dependency.keeper is not None and dependency.server is not None:
-        KeeperDoor(dependency.keeper).restart(dependency.server)
+        KeeperClient(dependency.keeper).restart(dependency.server)
         return
     if dependency.start_config is None or dependency.start_sha256 is None:
         raise Rejected(f"no start command is declared for {dependency.name}")

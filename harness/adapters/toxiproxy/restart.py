@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from harness.adapters.processes.identity import alive
-from harness.adapters.processes.keeper_client import KeeperDoor
+from harness.adapters.processes.keeper_client import KeeperClient
 from harness.adapters.processes.pid_file import process_of
 from harness.adapters.processes.start_config import start_command
 from harness.adapters.processes.starter import spawn_detached
@@ -67,7 +67,7 @@ def restart(record: UndoRecord) -> None:
     dependency = record.dependency
     runtime = dependency.proxy_runtime
     if dependency.keeper is not None:
-        KeeperDoor(dependency.keeper).restart(_KEEPER_NAME)
+        KeeperClient(dependency.keeper).restart(_KEEPER_NAME)
     elif runtime is None:
         raise Rejected("nothing is declared that could restart it")
     elif runtime.engine is not None and runtime.container is not None:

@@ -12,7 +12,7 @@ from harness.cli.settings import Written
 from harness.model.options import HOST
 
 if TYPE_CHECKING:
-    from harness.safety.healing.heal import Healed
+    from harness.model.records.faults import HealReport
 
 
 @click.command()
@@ -54,8 +54,7 @@ def heal(
     """
     from harness.model.errors import HarnessError, UsageError
     from harness.safety.active import find_active, known
-    from harness.safety.healing.heal import heal as heal_one
-    from harness.safety.healing.heal import heal_all
+    from harness.safety.healing.dead_run import heal_all, heal_run
     from harness.stack import registry
 
     def say(text: str) -> None:
@@ -78,7 +77,7 @@ def heal(
         folder = known(run_dir.resolve().name)
         if folder is None:
             return _tell(run_dir)
-        healed = [heal_one(folder, say)]
+        healed = [heal_run(folder, say)]
     else:
         left = find_active()
         for item in left:
@@ -179,20 +178,20 @@ def _show(line: str, err: bool = False) -> None:
     click.echo(visible(line, 4000), err=err)
 
 
-def _print(healed: Healed, quiet: bool) -> None:
+def _print(healed: HealReport, quiet: bool) -> None:
     name = Path(healed.folder).name
     if not quiet:
         for outcome in healed.outcomes:
             if outcome.state != "unverified":
                 word = "undone and verified" if outcome.state == "verified" else "gone with what it was on"
                 _show(f"{name}: {outcome.record_id}: {word}")
-        if healed.killed:
-            _show(f"{name}: ended {', '.join(healed.killed)}")
+        if healed.stopped:
+            _show(f"{name}: ended {', '.join(healed.stopped)}")
         for url in healed.unlocked:
             _show(f"{name}: unlocked {url}")
         for folder in healed.removed:
             _show(f"{name}: removed {folder}")
-        if not (healed.outcomes or healed.killed or healed.removed or healed.unlocked or healed.left):
+        if not (healed.outcomes or healed.stopped or healed.removed or healed.unlocked or healed.left):
             _show(f"{name}: nothing is left")
     for line in healed.left:
         _show(f"{name}: LEFT: {line}")

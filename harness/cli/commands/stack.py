@@ -298,7 +298,7 @@ def _stack(name: StackName) -> Stack:
 def _take_down(kept: Kept, name: StackName, *, say_left_only: bool) -> int:
     """Through its keeper; where that is dead, as `harness heal` would."""
     from harness.model.errors import SetupError
-    from harness.safety.healing.heal import heal
+    from harness.safety.healing.dead_run import heal_run
     from harness.safety.keeper.client import Keeper
     from harness.stack import registry
 
@@ -311,19 +311,17 @@ def _take_down(kept: Kept, name: StackName, *, say_left_only: bool) -> int:
     try:
         keeper = Keeper.connect(state)
     except SetupError:
-        healed = heal(state, say)
-        stopped, left = healed.killed, healed.left
+        report = heal_run(state, say)
     else:
         report = keeper.finish()
-        stopped, left = report.stopped, report.left
-    if left:
-        for line in left:
+    if report.left:
+        for line in report.left:
             click.echo(f"left: {line}")
         return 5
     registry.forget(name)
     shutil.rmtree(state, ignore_errors=True)
     if not say_left_only:
-        click.echo(f"stopped: {', '.join(stopped) or 'nothing was running'}")
+        click.echo(f"stopped: {', '.join(report.stopped) or 'nothing was running'}")
     return 0
 
 

@@ -239,3 +239,19 @@ class UndoOutcome(msgspec.Struct, frozen=True, kw_only=True):
     left: str | None = None
     mend: str | None = None
     applied: Applied | None = None
+
+
+class HealReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was healed of one run. folder: its state folder. outcomes: one for each change that was still on.
+
+    stopped: what ended, hard: which of it needed SIGKILL. removed: folders. unlocked: URLs of Toxiproxies. left: what
+    is left and how to mend it, in sentences; empty = nothing.
+    """
+
+    folder: str = ""
+    outcomes: tuple[UndoOutcome, ...] = ()
+    stopped: tuple[str, ...] = ()
+    hard: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unlocked: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()

@@ -1,190 +1,196 @@
-"""Undo what an interrupted run left: the keeper's healing, also in the foreground as `harness heal`.
+"""How a run's leftovers are healed: one sequence for the run's end, its keeper and `harness heal`.
 
-Only what lies in the user's own state directory is acted on (`check_known`).
-
-Safe to repeat: undoing is compare-and-set, processes are known by their start time, folders by their inode.
+The run's end and the keeper come here through the keeper's process, which still owns the servers; `harness heal` comes
+by dead_run.py, when nobody does. It works on the journal as it was read at the beginning and on what it did itself, so
+a disk that takes no more lines changes nothing. Safe to repeat: undoing is compare-and-set, processes are known by
+their start time, folders by their inode.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import msgspec
 
 from harness.adapters.processes.family import stop_family
-from harness.adapters.processes.identity import alive, boot_id, identify, send, wait_gone
+from harness.adapters.processes.identity import alive
 from harness.model.clock import monotonic
-from harness.model.errors import HarnessError, Refused
-from harness.model.records.faults import Evidence, UndoOutcome, UndoRecord
-from harness.safety.active import check_known, retire, state_folders
+from harness.model.records.faults import Evidence, HealReport, UndoOutcome, UndoRecord
+from harness.safety.healing import undo
 from harness.safety.healing.projects import remove_projects
-from harness.safety.journal.entries import (
-    Closed,
-    Entry,
-    FolderGone,
-    Healing,
-    Intent,
-    KeeperOpened,
-    Outcome,
-    ProcessGone,
-)
-from harness.safety.journal.entries import boottime as boottime_now
+from harness.safety.journal.entries import Closed, Entry, FolderGone, Healing, Intent, Outcome, ProcessGone, boottime
 from harness.safety.journal.folders import plausible, remove
-from harness.safety.journal.log import JOURNAL, KEEPER, Busy, Log, is_written
-from harness.safety.journal.view import JournalView, read_journal
+from harness.safety.journal.view import JournalView
+from harness.safety.locks.remote import release_locks
 
 Say = Callable[[str], None]
 Write = Callable[[Entry], None]
+EndServers = Callable[[], tuple[list[str], list[str], list[str]]]
+"""Ends all that a keeper owns, its folders and projects too: what was stopped, which of it hard, what is left."""
 
-KEEPER_LIMIT_S = 120.0
-"""How long `heal` waits for a keeper that is healing already."""
-
-
-class Healed(msgspec.Struct, frozen=True, kw_only=True):
-    """outcomes: one for each change that was still on. killed: names of processes ended. removed: folders.
-    unlocked: URLs of Toxiproxies whose lock was removed.
-    left: sentences that say what is left and how to mend it; empty = nothing is left.
-    """
-
-    folder: str
-    outcomes: tuple[UndoOutcome, ...] = ()
-    killed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    unlocked: tuple[str, ...] = ()
-    left: tuple[str, ...] = ()
+OWN_STACK_LIMIT_S = 5.0
+"""How long to try on servers that are stopped right afterwards: their changes end with them."""
 
 
-def heal_all(say: Say) -> list[Healed]:
-    """Heal every run whose harness is dead; what still runs is left alone. Clean folders are cleared away."""
-    healed = []
-    for folder in state_folders():
-        try:
-            if is_written(folder / JOURNAL):
-                say(f"{folder.name}: still running, left alone")
-                continue
-            if _stays_up(folder):
-                continue
-            healed.append(heal(folder, say))
-        except HarnessError as error:
-            healed.append(Healed(folder=str(folder), left=(str(error) + (f" ({error.hint})" if error.hint else ""),)))
-    return healed
-
-
-def heal(folder: Path, say: Say, *, retire_clean: bool = True) -> Healed:
-    """Undo, verify, end processes and remove folders of one run, given its state folder.
-
-    Waits for a keeper that is at it. retire_clean: clear the state folder away when nothing is left. Raises Refused
-    for a folder outside the state directory, while the run is alive, for a stack that was brought up to stay, for
-    files that others may write, and for another machine's run.
-    """
-    check_known(folder)
-    if not folder.is_dir():
-        return Healed(folder=str(folder))
-    try:
-        view = read_journal(folder)
-        _refuse_living(view)
-        log = _take_over(folder, view, say)
-    except FileNotFoundError:  # the keeper healed it while we waited
-        return Healed(folder=str(folder))
-    except OSError as error:
-        say(f"cannot write to {folder / KEEPER}: {error.strerror or error}; healing goes on without")
-        log = None
-    try:
-        view = read_journal(folder)
-        healed = _heal(view, log, say) if view.something_left else Healed(folder=str(folder))
-        # Under the lock: another healer that had it now would read one of the two journals and miss the other.
-        if retire_clean and not healed.left:
-            retire(folder, Path(view.opened.run_dir) if view.opened is not None and view.opened.run_dir else None)
-    finally:
-        if log is not None:
-            log.close()
-    return healed
-
-
-def _heal(view: JournalView, log: Log | None, say: Say) -> Healed:
-    said: list[str] = []
-
-    def write(entry: Entry) -> None:
-        try:
-            if log is not None:
-                log.append(entry)
-        except OSError as error:
-            if not said:
-                said.append(f"cannot write to {KEEPER}: {error.strerror or error}; healing goes on without")
-                say(said[0])
-
-    me = identify(os.getpid())
-    if me is not None:
-        write(KeeperOpened(keeper=me, host=socket.gethostname()))
-    write(Healing(why="harness heal"))
-    killed: list[str] = []
-    removed: list[str] = []
-    left = [f"{line}: what it stood for cannot be told; look at the dependency yourself" for line in view.damage]
-    # With keeper and run dead the servers of an own stack are dead or headless: they go first, their changes with them.
-    left += end_processes(view, write, say, killed)
-    left += remove_projects(view.projects, write, say, killed)
-    outcomes = heal_records(view, write, say=say)
-    left += [f"{outcome.left}; {outcome.mend}" for outcome in outcomes if outcome.state == "unverified"]
-    for item in view.folders:
-        problem = remove(item)
-        if problem is None:
-            write(FolderGone(path=item.path))
-            removed.append(item.path)
-        else:
-            left.append(problem)
-    from harness.safety.locks.remote import release_locks
-
-    # What has just been undone is no longer a reason to keep others out.
-    still = {outcome.record_id for outcome in outcomes if outcome.state == "unverified"}
-    left_on = tuple(record for record in view.records if record.id in still)
-    unlocked: list[str] = []
-    left += release_locks(msgspec.structs.replace(view, records=left_on), write, say, unlocked)
-    write(Closed(clean=not left, left=tuple(left)))
-    return Healed(
-        folder=view.folder,
-        outcomes=tuple(outcomes),
-        killed=tuple(killed),
-        removed=tuple(removed),
-        unlocked=tuple(unlocked),
-        left=tuple(left),
-    )
-
-
-def heal_records(
+def heal(
     view: JournalView,
     write: Write,
     *,
     say: Say,
-    restart_toxiproxy: Callable[[], bool] | None = None,
-    limit_s: float | None = None,
-) -> list[UndoOutcome]:
-    """Undo all pending records of a journal; `write` gets intents and outcomes and must not raise."""
-    from harness.safety.healing.undo import LIMIT_S, Patience, order_of_undo, undo_record
+    why: str | None = None,
+    end_servers: EndServers | None = None,
+    again_after_s: float | None = None,
+    told: bool = False,
+) -> HealReport:
+    """Undo what the journal lists, verify it, end processes, remove projects, folders and, last, locks. Never raises.
 
-    outcomes = []
-    for record in order_of_undo(view.pending):
-        gone = torn_down(view, record)
-        if gone is None:
-            write(Intent(id=record.id, action="undo", boot_s=boottime_now()))
-            outcome = undo_record(
-                record,
-                say=say,
-                restart_toxiproxy=restart_toxiproxy,
-                unsure=record.id in view.unsure,
-                allowed=view.allowed,
-                patience=Patience(limit_s=LIMIT_S if limit_s is None else limit_s),
-            )
-        else:
-            outcome = gone
-        write(Outcome(id=record.id, state=outcome.state, left=outcome.left, mend=outcome.mend))
-        say(f"{record.id}: {outcome.state}" + (f": {outcome.left}; {outcome.mend}" if outcome.left else ""))
-        outcomes.append(outcome)
-    return outcomes
+    write: into keeper.jsonl; must not raise. why: is written before all else; None at the end of a run that lives.
+    end_servers: the caller still owns servers: changes are undone while these answer, and then they are ended.
+    again_after_s: what could not be verified is tried once more after so long, unless it ends with the servers.
+    told: the run has said itself what it could not verify, so that is not tried again.
+    """
+    if why is not None:
+        write(Healing(why=why))
+    tried = _tried_by_the_run(view) if told else {}
+    return _Heal(view, write, say, end_servers, again_after_s, tried).run()
+
+
+@dataclass
+class _Heal:
+    """One healing under way."""
+
+    view: JournalView
+    write: Write
+    say: Say
+    end_servers: EndServers | None
+    again_after_s: float | None
+    outcomes: dict[str, UndoOutcome]
+    stopped: list[str] = field(default_factory=list)
+    hard: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    unlocked: list[str] = field(default_factory=list)
+
+    def run(self) -> HealReport:
+        left = [
+            f"{line}: what it stood for cannot be told; look at the dependency yourself" for line in self.view.damage
+        ]
+        steps: list[Callable[[], list[str]]] = []
+        if self.end_servers is not None:
+            steps += [self._undo_on_servers, self._stop_servers]
+        # With keeper and run dead the servers of an own stack are dead or headless: they go first, with their changes.
+        steps += [self._end_processes, self._remove_projects, self._undo_rest, self._remove_folders, self._unlock]
+        for step in steps:
+            try:
+                left += step()
+            except Exception as error:  # whatever is wrong here, the next step must be taken all the same
+                left.append(f"healing failed: {type(error).__name__}: {error}; run: harness heal --all")
+        self.write(Closed(clean=not left, left=tuple(left)))
+        return HealReport(
+            folder=self.view.folder,
+            outcomes=tuple(self.outcomes.values()),
+            stopped=tuple(self.stopped),
+            hard=tuple(self.hard),
+            removed=tuple(self.removed),
+            unlocked=tuple(self.unlocked),
+            left=tuple(left),
+        )
+
+    def _undo_on_servers(self) -> list[str]:
+        self._undo(OWN_STACK_LIMIT_S if self.view.had_servers else undo.LIMIT_S)
+        if self.again_after_s is not None and not self.view.had_servers and self._still_on():
+            time.sleep(self.again_after_s)
+            self._undo(undo.LIMIT_S, again=True)
+        return []
+
+    def _stop_servers(self) -> list[str]:
+        assert self.end_servers is not None
+        stopped, hard, left = self.end_servers()
+        self.stopped += stopped
+        self.hard += hard
+        self.view = msgspec.structs.replace(self.view, servers=(), projects=(), folders=())
+        return left
+
+    def _end_processes(self) -> list[str]:
+        """SIGKILL what remains of servers and load, with everything they started."""
+        left = []
+        roots = [*self.view.load, *self.view.servers]
+        private = [folder.path for folder in self.view.folders if plausible(folder.path)]
+        for root in roots:
+            try:
+                if stop_family(root, number=None, grace_s=0, others=[r for r in roots if r != root], private=private):
+                    self.stopped.append(root.name)
+                    self.hard.append(root.name)
+                    self.say(f"ended what remained of {root.name}")
+            except TimeoutError as error:
+                left.append(f"{error}; end it by hand")
+                continue
+            self.write(ProcessGone(name=root.name, pid=root.process.pid))
+        return left
+
+    def _remove_projects(self) -> list[str]:
+        removed, left = remove_projects(self.view.projects, self.write, self.say)
+        self.stopped += removed
+        return left
+
+    def _undo_rest(self) -> list[str]:
+        self._undo(undo.LIMIT_S)
+        left = []
+        for record in self._still_on():
+            outcome = self.outcomes.get(record.id)
+            said = [text for text in (outcome.left, outcome.mend) if text] if outcome is not None else []
+            left.append(f"{record.id}: {'; '.join(said) or 'not undone'}")
+        return left
+
+    def _undo(self, limit_s: float, *, again: bool = False) -> None:
+        """What is not undone yet. What was tried and cannot be verified only if it ended with its servers, or again."""
+        for record in undo.order_of_undo(self._still_on()):
+            outcome = torn_down(self.view, record)
+            if outcome is None:
+                if record.id in self.outcomes and not again:
+                    continue
+                self.write(Intent(id=record.id, action="undo", boot_s=boottime()))
+                outcome = undo.undo_record(
+                    record,
+                    say=self.say,
+                    unsure=record.id in self.view.unsure,
+                    allowed=self.view.allowed,
+                    patience=undo.Patience(limit_s=limit_s),
+                )
+            self.write(Outcome(id=record.id, state=outcome.state, left=outcome.left, mend=outcome.mend))
+            self.say(f"{record.id}: {outcome.state}" + (f": {outcome.left}; {outcome.mend}" if outcome.left else ""))
+            self.outcomes[record.id] = outcome
+
+    def _still_on(self) -> tuple[UndoRecord, ...]:
+        done = {id_ for id_, outcome in self.outcomes.items() if outcome.state != "unverified"}
+        return tuple(record for record in self.view.pending if record.id not in done)
+
+    def _remove_folders(self) -> list[str]:
+        left = []
+        for item in self.view.folders:
+            problem = remove(item)
+            if problem is None:
+                self.write(FolderGone(path=item.path))
+                self.removed.append(item.path)
+            else:
+                left.append(problem)
+        return left
+
+    def _unlock(self) -> list[str]:
+        """What has just been undone is no longer a reason to keep others out."""
+        view = msgspec.structs.replace(self.view, records=self._still_on())
+        return release_locks(view, self.write, self.say, self.unlocked)
+
+
+def _tried_by_the_run(view: JournalView) -> dict[str, UndoOutcome]:
+    return {
+        id_: UndoOutcome(record_id=id_, state="unverified", left=entry.left, mend=entry.mend)
+        for id_, entry in view.outcomes.items()
+        if view.states[id_] == "unverified"
+    }
 
 
 def torn_down(view: JournalView, record: UndoRecord) -> UndoOutcome | None:
@@ -233,72 +239,3 @@ def _refuses(host: str, port: int) -> bool:
         return True
     except (OSError, OverflowError):
         return False
-
-
-def end_processes(view: JournalView, write: Write, say: Say, killed: list[str]) -> list[str]:
-    """SIGKILL what remains of servers and load, with everything they started. Returns sentences for what is left."""
-    left = []
-    roots = [*view.load, *view.servers]
-    private = [folder.path for folder in view.folders if plausible(folder.path)]
-    for root in roots:
-        try:
-            if stop_family(root, number=None, grace_s=0, others=[r for r in roots if r != root], private=private):
-                killed.append(root.name)
-                say(f"ended what remained of {root.name}")
-        except TimeoutError as error:
-            left.append(f"{error}; end it by hand")
-            continue
-        write(ProcessGone(name=root.name, pid=root.process.pid))
-    return left
-
-
-def _stays_up(folder: Path) -> bool:
-    """A living stack that was brought up to stay: nothing to heal."""
-    if not is_written(folder / KEEPER):
-        return False
-    keeper = read_journal(folder).keeper
-    return keeper is not None and keeper.detached
-
-
-def _refuse_living(view: JournalView) -> None:
-    opened, keeper = view.opened, view.keeper
-    host = opened.host if opened is not None else keeper.host if keeper is not None else None
-    writers = [opened.run] if opened is not None else []
-    writers += [keeper.keeper] if keeper is not None else []
-    boots = {writer.boot for writer in writers}
-    # A laptop's name changes with its network; within one boot it is the same machine all the same.
-    if host is not None and host != socket.gethostname() and (boot_id() is None or boot_id() not in boots):
-        raise Refused(f"{view.folder} belongs to a run on {host}", hint="run `harness heal` there")
-    run = opened.run if opened is not None else keeper.run if keeper is not None else None
-    if run is not None and alive(run) and run.pid != os.getpid():
-        raise Refused(
-            f"run {opened.owner if opened is not None else Path(view.folder).name} is still running (pid {run.pid})",
-            hint="stop it with Ctrl-C; it undoes everything itself",
-        )
-    if keeper is not None and keeper.detached and alive(keeper.keeper):
-        raise Refused(f"{view.folder} is a stack that was brought up to stay", hint="harness stack down")
-
-
-def _take_over(folder: Path, view: JournalView, say: Say) -> Log:
-    """The keeper's log, to write it ourselves. FileNotFoundError when a keeper healed everything meanwhile."""
-    end = time.monotonic() + KEEPER_LIMIT_S
-    told = False
-    while True:
-        try:
-            return Log(folder / KEEPER)
-        except Busy:
-            pass
-        view = read_journal(folder)
-        _refuse_living(view)
-        keeper = view.keeper
-        if not told:
-            told = True
-            say(f"{folder.name}: its keeper" + (f" (pid {keeper.keeper.pid})" if keeper else "") + " is healing it")
-        if time.monotonic() > end:
-            if keeper is None:
-                raise Refused(f"{folder / KEEPER} stays locked by another process")
-            say(f"the keeper (pid {keeper.keeper.pid}) has not ended in {KEEPER_LIMIT_S:g} s: taking over")
-            send(keeper.keeper, 9)
-            wait_gone([keeper.keeper], 10.0)
-            end = time.monotonic() + 10.0
-        time.sleep(0.05)

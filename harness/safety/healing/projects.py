@@ -9,7 +9,7 @@ publishes is on loopback.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from harness.model.errors import HarnessError, Refused, SetupError
 from harness.safety.journal.entries import Entry, Project, ProjectGone
@@ -63,17 +63,11 @@ class Projects:
         """Remove all. Returns what was removed, and sentences for what is left. Never raises."""
         with self._mutex:
             owned, self._owned = self._owned, []
-        return _remove_all(owned, self._write, self._say)
+        return remove_projects(owned, self._write, self._say)
 
 
-def remove_projects(projects: tuple[Project, ...], write: Write, say: Say, removed: list[str]) -> list[str]:
-    """What a journal still lists. Returns sentences for what is left, adds to `removed`; never raises."""
-    done, left = _remove_all(list(projects), write, say)
-    removed += done
-    return left
-
-
-def _remove_all(projects: list[Project], write: Write, say: Say) -> tuple[list[str], list[str]]:
+def remove_projects(projects: Sequence[Project], write: Write, say: Say) -> tuple[list[str], list[str]]:
+    """What was removed, and sentences for what is left. Never raises."""
     done: list[str] = []
     left: list[str] = []
     for entry in reversed(projects):

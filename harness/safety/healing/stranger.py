@@ -16,6 +16,7 @@ from pathlib import Path
 from harness.model.records.faults import UndoRecord
 from harness.safety.journal.entries import Entry
 from harness.safety.journal.log import JOURNAL, KEEPER
+from harness.safety.journal.version import check_version
 from harness.safety.journal.view import JournalView, merge, parse
 
 MAX_BYTES = 16_000_000
@@ -26,7 +27,7 @@ MOST = 50
 
 def told(folder: Path) -> list[str]:
     """What the journals in this folder say is still to be undone, ended or removed, a sentence each. Never raises for
-    what stands in them; OSError when the folder cannot be read."""
+    what stands in them; OSError when the folder cannot be read, UndoUnverified for a journal of another version."""
     damage: list[str] = []
     run, keeper = _entries(folder / JOURNAL, damage), _entries(folder / KEEPER, damage)
     return list(_sentences(merge(folder, run, keeper, damage)))
@@ -49,9 +50,11 @@ def _entries(path: Path, damage: list[str]) -> list[Entry]:
         if status.st_size > MAX_BYTES:
             damage.append(f"{path.name} is over {MAX_BYTES // 1_000_000} MB, which no journal is")
             return []
-        return parse(path.name, os.pread(fd, MAX_BYTES, 0), damage)
+        content = os.pread(fd, MAX_BYTES, 0)
     finally:
         os.close(fd)
+    check_version(path, content)
+    return parse(path.name, content, damage)
 
 
 def _sentences(view: JournalView) -> Iterator[str]:

@@ -15,6 +15,7 @@ import msgspec
 
 from harness.adapters.processes.family import Root
 from harness.adapters.processes.identity import ProcessId
+from harness.adapters.processes.keeper_protocol import KeeperOpened
 from harness.model.clock import wall
 from harness.model.records.faults import UndoRecord
 
@@ -33,7 +34,7 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 class Opened(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="opened"):
     """First line of the run's journal. run_dir: where both files are copied to at the end.
 
-    allowed: hosts that undo may reach besides loopback.
+    allowed: hosts that undo may reach besides loopback. version, harness: see version.py.
     """
 
     run: ProcessId
@@ -41,6 +42,8 @@ class Opened(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="opened"
     owner: str
     run_dir: str | None = None
     allowed: tuple[str, ...] = ()
+    version: int = 0
+    harness: str = ""
 
 
 class Recorded(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="record"):
@@ -125,16 +128,6 @@ class Unlocked(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="unloc
     lock: ProxyLock
 
 
-class KeeperOpened(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="keeper"):
-    """A keeper (or a `heal`) begins to write. socket: where it listens. run: whom it looks after."""
-
-    keeper: ProcessId
-    host: str
-    detached: bool = False
-    socket: str | None = None
-    run: ProcessId | None = None
-
-
 class Healing(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="healing"):
     """Healing begins: why."""
 
@@ -186,8 +179,8 @@ def decode(line: bytes) -> Entry:
     A checksum shows damage, not good will: a number that can be no process is refused here, since a pid of 0 or -1
     would mean whole groups of processes to the kernel.
     """
-    body = line[:-_CRC_LENGTH] + b"}"
-    if line[-_CRC_LENGTH:] != _CRC % zlib.crc32(body):
+    body = intact(line)
+    if body is None:
         raise ValueError("wrong checksum")
     try:
         entry = _decoder.decode(body)
@@ -197,6 +190,12 @@ def decode(line: bytes) -> Entry:
         if not 1 < process.pid < 2**31:
             raise ValueError(f"{process.pid} is no pid")
     return entry
+
+
+def intact(line: bytes) -> bytes | None:
+    """The line without its checksum; None when that is wrong."""
+    body = line[:-_CRC_LENGTH] + b"}"
+    return body if line[-_CRC_LENGTH:] == _CRC % zlib.crc32(body) else None
 
 
 def _processes(entry: Entry) -> tuple[ProcessId, ...]:

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Collection
 from pathlib import Path
 
+import harness
 from harness.adapters.processes.family import Root
 from harness.adapters.processes.identity import identify
 from harness.model.errors import SetupError
@@ -19,6 +20,7 @@ from harness.model.records.faults import UndoOutcome, UndoRecord
 from harness.safety.journal.entries import Action, Closed, Entry, Intent, Opened, Outcome, Process, Recorded, boottime
 from harness.safety.journal.log import JOURNAL, Log
 from harness.safety.journal.private import private_folder
+from harness.safety.journal.version import VERSION
 
 
 class Journal:
@@ -55,6 +57,8 @@ class Journal:
                     owner=owner or folder.name,
                     run_dir=str(run_dir.absolute()) if run_dir is not None else None,
                     allowed=tuple(allowed),
+                    version=VERSION,
+                    harness=harness.__version__,
                 ),
                 durable=True,
             )

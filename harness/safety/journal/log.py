@@ -6,15 +6,17 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from harness.adapters.processes.keeper_protocol import KEEPER_JOURNAL
 from harness.model.errors import Refused
 from harness.safety.journal.entries import Entry, encode
 from harness.safety.journal.private import open_private, sync_folder
 
 JOURNAL = "journal.jsonl"
 """Written by the run."""
-KEEPER = "keeper.jsonl"
+KEEPER = KEEPER_JOURNAL
 """Written by the keeper, and by `heal`."""
 TORN = b"#torn"
 """Closes off a line that was cut short before the next one is written: it is known, so it is not damage."""
@@ -55,6 +57,7 @@ class Log:
             os.close(self.fd)
             raise FileNotFoundError(2, "it was removed meanwhile", str(path))
         self._torn = not self._ends_with_newline()
+        self._full = False
 
     def _ends_with_newline(self) -> bool:
         size = os.fstat(self.fd).st_size
@@ -72,6 +75,15 @@ class Log:
             if durable:
                 os.fsync(self.fd)
                 sync_folder(self.path.parent)
+
+    def note(self, entry: Entry, say: Callable[[str], None]) -> None:
+        """As `append`, but a full disk is said, once, and stops nothing."""
+        try:
+            self.append(entry)
+        except OSError as error:
+            if not self._full:
+                say(f"cannot write to {self.path.name}: {error.strerror or error}; going on without")
+            self._full = True
 
     def close(self) -> None:
         if self.fd >= 0:

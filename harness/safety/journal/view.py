@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from harness.adapters.processes.family import Root
+from harness.adapters.processes.keeper_protocol import KeeperOpened
 from harness.model.records.faults import UndoRecord
 from harness.safety.journal.entries import (
     Closed,
@@ -15,7 +16,6 @@ from harness.safety.journal.entries import (
     Folder,
     FolderGone,
     Intent,
-    KeeperOpened,
     Locking,
     Opened,
     Outcome,
@@ -30,6 +30,7 @@ from harness.safety.journal.entries import (
 )
 from harness.safety.journal.log import JOURNAL, KEEPER, TORN
 from harness.safety.journal.private import check_private, open_private
+from harness.safety.journal.version import check_version
 
 UNDONE = frozenset({"verified", "moot", "not_injected"})
 
@@ -80,7 +81,7 @@ def read_journal(folder: Path) -> JournalView:
     """Read both files of a run's state folder. (What lies anywhere else is text: see stranger.py.)
 
     Missing files are empty. A torn last line is ignored: nothing was injected after it. Raises Refused when a file
-    belongs to someone else or others may write it.
+    belongs to someone else or others may write it, UndoUnverified when one is of another version.
     """
     check_private(folder, os.lstat(folder), folder=True)
     damage: list[str] = []
@@ -100,9 +101,11 @@ def _read(path: Path, damage: list[str]) -> list[Entry]:
     except FileNotFoundError:
         return []
     try:
-        return parse(path.name, os.pread(fd, os.fstat(fd).st_size, 0), damage)
+        content = os.pread(fd, os.fstat(fd).st_size, 0)
     finally:
         os.close(fd)
+    check_version(path, content)
+    return parse(path.name, content, damage)
 
 
 def parse(name: str, content: bytes, damage: list[str]) -> list[Entry]:

@@ -12,30 +12,31 @@ from pathlib import Path
 
 import msgspec
 
+from harness.adapters.processes import keeper_protocol as protocol
 from harness.adapters.processes.identity import ProcessId, alive, identify, open_pidfd, send, wait_gone
+from harness.adapters.processes.keeper_client import ASK_LIMIT_S, KeeperClient
+from harness.adapters.processes.keeper_protocol import STAMP, KeeperOpened, Options
 from harness.model.errors import HarnessError, SetupError
+from harness.model.records.faults import HealReport
 from harness.model.records.process import ServerProcess, ServerSpec
-from harness.safety import protocol
 from harness.safety.active import check_known, homes
-from harness.safety.journal.entries import KeeperOpened, ProxyLock, boottime
+from harness.safety.journal.entries import ProxyLock, boottime
 from harness.safety.journal.private import open_private, private_folder
 from harness.safety.journal.view import read_journal
 from harness.safety.locks.local import Locks
-from harness.safety.protocol import STAMP, Options, Report
 
 READY_LIMIT_S = 30.0
-ASK_LIMIT_S = 60.0
 FINISH_LIMIT_S = 120.0
 RENEW_EVERY_S = 0.5
 
 
-class Keeper:
+class Keeper(KeeperClient):
     """A started keeper (a Launcher). `renew` belongs to the main loop; all else may be called from any thread."""
 
     def __init__(self, state_dir: Path, opened: KeeperOpened, *, lease_s: float) -> None:
         """Not called directly: see `start` and `connect`."""
         assert opened.socket is not None
-        self.state_dir = state_dir
+        super().__init__(state_dir)
         self.pid = opened.keeper.pid
         self._id: ProcessId = opened.keeper
         self._socket = protocol.held(Path(opened.socket))
@@ -131,50 +132,38 @@ class Keeper:
     # -- Launcher
 
     def launch(self, spec: ServerSpec) -> ServerProcess:
-        process = self._ask(protocol.Launch(spec)).process
+        process = self.ask(protocol.Launch(spec)).process
         assert process is not None
         return process
 
     def exit_code(self, name: str) -> int | None:
-        return self._ask(protocol.ExitCodeOf(name)).code
+        return self.ask(protocol.ExitCodeOf(name)).code
 
     def stop(self, name: str) -> None:
-        self._ask(protocol.StopServer(name))
+        self.ask(protocol.StopServer(name))
 
     def remove_at_end(self, path: str) -> None:
-        self._ask(protocol.RemoveAtEnd(path))
+        self.ask(protocol.RemoveAtEnd(path))
 
     def own_project(self, engine: str, project: str) -> None:
         """A Compose project about to be made: the keeper removes it at the end. Raises Refused, SetupError."""
-        self._ask(protocol.OwnProject(engine, project))
+        self.ask(protocol.OwnProject(engine, project))
 
     def drop_project(self, engine: str, project: str) -> None:
         """Remove it now; returns when it is gone. Raises SetupError."""
-        self._ask(protocol.DropProject(engine, project), FINISH_LIMIT_S)
-
-    # -- more of the same kind
-
-    def restart(self, name: str) -> ServerProcess:
-        """Stop a server and start it again as it was started first. Raises Refused, SetupError."""
-        process = self._ask(protocol.RestartServer(name)).process
-        assert process is not None
-        return process
+        self.ask(protocol.DropProject(engine, project), FINISH_LIMIT_S)
 
     def adopt(self, name: str, pid: int, start_time: float) -> None:
         """A process this run started itself (the load): the keeper ends what remains of it."""
-        self._ask(protocol.Adopt(name, pid, start_time))
-
-    def servers(self) -> tuple[ServerProcess, ...]:
-        """What runs, as the keeper knows it."""
-        return self._ask(protocol.Status()).servers
+        self.ask(protocol.Adopt(name, pid, start_time))
 
     def hold_proxy(self, lock: ProxyLock) -> None:
         """Lock a Toxiproxy; the keeper removes the lock when everything is undone. Raises Refused, SetupError."""
-        self._ask(protocol.HoldProxy(lock))
+        self.ask(protocol.HoldProxy(lock.url, lock.text))
 
     def hold_postgres(self, admin: str, password_env: str, name: str, owner: str) -> None:
         """Hold a PostgreSQL's advisory lock until the keeper ends. Raises Refused, SetupError."""
-        self._ask(protocol.HoldPostgres(admin, password_env, name, owner))
+        self.ask(protocol.HoldPostgres(admin, password_env, name, owner))
 
     # -- watching
 
@@ -183,7 +172,7 @@ class Keeper:
 
         Call it right before an injection. Raises SetupError or Refused: then do not inject.
         """
-        self._ask(protocol.Armed(record_id))
+        self.ask(protocol.Armed(record_id))
 
     def renew(self) -> None:
         """Renew the lease; cheap (it writes at most twice a second). Never blocks, never raises."""
@@ -247,18 +236,18 @@ class Keeper:
 
     # -- the end
 
-    def finish(self, stop_servers: bool = True) -> Report:
+    def finish(self, stop_servers: bool = True) -> HealReport:
         """The run has undone everything: servers stopped, folders removed, keeper exited when it returns.
 
         stop_servers=False on a stack that stays up only lets go of it. With the keeper dead the same is done here.
         May be called again.
         """
         if self._lease is None and not stop_servers:
-            return Report()
-        report: Report | None = None
+            return HealReport()
+        report: HealReport | None = None
         if self._alive():
             try:
-                report = self._ask(protocol.Finish(), FINISH_LIMIT_S).report
+                report = self.ask(protocol.Finish(), FINISH_LIMIT_S).report
             except HarnessError:
                 pass  # it is healing already, or hangs: give it time, then do without it
             if wait_gone([self._id], 30.0):
@@ -274,13 +263,12 @@ class Keeper:
         self._lost = self._lost or "finished"
         return report
 
-    def _finish_alone(self) -> Report:
-        from harness.safety.healing.heal import heal
+    def _finish_alone(self) -> HealReport:
+        from harness.safety.healing.dead_run import heal_run
 
         if not self.state_dir.is_dir():
-            return Report()
-        healed = heal(self.state_dir, lambda _: None, retire_clean=False)
-        return Report(stopped=healed.killed, hard=healed.killed, outcomes=healed.outcomes, left=healed.left)
+            return HealReport()
+        return heal_run(self.state_dir, lambda _: None, retire_clean=False)
 
     def _end_keeper(self) -> None:
         if self._child is not None and self._lease is not None:
@@ -290,9 +278,11 @@ class Keeper:
             send(self._id, 9)
             wait_gone([self._id], 10.0)
 
-    def _ask(self, request: protocol.Request, limit_s: float = ASK_LIMIT_S) -> protocol.Reply:
+    def ask(self, request: protocol.Request, limit_s: float = ASK_LIMIT_S) -> protocol.Reply:
+        """Raises Refused, UsageError or SetupError as the keeper says, SetupError when it does not answer."""
         try:
-            return protocol.ask(self._socket, request, limit_s)
+            with protocol.connect(os.fspath(self._socket), limit_s) as connection:
+                return protocol.raise_for(protocol.exchange(connection, request))
         except UnicodeEncodeError as error:
             raise SetupError(f"not text that can be sent to the keeper: {error}") from error
         except (OSError, msgspec.MsgspecError) as error:
@@ -301,6 +291,9 @@ class Keeper:
             else:
                 what = "is gone" if not self._alive() else f"does not answer: {error}"
             raise SetupError(f"the keeper (pid {self.pid}) {what}", hint=f"see {self.state_dir}/keeper.log") from error
+
+    def _keeper(self) -> ProcessId:
+        return self._id
 
 
 def _wait_ready(ours: socket.socket, child: subprocess.Popen[bytes], log: Path) -> None:

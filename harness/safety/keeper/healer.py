@@ -5,22 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from harness.adapters.processes.identity import ProcessId, send, wait_gone
+from harness.adapters.processes.keeper_protocol import HoldPostgres, HoldProxy
 from harness.model.errors import HarnessError, Refused
-from harness.model.records.faults import UndoOutcome
-from harness.safety.journal.entries import Closed, Entry, Healing, Locking, Unlocked
+from harness.model.records.faults import HealReport
+from harness.safety.journal.entries import Closed, Entry, Locking, ProxyLock, Unlocked
 from harness.safety.journal.kept_open import KeptJournal
 from harness.safety.journal.log import Log
 from harness.safety.journal.view import JournalView
 from harness.safety.keeper.servers import Servers
-from harness.safety.protocol import HoldPostgres, HoldProxy, Report
 
 if TYPE_CHECKING:
     from harness.adapters.clients.postgres_advisory_lock import AdvisoryLock
@@ -29,8 +26,6 @@ FENCE_LIMIT_S = 10.0
 IMPORT_LIMIT_S = 50.0
 UNDO_LIMIT_S = 90.0
 """A run that has begun to undo has this long before the keeper takes over, whatever the record's deadline."""
-OWN_STACK_LIMIT_S = 5.0
-"""How long to try on servers that are stopped right afterwards: their changes end with them."""
 AGAIN_AFTER_S = 5.0
 
 
@@ -81,55 +76,40 @@ class Healer:
         except BaseException as error:
             self._say(f"what healing needs cannot be imported: {type(error).__name__}: {error}")
 
-    def heal_dead_run(self, run: ProcessId, why: str, grace_s: float) -> list[str]:
-        """End the run, undo, stop the servers. Returns sentences for what is left, empty = nothing."""
-        left: list[str] = []
+    def heal_dead_run(self, run: ProcessId, why: str, grace_s: float) -> HealReport:
+        """End the run, undo, stop the servers."""
         try:
             self._fence(run, grace_s)
-            self.note(Healing(why=why))
-            self.warm.wait(IMPORT_LIMIT_S)
-            view = self.view()
-            outcomes = self.undo(view)
-            if not view.had_servers and any(outcome.state == "unverified" for outcome in outcomes):
-                time.sleep(AGAIN_AFTER_S)
-                self.undo(self.view())
-        except Exception as error:  # the servers must be stopped all the same
-            self._say(f"healing failed: {type(error).__name__}: {error}")
-            left.append(f"healing failed: {error}")
-        _, _, still = self._servers.end()
-        left += still + self._settle()
-        left += self._unlock()
-        self.close(left)
-        return left
+        except Exception as error:  # its changes must be undone and the servers be stopped all the same
+            self._say(f"the run (pid {run.pid}) cannot be ended: {type(error).__name__}: {error}")
+        self.warm.wait(IMPORT_LIMIT_S)
+        return self._heal(why=why, again_after_s=AGAIN_AFTER_S)
 
-    def finish(self) -> Report:
-        """The run says it is done: undo what it forgot, stop the servers."""
-        outcomes: list[UndoOutcome] = []
-        left: list[str] = []
-        pending = False
+    def finish(self) -> HealReport:
+        """The run says it is done (or the stack is taken down): undo what it forgot, stop the servers."""
+        return self._heal(told=True)
+
+    def _heal(self, *, why: str | None = None, again_after_s: float | None = None, told: bool = False) -> HealReport:
         try:
-            view = self.view()
-            pending = bool(view.pending)
-            # What the run has tried and could not verify is its own to report; what it forgot is undone here.
-            forgotten = tuple(r for r in view.pending if view.states[r.id] != "unverified")
-            if forgotten:
-                outcomes = self.undo(msgspec.structs.replace(view, records=forgotten))
-        except Exception as error:  # the servers must be stopped all the same
-            left.append(f"the journal in {self._folder}: {error}")
-        stopped, hard, still = self._servers.end()
-        left += still
-        if pending:
-            left += self._settle()
-        left += self._unlock()
-        self.close(left)
-        return Report(stopped=tuple(stopped), hard=tuple(hard), outcomes=tuple(outcomes), left=tuple(left))
+            from harness.safety.healing.heal import heal
 
-    def undo(self, view: JournalView) -> list[UndoOutcome]:
-        """Undo everything pending in `view`."""
-        from harness.safety.healing.heal import heal_records
-
-        limit_s = OWN_STACK_LIMIT_S if view.had_servers else None
-        return heal_records(view, self.note, say=self._say, limit_s=limit_s)
+            report = heal(
+                self.view(),
+                self.note,
+                say=self._say,
+                why=why,
+                end_servers=self._servers.end,
+                again_after_s=again_after_s,
+                told=told,
+            )
+        except Exception as error:  # the journal cannot be read: the servers must be stopped all the same
+            stopped, hard, still = self._servers.end()
+            left = (f"the journal in {self._folder} cannot be worked through: {error}", *still)
+            report = HealReport(stopped=tuple(stopped), hard=tuple(hard), left=left)
+            self.note(Closed(clean=False, left=left))
+        for line in report.left:
+            self._say(f"left: {line}")
+        return report
 
     def hold(self, request: HoldProxy | HoldPostgres) -> None:
         """Take a lock and keep it. Raises Refused naming who has it, SetupError."""
@@ -141,11 +121,12 @@ class Healer:
             self._advisory.append(hold_postgres(lock, request.owner, os.getpid(), "keeper"))
             return
         # In the journal first: whoever heals after us removes it. One that was not made is harmless to remove.
-        self._log.append(Locking(lock=request.lock), durable=True)
+        made = ProxyLock(url=request.url, text=request.text)
+        self._log.append(Locking(lock=made), durable=True)
         try:
-            hold_proxy(request.lock)
+            hold_proxy(made)
         except Refused:
-            self.note(Unlocked(lock=request.lock))
+            self.note(Unlocked(lock=made))
             raise
 
     def retire(self) -> None:
@@ -159,18 +140,8 @@ class Healer:
         except (HarnessError, OSError) as error:
             self._say(f"the state folder stays: {error}")
 
-    def close(self, left: list[str]) -> None:
-        """The last word, in both logs."""
-        for line in left:
-            self._say(f"left: {line}")
-        self.note(Closed(clean=not left, left=tuple(left)))
-
     def note(self, entry: Entry) -> None:
-        """Append to keeper.jsonl; a full disk is said, and nothing more."""
-        try:
-            self._log.append(entry)
-        except OSError as error:
-            self._say(f"cannot write to keeper.jsonl: {error.strerror or error}; going on")
+        self._log.note(entry, self._say)
 
     def _fence(self, run: ProcessId, grace_s: float) -> None:
         """Nobody else writes from here on: end the run, stopped or not, and wait until it has ended."""
@@ -183,33 +154,6 @@ class Healer:
         if wait_gone([run], FENCE_LIMIT_S):
             # It has SIGKILL pending, so no code of its own runs any more, wherever the kernel holds it.
             self._say(f"the run (pid {run.pid}) is still in the kernel after {FENCE_LIMIT_S:g} s")
-
-    def _settle(self) -> list[str]:
-        """After the servers have ended: what was on them is gone with them. Returns what is left, in sentences."""
-        from harness.safety.healing.heal import end_processes, heal_records, torn_down
-
-        try:
-            view = self.view()
-            left = end_processes(msgspec.structs.replace(view, servers=()), self.note, self._say, [])
-            gone = tuple(record for record in view.pending if torn_down(view, record) is not None)
-            heal_records(msgspec.structs.replace(view, records=gone), self.note, say=self._say)
-            view = self.view()
-        except Exception as error:
-            return [f"the journal in {self._folder} cannot be worked through: {error}"]
-        for record in view.pending:
-            outcome = view.outcomes.get(record.id)
-            said = f"{outcome.left}; {outcome.mend}" if outcome is not None and outcome.left else "not undone"
-            left.append(f"{record.id}: {said}")
-        return left + [f"{line}: what it stood for cannot be told" for line in view.damage]
-
-    def _unlock(self) -> list[str]:
-        """Last of all let go of the Toxiproxies, unless something is left on them. Returns what is left."""
-        from harness.safety.locks.remote import release_locks
-
-        try:
-            return release_locks(self.view(), self.note, self._say)
-        except Exception as error:
-            return [f"the locks of this run cannot be removed: {error}; run: harness heal --all"]
 
 
 def next_deadline(view: JournalView) -> tuple[float, str] | None:

@@ -24,12 +24,14 @@ from typing import Any, NoReturn
 
 import msgspec
 
+import harness
+from harness.adapters.processes import keeper_protocol as protocol
 from harness.adapters.processes.identity import alive, identify
-from harness.adapters.processes.json_line import receive
+from harness.adapters.processes.keeper_protocol import KeeperOpened
 from harness.model.errors import HarnessError, Refused, SetupError
-from harness.safety import protocol
-from harness.safety.journal.entries import KeeperOpened, boottime
+from harness.safety.journal.entries import boottime
 from harness.safety.journal.log import JOURNAL, KEEPER, Log
+from harness.safety.journal.version import VERSION
 from harness.safety.keeper.healer import IMPORT_LIMIT_S, Healer, Slot, next_deadline
 from harness.safety.keeper.lease import Lease
 from harness.safety.keeper.servers import Servers
@@ -89,6 +91,8 @@ class Keeper:
                 detached=self._options.detached,
                 socket=str(path),
                 run=None if self._options.detached else self._options.run,
+                version=VERSION,
+                harness=harness.__version__,
             ),
             durable=True,
         )
@@ -222,9 +226,7 @@ class Keeper:
     def _end_detached(self) -> None:
         code = 5
         try:
-            _, _, left = self._servers.end()
-            self._healer.close(left)
-            code = 5 if left else 0
+            code = 5 if self._healer.finish().left else 0
         finally:
             self._end(code)
 
@@ -240,7 +242,7 @@ class Keeper:
         def heal() -> None:
             code = 5
             try:
-                if not self._healer.heal_dead_run(self._options.run, why, grace_s):
+                if not self._healer.heal_dead_run(self._options.run, why, grace_s).left:
                     self._healer.retire()
                     code = 0
             except Exception as error:
@@ -266,13 +268,13 @@ class Keeper:
         with connection:
             try:
                 connection.settimeout(30.0)
-                request = msgspec.json.decode(receive(connection), type=protocol.Request)
+                request: protocol.Request = protocol.receive(connection, protocol.Request)
                 try:
                     reply, after = self._answer(request)
                 except Exception as error:
                     reply = protocol.failure(error)
                 connection.settimeout(30.0)
-                connection.sendall(msgspec.json.encode(reply) + b"\n")
+                protocol.send(connection, reply)
             except (OSError, msgspec.MsgspecError) as error:
                 self._say(f"a request failed: {error}")
         if after is not None:

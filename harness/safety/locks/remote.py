@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from harness.adapters.clients.postgres_advisory_lock import AdvisoryLock
     from harness.adapters.toxiproxy.client import ProxyState
     from harness.safety.journal.view import JournalView
-    from harness.safety.keeper.client import Keeper
 
 LISTEN = "127.0.0.1:0"
 """Never listened on while the proxy is disabled. Should somebody reset the whole Toxiproxy, it is a free port."""
@@ -76,13 +75,23 @@ def wanted(changed: Iterable[Dependency], limited: Collection[str]) -> list[Want
     return sorted(found)
 
 
+class Holds(Protocol):
+    """A keeper, as far as locks are concerned: it takes one and keeps it until everything is undone."""
+
+    pid: int
+
+    def hold_proxy(self, lock: ProxyLock) -> None: ...
+
+    def hold_postgres(self, admin: str, password_env: str, name: str, owner: str) -> None: ...
+
+
 class RemoteLocks:
     """The run's side. The keeper holds every lock as well and lets go of it last."""
 
     def __init__(self) -> None:
         self._advisory: list[AdvisoryLock] = []
 
-    def take(self, keeper: Keeper, locks: Sequence[Wanted], owner: str, disables: Sequence[str] = ()) -> None:
+    def take(self, keeper: Holds, locks: Sequence[Wanted], owner: str, disables: Sequence[str] = ()) -> None:
         """Take all of them or raise Refused naming the holder; SetupError when a server cannot be asked.
 
         What was taken before the refusal is let go of by the keeper's end and by `release`.

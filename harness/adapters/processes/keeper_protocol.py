@@ -1,4 +1,7 @@
-"""What is said to a keeper: one request and one reply a connection, JSON lines, on a unix socket that is only ours."""
+"""What is said to a keeper: one request and one reply a connection, JSON lines, on a unix socket that is only ours.
+
+Everything that a run, a stack, a fault and the keeper say to each other is declared here and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,25 @@ import os
 import socket
 import struct
 import sys
+import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from harness.adapters.processes.identity import ProcessId
-from harness.adapters.processes.json_line import connect, listen_in, receive
+from harness.model.clock import wall
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
-from harness.model.records.faults import UndoOutcome
+from harness.model.records.faults import HealReport
 from harness.model.records.process import ServerProcess, ServerSpec
-from harness.safety.journal.entries import ProxyLock
+
+_T = TypeVar("_T")
 
 SOCKET = "keeper.sock"
 KEEPER_LOG = "keeper.log"
+KEEPER_JOURNAL = "keeper.jsonl"
+LONGEST = 100
+"""Bytes of a path that every system takes as a unix socket's name (108 on Linux, 104 on macOS)."""
 
 READY = b"R"
 ACK = b"A"
@@ -41,6 +49,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     lock_fds: tuple[int, ...] = ()
     lease_s: float = 10.0
     detached: bool = False
+
+
+class KeeperOpened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="entry", tag="keeper"):
+    """The line of keeper.jsonl with which a keeper (or a `heal`) begins. socket: where it listens. run: whom it looks
+    after. version, harness: of the journal, see safety's journal/version.py."""
+
+    at: str = msgspec.field(default_factory=wall)
+    keeper: ProcessId
+    host: str
+    detached: bool = False
+    socket: str | None = None
+    run: ProcessId | None = None
+    version: int = 0
+    harness: str = ""
 
 
 class Launch(msgspec.Struct, frozen=True, tag=True):
@@ -90,13 +112,14 @@ class Armed(msgspec.Struct, frozen=True, tag=True):
 
 
 class HoldProxy(msgspec.Struct, frozen=True, tag=True):
-    """Journal the lock of a Toxiproxy, make it, and remove it when everything is undone."""
+    """Journal the lock of a Toxiproxy, make it, and remove it when everything is undone. See journal's ProxyLock."""
 
-    lock: ProxyLock
+    url: str
+    text: str
 
 
 class HoldPostgres(msgspec.Struct, frozen=True, tag=True):
-    """Hold the advisory lock of a PostgreSQL until the keeper ends. See remote_lock.Wanted."""
+    """Hold the advisory lock of a PostgreSQL until the keeper ends. See safety's locks.remote.Wanted."""
 
     admin: str
     password_env: str
@@ -136,15 +159,6 @@ Request = (
 )
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """How a keeper ended. hard: needed SIGKILL. outcomes: what it undid itself. left: sentences, empty = nothing."""
-
-    stopped: tuple[str, ...] = ()
-    hard: tuple[str, ...] = ()
-    outcomes: tuple[UndoOutcome, ...] = ()
-    left: tuple[str, ...] = ()
-
-
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """error and its kind, or the answer's own field."""
 
@@ -154,8 +168,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     process: ServerProcess | None = None
     servers: tuple[ServerProcess, ...] = ()
     code: int | None = None
-    outcomes: tuple[UndoOutcome, ...] = ()
-    report: Report | None = None
+    report: HealReport | None = None
     phase: str = ""
     input: str | None = None
 
@@ -180,10 +193,20 @@ def raise_for(reply: Reply) -> Reply:
 
 
 def listen(folder: Path) -> tuple[socket.socket, Path]:
-    """A listening socket in the keeper's folder. Raises OSError."""
+    """A listening socket in the keeper's folder, whatever the length of its path: nothing of it lies anywhere else.
+
+    Changes the working directory for a moment, so it is for a process that has just begun. Raises OSError.
+    """
     path = folder / SOCKET
     path.unlink(missing_ok=True)
-    server = listen_in(folder, SOCKET)
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        server.bind(SOCKET)
+        Path(SOCKET).chmod(0o600)
+    finally:
+        os.chdir(before)
     server.listen(64)
     return server, path
 
@@ -196,10 +219,57 @@ def held(path: Path) -> Path:
     return Path(f"/proc/self/fd/{os.open(path, os.O_PATH | os.O_CLOEXEC)}")
 
 
-def ask(path: Path, request: Request, limit_s: float) -> Reply:
-    """One request. Raises OSError when the keeper does not answer in `limit_s` seconds, and what it refused."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+def connect(path: str, limit_s: float) -> socket.socket:
+    """A connection to a unix socket, also one whose path is too long for a socket's name. limit_s: of each wait on it.
+
+    Raises OSError.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
         connection.settimeout(limit_s)
-        connect(connection, os.fspath(path))
-        connection.sendall(msgspec.json.encode(request) + b"\n")
-        return raise_for(msgspec.json.decode(receive(connection), type=Reply))
+        _connect(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect(connection: socket.socket, path: str) -> None:
+    if len(os.fsencode(path)) <= LONGEST:
+        connection.connect(path)
+    elif sys.platform == "linux":
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            connection.connect(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+    else:
+        with tempfile.TemporaryDirectory(prefix="harness-", dir="/tmp") as short:
+            link = Path(short) / "to"
+            link.symlink_to(Path(path).parent)
+            connection.connect(str(link / Path(path).name))
+
+
+def send(connection: socket.socket, message: Request | Reply) -> None:
+    """One line. Raises OSError, UnicodeEncodeError for what is no text."""
+    connection.sendall(msgspec.json.encode(message) + b"\n")
+
+
+def receive(connection: socket.socket, kind: type[_T] | Any) -> _T:
+    """The line that comes, decoded. Raises ConnectionError when the other side closes before its end, OSError,
+    MsgspecError."""
+    parts = []
+    while True:
+        part = connection.recv(65536)
+        if not part:
+            raise ConnectionError("closed without a complete line")
+        parts.append(part)
+        if part.endswith(b"\n"):
+            found: _T = msgspec.json.decode(b"".join(parts), type=kind)
+            return found
+
+
+def exchange(connection: socket.socket, request: Request) -> Reply:
+    """One request and its reply, which may be an error. Raises as `send` and `receive` do."""
+    send(connection, request)
+    return receive(connection, Reply)
