@@ -109,6 +109,30 @@ def refuse_shared(kind: str, dependency: Dependency, found: Container, engine: E
             )
 
 
+def refuse_removed(kind: str, dependency: Dependency, found: Container) -> None:
+    if found.host_config.auto_remove:
+        raise Refused(
+            f"{dependency.name}-{kind}: container {found.name} was started with --rm: the engine removes it when it"
+            " ends, and nothing could start it again",
+            hint="start it without --rm",
+        )
+
+
+def refuse_wandering_port(kind: str, dependency: Dependency, found: Container, when: str) -> None:
+    """The load goes to one address for the whole run, so the target must come back there."""
+    address = address_of(dependency)
+    if not dependency.target or address is None:
+        return
+    for one in found.published:
+        if one.port == address.port and found.chosen_by_engine(one):
+            inside = one.container_port.partition("/")[0]
+            raise Refused(
+                f"{dependency.name}-{kind}: the engine chose port {address.port} of container {found.name} and chooses"
+                f" another one at {when}, where the load would not follow",
+                hint=f'publish a fixed port, for example "127.0.0.1:{address.port}:{inside}"',
+            )
+
+
 def reaches(container: Container, address: Address) -> bool:
     """Whether a connection to this address ends in the container: one of its published ports, its own address in a
     network, or any address where it shares the machine's network."""
