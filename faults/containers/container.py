@@ -285,17 +285,16 @@ def ports_again(record: UndoRecord, container: Container) -> Evidence:
 
 def runs_again(record: UndoRecord, engine: Engine) -> tuple[Evidence, ...]:
     """It runs, published as before, and its path answers; where it is gone, the one in its place."""
-    name = name_in(record)
-    note = ""
+    expected = f"container {name_in(record)} runs and is not paused"
     try:
         found: Container | None = engine.container(container_id(record))
     except Gone:
         found = successor(record, engine)
-        note = " in the place of the one that is gone" if found is not None else ""
+        expected = f"another container serves in the place of {name_in(record)}, which is gone"
     running = Evidence(
         source="undo",
-        expected=f"container {name} runs and is not paused",
-        observed=f"{found.name} ({found.id[:12]}) is {found.condition}{note}" if found is not None else "it is gone",
+        expected=expected,
+        observed=f"{found.name} ({found.id[:12]}) is {found.condition}" if found is not None else "none does",
         held=found is not None and found.serves,
         at=monotonic(),
     )
