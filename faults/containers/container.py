@@ -109,6 +109,30 @@ def refuse_shared(kind: str, dependency: Dependency, found: Container, engine: E
             )
 
 
+def refuse_removed(kind: str, dependency: Dependency, found: Container) -> None:
+    if found.host_config.auto_remove:
+        raise Refused(
+            f"{dependency.name}-{kind}: container {found.name} was started with --rm: the engine removes it when it"
+            " ends, and nothing could start it again",
+            hint="start it without --rm",
+        )
+
+
+def refuse_wandering_port(kind: str, dependency: Dependency, found: Container, when: str) -> None:
+    """The load goes to one address for the whole run, so the target must come back there."""
+    address = address_of(dependency)
+    if not dependency.target or address is None:
+        return
+    for one in found.published:
+        if one.port == address.port and found.chosen_by_engine(one):
+            inside = one.container_port.partition("/")[0]
+            raise Refused(
+                f"{dependency.name}-{kind}: the engine chose port {address.port} of container {found.name} and chooses"
+                f" another one at {when}, where the load would not follow",
+                hint=f'publish a fixed port, for example "127.0.0.1:{address.port}:{inside}"',
+            )
+
+
 def reaches(container: Container, address: Address) -> bool:
     """Whether a connection to this address ends in the container: one of its published ports, its own address in a
     network, or any address where it shares the machine's network."""
@@ -261,17 +285,16 @@ def ports_again(record: UndoRecord, container: Container) -> Evidence:
 
 def runs_again(record: UndoRecord, engine: Engine) -> tuple[Evidence, ...]:
     """It runs, published as before, and its path answers; where it is gone, the one in its place."""
-    name = name_in(record)
-    note = ""
+    expected = f"container {name_in(record)} runs and is not paused"
     try:
         found: Container | None = engine.container(container_id(record))
     except Gone:
         found = successor(record, engine)
-        note = " in the place of the one that is gone" if found is not None else ""
+        expected = f"another container serves in the place of {name_in(record)}, which is gone"
     running = Evidence(
         source="undo",
-        expected=f"container {name} runs and is not paused",
-        observed=f"{found.name} ({found.id[:12]}) is {found.condition}{note}" if found is not None else "it is gone",
+        expected=expected,
+        observed=f"{found.name} ({found.id[:12]}) is {found.condition}" if found is not None else "none does",
         held=found is not None and found.serves,
         at=monotonic(),
     )

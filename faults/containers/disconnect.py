@@ -14,7 +14,6 @@ import msgspec
 
 from faults.containers import network_ends as ends
 from faults.containers.container import (
-    afresh,
     container_id,
     container_record,
     engine_of,
@@ -22,13 +21,13 @@ from faults.containers.container import (
     label,
     name_in,
     planned_container,
+    refuse_wandering_port,
     replaced,
     resources,
-    successor,
+    runs_again,
 )
 from faults.path.address import address_of, nobody_in_its_place
 from faults.path.probes import is_blind, outage
-from faults.proxy.proxy import path_again
 from harness.adapters.docker import network as docker_network
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.network import NetworkEnd
@@ -92,7 +91,7 @@ class Disconnect:
             found = docker_network.ends(engine, container)
             chosen = _choose(dependency, found, str(change.params.get("network", ALL)))
             _refuse_lost_mac(dependency, engine, container, chosen)
-        _refuse_wandering_port(dependency, container)
+        refuse_wandering_port(self.kind, dependency, container, "every reconnect")
         names = ", ".join(end.network for end in chosen)
         return container_record(
             change,
@@ -164,7 +163,7 @@ class Disconnect:
             try:
                 container = engine.container(container_id(record))
             except Gone:
-                return _successor_serves(record, engine)
+                return runs_again(record, engine)
             return ends.back(record, engine, container)
 
     def by_hand(self, record: UndoRecord) -> str:
@@ -217,21 +216,6 @@ def _refuse_lost_mac(
             )
 
 
-def _refuse_wandering_port(dependency: Dependency, container: Container) -> None:
-    """The load goes to one address for the whole run, so the target must come back there."""
-    address = address_of(dependency)
-    if not dependency.target or address is None:
-        return
-    for one in container.published:
-        if one.port == address.port and container.chosen_by_engine(one):
-            inside = one.container_port.partition("/")[0]
-            raise Refused(
-                f"{dependency.name}-disconnect: the engine chose port {address.port} of container {container.name} and"
-                " chooses another one at every reconnect, where the load would not follow",
-                hint=f'publish a fixed port, for example "127.0.0.1:{address.port}:{inside}"',
-            )
-
-
 def _absent(record: UndoRecord, engine: Engine) -> Evidence:
     """Read from both sides: the container's own list, and each network's."""
     name = name_in(record)
@@ -258,18 +242,6 @@ def _absent(record: UndoRecord, engine: Engine) -> Evidence:
         held=container is not None and not there,
         at=monotonic(),
     )
-
-
-def _successor_serves(record: UndoRecord, engine: Engine) -> tuple[Evidence, ...]:
-    found = successor(record, engine)
-    taken = Evidence(
-        source="undo",
-        expected=f"another container serves in the place of {name_in(record)}, which is gone",
-        observed=f"{found.name} ({found.id[:12]}) is {found.condition}" if found is not None else "none does",
-        held=found is not None,
-        at=monotonic(),
-    )
-    return (taken, path_again(afresh(record, found))) if found is not None else (taken,)
 
 
 DISCONNECT = Disconnect()

@@ -23,6 +23,7 @@ from faults.containers.container import (
     name_in,
     path_of_target,
     planned_container,
+    refuse_removed,
     refuse_shared,
     resources,
     wait_ready,
@@ -97,11 +98,7 @@ class Memory(ContainerLimit):
                 " limit must not be below that",
                 hint=f"ask for more: {name}:memory={format_bytes(config.memory_reservation)}",
             )
-        if config.auto_remove:
-            raise Refused(
-                f"{name}: container {found.name} was started with --rm: if the limit ends it, the engine removes it",
-                hint="start it without --rm",
-            )
+        refuse_removed(self.kind, dependency, found)
         now = self.limits(config)
         # "Unlimited swap" stays: once taken away it reads back as given, and the kernel keeps the limit (cgroup v1).
         swap = asked if now.memory_swap not in (None, _UNLIMITED) else now.memory_swap

@@ -20,20 +20,21 @@ from faults.containers.container import (
     name_in,
     path_of_target,
     planned_container,
+    refuse_removed,
     refuse_shared,
+    refuse_wandering_port,
     replaced,
     resources,
     runs_again,
     to_change,
     wait_ready,
 )
-from faults.path.address import address_of
 from faults.runtime.runtime import Words
 from harness.adapters.docker import network as docker_network
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import Container
 from harness.model.clock import monotonic
-from harness.model.errors import Gone, Refused, Rejected, UndoUnverified
+from harness.model.errors import Gone, Rejected, UndoUnverified
 from harness.model.records.faults import Applied, Change, Dependency, Evidence, UndoRecord
 
 
@@ -70,7 +71,8 @@ class Containers:
                 )
             refuse_shared(change.kind, dependency, found, engine)
             networks = docker_network.ends(engine, found)
-        _refuse_no_way_back(f"{dependency.name}-{change.kind}", dependency, found)
+        refuse_removed(change.kind, dependency, found)
+        refuse_wandering_port(change.kind, dependency, found, "its next start")
         return container_record(
             change,
             record_id,
@@ -161,23 +163,6 @@ class Containers:
 
     def by_hand(self, record: UndoRecord) -> str:
         return f"docker {'unpause' if record.kind == 'pause' else 'start'} {shlex.quote(name_in(record))}"
-
-
-def _refuse_no_way_back(name: str, dependency: Dependency, found: Container) -> None:
-    if found.host_config.auto_remove:
-        raise Refused(
-            f"{name}: container {found.name} was started with --rm: the engine removes it when it ends, and nothing"
-            " could start it again",
-            hint="start it without --rm",
-        )
-    address = address_of(dependency)
-    at_ours = [one for one in found.published if address is not None and one.port == address.port]
-    if dependency.target and any(found.chosen_by_engine(one) for one in at_ours):
-        raise Refused(
-            f"{name}: the engine chose port {address.port if address else '?'} of container {found.name} and chooses"
-            " another one at its next start, where the load would not follow",
-            hint='publish a fixed port, for example "127.0.0.1:8000:8000"',
-        )
 
 
 def _networks_again(record: UndoRecord, engine: Engine, found: Container) -> None:
