@@ -112,7 +112,14 @@ def _told(thing: Any) -> list[str]:
         ]
     defaults = {name: one.default for name, one in inspect.signature(thing).parameters.items()}
     told = {k: "" if v is inspect.Parameter.empty else f" = {v!r}" for k, v in defaults.items()}
-    return [*bases, *(f"{name}: {annotations[name]}{default}" for name, default in told.items())]
+    return [*bases, *(f"{name}: {_plain(annotations[name])}{default}" for name, default in told.items())]
+
+
+def _plain(annotation: str) -> str:
+    """Without what is said beside the type."""
+    tree = ast.parse(annotation, mode="eval").body
+    beside = isinstance(tree, ast.Subscript) and ast.unparse(tree.value) == "Annotated"
+    return ast.unparse(tree.slice.elts[0]) if beside else annotation  # type: ignore[attr-defined]
 
 
 def _signature(function: Any) -> list[str]:
@@ -164,7 +171,7 @@ def test_a_harness_toml_counts_where_it_is_named_and_only_there(
 def test_the_script_of_the_page_runs_as_it_stands(tmp_path: Path, scripts: list[str]) -> None:
     (script,) = [text for text in scripts if "run(" in text]
     (tmp_path / "check_redis.py").write_text(script, encoding="utf-8")
-    for _ in range(3):  # INCONCLUSIVE is the harness's own word that the machine was too busy to tell
+    for _ in range(3):  # on a machine too busy to tell: the harness's own word, or nothing was injected
         done = subprocess.run(
             [sys.executable, "check_redis.py"],
             cwd=tmp_path,
@@ -174,10 +181,11 @@ def test_the_script_of_the_page_runs_as_it_stands(tmp_path: Path, scripts: list[
             timeout=300,
         )
         folder = max((tmp_path / "runs").glob("*"))
-        if read_result(folder).exit_code != ExitCode.INCONCLUSIVE:
+        result = read_result(folder)
+        if result.exit_code != ExitCode.INCONCLUSIVE and any(fault.injected_s is not None for fault in result.faults):
             break
     assert done.returncode == 0, done.stderr
     assert (folder / "report.html").exists()
     assert api.load_result(folder) == read_result(folder)
     assert api.analyze(folder).verdict == "pass"
-    assert api.analyze(folder, targets=["p50 < 1us"]).verdict == "fail"
+    assert api.analyze(folder, targets=["p50 < 1us"]).verdict != "pass", "no service is that fast"
