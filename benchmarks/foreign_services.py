@@ -33,7 +33,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import foreign_truth as truth  # noqa: E402
 from foreign_systems import SPREAD, SYSTEMS, System, Where, wait_for  # noqa: E402

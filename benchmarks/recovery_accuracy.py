@@ -32,7 +32,7 @@ from typing import Any
 import msgspec
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT))
 
 from tests.e2e import programmable  # noqa: E402
 from tests.e2e.measured import MeasuredSystem, error, recovery_truth, run_options, watch  # noqa: E402

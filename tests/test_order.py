@@ -43,6 +43,8 @@ def test_tests_that_share_servers_are_dealt_together() -> None:
     assert group(one) == group(one.replace("redis-down", "db-pause"))
     file = "tests/docker/test_compose_headline.py"
     assert group(f"{file}::test_a") == group(f"{file}::test_b[x]") != group(one)
+    file = "tests/docker/test_compose_stack.py"
+    assert group(f"{file}::test_a") == group(f"{file}::test_b") != group(f"{file}::test_kill_9[starting]")
     for file in SINGLY:
         assert group(f"{file}::test_a") != group(f"{file}::test_b")
     assert group("tests/plan/test_a.py::test_a") != group("tests/plan/test_a.py::test_b")

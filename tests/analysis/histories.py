@@ -11,7 +11,8 @@ phase from 23, injected at 23.0, undone at 43.0 (zero), recovery from 43.1, then
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from harness.model.records.windows import (
     Row,
     limit_key,
 )
-from harness.model.sketch import bucket_of
+from harness.model.sketch import buckets_of
 from harness.model.target_grammar import defaults, merge, parse_targets
 from harness.plan.schedule import planned_counts
 
@@ -262,17 +263,17 @@ class Scene:
                     waiting[step] = waiting.get(step, 0) + 1
         rows = []
         for ended, classes in found.items():
-            requests: dict[str, list[Reply]] = {}
+            by_name: dict[str, list[Reply]] = {}
             for name, replies in classes.items():
                 for reply in replies:
-                    requests.setdefault(reply.name or CLASSES[name], []).append(reply)
+                    by_name.setdefault(reply.name or CLASSES[name], []).append(reply)
             rows.append(
                 DeltaRow(
                     worker=f"w{worker}",
                     step=step,
                     ended=ended,
-                    classes={name: tally(replies, ())[0] for name, replies in classes.items()},
-                    requests={name: tally(replies, plan.load.limits_ms)[1] for name, replies in requests.items()},
+                    classes={name: arrivals(replies) for name, replies in classes.items()},
+                    requests={name: requests(replies, plan.load.limits_ms) for name, replies in by_name.items()},
                 )
             )
         return rows
@@ -370,44 +371,42 @@ def steady_sample(at: float) -> Sample:
 
 
 def tally(replies: Sequence[Reply], limits_ms: Sequence[float]) -> tuple[ClassCounts, RequestCounts]:
-    """The counts of one class's arrivals in one step."""
-    ok = [r.latency_ms for r in replies if r.kind is None]
-    fail: dict[str, int] = {}
-    other = {"unsent_cap": 0, "unsent_task": 0, "unsent_generator": 0, "failed": 0, "empty": 0, "open": 0}
-    for reply in replies:
-        if reply.kind in other:
-            other[reply.kind] += 1
-        elif reply.kind is not None:
-            fail[reply.kind] = fail.get(reply.kind, 0) + 1
-    sketch: dict[int, int] = {}
-    for latency in ok:
-        sketch[bucket_of(latency)] = sketch.get(bucket_of(latency), 0) + 1
-    failed = [r.latency_ms for r in replies if r.kind is not None and r.kind not in other]
-    failed_sketch: dict[int, int] = {}
-    for latency in failed:
-        failed_sketch[bucket_of(latency)] = failed_sketch.get(bucket_of(latency), 0) + 1
-    over = {limit_key(limit): sum(latency >= limit for latency in ok) for limit in limits_ms}
-    arrivals = ClassCounts(
+    """The counts of one class's arrivals in one step, and of their requests."""
+    return arrivals(replies), requests(replies, limits_ms)
+
+
+NO_REQUEST = ("unsent_cap", "unsent_task", "unsent_generator", "failed", "empty", "open")
+"""Kinds of replies that say what befell an arrival."""
+
+
+def arrivals(replies: Sequence[Reply]) -> ClassCounts:
+    kinds = Counter(reply.kind for reply in replies)
+    return ClassCounts(
         planned=len(replies),
-        ended=len(replies) - other["open"],
-        replied=len(ok) + fail.get("status", 0) + fail.get("check", 0),
-        unsent_cap=other["unsent_cap"],
-        unsent_task=other["unsent_task"],
-        unsent_generator=other["unsent_generator"],
-        failed=other["failed"],
-        empty=other["empty"],
+        ended=len(replies) - kinds["open"],
+        replied=kinds[None] + kinds["status"] + kinds["check"],
+        **{kind: kinds[kind] for kind in NO_REQUEST if kind != "open"},
     )
-    counts = RequestCounts(
+
+
+def requests(replies: Sequence[Reply], limits_ms: Sequence[float]) -> RequestCounts:
+    ok = [reply.latency_ms for reply in replies if reply.kind is None]
+    failed = [reply for reply in replies if reply.kind is not None and reply.kind not in NO_REQUEST]
+    over = {limit_key(limit): sum(latency >= limit for latency in ok) for limit in limits_ms}
+    return RequestCounts(
         ok=len(ok),
-        fail=fail,
+        fail=dict(Counter(str(reply.kind) for reply in failed)) if failed else {},
         sum_ms=sum(ok),
         max_ms=max(ok, default=0.0),
-        sketch=[number for pair in sorted(sketch.items()) for number in pair],
+        sketch=sketch(ok),
         over={key: count for key, count in over.items() if count},
-        failed_max_ms=max(failed, default=0.0),
-        failed_sketch=[number for pair in sorted(failed_sketch.items()) for number in pair],
+        failed_max_ms=max((reply.latency_ms for reply in failed), default=0.0),
+        failed_sketch=sketch(reply.latency_ms for reply in failed) if failed else [],
     )
-    return arrivals, counts
+
+
+def sketch(latencies_ms: Iterable[float]) -> list[int]:
+    return [number for pair in sorted(Counter(buckets_of(latencies_ms)).items()) for number in pair]
 
 
 def slow_in(store: WindowStore, limit_ms: float, start: int, end: int) -> int:

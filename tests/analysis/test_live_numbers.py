@@ -51,6 +51,7 @@ CASES: dict[str, Answer] = {
 }
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("case", CASES)
 def test_live_numbers_are_the_final_ones_of_the_same_seconds_or_say_so(case: str) -> None:
     whole = recorded(CASES[case])

@@ -46,6 +46,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> browser.Seen:
     return browser.look(page)
 
 
+@pytest.mark.slow
 def test_every_chart_is_drawn_and_no_script_fails(hostile: browser.Seen) -> None:
     assert hostile.console == ()
     panels = charts.panels(plan_of("hostile"), result("hostile"), chart("hostile"), history("hostile"))
@@ -56,6 +57,7 @@ def test_every_chart_is_drawn_and_no_script_fails(hostile: browser.Seen) -> None
     assert 'class="trace bars"' in hostile.dom
 
 
+@pytest.mark.slow
 def test_the_page_asks_for_nothing_but_itself(hostile: browser.Seen) -> None:
     asked = [
         url for url in hostile.requests if not url.startswith(("file:", "data:", "chrome:", "about:", "devtools:"))
@@ -63,12 +65,14 @@ def test_the_page_asks_for_nothing_but_itself(hostile: browser.Seen) -> None:
     assert asked == []
 
 
+@pytest.mark.slow
 def test_a_request_would_have_been_seen(tmp_path: Path) -> None:
     page = tmp_path / "asking.html"
     page.write_text("<img src=http://127.0.0.1:9/image><script>fetch('https://fonts.example/css')</script>")
     assert set(browser.look(page).requests) >= {"http://127.0.0.1:9/image", "https://fonts.example/css"}
 
 
+@pytest.mark.slow
 def test_hostile_names_do_not_run(hostile: browser.Seen) -> None:
     """The sample's names try to set the title, by script and by an image's error handler."""
     page = browser.Elements(hostile.dom)
@@ -81,6 +85,7 @@ def test_hostile_names_do_not_run(hostile: browser.Seen) -> None:
     assert "{{ 7 * 7 }}" in hostile.dom
 
 
+@pytest.mark.slow
 def test_a_broken_escape_would_still_not_run(tmp_path: Path) -> None:
     """The second wall: the page's policy. A script is put where escaping has failed, and does nothing."""
     page = tmp_path / "report.html"
@@ -106,6 +111,7 @@ def pixels(dom: str, panel: str) -> dict[int, list[float]]:
     return found
 
 
+@pytest.mark.slow
 def test_shading_is_where_the_recorded_events_were(hostile: browser.Seen) -> None:
     """From pixels back to seconds: two phase lines give the scale, the fault's rectangle has to fit it."""
     panel = charts.panels(plan_of("fail"), result("fail"), chart("fail"), history("fail"))[2]
@@ -169,6 +175,7 @@ def test_a_flapping_fault_is_shaded_each_time_and_named_once() -> None:
     assert [shape["label"]["text"] for shape in shapes if "label" in shape] == ["redis-down"]
 
 
+@pytest.mark.slow
 def test_the_buttons_zoom_every_chart(tmp_path: Path) -> None:
     """Pressed by a script of the test, so without the page's policy, which would refuse it."""
     page = rendered("fail")
@@ -213,6 +220,7 @@ def test_a_hostile_signal_is_text_in_its_chart() -> None:
     assert not [name for name in traces if "<" in name or "%{" in name]
 
 
+@pytest.mark.slow
 def test_a_run_that_recorded_nothing_has_a_page_too(tmp_path: Path) -> None:
     empty = msgspec.structs.replace(
         chart(),

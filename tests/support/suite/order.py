@@ -15,10 +15,10 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/docker/test_compose_headline.py": 300,
         "tests/e2e/test_headline.py": 250,
         "tests/e2e/test_life_killed.py": 230,
+        "tests/docker/test_compose_stack.py": 210,
         "tests/e2e/test_life_terminal.py": 190,
         "tests/docker/test_compose_contract.py": 160,
         "tests/e2e/test_life_phases.py": 140,
-        "tests/docker/test_compose_stack.py": 120,
         "tests/docker/test_own_compose.py": 110,
         "tests/e2e/test_ends.py": 110,
         "tests/docker/test_compose_file.py": 100,
@@ -60,9 +60,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
 in SINGLY its longest test."""
 
 
-SINGLY = frozenset(
-    ("tests/docker/test_compose_stack.py", "tests/docker/test_own_compose.py", "tests/docker/test_life_engine.py")
-)
+SINGLY = frozenset(("tests/docker/test_own_compose.py", "tests/docker/test_life_engine.py"))
 """Files on a Docker engine each of whose tests starts servers of its own: dealt test by test."""
 
 
@@ -93,13 +91,16 @@ def longest_first(tests: Sequence[str], workers: int) -> list[int]:
 
 def group(test: str) -> str:
     """What a worker is given at once, of a test (node id): with a Docker engine a whole file, whose servers are then
-    started once, but for SINGLY. Two stacks of containers for whole experiments are too much for two cores, and are in
-    one file. Any other test is given alone.
+    started once, but for SINGLY, and the file whose tests each have a whole stack in two parts: those of its start, and
+    all others. Two stacks of containers for whole experiments are too much for two cores, and are in one file.
+    Any other test is given alone.
 
     By the id, for xdist's own groups (`xdist_group`) do nothing beside pytest 9.2, where an id cannot be changed.
     """
-    file = test.partition("::")[0]
-    return test if file in SINGLY or not file.startswith("tests/docker/") else file
+    file, _, name = test.partition("::")
+    if file in SINGLY or not file.startswith("tests/docker/"):
+        return test
+    return f"{file} {'start' in name}" if file.endswith("/test_compose_stack.py") else file
 
 
 def longest_files_first(tests: Sequence[str]) -> list[int]:
