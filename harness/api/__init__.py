@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.adapters.wire.exchange import Exchange as Exchange
     from harness.adapters.wire.exchange import ProbeError as ProbeError
     from harness.config.file import DependencyTable as DependencyTable
+    from harness.dependencies.kind import Attempt as Attempt
     from harness.dependencies.kind import CounterReader as CounterReader
     from harness.dependencies.kind import DependencyKind as DependencyKind
     from harness.dependencies.kind import PathClient as PathClient
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "harness.adapters.wire.exchange": ("Exchange", "ProbeError"),
     "harness.config.file": ("DependencyTable",),
-    "harness.dependencies.kind": ("CounterReader", "DependencyKind", "PathClient", "Received"),
+    "harness.dependencies.kind": ("Attempt", "CounterReader", "DependencyKind", "PathClient", "Received"),
     "harness.dependencies.result": ("secret",),
     "harness.fault": ("Fault", "Stage"),
     "harness.model.clock": ("monotonic",),

@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.adapters.wire.exchange import Exchange, ProbeError
+from harness.adapters.wire.exchange import ProbeError
 from harness.config import rules
 from harness.config.file import DependencyTable
-from harness.dependencies.kind import DependencyKind
-from harness.model.records.faults import Address, Dependency
+from harness.dependencies.kind import Attempt, DependencyKind
+from harness.model.records.faults import Dependency
 
 
 class HttpTable(DependencyTable, frozen=True, kw_only=True):
@@ -33,14 +33,15 @@ class Http(DependencyKind):
     table = HttpTable
     default_port = 80
 
-    def probe(self, dependency: Dependency, address: Address, password: str | None, deadline: float) -> str:
+    def probe(self, attempt: Attempt) -> str:
         page, well_below = "/", 500
-        if dependency.url is not None:
-            parts = urlsplit(dependency.url)
+        url = attempt.dependency.url
+        if url is not None:
+            parts = urlsplit(url)
             page, well_below = (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), 400
-        with Exchange(address, deadline=deadline) as exchange:
-            head = f"GET {page} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: harness-probe\r\nConnection: close\r\n\r\n"
-            exchange.send(head.encode())
+        with attempt.exchange as exchange:
+            head = f"GET {page} HTTP/1.1\r\nHost: {attempt.address}\r\nUser-Agent: harness-probe\r\n"
+            exchange.send(f"{head}Connection: close\r\n\r\n".encode())
             status = exchange.line().split(b" ", 2)
         if len(status) < 2 or not status[0].startswith(b"HTTP/") or not status[1].isdigit():
             raise ProbeError("protocol", f"GET {page} was not answered with HTTP", connected=True)

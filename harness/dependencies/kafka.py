@@ -11,11 +11,12 @@ import struct
 from collections.abc import Collection, Mapping
 
 from harness.adapters.wire import kafka
-from harness.adapters.wire.exchange import Exchange, ProbeError
+from harness.adapters.wire.exchange import ProbeError
 from harness.config.file import DependencyTable
 from harness.dependencies.kind import (
     COUNTERS_LIMIT_S,
     LIMIT_S,
+    Attempt,
     CounterReader,
     DependencyKind,
     Direction,
@@ -45,25 +46,16 @@ class Kafka(DependencyKind):
     total_unit = "records written"
     how_to_ask = "declare pid_file or the container of the broker"
 
-    def probe(self, dependency: Dependency, address: Address, password: str | None, deadline: float) -> str:
-        return kafka.api_versions(address, deadline=deadline)
+    def probe(self, attempt: Attempt) -> str:
+        return kafka.api_versions(attempt.address, deadline=attempt.deadline)
 
-    def move(
-        self,
-        dependency: Dependency,
-        address: Address,
-        password: str | None,
-        direction: Direction,
-        size: int,
-        received: Received,
-        deadline: float,
-    ) -> str:
+    def move(self, attempt: Attempt, direction: Direction, size: int, received: Received) -> str:
         names = [b"harness-probe-%06d-" % number for number in range(-(-size // _NAME_BYTES))]
         request = struct.pack(">i", len(names))
         request += b"".join(struct.pack(">h", _NAME_BYTES) + name.ljust(_NAME_BYTES, b"x") for name in names)
         request += b"\0"  # allow_auto_topic_creation: no
         header = struct.pack(">hhih", _METADATA, 4, 1, 13) + b"harness-probe"
-        with Exchange(address, deadline=deadline) as exchange:
+        with attempt.exchange as exchange:
             received.bytes = 0
             try:
                 exchange.send(struct.pack(">i", len(header) + len(request)) + header + request)

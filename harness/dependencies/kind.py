@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
-from harness.adapters.wire.exchange import ProbeError
+from harness.adapters.wire.exchange import Exchange, ProbeError
 from harness.config.file import DependencyTable
-from harness.dependencies.result import observed, way
+from harness.dependencies.result import ProbeResult, observed, secret
 from harness.model.errors import UsageError
 from harness.model.records.faults import Address, Dependency
 
@@ -48,6 +47,21 @@ class PathClient(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.label or 'unnamed'} from {self.address}{holder}"
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection to be made. password: of the login that probes use. deadline: of all of it, CLOCK_MONOTONIC
+    seconds."""
+
+    dependency: Dependency
+    address: Address
+    password: str | None
+    deadline: float
+
+    @property
+    def exchange(self) -> Exchange:
+        """A fresh TCP connection, as a context manager."""
+        return Exchange(self.address, deadline=self.deadline)
+
+
 class CounterReader(Protocol):
     """read() may raise HarnessError: then it is closed, and another one is made for the next reading."""
 
@@ -60,6 +74,23 @@ class Received:
     """bytes: that came back before an exchange ended; None where the client library hides that."""
 
     bytes: int | None = None
+
+
+def attempts(dependency: Dependency, address: Address | None) -> Callable[[float], Attempt]:
+    """From a deadline to an attempt, with the login of probes: one that the application does not use is preferred.
+
+    Raises UsageError where there is no address, or the variable of the password is not set.
+    """
+    if address is None:
+        raise UsageError(f"{dependency.name} has no address to probe")
+    own = dependency.probe_login is not None
+    password = secret(dependency.probe_password_env if own else dependency.password_env)
+    return lambda deadline: Attempt(dependency=dependency, address=address, password=password, deadline=deadline)
+
+
+def attempted(exchange: Callable[[Attempt], str], make: Callable[[float], Attempt], timeout_s: float) -> ProbeResult:
+    """One attempt as a result: never raises for what the network does."""
+    return observed(lambda deadline: exchange(make(deadline)), timeout_s)
 
 
 class DependencyKind:
@@ -79,16 +110,13 @@ class DependencyKind:
 
     # -- probing
 
-    def probe(self, dependency: Dependency, address: Address, password: str | None, deadline: float) -> str:
-        """One exchange on one fresh connection; what it showed, for people. Raises ProbeError.
-
-        password: of the login that probes use. deadline: CLOCK_MONOTONIC seconds.
-        """
+    def probe(self, attempt: Attempt) -> str:
+        """One exchange on one fresh connection; what it showed, for people. Raises ProbeError."""
         raise NotImplementedError
 
-    def handshake(self, dependency: Dependency, address: Address, password: str | None, deadline: float) -> str:
+    def handshake(self, attempt: Attempt) -> str:
         """The same, where a client library hides how a connection ended: as little as shows that."""
-        return self.probe(dependency, address, password, deadline)
+        return self.probe(attempt)
 
     def silent(self, dependency: Dependency) -> bool:
         """Nothing is known that it would answer to: a probe sees that a connection is accepted, and no more."""
@@ -98,16 +126,7 @@ class DependencyKind:
         """A probe of it ends in the middle of its protocol. Servers count such connections, so they are to be few."""
         return False
 
-    def move(
-        self,
-        dependency: Dependency,
-        address: Address,
-        password: str | None,
-        direction: Direction,
-        size: int,
-        received: Received,
-        deadline: float,
-    ) -> str:
+    def move(self, attempt: Attempt, direction: Direction, size: int, received: Received) -> str:
         """One exchange of `size` bytes at least, which leaves nothing behind. Raises ProbeError. See `moves_bytes`."""
         raise ProbeError("protocol", f"a {self.name} dependency cannot be asked to move data", connected=False)
 
@@ -186,7 +205,7 @@ class DependencyKind:
             if address is None:
                 continue
             at = msgspec.structs.replace(dependency, path=address, url=None)
-            result = observed(partial(self.probe, at, *way(at, address)), LIMIT_S)
+            result = attempted(self.probe, attempts(at, address), LIMIT_S)
             if not result.ok and result.connected and dependency.probe_send is not None:
                 raise UsageError(
                     f"{where}.probe_send: {dependency.name} takes it {how} at {address} and does not answer:"

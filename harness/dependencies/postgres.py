@@ -18,6 +18,7 @@ from harness.config import rules
 from harness.config.file import DependencyTable
 from harness.dependencies.kind import (
     LIMIT_S,
+    Attempt,
     CounterReader,
     DependencyKind,
     Direction,
@@ -92,30 +93,25 @@ class Postgres(DependencyKind):
     asks_for_target = True
     how_to_ask = "declare `admin`, a login that may read pg_stat_activity"
 
-    def probe(self, dependency: Dependency, address: Address, password: str | None, deadline: float) -> str:
-        return postgres_login.select_one(_login(dependency), address, password=password, deadline=deadline)
+    def probe(self, attempt: Attempt) -> str:
+        return postgres_login.select_one(
+            _login(attempt.dependency), attempt.address, password=attempt.password, deadline=attempt.deadline
+        )
 
-    def handshake(self, dependency: Dependency, address: Address, password: str | None, deadline: float) -> str:
+    def handshake(self, attempt: Attempt) -> str:
         """Only asked whether it speaks TLS: libpq hides how a connection ended."""
-        return postgres_login.ssl_request(address, deadline)
+        return postgres_login.ssl_request(attempt.address, attempt.deadline)
 
-    def move(
-        self,
-        dependency: Dependency,
-        address: Address,
-        password: str | None,
-        direction: Direction,
-        size: int,
-        received: Received,
-        deadline: float,
-    ) -> str:
+    def move(self, attempt: Attempt, direction: Direction, size: int, received: Received) -> str:
         text = b"'" + b"x" * size + b"'"
         statement = {
             "down": b"SELECT repeat('x', %d)" % size,
             "up": b"SELECT length(" + text + b")",
             "both": b"SELECT " + text,
         }[direction]
-        with postgres_login.Login(_login(dependency), address, password=password, deadline=deadline) as session:
+        with postgres_login.Login(
+            _login(attempt.dependency), attempt.address, password=attempt.password, deadline=attempt.deadline
+        ) as session:
             came = session.select(statement)
         if direction != "up" and came != size:
             raise ProbeError("protocol", f"{came} bytes came instead of {size}", connected=True)

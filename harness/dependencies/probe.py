@@ -14,9 +14,9 @@ import msgspec
 
 from harness.adapters.docker.address import at_present, wanders
 from harness.adapters.wire.exchange import Exchange, ProbeError
-from harness.dependencies.kind import Direction, Received
+from harness.dependencies.kind import Direction, Received, attempted, attempts
 from harness.dependencies.registry import kind_of
-from harness.dependencies.result import ProbeResult, observed, way
+from harness.dependencies.result import ProbeResult, observed
 from harness.model.errors import UsageError
 from harness.model.records.faults import Address, Dependency
 
@@ -31,7 +31,7 @@ def path_probe(dependency: Dependency) -> Callable[[float], ProbeResult]:
     yet, or when the variable that should hold its password is not set.
     """
     address = dependency.path or dependency.direct or _address_in(dependency.url)
-    return partial(observed, partial(kind_of(dependency).probe, dependency, *way(dependency, address)))
+    return partial(attempted, kind_of(dependency).probe, attempts(dependency, address))
 
 
 def following_probe(dependency: Dependency) -> Callable[[float], ProbeResult] | None:
@@ -46,7 +46,7 @@ def handshake(dependency: Dependency, timeout_s: float) -> ProbeResult:
     """
     if dependency.path is None:
         return path_probe(dependency)(timeout_s)
-    return observed(partial(kind_of(dependency).handshake, dependency, *way(dependency, dependency.path)), timeout_s)
+    return attempted(kind_of(dependency).handshake, attempts(dependency, dependency.path), timeout_s)
 
 
 def closing(dependency: Dependency, timeout_s: float) -> ProbeResult:
@@ -88,14 +88,15 @@ class Mover:
         kind = kind_of(dependency)
         if address is None or not kind.moves_bytes:
             raise UsageError(f"{dependency.name} cannot be asked to move data")
-        self._move = partial(kind.move, dependency, *way(dependency, address), direction)
+        self._move, self._attempts, self._direction = kind.move, attempts(dependency, address), direction
 
     def __call__(self, size: int, timeout_s: float) -> Moved:
         """Move at least `size` bytes; timeout_s bounds all of it. Never raises for what the network does."""
         if not 0 < size <= MOST_BYTES:
             raise ValueError(f"{size} bytes are not moved for a proof")
         received = Received()
-        result = observed(partial(self._move, size, received), timeout_s)
+        move = partial(self._move, direction=self._direction, size=size, received=received)
+        result = attempted(move, self._attempts, timeout_s)
         return Moved(result=result, received=received.bytes)
 
 

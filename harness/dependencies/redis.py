@@ -14,6 +14,7 @@ from harness.config.file import DependencyTable
 from harness.dependencies.kind import (
     COUNTERS_LIMIT_S,
     LIMIT_S,
+    Attempt,
     CounterReader,
     DependencyKind,
     Direction,
@@ -51,9 +52,9 @@ class Redis(DependencyKind):
     work_unit = "commands"
     how_to_ask = "let the login run CLIENT LIST (ACL: +client|list)"
 
-    def probe(self, dependency: Dependency, address: Address, password: str | None, deadline: float) -> str:
-        with Exchange(address, deadline=deadline) as exchange:
-            commands = _commands("harness-probe", password, ["PING"])
+    def probe(self, attempt: Attempt) -> str:
+        with attempt.exchange as exchange:
+            commands = _commands("harness-probe", attempt.password, ["PING"])
             exchange.send(b"".join(map(resp, commands)))
             answers = [exchange.line()]
             # What Redis says instead of an answer, before it hangs up.
@@ -68,18 +69,9 @@ class Redis(DependencyKind):
         kind: ErrorKind = "auth" if text.startswith(("-NOAUTH", "-WRONGPASS", "-NOPERM")) else "protocol"
         raise ProbeError(kind, f"PING was answered with {text!r}", connected=True)
 
-    def move(
-        self,
-        dependency: Dependency,
-        address: Address,
-        password: str | None,
-        direction: Direction,
-        size: int,
-        received: Received,
-        deadline: float,
-    ) -> str:
-        login = _commands("harness-probe", password)
-        with Exchange(address, deadline=deadline) as exchange:
+    def move(self, attempt: Attempt, direction: Direction, size: int, received: Received) -> str:
+        login = _commands("harness-probe", attempt.password)
+        with attempt.exchange as exchange:
             received.bytes = 0
             try:
                 exchange.send(b"".join(map(resp, login)))

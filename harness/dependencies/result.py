@@ -10,7 +10,6 @@ import msgspec
 from harness.adapters.wire.exchange import ErrorKind, ProbeError
 from harness.model.clock import monotonic
 from harness.model.errors import UsageError
-from harness.model.records.faults import Address, Dependency
 
 
 class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,14 +57,6 @@ def observed(exchange: Callable[[float], str], timeout_s: float) -> ProbeResult:
             connected=error.connected,
         )
     return ProbeResult(ok=True, started=started, ended=monotonic(), detail=detail)
-
-
-def way(dependency: Dependency, address: Address | None) -> tuple[Address, str | None]:
-    """Where to, and the password of the login that probes use."""
-    if address is None:
-        raise UsageError(f"{dependency.name} has no address to probe")
-    own = dependency.probe_login is not None
-    return address, secret(dependency.probe_password_env if own else dependency.password_env)
 
 
 def secret(variable: str | None) -> str | None:

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from harness.adapters.wire.exchange import Exchange
 from harness.config.file import DependencyTable
-from harness.dependencies.kind import DependencyKind
-from harness.model.records.faults import Address, Dependency
+from harness.dependencies.kind import Attempt, DependencyKind
+from harness.model.records.faults import Dependency
 
 
 class TcpTable(DependencyTable, frozen=True, kw_only=True):
@@ -28,9 +27,9 @@ class Tcp(DependencyKind):
     name = "tcp"
     table = TcpTable
 
-    def probe(self, dependency: Dependency, address: Address, password: str | None, deadline: float) -> str:
-        text = dependency.probe_send
-        with Exchange(address, deadline=deadline) as exchange:
+    def probe(self, attempt: Attempt) -> str:
+        text = attempt.dependency.probe_send
+        with attempt.exchange as exchange:
             if text is None:
                 return "connection accepted"
             if text:

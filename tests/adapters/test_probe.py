@@ -15,6 +15,7 @@ import pytest
 from harness.adapters.clients import redis
 from harness.adapters.wire import kafka
 from harness.adapters.wire.exchange import ProbeError
+from harness.dependencies.kind import Attempt
 from harness.dependencies.probe import path_probe
 from harness.dependencies.registry import kind_of
 from harness.dependencies.result import ProbeResult, observed, secret
@@ -31,7 +32,8 @@ def probe(
     kind: str, address: Address, *, timeout_s: float, login: str | None = None, password: str | None = None
 ) -> ProbeResult:
     dependency = Dependency(name="it", kind=kind, path=address, login=login)
-    return observed(partial(kind_of(dependency).probe, dependency, address, password), timeout_s)
+    attempt = partial(Attempt, dependency=dependency, address=address, password=password)
+    return observed(lambda deadline: kind_of(dependency).probe(attempt(deadline=deadline)), timeout_s)
 
 
 @contextmanager
