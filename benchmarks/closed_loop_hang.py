@@ -28,8 +28,8 @@ from typing import Any
 
 import msgspec
 
+from harness.load.ipc.protocol import LoadMessage, Ready
 from harness.load.process.launcher import LoadProcess
-from harness.load.wire.protocol import LoadMessage, Ready
 from harness.model.clock import monotonic
 from harness.model.jsonl import read_lines
 from harness.model.records.load import LoadPlan, UserClass

@@ -23,8 +23,8 @@ from typing import Any
 import msgspec
 import psutil
 
+from harness.load.ipc.protocol import LoadMessage, Ready
 from harness.load.process.launcher import LoadProcess
-from harness.load.wire.protocol import LoadMessage, Ready
 from harness.model.clock import monotonic
 from harness.model.records.load import LoadPlan, UserClass
 

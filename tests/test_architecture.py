@@ -25,7 +25,7 @@ FLOORS = {
     "adapters": 3,
     "dependencies": 4,
     "fault": 4,
-    "init": 5,
+    "scaffold": 5,
     "testing": 5,
     "load": 5,
     "stack": 5,
@@ -42,7 +42,7 @@ other; `analysis` may redraw the schedule of `plan`. Rooms of one floor make no 
 WITHIN = {
     "safety": (("keeper",), ("healing",), ("locks",), ("journal",)),
     "analysis": (("verdict",), ("rules",), ("record",), ("statistics",)),
-    "load": (("process",), ("master", "afterwards"), ("generator",), ("record", "writes", "lean"), ("reach", "wire")),
+    "load": (("process",), ("master", "after_load"), ("generator",), ("record", "writes", "lean"), ("allowed_hosts", "ipc")),
 }
 """Of the rooms of one floor: a room imports what stands to the right of it and never to the left, not even a type."""
 
@@ -53,8 +53,8 @@ MOST_LINES = 600
 DOORS = {
     "toxiproxy": {"harness/adapters/toxiproxy/client.py"},
     "docker": {"harness/adapters/docker/engine.py"},
-    "redis": {"harness/adapters/clients/redis.py"},
-    "psycopg": {"harness/adapters/clients/postgres.py", "harness/adapters/clients/postgres_login.py"},
+    "redis": {"harness/adapters/clients/redis_admin.py"},
+    "psycopg": {"harness/adapters/clients/postgres_admin.py", "harness/adapters/clients/postgres_probe.py"},
 }
 
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness.adapters.clients.postgres import APPLICATION, Admin
+from harness.adapters.clients.postgres_admin import APPLICATION, Admin
 from harness.dependencies.result import secret
 from harness.model.errors import AdapterError, HarnessError, OutcomeUnknown, Unreachable
 from harness.model.records.faults import Dependency, UndoRecord

@@ -15,11 +15,11 @@ from faults.path.probes import refuse_https
 from faults.path.record import record_of
 from faults.proxy.proxy import path_again
 from faults.runtime.runtime import Words
+from harness.adapters.keeper.starter import may_start, serving, start
 from harness.adapters.processes import control as process_control
 from harness.adapters.processes.control import ServerProcesses, as_scalars, from_scalars, look_at, members, runs_us
 from harness.adapters.processes.identity import Seen, alive, same
 from harness.adapters.processes.listeners import command_of, listens
-from harness.adapters.processes.starter import may_start, serving, start
 from harness.dependencies.registry import kind_of
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, Refused, Rejected, UndoUnverified
@@ -200,8 +200,10 @@ class Processes:
         return runs, path_again(record)
 
     def by_hand(self, record: UndoRecord) -> str:
-        """How a person starts it again."""
-        dependency = record.dependency
+        """How a person has it go on, or starts it again where it has ended."""
+        dependency, pid = record.dependency, _recorded(record).first.pid
+        if record.kind == "pause" and alive(_recorded(record).first):
+            return f"kill -CONT {pid}, and the same for every process below it"
         if dependency.keeper is not None:
             return "look into its log (harness stack logs), then: harness stack down; harness stack up"
         if dependency.start_config is not None:

@@ -20,8 +20,8 @@ from faults.path.probes import whole_number
 from faults.path.record import record_of
 from faults.proxy.proxy import path_again
 from faults.servers.slot_holder import LEASE_S, SlotHolder, files_for
-from harness.adapters.clients import postgres
-from harness.adapters.clients.postgres_login import Login
+from harness.adapters.clients import postgres_admin
+from harness.adapters.clients.postgres_probe import Login
 from harness.adapters.wire.exchange import ProbeError
 from harness.dependencies.result import secret
 from harness.fault import ParamInfo, Stage
@@ -121,7 +121,7 @@ class ConnectionHog:
             found,
             where={"system_identifier": identity},
             original={"free_slots": slots.free},
-            ours={"application_name": f"{postgres.APPLICATION}-hog-{secrets.token_hex(8)}"},
+            ours={"application_name": f"{postgres_admin.APPLICATION}-hog-{secrets.token_hex(8)}"},
             admin=True,
         )
 
@@ -188,7 +188,7 @@ def _name(record: UndoRecord) -> str:
     return str(record.ours["application_name"])
 
 
-def _same_cluster(admin: postgres.Admin, record: UndoRecord) -> None:
+def _same_cluster(admin: postgres_admin.Admin, record: UndoRecord) -> None:
     recorded, identity = str(record.where["system_identifier"]), admin.system_identifier()
     if recorded and identity and identity != recorded:
         raise UndoUnverified(
@@ -234,7 +234,7 @@ def _logins(dependency: Dependency) -> list[tuple[str, str | None]]:
     if dependency.probe_login is not None:
         found.append((dependency.probe_login, dependency.probe_password_env))
     if dependency.login is not None or dependency.role is not None:
-        login = dependency.login or postgres.default_login(str(dependency.role))
+        login = dependency.login or postgres_admin.default_login(str(dependency.role))
         found.append((login, dependency.password_env))
     return found
 

@@ -15,8 +15,8 @@ from faults.path.health import healthy
 from faults.path.probes import whole_number
 from faults.path.record import record_of
 from faults.proxy.proxy import path_again
-from harness.adapters.clients import postgres
-from harness.adapters.clients.postgres_login import Login
+from harness.adapters.clients import postgres_admin
+from harness.adapters.clients.postgres_probe import Login
 from harness.adapters.wire.exchange import ProbeError
 from harness.dependencies.result import secret
 from harness.fault import ParamInfo, Stage
@@ -176,7 +176,7 @@ class ConnectionLimit:
         return control, path_again(record)
 
 
-def _role(admin: postgres.Admin, record: UndoRecord) -> postgres.Role:
+def _role(admin: postgres_admin.Admin, record: UndoRecord) -> postgres_admin.Role:
     """The very role that was changed, whatever it is called now. Raises Gone, UndoUnverified (another server)."""
     recorded, identity = str(record.where["system_identifier"]), admin.system_identifier()
     if recorded and identity and identity != recorded:
@@ -193,7 +193,7 @@ def _role(admin: postgres.Admin, record: UndoRecord) -> postgres.Role:
 
 
 def _mend(role: str, limit: int) -> str:
-    return f"ALTER ROLE {postgres.quote_identifier(role)} CONNECTION LIMIT {limit};"
+    return f"ALTER ROLE {postgres_admin.quote_identifier(role)} CONNECTION LIMIT {limit};"
 
 
 def _refused_login(record: UndoRecord, limit: int) -> Evidence:
@@ -204,7 +204,7 @@ def _refused_login(record: UndoRecord, limit: int) -> Evidence:
     path = dependency.path or dependency.direct
     with ExitStack() as slots:
         try:
-            login = dependency.login or postgres.default_login(str(dependency.role))
+            login = dependency.login or postgres_admin.default_login(str(dependency.role))
             password = secret(dependency.password_env)
             for _ in range(limit + 1 if path is not None else 0):
                 deadline = monotonic() + _LOGIN_TIMEOUT_S

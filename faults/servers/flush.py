@@ -17,7 +17,7 @@ import msgspec
 from faults.path.health import healthy
 from faults.path.record import record_of
 from faults.proxy.proxy import path_again
-from harness.adapters.clients import redis
+from harness.adapters.clients import redis_admin
 from harness.dependencies.result import secret
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
@@ -66,15 +66,15 @@ class Flush:
     def capture(self, change: Change, record_id: str) -> UndoRecord:
         dependency = change.dependency
         password = secret(dependency.password_env)
-        found = redis.keyspace(_server(dependency), password=password)
+        found = redis_admin.keyspace(_server(dependency), password=password)
         if found.replica:
             raise Refused(
                 f"{dependency.name} at {_server(dependency)} is a replica: it cannot be emptied by itself",
                 hint="name the primary as its direct address",
             )
-        if not redis.has_command(_server(dependency), "flushall", password=password):
+        if not redis_admin.has_command(_server(dependency), "flushall", password=password):
             raise Refused(f"{dependency.name} has no command FLUSHALL: its configuration has taken it away")
-        behind = redis.keyspace(_path(dependency), password=password)
+        behind = redis_admin.keyspace(_path(dependency), password=password)
         if behind.run_id != found.run_id:
             raise Refused(
                 f"the application's path {_path(dependency)} does not lead to the Redis at {_server(dependency)}:"
@@ -88,16 +88,16 @@ class Flush:
             where={"run_id": found.run_id, "server": str(_server(dependency))},
             original={"keys": found.keys, "flushes": found.flushes},
             # It expires by itself, should nobody come to delete it.
-            ours={"marker": f"{redis.NAME}-flush-{secrets.token_hex(8)}"},
+            ours={"marker": f"{redis_admin.NAME}-flush-{secrets.token_hex(8)}"},
         )
 
     def inject(self, record: UndoRecord) -> Applied:
         dependency = record.dependency
         password = secret(dependency.password_env)
         marker = str(record.ours["marker"])
-        redis.mark(_path(dependency), marker, lasts_s=_MARK_LASTS_S, password=password)
-        set_first = redis.marked(_server(dependency), marker, password=password)
-        done = redis.flush_all(_server(dependency), password=password)
+        redis_admin.mark(_path(dependency), marker, lasts_s=_MARK_LASTS_S, password=password)
+        set_first = redis_admin.marked(_server(dependency), marker, password=password)
+        done = redis_admin.flush_all(_server(dependency), password=password)
         seen = Evidence(
             source="control",
             expected=f"a key set through {_path(dependency)} is there; then FLUSHALL leaves none",
@@ -111,7 +111,7 @@ class Flush:
     def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
         dependency, before = record.dependency, record.original["flushes"]
         password = secret(dependency.password_env)
-        found = redis.keyspace(_server(dependency), password=password)
+        found = redis_admin.keyspace(_server(dependency), password=password)
         same = found.run_id == record.where["run_id"]
         control = Evidence(
             source="control",
@@ -122,7 +122,7 @@ class Flush:
             held=same and isinstance(before, int) and found.flushes > before,
             at=monotonic(),
         )
-        left = redis.marked(_path(dependency), str(record.ours["marker"]), password=password)
+        left = redis_admin.marked(_path(dependency), str(record.ours["marker"]), password=password)
         return control, Evidence(
             source="probe",
             expected=f"the key that was set through {_path(dependency)} is gone there",
@@ -134,12 +134,14 @@ class Flush:
     def undo(self, record: UndoRecord) -> Applied:
         """Nothing brings the keys back. What is ours is deleted, in case the flush itself never came."""
         dependency = record.dependency
-        return redis.unmark(_server(dependency), str(record.ours["marker"]), password=secret(dependency.password_env))
+        return redis_admin.unmark(
+            _server(dependency), str(record.ours["marker"]), password=secret(dependency.password_env)
+        )
 
     def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
         dependency = record.dependency
         try:
-            left = redis.marked(
+            left = redis_admin.marked(
                 _server(dependency), str(record.ours["marker"]), password=secret(dependency.password_env)
             )
             observed = "it is there" if left else "it answers, and it is not"

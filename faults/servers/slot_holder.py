@@ -11,7 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness.adapters.clients.postgres import Admin, IdleSession
+from harness.adapters.clients.postgres_admin import Admin, IdleSession
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Refused, Rejected
 

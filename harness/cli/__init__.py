@@ -134,8 +134,8 @@ def _traceback_if_asked(error: Exception) -> None:
 
 def complain(message: str, hint: str | None) -> None:
     """One or two lines on stderr; a closed stderr is no reason to fail differently."""
+    from harness.model.redact import redact
     from harness.report.sentences.text import visible
-    from harness.safety.healing.redact import redact
 
     def shown(text: str) -> str:
         # What a server said may stand in it, or a URL with a password in it that somebody typed.

@@ -23,10 +23,10 @@ from harness.conductor.recording.history import History
 from harness.conductor.renewing import renewing
 from harness.conductor.signals import Signals
 from harness.conductor.status import TOLD, StatusBoard
-from harness.conductor.workers import Pool
+from harness.conductor.worker_threads import Pool
+from harness.load.ipc.protocol import ClockDoubt as LoadClockDoubt
+from harness.load.ipc.protocol import Drained, Failed, LoadMessage, Warned, WorkerLost
 from harness.load.process.launcher import LoadProcess
-from harness.load.wire.protocol import ClockDoubt as LoadClockDoubt
-from harness.load.wire.protocol import Drained, Failed, LoadMessage, Warned, WorkerLost
 from harness.model.clock import monotonic, next_step, step_of
 from harness.model.errors import UsageError
 from harness.model.records.events import (

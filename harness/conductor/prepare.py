@@ -11,8 +11,8 @@ from harness.analysis.live import parse_abort
 from harness.config.file import Configuration
 from harness.dependencies.configuration import load
 from harness.fault import registered
+from harness.load.ipc.keys import check_sockets
 from harness.load.process.launcher import describe
-from harness.load.wire.keys import check_sockets
 from harness.model.clock import wall
 from harness.model.cores import useful_cores
 from harness.model.errors import UsageError, about

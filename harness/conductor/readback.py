@@ -12,7 +12,7 @@ from harness.conductor.asked import INTERRUPTED, ask
 from harness.conductor.recording.history import History
 from harness.conductor.session import Session
 from harness.conductor.signals import Signals
-from harness.load.wire.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
+from harness.load.ipc.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
 from harness.model.clock import monotonic
 from harness.model.jsonl import encode_line, read_lines
 from harness.model.records.acknowledged import Answers, Noted

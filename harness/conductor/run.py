@@ -11,7 +11,7 @@ import msgspec
 
 from harness.analysis.record.window_reader import WINDOWS
 from harness.analysis.record.windows import WindowStore
-from harness.conductor.afterload import Before, ask_again
+from harness.conductor.after_load import Before, ask_again
 from harness.conductor.asked import INTERRUPTED
 from harness.conductor.fault_runner import FaultRunner
 from harness.conductor.finish import import_reports, judge_and_write
@@ -26,8 +26,8 @@ from harness.conductor.renewing import renewing
 from harness.conductor.session import Session, lock_names, make_run_dir, run_state_dir
 from harness.conductor.signals import Signals
 from harness.fault import Fault, registered
+from harness.load.ipc.protocol import Failed, LoadMessage, Ready, Warned
 from harness.load.process.launcher import LoadProcess
-from harness.load.wire.protocol import Failed, LoadMessage, Ready, Warned
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError, LoadError
 from harness.model.jsonl import encode
@@ -36,8 +36,8 @@ from harness.model.records.live import LiveState
 from harness.model.records.plan import Plan
 from harness.model.records.result import Result
 from harness.plan.planner import bind
-from harness.safety.active import find_active
 from harness.safety.locks.local import acquire
+from harness.safety.state_folders import find_active
 from harness.stack.embedded import EmbeddedStack
 
 START_LEAD_S = 0.3

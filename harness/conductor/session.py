@@ -18,11 +18,11 @@ from harness.model.paths import state_dir
 from harness.model.records.faults import Dependency
 from harness.model.records.plan import Plan
 from harness.model.records.stack import SavesLogs, Stack, StackUp
-from harness.safety.active import retire
 from harness.safety.journal.journal import Journal
 from harness.safety.keeper.client import Keeper
 from harness.safety.locks.local import Locks
 from harness.safety.locks.remote import RemoteLocks, wanted
+from harness.safety.state_folders import retire
 
 Say = Callable[[str], None]
 POLL_S = 0.05

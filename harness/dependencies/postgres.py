@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from harness.adapters.addresses import with_admin_host
-from harness.adapters.clients import postgres, postgres_login
+from harness.adapters.allowed_hosts import with_admin_host
+from harness.adapters.clients import postgres_admin, postgres_probe
 from harness.adapters.processes import sockets
 from harness.adapters.wire.exchange import ProbeError
 from harness.config import rules
@@ -28,7 +28,7 @@ from harness.dependencies.kind import (
 )
 from harness.dependencies.probe import path_probe
 from harness.dependencies.result import secret
-from harness.dependencies.same_server import Server, same_server
+from harness.dependencies.server_identity import Server, same_server
 from harness.model.errors import AdapterError, Refused, Rejected, UsageError
 from harness.model.records.faults import Address, Dependency
 
@@ -94,13 +94,13 @@ class Postgres(DependencyKind):
     how_to_ask = "declare `admin`, a login that may read pg_stat_activity"
 
     def probe(self, attempt: Attempt) -> str:
-        return postgres_login.select_one(
+        return postgres_probe.select_one(
             _login(attempt.dependency), attempt.address, password=attempt.password, deadline=attempt.deadline
         )
 
     def handshake(self, attempt: Attempt) -> str:
         """Only asked whether it speaks TLS: libpq hides how a connection ended."""
-        return postgres_login.ssl_request(attempt.address, attempt.deadline)
+        return postgres_probe.ssl_request(attempt.address, attempt.deadline)
 
     def move(self, attempt: Attempt, direction: Direction, size: int, received: Received) -> str:
         text = b"'" + b"x" * size + b"'"
@@ -109,7 +109,7 @@ class Postgres(DependencyKind):
             "up": b"SELECT length(" + text + b")",
             "both": b"SELECT " + text,
         }[direction]
-        with postgres_login.Login(
+        with postgres_probe.Login(
             _login(attempt.dependency), attempt.address, password=attempt.password, deadline=attempt.deadline
         ) as session:
             came = session.select(statement)
@@ -183,7 +183,7 @@ class Postgres(DependencyKind):
 class _Statistics:
     """connections, transactions, busy_s (totals since its statistics were reset), clients (now)."""
 
-    def __init__(self, admin: postgres.Admin) -> None:
+    def __init__(self, admin: postgres_admin.Admin) -> None:
         self._admin = admin
 
     def read(self) -> Mapping[str, object]:
@@ -193,7 +193,7 @@ class _Statistics:
         self._admin.close()
 
 
-class _Look(postgres.Admin):
+class _Look(postgres_admin.Admin):
     """Admin, as a plain client that only reads."""
 
     def version(self) -> str:
@@ -207,9 +207,9 @@ class _Look(postgres.Admin):
         return int(self._row("SELECT pg_backend_pid()")[0]) != self._connection.info.backend_pid
 
 
-def _admin(dependency: Dependency, timeout_s: float) -> postgres.Admin:
+def _admin(dependency: Dependency, timeout_s: float) -> postgres_admin.Admin:
     assert dependency.admin is not None
-    return postgres.Admin(dependency.admin, password=secret(dependency.admin_password_env), timeout_s=timeout_s)
+    return postgres_admin.Admin(dependency.admin, password=secret(dependency.admin_password_env), timeout_s=timeout_s)
 
 
 def _login(dependency: Dependency) -> str:
@@ -227,7 +227,7 @@ def _ends_of(pids: Collection[int]) -> frozenset[Address]:
 
 def _server(options: str, address: Address | None, password: str | None) -> Server:
     """A login that reads who it is. address: where to, None = as the options say. Raises Unreachable, Rejected."""
-    text = postgres.conninfo(options, address=address)
+    text = postgres_admin.conninfo(options, address=address)
     with _Look(text, password=password, timeout_s=LIMIT_S) as look:
         identity = f"{look.system_identifier()} started {look.started()}"
         return Server(identity=identity, version=look.version(), user=look.user(), pooled=look.pooled())
@@ -251,7 +251,7 @@ def _with_admin(dependency: Dependency, where: str, application: Server) -> Depe
             f"{where}.admin leads to another PostgreSQL than {where}.direct", hint="correct its host and port"
         )
     if dependency.probe_login is not None:
-        if postgres.options_of(dependency.probe_login).get("user") == dependency.role:
+        if postgres_admin.options_of(dependency.probe_login).get("user") == dependency.role:
             raise Refused(
                 f"{where}.probe_login is the application's own role {dependency.role}: probes would take its slots",
                 hint="leave it out, or declare another login",
@@ -261,9 +261,9 @@ def _with_admin(dependency: Dependency, where: str, application: Server) -> Depe
             raise UsageError(f"{where}.probe_login: no login at {dependency.path}: {result.detail}")
         return dependency
     # A probe must not use the role that a fault limits. The admin may be let in over this path, or it may not.
-    admin, login = postgres.options_of(dependency.admin), postgres.options_of(dependency.login or "")
+    admin, login = postgres_admin.options_of(dependency.admin), postgres_admin.options_of(dependency.login or "")
     database = admin.get("dbname") or login.get("dbname") or "postgres"
-    options = postgres.conninfo("", user=admin.get("user", ""), dbname=database)
+    options = postgres_admin.conninfo("", user=admin.get("user", ""), dbname=database)
     as_admin = msgspec.structs.replace(
         dependency, probe_login=options, probe_password_env=dependency.admin_password_env
     )
@@ -273,7 +273,7 @@ def _with_admin(dependency: Dependency, where: str, application: Server) -> Depe
 def _user(options: str, where: str) -> str:
     """The user that connection options name. Raises UsageError for what does not parse or names none."""
     try:
-        user = postgres.options_of(options).get("user")
+        user = postgres_admin.options_of(options).get("user")
     except UsageError as error:
         raise UsageError(f"{where}: {error}", hint=error.hint) from error
     if user is None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from harness.adapters.clients import redis
+from harness.adapters.clients import redis_admin
 from harness.adapters.wire.exchange import ErrorKind, Exchange, ProbeError
 from harness.config import rules
 from harness.config.file import DependencyTable
@@ -23,7 +23,7 @@ from harness.dependencies.kind import (
     Received,
 )
 from harness.dependencies.result import secret
-from harness.dependencies.same_server import Server, same_server
+from harness.dependencies.server_identity import Server, same_server
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Forbidden, Rejected, Unreachable, UsageError
 from harness.model.records.faults import Address, Dependency
@@ -92,7 +92,7 @@ class Redis(DependencyKind):
     def clients(self, dependency: Dependency, peers: Collection[Address], target: Collection[int]) -> list[PathClient]:
         assert dependency.direct is not None
         found = []
-        for row in redis.clients(dependency.direct, password=secret(dependency.password_env)):
+        for row in redis_admin.clients(dependency.direct, password=secret(dependency.password_env)):
             # `idle` is in whole seconds, so the moment of the last command wanders by one while nothing happens.
             work, slack = (row.commands, 0.0) if row.commands is not None else (monotonic() - row.idle_s, 1.5)
             found.append(
@@ -108,7 +108,9 @@ class Redis(DependencyKind):
 
     def counters(self, dependency: Dependency) -> CounterReader:
         assert dependency.direct is not None
-        return redis.Watch(dependency.direct, password=secret(dependency.password_env), timeout_s=COUNTERS_LIMIT_S)
+        return redis_admin.Watch(
+            dependency.direct, password=secret(dependency.password_env), timeout_s=COUNTERS_LIMIT_S
+        )
 
     def identity(self, dependency: Dependency) -> str | None:
         address = dependency.direct or dependency.path
@@ -126,7 +128,7 @@ class Redis(DependencyKind):
             )
         try:
             assert dependency.direct is not None
-            redis.clients(dependency.direct, password=password, timeout_s=LIMIT_S)
+            redis_admin.clients(dependency.direct, password=password, timeout_s=LIMIT_S)
         except Forbidden:
             note(
                 f"{dependency.name}: its login may not ask CLIENT LIST, so the path is proven by established"

@@ -67,7 +67,7 @@ def read(name: StackName = "embedded") -> Kept | None:
 def _learn_password(keeper: str) -> None:
     """Have the password of its Valkey in this process's environment. Where its keeper does not tell it, whoever needs
     it says that it is missing."""
-    from harness.adapters.processes.keeper_client import KeeperClient
+    from harness.adapters.keeper.client import KeeperClient
     from harness.stack.embedded import valkey
 
     with contextlib.suppress(AdapterError):
@@ -79,7 +79,7 @@ def renewed(up: StackUp, keeper: str) -> StackUp:
 
     keeper: the state folder of the keeper that owns the servers.
     """
-    from harness.adapters.processes.keeper_client import KeeperClient
+    from harness.adapters.keeper.client import KeeperClient
 
     try:
         now = KeeperClient(keeper).status().servers

@@ -5,7 +5,7 @@ what decodes parameters; no conductor, no command line, and no pytest: it collec
 it.
 """
 
-from harness.testing.dependency import (
+from harness.testing.dependency_contract import (
     DependencyContract,
     assert_counts,
     assert_kind_described,
@@ -13,7 +13,7 @@ from harness.testing.dependency import (
     assert_probes,
     assert_sees_clients,
 )
-from harness.testing.fault import (
+from harness.testing.fault_contract import (
     FaultContract,
     assert_described,
     assert_fault_contract,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from harness.adapters.addresses import check_url, pinned, reached, server_address
+from harness.adapters.allowed_hosts import check_url, pinned, reached, server_address
 from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Address, Dependency
 

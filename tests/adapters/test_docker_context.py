@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.addresses import reached
+from harness.adapters.allowed_hosts import reached
 from harness.adapters.docker.context import (
     DEFAULT_ENGINE,
     check_engine,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from harness.adapters.wire.fresh_connection import FreshConnection
+from harness.adapters.wire.new_connection_probe import FreshConnection
 
 
 @contextmanager

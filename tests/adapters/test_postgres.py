@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from harness.adapters.clients.postgres import Admin, Role, conninfo, quote_identifier
-from harness.adapters.clients.postgres_login import Login
+from harness.adapters.clients.postgres_admin import Admin, Role, conninfo, quote_identifier
+from harness.adapters.clients.postgres_probe import Login
 from harness.model.clock import monotonic
 from harness.model.errors import OutcomeUnknown, Rejected, Unreachable, UsageError
 from harness.model.records.faults import Address

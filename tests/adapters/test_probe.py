@@ -12,7 +12,7 @@ from functools import partial
 import psycopg
 import pytest
 
-from harness.adapters.clients import redis
+from harness.adapters.clients import redis_admin
 from harness.adapters.wire import kafka
 from harness.adapters.wire.exchange import ProbeError
 from harness.dependencies.kind import Attempt
@@ -179,7 +179,7 @@ def test_a_probe_is_never_taken_for_a_client_of_the_application(valkey_server: V
     with socket.create_connection((valkey_server.address.host, valkey_server.address.port)) as named:
         named.sendall(b"CLIENT SETNAME harness-probe\r\nPING\r\n")
         named.recv(100)
-        assert all(not client.name.startswith("harness") for client in redis.clients(valkey_server.address))
+        assert all(not client.name.startswith("harness") for client in redis_admin.clients(valkey_server.address))
 
 
 @pytest.mark.stack

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 
-from harness.adapters.clients.prometheus import signals
+from harness.adapters.clients.prometheus_text import signals
 from harness.model.errors import Rejected
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.adapters.processes import starter
-from harness.adapters.processes.keeper_client import KeeperClient
-from harness.adapters.processes.start_config import StartCommand
+from harness.adapters.keeper import starter
+from harness.adapters.keeper.client import KeeperClient
+from harness.adapters.processes.start_command import StartCommand
 from harness.model.errors import Gone, Rejected
 from harness.model.records.faults import Dependency
 from harness.model.records.process import ServerSpec
@@ -46,8 +46,8 @@ def test_it_outlives_a_keeper_like_parent_that_adopts_orphans(tmp_path: Path) ->
     """A keeper is a child subreaper and ends every descendant: the user's server must not be one."""
     code = (
         "import ctypes, json, sys\n"
-        "from harness.adapters.processes import starter\n"
-        "from harness.adapters.processes.start_config import StartCommand\n"
+        "from harness.adapters.keeper import starter\n"
+        "from harness.adapters.processes.start_command import StartCommand\n"
         "libc = ctypes.CDLL(None)\n"
         "if sys.platform == 'linux': libc.prctl(36, 1, 0, 0, 0)\n"
         "starter.spawn_detached(StartCommand(**json.loads(sys.argv[1])))\n"

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from histories import CLASSES, INJECTED, ZERO, Reply, Scene, failing, make, phase, slow, target
 
-from harness.analysis.rules.aftermath import zero_of
+from harness.analysis.rules.recovery_and_impact import zero_of
 from harness.model.records import events as ev
 from harness.model.records.result import Result, TargetRecovery
 from harness.model.records.windows import ErrorRow

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.verdict.stats_csv import check_stats_csv
+from harness.analysis.locust_csv import check_stats_csv
 from harness.model.errors import UsageError
 from harness.plan.scenarios import SCENARIOS
 

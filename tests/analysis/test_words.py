@@ -92,7 +92,7 @@ def test_the_noise_of_a_signal_is_baselines() -> None:
 
 
 def test_a_phase_that_went_on_is_told_among_the_events() -> None:
-    from harness.report.sentences.happened import moments
+    from harness.report.sentences.event_log import moments
 
     longer = make(ev.PhaseExtended, 60.0, phase="baseline", end_s=110.0, target="baseline: error_rate < 1%")
     (moment,) = moments([longer])

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.conductor import afterload
+from harness.conductor import after_load
 from harness.conductor.recording.history import History
 from harness.model.clock import monotonic
 from harness.model.jsonl import read_lines
@@ -178,7 +178,7 @@ class Ended:
     def ask(self) -> ev.AfterLoad | None:
         session: Any = SimpleNamespace(run_dir=self.folder, keeper=self.keeper)
         signals: Any = self.signals
-        afterload.ask_again(self.plan, session, self.history, self.before, signals, self.said.append)
+        after_load.ask_again(self.plan, session, self.history, self.before, signals, self.said.append)
         return next((e for e in self.history.events if isinstance(e, ev.AfterLoad)), None)
 
 
@@ -215,8 +215,8 @@ def test_one_that_comes_back_when_the_load_is_gone_is_asked_until_then(tmp_path:
 def test_one_that_stays_bad_is_asked_for_its_time_and_no_longer(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, mode: str, answered: bool
 ) -> None:
-    monkeypatch.setattr(afterload, "LOOK_FOR_S", 4.0)
-    monkeypatch.setattr(afterload, "LEAST_S", 4.0)
+    monkeypatch.setattr(after_load, "LOOK_FOR_S", 4.0)
+    monkeypatch.setattr(after_load, "LEAST_S", 4.0)
     server.mode = lambda: mode
     ended = Ended(tmp_path, server.url, "requests")
     ended.before.limit_ms = 100.0
@@ -229,8 +229,8 @@ def test_one_that_stays_bad_is_asked_for_its_time_and_no_longer(
 
 
 def test_one_that_is_down_gave_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(afterload, "LOOK_FOR_S", 2.0)
-    monkeypatch.setattr(afterload, "LEAST_S", 2.0)
+    monkeypatch.setattr(after_load, "LOOK_FOR_S", 2.0)
+    monkeypatch.setattr(after_load, "LEAST_S", 2.0)
     with serving() as server:
         url = server.url
     seen = Ended(tmp_path, url).ask()
@@ -240,11 +240,11 @@ def test_one_that_is_down_gave_no_answer(tmp_path: Path, monkeypatch: pytest.Mon
 def test_after_a_recovery_nobody_waits_a_minute(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(afterload, "RECOVERED_LOOK_FOR_S", 2.0)
-    monkeypatch.setattr(afterload, "LEAST_S", 2.0)
+    monkeypatch.setattr(after_load, "RECOVERED_LOOK_FOR_S", 2.0)
+    monkeypatch.setattr(after_load, "LEAST_S", 2.0)
     server.mode = lambda: "fail"
     seen = Ended(tmp_path, server.url, recovered=True).ask()
-    assert seen is not None and not seen.as_in_baseline and seen.seconds < afterload.LOOK_FOR_S / 2
+    assert seen is not None and not seen.as_in_baseline and seen.seconds < after_load.LOOK_FOR_S / 2
 
 
 def test_a_failure_now_and_then_is_no_news_where_baseline_had_them(tmp_path: Path, server: Server) -> None:
@@ -268,8 +268,8 @@ def test_ctrl_c_ends_it_at_once_and_what_was_seen_stays(tmp_path: Path, server: 
     session: Any = SimpleNamespace(run_dir=ended.folder, keeper=ended.keeper)
     begun = monotonic()
     signals: Any = ended.signals
-    afterload.ask_again(ended.plan, session, ended.history, ended.before, signals, interrupt)
-    assert monotonic() - begun < afterload.LOOK_FOR_S / 2
+    after_load.ask_again(ended.plan, session, ended.history, ended.before, signals, interrupt)
+    assert monotonic() - begun < after_load.LOOK_FOR_S / 2
     seen = next(e for e in ended.history.events if isinstance(e, ev.AfterLoad))
     assert seen.looks == 1 and not seen.as_in_baseline
 

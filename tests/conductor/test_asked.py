@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from harness.conductor import asked
-from harness.load.wire.protocol import ReadBackBegun, ReadBackDone
+from harness.load.ipc.protocol import ReadBackBegun, ReadBackDone
 from harness.model.records.acknowledged import Answers
 
 

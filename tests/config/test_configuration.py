@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.processes.start_config import start_command
+from harness.adapters.processes.start_command import start_command
 from harness.config.file import ComposeTable, Contained, TargetTable, ToxiproxyTable
 from harness.config.load import MAX_BYTES, chosen, find
 from harness.dependencies.configuration import load, parse

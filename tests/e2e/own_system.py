@@ -21,7 +21,7 @@ import psycopg
 from harness.model.records.faults import Address
 from harness.model.records.process import ServerSpec
 from harness.stack.embedded import api, valkey
-from harness.stack.embedded.folder import server_env
+from harness.stack.embedded.private_folder import server_env
 from harness.stack.starting.ports import Ports
 from tests.e2e.observe import http_json, proxies
 from tests.support.servers.real import SubprocessLauncher, start_postgres, start_toxiproxy, wait_until

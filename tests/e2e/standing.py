@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from harness.adapters.processes.keeper_client import KeeperClient
+from harness.adapters.keeper.client import KeeperClient
 from tests.e2e.observe import HARNESS, http_json, proxies
 
 

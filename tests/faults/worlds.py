@@ -27,7 +27,7 @@ from harness.model.errors import HarnessError
 from harness.model.records.faults import Dependency
 from harness.model.records.stack import StackUp
 from harness.stack.embedded import EmbeddedStack, postgres, valkey
-from harness.stack.embedded.folder import give, server_user, temporary_base
+from harness.stack.embedded.private_folder import give, server_user, temporary_base
 from harness.stack.external.declared import dependencies
 from harness.stack.external.stack import ExternalStack
 from harness.stack.starting.ports import Ports

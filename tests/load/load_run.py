@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 import psutil
 
+from harness.load.ipc.protocol import Drained, Failed, LoadMessage, Ready
 from harness.load.process.launcher import LoadProcess, describe
-from harness.load.wire.protocol import Drained, Failed, LoadMessage, Ready
 from harness.model.clock import monotonic
 from harness.model.jsonl import read_lines
 from harness.model.records.load import LoadPlan, UserClass

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 from load_run import Run, make_plan
 
-from harness.load.wire.keys import WorkerKey, make_keys, write_key_file
-from harness.load.wire.protocol import Warned
+from harness.load.ipc.keys import WorkerKey, make_keys, write_key_file
+from harness.load.ipc.protocol import Warned
 from harness.model.records.load import LoadPlan, Remote
 from tests.support.servers.ports import free_port
 

@@ -14,8 +14,8 @@ from load_run import Run, named
 from load_target import Target
 from remote_run import Worker, remote_plan
 
+from harness.load.ipc.protocol import ClockDoubt
 from harness.load.master.clocks import ENOUGH, ClockMap
-from harness.load.wire.protocol import ClockDoubt
 from harness.plan.schedule import arrivals, planned_counts
 
 PATHS = Path(__file__).parent / "files" / "paths.py"

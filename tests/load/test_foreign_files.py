@@ -13,8 +13,8 @@ from load_run import Run, make_plan, named
 from load_target import Target
 from test_locust import locust, table
 
+from harness.load.ipc.protocol import Failed, Warned
 from harness.load.process.launcher import describe
-from harness.load.wire.protocol import Failed, Warned
 from harness.model.errors import UsageError
 
 FOREIGN = Path(__file__).parent / "files" / "foreign.py"

@@ -17,7 +17,7 @@ from load_run import CLOSED, Run, make_plan, named
 from load_target import Target
 from remote_run import Worker, remote_plan
 
-from harness.load.reach.hosts import Hosts, checked_here
+from harness.load.allowed_hosts.rule import Hosts, checked_here
 from harness.model.errors import Refused, UsageError
 from harness.model.records.load import LoadPlan
 from harness.model.records.windows import ErrorRow
@@ -196,7 +196,7 @@ def test_a_name_under_an_allowed_network_is_looked_up_once(monkeypatch: pytest.M
         found = {"in.example": ["10.1.0.5"], "half.example": ["10.1.0.5", "10.2.0.5"]}[host]
         return [(2, 1, 6, "", (address, 0)) for address in found]
 
-    monkeypatch.setattr("harness.load.reach.hosts.socket.getaddrinfo", look_up)
+    monkeypatch.setattr("harness.load.allowed_hosts.rule.socket.getaddrinfo", look_up)
     rule = Hosts("http://127.0.0.1:8000", (), ("10.1.0.0/16",))
     assert rule.refuses("in.example") is None and rule.refuses("in.example") is None
     assert asked["in.example"] == 1 and rule.pinned["in.example"] == ("10.1.0.5",)

@@ -17,7 +17,7 @@ from remote_run import Worker, remote_plan, warned
 from test_clocks import time_namespace
 from test_remote_workers import assert_as_scheduled
 
-from harness.load.wire.protocol import ClockDoubt, WorkerLost
+from harness.load.ipc.protocol import ClockDoubt, WorkerLost
 
 PATHS = Path(__file__).parent / "files" / "paths.py"
 NET = "10.213.77"

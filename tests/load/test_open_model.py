@@ -11,7 +11,7 @@ from load_run import ANOMALY, Run, make_plan, named
 from load_target import Target
 from raw_server import RawServer, Visit
 
-from harness.load.wire.protocol import Warned
+from harness.load.ipc.protocol import Warned
 from harness.model.sketch import quantile
 from harness.plan.schedule import planned_counts
 

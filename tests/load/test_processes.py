@@ -19,8 +19,8 @@ from load_run import ANOMALY, Run, gone, make_plan, named
 from load_target import Target
 from remote_run import Worker, remote_plan
 
+from harness.load.ipc.protocol import Failed, Ready, WorkerLost
 from harness.load.process.launcher import describe
-from harness.load.wire.protocol import Failed, Ready, WorkerLost
 from harness.model.errors import UsageError
 
 FILES = Path(__file__).parent / "files"
@@ -50,7 +50,7 @@ _CONDUCTOR = """
 import sys, time, msgspec
 from pathlib import Path
 from harness.load.process.launcher import LoadProcess
-from harness.load.wire.protocol import Ready
+from harness.load.ipc.protocol import Ready
 from harness.model.records.load import LoadPlan
 plan = msgspec.json.decode(sys.argv[1], type=LoadPlan)
 def on_message(message):
@@ -337,7 +337,7 @@ def test_the_connection_of_the_thousandth_user_is_kept() -> None:
 
 def test_the_launcher_needs_neither_locust_nor_gevent() -> None:
     program = (
-        "import sys, harness.load.process.launcher, harness.load.wire.protocol, harness.plan.schedule;"
+        "import sys, harness.load.process.launcher, harness.load.ipc.protocol, harness.plan.schedule;"
         "sys.exit(any(m.split('.')[0] in ('locust', 'gevent') for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

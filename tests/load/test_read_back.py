@@ -19,7 +19,7 @@ import msgspec
 import pytest
 from load_run import Run, make_plan
 
-from harness.load.wire.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
+from harness.load.ipc.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
 from harness.load.writes.acknowledged import Acknowledged, Notes
 from harness.model.clock import monotonic
 from harness.model.jsonl import read_lines

@@ -20,7 +20,7 @@ from load_run import CLOSED, Run, make_plan, named
 from load_target import Target
 from remote_run import HARNESS, Worker, key_of, key_of_no_run, remote_plan, warned
 
-from harness.load.wire.protocol import Elsewhere, Failed, WorkerLost
+from harness.load.ipc.protocol import Elsewhere, Failed, WorkerLost
 from harness.model.records.load import LoadPlan
 from harness.model.records.windows import DeltaRow
 from harness.plan.schedule import planned_counts

@@ -16,7 +16,7 @@ import pytest
 from load_run import Run, make_plan, named
 from load_target import Target
 
-from harness.load.wire.protocol import Warned
+from harness.load.ipc.protocol import Warned
 
 PATHS = Path(__file__).parent / "files" / "paths.py"
 BURNS = (

@@ -13,7 +13,7 @@ from load_run import Run, gone, make_plan, named
 from load_target import Target
 from remote_run import Worker, remote_plan
 
-from harness.load.wire.protocol import Failed, WorkerLost
+from harness.load.ipc.protocol import Failed, WorkerLost
 from harness.model.records.load import LoadPlan
 
 HEAD = """

@@ -21,8 +21,8 @@ from load_run import Run, make_plan, named
 from load_target import Target
 from remote_run import HARNESS, Worker, key_of, key_of_no_run, remote_plan, warned
 
-from harness.load.wire.keys import WorkerKey, make_keys, write_key_file
-from harness.load.wire.protocol import Ready, WorkerLost
+from harness.load.ipc.keys import WorkerKey, make_keys, write_key_file
+from harness.load.ipc.protocol import Ready, WorkerLost
 from harness.model.jsonl import encode_line
 from harness.model.records.load import LoadPlan
 from harness.model.records.windows import ClassCounts, DeltaRow

@@ -7,7 +7,7 @@ import msgspec
 from harness.fault import registered
 from harness.model.records.faults import Address, Dependency
 from harness.model.records.plan import Plan
-from harness.report.terminal.blast_radius import blast_radius
+from harness.report.terminal.plan_blast_radius import blast_radius
 from tests.report.sample import plan, planned_fault
 
 PLAN = plan(planned_fault())

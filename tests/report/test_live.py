@@ -21,7 +21,7 @@ from rich.cells import cell_len
 from harness.model.records.live import LiveFault, LiveNumbers, LiveState
 from harness.report.terminal.lines import LineView
 from harness.report.terminal.live import PHASES, History, LiveView, frame, sparkline
-from harness.report.terminal.progress import NoView, choose
+from harness.report.terminal.views import NoView, choose
 
 STATE = LiveState(
     experiment="20261123-160000-redis-down-target",

@@ -9,7 +9,7 @@ import pytest
 
 from harness.model.records.live import LiveFault
 from harness.plan.files.entries import FaultEntry, RandomFaults, Repeat
-from harness.report.terminal.occurrences import of_now
+from harness.report.terminal.flapping import of_now
 from harness.report.terminal.plan import plan_text
 from harness.report.terminal.timeline import ASCII, Row, chart, plan_timeline
 from tests.plan.test_planner import make

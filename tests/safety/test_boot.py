@@ -20,8 +20,8 @@ import psutil
 import pytest
 
 from faults.runtime.processes import current
+from harness.adapters.keeper import starter
 from harness.adapters.processes import control as process_control
-from harness.adapters.processes import starter
 from harness.adapters.processes.control import ServerProcesses, as_scalars, look_at
 from harness.adapters.processes.family import MARKER, Root, exe_of, stop_family
 from harness.adapters.processes.identity import ProcessId, alive, identify, same, send

@@ -14,10 +14,10 @@ import pytest
 
 from harness.model.errors import Refused
 from harness.model.paths import state_dir
-from harness.safety.active import find_active
 from harness.safety.healing.dead_run import heal_all, heal_run
 from harness.safety.journal.view import read_journal
 from harness.safety.locks.local import acquire
+from harness.safety.state_folders import find_active
 from tests.safety.world import Proxy, call, gone, stop, wait_for
 
 pytestmark = pytest.mark.stack

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.safety.active import find_active
 from harness.safety.healing.dead_run import heal_all
+from harness.safety.state_folders import find_active
 from tests.safety.world import Proxy, Run, gone, wait_for
 
 ROOT = Path(__file__).parents[2]

@@ -15,12 +15,11 @@ from typing import Any
 import pytest
 
 from harness import __version__
+from harness.adapters.keeper.protocol import KeeperOpened
 from harness.adapters.processes.identity import identify
-from harness.adapters.processes.keeper_protocol import KeeperOpened
 from harness.model.errors import Refused, UndoUnverified
 from harness.model.paths import state_dir
 from harness.model.records.process import ServerSpec
-from harness.safety.active import find_active, retire
 from harness.safety.healing.dead_run import heal_all, heal_run
 from harness.safety.journal.entries import encode
 from harness.safety.journal.journal import Journal
@@ -29,6 +28,7 @@ from harness.safety.journal.version import VERSION
 from harness.safety.journal.view import read_journal
 from harness.safety.keeper.client import Keeper
 from harness.safety.locks.local import acquire
+from harness.safety.state_folders import find_active, retire
 from tests.safety.test_journal import injected, record
 from tests.safety.test_journal_damage import sealed
 from tests.safety.world import gone, wait_for

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.adapters.addresses import check_address
+from harness.adapters.allowed_hosts import check_address
 from harness.model.errors import Refused, UsageError
 from harness.model.options import HOST
-from harness.safety.healing.redact import redact, redactor
+from harness.model.redact import redact, redactor
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost", "::ffff:127.0.0.1"])

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.adapters.keeper.client import KeeperClient
 from harness.adapters.processes.identity import identify
-from harness.adapters.processes.keeper_client import KeeperClient
 from harness.model.errors import Refused, SetupError
 from harness.model.paths import state_dir
 from harness.model.records.process import ServerSpec
-from harness.safety.active import find_active, retire
 from harness.safety.healing.dead_run import heal_all, heal_run
 from harness.safety.keeper.client import Keeper
+from harness.safety.state_folders import find_active, retire
 from tests.safety.world import family_of, gone, stop, wait_for
 
 SLIPPERY = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 
-from harness.adapters.processes import keeper_protocol as protocol
+from harness.adapters.keeper import protocol
 from harness.safety.journal.entries import boottime
 from harness.safety.keeper.lease import Lease
 

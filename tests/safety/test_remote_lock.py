@@ -15,11 +15,11 @@ import pytest
 
 from harness.adapters.toxiproxy.lock import LOCK, LockHolder, read_holder
 from harness.model.errors import Refused, SetupError
-from harness.safety.active import find_active
 from harness.safety.healing.dead_run import heal_all
 from harness.safety.journal.entries import ProxyLock
 from harness.safety.locks.remote import LISTEN, Wanted, drop_proxy, hold_postgres, hold_proxy
 from harness.safety.locks.steal import advice, look, steal
+from harness.safety.state_folders import find_active
 from tests.safety.world import Proxy, Run, call, gone, stop, wait_for
 from tests.support.servers.real import PostgresServer, SubprocessLauncher, start_toxiproxy
 

@@ -15,11 +15,10 @@ import pytest
 from harness.adapters.processes.control import as_scalars, look_at
 from harness.adapters.processes.family import Root
 from harness.adapters.processes.identity import ProcessId, boot_id, identify
-from harness.adapters.processes.start_config import start_command
+from harness.adapters.processes.start_command import start_command
 from harness.model.errors import Refused, UsageError
 from harness.model.paths import state_dir
 from harness.model.records.faults import Address, Dependency, UndoOutcome, UndoRecord
-from harness.safety.active import check_known, known
 from harness.safety.healing.dead_run import heal_run
 from harness.safety.healing.stranger import MOST
 from harness.safety.journal.entries import (
@@ -36,6 +35,7 @@ from harness.safety.journal.entries import (
 )
 from harness.safety.journal.folders import describe
 from harness.safety.journal.log import JOURNAL, KEEPER
+from harness.safety.state_folders import check_known, known
 
 DEAD = ProcessId(pid=999_998, start_time=1.0, ticks=1, boot=boot_id())
 SECRET = "TEST_STRANGER_SECRET"

@@ -14,11 +14,11 @@ import msgspec
 import pytest
 
 from harness.adapters.toxiproxy.lock import LOCK
-from harness.safety.active import find_active
 from harness.safety.healing.dead_run import heal_all
 from harness.safety.journal.entries import ProxyLock, decode
 from harness.safety.journal.log import JOURNAL
 from harness.safety.locks.remote import drop_proxy, hold_proxy
+from harness.safety.state_folders import find_active
 from tests.safety.world import Proxy, Run, call, gone, stop, wait_for
 
 pytestmark = pytest.mark.stack

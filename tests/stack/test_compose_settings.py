@@ -8,7 +8,7 @@ import pytest
 
 from harness.adapters.docker.project import demultiplexed, project_name
 from harness.model.errors import UsageError
-from harness.stack.compose import ComposeStack, command, settings
+from harness.stack.compose import ComposeStack, compose_cli, settings
 
 TEXT = settings.compose_file().read_text("utf-8")
 
@@ -96,12 +96,12 @@ def tool(folder: Path, name: str, script: str) -> None:
 def test_the_plugin_is_preferred_and_an_old_tool_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="neither is there"):
-        command.find()
+        compose_cli.find()
     tool(tmp_path, "docker", "echo 'docker: unknown command: docker compose' >&2; exit 1")
     tool(tmp_path, "docker-compose", "echo 1.21.0")
     with pytest.raises(UsageError, match=r"docker-compose 1\.21\.0 is too old"):
-        command.find()
+        compose_cli.find()
     tool(tmp_path, "docker-compose", "echo 1.29.2")
-    assert command.find().argv == ("docker-compose",)
+    assert compose_cli.find().argv == ("docker-compose",)
     tool(tmp_path, "docker", "echo v2.35.1")
-    assert command.find() == command.ComposeCommand(("docker", "compose"), "2.35.1")
+    assert compose_cli.find() == compose_cli.ComposeCommand(("docker", "compose"), "2.35.1")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.stack.embedded.folder import PrivateFolder, server_env, server_user, temporary_base
+from harness.stack.embedded.private_folder import PrivateFolder, server_env, server_user, temporary_base
 from tests.support.servers.real import SubprocessLauncher
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 
-from harness.adapters.clients.postgres import Admin, conninfo
+from harness.adapters.clients.postgres_admin import Admin, conninfo
 from harness.model.errors import AdapterError, Refused, Unreachable
 
 KEYS = {"run": 1, "keeper": 2}

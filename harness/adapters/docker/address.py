@@ -125,8 +125,8 @@ def _where(dependency: Dependency, container: Container) -> Address | None:
 
 
 def _login(options: str, old: Address, now: Address) -> str:
-    from harness.adapters.addresses import server_address
-    from harness.adapters.clients.postgres import conninfo
+    from harness.adapters.allowed_hosts import server_address
+    from harness.adapters.clients.postgres_admin import conninfo
 
     try:
         if server_address(options) != (old.host, old.port):

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from harness.adapters.addresses import check_address, url_address
+from harness.adapters.allowed_hosts import check_address, url_address
 from harness.model.errors import Refused, UsageError
 from harness.model.suggest import unknown
 

@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 import msgspec
 
+from harness.adapters.keeper.client import KeeperClient
+from harness.adapters.keeper.starter import spawn_detached
 from harness.adapters.processes.identity import alive
-from harness.adapters.processes.keeper_client import KeeperClient
 from harness.adapters.processes.pid_file import process_of
-from harness.adapters.processes.start_config import start_command
-from harness.adapters.processes.starter import spawn_detached
+from harness.adapters.processes.start_command import start_command
 from harness.adapters.toxiproxy import commands as by_hand
 from harness.adapters.toxiproxy.client import ProxyState, Toxiproxy
 from harness.adapters.toxiproxy.lock import OURS
@@ -113,7 +113,7 @@ def how(record: UndoRecord) -> str:
 
 
 def _restart_process(dependency: Dependency) -> None:
-    from harness.adapters.addresses import url_address
+    from harness.adapters.allowed_hosts import url_address
     from harness.adapters.processes.control import kill
 
     runtime = dependency.proxy_runtime

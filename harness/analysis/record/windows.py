@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.analysis.record.cells import Cell, NameTotals, Step, Totals
-from harness.analysis.record.step_counts import Counter, proven
+from harness.analysis.record.limit_counts import Counter, proven
 from harness.analysis.statistics.dispersion import Dispersion
 from harness.analysis.statistics.series import Series
 from harness.analysis.statistics.violations import Baseline

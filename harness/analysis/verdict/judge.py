@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from harness.analysis.record.cut_off import abandon_open
+from harness.analysis.record.limit_counts import proven
 from harness.analysis.record.spans import Span, fault_intervals, span_of, spans
-from harness.analysis.record.step_counts import proven
 from harness.analysis.record.windows import WindowStore
-from harness.analysis.rules import aftermath
+from harness.analysis.rules import recovery_and_impact
 from harness.analysis.rules.facts import Facts, sums_in
 from harness.analysis.rules.fresh import fresh_connections, told
 from harness.analysis.rules.generator import (
@@ -33,7 +33,7 @@ from harness.analysis.rules.unasked import unasked
 from harness.analysis.statistics.binomial import judge_proportion
 from harness.analysis.verdict import tables
 from harness.analysis.verdict.acknowledged import acknowledged_result
-from harness.analysis.verdict.ending import after_load_result, ending
+from harness.analysis.verdict.after_load import after_load_result, ending
 from harness.analysis.verdict.proofs import fault_results, left_over
 from harness.analysis.verdict.verdict import MIX_POINTS, Case, rule
 from harness.model.clock import step_of
@@ -81,15 +81,15 @@ def judge(
     facts = Facts(plan=plan, store=store, spans=phases, samples=samples, cut=cut)
     faults = fault_results(plan, history)
     injected = any(fault.injected_s is not None for fault in faults)
-    watched = aftermath.watch(facts, history)
+    watched = recovery_and_impact.watch(facts, history)
     gaps = store.gaps(first, last) if last > first else []
     unseen = _unseen(store, first, _load_end(history, last), gaps)
-    facts.violating = aftermath.violating(watched, first, last)
-    facts.recovery = aftermath.recovery_result(facts, watched, history, injected, unseen)
+    facts.violating = recovery_and_impact.violating(watched, first, last)
+    facts.recovery = recovery_and_impact.recovery_result(facts, watched, history, injected, unseen)
     facts.memory = _memory(plan, phases, history, samples)
     judged = tuple((target, _failed_of_names(target, judge_target(target, facts), facts)) for target in plan.targets)
     made = generator(store, first / 10, last / 10, _unsent(facts))
-    impact = aftermath.impact_result(facts, watched, history, facts.violating) if watched else None
+    impact = recovery_and_impact.impact_result(facts, watched, history, facts.violating) if watched else None
     if impact is not None and _end_unseen(facts, facts.recovery, impact, unseen):
         impact = msgspec.structs.replace(impact, mitigated_s=None, mitigated_at_least=False, end_unseen=True)
     if impact is not None and impact.by_name:
@@ -208,7 +208,7 @@ def _end_unseen(
 
 def _fell(
     facts: Facts,
-    watched: Sequence[aftermath.Watched],
+    watched: Sequence[recovery_and_impact.Watched],
     history: Sequence[ev.Event],
     unseen: Sequence[tuple[float, float]],
 ) -> tuple[float, float] | None:
@@ -227,7 +227,7 @@ def _fell(
         limit_s = phases.recovery_limit_s
         seen = recovery(w.series, w.baseline, zero, phases.hold_s, limit_s, loaded, w.target.text, op, unseen)
         if seen.outcome in ("undecided", "not_recovered"):
-            found += aftermath.violating([w], tail.start, step_of(loaded))
+            found += recovery_and_impact.violating([w], tail.start, step_of(loaded))
     found = [(a, b) for a, b in merge_stretches(found) if not any(low < b and a < high for low, high in unseen)]
     return found[-1] if found else None
 
@@ -355,7 +355,9 @@ def _recovery_tainted(
 ) -> bool:
     if found.zero_s is None or not any(end > found.zero_s for _, end in saturated):
         return False
-    own = aftermath.recovery_result(facts, aftermath.watch(facts, history, proven_unless=steps), history, True)
+    own = recovery_and_impact.recovery_result(
+        facts, recovery_and_impact.watch(facts, history, proven_unless=steps), history, True
+    )
     if found.outcome == "not_recovered":
         return own.outcome != "not_recovered"
     # A recovery that came late is late by the target's own acts only if it is as late on those alone.

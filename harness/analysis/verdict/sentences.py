@@ -49,7 +49,7 @@ def undecided(result: TargetResult) -> str:
 
 
 def not_recovered(recovery: RecoveryResult, ending: str = "") -> str:
-    """ending: how it ended (harness.analysis.verdict.ending), a clause; "" = not known."""
+    """ending: how it ended (harness.analysis.verdict.after_load), a clause; "" = not known."""
     late = f" within {format_duration(recovery.lower_s)} after the undo" if recovery.lower_s is not None else ""
     names = ", ".join(_not_recovered(recovery))
     return f"The service did not recover{late}{f' ({names})' if names else ''}{': ' + ending if ending else ''}."

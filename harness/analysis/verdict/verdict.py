@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from harness.analysis.record.spans import Span, phase_at, span_of
 from harness.analysis.rules.generator import clocks
 from harness.analysis.verdict import sentences
-from harness.analysis.verdict.ending import NOTHING, Ending
+from harness.analysis.verdict.after_load import NOTHING, Ending
 from harness.model.exit_codes import ExitCode
 from harness.model.records import events as ev
 from harness.model.records.load import STEP_S

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from harness.analysis.verdict.stats_csv import CsvCheck
+    from harness.analysis.locust_csv import CsvCheck
     from harness.report.sentences.assessment import Line
 
 
@@ -94,7 +94,7 @@ def _run_dir(run_dir: Path, targets: Sequence[str], as_json: bool) -> int:
 def _csv(
     path: Path, targets: Sequence[str], scenario: str | None, scale: float, name: str | None, as_json: bool
 ) -> int:
-    from harness.analysis.verdict.stats_csv import AGGREGATED, check_stats_csv
+    from harness.analysis.locust_csv import AGGREGATED, check_stats_csv
     from harness.model.jsonl import encode_line
     from harness.plan.planner import find_scenario
 
@@ -112,7 +112,7 @@ def _csv_lines(checked: CsvCheck, rate: float | None) -> tuple[Line, ...]:
     """The same lines as a run's, with RPS said as a share of the scenario's rate where that is where it comes from."""
     import msgspec
 
-    from harness.analysis.verdict.stats_csv import RPS_SHARE
+    from harness.analysis.locust_csv import RPS_SHARE
     from harness.model.errors import UsageError
     from harness.model.target_grammar import parse_expression
     from harness.report.sentences.assessment import assess

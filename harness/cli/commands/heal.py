@@ -53,8 +53,8 @@ def heal(
     --steal removes it.
     """
     from harness.model.errors import HarnessError, UsageError
-    from harness.safety.active import find_active, known
     from harness.safety.healing.dead_run import heal_all, heal_run
+    from harness.safety.state_folders import find_active, known
     from harness.stack import registry
 
     def say(text: str) -> None:
@@ -96,7 +96,7 @@ def heal(
 
 def _clear(url: str, steal_it: bool, allow_hosts: tuple[str, ...], quiet: bool) -> int:
     """Look at one Toxiproxy, and clear it when told to."""
-    from harness.adapters.addresses import TOXIPROXY_PORT, check_address, url_address
+    from harness.adapters.allowed_hosts import TOXIPROXY_PORT, check_address, url_address
     from harness.model.errors import AdapterError, Refused, UsageError
     from harness.model.records.faults import Address
     from harness.safety.locks.steal import advice, look, steal
@@ -132,7 +132,7 @@ def _clear(url: str, steal_it: bool, allow_hosts: tuple[str, ...], quiet: bool) 
 
 def _configured(host: str) -> tuple[str, ...]:
     """The host itself when harness.toml names it as its Toxiproxy's: a private address may be used then."""
-    from harness.adapters.addresses import url_address
+    from harness.adapters.allowed_hosts import url_address
     from harness.config.load import chosen
     from harness.dependencies.configuration import load
 

@@ -44,13 +44,13 @@ def init(files: tuple[str, ...], front: str | None, apps: str | None, what: str,
     if not files:
         if front is not None or apps is not None or what != "toml":
             raise UsageError("--front, --app and --print speak of a compose project", hint="--compose compose.yaml")
-        from harness.init.configuration_file import EMPTY
+        from harness.scaffold.configuration_file import EMPTY
 
         click.echo(EMPTY, nl=False)
         return 0
-    from harness.init import proxy_override as fronting
-    from harness.init.compose_services import read_project
-    from harness.init.configuration_file import for_project
+    from harness.scaffold import proxy_override as fronting
+    from harness.scaffold.compose_services import read_project
+    from harness.scaffold.configuration_file import for_project
 
     project = read_project(files)
     if front is None:

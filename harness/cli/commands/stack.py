@@ -219,7 +219,7 @@ def logs(
     PART: toxiproxy, valkey, postgres, kafka or api (compose: its services), or a name of harness.toml whose `log` it
     names; all of them without.
     """
-    from harness.cli import follow as following
+    from harness.cli import log_tail as following
     from harness.model.errors import UsageError
     from harness.model.suggest import unknown
     from harness.stack import registry

@@ -20,7 +20,7 @@ def status(up: StackUp, *, since: str, as_json: bool) -> int:
     """Every part, its container, whether it answers. 0 when all do, 4 otherwise."""
     from harness.cli.commands.stack_external import table
     from harness.model.jsonl import encode_line
-    from harness.stack.compose.health import parts, where
+    from harness.stack.compose.status import parts, where
 
     if as_json:
         click.echo(encode_line(up).decode(), nl=False)
@@ -40,7 +40,7 @@ def logs(up: StackUp, part: str | None, lines: int, *, follow: bool) -> int:
     """The last lines of the containers' output. Following ends with Ctrl-C, or when the last container has ended."""
     from harness.adapters.docker.engine import connect
     from harness.model.suggest import unknown
-    from harness.stack.compose.health import containers, where
+    from harness.stack.compose.status import containers, where
 
     found = containers(up)
     name = {"valkey": "redis", "postgres": "db", "postgresql": "db"}.get(part or "", part)

@@ -57,7 +57,7 @@ def logs(
     config: Configuration, part: str | None, lines: int, *, follow: bool, allow_hosts: Collection[str] = ()
 ) -> int:
     """The logs that the file names, and those of its containers. Raises UsageError where it names none."""
-    from harness.cli import follow as following
+    from harness.cli import log_tail as following
     from harness.model.errors import UsageError
     from harness.model.suggest import unknown
     from harness.stack.external.containers import Containers

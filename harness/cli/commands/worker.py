@@ -65,8 +65,8 @@ def worker(
     """
     import msgspec
 
-    from harness.load.wire.keys import check_sockets, read_key_file
-    from harness.load.wire.protocol import Elsewhere
+    from harness.load.ipc.keys import check_sockets, read_key_file
+    from harness.load.ipc.protocol import Elsewhere
     from harness.model.errors import UsageError
     from harness.model.resources import resource
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from harness.adapters.addresses import url_address
-from harness.adapters.processes import starter
+from harness.adapters.allowed_hosts import url_address
+from harness.adapters.keeper import starter
 from harness.adapters.processes.listeners import command_of
 from harness.adapters.processes.sockets import Held
 from harness.adapters.processes.usage import Processes

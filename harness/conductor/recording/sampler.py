@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from harness.adapters.clients.prometheus import signals
-from harness.adapters.processes import starter
+from harness.adapters.clients.prometheus_text import signals
+from harness.adapters.keeper import starter
 from harness.adapters.processes.usage import Identity, Machine, Processes, Tree, identify
-from harness.adapters.wire.fresh_connection import FreshConnection
 from harness.adapters.wire.http import Client
+from harness.adapters.wire.new_connection_probe import FreshConnection
 from harness.dependencies.counters import Counters
 from harness.dependencies.registry import kind_of
 from harness.model.clock import monotonic

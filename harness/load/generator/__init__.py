@@ -1,4 +1,4 @@
 """One generator of load: the open and the closed model, users, every request tracked.
 
-process and afterwards come in. Knows no master and no other machine.
+process and after_load come in. Knows no master and no other machine.
 """

@@ -18,7 +18,7 @@ import gevent
 from harness.load.generator.tracker import Tracker
 from harness.load.lean.deadlines import RequestTimeout
 from harness.load.lean.session import LeanSession
-from harness.load.record.calls import Call
+from harness.load.record.in_flight import Call
 
 
 def hook_clients(tracker: Tracker, environment: Any) -> None:

@@ -10,8 +10,8 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.load.wire.pipe import MessagePipe
-from harness.load.wire.protocol import Described
+from harness.load.ipc.pipe import MessagePipe
+from harness.load.ipc.protocol import Described
 from harness.model.jsonl import encode_line
 from harness.model.records.load import LoadPlan, Locustfile, TaskInfo, UserClass
 

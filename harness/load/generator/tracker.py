@@ -13,8 +13,8 @@ from gevent import getcurrent
 from harness.load.generator.closed import Cycles
 from harness.load.lean.deadlines import Alarm, RequestTimeout
 from harness.load.record.arrival import Arrival, UserState
-from harness.load.record.calls import Call, owner_of
 from harness.load.record.failures import failure_kind, outcome_of, own_limit, told
+from harness.load.record.in_flight import Call, owner_of
 from harness.load.record.odd import LARGEST, LONGEST_MS, length_of, milliseconds
 from harness.load.record.recorder import Recorder, writable
 from harness.load.record.stats import StatsBatch

@@ -27,19 +27,16 @@ import psutil
 from gevent.event import Event
 from locust.runners import WorkerRunner
 
+from harness.load.allowed_hosts.enforce import hold_to
 from harness.load.generator.clients import hook_clients
 from harness.load.generator.closed import ClosedModel, Cycles
 from harness.load.generator.dispatcher import Dispatcher
 from harness.load.generator.hooks import install
 from harness.load.generator.locustfile import make_environment, stopped_by
 from harness.load.generator.tracker import Tracker
-from harness.load.reach.enforce import hold_to
-from harness.load.record.failures import told
-from harness.load.record.recorder import Recorder, writable
-from harness.load.record.stats import StatsBatch
-from harness.load.wire.door import hold_key
-from harness.load.wire.pipe import ParentPipe
-from harness.load.wire.protocol import (
+from harness.load.ipc.door import hold_key
+from harness.load.ipc.pipe import ParentPipe
+from harness.load.ipc.protocol import (
     BROKEN,
     COMMAND,
     CONNECTED,
@@ -55,6 +52,9 @@ from harness.load.wire.protocol import (
     Stop,
     WorkerStart,
 )
+from harness.load.record.failures import told
+from harness.load.record.recorder import Recorder, writable
+from harness.load.record.stats import StatsBatch
 from harness.load.writes.acknowledged import PER_SECOND, Notes
 from harness.model.clock import monotonic, step_start
 from harness.model.records.load import STEP_S, LoadPlan

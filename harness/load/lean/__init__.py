@@ -1,6 +1,6 @@
 """LeanHttpUser: an HTTP client that costs the generator little.
 
-Locustfiles and the generator come in. Imports reach only.
+Locustfiles and the generator come in. Imports allowed_hosts only.
 """
 
 from harness.load.lean.response import BadStatus, LeanResponse

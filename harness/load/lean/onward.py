@@ -7,9 +7,9 @@ from urllib.parse import urljoin
 
 from geventhttpclient._parser import HTTPParseError
 
+from harness.load.allowed_hosts.redirects import leaves
 from harness.load.lean.request import Lines
 from harness.load.lean.response import LeanResponse
-from harness.load.reach.redirects import leaves
 
 MOST = 30
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

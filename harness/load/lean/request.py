@@ -15,7 +15,7 @@ import msgspec
 from requests.utils import requote_uri
 from urllib3.util import parse_url
 
-from harness.load.lean.unpack import accepted
+from harness.load.lean.content_encoding import accepted
 
 AGENT = "resilience-harness"
 _PLAIN = re.compile(

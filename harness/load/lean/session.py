@@ -14,7 +14,9 @@ from gevent import getcurrent
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.response import HTTPConnectionClosed
 
+from harness.load.allowed_hosts.rule import check
 from harness.load.lean.connection import Connection
+from harness.load.lean.content_encoding import unpack
 from harness.load.lean.cookies import cookie_header, remember
 from harness.load.lean.deadlines import Deadlines, RequestTimeout
 from harness.load.lean.dial import dial
@@ -34,8 +36,6 @@ from harness.load.lean.request import (
 )
 from harness.load.lean.response import BadStatus, LeanResponse
 from harness.load.lean.tls import ContextFactory, TlsConnection, default_context
-from harness.load.lean.unpack import unpack
-from harness.load.reach.hosts import check
 
 FAILURES = (OSError, HTTPParseError, gevent.Timeout)
 """What ends a request without a reply; everything else is the caller's mistake, and raised."""

@@ -21,8 +21,8 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 import harness
-from harness.load.wire.keys import WorkerKey
-from harness.load.wire.protocol import ABANDONED_S, BYE, HELLO, PING, PONG, REFUSED, WELCOME, Bye, Hello, WorkerStart
+from harness.load.ipc.keys import WorkerKey
+from harness.load.ipc.protocol import ABANDONED_S, BYE, HELLO, PING, PONG, REFUSED, WELCOME, Bye, Hello, WorkerStart
 from harness.model.clock import monotonic
 from harness.model.records.faults import Address
 

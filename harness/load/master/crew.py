@@ -12,12 +12,9 @@ import gevent
 from locust.exception import RPCError
 from locust.runners import MasterRunner
 
-from harness.load.master.gate import Gate
-from harness.load.master.members import Master, Member
-from harness.load.record.stats import KEPT_S, forget_old_seconds
-from harness.load.wire.door import Door
-from harness.load.wire.keys import write_key_file
-from harness.load.wire.protocol import (
+from harness.load.ipc.door import Door
+from harness.load.ipc.keys import write_key_file
+from harness.load.ipc.protocol import (
     COMMAND,
     CONNECTED,
     READY,
@@ -28,6 +25,9 @@ from harness.load.wire.protocol import (
     WorkerLost,
     WorkerStart,
 )
+from harness.load.master.gate import Gate
+from harness.load.master.members import Master, Member
+from harness.load.record.stats import KEPT_S, forget_old_seconds
 from harness.model.clock import monotonic
 from harness.model.jsonl import encode_line
 from harness.model.records.faults import Address

@@ -14,8 +14,7 @@ import msgspec
 from locust.rpc import Message
 
 import harness
-from harness.load.master.members import Master, Member
-from harness.load.wire.protocol import (
+from harness.load.ipc.protocol import (
     ABANDONED_S,
     BYE,
     HELLO,
@@ -29,6 +28,7 @@ from harness.load.wire.protocol import (
     Hello,
     WorkerStart,
 )
+from harness.load.master.members import Master, Member
 from harness.model.clock import monotonic
 from harness.model.records.load import LoadPlan
 

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from locust.runners import HEARTBEAT_LIVENESS, MasterRunner, WorkerNode
 
+from harness.load.ipc.door import Door
+from harness.load.ipc.protocol import BYE, CONNECTED, HELLO, PONG, SHAPES
 from harness.load.master.clocks import ClockMap
-from harness.load.wire.door import Door
-from harness.load.wire.protocol import BYE, CONNECTED, HELLO, PONG, SHAPES
 from harness.model.clock import monotonic
 
 _BEFORE_IT_IS_IN = frozenset({HELLO, PONG, BYE, CONNECTED})

@@ -15,7 +15,7 @@ from typing import IO
 import msgspec
 import psutil
 
-from harness.load.wire.protocol import (
+from harness.load.ipc.protocol import (
     Begin,
     Command,
     Described,

@@ -20,10 +20,8 @@ from locust.runners import LocalRunner
 
 from harness.load.generator.locustfile import BadLocustfile, make_environment, stopped_by
 from harness.load.generator.worker import Generator, set_up_logging
-from harness.load.master.crew import Crew, LoadFailed
-from harness.load.master.members import Member
-from harness.load.wire.pipe import MessagePipe, ParentPipe
-from harness.load.wire.protocol import (
+from harness.load.ipc.pipe import MessagePipe, ParentPipe
+from harness.load.ipc.protocol import (
     BROKEN,
     FAILED,
     NOTED,
@@ -41,6 +39,8 @@ from harness.load.wire.protocol import (
     Stop,
     Warned,
 )
+from harness.load.master.crew import Crew, LoadFailed
+from harness.load.master.members import Member
 from harness.model.clock import monotonic, step_start
 from harness.model.jsonl import append_line, encode_line
 from harness.model.records.acknowledged import Noted

@@ -14,10 +14,10 @@ from typing import NoReturn
 
 import msgspec
 
-from harness.load.reach.hosts import checked_here
-from harness.load.wire.keys import read_key_file
-from harness.load.wire.pipe import MessagePipe, ParentPipe
-from harness.load.wire.protocol import Bye, Elsewhere, Failed, Start
+from harness.load.allowed_hosts.rule import checked_here
+from harness.load.ipc.keys import read_key_file
+from harness.load.ipc.pipe import MessagePipe, ParentPipe
+from harness.load.ipc.protocol import Bye, Elsewhere, Failed, Start
 from harness.model.errors import HarnessError
 from harness.model.exit_codes import ExitCode
 from harness.model.jsonl import encode_line
@@ -118,7 +118,7 @@ def run_read_back() -> NoReturn:
     code = 4
     try:
         import locust  # noqa: F401, I001
-        from harness.load.afterwards.readback import run
+        from harness.load.after_load.readback import run
         from harness.load.generator.worker import set_up_logging
 
         code = run(messages, pipe, set_up_logging)

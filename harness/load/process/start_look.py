@@ -5,8 +5,8 @@ from __future__ import annotations
 import traceback
 from typing import NoReturn
 
+from harness.load.ipc.pipe import MessagePipe, ParentPipe
 from harness.load.process.start import leave
-from harness.load.wire.pipe import MessagePipe, ParentPipe
 
 
 def run_last_look() -> NoReturn:
@@ -15,7 +15,7 @@ def run_last_look() -> NoReturn:
     code = 4
     try:
         import locust  # noqa: F401, I001  # patches sockets and ssl: before anything that imports those
-        from harness.load.afterwards.last_look import run
+        from harness.load.after_load.last_look import run
         from harness.load.generator.worker import set_up_logging
 
         set_up_logging()

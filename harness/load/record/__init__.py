@@ -1,4 +1,4 @@
 """What one generator saw, by 100 ms step of the intended start: rows of windows.jsonl, and Locust's own statistics.
 
-generator, master and afterwards come in. Sends nothing.
+generator, master and after_load come in. Sends nothing.
 """

@@ -1,4 +1,4 @@
 """Acknowledged writes: noted in a locustfile, asked for again later.
 
-generator and afterwards come in; locustfiles by harness.load.acknowledged. Imports record only.
+generator and after_load come in; locustfiles by harness.load.acknowledged. Imports record only.
 """

@@ -6,7 +6,7 @@ from harness.model.records.plan import Plan
 from harness.model.records.result import Result
 from harness.report.findings.finding import dependencies
 from harness.report.sentences import text
-from harness.report.sentences.by_name import Failing, all_slowed, failing, slowed
+from harness.report.sentences.by_request_name import Failing, all_slowed, failing, slowed
 from harness.report.sentences.moved import moved
 from harness.report.sentences.shrunk import shrunk
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.analysis.verdict.ending import LONG_S
+from harness.analysis.verdict.after_load import LONG_S
 from harness.model.records.plan import Plan
 from harness.model.records.result import PhaseResult, Result
 from harness.report.findings.finding import (
@@ -17,7 +17,7 @@ from harness.report.findings.finding import (
     rose,
 )
 from harness.report.sentences import text
-from harness.report.sentences.by_name import all_slowed, alone, failing, is_health_check, slowed, starved
+from harness.report.sentences.by_request_name import all_slowed, alone, failing, is_health_check, slowed, starved
 from harness.report.sentences.recovery_words import relapse_words
 
 REPLIES = ("status", "check", "protocol", "reset")

@@ -19,7 +19,7 @@ from harness.report.html import charts, tables
 from harness.report.html.guide import GUIDE, Named
 from harness.report.sentences import text
 from harness.report.sentences.assessment import interval
-from harness.report.sentences.happened import moments
+from harness.report.sentences.event_log import moments
 from harness.report.sentences.recovery_words import recovery_sentence, relapse_words
 from harness.report.sentences.story import (
     headline,

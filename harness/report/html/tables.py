@@ -10,9 +10,9 @@ from harness.model.records.faults import Evidence
 from harness.model.records.result import Outcome, RecoveryOutcome, Result
 from harness.report.sentences import text
 from harness.report.sentences.assessment import Line, mark, unit_of
+from harness.report.sentences.event_log import Moment
 from harness.report.sentences.evidence import fold
 from harness.report.sentences.figures import columns_for, figures
-from harness.report.sentences.happened import Moment
 from harness.report.sentences.story import request_rows
 
 MAX_ROWS = 200

@@ -13,9 +13,9 @@ from harness.model.records.plan import Plan
 from harness.model.records.result import FaultResult, NameResult, PhaseResult, RecoveryResult, RequestResult, Result
 from harness.model.target_grammar import ALLOWED_OVER
 from harness.report.sentences import text
+from harness.report.sentences.after_load import alarm, at_the_end
 from harness.report.sentences.assessment import Line, assess_result, interval
-from harness.report.sentences.by_name import PHASE_WORDS, failing, slowed
-from harness.report.sentences.ending import alarm, at_the_end
+from harness.report.sentences.by_request_name import PHASE_WORDS, failing, slowed
 from harness.report.sentences.moved import moved
 from harness.report.sentences.shrunk import shrunk
 

@@ -6,7 +6,7 @@ from typing import TextIO
 
 from harness.model.records.live import LiveState
 from harness.report.sentences import text
-from harness.report.terminal.occurrences import of_now
+from harness.report.terminal.flapping import of_now
 
 EVERY_S = 10.0
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from harness.model.records.live import FaultState, LiveFault, LiveNumbers, LiveState
 from harness.report.sentences import text
-from harness.report.terminal.occurrences import of_now
+from harness.report.terminal.flapping import of_now
 from harness.report.terminal.plain import styled
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from harness.plan.loadplan import expected_mix
 from harness.plan.phases import MOST_EXTENDED, longest_run, shortest_run
 from harness.plan.warnings import scaled_sentence
 from harness.report.sentences.text import visible
-from harness.report.terminal.blast_radius import blast_radius
+from harness.report.terminal.plan_blast_radius import blast_radius
 from harness.report.terminal.timeline import plan_timeline
 
 

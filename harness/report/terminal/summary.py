@@ -13,7 +13,7 @@ from harness.report.findings.dependency import acknowledged_sentence, signature
 from harness.report.findings.notes import notes
 from harness.report.sentences import text
 from harness.report.sentences.assessment import Line
-from harness.report.sentences.by_name import slowed
+from harness.report.sentences.by_request_name import slowed
 from harness.report.sentences.evidence import fold
 from harness.report.sentences.figures import columns_for, figures
 from harness.report.sentences.recovery_words import recovery_sentence

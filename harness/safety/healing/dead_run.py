@@ -12,16 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import harness
+from harness.adapters.keeper.protocol import KeeperOpened
 from harness.adapters.processes.identity import alive, boot_id, identify, send, wait_gone
-from harness.adapters.processes.keeper_protocol import KeeperOpened
 from harness.model.errors import HarnessError, Refused, UndoUnverified
 from harness.model.records.faults import HealReport
-from harness.safety.active import check_known, retire, state_folders
 from harness.safety.healing.heal import heal
 from harness.safety.journal.entries import Entry
 from harness.safety.journal.log import JOURNAL, KEEPER, Busy, Log, is_written
 from harness.safety.journal.version import VERSION
 from harness.safety.journal.view import JournalView, read_journal
+from harness.safety.state_folders import check_known, retire, state_folders
 
 Say = Callable[[str], None]
 

@@ -21,7 +21,7 @@ from harness.adapters.processes.identity import alive
 from harness.model.clock import monotonic
 from harness.model.records.faults import Evidence, HealReport, UndoOutcome, UndoRecord
 from harness.safety.healing import undo
-from harness.safety.healing.projects import remove_projects
+from harness.safety.healing.compose_projects import remove_projects
 from harness.safety.journal.entries import Closed, Entry, FolderGone, Healing, Intent, Outcome, ProcessGone, boottime
 from harness.safety.journal.folders import plausible, remove
 from harness.safety.journal.view import JournalView

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from harness.adapters.addresses import check_address, reached
+from harness.adapters.allowed_hosts import check_address, reached
 from harness.adapters.toxiproxy import restart as toxiproxy_restart
 from harness.model.errors import Gone, HarnessError, OutcomeUnknown, Silent, UndoUnverified, UsageError
 from harness.model.records.faults import Applied, Evidence, UndoOutcome, UndoRecord
-from harness.safety.healing.redact import redactor
+from harness.model.redact import redactor
 
 if TYPE_CHECKING:
     from harness.fault import Fault

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from harness.adapters.keeper.protocol import KeeperOpened
 from harness.adapters.processes.family import Root
 from harness.adapters.processes.identity import ProcessId
-from harness.adapters.processes.keeper_protocol import KeeperOpened
 from harness.model.clock import wall
 from harness.model.records.faults import UndoRecord
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.adapters.processes.keeper_protocol import KEEPER_JOURNAL
+from harness.adapters.keeper.protocol import KEEPER_JOURNAL
 from harness.model.errors import Refused
 from harness.safety.journal.entries import Entry, encode
 from harness.safety.journal.private import open_private, sync_folder

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from harness.adapters.keeper.protocol import KeeperOpened
 from harness.adapters.processes.family import Root
-from harness.adapters.processes.keeper_protocol import KeeperOpened
 from harness.model.records.faults import UndoRecord
 from harness.safety.journal.entries import (
     Closed,

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import msgspec
 
-from harness.adapters.processes import keeper_protocol as protocol
+from harness.adapters.keeper import protocol
+from harness.adapters.keeper.client import ASK_LIMIT_S, KeeperClient
+from harness.adapters.keeper.protocol import STAMP, KeeperOpened, Options
 from harness.adapters.processes.identity import ProcessId, alive, identify, open_pidfd, send, wait_gone
-from harness.adapters.processes.keeper_client import ASK_LIMIT_S, KeeperClient
-from harness.adapters.processes.keeper_protocol import STAMP, KeeperOpened, Options
 from harness.model.errors import HarnessError, SetupError
 from harness.model.records.faults import HealReport
 from harness.model.records.process import ServerProcess, ServerSpec
-from harness.safety.active import check_known, homes
 from harness.safety.journal.entries import ProxyLock, boottime
 from harness.safety.journal.private import open_private, private_folder
 from harness.safety.journal.view import read_journal
 from harness.safety.locks.local import Locks
+from harness.safety.state_folders import check_known, homes
 
 READY_LIMIT_S = 30.0
 FINISH_LIMIT_S = 120.0

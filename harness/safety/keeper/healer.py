@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.adapters.keeper.protocol import HoldPostgres, HoldProxy
 from harness.adapters.processes.identity import ProcessId, send, wait_gone
-from harness.adapters.processes.keeper_protocol import HoldPostgres, HoldProxy
 from harness.model.errors import HarnessError, Refused
 from harness.model.records.faults import HealReport
 from harness.safety.journal.entries import Closed, Entry, Locking, ProxyLock, Unlocked
@@ -131,7 +131,7 @@ class Healer:
 
     def retire(self) -> None:
         """Nothing is left and the run is dead: copy the journals to the run directory, clear the state folder away."""
-        from harness.safety.active import active_dir, retire
+        from harness.safety.state_folders import active_dir, retire
 
         try:
             opened = self.view().opened

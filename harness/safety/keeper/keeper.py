@@ -25,9 +25,9 @@ from typing import Any, NoReturn
 import msgspec
 
 import harness
-from harness.adapters.processes import keeper_protocol as protocol
+from harness.adapters.keeper import protocol
+from harness.adapters.keeper.protocol import KeeperOpened
 from harness.adapters.processes.identity import alive, identify
-from harness.adapters.processes.keeper_protocol import KeeperOpened
 from harness.model.errors import HarnessError, Refused, SetupError
 from harness.safety.journal.entries import boottime
 from harness.safety.journal.log import JOURNAL, KEEPER, Log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from harness.adapters.processes import keeper_protocol as protocol
+from harness.adapters.keeper import protocol
 from harness.safety.journal.entries import boottime
 
 

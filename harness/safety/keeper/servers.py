@@ -23,7 +23,7 @@ from harness.adapters.processes.identity import ProcessId, identify, table, wait
 from harness.adapters.processes.identity import send as send_signal
 from harness.model.errors import HarnessError, Refused, SetupError
 from harness.model.records.process import ServerProcess, ServerSpec
-from harness.safety.healing.projects import Projects
+from harness.safety.healing.compose_projects import Projects
 from harness.safety.journal.entries import Entry, Folder, FolderGone, Process, ProcessGone
 from harness.safety.journal.folders import describe, remove
 

@@ -10,7 +10,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 
-from harness.adapters.addresses import TOXIPROXY_PORT, url_address
+from harness.adapters.allowed_hosts import TOXIPROXY_PORT, url_address
 from harness.dependencies.registry import kind_of
 from harness.model.errors import HarnessError
 from harness.model.records.faults import Dependency

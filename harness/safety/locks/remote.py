@@ -238,7 +238,7 @@ def release_locks(
         where = ", ".join(lock.url for lock in view.locks)
         say(f"something is left, so the lock stays on: {where}")
         return []
-    from harness.adapters.addresses import TOXIPROXY_PORT, check_address, url_address
+    from harness.adapters.allowed_hosts import TOXIPROXY_PORT, check_address, url_address
 
     left = []
     known = _answered_for(view)
@@ -263,8 +263,8 @@ def release_locks(
 
 def _answered_for(view: JournalView) -> set[str]:
     """How the toxics begin that other journals list as not undone yet: whoever heals those takes them off."""
-    from harness.safety.active import state_folders
     from harness.safety.journal.view import read_journal
+    from harness.safety.state_folders import state_folders
 
     found: set[str] = set()
     for folder in state_folders():

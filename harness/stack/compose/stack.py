@@ -20,11 +20,11 @@ from harness.model.errors import AdapterError, HarnessError, Refused, SetupError
 from harness.model.records.faults import Address, Dependency
 from harness.model.records.process import Launcher, OwnsProjects
 from harness.model.records.stack import Progress, StackName, StackUp
-from harness.stack.compose import bind, command, settings
-from harness.stack.compose.command import ComposeCommand
+from harness.stack.compose import bind, compose_cli, settings
+from harness.stack.compose.compose_cli import ComposeCommand
 from harness.stack.compose.project import ComposeProject, short_id
 from harness.stack.embedded import api, kafka
-from harness.stack.embedded.folder import PrivateFolder
+from harness.stack.embedded.private_folder import PrivateFolder
 from harness.stack.starting.ports import Ports
 from harness.stack.starting.ready import Interrupted, NotReady
 
@@ -62,7 +62,7 @@ class ComposeStack:
 
     def check(self) -> None:
         """The command and the engine are there. Raises UsageError, Refused, EngineAbsent, EngineDenied."""
-        self._command = command.find()
+        self._command = compose_cli.find()
         url = choose_engine().url
         try:
             self._engine = connect(url)

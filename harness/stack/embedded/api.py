@@ -16,7 +16,7 @@ from harness.model.records.faults import Address
 from harness.model.records.process import ServerSpec
 from harness.model.resources import resource
 from harness.stack.embedded import postgres, valkey
-from harness.stack.embedded.folder import server_env
+from harness.stack.embedded.private_folder import server_env
 from harness.stack.embedded.valkey import missing_extra
 from harness.stack.starting.ready import PROBE_TIMEOUT_S, NotReady
 

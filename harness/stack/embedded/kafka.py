@@ -16,9 +16,9 @@ from harness.adapters.wire.exchange import Exchange, ProbeError
 from harness.model.clock import monotonic
 from harness.model.records.faults import Address
 from harness.model.records.process import ServerSpec
-from harness.stack.embedded.folder import server_env
 from harness.stack.embedded.java import Java
 from harness.stack.embedded.kafka_files import VERSION, KafkaFiles
+from harness.stack.embedded.private_folder import server_env
 from harness.stack.starting.ready import PROBE_TIMEOUT_S, NotReady
 
 TITLE = "Kafka"

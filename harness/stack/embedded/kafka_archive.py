@@ -21,9 +21,9 @@ from harness.model.paths import cache_dir
 from harness.model.records.faults import Address
 from harness.model.records.stack import Progress
 from harness.stack.embedded import kafka
-from harness.stack.embedded.folder import remove, temporary_base
 from harness.stack.embedded.java import Java
 from harness.stack.embedded.kafka_files import KafkaFiles
+from harness.stack.embedded.private_folder import remove, temporary_base
 from harness.stack.starting.fetch import ensure_file
 from harness.stack.starting.ports import Ports
 from harness.stack.starting.ready import Interrupted, NotReady

@@ -17,8 +17,8 @@ import msgspec
 from harness.model.errors import SetupError
 from harness.model.paths import cache_dir
 from harness.model.records.stack import Progress
-from harness.stack.embedded.folder import remove, server_env, temporary_base
 from harness.stack.embedded.java import Java
+from harness.stack.embedded.private_folder import remove, server_env, temporary_base
 from harness.stack.embedded.valkey import missing_extra
 from harness.stack.starting.child import Child
 from harness.stack.starting.fetch import (

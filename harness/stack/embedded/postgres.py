@@ -27,7 +27,14 @@ from harness.model.paths import cache_dir
 from harness.model.records.faults import Address
 from harness.model.records.process import ServerSpec
 from harness.model.records.stack import Progress
-from harness.stack.embedded.folder import everybody_enters, give, remove, server_env, server_user, temporary_base
+from harness.stack.embedded.private_folder import (
+    everybody_enters,
+    give,
+    remove,
+    server_env,
+    server_user,
+    temporary_base,
+)
 from harness.stack.embedded.valkey import missing_extra
 from harness.stack.starting.child import Child
 from harness.stack.starting.fetch import ensure_file

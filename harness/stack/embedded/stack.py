@@ -17,9 +17,9 @@ from harness.model.paths import cache_dir
 from harness.model.records.faults import Address, Dependency
 from harness.model.records.process import Keeps, Launcher, ServerProcess, ServerSpec
 from harness.model.records.stack import Progress, StackName, StackUp, TargetInfo
-from harness.stack.embedded import api, kafka, postgres, setup, toxiproxy, valkey
-from harness.stack.embedded.folder import PrivateFolder, server_user
-from harness.stack.embedded.setup import Files, together
+from harness.stack.embedded import api, kafka, postgres, provision, toxiproxy, valkey
+from harness.stack.embedded.private_folder import PrivateFolder, server_user
+from harness.stack.embedded.provision import Files, together
 from harness.stack.starting.fetch import check_folder
 from harness.stack.starting.ports import Ports
 from harness.stack.starting.ready import Interrupted, Probe, wait_ready
@@ -113,7 +113,7 @@ class EmbeddedStack:
 
         self._launcher = launcher
         began = monotonic()
-        files = setup.ensure(note, self._stop)
+        files = provision.ensure(note, self._stop)
         if made:  # fetching and building is not what ready_s tells
             began = monotonic()
         for attempt in range(1, ATTEMPTS + 1):

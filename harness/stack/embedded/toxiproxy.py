@@ -21,7 +21,7 @@ from harness.model.paths import cache_dir
 from harness.model.records.faults import Address
 from harness.model.records.process import ServerSpec
 from harness.model.records.stack import Progress
-from harness.stack.embedded.folder import server_env
+from harness.stack.embedded.private_folder import server_env
 from harness.stack.starting.child import Child
 from harness.stack.starting.fetch import ensure_file, work_folder
 from harness.stack.starting.ready import PROBE_TIMEOUT_S, NotReady

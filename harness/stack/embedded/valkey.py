@@ -14,7 +14,7 @@ from harness.model.clock import monotonic
 from harness.model.errors import SetupError
 from harness.model.records.faults import Address
 from harness.model.records.process import ServerSpec
-from harness.stack.embedded.folder import server_env
+from harness.stack.embedded.private_folder import server_env
 from harness.stack.starting.ready import PROBE_TIMEOUT_S, NotReady
 
 TITLE = "Valkey"

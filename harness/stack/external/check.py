@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.adapters.addresses import check_url, pinned, url_address
+from harness.adapters.allowed_hosts import check_url, pinned, url_address
 from harness.adapters.docker.address import bound
 from harness.adapters.docker.records import Container
 from harness.adapters.processes.listeners import listener

@@ -30,7 +30,7 @@ def dependencies(config: Configuration, url: str) -> tuple[Dependency, ...]:
 
 def named_hosts(config: Configuration, url: str) -> tuple[str, ...]:
     """Every host that the configuration names: where they are private addresses, they may be spoken to."""
-    from harness.adapters.addresses import names_host, reached, url_address, with_admin_host
+    from harness.adapters.allowed_hosts import names_host, reached, url_address, with_admin_host
 
     found = {url_address(url)[0]}
     for dependency in dependencies(config, url):

@@ -55,7 +55,7 @@ class ExternalStack:
         """Every host that an undo may reach: what was allowed or declared, and after `check` their addresses too."""
         if self._config is None:
             return self._allow
-        from harness.adapters.addresses import reached
+        from harness.adapters.allowed_hosts import reached
         from harness.stack.external.declared import named_hosts
 
         found = {*self._allow, *named_hosts(self._config, self.url)}
@@ -72,7 +72,7 @@ class ExternalStack:
 
     def refusals(self) -> tuple[str, ...]:
         """What `check` would refuse for its address, in the same words. Looks names up, and connects to nothing."""
-        from harness.adapters.addresses import check_address, check_url, reached
+        from harness.adapters.allowed_hosts import check_address, check_url, reached
         from harness.stack.external.declared import dependencies, named_hosts
 
         named = named_hosts(self._config, self.url) if self._config is not None else ()
@@ -125,7 +125,7 @@ class ExternalStack:
         return StackUp(name=self.name, target=found.target, dependencies=found.dependencies, versions=found.versions)
 
     def _look_at_url(self) -> StackUp:
-        from harness.adapters.addresses import check_url
+        from harness.adapters.allowed_hosts import check_url
         from harness.adapters.wire.http import Client
 
         try:

@@ -30,7 +30,7 @@ from harness.model.records.faults import Address
 from harness.model.records.process import ServerProcess, ServerSpec
 from harness.stack.embedded import java as java_runtime
 from harness.stack.embedded import kafka, kafka_archive, kafka_files, postgres, toxiproxy, valkey
-from harness.stack.embedded.folder import PrivateFolder, server_user
+from harness.stack.embedded.private_folder import PrivateFolder, server_user
 from harness.stack.starting.ports import Ports
 from harness.stack.starting.ready import wait_ready
 

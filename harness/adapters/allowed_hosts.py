@@ -137,7 +137,7 @@ def server_address(options: str, *, default: Address | None = None) -> tuple[str
     default: the server where the options name none (libpq would take it from the environment). Raises UsageError for
     options that do not parse, that name several servers (which one would be changed?) or a service file.
     """
-    from harness.adapters.clients.postgres import options_of
+    from harness.adapters.clients.postgres_admin import options_of
 
     values = options_of(options)
     host, port = values.get("hostaddr") or values.get("host", ""), values.get("port", "")
@@ -160,7 +160,7 @@ def with_admin_host(dependency: Dependency) -> Dependency:
     """An admin login that names no host is for the direct address."""
     if dependency.admin is None or dependency.direct is None:
         return dependency
-    from harness.adapters.clients.postgres import conninfo
+    from harness.adapters.clients.postgres_admin import conninfo
 
     server = server_address(dependency.admin, default=dependency.direct)
     if server is None:
@@ -170,14 +170,14 @@ def with_admin_host(dependency: Dependency) -> Dependency:
 
 def names_host(options: str | None) -> bool:
     """Whether a login's connection options say where it is for."""
-    from harness.adapters.clients.postgres import options_of
+    from harness.adapters.clients.postgres_admin import options_of
 
     return options is not None and bool({"host", "hostaddr"} & options_of(options).keys())
 
 
 def _pinned_login(dependency: Dependency, first: Callable[[str, int, str], str]) -> str:
     """The admin login with hostaddr and port spelled out: libpq takes what is missing from its environment."""
-    from harness.adapters.clients.postgres import conninfo
+    from harness.adapters.clients.postgres_admin import conninfo
 
     assert dependency.admin is not None
     try:

@@ -1,6 +1,6 @@
 """A redirect that leaves the run's hosts is a failed request: load never goes to a stranger because a reply says so.
 
-Both of Locust's HTTP clients follow redirects by default. Which hosts are the run's is for hosts.py to say; here a
+Both of Locust's HTTP clients follow redirects by default. Which hosts are the run's is for rule.py to say; here a
 redirect elsewhere gets a name of its own.
 """
 
@@ -14,7 +14,7 @@ from geventhttpclient.response import HTTPParseError
 from geventhttpclient.useragent import CompatRequest
 from locust.clients import HttpSession
 
-from harness.load.reach import hosts
+from harness.load.allowed_hosts import rule
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -30,11 +30,11 @@ class LeftHttp(requests.exceptions.TooManyRedirects):
 def leaves(url: str, location: str) -> str | None:
     """The host that a redirect leads to when it may not be followed there; None when it may."""
     try:
-        here, there = hosts.host_of(url), hosts.host_of(urljoin(url, location))
+        here, there = rule.host_of(url), rule.host_of(urljoin(url, location))
     except ValueError:
         return location
-    if hosts.held():
-        return None if hosts.refuses(there) is None else there or location
+    if rule.held():
+        return None if rule.refuses(there) is None else there or location
     # Under plain Locust: another path, port or scheme on the same host is followed.
     if here == there or {here, there} <= _LOOPBACK:
         return None

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.adapters.addresses import check_address, check_resolved, is_named, url_address
+from harness.adapters.allowed_hosts import check_address, check_resolved, is_named, url_address
 from harness.model.records.load import LoadPlan
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -16,7 +16,7 @@ import zmq.green as zmq
 from locust.rpc import Message
 from zmq.utils import z85
 
-from harness.load.wire.keys import WorkerKey, make_keys
+from harness.load.ipc.keys import WorkerKey, make_keys
 
 _ZAP = "inproc://zeromq.zap.01"
 _DOMAIN = b"harness"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from harness.adapters.keeper.protocol import KEEPER_LOG
 from harness.adapters.processes.identity import alive
-from harness.adapters.processes.keeper_protocol import KEEPER_LOG
 from harness.model.errors import HarnessError, Refused
 from harness.model.files import replace_file
 from harness.model.paths import state_dir

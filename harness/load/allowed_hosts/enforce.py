@@ -1,4 +1,4 @@
-"""The host rule, put in force in a load process: Locust's clients ask hosts.py before they send.
+"""The host rule, put in force in a load process: Locust's clients ask rule.py before they send.
 
 Imported after locust, whose clients it changes.
 """
@@ -12,16 +12,16 @@ import requests
 from locust.clients import HttpSession
 from locust.contrib.fasthttp import LocustUserAgent
 
-from harness.load.reach import hosts
-from harness.load.reach.pinned import pin
-from harness.load.reach.redirects import keep_on_host
+from harness.load.allowed_hosts import rule
+from harness.load.allowed_hosts.pinned import pin
+from harness.load.allowed_hosts.redirects import keep_on_host
 
 
 def hold_to(url: str, addresses: Sequence[str], allowed: Iterable[str]) -> None:
     """From now on this process sends load to these hosts alone. Once per process."""
-    rule = hosts.Hosts(url, addresses, allowed)
-    hosts.set_hosts(rule)
-    pin(rule.pinned)
+    hosts = rule.Hosts(url, addresses, allowed)
+    rule.set_hosts(hosts)
+    pin(hosts.pinned)
     _hook_clients()
     keep_on_host()
 
@@ -35,13 +35,13 @@ def _hook_clients() -> None:
     send, open_url = HttpSession.send, LocustUserAgent._urlopen
 
     def send_checked(session: Any, request: Any, **options: Any) -> Any:
-        why = hosts.refuses(hosts.host_of(str(request.url)))
+        why = rule.refuses(rule.host_of(str(request.url)))
         if why is not None:
             raise NotAllowedHttp(why)
         return send(session, request, **options)
 
     def open_checked(agent: Any, request: Any) -> Any:
-        hosts.check(str(request.url_split.host))
+        rule.check(str(request.url_split.host))
         return open_url(agent, request)
 
     HttpSession.send = send_checked

@@ -1,6 +1,6 @@
 """After the load: is the target well when nobody asks much of it? The last word on it, before anything is taken down.
 
-The requests are made by a process of its own (harness.load.afterwards.last_look), which has the locustfile and nothing
+The requests are made by a process of its own (harness.load.after_load.last_look), which has the locustfile and nothing
 of the load that went before.
 """
 
@@ -15,7 +15,7 @@ from harness.conductor.asked import ask
 from harness.conductor.recording.history import History
 from harness.conductor.session import Session
 from harness.conductor.signals import Signals
-from harness.load.wire.look_protocol import Looked, LookStart
+from harness.load.ipc.look_protocol import Looked, LookStart
 from harness.model.clock import monotonic
 from harness.model.records.events import AfterLoad, Event, LoadEnded, LoadLost, Note, PhaseStarted, Stopped
 from harness.model.records.plan import Plan

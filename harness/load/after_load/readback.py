@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from harness.load.allowed_hosts.enforce import hold_to
 from harness.load.generator.locustfile import BadLocustfile, load_classes
-from harness.load.reach.enforce import hold_to
-from harness.load.wire.pipe import MessagePipe, ParentPipe
-from harness.load.wire.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
+from harness.load.ipc.pipe import MessagePipe, ParentPipe
+from harness.load.ipc.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
 from harness.load.writes.acknowledged import declared
 from harness.load.writes.asking import limit_of, read_back, session
 from harness.model.jsonl import encode_line

@@ -11,7 +11,7 @@ import struct
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from harness.adapters.clients.postgres import APPLICATION, conninfo, one_line
+from harness.adapters.clients.postgres_admin import APPLICATION, conninfo, one_line
 from harness.adapters.wire.exchange import ErrorKind, Exchange, ProbeError
 from harness.model.clock import monotonic
 from harness.model.records.faults import Address

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.adapters.keeper.client import KeeperClient
 from harness.adapters.processes.identity import ProcessId, look
-from harness.adapters.processes.keeper_client import KeeperClient
 from harness.adapters.processes.pid_file import running_now
-from harness.adapters.processes.start_config import StartCommand, start_command
+from harness.adapters.processes.start_command import StartCommand, start_command
 from harness.model.errors import Gone, Rejected, Unreachable, UsageError
 from harness.model.records.faults import Dependency
 

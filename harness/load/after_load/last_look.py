@@ -16,16 +16,16 @@ import gevent
 import gevent.pool
 import msgspec
 
+from harness.load.allowed_hosts.enforce import hold_to
 from harness.load.generator.clients import hook_clients
 from harness.load.generator.hooks import install
 from harness.load.generator.locustfile import make_environment
 from harness.load.generator.tracker import Tracker
-from harness.load.reach.enforce import hold_to
+from harness.load.ipc.look_protocol import Looked, LookStart
+from harness.load.ipc.pipe import MessagePipe, ParentPipe
 from harness.load.record.arrival import Arrival, UserState
 from harness.load.record.recorder import Recorder, shortened
 from harness.load.record.stats import StatsBatch
-from harness.load.wire.look_protocol import Looked, LookStart
-from harness.load.wire.pipe import MessagePipe, ParentPipe
 from harness.load.writes.acknowledged import Notes
 from harness.model.clock import monotonic
 from harness.model.jsonl import encode_line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.analysis.verdict.ending import LONG_S, last_word
+from harness.analysis.verdict.after_load import LONG_S, last_word
 from harness.model.records.result import Result
 from harness.report.sentences import text
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import msgspec
 
 from harness.dependencies.kind import DependencyKind
-from harness.init.compose_services import Project, Service
-from harness.init.one_line import joined
 from harness.model.errors import UsageError
 from harness.model.suggest import unknown
+from harness.scaffold.compose_services import Project, Service
+from harness.scaffold.one_line import joined
 
 OVERRIDE = "harness.override.yaml"
 PROXIES = "harness.toxiproxy.json"

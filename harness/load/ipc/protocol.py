@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.load.wire.keys import WorkerKey
+from harness.load.ipc.keys import WorkerKey
 from harness.model.records.acknowledged import Answers
 from harness.model.records.load import LoadPlan, Locustfile
 from harness.model.records.targets import PhaseName

@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 
 from harness.dependencies.kind import DependencyKind
-from harness.init.compose_services import Project, Service
-from harness.init.one_line import joined
-from harness.init.proxy_override import SERVICE, Front
+from harness.scaffold.compose_services import Project, Service
+from harness.scaffold.one_line import joined
+from harness.scaffold.proxy_override import SERVICE, Front
 
 EMPTY = """\
 # Your own system, and your defaults for `harness run`. docs/configuration.md and its examples say more.

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from harness.adapters.processes import keeper_protocol as protocol
+from harness.adapters.keeper import protocol
+from harness.adapters.keeper.protocol import KeeperOpened
 from harness.adapters.processes.identity import ProcessId, alive, look
-from harness.adapters.processes.keeper_protocol import KeeperOpened
 from harness.model.errors import Gone, OutcomeUnknown, Rejected, Unreachable
 from harness.model.records.process import ServerProcess
 
