@@ -42,7 +42,13 @@ other; `analysis` may redraw the schedule of `plan`. Rooms of one floor make no 
 WITHIN = {
     "safety": (("keeper",), ("healing",), ("locks",), ("journal",)),
     "analysis": (("verdict",), ("rules",), ("record",), ("statistics",)),
-    "load": (("process",), ("master", "after_load"), ("generator",), ("record", "writes", "lean"), ("allowed_hosts", "ipc")),
+    "load": (
+        ("process",),
+        ("master", "after_load"),
+        ("generator",),
+        ("record", "writes", "lean"),
+        ("allowed_hosts", "ipc"),
+    ),
 }
 """Of the rooms of one floor: a room imports what stands to the right of it and never to the left, not even a type."""
 
