@@ -165,7 +165,11 @@ BAD: list[tuple[str, str, str]] = [
     (GOOD + '[toxiproxy]\nurl = "http://127.0.0.1:8474/proxies"\n', "toxiproxy.url: ", "HOST:PORT"),
     (GOOD + '[dependencies.Redis]\nkind = "redis"\n', "dependencies.Redis: 'Redis'", "small letters"),
     (GOOD + '[dependencies]\nredis = "127.0.0.1:6379"\n', "dependencies.redis is a table", "[dependencies.redis]"),
-    (GOOD + '[dependencies.redis]\ndirect = "127.0.0.1:6379"\n', "dependencies.redis.kind is missing", "redis, pos"),
+    (
+        GOOD + '[dependencies.redis]\ndirect = "127.0.0.1:6379"\n',
+        "dependencies.redis.kind is missing",
+        "postgres, redis, tcp",
+    ),
     (GOOD + '[dependencies.c]\nkind = "reddis"\n', "dependencies.c.kind: unknown kind 'reddis'", "'redis'?"),
     (GOOD + "[dependencies.c]\nkind = 7\n", "dependencies.c.kind: unknown kind '7'", "known"),
     (REDIS + 'proxy = "redis"\n', "dependencies.redis.direct is missing", "direct ="),

@@ -23,7 +23,7 @@ from harness.model.records.faults import Change
 
 class Noise:
     kind, summary, undo_summary, proof_summary = "noise", "makes noise", "silence", "it is heard"
-    kinds, needs, one_shot, params = frozenset({"redis"}), "nothing", False, ()
+    needs, one_shot, params = "server", False, ()
     def plan(self, dependency, params):
         return Change(kind="noise", dependency=dependency, params={}, does="noise", undoes="silence", proves="heard")
     def capture(self, change, record_id): ...

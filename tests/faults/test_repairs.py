@@ -10,12 +10,12 @@ import msgspec
 import psycopg
 import pytest
 from psycopg import sql
-from relay import Relay, relay_to
 
 from harness.fault import Fault, registered
 from harness.model.errors import Gone, OutcomeUnknown, UndoUnverified, Unreachable
 from harness.model.records.faults import Address, Dependency, UndoRecord
 from harness.testing import assert_held, change_for
+from tests.support.misbehaving.relay import Relay, relay_to
 from tests.support.servers.proxied import outside, raw
 
 pytestmark = pytest.mark.stack

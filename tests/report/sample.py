@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from harness.fault import registered, traits_of
 from harness.model.records.events import (
     Event,
     FaultEvidence,
@@ -108,6 +109,8 @@ def planned_fault(name: str = "redis-down", **params: float) -> PlannedFault:
             undoes="the proxy is enabled again",
             proves="the proxy reads back as disabled and a PING through it is refused",
             property="proxy redis: enabled",
+            traits=tuple(traits_of(registered()[kind])),
+            delays_s=params.get("latency"),
         ),
         at_s=0.0,
         for_s=60.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.fault import registered
+from harness.fault import registered, traits_of
 from harness.model.records.faults import Address, Dependency
 from harness.model.records.plan import Plan
 from harness.report.terminal.plan_blast_radius import blast_radius
@@ -16,7 +16,11 @@ PLAN = plan(planned_fault())
 def with_dependency(dependency: Dependency, kind: str, host: str) -> Plan:
     fault = PLAN.faults[0]
     change = msgspec.structs.replace(
-        fault.change, kind=kind, dependency=dependency, property=f"role app on {dependency.name}: connection limit"
+        fault.change,
+        kind=kind,
+        traits=tuple(traits_of(registered()[kind])),
+        dependency=dependency,
+        property=f"role app on {dependency.name}: connection limit",
     )
     load = msgspec.structs.replace(PLAN.load, host=host)
     return msgspec.structs.replace(PLAN, load=load, faults=(msgspec.structs.replace(fault, change=change),))

@@ -19,7 +19,7 @@ class _ControlRun:
     summary = "nothing: the control run, with the same phases and the same verdict"
     undo_summary = "there is nothing to undo"
     proof_summary = "there is nothing to prove"
-    kinds = params = ()
+    params = ()
     one_shot = False
 
 
@@ -57,7 +57,7 @@ def faults(name: str | None, config: Configuration | None, as_json: bool) -> int
         return 0
     for kind, fault in chosen.items():
         click.echo(f"{kind}\n  {fault.summary}")
-        names = ", ".join(f"{d}-{kind}" for d in where[kind]) or (kind if fault.needs == "nothing" else "")
+        names = ", ".join(f"{d}-{kind}" for d in where[kind]) or (NONE if kind == NONE else "")
         click.echo(f"  faults   {names or f'not on the {stack} stack'}")
         for info in fault.params:
             allowed = ", ".join(info.choices)
