@@ -17,7 +17,6 @@ from harness.model.clock import wall
 from harness.model.cores import useful_cores
 from harness.model.errors import UsageError, about
 from harness.model.options import HOST
-from harness.model.records.load import Locustfile
 from harness.model.records.plan import Plan
 from harness.model.records.stack import Stack, StackName, StackUp
 from harness.model.resources import resource
@@ -98,16 +97,14 @@ def prepare(experiment: Experiment, configuration: Configuration | None = None) 
     check_locustfile(file)
     dependencies = running.dependencies if running is not None else stack.describe()
     host = experiment.host or (running.target.url if running is not None else "")
-    created = wall()
-
-    def plan_with(locustfile: Locustfile, wanted: Experiment) -> Plan:
-        return build_plan(
-            wanted, locustfile=locustfile, dependencies=dependencies, faults=registered(), host=host, created=created
-        )
-
-    # Importing a locustfile takes a second or two: whatever else is wrong is told before that.
-    plan_with(Locustfile(path=str(file), sha256="", classes=()), msgspec.structs.replace(experiment, user_classes=()))
-    plan = plan_with(describe(file), experiment)
+    plan = build_plan(
+        experiment,
+        describe=lambda: describe(file),
+        dependencies=dependencies,
+        faults=registered(),
+        host=host,
+        created=wall(),
+    )
     for one in plan.load.classes:
         if not one.tasks:
             raise UsageError(

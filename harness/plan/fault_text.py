@@ -16,13 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from harness.model import units
 from harness.model.errors import UsageError
 from harness.model.records.faults import FaultSpec, ParamInfo, Scalar
-from harness.model.records.plan import PlannedFault
+from harness.model.records.plan import MAX_PHASE_S, PlannedFault
 from harness.model.suggest import unknown
 
 NONE = "none"
 
 _FAULT = re.compile(r"(?P<name>[^:@+]+)(:(?P<params>[^@]*?))?(@(?P<at>[^+]*))?(\+(?P<for>.*))?", re.DOTALL)
-_MAX_S = 24 * 3600.0
 
 
 def parse_fault(
@@ -92,7 +91,7 @@ def _duration(text: str | None, what: str, where: str) -> float | None:
         seconds = units.parse_duration(text.strip())
     except UsageError as error:
         raise UsageError(f"{where}{what}: {error}", hint=error.hint) from error
-    if seconds > _MAX_S:
+    if seconds > MAX_PHASE_S:
         raise UsageError(f"{where}{what} {text} is over 24 hours")
     return seconds
 

@@ -67,8 +67,8 @@ def choose_classes(file: Locustfile, scenario: Scenario, wanted: tuple[str, ...]
     return tuple(c for c in file.classes if c.name in names)
 
 
-def load_plan(request: Experiment, scenario: Scenario, file: Locustfile, *, host: str, seed: int) -> LoadPlan:
-    """The scaled load. Raises UsageError for values that no load can have."""
+def load_plan(request: Experiment, scenario: Scenario, *, host: str, seed: int) -> LoadPlan:
+    """The scaled load, whatever its users do. Raises UsageError for values that no load can have."""
     scale = scale_of(request)
     model = model_of(request, scenario)
     users = request.users if request.users is not None else max(MIN_USERS, round(scenario.users * scale))
@@ -85,19 +85,13 @@ def load_plan(request: Experiment, scenario: Scenario, file: Locustfile, *, host
         _between("max_in_flight", most, 1, 100_000)
     else:
         most = max(users, min(math.ceil((rate or 0.0) * request.request_timeout_s), MAX_IN_FLIGHT))
-    classes = choose_classes(file, scenario, request.user_classes)
-    if model == "open" and classes and not sum(c.weight for c in classes) > 0:
-        raise UsageError(
-            f"locustfile {file.path}: {', '.join(c.name for c in classes)}: weight 0 is no share of the arrivals",
-            hint="give a class a weight, or --model closed, where fixed_count counts",
-        )
-    workers, why, remote = shared(request, rate=rate, users=users, classes=classes, host=host)
+    workers, why, remote = shared(request, rate=rate, users=users, classes=(), host=host)
     return LoadPlan(
         allow_hosts=request.allow_hosts,
         model=model,
         host=host,
-        locustfile=file.path,
-        classes=classes,
+        locustfile="",
+        classes=(),
         seed=seed,
         users=users,
         spawn_rate=spawn_rate,
@@ -109,8 +103,27 @@ def load_plan(request: Experiment, scenario: Scenario, file: Locustfile, *, host
         workers=workers,
         workers_why=why,
         remote=remote,
-        locustfile_sha256=file.sha256,
         jump_from=max(1, round(users * JUMP_FROM)) if scenario.jump else None,
+    )
+
+
+def with_locustfile(load: LoadPlan, request: Experiment, scenario: Scenario, file: Locustfile) -> LoadPlan:
+    """The same with its users. Raises UsageError where the file has none that could make this load."""
+    classes = choose_classes(file, scenario, request.user_classes)
+    if load.model == "open" and classes and not sum(c.weight for c in classes) > 0:
+        raise UsageError(
+            f"locustfile {file.path}: {', '.join(c.name for c in classes)}: weight 0 is no share of the arrivals",
+            hint="give a class a weight, or --model closed, where fixed_count counts",
+        )
+    workers, why, remote = shared(request, rate=load.rate, users=load.users, classes=classes, host=load.host)
+    return msgspec.structs.replace(
+        load,
+        locustfile=file.path,
+        locustfile_sha256=file.sha256,
+        classes=classes,
+        workers=workers,
+        workers_why=why,
+        remote=remote,
     )
 
 

@@ -6,7 +6,7 @@ import math
 
 from harness.model.errors import UsageError
 from harness.model.records.load import STEP_S
-from harness.model.records.plan import PhasePlan
+from harness.model.records.plan import MAX_PHASE_S, PhasePlan
 from harness.model.records.targets import JudgedPhase
 from harness.model.units import format_duration
 
@@ -15,7 +15,6 @@ MIN_FAULT_S = 10.0
 MIN_HOLD_S = 15.0
 HOLD_ARRIVALS = 1_000
 MIN_RECOVERY_LIMIT_S = 60.0
-MAX_PHASE_S = 24 * 3600.0
 DECIDING_ARRIVALS = 430
 """`error_rate < 1%` is held by 368 good requests at either of two looks; so many planned are seldom fewer than that
 (Poisson). A phase that is planned for fewer decides nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -34,21 +34,22 @@ def find_scenario(name: str) -> Scenario:
 def build_plan(
     request: Experiment,
     *,
-    locustfile: Locustfile,
+    describe: Callable[[], Locustfile],
     dependencies: tuple[Dependency, ...],
     faults: Mapping[str, FaultDescription],
     host: str,
     created: str,
     provenance: Provenance | None = None,
 ) -> Plan:
-    """The plan of one experiment. host: base URL, or a placeholder where the stack chooses it later.
+    """The plan of one experiment. host: base URL, or a placeholder where the stack chooses it later. describe: looks
+    into the locustfile, which takes a second or two: it is asked when all else is right.
 
     Raises UsageError for anything in the request that cannot be, Refused for what must not be.
     """
     scenario = find_scenario(request.scenario)
     seed = request.seed if request.seed is not None else _seed(created)
     entries = (*(FaultEntry(where=repr(text), fault=text, typed=True) for text in request.faults), *request.timeline)
-    load = loadplan.load_plan(request, scenario, locustfile, host=host, seed=seed)
+    load = loadplan.load_plan(request, scenario, host=host, seed=seed)
     fault_s = _or_default(request.fault_s, scenario.fault_s, phases.MIN_FAULT_S, load.rate)
     planned = expand(entries, dependencies=dependencies, faults=faults, fault_s=fault_s, seed=seed)
     lasting = [f for f in planned if f.for_s is not None]
@@ -70,6 +71,8 @@ def build_plan(
         extend=_extended(request, scenario, entries, planned, targets),
     )
     _refuse_short_limit(targets, length)
+    locustfile = describe()
+    load = loadplan.with_locustfile(load, request, scenario, locustfile)
     load = loadplan.with_limits(load, latency_limits(targets))
     plan = Plan(
         experiment=_name(created, planned, scenario),

@@ -43,7 +43,7 @@ def make(created: str = "2026-01-02T03:04:05.678Z", **options: Any) -> Plan:
     settings: dict[str, Any] = {"scenario": "target", "stack": "embedded", **options}
     return build_plan(
         Experiment(**settings),
-        locustfile=FILE,
+        describe=lambda: FILE,
         dependencies=DEPENDENCIES,
         faults=registered(),
         host="http://127.0.0.1:1",
@@ -98,7 +98,7 @@ def test_classes_without_a_share_of_the_arrivals_are_refused_in_the_open_model()
     def build(**options: Any) -> Plan:
         return build_plan(
             Experiment(stack="embedded", **options),
-            locustfile=file,
+            describe=lambda: file,
             dependencies=DEPENDENCIES,
             faults=registered(),
             host="http://127.0.0.1:1",

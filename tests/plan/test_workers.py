@@ -11,7 +11,7 @@ from harness.model.cores import useful_cores
 from harness.model.errors import UsageError
 from harness.model.records.load import LoadPlan, Locustfile, UserClass
 from harness.plan.experiment import Experiment
-from harness.plan.loadplan import load_plan
+from harness.plan.loadplan import load_plan, with_locustfile
 from harness.plan.scenarios import SCENARIOS
 
 CLASSES = (UserClass(name="Quick", wait_s=(0.1, 0.5)), UserClass(name="Calm", wait_s=(1.0, 3.0)))
@@ -20,7 +20,8 @@ CLASSES = (UserClass(name="Quick", wait_s=(0.1, 0.5)), UserClass(name="Calm", wa
 def plan(host: str = "http://10.0.0.7:80", scenario: str = "target", **asked: Any) -> LoadPlan:
     request = Experiment(scenario=scenario, **{"stack": "external", **asked})
     file = Locustfile(path="x.py", sha256="ab" * 32, classes=CLASSES)
-    return load_plan(request, SCENARIOS[scenario], file, host=host, seed=1)
+    chosen = SCENARIOS[scenario]
+    return with_locustfile(load_plan(request, chosen, host=host, seed=1), request, chosen, file)
 
 
 @pytest.mark.parametrize(

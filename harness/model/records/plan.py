@@ -15,6 +15,10 @@ READ_SCHEMAS = (1, SCHEMA)
 """Those that can be read still: what is missing in a former one has its default."""
 
 
+MAX_PHASE_S = 24 * 3600.0
+"""The longest phase, and so the latest instant in one."""
+
+
 class PhasePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Lengths in seconds. warmup_s includes the ramp. gap_s, recovery_s and tail_s are upper bounds.
 

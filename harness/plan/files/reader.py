@@ -13,10 +13,9 @@ from typing import Any
 
 from harness.model.errors import UsageError
 from harness.model.options import DURATION, Unit
+from harness.model.records.plan import MAX_PHASE_S
 from harness.plan.files import strict_yaml
 from harness.plan.files.strict_yaml import Node, Sequence, Text
-
-MAX_S = 24 * 3600.0
 
 _TRUTH = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
@@ -73,7 +72,7 @@ class Reader:
             found = unit.parse(text)
         except UsageError as error:
             raise self.error(node, path, str(error), error.hint) from None
-        if unit is DURATION and found > MAX_S:
+        if unit is DURATION and found > MAX_PHASE_S:
             raise self.error(node, path, f"{text} is over 24 hours")
         return found
 
