@@ -9,7 +9,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -68,21 +68,26 @@ def modules() -> list[Path]:
     return sorted(p for top in ("harness", "faults") for p in (ROOT / top).rglob("*.py"))
 
 
-def imports(path: Path, *, runtime_only: bool = False) -> Iterator[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    skipped: set[ast.AST] = set()
-    if runtime_only:
-        for node in ast.walk(tree):
-            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-                skipped |= {child for statement in node.body for child in ast.walk(statement)}
-    for node in ast.walk(tree):
-        if node in skipped:
-            continue
+@cache
+def imports(path: Path, *, runtime_only: bool = False) -> tuple[str, ...]:
+    """What a file imports, also within a function. runtime_only: without what only a type checker sees."""
+    found: list[str] = []
+
+    def visit(node: ast.AST) -> None:
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found.extend(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found.append(node.module)
+            found.extend(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and runtime_only and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            for other in node.orelse:
+                visit(other)
+        elif isinstance(node, ast.stmt | ast.Module | ast.ExceptHandler | ast.match_case):
+            for child in ast.iter_child_nodes(node):
+                visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return tuple(found)
 
 
 def floor(module: str) -> tuple[str, int] | None:

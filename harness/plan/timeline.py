@@ -20,12 +20,12 @@ import msgspec
 
 from harness.model.errors import Refused, UsageError, about
 from harness.model.records.faults import Change, Dependency, FaultSpec, ParamInfo
-from harness.model.records.plan import PlannedFault
+from harness.model.records.plan import MAX_PHASE_S, PlannedFault
 from harness.model.suggest import unknown
 from harness.model.units import format_duration
 from harness.plan.fault_text import decode_params, fault_text, parse_fault
 from harness.plan.files.entries import Entry, FaultEntry, RandomFaults
-from harness.plan.phases import MAX_PHASE_S, on_grid
+from harness.plan.phases import on_grid
 
 MAX_FAULTS = 200
 """Injections of one run: each has an undo record of its own, and nobody reads a report with more."""
