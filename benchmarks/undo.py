@@ -67,7 +67,7 @@ class Stack:
         self.command("stack", "up")
         self.up = msgspec.json.decode(self.command("stack", "status", "--json"), type=StackUp)
         self.by_name: dict[str, Dependency] = {d.name: d for d in self.up.dependencies}
-        self.admin = psycopg.connect(self.by_name["db"].admin or "", autocommit=True)
+        self.admin = psycopg.connect(self.by_name["db"].credentials.admin or "", autocommit=True)
         self.roles = self.role_limits()
 
     def command(self, *args: str) -> bytes:
@@ -77,7 +77,7 @@ class Stack:
         return self.admin.execute("SELECT rolname, rolconnlimit FROM pg_roles ORDER BY rolname").fetchall()
 
     def proxy(self, name: str) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.by_name[name].toxiproxy}/proxies/{name}", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.by_name[name].proxy.url}/proxies/{name}", timeout=5) as answer:
             found: dict[str, Any] = json.load(answer)
         return found
 
@@ -98,7 +98,7 @@ class Stack:
         db = self.by_name["db"]
         assert db.path is not None
         try:
-            with psycopg.connect(f"{db.login} host={db.path.host} port={db.path.port} connect_timeout=2"):
+            with psycopg.connect(f"{db.credentials.login} host={db.path.host} port={db.path.port} connect_timeout=2"):
                 return True
         except psycopg.Error:
             return False

@@ -38,32 +38,32 @@ def planned_container(kind: str, dependency: Dependency) -> None:
 
 
 def resources(dependency: Dependency) -> tuple[str, ...]:
-    return (f"container {dependency.container or f'of {dependency.name}'}",)
+    return (f"container {dependency.container.id or f'of {dependency.name}'}",)
 
 
 def label(dependency: Dependency) -> str:
     """Its container, for people: `container shop-redis-1`, or `the container of redis` before there is one."""
     return (
-        f"container {dependency.container_name}" if dependency.container_name else f"the container of {dependency.name}"
+        f"container {dependency.container.name}" if dependency.container.name else f"the container of {dependency.name}"
     )
 
 
 def engine_of(dependency: Dependency) -> Engine:
     """The engine, connected. Its host was checked where the dependency was declared, and again for a record from a
     file. Raises AdapterError, and Refused where the record names none."""
-    if dependency.engine is None or dependency.container is None:
+    if dependency.container.engine is None or dependency.container.id is None:
         raise Refused(f"{dependency.name} has no running container: the stack is not up")
-    return Engine(dependency.engine)
+    return Engine(dependency.container.engine)
 
 
 def fit(kind: str, dependency: Dependency, engine: Engine) -> Container:
     """The container, once it is known to be fit for a fault. Raises Refused."""
     name = f"{dependency.name}-{kind}"
     try:
-        found = engine.container(str(dependency.container))
+        found = engine.container(str(dependency.container.id))
     except Gone:
         raise Refused(
-            f"{name}: {label(dependency)} ({str(dependency.container)[:12]}) does not exist any more",
+            f"{name}: {label(dependency)} ({str(dependency.container.id)[:12]}) does not exist any more",
             hint="somebody removed it or made it anew: start the run again",
         ) from None
     if found.state.paused:
@@ -185,7 +185,7 @@ def container_record(
         record_id,
         healthy(change.dependency, at_least_s=STILL_GOOD_S),
         where={
-            "engine": change.dependency.engine,
+            "engine": change.dependency.container.engine,
             "container": container.id,
             "name": container.name,
             "started_at": container.state.started_at,
@@ -216,8 +216,8 @@ def to_change(record: UndoRecord, engine: Engine) -> Container:
 def successor(record: UndoRecord, engine: Engine) -> Container | None:
     """A running container that somebody made in the place of the recorded one; None when there is none."""
     dependency = record.dependency
-    if dependency.project is not None and dependency.service is not None:
-        found = engine.find({PROJECT_LABEL: dependency.project, SERVICE_LABEL: dependency.service})
+    if dependency.container.project is not None and dependency.container.service is not None:
+        found = engine.find({PROJECT_LABEL: dependency.container.project, SERVICE_LABEL: dependency.container.service})
     else:
         named = engine.find_by_name(name_in(record))
         found = (named,) if named is not None else ()
@@ -246,9 +246,9 @@ def replaced(record: UndoRecord, engine: Engine, what: str) -> Gone:
 
 
 def make_anew(dependency: Dependency) -> str:
-    if dependency.project is not None and dependency.service is not None:
-        return f"make it anew: docker compose -p {dependency.project} up -d {dependency.service}"
-    return f"make container {dependency.container_name or dependency.name} anew"
+    if dependency.container.project is not None and dependency.container.service is not None:
+        return f"make it anew: docker compose -p {dependency.container.project} up -d {dependency.container.service}"
+    return f"make container {dependency.container.name or dependency.name} anew"
 
 
 def published_before(record: UndoRecord) -> tuple[Published, ...]:

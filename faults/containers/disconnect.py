@@ -63,7 +63,7 @@ class Disconnect:
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
         planned_container(self.kind, dependency)
-        _refuse_mode(dependency, dependency.network_mode)
+        _refuse_mode(dependency, dependency.container.network_mode)
         chosen = str(params["network"])
         which = "every network that it is on" if chosen == ALL else f"network {chosen}"
         return Change(
@@ -84,7 +84,7 @@ class Disconnect:
         dependency = change.dependency
         with engine_of(dependency) as engine:
             try:
-                _refuse_mode(dependency, engine.container(str(dependency.container)).host_config.network_mode)
+                _refuse_mode(dependency, engine.container(str(dependency.container.id)).host_config.network_mode)
             except Gone:
                 pass  # told below, with what to do
             container = fit(self.kind, dependency, engine)

@@ -84,7 +84,8 @@ class Memory(ContainerLimit):
             raise Refused(
                 f"{name}: container {found.name} has no memory limit, and one that is set on a running container cannot"
                 " be taken away again",
-                hint=f"give it a limit from its start: mem_limit: 1g for the service {dependency.service or found.name}"
+                hint="give it a limit from its start: mem_limit: 1g for the service"
+                f" {dependency.container.service or found.name}"
                 " in the compose file (docker run --memory 1g)",
             )
         if config.memory <= asked:

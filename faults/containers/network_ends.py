@@ -31,7 +31,7 @@ def recorded(record: UndoRecord) -> tuple[NetworkEnd, ...]:
 
 def command(record: UndoRecord, end: NetworkEnd) -> str:
     """What a person types to make this end again."""
-    return connect_command(str(record.dependency.engine), name_in(record), end)
+    return connect_command(str(record.dependency.container.engine), name_in(record), end)
 
 
 def find(found: tuple[NetworkEnd, ...], end: NetworkEnd) -> NetworkEnd | None:
@@ -207,8 +207,12 @@ def _network_gone(record: UndoRecord, engine: Engine, container: Container, end:
         return f"{gone}; another one has its name now, and the container is not on it", command(record, end)
     dependency = record.dependency
     by_hand = f"{docker_command(engine.url, 'network', 'create', end.network)} && {command(record, end)}"
-    if dependency.project is not None and dependency.service is not None:
-        return gone, f"docker compose -p {dependency.project} up -d --force-recreate {dependency.service}; or {by_hand}"
+    if dependency.container.project is not None and dependency.container.service is not None:
+        return (
+            gone,
+            f"docker compose -p {dependency.container.project} up -d --force-recreate {dependency.container.service};"
+            f" or {by_hand}",
+        )
     return gone, by_hand
 
 

@@ -26,7 +26,7 @@ class _Kept:
 
     def keep(self, dependency: Dependency, record_id: str) -> None:
         """Open it, if there is an admin login. What cannot be had is no hindrance: it is only asked when needed."""
-        if dependency.admin is None:
+        if dependency.credentials.admin is None:
             return
         try:
             session = fresh_admin(dependency)
@@ -89,9 +89,9 @@ def admin_of(record: UndoRecord) -> Iterator[Admin]:
 def who_fills(record: UndoRecord) -> str:
     """Whose sessions take the slots of a PostgreSQL that is full, as the end of a sentence. Never raises."""
     dependency = record.dependency
-    if dependency.admin is None and dependency.login is None:
+    if dependency.credentials.admin is None and dependency.credentials.login is None:
         return ""  # nobody logs in to it
-    if dependency.admin is None:
+    if dependency.credentials.admin is None:
         return "; who holds its slots is not known: declare `admin`"
     try:
         with admin_of(record) as admin:
@@ -104,9 +104,9 @@ def who_fills(record: UndoRecord) -> str:
 
 
 def _key(dependency: Dependency, record_id: str) -> tuple[str, str]:
-    return str(dependency.admin), record_id
+    return str(dependency.credentials.admin), record_id
 
 
 def fresh_admin(dependency: Dependency) -> Admin:
     """A login of its own."""
-    return Admin(str(dependency.admin), password=secret(dependency.admin_password_env))
+    return Admin(str(dependency.credentials.admin), password=secret(dependency.credentials.admin_password_env))

@@ -20,8 +20,10 @@ def record_of(
     """admin: the undo logs in as the administrator."""
     dependency = change.dependency
     secrets = {
-        "password": dependency.probe_password_env if dependency.probe_login is not None else dependency.password_env,
-        "admin_password": dependency.admin_password_env if admin else None,
+        "password": dependency.credentials.probe_password_env
+        if dependency.credentials.probe_login is not None
+        else dependency.credentials.password_env,
+        "admin_password": dependency.credentials.admin_password_env if admin else None,
     }
     return UndoRecord(
         id=record_id,

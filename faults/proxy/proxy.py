@@ -23,23 +23,23 @@ def planned_proxy(kind: str, dependency: Dependency) -> str:
             f"{name} needs a Toxiproxy proxy in front of {dependency.name}, and this stack declares none",
             hint="the embedded stack has one in front of each dependency",
         )
-    return dependency.proxy or dependency.name
+    return dependency.proxy.name or dependency.name
 
 
 def resources(dependency: Dependency) -> tuple[str, ...]:
-    return (f"toxiproxy {dependency.toxiproxy or 'of the stack'} proxy {dependency.proxy or dependency.name}",)
+    return (f"toxiproxy {dependency.proxy.url or 'of the stack'} proxy {dependency.proxy.name or dependency.name}",)
 
 
 def capture_proxy(dependency: Dependency) -> ProxyState:
     """The proxy as it is, once it is known to be fit for a fault. Raises Refused."""
-    if dependency.toxiproxy is None or dependency.proxy is None or dependency.path is None:
+    if dependency.proxy.url is None or dependency.proxy.name is None or dependency.path is None:
         raise Refused(f"{dependency.name} has no running proxy: the stack is not up")
-    server = Toxiproxy(dependency.toxiproxy)
+    server = Toxiproxy(dependency.proxy.url)
     try:
-        state = server.proxy(dependency.proxy)
+        state = server.proxy(dependency.proxy.name)
     except Gone:
         raise Refused(
-            f"Toxiproxy at {server.url} has no proxy {dependency.proxy!r}",
+            f"Toxiproxy at {server.url} has no proxy {dependency.proxy.name!r}",
             hint=f"it has: {', '.join(sorted(server.proxies())) or 'none'}",
         ) from None
     if not state.enabled:
@@ -72,11 +72,11 @@ def proxy_record(
         record_id,
         found,
         where={
-            "url": dependency.toxiproxy,
+            "url": dependency.proxy.url,
             "proxy": state.name,
             "listen": state.listen,
             "upstream": state.upstream,
-            "proxies": snapshot(Toxiproxy(str(dependency.toxiproxy))),
+            "proxies": snapshot(Toxiproxy(str(dependency.proxy.url))),
         },
         original=original,
         ours=ours,
@@ -86,7 +86,7 @@ def proxy_record(
 def server_of(record: UndoRecord, *, undoing: bool = False) -> Toxiproxy:
     """undoing: a request that is not answered soon is given up, so that an API that has locked up is noticed."""
     # The dependency's URL, because that is the one whose host is checked again before an undo from a file.
-    return Toxiproxy(str(record.dependency.toxiproxy), timeout_s=SILENT_S if undoing else 5.0)
+    return Toxiproxy(str(record.dependency.proxy.url), timeout_s=SILENT_S if undoing else 5.0)
 
 
 def proxy_name(record: UndoRecord) -> str:
@@ -117,7 +117,7 @@ def same_proxy(record: UndoRecord, state: ProxyState, what: str, mend: str, *, o
 def make_again(record: UndoRecord, server: Toxiproxy) -> Applied:
     """A Toxiproxy that restarted has lost its proxies: ours is made again, an external one's is told."""
     name, listen, upstream = (str(record.where[key]) for key in ("proxy", "listen", "upstream"))
-    if record.dependency.proxy_pid is not None and not record.dependency.external:
+    if record.dependency.proxy.pid is not None and not record.dependency.external:
         return server.create(name, listen=listen, upstream=upstream)
     raise UndoUnverified(
         f"Toxiproxy at {server.url} no longer has the proxy {name}; it was restarted, or somebody removed it",
@@ -128,12 +128,12 @@ def make_again(record: UndoRecord, server: Toxiproxy) -> Applied:
 def creation(record: UndoRecord) -> str:
     """The command that makes the proxy again as it was found."""
     name, listen, upstream = (str(record.where[key]) for key in ("proxy", "listen", "upstream"))
-    return commands.create_proxy(str(record.dependency.toxiproxy), name, listen=listen, upstream=upstream)
+    return commands.create_proxy(str(record.dependency.proxy.url), name, listen=listen, upstream=upstream)
 
 
 def by_hand(record: UndoRecord, *commands: str) -> str:
     """What a person does when Toxiproxy cannot be reached. Both cases, because unreachable is not gone."""
-    url, listen = record.dependency.toxiproxy, record.where["listen"]
+    url, listen = record.dependency.proxy.url, record.where["listen"]
     return (
         f"if Toxiproxy at {url} still runs: {' ; '.join(commands)} . If it ended, its toxics are gone, and so are its"
         f" proxies: nothing listens at {listen}. Start it again, then: {creation(record)}"
@@ -167,9 +167,9 @@ def path_again(record: UndoRecord) -> Evidence:
     dependency = record.dependency
     if dependency.target:
         return takes_connections(record)
-    if dependency.toxiproxy is not None and dependency.proxy is not None:
+    if dependency.proxy.url is not None and dependency.proxy.name is not None:
         try:
-            return normal_again(record, Toxiproxy(dependency.toxiproxy).proxy(dependency.proxy))
+            return normal_again(record, Toxiproxy(dependency.proxy.url).proxy(dependency.proxy.name))
         except AdapterError:
             pass  # the probe below tells what a missing proxy means for the application
     return answers_normally(record)

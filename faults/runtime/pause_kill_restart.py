@@ -194,7 +194,7 @@ def _outage(dependency: Dependency, *, past: bool = False) -> Evidence:
     """A proxy in a container finds no address for the one that has ended, and that may take its resolver a while. At a
     container's own address nobody refuses either: there is no host any more."""
     contained = dependency.runtime == "container"
-    may_hang = contained and (dependency.proxied or dependency.container_network is not None)
+    may_hang = contained and (dependency.proxied or dependency.container.network is not None)
     return outage(dependency, may_hang=may_hang, past=past)
 
 

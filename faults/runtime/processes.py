@@ -36,7 +36,9 @@ class Processes:
 
     def words(self, dependency: Dependency) -> Words:
         it, every = dependency.name, f"every process of {dependency.name}"
-        by = "its start command in harness.toml" if dependency.start_config is not None else "the stack's keeper"
+        by = (
+            "its start command in harness.toml" if dependency.process.start_config is not None else "the stack's keeper"
+        )
         return Words(
             server=it,
             pause=f"stops {every} with SIGSTOP",
@@ -44,7 +46,7 @@ class Processes:
             unpause=f"lets {every} go on with SIGCONT",
             kill=f"kills {every} with SIGKILL",
             gone="no process of it is left and its port is closed",
-            stop=f"asks {it} to end ({kind_of(dependency).name})",
+            stop=f"asks {it} to end ({kind_of(dependency).stop_signal.name})",
             replaced="another process serves than before",
             again=f" (by {by})",
         )
@@ -133,7 +135,7 @@ class Processes:
             nonlocal seen_s
             up = serving(dependency) is not None
             seen_s = time.monotonic() if up else seen_s
-            over = dependency.keeper is not None and time.monotonic() - seen_s > GIVEN_UP_S
+            over = dependency.process.keeper is not None and time.monotonic() - seen_s > GIVEN_UP_S
             return Life(dependency=dependency, up=up, over=over, why="it ends again")
 
         wait_until_back(look, dependency.name, self.by_hand(record))
@@ -204,10 +206,10 @@ class Processes:
         dependency, pid = record.dependency, _recorded(record).first.pid
         if record.kind == "pause" and alive(_recorded(record).first):
             return f"kill -CONT {pid}, and the same for every process below it"
-        if dependency.keeper is not None:
+        if dependency.process.keeper is not None:
             return "look into its log (harness stack logs), then: harness stack down; harness stack up"
-        if dependency.start_config is not None:
-            return f"start {dependency.name} by hand; its command is in {dependency.start_config}"
+        if dependency.process.start_config is not None:
+            return f"start {dependency.name} by hand; its command is in {dependency.process.start_config}"
         return f"start {dependency.name} by hand"
 
 
@@ -218,7 +220,7 @@ def current(record: UndoRecord) -> ServerProcesses | None:
         now = serving(record.dependency)
     except AdapterError:
         now = None  # its owner does not answer; the process itself may be there all the same
-    if record.dependency.keeper is None and record.dependency.pid_file is None:
+    if record.dependency.process.keeper is None and record.dependency.process.pid_file is None:
         now = None  # nobody but the record says which process it is, and a pid alone may be anybody's by now
     if now is not None and not same(now, past.first):
         try:
@@ -236,10 +238,10 @@ def _fit(kind: str, dependency: Dependency) -> ServerProcesses:
     try:
         now = serving(dependency)
         if now is None:
-            where = dependency.pid_file or "its keeper"
+            where = dependency.process.pid_file or "its keeper"
             raise Refused(
                 f"{name}: no process of {dependency.name} is running (asked: {where})",
-                hint="start it, or correct pid_file" if dependency.pid_file else "harness stack status",
+                hint="start it, or correct pid_file" if dependency.process.pid_file else "harness stack status",
             )
         server = look_at(now.pid, own_folder=kind_of(dependency).one_server_a_folder)
         _check_ours(server, dependency)

@@ -62,7 +62,7 @@ class ConnectionHog:
                 f"{name} needs a PostgreSQL dependency; {dependency.name} is of kind {dependency.kind}",
                 hint="use it on the database, for example db-connection-hog",
             )
-        if (dependency.direct is not None or dependency.path is not None) and dependency.admin is None:
+        if (dependency.direct is not None or dependency.path is not None) and dependency.credentials.admin is None:
             raise Refused(
                 f"{name} needs a PostgreSQL login of its own: no admin login is declared for {dependency.name}",
                 hint="declare `admin`, another login than the application's; it takes the slots and ends the sessions",
@@ -79,7 +79,9 @@ class ConnectionHog:
             proves=f"the sessions are there, at most {leave} slots are free, a login is refused because the server"
             " is full",
             property=f"{dependency.name}: connection slots",
-            resources=(f"postgres {dependency.name} {dependency.admin or 'of the stack'} connection slots",),
+            resources=(
+                f"postgres {dependency.name} {dependency.credentials.admin or 'of the stack'} connection slots",
+            ),
             # With a slot left a probe gets in; who else takes that one just then is chance.
             blind_probe=True,
         )
@@ -87,7 +89,7 @@ class ConnectionHog:
     def capture(self, change: Change, record_id: str) -> UndoRecord:
         dependency = change.dependency
         leave = whole_number(change.params["leave"])
-        if dependency.admin is None:
+        if dependency.credentials.admin is None:
             raise Refused(f"{dependency.name} has no admin login: is the stack up?")
         with fresh_admin(dependency) as admin:
             if admin.server_version() < _LEASE_SINCE:
@@ -95,9 +97,9 @@ class ConnectionHog:
                     f"{dependency.name}-{self.kind} needs PostgreSQL 14: only since then the server itself ends"
                     " sessions whose owner is gone (idle_session_timeout)"
                 )
-            if dependency.role is not None and admin.user() == dependency.role:
+            if dependency.credentials.role is not None and admin.user() == dependency.credentials.role:
                 raise Refused(
-                    f"the admin login of {dependency.name} is the application's own role {dependency.role}",
+                    f"the admin login of {dependency.name} is the application's own role {dependency.credentials.role}",
                     hint="declare another login as `admin`",
                 )
             if not admin.sees_every_session():
@@ -128,8 +130,8 @@ class ConnectionHog:
     def inject(self, record: UndoRecord) -> Applied:
         dependency, name = record.dependency, _name(record)
         holder = SlotHolder(
-            str(dependency.admin),
-            password=secret(dependency.admin_password_env),
+            str(dependency.credentials.admin),
+            password=secret(dependency.credentials.admin_password_env),
             application=name,
             leave=whole_number(record.params["leave"]),
         )
@@ -231,11 +233,11 @@ def _refused_login(dependency: Dependency, leave: int) -> Evidence:
 def _logins(dependency: Dependency) -> list[tuple[str, str | None]]:
     """Connection options and password variable: the probes' login first, then the application's."""
     found: list[tuple[str, str | None]] = []
-    if dependency.probe_login is not None:
-        found.append((dependency.probe_login, dependency.probe_password_env))
-    if dependency.login is not None or dependency.role is not None:
-        login = dependency.login or postgres_admin.default_login(str(dependency.role))
-        found.append((login, dependency.password_env))
+    if dependency.credentials.probe_login is not None:
+        found.append((dependency.credentials.probe_login, dependency.credentials.probe_password_env))
+    if dependency.credentials.login is not None or dependency.credentials.role is not None:
+        login = dependency.credentials.login or postgres_admin.default_login(str(dependency.credentials.role))
+        found.append((login, dependency.credentials.password_env))
     return found
 
 

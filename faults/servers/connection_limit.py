@@ -48,14 +48,16 @@ class ConnectionLimit:
                 hint="use it on the database, for example db-connection-limit",
             )
         up = dependency.direct is not None or dependency.path is not None
-        if dependency.role is None or (up and dependency.admin is None):
-            missing = "the application's role" if dependency.role is None else "a login that may alter the role"
+        if dependency.credentials.role is None or (up and dependency.credentials.admin is None):
+            missing = (
+                "the application's role" if dependency.credentials.role is None else "a login that may alter the role"
+            )
             raise Refused(
                 f"{name} needs a PostgreSQL login: {missing} is not declared for {dependency.name}",
                 hint="declare `role` (the application's) and `admin` (another login that may alter it)",
             )
         limit = int(params["limit"])
-        role = dependency.role
+        role = dependency.credentials.role
         return Change(
             kind=self.kind,
             traits=self.traits,
@@ -67,19 +69,19 @@ class ConnectionLimit:
             proves=f"rolconnlimit reads back {limit}, role {role} has at most {limit} sessions,"
             " one more login is refused",
             property=f"role {role} on {dependency.name}: connection limit",
-            resources=(f"postgres {dependency.name} {dependency.admin or 'of the stack'} role {role}",),
+            resources=(f"postgres {dependency.name} {dependency.credentials.admin or 'of the stack'} role {role}",),
             blind_probe=True,
         )
 
     def capture(self, change: Change, record_id: str) -> UndoRecord:
         dependency = change.dependency
         limit = whole_number(change.params["limit"])
-        if dependency.admin is None or dependency.role is None or dependency.path is None:
+        if dependency.credentials.admin is None or dependency.credentials.role is None or dependency.path is None:
             raise Refused(f"{dependency.name} has no admin login or no address: is the stack up?")
         with fresh_admin(dependency) as admin:
-            role = admin.role(name=dependency.role)
+            role = admin.role(name=dependency.credentials.role)
             if role is None or not role.can_login:
-                raise Refused(f"PostgreSQL has no role {dependency.role!r} that can log in")
+                raise Refused(f"PostgreSQL has no role {dependency.credentials.role!r} that can log in")
             if role.superuser:
                 raise Refused(
                     f"role {role.name} is a superuser: connection limits do not apply to it",
@@ -153,7 +155,7 @@ class ConnectionLimit:
         original = whole_number(record.original["limit"])
         # The limit is in the catalogue: it outlives the server.
         return (
-            f"once PostgreSQL runs again, logged in as `{record.dependency.admin}`:"
+            f"once PostgreSQL runs again, logged in as `{record.dependency.credentials.admin}`:"
             f" {_mend(str(record.where['role']), original)}"
         )
 
@@ -204,8 +206,8 @@ def _refused_login(record: UndoRecord, limit: int) -> Evidence:
     path = dependency.path or dependency.direct
     with ExitStack() as slots:
         try:
-            login = dependency.login or postgres_admin.default_login(str(dependency.role))
-            password = secret(dependency.password_env)
+            login = dependency.credentials.login or postgres_admin.default_login(str(dependency.credentials.role))
+            password = secret(dependency.credentials.password_env)
             for _ in range(limit + 1 if path is not None else 0):
                 deadline = monotonic() + _LOGIN_TIMEOUT_S
                 assert path is not None
@@ -218,10 +220,10 @@ def _refused_login(record: UndoRecord, limit: int) -> Evidence:
     observed = f"{held} free slots were taken and released; " if held else ""
     return Evidence(
         source="probe",
-        expected=f"a login as {dependency.role} is refused: too many connections",
+        expected=f"a login as {dependency.credentials.role} is refused: too many connections",
         observed=observed + (f"refused: {refused.detail}" if refused is not None else "no login was refused"),
         # The role is named: a server that is full as a whole is not this fault.
-        held=refused is not None and refused.kind == "limit" and f'"{dependency.role}"' in refused.detail,
+        held=refused is not None and refused.kind == "limit" and f'"{dependency.credentials.role}"' in refused.detail,
         at=monotonic(),
     )
 

@@ -65,7 +65,7 @@ class Flush:
 
     def capture(self, change: Change, record_id: str) -> UndoRecord:
         dependency = change.dependency
-        password = secret(dependency.password_env)
+        password = secret(dependency.credentials.password_env)
         found = redis_admin.keyspace(_server(dependency), password=password)
         if found.replica:
             raise Refused(
@@ -93,7 +93,7 @@ class Flush:
 
     def inject(self, record: UndoRecord) -> Applied:
         dependency = record.dependency
-        password = secret(dependency.password_env)
+        password = secret(dependency.credentials.password_env)
         marker = str(record.ours["marker"])
         redis_admin.mark(_path(dependency), marker, lasts_s=_MARK_LASTS_S, password=password)
         set_first = redis_admin.marked(_server(dependency), marker, password=password)
@@ -110,7 +110,7 @@ class Flush:
 
     def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
         dependency, before = record.dependency, record.original["flushes"]
-        password = secret(dependency.password_env)
+        password = secret(dependency.credentials.password_env)
         found = redis_admin.keyspace(_server(dependency), password=password)
         same = found.run_id == record.where["run_id"]
         control = Evidence(
@@ -135,14 +135,14 @@ class Flush:
         """Nothing brings the keys back. What is ours is deleted, in case the flush itself never came."""
         dependency = record.dependency
         return redis_admin.unmark(
-            _server(dependency), str(record.ours["marker"]), password=secret(dependency.password_env)
+            _server(dependency), str(record.ours["marker"]), password=secret(dependency.credentials.password_env)
         )
 
     def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
         dependency = record.dependency
         try:
             left = redis_admin.marked(
-                _server(dependency), str(record.ours["marker"]), password=secret(dependency.password_env)
+                _server(dependency), str(record.ours["marker"]), password=secret(dependency.credentials.password_env)
             )
             observed = "it is there" if left else "it answers, and it is not"
         except AdapterError as error:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable, Collection
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-
-import msgspec
 
 from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Address, Dependency
@@ -95,37 +94,37 @@ def pinned(dependency: Dependency, allowed: Collection[str], *, allow_hosts: Col
         except UsageError as error:
             raise type(error)(f"{dependency.name}: {what}: {error}", hint=error.hint) from error
 
-    changed: dict[str, Address | str] = {}
+    changed: dict[str, Any] = {}
     for name, address in (("path", dependency.path), ("direct", dependency.direct)):
         if address is not None:
             changed[name] = Address(first(address.host, address.port, name), address.port)
-    if dependency.toxiproxy is not None:
-        host, port = url_address(dependency.toxiproxy, TOXIPROXY_PORT)
-        changed["toxiproxy"] = f"http://{Address(first(host, port, 'toxiproxy'), port)}"
+    if dependency.proxy.url is not None:
+        host, port = url_address(dependency.proxy.url, TOXIPROXY_PORT)
+        changed["proxy"] = {"url": f"http://{Address(first(host, port, 'toxiproxy'), port)}"}
     if dependency.url is not None:
         host, port = url_address(dependency.url)
         found = first(host, port, "url")
         if urlsplit(dependency.url).scheme == "http":
             changed["url"] = urlunsplit(urlsplit(dependency.url)._replace(netloc=str(Address(found, port))))
-    if dependency.admin is not None:
-        changed["admin"] = _pinned_login(dependency, first)
-    return msgspec.structs.replace(dependency, **changed)
+    if dependency.credentials.admin is not None:
+        changed["credentials"] = {"admin": _pinned_login(dependency, first)}
+    return dependency.but(**changed)
 
 
 def reached(dependency: Dependency) -> list[tuple[str, int]]:
     """Host and port of everything that a fault on this dependency speaks to. Raises UsageError."""
     found = [(a.host, a.port) for a in (dependency.path, dependency.direct) if a is not None]
-    if dependency.toxiproxy is not None:
-        found.append(url_address(dependency.toxiproxy, TOXIPROXY_PORT))
+    if dependency.proxy.url is not None:
+        found.append(url_address(dependency.proxy.url, TOXIPROXY_PORT))
     if dependency.url is not None:
         found.append(url_address(dependency.url))
-    if dependency.admin is not None:
-        server = server_address(dependency.admin)
+    if dependency.credentials.admin is not None:
+        server = server_address(dependency.credentials.admin)
         if server is not None:
             found.append(server)
-    if dependency.engine is not None and not dependency.engine.startswith("unix://"):
-        found.append(url_address(dependency.engine, DOCKER_PORT))
-    runtime = dependency.proxy_runtime
+    if dependency.container.engine is not None and not dependency.container.engine.startswith("unix://"):
+        found.append(url_address(dependency.container.engine, DOCKER_PORT))
+    runtime = dependency.proxy.runtime
     if runtime is not None and runtime.engine is not None and not runtime.engine.startswith("unix://"):
         found.append(url_address(runtime.engine, DOCKER_PORT))
     return list(dict.fromkeys(found))
@@ -158,14 +157,16 @@ def server_address(options: str, *, default: Address | None = None) -> tuple[str
 
 def with_admin_host(dependency: Dependency) -> Dependency:
     """An admin login that names no host is for the direct address."""
-    if dependency.admin is None or dependency.direct is None:
+    if dependency.credentials.admin is None or dependency.direct is None:
         return dependency
     from harness.adapters.clients.postgres_admin import conninfo
 
-    server = server_address(dependency.admin, default=dependency.direct)
+    server = server_address(dependency.credentials.admin, default=dependency.direct)
     if server is None:
         return dependency
-    return msgspec.structs.replace(dependency, admin=conninfo(dependency.admin, host=server[0], port=str(server[1])))
+    return dependency.but(
+        credentials={"admin": conninfo(dependency.credentials.admin, host=server[0], port=str(server[1]))}
+    )
 
 
 def names_host(options: str | None) -> bool:
@@ -179,15 +180,15 @@ def _pinned_login(dependency: Dependency, first: Callable[[str, int, str], str])
     """The admin login with hostaddr and port spelled out: libpq takes what is missing from its environment."""
     from harness.adapters.clients.postgres_admin import conninfo
 
-    assert dependency.admin is not None
+    assert dependency.credentials.admin is not None
     try:
-        server = server_address(dependency.admin, default=dependency.direct)
+        server = server_address(dependency.credentials.admin, default=dependency.direct)
     except UsageError as error:
         raise type(error)(f"{dependency.name}: admin: {error}", hint=error.hint) from error
     if server is None:  # a unix socket: nothing to resolve, and no address of the environment may win over it
-        return conninfo(dependency.admin, hostaddr="")
+        return conninfo(dependency.credentials.admin, hostaddr="")
     host, port = server
-    return conninfo(dependency.admin, port=str(port), hostaddr=first(host, port, "admin"))
+    return conninfo(dependency.credentials.admin, port=str(port), hostaddr=first(host, port, "admin"))
 
 
 def _resolve(host: str, port: int) -> list[str]:

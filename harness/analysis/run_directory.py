@@ -19,6 +19,7 @@ from harness.model.exit_codes import ExitCode
 from harness.model.files import cannot_be_read, read_limited, replace_file
 from harness.model.jsonl import decoding_error, encode, read_lines
 from harness.model.records import events as ev
+from harness.model.records.former import plan_of_schema_1
 from harness.model.records.load import STEP_S
 from harness.model.records.plan import READ_SCHEMAS, Plan
 from harness.model.records.result import SCHEMA as RESULT_SCHEMA
@@ -214,6 +215,8 @@ def _decoded(path: Path, type_: type[T], schemas: Sequence[int]) -> T:
                 f"{path} is of schema {str(found)[:20]}, and this version of the harness reads schema {read}",
                 hint="read it with the version that wrote it",
             )
+        if type_ is Plan and found == 1:
+            return msgspec.convert(plan_of_schema_1(msgspec.json.decode(data)), type_)
         return msgspec.json.decode(data, type=type_)
     except RecursionError as error:
         raise UsageError(f"{path} is damaged: nested too deeply") from error

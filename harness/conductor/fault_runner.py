@@ -329,7 +329,7 @@ class FaultRunner:
         """One of ours that somebody killed is started again at once: nothing of this dependency answers without it."""
         from harness.adapters.processes.usage import identify
 
-        pid = record.dependency.proxy_pid
+        pid = record.dependency.proxy.pid
         if self._restart_toxiproxy is None or pid is None or self._keeper.lost:
             return
         with self._reviving:

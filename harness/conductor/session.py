@@ -189,7 +189,9 @@ class Session:
             return
         keeper = self.keeper
         locks = wanted([fault.change.dependency for fault in plan.faults], limited)
-        disables = sorted({f.change.dependency.proxy or "" for f in plan.faults if "disables_proxy" in f.change.traits})
+        disables = sorted(
+            {f.change.dependency.proxy.name or "" for f in plan.faults if "disables_proxy" in f.change.traits}
+        )
 
         try:
             renewing(keeper, lambda: self._remote_locks.take(keeper, locks, self.run_dir.name, disables))

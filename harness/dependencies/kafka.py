@@ -107,7 +107,7 @@ class Kafka(DependencyKind):
         beside = [broker for broker in brokers if broker.port not in ports]
         if beside:
             raise UsageError(
-                f"{where}: Kafka sends its clients to {beside[0]}, past the proxy {dependency.proxy} at"
+                f"{where}: Kafka sends its clients to {beside[0]}, past the proxy {dependency.proxy.name} at"
                 f" {dependency.path}",
                 hint=f"advertised.listeners must name the proxy's address ({dependency.path})",
             )

@@ -83,8 +83,8 @@ def attempts(dependency: Dependency, address: Address | None) -> Callable[[float
     """
     if address is None:
         raise UsageError(f"{dependency.name} has no address to probe")
-    own = dependency.probe_login is not None
-    password = secret(dependency.probe_password_env if own else dependency.password_env)
+    own = dependency.credentials.probe_login is not None
+    password = secret(dependency.credentials.probe_password_env if own else dependency.credentials.password_env)
     return lambda deadline: Attempt(dependency=dependency, address=address, password=password, deadline=deadline)
 
 
@@ -200,7 +200,7 @@ class DependencyKind:
         """A probe is answered at each of its addresses. Raises UsageError."""
         addresses = [("directly", dependency.direct)]
         if dependency.path != dependency.direct:
-            addresses.append((f"through its proxy {dependency.proxy}", dependency.path))
+            addresses.append((f"through its proxy {dependency.proxy.name}", dependency.path))
         for how, address in addresses:
             if address is None:
                 continue

@@ -63,15 +63,16 @@ class PostgresTable(DependencyTable, frozen=True, kw_only=True):
         user = _user(self.login, f"{where}.login")
         if self.probe_login is not None:
             _user(self.probe_login, f"{where}.probe_login")
-        found = msgspec.structs.replace(
-            dependency,
-            login=self.login,
-            role=self.role or user,
-            password_env=self.password_env,
-            admin=self.admin,
-            admin_password_env=self.admin_password_env,
-            probe_login=self.probe_login,
-            probe_password_env=self.probe_password_env,
+        found = dependency.but(
+            credentials={
+                "login": self.login,
+                "role": self.role or user,
+                "password_env": self.password_env,
+                "admin": self.admin,
+                "admin_password_env": self.admin_password_env,
+                "probe_login": self.probe_login,
+                "probe_password_env": self.probe_password_env,
+            }
         )
         if self.admin is not None:
             _user(self.admin, f"{where}.admin")
@@ -118,14 +119,18 @@ class Postgres(DependencyKind):
         return f"login and a text of {size} bytes"
 
     def tells_clients(self, dependency: Dependency) -> bool:
-        return dependency.admin is not None and not dependency.pooled
+        return dependency.credentials.admin is not None and not dependency.pooled
 
     def clients(self, dependency: Dependency, peers: Collection[Address], target: Collection[int]) -> list[PathClient]:
         """The sessions of the application's role. Those of other roles are other services', as far as anybody can tell;
         but the target's own processes may log in twice, and its second role may go past the proxy."""
         with _admin(dependency, 5.0) as admin:
             rows = [(row, Address(row.host or "", row.port)) for row in admin.sessions() if row.role]
-        others = {row.pid: end for row, end in rows if dependency.role is not None and row.role != dependency.role}
+        others = {
+            row.pid: end
+            for row, end in rows
+            if dependency.credentials.role is not None and row.role != dependency.credentials.role
+        }
         its_own = _ends_of(target) if others and target else frozenset()
         return [
             PathClient(
@@ -141,13 +146,13 @@ class Postgres(DependencyKind):
         return f"no `admin` login is declared for {dependency.name}"
 
     def countable(self, dependency: Dependency) -> bool:
-        return dependency.admin is not None
+        return dependency.credentials.admin is not None
 
     def counters(self, dependency: Dependency) -> CounterReader:
         return _Statistics(_admin(dependency, 2.0))
 
     def identity(self, dependency: Dependency) -> str | None:
-        if dependency.admin is None:
+        if dependency.credentials.admin is None:
             return None
         with _admin(dependency, 2.0) as admin:
             return admin.system_identifier() or None
@@ -155,7 +160,7 @@ class Postgres(DependencyKind):
     def check(
         self, dependency: Dependency, where: str, listener_port: int | None, note: Note
     ) -> tuple[Dependency, str | None]:
-        login, password = dependency.login or "", secret(dependency.password_env)
+        login, password = dependency.credentials.login or "", secret(dependency.credentials.password_env)
         server = same_server(dependency, where, lambda address: _server(login, address, password))
         if server.pooled:
             dependency = msgspec.structs.replace(dependency, pooled=True)
@@ -163,7 +168,7 @@ class Postgres(DependencyKind):
                 f"{dependency.name}: a pooler such as PgBouncer answers at {dependency.direct}: whose sessions are"
                 " whose cannot be told behind it, so the path is proven by established connections only"
             )
-        elif dependency.admin is None:
+        elif dependency.credentials.admin is None:
             note(
                 f"{dependency.name}: no `admin` is declared, so the path is proven by established connections only,"
                 " and connection-limit and connection-hog are off"
@@ -208,13 +213,15 @@ class _Look(postgres_admin.Admin):
 
 
 def _admin(dependency: Dependency, timeout_s: float) -> postgres_admin.Admin:
-    assert dependency.admin is not None
-    return postgres_admin.Admin(dependency.admin, password=secret(dependency.admin_password_env), timeout_s=timeout_s)
+    assert dependency.credentials.admin is not None
+    return postgres_admin.Admin(
+        dependency.credentials.admin, password=secret(dependency.credentials.admin_password_env), timeout_s=timeout_s
+    )
 
 
 def _login(dependency: Dependency) -> str:
     """Of probes: one that the application does not use is preferred."""
-    return dependency.probe_login or dependency.login or "user=postgres"
+    return dependency.credentials.probe_login or dependency.credentials.login or "user=postgres"
 
 
 def _ends_of(pids: Collection[int]) -> frozenset[Address]:
@@ -235,13 +242,14 @@ def _server(options: str, address: Address | None, password: str | None) -> Serv
 
 def _with_admin(dependency: Dependency, where: str, application: Server) -> Dependency:
     """The admin login is another role on the same server; probes use it too where no login of theirs is declared."""
-    if dependency.admin is None:
+    own = dependency.credentials
+    if own.admin is None:
         return dependency
     try:
-        found = _server(dependency.admin, None, secret(dependency.admin_password_env))
+        found = _server(own.admin, None, secret(own.admin_password_env))
     except AdapterError as error:
         raise UsageError(f"{where}.admin: {error}", hint="correct the login, or leave it out") from error
-    if found.user == dependency.role:
+    if found.user == own.role:
         raise Refused(
             f"{where}.admin is the application's own role {found.user}: the undo must get in while it is limited",
             hint="declare another login",
@@ -250,10 +258,10 @@ def _with_admin(dependency: Dependency, where: str, application: Server) -> Depe
         raise UsageError(
             f"{where}.admin leads to another PostgreSQL than {where}.direct", hint="correct its host and port"
         )
-    if dependency.probe_login is not None:
-        if postgres_admin.options_of(dependency.probe_login).get("user") == dependency.role:
+    if own.probe_login is not None:
+        if postgres_admin.options_of(own.probe_login).get("user") == own.role:
             raise Refused(
-                f"{where}.probe_login is the application's own role {dependency.role}: probes would take its slots",
+                f"{where}.probe_login is the application's own role {own.role}: probes would take its slots",
                 hint="leave it out, or declare another login",
             )
         result = path_probe(dependency)(LIMIT_S)
@@ -261,12 +269,10 @@ def _with_admin(dependency: Dependency, where: str, application: Server) -> Depe
             raise UsageError(f"{where}.probe_login: no login at {dependency.path}: {result.detail}")
         return dependency
     # A probe must not use the role that a fault limits. The admin may be let in over this path, or it may not.
-    admin, login = postgres_admin.options_of(dependency.admin), postgres_admin.options_of(dependency.login or "")
+    admin, login = postgres_admin.options_of(own.admin), postgres_admin.options_of(own.login or "")
     database = admin.get("dbname") or login.get("dbname") or "postgres"
     options = postgres_admin.conninfo("", user=admin.get("user", ""), dbname=database)
-    as_admin = msgspec.structs.replace(
-        dependency, probe_login=options, probe_password_env=dependency.admin_password_env
-    )
+    as_admin = dependency.but(credentials={"probe_login": options, "probe_password_env": own.admin_password_env})
     return as_admin if path_probe(as_admin)(LIMIT_S).ok else dependency
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import msgspec
-
 from harness.adapters.clients import redis_admin
 from harness.adapters.wire.exchange import ErrorKind, Exchange, ProbeError
 from harness.config import rules
@@ -40,7 +38,7 @@ class RedisTable(DependencyTable, frozen=True, kw_only=True):
         rules.check_variable(self.password_env, f"{where}.password_env")
 
     def declared(self, dependency: Dependency, where: str) -> Dependency:
-        return msgspec.structs.replace(dependency, password_env=self.password_env, allow_flush=self.allow_flush)
+        return dependency.but(credentials={"password_env": self.password_env}, allow_flush=self.allow_flush)
 
 
 class Redis(DependencyKind):
@@ -92,7 +90,7 @@ class Redis(DependencyKind):
     def clients(self, dependency: Dependency, peers: Collection[Address], target: Collection[int]) -> list[PathClient]:
         assert dependency.direct is not None
         found = []
-        for row in redis_admin.clients(dependency.direct, password=secret(dependency.password_env)):
+        for row in redis_admin.clients(dependency.direct, password=secret(dependency.credentials.password_env)):
             # `idle` is in whole seconds, so the moment of the last command wanders by one while nothing happens.
             work, slack = (row.commands, 0.0) if row.commands is not None else (monotonic() - row.idle_s, 1.5)
             found.append(
@@ -109,17 +107,17 @@ class Redis(DependencyKind):
     def counters(self, dependency: Dependency) -> CounterReader:
         assert dependency.direct is not None
         return redis_admin.Watch(
-            dependency.direct, password=secret(dependency.password_env), timeout_s=COUNTERS_LIMIT_S
+            dependency.direct, password=secret(dependency.credentials.password_env), timeout_s=COUNTERS_LIMIT_S
         )
 
     def identity(self, dependency: Dependency) -> str | None:
         address = dependency.direct or dependency.path
-        return _server(address, secret(dependency.password_env)).identity if address is not None else None
+        return _server(address, secret(dependency.credentials.password_env)).identity if address is not None else None
 
     def check(
         self, dependency: Dependency, where: str, listener_port: int | None, note: Note
     ) -> tuple[Dependency, str | None]:
-        password = secret(dependency.password_env)
+        password = secret(dependency.credentials.password_env)
         server = same_server(dependency, where, lambda address: _server(address, password))
         if server.mode == "sentinel":
             raise UsageError(

@@ -31,12 +31,12 @@ def same_server(dependency: Dependency, where: str, ask: Callable[[Address], Ser
     direct = _asked(dependency, where, dependency.direct, ask, "directly")
     if dependency.path is None or dependency.path == dependency.direct:
         return direct
-    through = _asked(dependency, where, dependency.path, ask, f"through its proxy {dependency.proxy}")
+    through = _asked(dependency, where, dependency.path, ask, f"through its proxy {dependency.proxy.name}")
     if direct.identity is not None and through.identity is not None and direct.identity != through.identity:
         raise UsageError(
             f"{where}: {dependency.path}, where the application connects, and direct {dependency.direct} are two"
             " different servers",
-            hint=f"compare the upstream of proxy {dependency.proxy} with {where}.direct",
+            hint=f"compare the upstream of proxy {dependency.proxy.name} with {where}.direct",
         )
     return direct
 

@@ -35,7 +35,7 @@ def parts(up: StackUp) -> list[Part]:
     """Every part, probed directly and, where it is proxied, through its proxy. Takes no longer than its time-outs."""
     running = pids(up)
     found = []
-    control = next((d.toxiproxy for d in up.dependencies if d.toxiproxy is not None), None)
+    control = next((d.proxy.url for d in up.dependencies if d.proxy.url is not None), None)
     if control is not None:
         trouble = _http(f"{control}/version")
         found.append(Part(name="toxiproxy", pid=running.get("toxiproxy"), address=control, trouble=trouble))
@@ -43,7 +43,7 @@ def parts(up: StackUp) -> list[Part]:
         found.append(
             Part(
                 name=name,
-                pid=dependency.pid,
+                pid=dependency.process.pid,
                 address=str(dependency.direct),
                 path=str(dependency.path),
                 trouble=_trouble(dependency),

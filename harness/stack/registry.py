@@ -87,12 +87,11 @@ def renewed(up: StackUp, keeper: str) -> StackUp:
         return up
     dependencies = []
     for dependency in up.dependencies:
-        found = now.get(dependency.server or "")
-        proxy = now.get("toxiproxy") if dependency.proxy_pid is not None else None
-        dependency = msgspec.structs.replace(
-            dependency,
-            pid=found.pid if found is not None else dependency.pid,
-            proxy_pid=proxy.pid if proxy is not None else dependency.proxy_pid,
+        found = now.get(dependency.process.server or "")
+        proxy = now.get("toxiproxy") if dependency.proxy.pid is not None else None
+        dependency = dependency.but(
+            process={"pid": found.pid if found is not None else dependency.process.pid},
+            proxy={"pid": proxy.pid if proxy is not None else dependency.proxy.pid},
         )
         dependencies.append(dependency)
     target = now.get("api")
@@ -168,11 +167,11 @@ def ended_containers(up: StackUp) -> list[str]:
 
     dead = []
     for dependency in up.dependencies:
-        if dependency.engine is None or dependency.container is None:
+        if dependency.container.engine is None or dependency.container.id is None:
             continue
-        with connect(dependency.engine) as engine:
+        with connect(dependency.container.engine) as engine:
             try:
-                if not engine.container(dependency.container).state.running:
+                if not engine.container(dependency.container.id).state.running:
                     dead.append(dependency.name)
             except Gone:
                 dead.append(dependency.name)
@@ -184,10 +183,10 @@ def pids(up: StackUp) -> dict[str, int]:
     servers = {"redis": "valkey", "kafka": "kafka", "db": "postgres"}
     found: dict[str, int] = {}
     for dependency in up.dependencies:
-        if dependency.proxy_pid is not None:
-            found["toxiproxy"] = dependency.proxy_pid
-        if dependency.pid is not None:
-            found[servers.get(dependency.name, dependency.name)] = dependency.pid
+        if dependency.proxy.pid is not None:
+            found["toxiproxy"] = dependency.proxy.pid
+        if dependency.process.pid is not None:
+            found[servers.get(dependency.name, dependency.name)] = dependency.process.pid
     if up.target.pid is not None:
         found["api"] = up.target.pid
     return found

@@ -206,7 +206,12 @@ def _assert_stays(fault: Fault, change: Change, record: UndoRecord, look: Look, 
 def assert_no_secret(record: UndoRecord) -> None:
     """The record names the variables that hold secrets, and has the value of none."""
     of = record.dependency
-    variables = {*record.secrets.values(), of.password_env, of.admin_password_env, of.probe_password_env} - {None}
+    variables = {
+        *record.secrets.values(),
+        of.credentials.password_env,
+        of.credentials.admin_password_env,
+        of.credentials.probe_password_env,
+    } - {None}
     text = msgspec.json.encode(record).decode()
     for variable in sorted(str(name) for name in variables):
         value = os.environ.get(variable)

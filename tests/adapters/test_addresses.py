@@ -44,14 +44,14 @@ def test_every_name_in_a_dependency_becomes_its_address(names: list[str]) -> Non
         ["db.internal"],
     )
     assert (made.path, made.direct) == (Address("127.0.0.1", 5), Address("10.0.0.7", 6))
-    assert made.toxiproxy == "http://127.0.0.1:8474" and made.url == "http://127.0.0.1:80/health?x=1"
-    login = conninfo_to_dict(made.admin or "")
+    assert made.proxy.url == "http://127.0.0.1:8474" and made.url == "http://127.0.0.1:80/health?x=1"
+    login = conninfo_to_dict(made.credentials.admin or "")
     assert (login["host"], login["hostaddr"], login["port"]) == ("db.internal", "10.0.0.7", "5432")
     # What was pinned is not asked again.
     del names[:]
     again = pinned(made, ["10.0.0.7"])
-    assert (again.path, again.direct, again.toxiproxy, again.url) == (made.path, made.direct, made.toxiproxy, made.url)
-    assert conninfo_to_dict(again.admin or "") == login
+    assert (again.path, again.direct, again.proxy.url, again.url) == (made.path, made.direct, made.proxy.url, made.url)
+    assert conninfo_to_dict(again.credentials.admin or "") == login
     assert set(names) <= {"127.0.0.1", "10.0.0.7"}
 
 
@@ -80,7 +80,7 @@ def test_an_admin_login_without_a_host_means_the_dependency_and_not_the_environm
 ) -> None:
     monkeypatch.setenv("PGHOST", "8.8.8.8")
     made = pinned(dependency(direct=Address("127.0.0.1", 7), admin="user=a"), ())
-    assert server_address(made.admin or "") == ("127.0.0.1", 7)
+    assert server_address(made.credentials.admin or "") == ("127.0.0.1", 7)
     with pytest.raises(UsageError, match="name no host"):
         pinned(dependency(admin="user=a"), ())
 
@@ -88,7 +88,7 @@ def test_an_admin_login_without_a_host_means_the_dependency_and_not_the_environm
 def test_a_unix_socket_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOSTADDR", "8.8.8.8")
     made = pinned(dependency(admin="host=/run/pg user=a"), ())
-    assert server_address(made.admin or "") is None and "hostaddr=''" in (made.admin or "")
+    assert server_address(made.credentials.admin or "") is None and "hostaddr=''" in (made.credentials.admin or "")
     assert reached(made) == []
 
 

@@ -36,7 +36,7 @@ def database(port: int, host: str = "127.0.0.1", **more: Any) -> Dependency:
 def test_a_port_is_the_engine_s_choice_unless_that_very_number_was_asked_for(asked: list[str], chosen: bool) -> None:
     before = container(asked, 32768)
     known = bound(database(32768), before)
-    assert known.container_port == ("5432/tcp" if chosen else None)
+    assert known.container.port == ("5432/tcp" if chosen else None)
     assert moved(known, container(asked, 32999)).direct == Address("127.0.0.1", 32999 if chosen else 32768)
     assert bound(known, container(asked, 1)) == known, "what is known stays known"
 
@@ -55,20 +55,21 @@ def test_all_that_leads_to_the_same_place_moves_with_it_and_nothing_else() -> No
     assert now.path == now.direct == Address("127.0.0.1", 40000)
     assert now.url == "http://127.0.0.1:40000/health?x=1"
     assert (
-        "port=40000" in str(now.admin) and "hostaddr=127.0.0.1" in str(now.admin) and "host=db.test" in str(now.admin)
+        "port=40000" in str(now.credentials.admin)
+        and "hostaddr=127.0.0.1" in str(now.credentials.admin)
+        and "host=db.test" in str(now.credentials.admin)
     )
-    behind = msgspec.structs.replace(
-        known,
+    behind = known.but(
+        credentials={"admin": "host=/var/run/postgresql user=admin"},
         proxied=True,
         path=Address("127.0.0.1", 25432),
-        admin="host=/var/run/postgresql user=admin",
         url="http://127.0.0.1:1/",
     )
     now = moved(behind, container([""], 40000))
-    assert (now.path, now.admin, now.url) == (behind.path, behind.admin, behind.url)
+    assert (now.path, now.credentials.admin, now.url) == (behind.path, behind.credentials.admin, behind.url)
     assert now.direct == Address("127.0.0.1", 40000)
-    nameless = msgspec.structs.replace(known, admin="user=admin")
-    assert moved(nameless, container([""], 40000)).admin == "user=admin"
+    nameless = known.but(credentials={"admin": "user=admin"})
+    assert moved(nameless, container([""], 40000)).credentials.admin == "user=admin"
 
 
 def test_one_that_is_published_nowhere_stays_where_it_was_known() -> None:
@@ -78,13 +79,13 @@ def test_one_that_is_published_nowhere_stays_where_it_was_known() -> None:
 
 def test_its_own_address_is_followed_by_the_network_s_name_unless_somebody_asked_for_it() -> None:
     known = bound(database(5432, "172.30.0.3", admin="host=172.30.0.3 port=5432"), container([], None))
-    assert (known.container_port, known.container_network) == (None, "shop_default")
+    assert (known.container.port, known.container.network) == (None, "shop_default")
     now = moved(known, container([], None, ip="172.30.0.9"))
     assert now.direct == Address("172.30.0.9", 5432)
-    assert "hostaddr=172.30.0.9" in str(now.admin)
+    assert "hostaddr=172.30.0.9" in str(now.credentials.admin)
     assert moved(known, container([], None, ip="")) == known
-    assert bound(database(5432, "172.30.0.3"), container([], None, fixed_ip="172.30.0.3")).container_network is None
-    assert bound(database(5432, "10.9.9.9"), container([], None)).container_network is None
+    assert bound(database(5432, "172.30.0.3"), container([], None, fixed_ip="172.30.0.3")).container.network is None
+    assert bound(database(5432, "10.9.9.9"), container([], None)).container.network is None
 
 
 def test_a_path_through_a_proxy_is_not_the_container_s() -> None:

@@ -19,7 +19,7 @@ from harness.adapters.docker.context import (
 )
 from harness.adapters.docker.engine import connect
 from harness.model.errors import Refused, UsageError
-from harness.model.records.faults import Dependency
+from harness.model.records.faults import Dependency, DependencyContainer
 
 
 def context(folder: Path, name: str, host: str) -> Path:
@@ -125,8 +125,8 @@ def test_an_engine_elsewhere_needs_the_allow_list() -> None:
 
 
 def test_an_undo_from_a_file_reaches_no_engine_that_is_not_checked() -> None:
-    here = Dependency(name="redis", kind="redis", engine=DEFAULT_ENGINE)
-    there = Dependency(name="redis", kind="redis", engine="tcp://10.1.2.3:2376")
+    here = Dependency(name="redis", kind="redis", container=DependencyContainer(engine=DEFAULT_ENGINE))
+    there = Dependency(name="redis", kind="redis", container=DependencyContainer(engine="tcp://10.1.2.3:2376"))
     assert reached(here) == []
     assert reached(there) == [("10.1.2.3", 2376)]
 

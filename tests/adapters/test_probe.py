@@ -21,7 +21,7 @@ from harness.dependencies.registry import kind_of
 from harness.dependencies.result import ProbeResult, observed, secret
 from harness.model.clock import monotonic
 from harness.model.errors import UsageError
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Credentials, Dependency
 from harness.stack.starting.ports import Ports
 from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
 
@@ -31,7 +31,7 @@ KINDS: tuple[str, ...] = ("redis", "postgres", "kafka", "http")
 def probe(
     kind: str, address: Address, *, timeout_s: float, login: str | None = None, password: str | None = None
 ) -> ProbeResult:
-    dependency = Dependency(name="it", kind=kind, path=address, login=login)
+    dependency = Dependency(name="it", kind=kind, credentials=Credentials(login=login), path=address)
     attempt = partial(Attempt, dependency=dependency, address=address, password=password)
     return observed(lambda deadline: kind_of(dependency).probe(attempt(deadline=deadline)), timeout_s)
 
@@ -165,7 +165,12 @@ def test_a_password_never_comes_back_in_an_error() -> None:
 
 
 def test_the_application_path_is_probed_with_a_login_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    dependency = Dependency(name="db", kind="postgres", path=Address("127.0.0.1", 1), password_env="NO_SUCH_VARIABLE")
+    dependency = Dependency(
+        name="db",
+        kind="postgres",
+        credentials=Credentials(password_env="NO_SUCH_VARIABLE"),
+        path=Address("127.0.0.1", 1),
+    )
     monkeypatch.delenv("NO_SUCH_VARIABLE", raising=False)
     with pytest.raises(UsageError, match="NO_SUCH_VARIABLE is not set"):
         path_probe(dependency)

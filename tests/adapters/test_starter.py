@@ -19,7 +19,7 @@ from harness.adapters.keeper import starter
 from harness.adapters.keeper.client import KeeperClient
 from harness.adapters.processes.start_command import StartCommand
 from harness.model.errors import Gone, Rejected
-from harness.model.records.faults import Dependency
+from harness.model.records.faults import Dependency, DependencyProcess
 from harness.model.records.process import ServerSpec
 from harness.safety.keeper.client import Keeper
 
@@ -90,12 +90,10 @@ def configured(folder: Path) -> Dependency:
     return Dependency(
         name="shop",
         kind="http",
+        process=DependencyProcess(pid_file=str(folder / "pid"), start_config=str(file), start_sha256=load(file).sha256),
         target=True,
         runtime="process",
         startable=True,
-        pid_file=str(folder / "pid"),
-        start_config=str(file),
-        start_sha256=load(file).sha256,
     )
 
 
@@ -145,7 +143,9 @@ def test_a_keeper_tells_its_servers_and_starts_one_again(tmp_path: Path) -> None
         assert second != first and psutil.Process(second).ppid() == keeper.pid
         with pytest.raises(Rejected, match="no server called nobody"):
             client.restart("nobody")
-        sleeper = Dependency(name="x", kind="tcp", runtime="process", keeper=str(state), server="sleeper")
+        sleeper = Dependency(
+            name="x", kind="tcp", process=DependencyProcess(keeper=str(state), server="sleeper"), runtime="process"
+        )
         found = starter.serving(sleeper)
         assert found is not None and found.pid == second
     finally:

@@ -57,8 +57,8 @@ class World:
 
     def __init__(self, redis: Dependency, db: Dependency, kafka: Dependency) -> None:
         self.dependencies = {"redis": redis, "db": db, "kafka": kafka}
-        self.admin = db.admin or ""
-        self.role = db.role or ""
+        self.admin = db.credentials.admin or ""
+        self.role = db.credentials.role or ""
 
     def environment(self) -> dict[str, str]:
         paths = {name: one.path for name, one in self.dependencies.items()}
@@ -90,7 +90,7 @@ class World:
                 )
             return self._lift_limit
         dependency = self.dependencies[name]
-        proxy = f"{dependency.toxiproxy}/proxies/{dependency.proxy}"
+        proxy = f"{dependency.proxy.url}/proxies/{dependency.proxy.name}"
         if kind == "down":
             raw(proxy, "POST", {"enabled": False})
             return lambda: raw(proxy, "POST", {"enabled": True})

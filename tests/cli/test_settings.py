@@ -77,7 +77,7 @@ def test_a_target_in_the_file_means_the_external_stack_unless_something_else_is_
     (folder / "harness.toml").write_text(TARGET + REDIS)
     found = plan("--fault", "cache-down")
     assert (found["stack"], found["load"]["host"]) == ("external", "http://127.0.0.1:9/base")
-    assert found["faults"][0]["change"]["dependency"]["toxiproxy"] == "http://127.0.0.1:8474"
+    assert found["faults"][0]["change"]["dependency"]["proxy"]["url"] == "http://127.0.0.1:8474"
     assert plan("--stack", "embedded", "--fault", "redis-down")["stack"] == "embedded"
     found = plan("--host", "http://127.0.0.1:10", "--fault", "cache-down")
     assert (found["stack"], found["load"]["host"]) == ("external", "http://127.0.0.1:10")

@@ -75,7 +75,7 @@ class Service:
         return redis.Redis(host=host, port=port, socket_timeout=self.patience_s, socket_connect_timeout=1.0, retry=None)
 
     def _user(self, number: int) -> None:
-        login = self.database.admin if self.database is not None else None
+        login = self.database.credentials.admin if self.database is not None else None
         with psycopg.connect(login, autocommit=True) if login else nullcontext() as database:
             connection = self._dial()
             at = 0
@@ -153,7 +153,7 @@ def through(
 
 
 def toxic(cache: Dependency, latency_ms: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    url = f"{cache.toxiproxy}/proxies/{cache.proxy}/toxics"
+    url = f"{cache.proxy.url}/proxies/{cache.proxy.name}/toxics"
     body = {"name": "slow", "type": "latency", "stream": "downstream", "attributes": {"latency": latency_ms}}
     return lambda: raw(url, "POST", body), lambda: raw(f"{url}/slow", "DELETE")
 
@@ -175,7 +175,7 @@ def test_retries_without_a_pause_multiply_the_calls(
 @pytest.mark.parametrize("storm", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_a_connection_a_request_after_the_undo_is_a_storm(cache: Dependency, tmp_path: Path, storm: bool) -> None:
     service = Service(cache, users=8)
-    proxy = f"{cache.toxiproxy}/proxies/{cache.proxy}"
+    proxy = f"{cache.proxy.url}/proxies/{cache.proxy.name}"
 
     def undo() -> None:
         service.keeps = not storm

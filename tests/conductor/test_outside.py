@@ -107,7 +107,7 @@ def db(
 
 def unasked(kind: str, dependency: Dependency) -> Dependency:
     """The same address as a dependency of a kind that cannot be asked who is connected."""
-    return msgspec.structs.replace(dependency, name=kind, kind=kind, admin=None)
+    return dependency.but(credentials={"admin": None}, name=kind, kind=kind)
 
 
 class Judged:
@@ -204,7 +204,7 @@ def test_connections_of_the_harness_itself_are_no_application(cache: Dependency)
 
 
 def test_without_the_process_of_the_proxy_a_client_on_this_machine_is_seen(cache: Dependency) -> None:
-    away = msgspec.structs.replace(unasked("tcp", cache), proxy_pid=None)
+    away = unasked("tcp", cache).but(proxy={"pid": None})
     assert not outside.look(away, limit_s=0.3).ends
     with application(cache.path):
         assert len(outside.look(away, limit_s=5.0).ends) == 1
@@ -230,11 +230,13 @@ def test_a_cache_whose_list_of_clients_is_forbidden_is_seen_from_outside(cache: 
 
 
 def test_a_database_without_an_administrator_that_is_used_through_the_proxy(db: Dependency) -> None:
-    code = f"import psycopg, sys; c = psycopg.connect({f'{db.login} host={db.path.host} port={db.path.port}'!r})"  # type: ignore[union-attr]
+    assert db.path is not None
+    where = f"{db.credentials.login} host={db.path.host} port={db.path.port}"
+    code = f"import psycopg, sys; c = psycopg.connect({where!r})"
     words = [sys.executable, "-c", f"{code}; print(1, flush=True); sys.stdin.read()"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline()
-        found = Judged(msgspec.structs.replace(db, admin=None))
+        found = Judged(db.but(credentials={"admin": None}))
         with suppress(psycopg.Error):
             process.communicate()
     assert [item.held for item in found.evidence] == [True]
@@ -247,7 +249,7 @@ def test_the_targets_own_connection_proves_the_path(
     cache: Dependency, service: Service, how: str, declared: bool
 ) -> None:
     service.connect(cache.path, how)
-    target = msgspec.structs.replace(service.info, pid=service.process.pid if declared else None)
+    target = service.info.but(process={"pid": service.process.pid if declared else None})
     with application(cache.path) as bystander:
         found = Judged(unasked("tcp", cache), target=target)
     (evidence,) = found.evidence
@@ -262,7 +264,7 @@ def test_a_bystanders_connection_proves_nothing_about_a_target_that_is_known(
 ) -> None:
     monkeypatch.setattr(outside, "LOOK_S", 0.5)
     service.connect(cache.direct)  # it goes past the proxy
-    target = msgspec.structs.replace(service.info, pid=service.process.pid if declared else None)
+    target = service.info.but(process={"pid": service.process.pid if declared else None})
     with application(cache.path) as bystander:
         found = Judged(unasked("tcp", cache), target=target)
     assert not found.evidence and len(found.no_path) == 1

@@ -117,7 +117,7 @@ def test_a_path_that_is_mended_at_a_known_instant(
 ) -> None:
     behind: ValkeyServer | PostgresServer = request.getfixturevalue(server)
     with proxied(toxiproxy_server, toxiproxy_process, behind) as dependency:
-        proxy = f"{toxiproxy_server}/proxies/{dependency.proxy}"
+        proxy = f"{toxiproxy_server}/proxies/{dependency.proxy.name}"
         toxic = {"name": "t", "type": "timeout", "attributes": {"timeout": 0}}
         if fault == "latency":
             toxic = {"name": "t", "type": "latency", "attributes": {"latency": 800}}

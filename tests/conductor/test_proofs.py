@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-import msgspec
 import psycopg
 import pytest
 import redis
@@ -44,7 +43,7 @@ def client(address: Address | None, name: str | None = None) -> redis.Redis:
 
 def session(db: Dependency, address: Address | None) -> psycopg.Connection[tuple[object, ...]]:
     assert address is not None
-    return psycopg.connect(f"{db.login} host={address.host} port={address.port}", autocommit=True)
+    return psycopg.connect(f"{db.credentials.login} host={address.host} port={address.port}", autocommit=True)
 
 
 def judged(dependency: Dependency, *busy: redis.Redis | psycopg.Connection[tuple[object, ...]]) -> Evidence:
@@ -126,7 +125,7 @@ def test_a_pool_that_reconnected_meanwhile_is_in_use(cache: Dependency) -> None:
 
 
 def test_without_the_proxys_process_nothing_is_claimed(cache: Dependency) -> None:
-    unknown = msgspec.structs.replace(cache, proxy_pid=None)
+    unknown = cache.but(proxy={"pid": None})
     with client(cache.path) as one:
         one.ping()
         evidence = judged(unknown, one)
@@ -149,7 +148,7 @@ def test_a_database_that_is_reached_past_the_proxy(db: Dependency) -> None:
 
 
 def test_other_roles_of_the_database_are_not_the_application(db: Dependency) -> None:
-    with session(db, db.path) as one, psycopg.connect(str(db.admin), autocommit=True) as theirs:
+    with session(db, db.path) as one, psycopg.connect(str(db.credentials.admin), autocommit=True) as theirs:
         before = snapshot(db)
         one.execute("SELECT 1"), theirs.execute("SELECT 1")
         evidence = path_evidence(before, snapshot(db), db)
@@ -159,7 +158,7 @@ def test_other_roles_of_the_database_are_not_the_application(db: Dependency) -> 
 def test_a_second_role_of_the_target_past_the_proxy_is_the_application_all_the_same(db: Dependency) -> None:
     """Two logins in its settings, and only one of them was led through the proxy."""
     assert db.direct is not None
-    past = f"{db.probe_login} host={db.direct.host} port={db.direct.port}"
+    past = f"{db.credentials.probe_login} host={db.direct.host} port={db.direct.port}"
     with session(db, db.path) as one, psycopg.connect(past, autocommit=True) as second:
         for target, held in (({os.getpid()}, False), (set[int](), True)):
             before = snapshot(db, target=target)
@@ -229,7 +228,7 @@ def test_a_session_whose_client_has_left_in_the_middle_of_a_query_is_no_bypass(d
     """PostgreSQL ends the query first: when a proxy is cut its sessions look like that."""
     before = snapshot(db)
     assert db.direct is not None
-    login = f"{db.login} host={db.direct.host} port={db.direct.port}"
+    login = f"{db.credentials.login} host={db.direct.host} port={db.direct.port}"
     code = f"import psycopg; psycopg.connect({login!r}).execute('SELECT pg_sleep(20)')"
     leaver = subprocess.Popen([sys.executable, "-c", code])
     try:
@@ -238,7 +237,7 @@ def test_a_session_whose_client_has_left_in_the_middle_of_a_query_is_no_bypass(d
         leaver.kill()
         leaver.wait()
     evidence = bypass_evidence(before, snapshot(db), db)
-    with psycopg.connect(str(db.admin), autocommit=True) as admin:
+    with psycopg.connect(str(db.credentials.admin), autocommit=True) as admin:
         row = admin.execute(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(20)%'"
             " AND pid <> pg_backend_pid()"

@@ -21,7 +21,7 @@ import pytest
 from harness.conductor.recording.sampler import Sampler
 from harness.model.clock import monotonic
 from harness.model.jsonl import read_lines
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Dependency, DependencyProcess
 from harness.model.records.samples import Sample
 from harness.model.records.stack import TargetInfo
 
@@ -128,7 +128,7 @@ def me(metrics_url: str | None = None) -> TargetInfo:
 
 def test_a_row_has_trees_signals_and_the_machine(tmp_path: Path) -> None:
     out = tmp_path / "samples.jsonl"
-    redis = Dependency(name="redis", kind="redis", pid=os.getppid())
+    redis = Dependency(name="redis", kind="redis", process=DependencyProcess(pid=os.getppid()))
     outside = Dependency(name="kafka", kind="kafka")
     with (
         metrics_page(lambda number: f'http_requests_total{{status="200"}} {number}\nlag 3\n'.encode()) as url,
@@ -170,7 +170,7 @@ def test_a_target_that_ends_leaves_the_others_measured(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert process.stdin is not None
     target = TargetInfo(url="http://127.0.0.1:1", pid=process.pid)
-    redis = Dependency(name="redis", kind="redis", pid=os.getpid())
+    redis = Dependency(name="redis", kind="redis", process=DependencyProcess(pid=os.getpid()))
     with sampling(out, target, redis):
         wait_for("both", lambda: any(set(row.trees) == {"target", "redis"} for row in samples(out)))
         process.stdin.close()
@@ -193,7 +193,13 @@ def test_a_server_that_is_started_again_goes_on_being_measured(tmp_path: Path) -
         return rows[-1].trees["target"].cpu_s if rows else 0.0
 
     first = start()
-    itself = Dependency(name="api", kind="http", target=True, runtime="process", pid=first.pid, pid_file=str(pid_file))
+    itself = Dependency(
+        name="api",
+        kind="http",
+        process=DependencyProcess(pid=first.pid, pid_file=str(pid_file)),
+        target=True,
+        runtime="process",
+    )
     target = TargetInfo(url="http://127.0.0.1:1", pid=first.pid)
     with sampling(out, target, itself):
         wait_for("the first one's work", lambda: target_cpu() >= 0.2)

@@ -123,7 +123,7 @@ def test_the_documented_compose_project_is_complete_and_loads() -> None:
         for key in type_.__struct_fields__:
             assert re.search(rf"^(# )?{key} = ", file.read_text(), re.MULTILINE), key
     declared = ExternalStack("http://127.0.0.1:8000", configuration=found).describe()
-    assert [(one.name, one.runtime, one.project, one.service) for one in declared] == [
+    assert [(one.name, one.runtime, one.container.project, one.container.service) for one in declared] == [
         ("redis", "container", "own-compose", "redis"),
         ("app", "container", "own-compose", "app"),
     ]

@@ -64,8 +64,8 @@ class Compose:
     def outside(self, dependency: Dependency) -> dict[str, Any]:
         """Of every container of the project: state, limits, networks, published ports. Of the project: its networks
         and who is on them. Of the dependency: since when it runs, its proxies, its roles, a mark in its data."""
-        assert dependency.project is not None and dependency.container is not None
-        label = f"label=com.docker.compose.project={dependency.project}"
+        assert dependency.container.project is not None and dependency.container.id is not None
+        label = f"label=com.docker.compose.project={dependency.container.project}"
         found: dict[str, Any] = {}
         containers = docker("ps", "-aq", "--no-trunc", "--filter", label).split()
         for one in json.loads(docker("inspect", *containers)):
@@ -75,20 +75,20 @@ class Compose:
                 "networks": ends_in(one),
                 "ports": ports_in(one),
             }
-            if one["Id"] == dependency.container:
+            if one["Id"] == dependency.container.id:
                 found["pid"] = one["State"]["StartedAt"]
         networks = docker("network", "ls", "-q", "--no-trunc", "--filter", label).split()
         for one in json.loads(docker("network", "inspect", *networks)):
             found[one["Id"]] = {member: end["IPv4Address"] for member, end in one["Containers"].items()}
-        if dependency.toxiproxy is not None:
-            found["proxies"] = raw(f"{dependency.toxiproxy}/proxies")
-        serves = found[dependency.container]["state"] == "running" and any(
-            found[dependency.container]["ports"].values()
+        if dependency.proxy.url is not None:
+            found["proxies"] = raw(f"{dependency.proxy.url}/proxies")
+        serves = found[dependency.container.id]["state"] == "running" and any(
+            found[dependency.container.id]["ports"].values()
         )
         if dependency.kind == "redis" and serves:
             found["mark"] = say(dependency, "GET harness-test-mark")
-        if dependency.admin is not None and serves:
-            with psycopg.connect(dependency.admin) as connection:
+        if dependency.credentials.admin is not None and serves:
+            with psycopg.connect(dependency.credentials.admin) as connection:
                 found["roles"] = connection.execute("SELECT * FROM pg_roles ORDER BY oid").fetchall()
                 found["mark"] = connection.execute("SELECT text FROM harness_test_mark").fetchall()
                 found["sessions of the harness"] = connection.execute(

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.adapters.docker.engine import engine_url
-from harness.model.records.faults import Address, Dependency, UndoRecord
+from harness.model.records.faults import Address, Dependency, DependencyContainer, UndoRecord
 from tests.support.servers.ports import free_port
 
 IMAGE = "harness-stand-in/base"
@@ -101,14 +101,12 @@ def made(name: str, publish: str, *options: str, **more: Any) -> Dependency:
     return Dependency(
         name="small",
         kind="tcp",
+        container=DependencyContainer(engine=engine_url(), id=found, name=name),
         runtime="container",
         path=address,
         direct=address,
         startable=True,
         probe_send="hello\n",
-        engine=engine_url(),
-        container=found,
-        container_name=name,
         **more,
     )
 
@@ -118,4 +116,4 @@ def again(record: UndoRecord, name: str, *options: str) -> str:
     assert record.dependency.direct is not None
     docker("rm", "-f", str(record.where["container"]))
     made_now = made(name, f"127.0.0.1:{record.dependency.direct.port}:{PORT}", *options)
-    return str(made_now.container)
+    return str(made_now.container.id)

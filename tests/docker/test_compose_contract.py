@@ -126,7 +126,7 @@ def test_a_fault_on_containers_is_proven_while_on_and_undone_without_a_trace(
                 assert_contract(world, registered()[kind], declared, world.outside)
             assert world.outside(world.dependency(declared.name)) | {"mark": None} == before
         elif kind in NEEDS_LOAD:
-            with busy(str(world.dependency(declared.name).container)):
+            with busy(str(world.dependency(declared.name).container.id)):
                 assert_contract(world, registered()[kind], declared, world.outside)
         else:
             assert_contract(world, registered()[kind], declared, world.outside)

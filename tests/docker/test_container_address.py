@@ -23,7 +23,7 @@ from harness.adapters.docker.engine import connect, engine_url
 from harness.dependencies.probe import following_probe
 from harness.fault import registered
 from harness.model.errors import Refused
-from harness.model.records.faults import Address, Dependency, FaultSpec, UndoRecord
+from harness.model.records.faults import Address, Credentials, Dependency, DependencyContainer, FaultSpec, UndoRecord
 from harness.plan.fault_text import decode_params
 from harness.safety.healing.undo import undo_record
 
@@ -58,7 +58,7 @@ def taken(port: int, *, accepts: bool = True) -> Iterator[None]:
 
 def killed_and_back_elsewhere(dependency: Dependency, inside: str) -> int:
     """docker kill, its port taken by somebody, docker start: where it is published now."""
-    container = str(dependency.container)
+    container = str(dependency.container.id)
     old = int(ports(container)[inside][0])
     record = captured("kill", dependency)
     registered()["kill"].inject(record)
@@ -74,8 +74,8 @@ def killed_and_back_elsewhere(dependency: Dependency, inside: str) -> int:
 def test_the_harness_looks_where_the_container_is_now() -> None:
     with small(port=0) as dependency:
         with connect(engine_url()) as engine:
-            known = bound(dependency, engine.container(str(dependency.container)))
-        assert known.container_port == "7777/tcp"
+            known = bound(dependency, engine.container(str(dependency.container.id)))
+        assert known.container.port == "7777/tcp"
         old = known.direct
         assert old is not None and at_present(known) == known
         now = killed_and_back_elsewhere(known, "7777/tcp")
@@ -91,9 +91,9 @@ def test_the_harness_looks_where_the_container_is_now() -> None:
         assert all(item.held for item in fault.prove(record_at_present(stale), "injected"))
         assert undo_record(stale).state == "verified"
         # It is not there while it does not run, nor where no engine answers: then nothing is claimed.
-        docker("kill", str(known.container))
+        docker("kill", str(known.container.id))
         assert at_present(known) == known
-        away = msgspec.structs.replace(known, engine="unix:///nowhere/docker.sock")
+        away = known.but(container={"engine": "unix:///nowhere/docker.sock"})
         assert at_present(away) == away
 
 
@@ -110,16 +110,16 @@ def test_a_range_and_publishing_all_are_the_engine_s_choice_too(publish: str) ->
             # On loopback only, as far as -P leaves that to anybody.
             docker("network", "create", "-o", "com.docker.network.bridge.host_binding_ipv4=127.0.0.1", name)
             dependency = made(name, "127.0.0.1::7778", "-P", "--expose", "7777", "--network", name)
-            assert ports(str(dependency.container)).keys() == {"7777/tcp", "7778/tcp"}
+            assert ports(str(dependency.container.id)).keys() == {"7777/tcp", "7778/tcp"}
         with connect(engine_url()) as engine:
-            found = engine.container(str(dependency.container))
+            found = engine.container(str(dependency.container.id))
         (one,) = found.host_ports(7777)[:1]
         assert found.chosen_by_engine(one)
         target = msgspec.structs.replace(dependency, target=True)
         for kind in ("kill", "restart", "disconnect"):
             with pytest.raises(Refused, match="chooses another one"):
                 captured(kind, target)
-        assert captured("kill", dependency).dependency.container_port == "7777/tcp"
+        assert captured("kill", dependency).dependency.container.port == "7777/tcp"
     finally:
         docker("rm", "-f", name, check=False)
         docker("network", "rm", name, check=False)
@@ -135,17 +135,17 @@ def test_a_fixed_port_is_followed_nowhere() -> None:
 def test_its_own_address_is_followed_over_a_kill() -> None:
     """Not published, so it is reached at its own address, which somebody else gets while it is down."""
     with network() as (name, _), small("--network", name) as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         before = ends(container)[name]["ipv4"]
         own = Address(before, 7777)
         unpublished = msgspec.structs.replace(dependency, path=own, direct=own)
         record = captured("kill", unpublished)
-        assert record.dependency.container_network == name
+        assert record.dependency.container.network == name
         registered()["kill"].inject(record)
         evidence = registered()["kill"].prove(record, "injected")
         assert all(item.held for item in evidence), evidence
         with small("--network", name) as other:
-            assert ends(str(other.container))[name]["ipv4"] == before
+            assert ends(str(other.container.id))[name]["ipv4"] == before
             outcome = undo_record(record)
             assert outcome.state == "verified", outcome
             now = ends(container)[name]["ipv4"]
@@ -177,17 +177,14 @@ def database() -> Iterator[Dependency]:
         dependency = Dependency(
             name="db",
             kind="postgres",
+            container=DependencyContainer(engine=engine_url(), id=found, name=name),
+            credentials=Credentials(
+                role="app", login="user=app dbname=shop", probe_login="user=probe dbname=shop", admin=admin
+            ),
             runtime="container",
             path=at,
             direct=at,
             startable=True,
-            engine=engine_url(),
-            container=found,
-            container_name=name,
-            role="app",
-            login="user=app dbname=shop",
-            probe_login="user=probe dbname=shop",
-            admin=admin,
         )
         with connect(engine_url()) as engine:
             yield bound(dependency, engine.container(found))
@@ -203,12 +200,12 @@ def role_limit(container: str) -> str:
 def test_a_limit_is_undone_where_the_database_is_after_it_was_killed(stand_in_images: dict[str, str]) -> None:
     """Every record of a run is written before its first fault, so those of other faults name the old port."""
     with database() as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         assert role_limit(container) == "-1"
         record, fault = captured("connection-limit", dependency), registered()["connection-limit"]
         now = killed_and_back_elsewhere(dependency, "5432/tcp")
         there = record_at_present(record)
-        assert f"port={now}" in str(there.dependency.admin)
+        assert f"port={now}" in str(there.dependency.credentials.admin)
         fault.inject(there)
         assert role_limit(container) == "2"
         assert all(item.held for item in fault.prove(there, "injected"))

@@ -53,9 +53,9 @@ def test_everything_comes_back_on_both_networks() -> None:
         small("--network", other) as friend,
         small("--network", second, "--network-alias", "own") as dependency,
     ):
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         docker("network", "connect", "--ip", f"{prefix}77", "--alias", "shop", "--alias", "cart", first, container)
-        options = ("--link", f"{friend.container_name}:friend", "--driver-opt", "com.example.option=7")
+        options = ("--link", f"{friend.container.name}:friend", "--driver-opt", "com.example.option=7")
         docker("network", "connect", *options, other, container)
         before, published = ends(container), ports(container)
         assert len(before) == 3 and before[first]["asked"] and before[other]["links"]
@@ -79,7 +79,7 @@ def test_everything_comes_back_on_both_networks() -> None:
         assert dependency.direct is not None and answers(dependency.direct)
         assert (
             docker("exec", container, "getent", "hosts", "friend").split()[0]
-            == ends(str(friend.container))[other]["ipv4"]
+            == ends(str(friend.container.id))[other]["ipv4"]
         )
         # Repeated, nothing changes, though the engine would answer a second connect with an error.
         ids = [end["EndpointID"] for end in inspect(container)["NetworkSettings"]["Networks"].values()]
@@ -89,7 +89,7 @@ def test_everything_comes_back_on_both_networks() -> None:
 
 def test_both_kinds_of_fixed_addresses_come_back() -> None:
     with network(ipv6=True) as (name, prefix), small() as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         subnet = docker("network", "inspect", name, "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}").split()[1]
         docker("network", "connect", "--ip", f"{prefix}9", "--ip6", subnet.replace("/64", "99"), name, container)
         before = ends(container)
@@ -102,7 +102,7 @@ def test_both_kinds_of_fixed_addresses_come_back() -> None:
 
 def test_one_network_of_two_is_chosen_by_its_exact_name() -> None:
     with network() as (second, _), small() as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         docker("network", "connect", second, container)
         before = ends(container)
         with pytest.raises(Refused, match="not on a network") as refused:
@@ -125,7 +125,7 @@ def test_a_port_that_the_engine_chose_moves_and_that_is_told() -> None:
         assert held(fault().prove(record, "held"))
         outcome = undo_record(record)
         assert outcome.state == "verified", outcome
-        now = ports(str(dependency.container))["7777/tcp"][0]
+        now = ports(str(dependency.container.id))["7777/tcp"][0]
         assert int(now) != dependency.direct.port  # type: ignore[union-attr]
         assert any(f"is now 7777/tcp at 127.0.0.1:{now}" in item.observed for item in outcome.evidence)
     with small(port=0) as dependency, pytest.raises(Refused, match="the load would not follow"):
@@ -134,12 +134,12 @@ def test_a_port_that_the_engine_chose_moves_and_that_is_told() -> None:
 
 def test_an_address_that_the_engine_chose_may_be_another_one_afterwards() -> None:
     with network() as (name, _), small("--network", name) as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         before = ends(container)[name]
         record = captured(dependency)
         fault().inject(record)
         with small("--network", name) as other:
-            assert ends(str(other.container))[name]["ipv4"] == before["ipv4"]
+            assert ends(str(other.container.id))[name]["ipv4"] == before["ipv4"]
             outcome = undo_record(record)
             assert outcome.state == "verified", outcome
             now = ends(container)[name]
@@ -153,22 +153,22 @@ def test_a_fixed_address_that_was_taken_is_told_with_both_names_and_the_command(
         small() as other,
         small("--network", name, "--ip", f"{prefix}7") as dependency,
     ):
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         before = ends(container)
         record = captured(dependency)
         fault().inject(record)
-        docker("network", "connect", "--ip", f"{prefix}7", name, str(other.container))
+        docker("network", "connect", "--ip", f"{prefix}7", name, str(other.container.id))
         told = left_after_undo(record)
-        assert str(dependency.container_name) in told and str(other.container_name) in told and f"{prefix}7" in told
+        assert str(dependency.container.name) in told and str(other.container.name) in told and f"{prefix}7" in told
         # Somebody tries by hand: the engine refuses, and lists a network that the container is not on.
         docker("network", "connect", "--ip", f"{prefix}7", name, container, check=False)
         assert name in inspect(container)["NetworkSettings"]["Networks"]
         assert held(fault().prove(record, "held"))
-        assert str(other.container_name) in left_after_undo(record)
+        assert str(other.container.name) in left_after_undo(record)
         run_pasted(told)
         assert undo_record(record).state == "verified"
         assert ends(container) == before
-        assert name in ends(str(other.container))
+        assert name in ends(str(other.container.id))
 
 
 def test_what_a_failed_connect_left_does_not_stop_the_undo() -> None:
@@ -177,19 +177,19 @@ def test_what_a_failed_connect_left_does_not_stop_the_undo() -> None:
         small() as other,
         small("--network", name, "--ip", f"{prefix}7", "--network-alias", "shop") as dependency,
     ):
-        before = ends(str(dependency.container))
+        before = ends(str(dependency.container.id))
         record = captured(dependency)
         fault().inject(record)
-        docker("network", "connect", "--ip", f"{prefix}7", name, str(other.container))
-        docker("network", "connect", "--ip", f"{prefix}7", name, str(dependency.container), check=False)
-        docker("network", "disconnect", name, str(other.container))
+        docker("network", "connect", "--ip", f"{prefix}7", name, str(other.container.id))
+        docker("network", "connect", "--ip", f"{prefix}7", name, str(dependency.container.id), check=False)
+        docker("network", "disconnect", name, str(other.container.id))
         assert undo_record(record).state == "verified"
-        assert ends(str(dependency.container)) == before
+        assert ends(str(dependency.container.id)) == before
 
 
 def test_somebody_who_connected_it_meanwhile_is_left_alone() -> None:
     with network() as (name, _), small("--network", name, "--network-alias", "shop") as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         before = ends(container)
         record = captured(dependency)
         fault().inject(record)
@@ -209,7 +209,7 @@ def test_somebody_who_connected_it_meanwhile_is_left_alone() -> None:
 
 def test_somebody_who_took_it_off_another_network_or_ended_it_is_told_with_the_way_back() -> None:
     with network() as (name, _), network() as (used, _), small("--network", used) as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         docker("network", "connect", name, container)
         before = ends(container)
         own = Address(before[used]["ipv4"], 7777)
@@ -233,7 +233,7 @@ def test_somebody_who_took_it_off_another_network_or_ended_it_is_told_with_the_w
 
 def test_a_network_that_was_removed_is_told_and_the_others_come_back() -> None:
     with network() as (name, _), small() as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         docker("network", "connect", "--alias", "shop", name, container)
         record = captured(dependency)
         fault().inject(record)
@@ -257,18 +257,18 @@ def test_a_container_that_was_made_anew_is_moot_and_one_that_was_removed_is_told
     with network() as (name, _), small("--network", name) as dependency:
         record = captured(dependency)
         fault().inject(record)
-        again(record, str(dependency.container_name), "--network", name)
+        again(record, str(dependency.container.name), "--network", name)
         outcome = undo_record(record)
         assert outcome.state == "moot", outcome
         assert any("serves in the place" in item.expected for item in outcome.evidence)
-        docker("rm", "-f", str(dependency.container_name))
+        docker("rm", "-f", str(dependency.container.name))
         told = left_after_undo(record)
-        assert str(dependency.container_name) in told and "removed while it was disconnected" in told
+        assert str(dependency.container.name) in told and "removed while it was disconnected" in told
 
 
 def test_what_is_not_as_recorded_is_not_touched() -> None:
     with network() as (name, _), small("--network", name) as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         record = captured(dependency)
         docker("network", "disconnect", name, container)
         with pytest.raises(Rejected, match="is not on network"):
@@ -286,17 +286,17 @@ def test_who_has_no_network_of_its_own_is_refused_with_the_reason() -> None:
     with small() as dependency:
         for mode, reason in (
             ("host", "network of its host"),
-            (f"container:{dependency.container}", "shares the network of another"),
+            (f"container:{dependency.container.id}", "shares the network of another"),
             ("none", "has no network"),
         ):
-            name = f"{dependency.container_name}-mode"
+            name = f"{dependency.container.name}-mode"
             found = docker("run", "-d", "--network", mode, "--name", name, IMAGE, "sleep", "600")
             try:
-                other = msgspec.structs.replace(dependency, container=found, container_name=name)
+                other = dependency.but(container={"id": found, "name": name})
                 with pytest.raises(Refused, match=reason) as refused:
                     captured(other)
                 assert refused.value.hint
                 with pytest.raises(Refused, match=reason):
-                    fault().plan(msgspec.structs.replace(other, network_mode=mode), {"network": "all"})
+                    fault().plan(other.but(container={"network_mode": mode}), {"network": "all"})
             finally:
                 docker("rm", "-f", found)

@@ -78,7 +78,7 @@ def relay() -> Iterator[Relay]:
 
 
 def on(dependency: Dependency, url: str) -> Dependency:
-    return msgspec.structs.replace(dependency, engine=url)
+    return dependency.but(container={"engine": url})
 
 
 def test_a_fault_goes_through_an_engine_on_tcp_of_this_machine(relay: Relay) -> None:
@@ -87,10 +87,10 @@ def test_a_fault_goes_through_an_engine_on_tcp_of_this_machine(relay: Relay) -> 
         fault = registered()["pause"]
         record = fault.capture(fault.plan(dependency, {}), "r1")
         fault.inject(record)
-        assert inspect(str(near.container))["State"]["Paused"]
+        assert inspect(str(near.container.id))["State"]["Paused"]
         assert all(item.held for item in fault.prove(record, "injected"))
         assert undo_record(record, allowed=()).state == "verified"
-        assert not inspect(str(near.container))["State"]["Paused"]
+        assert not inspect(str(near.container.id))["State"]["Paused"]
         assert relay.asked
 
 
@@ -128,7 +128,7 @@ def test_a_record_leads_to_no_engine_elsewhere_that_was_not_allowed(relay: Relay
         outcome = undo_record(far, allowed=(), patience=Patience(limit_s=1.0))
         assert outcome.state == "unverified" and "0.0.0.0" in str(outcome.left), outcome
         assert relay.asked == 0
-        assert inspect(str(near.container))["State"]["Paused"]
+        assert inspect(str(near.container.id))["State"]["Paused"]
         assert undo_record(far, allowed=("0.0.0.0",)).state == "verified"
 
 

@@ -25,13 +25,13 @@ def captured(kind: str, dependency: Dependency, **params: Any) -> tuple[Fault, U
 
 
 def kernel_limit(dependency: Dependency) -> int:
-    with connect(str(dependency.engine)) as engine:
-        return engine.stats(str(dependency.container)).memory_stats.limit
+    with connect(str(dependency.container.engine)) as engine:
+        return engine.stats(str(dependency.container.id)).memory_stats.limit
 
 
 def throttled(dependency: Dependency) -> int:
-    with connect(str(dependency.engine)) as engine:
-        return engine.stats(str(dependency.container)).cpu_stats.throttling_data.throttled_periods
+    with connect(str(dependency.container.engine)) as engine:
+        return engine.stats(str(dependency.container.id)).cpu_stats.throttling_data.throttled_periods
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def throttled(dependency: Dependency) -> int:
 )
 def test_a_cpu_limit_is_set_as_the_old_one_was_and_put_back(options: tuple[str, ...], set_now: dict[str, int]) -> None:
     with small(*options) as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         assert dependency.direct is not None
         before = limits(container)
         fault, record = captured("cpu", dependency, cpus=0.2)
@@ -92,7 +92,7 @@ def test_more_cpus_than_the_engine_has_are_refused() -> None:
 @pytest.mark.parametrize("kind", ["cpu", "memory"])
 def test_what_somebody_else_set_is_left_and_both_values_are_told(kind: str) -> None:
     with small("--memory", "256m", "--cpus", "1") as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         params: dict[str, Any] = {"cpus": 0.2} if kind == "cpu" else {"memory": 64_000_000}
         fault, record = captured(kind, dependency, **params)
         fault.inject(record)
@@ -113,7 +113,7 @@ def test_what_somebody_else_set_is_left_and_both_values_are_told(kind: str) -> N
 )
 def test_a_memory_limit_is_enforced_and_put_back(options: tuple[str, ...]) -> None:
     with small(*options) as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         before, kernel = limits(container), kernel_limit(dependency)
         fault, record = captured("memory", dependency, memory=64_000_000)
         fault.inject(record)
@@ -138,7 +138,7 @@ def test_a_memory_limit_that_was_met_without_ending_anything_is_a_proof() -> Non
         # Pages of a file count, and can be taken away again.
         docker(
             "exec",
-            str(dependency.container),
+            str(dependency.container.id),
             "sh",
             "-c",
             "head -c 100000000 /dev/zero > /tmp/big; cat /tmp/big > /dev/null",
@@ -151,7 +151,7 @@ def test_a_memory_limit_that_was_met_without_ending_anything_is_a_proof() -> Non
 
 def test_a_container_that_its_restart_policy_starts_over_and_over_is_proven_and_comes_back_at_once() -> None:
     with small("-m", "256m", "--restart", "always") as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         assert dependency.direct is not None
         before = limits(container)
         fault, record = captured("memory", dependency, memory=64_000_000)
@@ -175,7 +175,7 @@ def test_memory_where_there_is_no_limit_is_refused_with_what_would_help() -> Non
         with pytest.raises(Refused, match="no memory limit") as refused:
             captured("memory", dependency, memory=64_000_000)
         assert "mem_limit" in str(refused.value.hint)
-        assert limits(str(dependency.container))["memory"] == 0
+        assert limits(str(dependency.container.id))["memory"] == 0
 
 
 @pytest.mark.parametrize(
@@ -199,21 +199,21 @@ def test_what_the_memory_limit_ended_is_started_again() -> None:
         with pytest.raises((OSError, AssertionError)):
             assert ask(dependency.direct, "eat 200") == "ok"
         # The connection is gone before the engine has heard of it.
-        wait_until("its end is seen", lambda: not inspect(str(dependency.container))["State"]["Running"])
-        assert inspect(str(dependency.container))["State"]["OOMKilled"]
+        wait_until("its end is seen", lambda: not inspect(str(dependency.container.id))["State"]["Running"])
+        assert inspect(str(dependency.container.id))["State"]["OOMKilled"]
         evidence = fault.prove(record, "held")
         assert all(item.held for item in evidence), evidence
         outcome = undo_record(record)
         assert outcome.state == "verified", outcome
         assert outcome.applied is not None and [item.held for item in outcome.applied.evidence] == [True]
         assert answers(dependency.direct)
-        assert limits(str(dependency.container))["memory"] == 256 * 2**20
+        assert limits(str(dependency.container.id))["memory"] == 256 * 2**20
 
 
 @pytest.mark.parametrize("kind", ["cpu", "memory"])
 def test_limits_hold_over_a_restart_by_somebody_and_are_put_back(kind: str) -> None:
     with small("-m", "256m") as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         before = limits(container)
         params: dict[str, Any] = {"cpus": 0.2} if kind == "cpu" else {"memory": 64_000_000}
         fault, record = captured(kind, dependency, **params)

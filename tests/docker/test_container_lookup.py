@@ -15,9 +15,9 @@ pytestmark = pytest.mark.docker
 
 def test_the_beginning_of_an_id_is_taken_by_the_engine_and_not_by_us() -> None:
     with small() as dependency, connect(engine_url()) as engine:
-        full = str(dependency.container)
+        full = str(dependency.container.id)
         assert inspect(full[:12])["Id"] == full  # the engine would
-        for short in (full[:12], full[:63], str(dependency.container_name)):
+        for short in (full[:12], full[:63], str(dependency.container.name)):
             with pytest.raises(Refused, match="full ID"):
                 engine.kill(short)
         assert inspect(full)["State"]["Running"]
@@ -25,7 +25,7 @@ def test_the_beginning_of_an_id_is_taken_by_the_engine_and_not_by_us() -> None:
 
 def test_a_container_whose_name_is_the_id_of_a_removed_one_is_left_alone() -> None:
     with small() as dependency:
-        gone = str(dependency.container)
+        gone = str(dependency.container.id)
         docker("rm", "-f", gone)
         try:
             docker("run", "-d", "--name", gone, IMAGE, "sleep", "60")
@@ -46,22 +46,22 @@ def test_names_match_whole_and_labels_all() -> None:
         small("--label", mark) as other,
         connect(engine_url()) as engine,
     ):
-        name = str(one.container_name)
+        name = str(one.container.name)
         found = engine.find_by_name(name)
-        assert found is not None and found.id == one.container
+        assert found is not None and found.id == one.container.id
         for near in (name[:-1], name[1:], ".*", f"{name}x"):
             assert engine.find_by_name(near) is None
         key, _, value = mark.partition("=")
-        assert {each.id for each in engine.find({key: value})} == {one.container, other.container}
-        assert [each.id for each in engine.find({key: value, "two": "2"})] == [one.container]
+        assert {each.id for each in engine.find({key: value})} == {one.container.id, other.container.id}
+        assert [each.id for each in engine.find({key: value, "two": "2"})] == [one.container.id]
         assert [each.id for each in engine.find({key: value, "two": "3"})] == []
-        docker("kill", str(one.container))
+        docker("kill", str(one.container.id))
         assert len(engine.find({key: value})) == 2  # also what does not run
 
 
 def test_what_the_engine_does_in_the_wrong_state() -> None:
     with small() as dependency, connect(engine_url()) as engine:
-        full = str(dependency.container)
+        full = str(dependency.container.id)
         with pytest.raises((Conflict, Rejected)):
             engine.unpause(full)
         engine.pause(full)
@@ -81,7 +81,7 @@ def test_what_the_engine_does_in_the_wrong_state() -> None:
 
 def test_limits_that_the_sdk_has_no_argument_for_are_set() -> None:
     with small() as dependency, connect(engine_url()) as engine:
-        full = str(dependency.container)
+        full = str(dependency.container.id)
         engine.update(full, Limits(pids_limit=77))
         assert inspect(full)["HostConfig"]["PidsLimit"] == 77
         engine.update(full, Limits(nano_cpus=500_000_000))

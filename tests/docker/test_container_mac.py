@@ -41,7 +41,7 @@ def of(model: Dependency, container: str) -> Dependency:
     while not answers(published):
         assert time.monotonic() < end
         time.sleep(0.05)
-    return msgspec.structs.replace(model, container=container, container_name="", path=published, direct=published)
+    return model.but(container={"id": container, "name": ""}, path=published, direct=published)
 
 
 def mac_on(container: str, name: str) -> str:
@@ -59,7 +59,7 @@ def through(kind: str, dependency: Dependency) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_that_the_engine_chose_is_neither_asked_for_nor_compared(kind: str) -> None:
     with network() as (name, _), small("--network", name) as dependency:
-        container = str(dependency.container)
+        container = str(dependency.container.id)
         before = ends(container)
         through(kind, dependency)
         assert ends(container) == before
@@ -68,7 +68,7 @@ def test_one_that_the_engine_chose_is_neither_asked_for_nor_compared(kind: str) 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_that_the_container_was_created_with_comes_back(kind: str) -> None:
-    with small() as model, created_like(str(model.container), {"MacAddress": ASKED}) as container:
+    with small() as model, created_like(str(model.container.id), {"MacAddress": ASKED}) as container:
         target = msgspec.structs.replace(of(model, container), target=True)
         before = ends(container)
         assert mac_on(container, "bridge") == ASKED
@@ -88,7 +88,7 @@ def test_one_that_was_asked_for_on_a_further_network_comes_back() -> None:
     with network() as (first, _), network() as (second, _), small() as model:
         both: dict[str, dict[str, str]] = {first: {}, second: {"MacAddress": ASKED}}
         with created_like(
-            str(model.container), {"NetworkingConfig": {"EndpointsConfig": both}}, api="1.44", network=first
+            str(model.container.id), {"NetworkingConfig": {"EndpointsConfig": both}}, api="1.44", network=first
         ) as container:
             assert mac_on(container, second) == ASKED
             through("disconnect", of(model, container))
@@ -98,7 +98,7 @@ def test_one_that_was_asked_for_on_a_further_network_comes_back() -> None:
 def test_where_the_engine_would_lose_it_the_container_is_not_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """From API 1.44 to 1.53 a reconnect does not give it back, and the engine does not say so."""
     monkeypatch.setattr(docker_network, "spoken", lambda engine: (1, 53))
-    with small() as model, created_like(str(model.container), {"MacAddress": ASKED}) as container:
+    with small() as model, created_like(str(model.container.id), {"MacAddress": ASKED}) as container:
         with pytest.raises(Refused, match=f"MAC address {ASKED} on network bridge") as refused:
             captured("disconnect", of(model, container))
         assert "small-pause" in str(refused.value.hint)

@@ -42,7 +42,7 @@ def test_a_paused_container_accepts_and_hangs_and_goes_on_afterwards() -> None:
         fault, record = captured("pause", dependency)
         assert not held(fault.prove(record, "injected"))
         fault.inject(record)
-        assert inspect(str(dependency.container))["State"]["Paused"]
+        assert inspect(str(dependency.container.id))["State"]["Paused"]
         evidence = fault.prove(record, "held")
         assert held(evidence), evidence
         assert {item.source for item in evidence} == {"control", "probe"}
@@ -60,7 +60,7 @@ def test_a_killed_container_refuses_and_is_started_again() -> None:
         fault, record = captured("kill", dependency)
         assert not held(fault.prove(record, "injected"))
         fault.inject(record)
-        assert inspect(str(dependency.container))["State"]["Status"] == "exited"
+        assert inspect(str(dependency.container.id))["State"]["Status"] == "exited"
         evidence = fault.prove(record, "held")
         assert held(evidence), evidence
         outcome = undo_record(record)
@@ -72,12 +72,12 @@ def test_a_killed_container_refuses_and_is_started_again() -> None:
 def test_a_restart_is_seen_from_outside_and_over_when_it_answers() -> None:
     with small() as dependency:
         assert dependency.direct is not None
-        before = inspect(str(dependency.container))["State"]["StartedAt"]
+        before = inspect(str(dependency.container.id))["State"]["StartedAt"]
         fault, record = captured("restart", dependency)
         applied = fault.inject(record)
         assert held(applied.evidence), applied.evidence
         assert answers(dependency.direct)
-        assert inspect(str(dependency.container))["State"]["StartedAt"] != before
+        assert inspect(str(dependency.container.id))["State"]["StartedAt"] != before
         assert held(fault.prove(record, "injected"))
         assert undo_record(record).state == "verified"
 
@@ -96,20 +96,20 @@ def test_one_that_somebody_started_while_it_was_killed_is_noticed_and_left_runni
     with small() as dependency:
         fault, record = captured("kill", dependency)
         fault.inject(record)
-        docker("start", str(dependency.container))
+        docker("start", str(dependency.container.id))
         (control, *_) = fault.prove(record, "held")
         assert not control.held
         assert "running since" in control.observed
-        started = inspect(str(dependency.container))["State"]["StartedAt"]
+        started = inspect(str(dependency.container.id))["State"]["StartedAt"]
         assert undo_record(record).state == "verified"
-        assert inspect(str(dependency.container))["State"]["StartedAt"] == started
+        assert inspect(str(dependency.container.id))["State"]["StartedAt"] == started
 
 
 def test_one_that_somebody_unpaused_is_noticed_and_left_running() -> None:
     with small() as dependency:
         fault, record = captured("pause", dependency)
         fault.inject(record)
-        docker("unpause", str(dependency.container))
+        docker("unpause", str(dependency.container.id))
         assert not held(fault.prove(record, "held"))
         assert undo_record(record).state == "verified"
 
@@ -118,20 +118,20 @@ def test_one_that_ended_while_it_was_paused_is_not_started_behind_somebodys_back
     with small() as dependency:
         fault, record = captured("pause", dependency)
         fault.inject(record)
-        docker("kill", str(dependency.container))
+        docker("kill", str(dependency.container.id))
         outcome = undo_record(record)
         assert outcome.state == "unverified"
         assert "exited" in str(outcome.left)
-        assert outcome.mend == f"docker start {dependency.container_name}"
+        assert outcome.mend == f"docker start {dependency.container.name}"
 
 
 def test_one_that_somebody_paused_in_place_of_our_kill_is_left_paused() -> None:
     with small() as dependency:
         fault, record = captured("kill", dependency)
-        docker("pause", str(dependency.container))
+        docker("pause", str(dependency.container.id))
         with pytest.raises(UndoUnverified, match="is paused now"):
             fault.undo(record)
-        docker("unpause", str(dependency.container))
+        docker("unpause", str(dependency.container.id))
 
 
 @pytest.mark.parametrize("kind", ["pause", "kill"])
@@ -139,7 +139,7 @@ def test_made_anew_by_somebody_it_is_moot(kind: str) -> None:
     with small() as dependency:
         fault, record = captured(kind, dependency)
         fault.inject(record)
-        new = again(record, str(dependency.container_name))
+        new = again(record, str(dependency.container.name))
         with pytest.raises(Gone, match=new[:12]):
             fault.undo(record)
         outcome = undo_record(record)
@@ -151,7 +151,7 @@ def test_made_anew_for_the_same_service_under_another_name_it_is_moot() -> None:
     with small(*labels, project="p-moot", service="cache") as dependency:
         fault, record = captured("kill", dependency)
         fault.inject(record)
-        name = f"{dependency.container_name}-2"
+        name = f"{dependency.container.name}-2"
         try:
             again(record, name, *labels)
             assert undo_record(record).state == "moot"
@@ -164,7 +164,7 @@ def test_removed_and_not_made_anew_is_not_undone(monkeypatch: pytest.MonkeyPatch
     with small() as dependency:
         fault, record = captured("pause", dependency)
         fault.inject(record)
-        docker("rm", "-f", str(dependency.container))
+        docker("rm", "-f", str(dependency.container.id))
         assert not held(fault.prove(record, "held"))
         outcome = undo_record(record)
         assert outcome.state == "unverified"
@@ -179,7 +179,7 @@ def test_a_port_that_the_engine_chose_may_change_and_that_is_told() -> None:
         assert taken is not None
         outcome = undo_record(record)
         assert outcome.state == "verified", outcome
-        now = inspect(str(dependency.container))["NetworkSettings"]["Ports"]["7777/tcp"][0]["HostPort"]
+        now = inspect(str(dependency.container.id))["NetworkSettings"]["Ports"]["7777/tcp"][0]["HostPort"]
         (ports,) = [item.observed for item in outcome.evidence if "publishes its ports" in item.expected]
         if int(now) == taken.port:
             assert ports == "as before"
@@ -215,7 +215,7 @@ def test_what_the_engine_would_remove_is_refused(kind: str) -> None:
     with small("--rm") as dependency:
         with pytest.raises(Refused, match="--rm"):
             captured(kind, dependency)
-        assert inspect(str(dependency.container))["State"]["Running"]
+        assert inspect(str(dependency.container.id))["State"]["Running"]
 
 
 @pytest.mark.parametrize("kind", ["kill", "restart", "memory"])
@@ -223,10 +223,18 @@ def test_one_in_whose_network_another_lives_is_refused(kind: str) -> None:
     """Started again it has a new network; its sidecar would stay in the old one, with nobody to tell."""
     with small("--memory", "256m") as dependency:
         params: dict[str, Any] = {"memory": 64_000_000} if kind == "memory" else {}
-        sidecar = f"{dependency.container_name}-sidecar"
+        sidecar = f"{dependency.container.name}-sidecar"
         try:
             docker(
-                "run", "-d", "--name", sidecar, "--network", f"container:{dependency.container}", IMAGE, "sleep", "60"
+                "run",
+                "-d",
+                "--name",
+                sidecar,
+                "--network",
+                f"container:{dependency.container.id}",
+                IMAGE,
+                "sleep",
+                "60",
             )
             with pytest.raises(Refused, match=rf"{sidecar} shares namespaces .*network_mode"):
                 captured(kind, dependency, **params)
@@ -243,18 +251,18 @@ def test_what_is_already_paused_or_does_not_run_is_refused(kind: str) -> None:
     with small("--memory", "256m") as dependency:
         params: dict[str, Any] = {"cpu": {"cpus": 0.2}, "memory": {"memory": 64_000_000}}.get(kind, {})
         planned = change(kind, dependency, **params)
-        docker("pause", str(dependency.container))
+        docker("pause", str(dependency.container.id))
         with pytest.raises(Refused, match="already paused"):
             fault.capture(planned, "r1")
-        docker("unpause", str(dependency.container))
-        docker("kill", str(dependency.container))
+        docker("unpause", str(dependency.container.id))
+        docker("kill", str(dependency.container.id))
         with pytest.raises(Refused, match="exited with code 137"):
             fault.capture(planned, "r1")
 
 
 def test_another_container_than_the_one_that_serves_is_refused() -> None:
     with small() as right, small() as wrong:
-        mixed = msgspec.structs.replace(right, container=wrong.container, container_name=wrong.container_name)
+        mixed = right.but(container={"id": wrong.container.id, "name": wrong.container.name})
         with pytest.raises(Refused, match="is not published by container"):
             captured("kill", mixed)
 
@@ -263,20 +271,20 @@ def test_another_container_than_the_one_that_serves_is_refused() -> None:
 def test_a_record_that_holds_no_full_id_changes_nothing(text: str) -> None:
     with small() as dependency:
         fault, record = captured("pause", dependency)
-        where = {**record.where, "container": text or str(dependency.container)[:12]}
+        where = {**record.where, "container": text or str(dependency.container.id)[:12]}
         with pytest.raises(Refused, match="full ID"):
             fault.inject(msgspec.structs.replace(record, where=where))
-        assert not inspect(str(dependency.container))["State"]["Paused"]
+        assert not inspect(str(dependency.container.id))["State"]["Paused"]
 
 
 def test_one_whose_port_somebody_took_meanwhile_does_not_come_back_and_says_why() -> None:
     """Once it is free it comes back as it was; the start that failed may have taken it off its networks."""
     with network() as (name, _), small("--network", name, "--network-alias", "shop") as dependency:
-        before = ends(str(dependency.container))
+        before = ends(str(dependency.container.id))
         fault, record = captured("kill", dependency)
         assert dependency.direct is not None
         fault.inject(record)
-        thief = f"{dependency.container_name}-thief"
+        thief = f"{dependency.container.name}-thief"
         try:
             docker("run", "-d", "--name", thief, "-p", f"{dependency.direct}:1", IMAGE, "sleep", "60")
             with pytest.raises(Rejected, match="port is already allocated"):
@@ -284,7 +292,7 @@ def test_one_whose_port_somebody_took_meanwhile_does_not_come_back_and_says_why(
         finally:
             docker("rm", "-f", thief, check=False)
         assert undo_record(record).state == "verified"
-        assert ends(str(dependency.container)) == before
+        assert ends(str(dependency.container.id)) == before
         assert answers(dependency.direct)
 
 
@@ -292,9 +300,9 @@ def test_a_record_of_an_engine_that_does_not_answer_is_not_undone_and_says_what_
     with small() as dependency:
         fault, record = captured("pause", dependency)
         fault.inject(record)
-        away = msgspec.structs.replace(dependency, engine="unix:///nowhere/docker.sock")
+        away = dependency.but(container={"engine": "unix:///nowhere/docker.sock"})
         outcome = undo_record(msgspec.structs.replace(record, dependency=away), patience=Patience(limit_s=0.5))
         assert outcome.state == "unverified"
         assert "no Docker engine answers at unix:///nowhere/docker.sock" in str(outcome.left)
-        assert f"docker unpause {dependency.container_name}" in str(outcome.mend)
+        assert f"docker unpause {dependency.container.name}" in str(outcome.mend)
         assert undo_record(record).state == "verified"

@@ -60,12 +60,12 @@ class StandingStack:
 
     def snapshot(self) -> dict[str, Any]:
         """Everything a run may change: raw /proxies and the roles' connection limits."""
-        return {"proxies": proxies(self.dependency("redis")["toxiproxy"]), "roles": self._roles()}
+        return {"proxies": proxies(self.dependency("redis")["proxy"]["url"]), "roles": self._roles()}
 
     def _roles(self) -> dict[str, int]:
         import psycopg
 
-        with psycopg.connect(self.dependency("db")["admin"], connect_timeout=5) as connection:
+        with psycopg.connect(self.dependency("db")["credentials"]["admin"], connect_timeout=5) as connection:
             rows = connection.execute("SELECT rolname, rolconnlimit FROM pg_roles ORDER BY rolname").fetchall()
         return dict(rows)
 

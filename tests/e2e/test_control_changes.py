@@ -21,14 +21,14 @@ def test_what_somebody_changes_while_faults_are_on_is_noticed_and_left_alone(
 ) -> None:
     before = stack.snapshot()
     run = brief_run(stack, tmp_path, *FAULTS, "--fault-for", "10s")
-    toxiproxy, db = stack.dependency("redis")["toxiproxy"], stack.dependency("db")
+    toxiproxy, db = stack.dependency("redis")["proxy"]["url"], stack.dependency("db")
     try:
         wait_all_proven(run, *NAMES)
         assert not_proven(run) == {}
         call("POST", f"{toxiproxy}/proxies/redis", {"enabled": True})
         (toxic,) = call("GET", f"{toxiproxy}/proxies/kafka")["toxics"]
         call("DELETE", f"{toxiproxy}/proxies/kafka/toxics/{toxic['name']}")
-        execute(db["admin"], f"ALTER ROLE {db['role']} CONNECTION LIMIT 7")
+        execute(db["credentials"]["admin"], f"ALTER ROLE {db['credentials']['role']} CONNECTION LIMIT 7")
         assert wait_until(lambda: set(not_proven(run)) == set(NAMES), NOTICED_S), not_proven(run)
         assert run.end() == 5, run.text()
         assert run.result()["verdict"] == "inconclusive"
@@ -43,18 +43,18 @@ def test_what_somebody_changes_while_faults_are_on_is_noticed_and_left_alone(
         # The lock of the shared Toxiproxy stays until it is mended.
         after = stack.snapshot()
         assert after["proxies"].pop("harness-lock")["enabled"] is False
-        assert after == {"proxies": before["proxies"], "roles": {**before["roles"], db["role"]: 7}}
+        assert after == {"proxies": before["proxies"], "roles": {**before["roles"], db["credentials"]["role"]: 7}}
         told = left_about(run, "db-connection-limit")
         assert "limit 7" in told and "it was -1" in told and "had set 2" in told
         statement = told[told.index("ALTER ROLE") :]
         assert statement in " ".join(run.text().split())
 
         # What it printed is enough to mend it by hand, and the next `heal` sees that it is mended.
-        execute(db["admin"], statement)
+        execute(db["credentials"]["admin"], statement)
         done = stack.harness("heal", "--all")
         assert done.returncode == 0, done.stdout + done.stderr
         assert stack.snapshot() == before
     finally:
         run.kill_group()
-        execute(db["admin"], f"ALTER ROLE {db['role']} CONNECTION LIMIT -1")
+        execute(db["credentials"]["admin"], f"ALTER ROLE {db['credentials']['role']} CONNECTION LIMIT -1")
         stack.harness("heal", "--all")

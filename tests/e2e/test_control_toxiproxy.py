@@ -128,13 +128,13 @@ def test_a_toxiproxy_of_ours_stopped_while_an_injection_is_under_way_is_restarte
 
     def go_on() -> None:
         with suppress(ProcessLookupError):
-            os.kill(redis["proxy_pid"], signal.SIGCONT)
+            os.kill(redis["proxy"]["pid"], signal.SIGCONT)
 
     wake = threading.Timer(60.0, go_on)
     try:
         # Undo records are written before the phase begins; the injection comes a moment after its announcement.
         run.wait_phase("fault")
-        os.kill(redis["proxy_pid"], signal.SIGSTOP)
+        os.kill(redis["proxy"]["pid"], signal.SIGSTOP)
         wake.start()
         assert run.end() == 3, run.text()
         requested = next(e for e in run.events() if e["event"] == "fault_requested")
@@ -143,7 +143,7 @@ def test_a_toxiproxy_of_ours_stopped_while_an_injection_is_under_way_is_restarte
         ended = [e["event"] for e in run.events() if e["event"].startswith("undo_") and e["event"] != "undo_requested"]
         assert ended == ["undo_verified"]
         assert stack.snapshot() == before
-        assert not psutil.pid_exists(redis["proxy_pid"]), "another process serves in its place"
+        assert not psutil.pid_exists(redis["proxy"]["pid"]), "another process serves in its place"
     finally:
         wake.cancel()
         go_on()

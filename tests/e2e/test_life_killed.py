@@ -88,7 +88,7 @@ def test_a_run_killed_at_the_moment_between_its_journal_and_the_deed(
 ) -> None:
     """It ends itself by SIGKILL when it opens its n-th connection to Toxiproxy after that line of its journal."""
     before = stack.snapshot()
-    port = stack.dependency("redis")["toxiproxy"].rpartition(":")[2]
+    port = stack.dependency("redis")["proxy"]["url"].rpartition(":")[2]
     env = {"PYTHONPATH": str(MOMENTS), "TEST_DIE_AFTER": action, "TEST_DIE_PORT": port, "TEST_DIE_CALL": str(call)}
     run = brief_run(stack, tmp_path, "--fault", "redis-down", "--fault", "kafka-latency", env=env)
     try:

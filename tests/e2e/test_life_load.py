@@ -69,7 +69,7 @@ def test_a_lost_load_worker_is_told_and_makes_the_run_inconclusive(stack: Standi
 @pytest.mark.thorough
 def test_a_killed_run_with_four_load_workers_is_healed_at_once(stack: StandingStack, tmp_path: Path) -> None:
     before = stack.snapshot()
-    url = stack.dependency("redis")["toxiproxy"] + "/proxies/redis"
+    url = stack.dependency("redis")["proxy"]["url"] + "/proxies/redis"
     run = brief_run(stack, tmp_path, "--fault", "redis-down", "--workers", "4", "--rate", "200", *LONG)
     try:
         wait_on(run)

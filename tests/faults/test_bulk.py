@@ -46,7 +46,7 @@ def test_a_client_of_the_application_feels_the_bandwidth(redis: Dependency, dire
 def test_a_rate_that_the_path_does_not_reach_anyway_is_refused(redis: Dependency) -> None:
     """It would be "on", and nobody could tell."""
     slow = {"name": "theirs", "type": "bandwidth", "attributes": {"rate": 20}}
-    raw(f"{redis.toxiproxy}/proxies/{redis.proxy}/toxics", "POST", slow)
+    raw(f"{redis.proxy.url}/proxies/{redis.proxy.name}/toxics", "POST", slow)
     before = outside(redis)
     fault = registered()["bandwidth"]
     with pytest.raises(Refused, match="too little to show it"):

@@ -189,8 +189,8 @@ def test_a_toxic_in_every_direction_is_proven_and_removed(
 def test_the_records_hold_no_secret(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.setenv("THE_PASSWORD", "correct horse")
     with dependency_called("db", request) as dependency:
-        dependency = msgspec.structs.replace(
-            dependency, password_env="THE_PASSWORD", admin_password_env="THE_PASSWORD", probe_login=None
+        dependency = dependency.but(
+            credentials={"password_env": "THE_PASSWORD", "admin_password_env": "THE_PASSWORD", "probe_login": None}
         )
         changes = []
         for fault in (f for f in registered().values() if f.needs not in ("runtime", "container")):

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from harness.fault import registered
-from harness.model.records.faults import Dependency, UndoOutcome, UndoRecord
+from harness.model.records.faults import Credentials, Dependency, UndoOutcome, UndoRecord
 from harness.safety.healing.undo import Patience, undo_record
 from harness.stack.embedded import postgres
 from harness.testing import change_for
@@ -139,7 +139,7 @@ def test_something_else_on_toxiproxys_port_is_neither_believed_nor_taken_for_und
             "silent": silent_server(),
         }
         with servers[what] as url:
-            elsewhere = msgspec.structs.replace(redis, toxiproxy=url)
+            elsewhere = redis.but(proxy={"url": url})
             outcome = undo_record(msgspec.structs.replace(record, dependency=elsewhere), patience=SOON)
         assert outcome.state == "unverified", outcome
         assert outcome.left is not None and outcome.left.startswith(f"redis-{kind} may still be on")
@@ -157,7 +157,7 @@ class TestHangingDelete:
     ) -> None:
         before = outside(redis)
         with relay_to(toxiproxy_server) as relay:
-            record = on("latency", msgspec.structs.replace(redis, toxiproxy=relay.url))
+            record = on("latency", redis.but(proxy={"url": relay.url}))
             relay.lose = lambda what: what.startswith("DELETE") and relay.seen.count(what) == 1
             said: list[str] = []
             outcome = undo_record(record, say=said.append, patience=Patience(limit_s=20.0, clean_s=0.5))
@@ -170,17 +170,17 @@ class TestHangingDelete:
     ) -> None:
         before = outside(redis)
         with relay_to(toxiproxy_server) as relay:
-            record = on("latency", msgspec.structs.replace(redis, toxiproxy=relay.url))
+            record = on("latency", redis.but(proxy={"url": relay.url}))
             relay.refuse = lambda what: what.startswith("DELETE")
             outcome = undo_record(record, patience=SOON)
             assert outcome.state == "unverified" and "503" in str(outcome.left)
             (toxic,) = outside(redis)[0]["toxics"]
-            assert f"curl -X DELETE {relay.url}/proxies/{redis.proxy}/toxics/{toxic['name']}" in str(outcome.mend)
+            assert f"curl -X DELETE {relay.url}/proxies/{redis.proxy.name}/toxics/{toxic['name']}" in str(outcome.mend)
 
             def restart() -> bool:
                 # What a restart does to it: the proxy as at the start, no toxic, an API that answers.
                 relay.refuse = None
-                raw(f"{toxiproxy_server}/proxies/{redis.proxy}/toxics/{toxic['name']}", "DELETE")
+                raw(f"{toxiproxy_server}/proxies/{redis.proxy.name}/toxics/{toxic['name']}", "DELETE")
                 return True
 
             assert undo_record(record, restart_toxiproxy=restart, patience=SOON).state == "verified"
@@ -214,12 +214,11 @@ def own_postgres(launcher: SubprocessLauncher) -> tuple[PostgresServer, Dependen
     dependency = Dependency(
         name="db",
         kind="postgres",
+        credentials=Credentials(
+            admin=server.admin, login=server.login, probe_login=server.probe_login, role=server.role
+        ),
         path=server.address,
         direct=server.address,
-        admin=server.admin,
-        login=server.login,
-        probe_login=server.probe_login,
-        role=server.role,
     )
     return server, dependency
 

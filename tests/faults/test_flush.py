@@ -89,7 +89,7 @@ def test_a_password_that_is_wrong_is_told_without_the_password(
 ) -> None:
     monkeypatch.setenv("CACHE_PASSWORD", "correct horse battery")
     with proxied(toxiproxy_server, toxiproxy_process, valkey_server) as dependency:  # type: ignore[arg-type]
-        secured = msgspec.structs.replace(dependency, password_env="CACHE_PASSWORD")
+        secured = dependency.but(credentials={"password_env": "CACHE_PASSWORD"})
         with client(dependency) as mine:
             mine.config_set("requirepass", "another")
             try:

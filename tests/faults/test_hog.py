@@ -40,7 +40,7 @@ time.sleep(600)
 
 
 def hogs(db: Dependency) -> int:
-    with psycopg.connect(str(db.admin)) as admin:
+    with psycopg.connect(str(db.credentials.admin)) as admin:
         rows = admin.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'harness-hog-%'")
         return int(rows.fetchone()[0])  # type: ignore[index]
 
@@ -50,7 +50,7 @@ def captured(db: Dependency, **params: str) -> UndoRecord:
 
 
 def application(db: Dependency) -> psycopg.Connection[tuple[object, ...]]:
-    return psycopg.connect(over_tcp(db, db.login))
+    return psycopg.connect(over_tcp(db, db.credentials.login))
 
 
 def gets_in(db: Dependency, number: int) -> bool:
@@ -119,7 +119,7 @@ def test_sessions_that_somebody_ends_are_not_taken_again(db: Dependency) -> None
     record = captured(db)
     try:
         HOG.inject(record)
-        with psycopg.connect(str(db.admin), autocommit=True) as admin:
+        with psycopg.connect(str(db.credentials.admin), autocommit=True) as admin:
             admin.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'harness-hog-%'"
             )
@@ -170,10 +170,13 @@ def test_the_server_itself_ends_what_nobody_renews(db: Dependency) -> None:
 
 
 def test_an_admin_needs_not_be_a_superuser_but_must_see_every_session(db: Dependency) -> None:
-    weak = msgspec.structs.replace(db, admin=over_tcp(db, db.probe_login))
+    weak = db.but(credentials={"admin": over_tcp(db, db.credentials.probe_login)})
     with pytest.raises(Refused, match="may not see other roles' sessions"):
         captured(weak)
-    with granted(db, "WITH ADMIN TRUE, INHERIT TRUE"), psycopg.connect(str(db.admin), autocommit=True) as admin:
+    with (
+        granted(db, "WITH ADMIN TRUE, INHERIT TRUE"),
+        psycopg.connect(str(db.credentials.admin), autocommit=True) as admin,
+    ):
         admin.execute("GRANT pg_read_all_stats TO harness_probe")
         admin.execute("ALTER ROLE harness_probe CONNECTION LIMIT -1")
         try:

@@ -19,7 +19,7 @@ from harness.dependencies.probe import path_probe
 from harness.dependencies.registry import kind_of
 from harness.fault import registered
 from harness.model.clock import monotonic
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Dependency, DependencyProxy
 from harness.model.records.process import ServerProcess
 from harness.safety.healing.undo import undo_record
 from harness.stack.starting.ports import Ports
@@ -67,12 +67,10 @@ def database(toxiproxy: str, process: ServerProcess, probe: str | None) -> Itera
         yield Dependency(
             name="orders",
             kind="tcp",
+            proxy=DependencyProxy(url=toxiproxy, name=name, pid=process.pid),
             proxied=True,
             path=listen,
             direct=upstream,
-            toxiproxy=toxiproxy,
-            proxy=name,
-            proxy_pid=process.pid,
             probe_send=probe,
         )
     finally:

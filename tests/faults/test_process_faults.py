@@ -21,7 +21,7 @@ from worlds import outside
 from harness.dependencies.configuration import load
 from harness.fault import registered
 from harness.model.errors import OutcomeUnknown, Refused, UndoUnverified
-from harness.model.records.faults import Address, Dependency, UndoRecord
+from harness.model.records.faults import Address, Dependency, DependencyProcess, UndoRecord
 from harness.safety.healing.undo import Patience, undo_record
 from harness.stack.embedded import valkey
 from harness.stack.starting.ports import Ports
@@ -60,15 +60,17 @@ class Server:
         return Dependency(
             name="cache",
             kind="redis",
+            process=DependencyProcess(
+                pid=self.pid,
+                pid_file=str(self.pid_file),
+                start_config=str(self.file),
+                start_sha256=load(self.file).sha256,
+            ),
             runtime="process",
             startable=True,
             external=True,
             path=address,
             direct=address,
-            pid=self.pid,
-            pid_file=str(self.pid_file),
-            start_config=str(self.file),
-            start_sha256=load(self.file).sha256,
         )
 
     def start(self, *, own: bool) -> int:
@@ -86,7 +88,9 @@ class Server:
         return child.pid
 
     def _bare(self, pid: int) -> Dependency:
-        return Dependency(name="cache", kind="redis", direct=Address("127.0.0.1", self.port), pid=pid)
+        return Dependency(
+            name="cache", kind="redis", process=DependencyProcess(pid=pid), direct=Address("127.0.0.1", self.port)
+        )
 
     def end(self, number: int = signal.SIGKILL) -> None:
         pid = self.pid
@@ -176,7 +180,7 @@ class TestPause:
         record = captured("pause", server)
         where = {**record.where, "ticks": int(str(record.where["ticks"] or 0)) + 5, "start_time": 1e9}
         past = msgspec.structs.replace(
-            record, where=where, dependency=msgspec.structs.replace(record.dependency, pid_file=None, pid=None)
+            record, where=where, dependency=record.dependency.but(process={"pid_file": None, "pid": None})
         )
         with pytest.raises(Exception, match="running any more"):
             PAUSE.inject(past)
@@ -263,14 +267,14 @@ class TestAgain:
             broken = real.replace(json.dumps(server.argv[0]), json.dumps(str(server.folder / "gone")))
             server.file.write_text(broken)
             record = msgspec.structs.replace(
-                record, dependency=msgspec.structs.replace(record.dependency, start_sha256=load(server.file).sha256)
+                record, dependency=record.dependency.but(process={"start_sha256": load(server.file).sha256})
             )
             with pytest.raises(OutcomeUnknown, match="stopped and did not come back"):
                 RESTART.inject(record)
         finally:
             server.file.write_text(real)
         record = msgspec.structs.replace(
-            record, dependency=msgspec.structs.replace(record.dependency, start_sha256=load(server.file).sha256)
+            record, dependency=record.dependency.but(process={"start_sha256": load(server.file).sha256})
         )
         assert undo_record(record).state == "verified"
         assert outside(server.dependency())["server"] is not None

@@ -12,7 +12,7 @@ import pytest
 
 from harness.fault import registered
 from harness.model.errors import Refused, UsageError
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Credentials, Dependency
 from harness.testing import assert_held, change_for
 from tests.support.servers.proxied import outside, raw
 
@@ -32,7 +32,7 @@ def test_a_limit_of_connections_needs_a_database() -> None:
     "dependency",
     [
         Dependency(name="db", kind="postgres", proxied=True),
-        Dependency(name="db", kind="postgres", role="app", direct=Address("127.0.0.1", 1)),
+        Dependency(name="db", kind="postgres", credentials=Credentials(role="app"), direct=Address("127.0.0.1", 1)),
     ],
     ids=["no role", "no admin"],
 )
@@ -101,7 +101,7 @@ def test_slots_are_taken_only_by_a_login_of_its_own() -> None:
     with pytest.raises(Refused, match="no admin login is declared for db"):
         change_for(
             registered()["connection-hog"],
-            Dependency(name="db", kind="postgres", role="app", direct=Address("127.0.0.1", 1)),
+            Dependency(name="db", kind="postgres", credentials=Credentials(role="app"), direct=Address("127.0.0.1", 1)),
         )
     with pytest.raises(Refused, match="needs a PostgreSQL dependency; redis is of kind redis"):
         change_for(registered()["connection-hog"], Dependency(name="redis", kind="redis", proxied=True))
@@ -116,21 +116,21 @@ def test_jitter_that_swallows_the_latency_is_refused() -> None:
 @pytest.mark.stack
 class TestOnRunningServers:
     def test_a_proxy_that_is_already_disabled_is_no_original(self, redis: Dependency) -> None:
-        raw(f"{redis.toxiproxy}/proxies/{redis.proxy}", "POST", {"enabled": False})
+        raw(f"{redis.proxy.url}/proxies/{redis.proxy.name}", "POST", {"enabled": False})
         for kind in ("down", "latency", "hang"):
             with pytest.raises(Refused, match="already disabled"):
                 registered()[kind].capture(change_for(registered()[kind], redis), "r")
 
     def test_a_toxic_of_another_run_is_refused_and_named(self, redis: Dependency) -> None:
         toxic = {"name": "harness-old-1", "type": "latency", "attributes": {"latency": 1}}
-        raw(f"{redis.toxiproxy}/proxies/{redis.proxy}/toxics", "POST", toxic)
+        raw(f"{redis.proxy.url}/proxies/{redis.proxy.name}/toxics", "POST", toxic)
         with pytest.raises(Refused, match="harness-old-1") as refused:
             registered()["latency"].capture(change_for(registered()["latency"], redis), "r")
         assert "harness heal" in str(refused.value.hint)
 
     def test_somebody_elses_toxic_is_left_alone(self, redis: Dependency) -> None:
         toxic = {"name": "theirs", "type": "latency", "stream": "upstream", "attributes": {"latency": 1, "jitter": 0}}
-        raw(f"{redis.toxiproxy}/proxies/{redis.proxy}/toxics", "POST", toxic)
+        raw(f"{redis.proxy.url}/proxies/{redis.proxy.name}/toxics", "POST", toxic)
         before = outside(redis)
         fault = registered()["hang"]
         record = fault.capture(change_for(fault, redis), "r")
@@ -140,13 +140,13 @@ class TestOnRunningServers:
         assert outside(redis) == before
 
     def test_a_proxy_that_does_not_exist_is_told_with_those_that_do(self, redis: Dependency) -> None:
-        wrong = msgspec.structs.replace(redis, proxy="nix")
+        wrong = redis.but(proxy={"name": "nix"})
         with pytest.raises(Refused, match="has no proxy 'nix'") as refused:
             registered()["down"].capture(change_for(registered()["down"], wrong), "r")
-        assert str(redis.proxy) in str(refused.value.hint)
+        assert str(redis.proxy.name) in str(refused.value.hint)
 
     def test_a_dependency_that_does_not_answer_before_the_fault_is_refused(self, redis: Dependency) -> None:
-        raw(f"{redis.toxiproxy}/proxies/{redis.proxy}", "POST", {"upstream": "127.0.0.1:1"})
+        raw(f"{redis.proxy.url}/proxies/{redis.proxy.name}", "POST", {"upstream": "127.0.0.1:1"})
         with pytest.raises(Refused, match=r"does not answer at .* before any fault"):
             registered()["down"].capture(change_for(registered()["down"], redis), "r")
 
@@ -165,27 +165,27 @@ class TestOnRunningServers:
 
     def test_the_undo_needs_another_login_than_the_application(self, db: Dependency) -> None:
         fault = registered()["connection-limit"]
-        dependency = msgspec.structs.replace(db, admin=over_tcp(db, db.login))
+        dependency = db.but(credentials={"admin": over_tcp(db, db.credentials.login)})
         with pytest.raises(Refused, match="application's own role"):
             fault.capture(change_for(fault, dependency), "r")
 
     def test_an_admin_that_may_not_alter_the_role_is_refused(self, db: Dependency) -> None:
         fault = registered()["connection-limit"]
-        dependency = msgspec.structs.replace(db, admin=over_tcp(db, db.probe_login))
+        dependency = db.but(credentials={"admin": over_tcp(db, db.credentials.probe_login)})
         with pytest.raises(Refused, match="may not alter role"):
             fault.capture(change_for(fault, dependency), "r")
 
     def test_an_admin_that_could_not_see_the_sessions_is_refused(self, db: Dependency) -> None:
         """It would count none, end none, and call that proven."""
         fault = registered()["connection-limit"]
-        dependency = msgspec.structs.replace(db, admin=over_tcp(db, db.probe_login))
+        dependency = db.but(credentials={"admin": over_tcp(db, db.credentials.probe_login)})
         with granted(db, "WITH ADMIN TRUE, INHERIT FALSE"), pytest.raises(Refused, match="may not alter role"):
             fault.capture(change_for(fault, dependency), "r")
 
     def test_an_admin_needs_not_be_a_superuser(self, db: Dependency) -> None:
         """Hosted databases give nobody a superuser."""
         fault = registered()["connection-limit"]
-        dependency = msgspec.structs.replace(db, admin=over_tcp(db, db.probe_login))
+        dependency = db.but(credentials={"admin": over_tcp(db, db.credentials.probe_login)})
         with granted(db, "WITH ADMIN TRUE, INHERIT TRUE"):
             before = outside(db)
             record = fault.capture(change_for(fault, dependency), "r")
@@ -204,22 +204,22 @@ def over_tcp(db: Dependency, login: str | None) -> str:
 @contextmanager
 def granted(db: Dependency, options: str) -> Iterator[None]:
     """The probe's role may alter the application's for a while."""
-    with psycopg.connect(str(db.admin), autocommit=True) as admin:
+    with psycopg.connect(str(db.credentials.admin), autocommit=True) as admin:
         admin.execute("ALTER ROLE harness_probe CREATEROLE")
-        admin.execute(f"GRANT {db.role} TO harness_probe {options}".encode())
+        admin.execute(f"GRANT {db.credentials.role} TO harness_probe {options}".encode())
         try:
             yield
         finally:
-            admin.execute(f"REVOKE {db.role} FROM harness_probe".encode())
+            admin.execute(f"REVOKE {db.credentials.role} FROM harness_probe".encode())
             admin.execute("ALTER ROLE harness_probe NOCREATEROLE")
 
 
 @contextmanager
 def role_called(name: str, db: Dependency, attributes: str) -> Iterator[Dependency]:
-    assert db.admin is not None
-    with psycopg.connect(db.admin, autocommit=True) as admin:
+    assert db.credentials.admin is not None
+    with psycopg.connect(db.credentials.admin, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {name} {attributes}".encode())
         try:
-            yield msgspec.structs.replace(db, role=name)
+            yield db.but(credentials={"role": name})
         finally:
             admin.execute(f"DROP ROLE {name}".encode())

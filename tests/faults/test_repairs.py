@@ -28,7 +28,7 @@ def on(fault: Fault, dependency: Dependency, **params: str) -> UndoRecord:
 
 
 def api(dependency: Dependency) -> str:
-    return f"{dependency.toxiproxy}/proxies/{dependency.proxy}"
+    return f"{dependency.proxy.url}/proxies/{dependency.proxy.name}"
 
 
 def test_a_proxy_that_somebody_enabled_is_done(redis: Dependency) -> None:
@@ -86,7 +86,7 @@ def test_a_restarted_toxiproxy_of_ours_gets_its_proxy_back(redis: Dependency) ->
 def test_a_restarted_toxiproxy_of_somebody_else_is_told_as_json(redis: Dependency) -> None:
     for kind in ("down", "hang"):
         record = on(registered()[kind], redis)
-        record = msgspec.structs.replace(record, dependency=msgspec.structs.replace(redis, proxy_pid=None))
+        record = msgspec.structs.replace(record, dependency=redis.but(proxy={"pid": None}))
         proxy = raw(api(redis))
         raw(api(redis), "DELETE")
         with pytest.raises(UndoUnverified, match="no longer has the proxy") as unverified:
@@ -94,14 +94,14 @@ def test_a_restarted_toxiproxy_of_somebody_else_is_told_as_json(redis: Dependenc
         body = {"name": proxy["name"], "listen": proxy["listen"], "upstream": proxy["upstream"]}
         for value in body.values():
             assert f'"{value}"' in unverified.value.mend
-        raw(f"{redis.toxiproxy}/proxies", "POST", body)
+        raw(f"{redis.proxy.url}/proxies", "POST", body)
 
 
 def test_an_unreachable_control_plane_is_never_taken_for_undone(redis: Dependency) -> None:
     for kind in ("down", "latency"):
         fault = registered()[kind]
         record = on(fault, redis)
-        away = msgspec.structs.replace(redis, toxiproxy="http://127.0.0.1:9")
+        away = redis.but(proxy={"url": "http://127.0.0.1:9"})
         for call in (fault.undo, fault.verify_undone):
             with pytest.raises(Unreachable):
                 call(msgspec.structs.replace(record, dependency=away))
@@ -121,7 +121,7 @@ def test_an_injection_that_is_carried_out_after_its_time_out_is_undone(
     """The request is held back, gives up, the undo is answered, and only then is the fault carried out."""
     before = outside(redis)
     fault = registered()[kind]
-    record = fault.capture(change_for(fault, msgspec.structs.replace(redis, toxiproxy=relay.url)), "r")
+    record = fault.capture(change_for(fault, redis.but(proxy={"url": relay.url})), "r")
     injecting = [True]
     relay.hold = lambda what: what.startswith("POST") and injecting[0]
     with pytest.raises(OutcomeUnknown):
@@ -170,7 +170,7 @@ class TestRoleLimit:
         with pytest.raises(UndoUnverified, match="limit 7: it was -1, the harness had set 2") as unverified:
             fault.undo(record)
         assert outside(db) == before
-        with psycopg.connect(str(db.admin), autocommit=True) as admin:
+        with psycopg.connect(str(db.credentials.admin), autocommit=True) as admin:
             admin.execute(unverified.value.mend.encode())
         assert_held(fault.verify_undone(record))
 
@@ -252,9 +252,9 @@ class TestRoleLimit:
 
     def test_a_role_that_was_dropped_is_gone_and_the_path_is_still_asked(self, db: Dependency) -> None:
         fault = registered()["connection-limit"]
-        with psycopg.connect(str(db.admin), autocommit=True) as admin:
+        with psycopg.connect(str(db.credentials.admin), autocommit=True) as admin:
             admin.execute("CREATE ROLE passing LOGIN")
-            record = on(fault, msgspec.structs.replace(db, role="passing"))
+            record = on(fault, db.but(credentials={"role": "passing"}))
             admin.execute("DROP ROLE passing")
             # The same name, but not that very role: nothing of ours is on it.
             admin.execute("CREATE ROLE passing LOGIN CONNECTION LIMIT 2")
@@ -268,9 +268,9 @@ class TestRoleLimit:
     def test_a_renamed_role_with_a_hostile_name_is_still_undone(self, db: Dependency) -> None:
         fault = registered()["connection-limit"]
         hostile = 'x"; DROP ROLE harness_probe; --'
-        with psycopg.connect(str(db.admin), autocommit=True) as admin:
+        with psycopg.connect(str(db.credentials.admin), autocommit=True) as admin:
             admin.execute("CREATE ROLE passing LOGIN")
-            record = on(fault, msgspec.structs.replace(db, role="passing"))
+            record = on(fault, db.but(credentials={"role": "passing"}))
             admin.execute(sql.SQL("ALTER ROLE passing RENAME TO {}").format(sql.Identifier(hostile)))
             try:
                 fault.undo(record)
@@ -291,14 +291,14 @@ class TestRoleLimit:
 
 
 def set_limit(db: Dependency, limit: int) -> None:
-    with psycopg.connect(str(db.admin), autocommit=True) as admin:
-        admin.execute(f"ALTER ROLE {db.role} CONNECTION LIMIT {limit}".encode())
+    with psycopg.connect(str(db.credentials.admin), autocommit=True) as admin:
+        admin.execute(f"ALTER ROLE {db.credentials.role} CONNECTION LIMIT {limit}".encode())
 
 
 def connect(db: Dependency) -> psycopg.Connection[tuple[object, ...]]:
     path: Address | None = db.path
     assert path is not None
-    return psycopg.connect(f"{db.login} host={path.host} port={path.port}", autocommit=True)
+    return psycopg.connect(f"{db.credentials.login} host={path.host} port={path.port}", autocommit=True)
 
 
 def alive(session: psycopg.Connection[tuple[object, ...]]) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from harness.dependencies.probe import path_probe
 from harness.fault import registered
 from harness.model.errors import Refused
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Dependency, DependencyProxy
 from harness.model.records.process import ServerProcess
 from harness.stack.starting.ports import Ports
 from harness.testing import assert_held, change_for
@@ -55,11 +55,9 @@ def behind(toxiproxy: str, process: ServerProcess, handler: type[Talker], probe:
         yield Dependency(
             name="payments",
             kind="tcp",
+            proxy=DependencyProxy(url=toxiproxy, name=name, pid=process.pid),
             proxied=True,
             path=listen,
-            toxiproxy=toxiproxy,
-            proxy=name,
-            proxy_pid=process.pid,
             probe_send=probe,
         )
     finally:

@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import psycopg
 import pytest
 
@@ -23,7 +22,7 @@ from harness.conductor.recovery_probe import Prober
 from harness.dependencies.configuration import load
 from harness.fault import registered
 from harness.model.clock import monotonic
-from harness.model.records.faults import Address, Dependency, UndoOutcome
+from harness.model.records.faults import Address, Dependency, DependencyProcess, UndoOutcome
 from harness.safety.healing.undo import Patience, undo_record
 from harness.stack.starting.ports import Ports
 from harness.testing import change_for, through_json
@@ -73,6 +72,9 @@ class Shop:
         return Dependency(
             name="shop",
             kind="http",
+            process=DependencyProcess(
+                pid_file=str(self.folder / "shop.pid"), start_config=str(self.file), start_sha256=load(self.file).sha256
+            ),
             target=True,
             runtime="process",
             startable=True,
@@ -80,9 +82,6 @@ class Shop:
             url=f"http://{address}/",
             path=address,
             direct=address,
-            pid_file=str(self.folder / "shop.pid"),
-            start_config=str(self.file),
-            start_sha256=load(self.file).sha256,
         )
 
     def close(self) -> None:
@@ -203,7 +202,7 @@ def test_not_even_an_administrator_gets_in_and_the_session_from_before_does(
 def test_without_an_administrator_a_server_that_says_it_is_full_has_answered(
     db: Dependency, postgres_server: PostgresServer
 ) -> None:
-    outcome = undone_while_full("down", msgspec.structs.replace(db, admin=None), postgres_server)
+    outcome = undone_while_full("down", db.but(credentials={"admin": None}), postgres_server)
     assert outcome.state == "verified", outcome.left
     assert "declare `admin`" in words(outcome)
 

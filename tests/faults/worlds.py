@@ -216,8 +216,8 @@ def mark(dependency: Dependency) -> None:
     """Leave something in a server's data that only its loss can take away."""
     if dependency.kind == "redis":
         assert say(dependency, f"SET harness-test-mark '{MARK}'") == "+OK"
-    elif dependency.admin is not None:
-        with psycopg.connect(dependency.admin, autocommit=True) as connection:
+    elif dependency.credentials.admin is not None:
+        with psycopg.connect(dependency.credentials.admin, autocommit=True) as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS harness_test_mark (text text PRIMARY KEY)")
             connection.execute("INSERT INTO harness_test_mark VALUES (%s) ON CONFLICT DO NOTHING", (MARK,))
 
@@ -228,15 +228,15 @@ def outside(dependency: Dependency) -> dict[str, Any]:
     server: who listens on its port (program), whether a process of its tree is stopped. pid: of the first that listens.
     """
     found: dict[str, Any] = {}
-    if dependency.toxiproxy is not None:
-        found["proxy"] = raw(f"{dependency.toxiproxy}/proxies/{dependency.proxy}")
+    if dependency.proxy.url is not None:
+        found["proxy"] = raw(f"{dependency.proxy.url}/proxies/{dependency.proxy.name}")
     found["pid"], found["server"] = _server(dependency)
     if found["server"] is None or found["server"][1]:
         return found  # it would not answer
     if dependency.kind == "redis":
         found["mark"] = say(dependency, "GET harness-test-mark")
-    if dependency.admin is not None:
-        with psycopg.connect(dependency.admin) as connection:
+    if dependency.credentials.admin is not None:
+        with psycopg.connect(dependency.credentials.admin) as connection:
             found["roles"] = connection.execute("SELECT * FROM pg_roles ORDER BY oid").fetchall()
             found["mark"] = connection.execute("SELECT text FROM harness_test_mark").fetchall()
             found["sessions of the harness"] = connection.execute(
@@ -253,7 +253,7 @@ def _server(dependency: Dependency) -> tuple[int | None, tuple[str, bool] | None
         knock.settimeout(2)
         if knock.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED:
             return None, None
-    pid = dependency.pid
+    pid = dependency.process.pid
     if pid is None or not _runs(pid):
         pid = _first_listener(port)
     first = psutil.Process(pid)
@@ -288,7 +288,7 @@ def say(dependency: Dependency, line: str) -> str:
     """One inline command to Redis, at the server itself; the last line of its answer."""
     assert dependency.direct is not None
     with socket.create_connection((dependency.direct.host, dependency.direct.port), timeout=5) as connection:
-        password = secret(dependency.password_env)
+        password = secret(dependency.credentials.password_env)
         login = f"AUTH {password}\r\n" if password else ""
         connection.sendall(f"{login}{line}\r\nQUIT\r\n".encode())
         with connection.makefile("r") as answer:

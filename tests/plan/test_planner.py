@@ -9,7 +9,7 @@ import pytest
 
 from harness.fault import registered
 from harness.model.errors import Refused, UsageError
-from harness.model.records.faults import Dependency
+from harness.model.records.faults import Credentials, Dependency, DependencyProxy
 from harness.model.records.load import Locustfile, TaskInfo, UserClass
 from harness.model.records.plan import Plan
 from harness.plan.experiment import Experiment
@@ -33,9 +33,15 @@ FILE = Locustfile(
     ),
 )
 DEPENDENCIES = (
-    Dependency(name="redis", kind="redis", proxied=True, proxy="redis"),
-    Dependency(name="kafka", kind="kafka", proxied=True, proxy="kafka"),
-    Dependency(name="db", kind="postgres", proxied=True, proxy="db", role="anomaly_api"),
+    Dependency(name="redis", kind="redis", proxy=DependencyProxy(name="redis"), proxied=True),
+    Dependency(name="kafka", kind="kafka", proxy=DependencyProxy(name="kafka"), proxied=True),
+    Dependency(
+        name="db",
+        kind="postgres",
+        proxy=DependencyProxy(name="db"),
+        credentials=Credentials(role="anomaly_api"),
+        proxied=True,
+    ),
 )
 
 

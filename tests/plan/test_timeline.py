@@ -8,7 +8,6 @@ import subprocess
 import sys
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,8 +22,7 @@ from tests.plan.test_planner import DEPENDENCIES as PROXIED
 from tests.plan.test_planner import make
 
 DEPENDENCIES = tuple(
-    msgspec.structs.replace(one, runtime="process", startable=True, server=one.name, keeper="/nowhere")
-    for one in PROXIED
+    one.but(process={"server": one.name, "keeper": "/nowhere"}, runtime="process", startable=True) for one in PROXIED
 )
 
 DRAWN = ("redis-down", "db-latency:latency=50ms", "kafka-down")

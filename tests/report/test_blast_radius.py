@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from harness.fault import registered, traits_of
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Credentials, Dependency, DependencyProxy
 from harness.model.records.plan import Plan
 from harness.report.terminal.plan_blast_radius import blast_radius
 from tests.report.sample import plan, planned_fault
@@ -30,14 +30,11 @@ def test_everything_that_is_reached_locked_and_needed_is_said() -> None:
     db = Dependency(
         name="db",
         kind="postgres",
+        proxy=DependencyProxy(url="http://10.0.0.8:8474", name="db"),
+        credentials=Credentials(admin="user=root", password_env="APP_PASSWORD", admin_password_env="ROOT_PASSWORD"),
         proxied=True,
         path=Address("127.0.0.1", 1001),
         direct=Address("10.0.0.7", 5432),
-        toxiproxy="http://10.0.0.8:8474",
-        proxy="db",
-        admin="user=root",
-        password_env="APP_PASSWORD",
-        admin_password_env="ROOT_PASSWORD",
     )
     text = blast_radius(with_dependency(db, "connection-limit", "http://10.0.0.9:8000"))
     for said in (

@@ -28,7 +28,7 @@ from harness.adapters.processes.identity import ProcessId, alive, identify, same
 from harness.adapters.toxiproxy.lock import LockHolder, read_holder
 from harness.model.clock import wall
 from harness.model.paths import state_dir
-from harness.model.records.faults import Address, Dependency, UndoRecord
+from harness.model.records.faults import Address, Dependency, DependencyProcess, UndoRecord
 from harness.safety.healing.dead_run import heal_all
 from harness.safety.journal.entries import KeeperOpened, Process, encode
 from harness.safety.journal.folders import describe
@@ -139,7 +139,13 @@ def record(dependency: Dependency, server: ServerProcesses) -> UndoRecord:
 
 
 def test_a_pid_without_an_owner_leads_to_nobody_after_a_reboot(stranger: subprocess.Popen[bytes]) -> None:
-    api = Dependency(name="api", kind="http", runtime="process", pid=stranger.pid, direct=Address("127.0.0.1", 1))
+    api = Dependency(
+        name="api",
+        kind="http",
+        process=DependencyProcess(pid=stranger.pid),
+        runtime="process",
+        direct=Address("127.0.0.1", 1),
+    )
     now = look_at(stranger.pid)
     assert current(record(api, now)) == now
     assert current(record(api, msgspec.structs.replace(now, first=of_before(stranger.pid)))) is None
@@ -151,7 +157,13 @@ def test_a_pid_file_that_is_older_than_the_process_means_another_one(
     """A file outlives the server and the boot; its number is somebody else's by then."""
     file = tmp_path / "api.pid"
     file.write_text(f"{stranger.pid}\n")
-    api = Dependency(name="api", kind="http", runtime="process", pid_file=str(file), direct=Address("127.0.0.1", 1))
+    api = Dependency(
+        name="api",
+        kind="http",
+        process=DependencyProcess(pid_file=str(file)),
+        runtime="process",
+        direct=Address("127.0.0.1", 1),
+    )
     found = starter.serving(api)
     assert found is not None and found.pid == stranger.pid
     old = record(api, msgspec.structs.replace(look_at(stranger.pid), first=of_before(stranger.pid)))

@@ -12,7 +12,7 @@ import pytest
 
 from harness.model.errors import Refused, SetupError
 from harness.model.paths import state_dir
-from harness.model.records.faults import Address, Dependency, UndoRecord
+from harness.model.records.faults import Address, Dependency, DependencyProxy, UndoRecord
 from harness.safety.healing.dead_run import heal_run
 from harness.safety.journal.entries import boottime, decode
 from harness.safety.journal.journal import Journal
@@ -26,7 +26,10 @@ def record(number: int = 1) -> UndoRecord:
         id=f"redis-latency-{number}",
         kind="latency",
         dependency=Dependency(
-            name="redis", kind="redis", path=Address("127.0.0.1", 1), toxiproxy="http://127.0.0.1:1", proxy="redis"
+            name="redis",
+            kind="redis",
+            proxy=DependencyProxy(url="http://127.0.0.1:1", name="redis"),
+            path=Address("127.0.0.1", 1),
         ),
         params={},
         where={"proxy": "redis"},

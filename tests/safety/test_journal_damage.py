@@ -22,7 +22,7 @@ from harness.adapters.processes.family import Root
 from harness.adapters.processes.identity import identify
 from harness.model.errors import HarnessError
 from harness.model.paths import state_dir
-from harness.model.records.faults import Address, Dependency, UndoRecord
+from harness.model.records.faults import Address, Dependency, DependencyProxy, UndoRecord
 from harness.safety.healing.dead_run import heal_run
 from harness.safety.journal.entries import (
     Closed,
@@ -52,7 +52,10 @@ def record(number: int) -> UndoRecord:
         id=f"redis-latency-{number}",
         kind="latency",
         dependency=Dependency(
-            name="redis", kind="redis", path=Address("127.0.0.1", 1), toxiproxy="http://127.0.0.1:1", proxy="redis"
+            name="redis",
+            kind="redis",
+            proxy=DependencyProxy(url="http://127.0.0.1:1", name="redis"),
+            path=Address("127.0.0.1", 1),
         ),
         params={"latency": 0.3},
         where={"proxy": "redis"},

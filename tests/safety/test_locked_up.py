@@ -24,7 +24,7 @@ from harness.dependencies.configuration import load
 from harness.dependencies.result import secret
 from harness.fault import registered
 from harness.model.errors import Silent
-from harness.model.records.faults import Address, Dependency, ProxyRuntime, UndoRecord
+from harness.model.records.faults import Address, Dependency, DependencyProxy, ProxyRuntime, UndoRecord
 from harness.safety.healing.undo import Patience, undo_record
 from harness.stack.embedded import toxiproxy
 from harness.stack.starting.ports import Ports
@@ -89,14 +89,12 @@ class Own:
         return Dependency(
             name="flood",
             kind="tcp",
+            proxy=DependencyProxy(name="flood", url=self.url, runtime=declared if runtime else None),
             probe_send="",
             proxied=True,
-            proxy="flood",
-            toxiproxy=self.url,
             path=self.path,
             direct=self.flood.address,
             external=True,
-            proxy_runtime=declared if runtime else None,
         )
 
     def proxies(self) -> Any:
@@ -181,18 +179,18 @@ def test_a_toxiproxy_of_a_stack_of_ours_is_restarted_by_its_keeper(tmp_path: Pat
     clients: list[socket.socket] = []
     try:
         redis = stack.dependency("redis")
-        assert redis.path is not None and redis.toxiproxy is not None
-        before = raw(f"{redis.toxiproxy}/proxies")
+        assert redis.path is not None and redis.proxy.url is not None
+        before = raw(f"{redis.proxy.url}/proxies")
         fault = registered()["latency"]
         record = fault.capture(fault.plan(redis, LATENCY), "redis-latency-1")
         fault.inject(record)
-        clients.append(never_reads(redis.path, secret(redis.password_env)))
+        clients.append(never_reads(redis.path, secret(redis.credentials.password_env)))
         said: list[str] = []
         outcome = undo_record(record, say=said.append)
         assert outcome.state == "verified", (outcome.left, said)
         assert any("restarting Toxiproxy" in line for line in said)
-        assert raw(f"{redis.toxiproxy}/proxies") == before
-        assert stack.dependency("redis").proxy_pid != redis.proxy_pid
+        assert raw(f"{redis.proxy.url}/proxies") == before
+        assert stack.dependency("redis").proxy.pid != redis.proxy.pid
     finally:
         for one in clients:
             one.close()

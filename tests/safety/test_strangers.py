@@ -18,7 +18,16 @@ from harness.adapters.processes.identity import ProcessId, boot_id, identify
 from harness.adapters.processes.start_command import start_command
 from harness.model.errors import Refused, UsageError
 from harness.model.paths import state_dir
-from harness.model.records.faults import Address, Dependency, UndoOutcome, UndoRecord
+from harness.model.records.faults import (
+    Address,
+    Credentials,
+    Dependency,
+    DependencyContainer,
+    DependencyProcess,
+    DependencyProxy,
+    UndoOutcome,
+    UndoRecord,
+)
 from harness.safety.healing.dead_run import heal_run
 from harness.safety.healing.stranger import MOST
 from harness.safety.journal.entries import (
@@ -118,15 +127,15 @@ def test_no_command_of_a_configuration_that_came_along_is_run(parcel: Path) -> N
     api = Dependency(
         name="api",
         kind="http",
+        process=DependencyProcess(
+            start_config=str(config), start_sha256=load(config).sha256, pid_file=str(parcel / "pid")
+        ),
         target=True,
         runtime="process",
         url="http://127.0.0.1:1/",
         startable=True,
         external=True,
         path=Address("127.0.0.1", 1),
-        start_config=str(config),
-        start_sha256=load(config).sha256,
-        pid_file=str(parcel / "pid"),
     )
     where = {"pid": 999_999, "start_time": 1.0, "ticks": 1, "boot": "x", "uid": 0, "leads": False}
     record = UndoRecord(
@@ -175,11 +184,11 @@ def test_no_variable_is_sent_to_a_host_of_its_choice(
     redis = Dependency(
         name="redis",
         kind="redis",
+        credentials=Credentials(password_env=SECRET),
+        process=DependencyProcess(pid=victim.pid),
         runtime="process",
         path=address(host),
         direct=address(host),
-        password_env=SECRET,
-        pid=victim.pid,
     )
     record = UndoRecord(
         id="redis-pause-1",
@@ -204,7 +213,7 @@ def test_no_host_that_it_names_is_contacted(parcel: Path, host: socket.socket) -
         id="redis-down-1",
         kind="down",
         dependency=Dependency(
-            name="redis", kind="redis", proxied=True, path=address(host), toxiproxy=url, proxy="redis"
+            name="redis", kind="redis", proxy=DependencyProxy(url=url, name="redis"), proxied=True, path=address(host)
         ),
         params={},
         where={"url": url, "proxy": "redis", "listen": "127.0.0.1:1", "upstream": "127.0.0.1:2"},
@@ -225,7 +234,7 @@ def test_what_it_would_have_a_person_type_is_quoted_and_visible(parcel: Path) ->
     record = UndoRecord(
         id="api-pause-\x1b]0;t\x07",
         kind="pause",
-        dependency=Dependency(name="api", kind="http", runtime="container", container="c" * 64),
+        dependency=Dependency(name="api", kind="http", container=DependencyContainer(id="c" * 64), runtime="container"),
         params={},
         where={"name": wicked},
         original={},

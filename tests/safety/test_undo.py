@@ -16,7 +16,7 @@ import pytest
 
 from harness.fault import registered
 from harness.model.errors import Gone, OutcomeUnknown, Refused, UndoUnverified, Unreachable, UsageError
-from harness.model.records.faults import Applied, Dependency, Evidence, UndoRecord
+from harness.model.records.faults import Applied, Credentials, Dependency, DependencyProxy, Evidence, UndoRecord
 from harness.model.records.process import ServerProcess
 from harness.safety.healing.dead_run import heal_all
 from harness.safety.healing.undo import Patience, check_addresses, order_of_undo, undo_record
@@ -98,7 +98,7 @@ def test_nobody_waits_for_another_server_s_start() -> None:
 
 def test_an_unreachable_toxiproxy_is_not_taken_for_undone(proxy: Proxy) -> None:
     record = captured(proxy, "latency", LATENCY)
-    away = msgspec.structs.replace(record.dependency, toxiproxy="http://127.0.0.1:9")
+    away = record.dependency.but(proxy={"url": "http://127.0.0.1:9"})
     said: list[str] = []
     outcome = undo_record(msgspec.structs.replace(record, dependency=away), say=said.append, patience=QUICK)
     assert outcome.state == "unverified"
@@ -343,21 +343,21 @@ def test_a_variable_that_is_not_set_is_named_at_once(scripted: Any, monkeypatch:
 def test_a_record_from_a_file_reaches_only_allowed_hosts(proxy: Proxy) -> None:
     record = captured(proxy, "latency", LATENCY)
     for changed in (
-        {"toxiproxy": "http://203.0.113.9:8474"},
-        {"toxiproxy": "http://10.1.2.3:8474"},
-        {"toxiproxy": "http://127.0.0.1@203.0.113.9:8474"},
+        {"proxy": {"url": "http://203.0.113.9:8474"}},
+        {"proxy": {"url": "http://10.1.2.3:8474"}},
+        {"proxy": {"url": "http://127.0.0.1@203.0.113.9:8474"}},
         {"direct": msgspec.structs.replace(record.dependency.path, host="10.1.2.3")},
-        {"admin": "user=a host=203.0.113.9 dbname=x"},
-        {"admin": "postgresql://a@203.0.113.9/x"},
-        {"admin": "hostaddr='203.0.113.9' user=a"},
+        {"credentials": {"admin": "user=a host=203.0.113.9 dbname=x"}},
+        {"credentials": {"admin": "postgresql://a@203.0.113.9/x"}},
+        {"credentials": {"admin": "hostaddr='203.0.113.9' user=a"}},
     ):
-        other = msgspec.structs.replace(record, dependency=msgspec.structs.replace(record.dependency, **changed))
+        other = msgspec.structs.replace(record, dependency=record.dependency.but(**changed))
         with pytest.raises(Refused):
             check_addresses(other, ())
         assert undo_record(other, allowed=()).state == "unverified"
-    socket = msgspec.structs.replace(record.dependency, admin="user=a host=/run/pg dbname=x")
+    socket = record.dependency.but(credentials={"credentials": {"admin": "user=a host=/run/pg dbname=x"}})
     check_addresses(msgspec.structs.replace(record, dependency=socket), ())
-    named = msgspec.structs.replace(record.dependency, toxiproxy="http://10.1.2.3:8474")
+    named = record.dependency.but(proxy={"url": "http://10.1.2.3:8474"})
     check_addresses(msgspec.structs.replace(record, dependency=named), ("10.0.0.0/8",))
 
 
@@ -368,14 +368,15 @@ def test_a_role_limit_is_healed_after_a_kill(
     dependency = Dependency(
         name="db",
         kind="postgres",
+        proxy=DependencyProxy(url=proxy.api, name=proxy.name),
+        credentials=Credentials(
+            admin=postgres_server.admin,
+            login=postgres_server.login,
+            probe_login=postgres_server.probe_login,
+            role=postgres_server.role,
+        ),
         path=proxy.path,
         direct=postgres_server.address,
-        toxiproxy=proxy.api,
-        proxy=proxy.name,
-        admin=postgres_server.admin,
-        login=postgres_server.login,
-        probe_login=postgres_server.probe_login,
-        role=postgres_server.role,
     )
 
     def limit() -> int:

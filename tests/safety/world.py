@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Dependency, DependencyProxy
 
 DRIVER = Path(__file__).with_name("run_driver.py")
 
@@ -87,11 +87,10 @@ class Proxy:
         return Dependency(
             name="redis",
             kind="redis",
+            proxy=DependencyProxy(url=self.api, name=self.name),
             proxied=True,
             path=self.path,
             direct=self.upstream,
-            toxiproxy=self.api,
-            proxy=self.name,
             **more,
         )
 

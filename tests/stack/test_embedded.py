@@ -78,8 +78,8 @@ def addresses(up: StackUp) -> set[int]:
     found = {int(up.target.url.rpartition(":")[2])}
     for each in up.dependencies:
         found |= {address(each.path).port, address(each.direct).port}
-        if each.toxiproxy is not None:
-            found.add(int(each.toxiproxy.rpartition(":")[2]))
+        if each.proxy.url is not None:
+            found.add(int(each.proxy.url.rpartition(":")[2]))
     return found
 
 
@@ -101,9 +101,15 @@ def test_every_port_is_outside_the_ephemeral_range(running: Running) -> None:
 
 def test_what_was_declared_is_what_came_up(running: Running) -> None:
     stack, up, _ = running
-    declared = {(d.name, d.kind, d.proxied, d.runtime, d.proxy, d.role, d.login) for d in stack.describe()}
-    assert declared == {(d.name, d.kind, d.proxied, d.runtime, d.proxy, d.role, d.login) for d in up.dependencies}
-    assert all(d.path is None and d.pid is None for d in EmbeddedStack().describe())
+    declared = {
+        (d.name, d.kind, d.proxied, d.runtime, d.proxy.name, d.credentials.role, d.credentials.login)
+        for d in stack.describe()
+    }
+    assert declared == {
+        (d.name, d.kind, d.proxied, d.runtime, d.proxy.name, d.credentials.role, d.credentials.login)
+        for d in up.dependencies
+    }
+    assert all(d.path is None and d.process.pid is None for d in EmbeddedStack().describe())
 
 
 def test_the_pids_are_those_of_the_servers(running: Running) -> None:
@@ -135,7 +141,7 @@ def test_valkey_lets_nobody_in_without_its_password_which_stands_nowhere(running
         ):
             stranger.flushall()
     secret = valkey.password()
-    assert found.password_env == valkey.PASSWORD_ENV and os.environ[valkey.PASSWORD_ENV] == secret
+    assert found.credentials.password_env == valkey.PASSWORD_ENV and os.environ[valkey.PASSWORD_ENV] == secret
     told = msgspec.json.encode(up).decode()
     for pid in registry.pids(up).values():
         told += " ".join(psutil.Process(pid).cmdline())
@@ -187,7 +193,7 @@ def test_kafka_sends_the_proxys_clients_back_to_the_proxy(running: Running) -> N
 
 def test_a_disabled_proxy_cuts_the_path_and_leaves_the_server(running: Running) -> None:
     found = dependency(running[1], "redis")
-    url = f"{found.toxiproxy}/proxies/{found.proxy}"
+    url = f"{found.proxy.url}/proxies/{found.proxy.name}"
     ask(url, {"enabled": False})
     try:
         with (
@@ -203,15 +209,19 @@ def test_a_disabled_proxy_cuts_the_path_and_leaves_the_server(running: Running) 
 
 def test_the_role_that_a_fault_limits_is_the_applications_and_admin_can_limit_it(running: Running) -> None:
     db = dependency(running[1], "db")
-    assert db.admin is not None
-    with psycopg.connect(db.admin, autocommit=True) as admin:
-        row = admin.execute("select rolconnlimit, rolsuper from pg_roles where rolname = %s", [db.role]).fetchone()
+    assert db.credentials.admin is not None
+    with psycopg.connect(db.credentials.admin, autocommit=True) as admin:
+        row = admin.execute(
+            "select rolconnlimit, rolsuper from pg_roles where rolname = %s", [db.credentials.role]
+        ).fetchone()
         assert row == (-1, False)
-        used = admin.execute("select count(*) from pg_stat_activity where usename = %s", [db.role]).fetchone()
+        used = admin.execute(
+            "select count(*) from pg_stat_activity where usename = %s", [db.credentials.role]
+        ).fetchone()
         assert used is not None
         assert used[0] > 0
     where = f"host=127.0.0.1 port={address(db.path).port}"
-    with psycopg.connect(f"{where} {db.probe_login}") as probe:
+    with psycopg.connect(f"{where} {db.credentials.probe_login}") as probe:
         assert probe.execute("select 1").fetchone() == (1,)
 
 
@@ -233,7 +243,7 @@ def test_nobody_else_can_look_into_the_private_folder(running: Running) -> None:
 def test_health_names_the_part_that_does_not_answer(running: Running) -> None:
     _, up, _ = running
     assert [part.trouble for part in health.parts(up)] == [None] * 5
-    valkey = psutil.Process(dependency(up, "redis").pid)
+    valkey = psutil.Process(dependency(up, "redis").process.pid)
     valkey.suspend()
     try:
         trouble = {part.name: part.trouble for part in health.parts(up)}
@@ -247,10 +257,10 @@ def test_a_wedged_toxiproxy_is_restarted_with_its_proxies_and_without_toxics(run
     stack, up, launcher = running
     found = dependency(up, "redis")
     toxic = {"name": "wedge", "type": "latency", "attributes": {"latency": 1}}
-    ask(f"{found.toxiproxy}/proxies/redis/toxics", toxic)
-    psutil.Process(found.proxy_pid).suspend()
+    ask(f"{found.proxy.url}/proxies/redis/toxics", toxic)
+    psutil.Process(found.proxy.pid).suspend()
     assert stack.restart_toxiproxy(launcher)
-    proxies = ask(f"{found.toxiproxy}/proxies")
+    proxies = ask(f"{found.proxy.url}/proxies")
     assert {name: (p["enabled"], p["toxics"]) for name, p in proxies.items()} == {
         "redis": (True, []),
         "kafka": (True, []),

@@ -56,15 +56,15 @@ def db(
 
 def table(dependency: Dependency, *, direct: Address | None = None, kind: str | None = None, more: str = "") -> str:
     return (
-        f'[toxiproxy]\nurl = "{dependency.toxiproxy}"\n[dependencies.one]\nkind = "{kind or dependency.kind}"\n'
-        f'proxy = "{dependency.proxy}"\ndirect = "{direct or dependency.direct}"\n{more}'
+        f'[toxiproxy]\nurl = "{dependency.proxy.url}"\n[dependencies.one]\nkind = "{kind or dependency.kind}"\n'
+        f'proxy = "{dependency.proxy.name}"\ndirect = "{direct or dependency.direct}"\n{more}'
     )
 
 
 @pytest.mark.parametrize("kind", ["redis", "tcp"])
 def test_a_direct_address_that_is_the_proxys_own_is_refused(tmp_path: Path, cache: Dependency, kind: str) -> None:
     found = looked(tmp_path, table(cache, direct=cache.path, kind=kind))
-    assert f"one.direct: {cache.path} is where the proxy {cache.proxy} itself listens" in trouble(found, "one")
+    assert f"one.direct: {cache.path} is where the proxy {cache.proxy.name} itself listens" in trouble(found, "one")
     assert str(cache.direct) in trouble(found, "one"), "it says where that proxy leads"
 
 
@@ -111,7 +111,7 @@ def test_a_forbidden_list_of_clients_is_named(tmp_path: Path, cache: Dependency)
 
 
 def test_a_database_without_an_administrator_is_named(tmp_path: Path, db: Dependency) -> None:
-    found = looked(tmp_path, table(db, more=f'login = "{db.login}"\n'))
+    found = looked(tmp_path, table(db, more=f'login = "{db.credentials.login}"\n'))
     (note,) = [note for note in found.notes if note.startswith("one:")]
     assert "no `admin` is declared" in note
     assert next(one for one in found.dependencies if one.name == "one").pooled is False
@@ -170,7 +170,8 @@ def pooled(upstream: Address) -> Iterator[Address]:
 def test_a_pooler_before_the_database_is_named(tmp_path: Path, db: Dependency) -> None:
     assert db.direct is not None
     with pooled(db.direct) as address:
-        text = f'[dependencies.one]\nkind = "postgres"\ndirect = "{address}"\nlogin = "{db.login} gssencmode=disable"\n'
+        login = f"{db.credentials.login} gssencmode=disable"
+        text = f'[dependencies.one]\nkind = "postgres"\ndirect = "{address}"\nlogin = "{login}"\n'
         found = looked(tmp_path, text)
     (note,) = [note for note in found.notes if note.startswith("one:")]
     assert "PgBouncer" in note

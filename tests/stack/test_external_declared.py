@@ -115,9 +115,9 @@ def test_a_name_is_resolved_once_and_its_address_may_be_reached_by_an_undo(
     )
     stack = declared(tmp_path, service, text)
     planned, found = stack.describe()[0], up(stack).dependencies[0]
-    assert planned.toxiproxy is not None and "localhost" in planned.toxiproxy
+    assert planned.proxy.url is not None and "localhost" in planned.proxy.url
     assert found.direct is not None and found.direct.host in ("127.0.0.1", "::1")
-    assert found.toxiproxy is not None and "localhost" not in found.toxiproxy
+    assert found.proxy.url is not None and "localhost" not in found.proxy.url
     assert {"localhost", found.direct.host} <= set(stack.allowed)
 
 

@@ -15,7 +15,7 @@ from harness.dependencies.postgres import POSTGRES
 from harness.dependencies.redis import REDIS
 from harness.dependencies.registry import kinds
 from harness.dependencies.tcp import TCP
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Credentials, Dependency
 from harness.testing import DependencyContract
 from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
 
@@ -45,17 +45,19 @@ class TestPostgres(DependencyContract):
         return Dependency(
             name="db",
             kind="postgres",
+            credentials=Credentials(
+                login=postgres_server.login,
+                role=postgres_server.role,
+                probe_login=postgres_server.probe_login,
+                admin=postgres_server.admin,
+            ),
             path=postgres_server.address,
             direct=postgres_server.address,
-            login=postgres_server.login,
-            role=postgres_server.role,
-            probe_login=postgres_server.probe_login,
-            admin=postgres_server.admin,
         )
 
     def application(self, dependency: Dependency) -> AbstractContextManager[object]:
         assert dependency.path is not None
-        where = f"host={dependency.path.host} port={dependency.path.port} {dependency.login}"
+        where = f"host={dependency.path.host} port={dependency.path.port} {dependency.credentials.login}"
         return psycopg.connect(where, autocommit=True)
 
 

@@ -31,7 +31,7 @@ def bound(dependency: Dependency, container: Container) -> Dependency:
         if one.port == address.port and covers(one.host, address.host):
             if not container.chosen_by_engine(one):
                 return dependency
-            return msgspec.structs.replace(dependency, container_port=one.container_port)
+            return dependency.but(container={"port": one.container_port})
     for name, end in container.networks.items():
         asked = end.ipam_config
         if address.host == end.ip_address:
@@ -40,7 +40,7 @@ def bound(dependency: Dependency, container: Container) -> Dependency:
             fixed = asked is not None and asked.ipv6_address == address.host
         else:
             continue
-        return dependency if fixed else msgspec.structs.replace(dependency, container_network=name)
+        return dependency if fixed else dependency.but(container={"network": name})
     return dependency
 
 
@@ -60,15 +60,15 @@ def moved(dependency: Dependency, container: Container) -> Dependency:
         changed["path"] = now
     if dependency.url is not None and urlsplit(dependency.url).netloc == str(old):
         changed["url"] = urlunsplit(urlsplit(dependency.url)._replace(netloc=str(now)))
-    if dependency.admin is not None:
-        changed["admin"] = _login(dependency.admin, old, now)
-    return msgspec.structs.replace(dependency, **changed)
+    if dependency.credentials.admin is not None:
+        changed["credentials"] = {"admin": _login(dependency.credentials.admin, old, now)}
+    return dependency.but(**changed)
 
 
 def at_present(dependency: Dependency) -> Dependency:
     """The same, with the engine asked; it is not asked where no address can change. Never raises: where the engine does
     not answer, or nobody serves in the place of a container that is gone, the dependency is returned as it is."""
-    if not _wanders(dependency) or dependency.engine is None or dependency.container is None:
+    if not _wanders(dependency) or dependency.container.engine is None or dependency.container.id is None:
         return dependency
     try:
         found = _container(dependency)
@@ -101,7 +101,7 @@ def covers(bound_to: str, asked: str) -> bool:
 
 
 def _wanders(dependency: Dependency) -> bool:
-    return dependency.container_port is not None or dependency.container_network is not None
+    return dependency.container.port is not None or dependency.container.network is not None
 
 
 def _own(dependency: Dependency) -> Address | None:
@@ -113,11 +113,11 @@ def _where(dependency: Dependency, container: Container) -> Address | None:
     old = _own(dependency)
     if old is None:
         return None
-    if dependency.container_port is not None:
-        found = [one for one in container.published if one.container_port == dependency.container_port]
+    if dependency.container.port is not None:
+        found = [one for one in container.published if one.container_port == dependency.container.port]
         now = next((one for one in found if covers(one.host, old.host)), None)
         return Address(old.host, now.port) if now is not None else None
-    end = container.networks.get(dependency.container_network or "")
+    end = container.networks.get(dependency.container.network or "")
     if end is None:
         return None
     host = end.global_ipv6_address if ":" in old.host else end.ip_address
@@ -144,11 +144,13 @@ def _container(dependency: Dependency) -> Container | None:
     from harness.model.errors import Gone
 
     # The engine's host was checked where the dependency was declared, and for a record from a file once more.
-    with Engine(str(dependency.engine), timeout_s=LOOK_LIMIT_S) as engine:
+    with Engine(str(dependency.container.engine), timeout_s=LOOK_LIMIT_S) as engine:
         try:
-            return engine.container(str(dependency.container))
+            return engine.container(str(dependency.container.id))
         except Gone:
-            if dependency.project is None or dependency.service is None:
+            if dependency.container.project is None or dependency.container.service is None:
                 return None
-            found = engine.find({PROJECT_LABEL: dependency.project, SERVICE_LABEL: dependency.service})
+            found = engine.find(
+                {PROJECT_LABEL: dependency.container.project, SERVICE_LABEL: dependency.container.service}
+            )
             return next((one for one in reversed(found) if one.serves), None)

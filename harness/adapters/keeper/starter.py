@@ -31,28 +31,28 @@ _spawning = threading.Lock()
 
 def serving(dependency: Dependency) -> ProcessId | None:
     """The first process of the server as its owner knows it now; None when it does not run. Raises AdapterError."""
-    if dependency.keeper is not None and dependency.server is not None:
+    if dependency.process.keeper is not None and dependency.process.server is not None:
         try:
-            return KeeperClient(dependency.keeper).status().servers.get(dependency.server)
+            return KeeperClient(dependency.process.keeper).status().servers.get(dependency.process.server)
         except Gone:
             return None
-    if dependency.pid_file is not None:
-        return running_now(dependency.pid_file)
-    seen = look(dependency.pid) if dependency.pid is not None else None
+    if dependency.process.pid_file is not None:
+        return running_now(dependency.process.pid_file)
+    seen = look(dependency.process.pid) if dependency.process.pid is not None else None
     return seen.id if seen is not None and not seen.zombie else None
 
 
 def may_start(dependency: Dependency) -> str | None:
     """None when it could be started again, else why not: one clause. Starts nothing."""
-    if dependency.keeper is not None and dependency.server is not None:
+    if dependency.process.keeper is not None and dependency.process.server is not None:
         try:
-            return None if KeeperClient(dependency.keeper).status().serving else "its stack is being taken down"
+            return None if KeeperClient(dependency.process.keeper).status().serving else "its stack is being taken down"
         except (Gone, Unreachable, Rejected) as error:
             return str(error)
-    if dependency.start_config is None or dependency.start_sha256 is None:
+    if dependency.process.start_config is None or dependency.process.start_sha256 is None:
         return "no start command is declared for it"
     try:
-        start_command(dependency.start_config, dependency.start_sha256, dependency.name)
+        start_command(dependency.process.start_config, dependency.process.start_sha256, dependency.name)
     except UsageError as error:
         return f"{error} ({error.hint})" if error.hint else str(error)
     return None
@@ -64,13 +64,13 @@ def start(dependency: Dependency) -> None:
     Raises Rejected when nobody may start it or it cannot be started, Gone when its keeper is dead, Unreachable or
     OutcomeUnknown when the keeper does not answer.
     """
-    if dependency.keeper is not None and dependency.server is not None:
-        KeeperClient(dependency.keeper).restart(dependency.server)
+    if dependency.process.keeper is not None and dependency.process.server is not None:
+        KeeperClient(dependency.process.keeper).restart(dependency.process.server)
         return
-    if dependency.start_config is None or dependency.start_sha256 is None:
+    if dependency.process.start_config is None or dependency.process.start_sha256 is None:
         raise Rejected(f"no start command is declared for {dependency.name}")
     try:
-        command = start_command(dependency.start_config, dependency.start_sha256, dependency.name)
+        command = start_command(dependency.process.start_config, dependency.process.start_sha256, dependency.name)
     except UsageError as error:
         raise Rejected(str(error), hint=error.hint) from error
     spawn_detached(command)

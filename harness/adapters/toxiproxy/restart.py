@@ -46,10 +46,10 @@ def proxies_in(record: UndoRecord) -> tuple[ProxyState, ...]:
 
 def is_silent(dependency: Dependency) -> bool:
     """Whether its Toxiproxy takes connections and answers nothing."""
-    if dependency.toxiproxy is None:
+    if dependency.proxy.url is None:
         return False
     try:
-        Toxiproxy(dependency.toxiproxy, timeout_s=SILENT_S).proxies()
+        Toxiproxy(dependency.proxy.url, timeout_s=SILENT_S).proxies()
     except Silent:
         return True
     except HarnessError:
@@ -59,15 +59,17 @@ def is_silent(dependency: Dependency) -> bool:
 
 def may_restart(dependency: Dependency) -> bool:
     """Whether anybody has told what runs this Toxiproxy."""
-    return dependency.toxiproxy is not None and (dependency.keeper is not None or dependency.proxy_runtime is not None)
+    return dependency.proxy.url is not None and (
+        dependency.process.keeper is not None or dependency.proxy.runtime is not None
+    )
 
 
 def restart(record: UndoRecord) -> None:
     """End it and start it again, with its proxies. Raises HarnessError with why it could not be done."""
     dependency = record.dependency
-    runtime = dependency.proxy_runtime
-    if dependency.keeper is not None:
-        KeeperClient(dependency.keeper).restart(_KEEPER_NAME)
+    runtime = dependency.proxy.runtime
+    if dependency.process.keeper is not None:
+        KeeperClient(dependency.process.keeper).restart(_KEEPER_NAME)
     elif runtime is None:
         raise Rejected("nothing is declared that could restart it")
     elif runtime.engine is not None and runtime.container is not None:
@@ -79,7 +81,7 @@ def restart(record: UndoRecord) -> None:
             engine.start(runtime.container)
     else:
         _restart_process(dependency)
-    server = Toxiproxy(str(dependency.toxiproxy), timeout_s=5.0)
+    server = Toxiproxy(str(dependency.proxy.url), timeout_s=5.0)
     _wait_until_it_answers(server)
     _make_again(server, proxies_in(record))
 
@@ -102,7 +104,7 @@ def restarter(record: UndoRecord, say: Callable[[str], None]) -> Callable[[], bo
 
 def how(record: UndoRecord) -> str:
     """What a person does: never a DELETE, which would hang as well."""
-    url = str(record.dependency.toxiproxy)
+    url = str(record.dependency.proxy.url)
     mine = [one for one in proxies_in(record) if not one.name.startswith(OURS)]
     make = " ; ".join(by_hand.create_proxy(url, one.name, listen=one.listen, upstream=one.upstream) for one in mine)
     again = f", then make its proxies again unless its own configuration does: {make}" if make else ""
@@ -116,13 +118,13 @@ def _restart_process(dependency: Dependency) -> None:
     from harness.adapters.allowed_hosts import url_address
     from harness.adapters.processes.control import kill
 
-    runtime = dependency.proxy_runtime
+    runtime = dependency.proxy.runtime
     assert runtime is not None
     if runtime.pid_file is None or runtime.start_config is None or runtime.start_sha256 is None:
         raise Rejected("no pid file and start command are declared for it")
     # Read first: what cannot be started again is not ended.
     command = start_command(runtime.start_config, runtime.start_sha256, _KEEPER_NAME)
-    server = process_of(runtime.pid_file, port=url_address(str(dependency.toxiproxy), 8474)[1])
+    server = process_of(runtime.pid_file, port=url_address(str(dependency.proxy.url), 8474)[1])
     kill(server)
     end = time.monotonic() + READY_LIMIT_S
     while alive(server.first):

@@ -133,13 +133,13 @@ def _can_tell(dependency: Dependency) -> bool:
     kind = kind_of(dependency)
     if not kind.tells_clients(dependency):
         return False
-    return not kind.clients_by_peers or dependency.pid is not None or _in_container(dependency)
+    return not kind.clients_by_peers or dependency.process.pid is not None or _in_container(dependency)
 
 
 def _by_container(dependency: Dependency) -> bool:
     """Its clients are told by its container's network."""
-    here = dependency.engine is not None and dependency.container is not None
-    return here and kind_of(dependency).clients_by_peers and dependency.pid is None
+    here = dependency.container.engine is not None and dependency.container.id is not None
+    return here and kind_of(dependency).clients_by_peers and dependency.process.pid is None
 
 
 def _in_container(dependency: Dependency) -> bool:
@@ -147,9 +147,9 @@ def _in_container(dependency: Dependency) -> bool:
     the engine's gateway, so a proxy that runs here cannot be told from anybody else."""
     from harness.adapters.docker.peers import peers
 
-    if dependency.engine is None or dependency.container is None or not dependency.seen_as:
+    if dependency.container.engine is None or dependency.container.id is None or not dependency.proxy.seen_as:
         return False
-    return dependency.proxy_pid is None and peers(dependency.engine, dependency.container) is not None
+    return dependency.proxy.pid is None and peers(dependency.container.engine, dependency.container.id) is not None
 
 
 class _Kernel(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,12 +165,12 @@ class _Kernel(msgspec.Struct, frozen=True, kw_only=True):
 def _kernel(dependency: Dependency) -> _Kernel:
     from harness.adapters.processes import sockets
 
-    server = dependency.pid if kind_of(dependency).clients_by_peers else None
-    pids = [pid for pid in (dependency.proxy_pid, server) if pid is not None]
+    server = dependency.process.pid if kind_of(dependency).clients_by_peers else None
+    pids = [pid for pid in (dependency.proxy.pid, server) if pid is not None]
     found = sockets.connections(*pids, os.getpid()) if pids else {}
     proxy = None
-    if dependency.proxy_pid is not None:
-        proxy = frozenset(own for own, _ in found[dependency.proxy_pid])
+    if dependency.proxy.pid is not None:
+        proxy = frozenset(own for own, _ in found[dependency.proxy.pid])
     peers: frozenset[Address] = frozenset()
     if server is not None:
         peers = frozenset(peer for _, peer in found[server])
@@ -179,8 +179,8 @@ def _kernel(dependency: Dependency) -> _Kernel:
     elif _by_container(dependency):
         from harness.adapters.docker import peers as docker_peers
 
-        assert dependency.engine is not None and dependency.container is not None
-        peers = docker_peers.peers(dependency.engine, dependency.container) or frozenset()
+        assert dependency.container.engine is not None and dependency.container.id is not None
+        peers = docker_peers.peers(dependency.container.engine, dependency.container.id) or frozenset()
     return _Kernel(proxy=proxy, peers=peers)
 
 
@@ -190,9 +190,9 @@ def _through(address: Address, ends: frozenset[Address] | None, dependency: Depe
     # A proxy in a container or on another host has an address of its own; on loopback everybody has the same.
     if _loopback(address) or not address.host:
         return None
-    if dependency.seen_as:
-        return address.host in dependency.seen_as
-    host = urlsplit(dependency.toxiproxy or "").hostname
+    if dependency.proxy.seen_as:
+        return address.host in dependency.proxy.seen_as
+    host = urlsplit(dependency.proxy.url or "").hostname
     try:
         proxy = {str(info[4][0]) for info in socket.getaddrinfo(host, None)} if host is not None else set()
     except OSError:

@@ -60,7 +60,7 @@ def look(
     while True:
         seen = Outside(at=monotonic(), where=str(address))
         if address is not None:
-            ports = {one.port for one in (address, dependency.direct) if one is not None} | {dependency.proxy_port}
+            ports = {one.port for one in (address, dependency.direct) if one is not None} | {dependency.proxy.port}
             seen = _seen(seen, _ends(dependency, address), ports, target, dependencies)
         if seen.ends or monotonic() > until:
             return seen
@@ -137,9 +137,9 @@ def _ends(dependency: Dependency, address: Address) -> frozenset[Address]:
     from harness.adapters.processes import sockets
 
     found: set[Address] = set()
-    pid, port = dependency.proxy_pid, dependency.proxy_port or address.port
+    pid, port = dependency.proxy.pid, dependency.proxy.port or address.port
     if not dependency.proxied:
-        pid, port = dependency.pid, (dependency.direct or address).port
+        pid, port = dependency.process.pid, (dependency.direct or address).port
     try:
         every = sockets.connections(*([pid] if pid is not None else []), os.getpid())
     except AdapterError:
@@ -147,7 +147,7 @@ def _ends(dependency: Dependency, address: Address) -> frozenset[Address]:
     ours = {own for own, _ in every[os.getpid()]}
     if pid is not None and pid in every:
         found |= {peer for own, peer in every[pid] if own.port == port}
-    runtime = dependency.proxy_runtime
+    runtime = dependency.proxy.runtime
     if dependency.proxied and runtime is not None and runtime.engine is not None and runtime.container is not None:
         from harness.adapters.docker.peers import peers
 

@@ -253,7 +253,9 @@ def _servers(target: TargetInfo, dependencies: Sequence[Dependency]) -> list[_Se
     """The target under its own name, whatever faults call it, and every dependency whose process is known."""
     itself = next((one for one in dependencies if one.target), None)
     found = [_Server("target", target.pid, itself)] if target.pid else []
-    return found + [_Server(one.name, one.pid, one) for one in dependencies if one.pid and not one.target]
+    return found + [
+        _Server(one.name, one.process.pid, one) for one in dependencies if one.process.pid and not one.target
+    ]
 
 
 def _containers(target: TargetInfo, dependencies: Sequence[Dependency]) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -262,8 +264,8 @@ def _containers(target: TargetInfo, dependencies: Sequence[Dependency]) -> dict[
     if target.engine and target.containers:
         found.setdefault(target.engine, {})["target"] = target.containers
     for one in dependencies:
-        if one.engine and one.container and not one.target:
-            found.setdefault(one.engine, {})[one.name] = (one.container,)
+        if one.container.engine and one.container.id and not one.target:
+            found.setdefault(one.container.engine, {})[one.name] = (one.container.id,)
     return found
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
@@ -40,40 +41,91 @@ class ProxyRuntime(msgspec.Struct, frozen=True, kw_only=True):
     start_sha256: str | None = None
 
 
+class DependencyProxy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Its proxy in Toxiproxy. url: of Toxiproxy's API. name: of the proxy in it.
+
+    pid: Toxiproxy's process, where it runs on this machine: lets path proofs see whose connections are its. port: on
+    which the proxy itself listens, where that may be published as another one. seen_as: addresses from which the
+    dependency sees its connections come, where it runs in a container or on another host. runtime: what runs it, where
+    that is declared.
+    """
+
+    url: str | None = None
+    name: str | None = None
+    pid: int | None = None
+    port: int | None = None
+    seen_as: tuple[str, ...] = ()
+    runtime: ProxyRuntime | None = None
+
+
+class DependencyProcess(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Its server, as a process of this machine. pid: root of its process tree. pid_file: where it writes its pid, read
+    again when the pid is needed.
+
+    How it is started again: server is its name with the keeper of its stack, whose state folder is keeper; or
+    start_config is the harness.toml with its start command, start_sha256 that file's SHA-256 when it was read.
+    """
+
+    pid: int | None = None
+    pid_file: str | None = None
+    server: str | None = None
+    keeper: str | None = None
+    start_config: str | None = None
+    start_sha256: str | None = None
+
+
+class DependencyContainer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Its server, as a container. engine: base URL of the Docker engine that runs it (`unix:///var/run/docker.sock`).
+
+    id: full. name: for people. project, service: its Docker Compose labels, by which one that somebody made anew in its
+    place is found. network_mode: as it was created with (`host`, `container:ID`), where it is known. port: the
+    one inside it ("6379/tcp") at which `direct` ends, where the engine chose the published one. network: on which
+    `direct` is the container's own address, which the engine chose. Either may be another address once the container
+    was started or connected again (harness/adapters/docker/address.py).
+    """
+
+    engine: str | None = None
+    id: str | None = None
+    name: str | None = None
+    project: str | None = None
+    service: str | None = None
+    network_mode: str | None = None
+    port: str | None = None
+    network: str | None = None
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Logins, and the *names* of the variables that hold their passwords; never a password.
+
+    login: PostgreSQL: conninfo options of the application's login (user, dbname), without host and port; its password
+    is in password_env. role: the PostgreSQL role the application uses. admin: conninfo of a login that may alter the
+    role. probe_login: conninfo options of a login that the application does not use, so that probes never take one of
+    its slots; None = probe as `login`.
+    """
+
+    login: str | None = None
+    role: str | None = None
+    password_env: str | None = None
+    admin: str | None = None
+    admin_password_env: str | None = None
+    probe_login: str | None = None
+    probe_password_env: str | None = None
+
+
 class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     """Something the target needs, as declared by a stack.
 
     Before the stack is up only the declaration is known (the addresses are None); the stack returns
     the same dependencies with addresses once it is up, and the plan is bound to those.
 
-    name: what faults call it (`redis` in `redis-down`). kind: which protocol speaks to it.
-    path: the address the application uses (the proxy's listener). direct: the server itself.
-    toxiproxy: base URL of the Toxiproxy API; proxy: name of the proxy in it.
-    pid: root of the server's process tree, where the stack owns one.
-    admin: PostgreSQL: conninfo of a login that may alter the role, without password.
-    login: PostgreSQL: conninfo options of the application's login (user, dbname), without host and port.
-    role: the PostgreSQL role the application uses. password_env: *name* of the variable with the password.
-    admin_password_env: the same for the admin login. probe_login: PostgreSQL: conninfo options (user, dbname) of a
-    login that the application does not use, so that probes never take one of its slots; None = probe as `login`.
-    proxy_pid: Toxiproxy's process, where it runs on this machine: lets path proofs see whose connections are its.
+    name: what faults call it (`redis` in `redis-down`). kind: which protocol speaks to it, see harness/dependencies/.
+    path: the address the application uses (the proxy's listener). direct: the server itself. proxied: there is a proxy
+    between the two. runtime: what runs its server. startable: it can be started again after a kill.
     target: it is the service under test itself (`api` in `api-kill`). url: HTTP: what answers when it is well.
-    startable: it can be started again after a kill. How: server is its name with the keeper of its stack, whose state
-    folder is keeper; or start_config is the harness.toml with its start command, start_sha256 that file's SHA-256 when
-    it was read. pid_file: where its process writes its pid, read again when the pid is needed.
-    probe_password_env: the variable with the password of probe_login. seen_as: addresses from which the dependency
-    sees its proxy's connections come, where that runs in a container or on another host. external: the user's own,
-    not started by us: nothing of it is ever made again. allow_flush: though it is the user's own, it may be emptied.
-    probe_send: tcp: what a probe sends so that it is answered, "" = the server speaks first; None = nothing is known.
-    engine: base URL of the Docker engine that runs its container (`unix:///var/run/docker.sock`). container: that
-    container's full ID, container_name: its name, for people. project, service: its Docker Compose labels, by which a
-    container that somebody made anew in its place is found. ignore_clients: names, addresses or networks of clients of
-    it that are not the application's and may go past its proxy.
-    network_mode: as its container was created with (`host`, `container:ID`), where it is known.
-    container_port: the port of its container ("6379/tcp") at which `direct` ends, where the engine chose the published
-    one. container_network: the network on which `direct` is the container's own address, which the engine chose. Either
-    may be another address once the container was started or connected again (harness/adapters/docker/address.py).
-    proxy_runtime: what runs its Toxiproxy, where that is declared. proxy_port: on which its proxy itself listens, where
-    that may be published as another one. path_assumed: nobody asks for proof that the application uses the proxy.
+    external: the user's own, not started by us: nothing of it is ever made again. allow_flush: though it is the user's
+    own, it may be emptied. probe_send: tcp: what a probe sends so that it is answered, "" = the server speaks first;
+    None = nothing is known. ignore_clients: names, addresses or networks of clients of it that are not the
+    application's and may go past its proxy. path_assumed: nobody asks for proof that the application uses the proxy.
     pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients.
     """
 
@@ -83,42 +135,29 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     runtime: Literal["process", "container", None] = None
     path: Address | None = None
     direct: Address | None = None
-    toxiproxy: str | None = None
-    proxy: str | None = None
-    pid: int | None = None
-    admin: str | None = None
-    login: str | None = None
-    role: str | None = None
-    password_env: str | None = None
-    admin_password_env: str | None = None
-    probe_login: str | None = None
-    proxy_pid: int | None = None
+    proxy: DependencyProxy = DependencyProxy()
+    process: DependencyProcess = DependencyProcess()
+    container: DependencyContainer = DependencyContainer()
+    credentials: Credentials = Credentials()
     target: bool = False
     url: str | None = None
     startable: bool = False
-    server: str | None = None
-    keeper: str | None = None
-    start_config: str | None = None
-    start_sha256: str | None = None
-    pid_file: str | None = None
-    probe_password_env: str | None = None
-    seen_as: tuple[str, ...] = ()
     external: bool = False
     allow_flush: bool = False
     probe_send: str | None = None
-    engine: str | None = None
-    container: str | None = None
-    container_name: str | None = None
-    project: str | None = None
-    service: str | None = None
-    network_mode: str | None = None
-    container_port: str | None = None
-    container_network: str | None = None
     ignore_clients: tuple[str, ...] = ()
-    proxy_runtime: ProxyRuntime | None = None
-    proxy_port: int | None = None
     path_assumed: bool = False
     pooled: bool = False
+
+    def but(self, **changes: Any) -> Dependency:
+        """The same with other values. Of a part (`proxy`, `process`, `container`, `credentials`) a mapping changes what
+        it names and leaves the rest."""
+        parts = {
+            name: msgspec.structs.replace(getattr(self, name), **value)
+            for name, value in changes.items()
+            if isinstance(value, Mapping)
+        }
+        return msgspec.structs.replace(self, **{**changes, **parts})
 
 
 class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):

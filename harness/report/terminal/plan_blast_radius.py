@@ -40,8 +40,8 @@ def _changed(plan: Plan) -> list[str]:
 
 def _reached(dependency: Dependency) -> list[str]:
     found = [f"its proxy's listener {dependency.path}"] if dependency.path is not None else []
-    if dependency.toxiproxy is not None:
-        found.append(f"Toxiproxy {dependency.toxiproxy}, proxy {dependency.proxy}")
+    if dependency.proxy.url is not None:
+        found.append(f"Toxiproxy {dependency.proxy.url}, proxy {dependency.proxy.name}")
     if dependency.direct is not None:
         found.append(f"the server itself {dependency.direct}")
     if dependency.url is not None:
@@ -61,10 +61,10 @@ def _locks(plan: Plan, changed: Iterable[Dependency]) -> list[str]:
         return ["nothing: the stack is this run's own"]
     found = ["the target and each server that is changed, on this machine"]
     for dependency in changed:
-        if dependency.toxiproxy is not None and dependency.proxied:
-            found.append(f"Toxiproxy {dependency.toxiproxy}, for every machine: a disabled proxy named harness-lock")
+        if dependency.proxy.url is not None and dependency.proxied:
+            found.append(f"Toxiproxy {dependency.proxy.url}, for every machine: a disabled proxy named harness-lock")
     for fault in plan.faults:
-        if "changes_server" in fault.change.traits and fault.change.dependency.admin is not None:
+        if "changes_server" in fault.change.traits and fault.change.dependency.credentials.admin is not None:
             name = fault.change.dependency.name
             found.append(f"PostgreSQL {name}, for every machine: an advisory lock")
     return list(dict.fromkeys(found))
@@ -75,17 +75,17 @@ def _needs(changed: Iterable[Dependency]) -> list[str]:
     found = []
     for dependency in changed:
         names = {
-            dependency.password_env: "password",
-            dependency.admin_password_env: "admin password",
-            dependency.probe_password_env: "probe's password",
+            dependency.credentials.password_env: "password",
+            dependency.credentials.admin_password_env: "admin password",
+            dependency.credentials.probe_password_env: "probe's password",
         }
         found += [
             f"needs the variable {name}: {dependency.name}'s {what}"
             for name, what in names.items()
             if name and not name.startswith(OUR_VARIABLES)
         ]
-        if dependency.admin is not None:
+        if dependency.credentials.admin is not None:
             found.append(f"logs in to {dependency.name} with its admin login")
-        if dependency.start_config is not None:
-            found.append(f"starts {dependency.name} again as {dependency.start_config} says")
+        if dependency.process.start_config is not None:
+            found.append(f"starts {dependency.name} again as {dependency.process.start_config} says")
     return found

@@ -204,9 +204,9 @@ def torn_down(view: JournalView, record: UndoRecord) -> UndoOutcome | None:
     for address in (record.dependency.path, record.dependency.direct):
         if address is not None:
             addresses.append((address.host, address.port))
-    if record.dependency.toxiproxy is not None:
+    if record.dependency.proxy.url is not None:
         try:
-            parts = urlsplit(record.dependency.toxiproxy)
+            parts = urlsplit(record.dependency.proxy.url)
             addresses.append((parts.hostname or "", parts.port or 8474))
         except ValueError:  # no URL, so nothing can be shown of it
             return None

@@ -142,7 +142,7 @@ class _Undo:
         except UndoUnverified:
             raise
         except (HarnessError, _NotYet) as error:
-            if restart is None or self._record.dependency.toxiproxy is None:
+            if restart is None or self._record.dependency.proxy.url is None:
                 return self._failed(error)
             self._may_restart = False
             self._say(f"{self._record.id}: {self._redact(str(error))}; restarting Toxiproxy")
@@ -374,7 +374,7 @@ def commands_by_hand(record: UndoRecord) -> str:
             pass
     where = _words(record.where) or record.dependency.name
     dependency = record.dependency
-    at = f" at {dependency.toxiproxy}" if dependency.toxiproxy and "url" not in record.where else ""
+    at = f" at {dependency.proxy.url}" if dependency.proxy.url and "url" not in record.where else ""
     if dependency.direct is not None and "url" not in record.where:
         at += f", {dependency.kind} server {dependency.direct}"
     ours = f" (the harness set {_words(record.ours)})" if record.ours else ""

@@ -41,13 +41,13 @@ def declared_names(url: str, changed: Iterable[Dependency]) -> list[str]:
         for address in (dependency.direct, dependency.path):
             if address is not None:
                 found |= set(_names(dependency.kind, address.host, address.port))
-        if dependency.toxiproxy is not None and dependency.proxied:
-            host, port = url_address(dependency.toxiproxy, TOXIPROXY_PORT)
-            found |= {f"{name} proxy {dependency.proxy}" for name in _names("toxiproxy", host, port)}
-        if dependency.pid_file is not None or dependency.pid is not None:
-            found.add(f"process {dependency.pid_file or dependency.pid}")
-        if dependency.container is not None:
-            found.add(f"container {dependency.container}")
+        if dependency.proxy.url is not None and dependency.proxied:
+            host, port = url_address(dependency.proxy.url, TOXIPROXY_PORT)
+            found |= {f"{name} proxy {dependency.proxy.name}" for name in _names("toxiproxy", host, port)}
+        if dependency.process.pid_file is not None or dependency.process.pid is not None:
+            found.add(f"process {dependency.process.pid_file or dependency.process.pid}")
+        if dependency.container.id is not None:
+            found.add(f"container {dependency.container.id}")
     return sorted(found)
 
 

@@ -62,13 +62,13 @@ def wanted(changed: Iterable[Dependency], limited: Collection[str]) -> list[Want
     """The locks for these dependencies, sorted. limited: names of those whose PostgreSQL itself is changed."""
     found = set()
     for dependency in changed:
-        if dependency.toxiproxy is not None and dependency.proxied:
-            found.add(Wanted(toxiproxy=dependency.toxiproxy.rstrip("/")))
-        if dependency.admin is not None and dependency.name in limited:
+        if dependency.proxy.url is not None and dependency.proxied:
+            found.add(Wanted(toxiproxy=dependency.proxy.url.rstrip("/")))
+        if dependency.credentials.admin is not None and dependency.name in limited:
             found.add(
                 Wanted(
-                    admin=dependency.admin,
-                    admin_password_env=dependency.admin_password_env or "",
+                    admin=dependency.credentials.admin,
+                    admin_password_env=dependency.credentials.admin_password_env or "",
                     name=dependency.name,
                 )
             )

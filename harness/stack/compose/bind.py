@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import msgspec
-
 from harness.adapters.docker.records import Container
 from harness.adapters.toxiproxy.client import ProxyState, Toxiproxy
 from harness.model.errors import AdapterError
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Credentials, Dependency, DependencyContainer, DependencyProxy
 from harness.model.records.stack import TargetInfo
 from harness.stack.starting.ready import NotReady
 
@@ -30,20 +28,34 @@ def declared() -> tuple[Dependency, ...]:
     """The dependencies with no addresses and no containers."""
     container: dict[str, Any] = {"runtime": "container", "startable": True}
     return (
-        Dependency(name=REDIS, kind="redis", proxied=True, proxy=REDIS, service=REDIS, **container),
-        Dependency(name=KAFKA, kind="kafka", proxied=True, proxy=KAFKA, service=KAFKA, **container),
+        Dependency(
+            name=REDIS,
+            kind="redis",
+            proxy=DependencyProxy(name=REDIS),
+            container=DependencyContainer(service=REDIS),
+            proxied=True,
+            **container,
+        ),
+        Dependency(
+            name=KAFKA,
+            kind="kafka",
+            proxy=DependencyProxy(name=KAFKA),
+            container=DependencyContainer(service=KAFKA),
+            proxied=True,
+            **container,
+        ),
         Dependency(
             name=DB,
             kind="postgres",
+            proxy=DependencyProxy(name=DB),
+            container=DependencyContainer(service=DB),
+            credentials=Credentials(
+                role=ROLE, login=f"user={ROLE} dbname={DATABASE}", probe_login=f"user={PROBE_ROLE} dbname={DATABASE}"
+            ),
             proxied=True,
-            proxy=DB,
-            service=DB,
-            role=ROLE,
-            login=f"user={ROLE} dbname={DATABASE}",
-            probe_login=f"user={PROBE_ROLE} dbname={DATABASE}",
             **container,
         ),
-        Dependency(name="api", kind="http", target=True, service=API, **container),
+        Dependency(name="api", kind="http", container=DependencyContainer(service=API), target=True, **container),
     )
 
 
@@ -111,27 +123,22 @@ def dependencies(containers: Mapping[str, Container], engine: str) -> tuple[Depe
     listeners = paths(containers, proxies(containers))
     bound = []
     for one in declared():
-        container = containers[one.service or ""]
-        where: dict[str, Any] = {
-            "engine": engine,
-            "container": container.id,
-            "container_name": container.name,
-            "project": container.project,
-        }
+        container = containers[one.container.service or ""]
+        at = direct(containers, one.name) if one.proxied else published(container, API_PORT)
+        one = one.but(
+            path=listeners[one.name] if one.proxied else at,
+            direct=at,
+            container={"engine": engine, "id": container.id, "name": container.name, "project": container.project},
+        )
         if one.proxied:
-            where |= {
-                "path": listeners[one.name],
-                "direct": direct(containers, one.name),
-                "toxiproxy": f"http://{control(containers)}",
-                "seen_as": seen_as(container, containers[TOXIPROXY]),
-            }
+            seen = seen_as(container, containers[TOXIPROXY])
+            one = one.but(proxy={"url": f"http://{control(containers)}", "seen_as": seen})
         else:
-            address = published(container, API_PORT)
-            where |= {"path": address, "direct": address, "url": f"http://{address}/health"}
-        if one.kind == "postgres":
-            at = where["direct"]
-            where["admin"] = f"host={at.host} port={at.port} user={SUPERUSER} dbname={DATABASE}"
-        bound.append(msgspec.structs.replace(one, **where))
+            one = one.but(url=f"http://{at}/health")
+        if one.name == DB:
+            admin = f"host={at.host} port={at.port} user={SUPERUSER} dbname={DATABASE}"
+            one = one.but(credentials={"admin": admin})
+        bound.append(one)
     return tuple(bound)
 
 

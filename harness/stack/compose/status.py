@@ -31,7 +31,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 def where(up: StackUp) -> tuple[str, str]:
     """(engine, project) of a compose stack."""
     first = up.dependencies[0]
-    return str(first.engine), str(first.project)
+    return str(first.container.engine), str(first.container.project)
 
 
 def containers(up: StackUp) -> dict[str, Container]:
@@ -44,7 +44,7 @@ def containers(up: StackUp) -> dict[str, Container]:
 def parts(up: StackUp) -> list[Part]:
     """Every service, in a fixed order, the stack's own first. Raises AdapterError when the engine is away."""
     found = containers(up)
-    declared = {one.service: one for one in up.dependencies if one.service is not None}
+    declared = {one.container.service: one for one in up.dependencies if one.container.service is not None}
     names = [*bind.SERVICES, *sorted(set(found) - set(bind.SERVICES))]
     return [_part(name, found.get(name), declared.get(name)) for name in names]
 
@@ -55,7 +55,7 @@ def _part(name: str, container: Container | None, dependency: Dependency | None)
     listed = ", ".join(f"{one.host}:{one.port}" for one in container.published) or "-"
     address = str(dependency.direct) if dependency is not None else listed
     trouble = None if container.serves else container.condition
-    if dependency is not None and dependency.container != container.id:
+    if dependency is not None and dependency.container.id != container.id:
         trouble = "another container has its place"
     elif trouble is None and dependency is not None:
         trouble = _silent(dependency)

@@ -14,7 +14,7 @@ import msgspec
 from harness.model.clock import monotonic
 from harness.model.errors import SetupError
 from harness.model.paths import cache_dir
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Credentials, Dependency, DependencyProcess, DependencyProxy
 from harness.model.records.process import Keeps, Launcher, ServerProcess, ServerSpec
 from harness.model.records.stack import Progress, StackName, StackUp, TargetInfo
 from harness.stack.embedded import api, kafka, postgres, provision, toxiproxy, valkey
@@ -78,20 +78,36 @@ class EmbeddedStack:
         """The dependencies as declared, with no addresses, and the target itself; touches nothing."""
         process: dict[str, Any] = {"runtime": "process", "startable": True}
         return (
-            Dependency(name="redis", kind="redis", proxied=True, proxy="redis", server=valkey.NAME, **process),
-            Dependency(name="kafka", kind="kafka", proxied=True, proxy="kafka", server=kafka.NAME, **process),
+            Dependency(
+                name="redis",
+                kind="redis",
+                proxy=DependencyProxy(name="redis"),
+                process=DependencyProcess(server=valkey.NAME),
+                proxied=True,
+                **process,
+            ),
+            Dependency(
+                name="kafka",
+                kind="kafka",
+                proxy=DependencyProxy(name="kafka"),
+                process=DependencyProcess(server=kafka.NAME),
+                proxied=True,
+                **process,
+            ),
             Dependency(
                 name="db",
                 kind="postgres",
+                proxy=DependencyProxy(name="db"),
+                process=DependencyProcess(server=postgres.NAME),
+                credentials=Credentials(
+                    login=postgres.login(postgres.ROLE),
+                    probe_login=postgres.login(postgres.PROBE_ROLE),
+                    role=postgres.ROLE,
+                ),
                 proxied=True,
-                proxy="db",
-                server=postgres.NAME,
-                login=postgres.login(postgres.ROLE),
-                probe_login=postgres.login(postgres.PROBE_ROLE),
-                role=postgres.ROLE,
                 **process,
             ),
-            Dependency(name="api", kind="http", target=True, server=api.NAME, **process),
+            Dependency(name="api", kind="http", process=DependencyProcess(server=api.NAME), target=True, **process),
         )
 
     def check(self) -> None:
@@ -245,17 +261,24 @@ class EmbeddedStack:
         for declared in self.describe():
             path, direct = where[declared.name]
             bound.append(
-                msgspec.structs.replace(
-                    declared,
+                declared.but(
+                    proxy={
+                        "url": f"http://{at.control}" if declared.proxied else None,
+                        "pid": proxy.pid if declared.proxied else None,
+                    },
+                    process={
+                        "pid": servers[declared.name].pid,
+                        "keeper": str(launcher.state_dir) if isinstance(launcher, Keeps) else None,
+                    },
+                    credentials={
+                        "password_env": valkey.PASSWORD_ENV if declared.name == "redis" else None,
+                        "admin": postgres.admin_conninfo(folder.path / "pg", direct.port)
+                        if declared.name == "db"
+                        else None,
+                    },
                     path=path,
                     direct=direct,
-                    toxiproxy=f"http://{at.control}" if declared.proxied else None,
-                    pid=servers[declared.name].pid,
-                    proxy_pid=proxy.pid if declared.proxied else None,
-                    password_env=valkey.PASSWORD_ENV if declared.name == "redis" else None,
-                    admin=postgres.admin_conninfo(folder.path / "pg", direct.port) if declared.name == "db" else None,
                     url=f"http://{at.api}/health" if declared.target else None,
-                    keeper=str(launcher.state_dir) if isinstance(launcher, Keeps) else None,
                 )
             )
         return tuple(bound)

@@ -156,17 +156,18 @@ class _Looking:
                 if self._toxiproxy is None:
                     raise UsageError("its Toxiproxy does not answer")
                 listen, listener_port = self._proxy(wanted, where)
-                found = msgspec.structs.replace(
-                    found,
-                    toxiproxy=self._toxiproxy,
-                    proxy_pid=self._proxy_pid,
+                found = found.but(
+                    proxy={
+                        "url": self._toxiproxy,
+                        "pid": self._proxy_pid,
+                        "seen_as": found.proxy.seen_as or self._seen_as(container),
+                        "runtime": self._proxy_runtime(),
+                        "port": listener_port,
+                    },
                     path=found.path or listen,
-                    seen_as=found.seen_as or self._seen_as(container),
-                    proxy_runtime=self._proxy_runtime(),
-                    proxy_port=listener_port,
                 )
             if container is not None and found.direct is None:
-                upstream = self._proxies[wanted.proxy].upstream if wanted.proxy is not None else None
+                upstream = self._proxies[wanted.proxy.name].upstream if wanted.proxy.name is not None else None
                 inside = containers.port_of(container, kind_of(wanted), table.port, upstream, where)
                 found = msgspec.structs.replace(found, direct=self._reached(container, inside, where))
             if not wanted.proxied:
@@ -181,10 +182,10 @@ class _Looking:
             found, version = self._checked(found, where, listener_port)
             if version:
                 self._versions[wanted.name] = version
-            if found.pid_file is not None:
+            if found.process.pid_file is not None:
                 port = found.direct.port if found.direct is not None else None
-                process = process_of(found.pid_file, port=port)
-                found = msgspec.structs.replace(found, pid=process.first.pid)
+                process = process_of(found.process.pid_file, port=port)
+                found = found.but(process={"pid": process.first.pid})
         except HarnessError as error:
             trouble = self._trouble(where, error)
         self._parts.append(
@@ -192,7 +193,7 @@ class _Looking:
                 name=wanted.name,
                 address=str(wanted.direct or found.direct or "-"),
                 path=str(found.path) if wanted.proxied and found.path is not None else None,
-                pid=found.pid,
+                pid=found.process.pid,
                 trouble=trouble,
                 **_shown(container),
             )
@@ -202,7 +203,7 @@ class _Looking:
     def _checked(self, found: Dependency, where: str, listener_port: int | None) -> tuple[Dependency, str | None]:
         """As faults and proofs will use it, and its server's version. Raises UsageError, Refused."""
         for key in ("password_env", "admin_password_env", "probe_password_env"):
-            variable = getattr(found, key)
+            variable = getattr(found.credentials, key)
             if variable is not None and variable not in os.environ:
                 raise UsageError(
                     f"{where}.{key}: the environment variable {variable} is not set", hint="it is to hold the password"
@@ -212,7 +213,7 @@ class _Looking:
     def _not_the_proxy(self, found: Dependency, listen: Address, where: str) -> None:
         """`direct` is to be the server itself: what is asked past the proxy would go through it, and prove nothing."""
         if found.direct is not None and found.direct in (listen, found.path):
-            state = self._proxies[found.proxy or found.name]
+            state = self._proxies[found.proxy.name or found.name]
             raise UsageError(
                 f"{where}.direct: {found.direct} is where the proxy {state.name} itself listens, not the server",
                 hint=f"its upstream is {state.upstream}: direct = that address, as it is reached from here",
@@ -245,14 +246,14 @@ class _Looking:
     def _proxy(self, wanted: Dependency, where: str) -> tuple[Address, int]:
         """Where the proxy listens, as it can be reached from here, and on which port of its own. Raises Refused for
         one that is in use or unfit."""
-        assert wanted.proxy is not None and self._toxiproxy is not None
-        state = self._proxies.get(wanted.proxy)
+        assert wanted.proxy.name is not None and self._toxiproxy is not None
+        state = self._proxies.get(wanted.proxy.name)
         if state is None:
             others = ", ".join(sorted(name for name in self._proxies if not name.startswith(OURS)))
             upstream = str(wanted.direct or "HOST:PORT")
-            make = by_hand.create_proxy(self._toxiproxy, wanted.proxy, listen="127.0.0.1:PORT", upstream=upstream)
+            make = by_hand.create_proxy(self._toxiproxy, wanted.proxy.name, listen="127.0.0.1:PORT", upstream=upstream)
             raise Refused(
-                f"{where}.proxy: Toxiproxy at {self._toxiproxy} has no proxy {wanted.proxy!r}"
+                f"{where}.proxy: Toxiproxy at {self._toxiproxy} has no proxy {wanted.proxy.name!r}"
                 f" (it has: {others or 'none'})",
                 hint=f"make it: {make}",
             )
@@ -308,7 +309,7 @@ class _Looking:
             if table.contained:
                 container = self._containers.find(table, where)
                 itself = self._containers.declared(itself, container)
-                info = msgspec.structs.replace(info, engine=itself.engine, containers=(container.id,))
+                info = msgspec.structs.replace(info, engine=itself.container.engine, containers=(container.id,))
             addresses = check_url(self._url, self._named, allow_hosts=self._allow)
             info = msgspec.structs.replace(info, addresses=tuple(addresses))
             with Client() as client:
@@ -320,9 +321,9 @@ class _Looking:
                 self._named,
                 allow_hosts=self._allow,
             )
-            if itself.pid_file is not None:
-                pid = process_of(itself.pid_file, port=port).first.pid
-                itself = msgspec.structs.replace(itself, pid=pid)
+            if itself.process.pid_file is not None:
+                pid = process_of(itself.process.pid_file, port=port).first.pid
+                itself = itself.but(process={"pid": pid})
                 workers = table.workers or worker_count(identify(pid), port)
                 info = msgspec.structs.replace(info, pid=pid, workers=workers)
             info = msgspec.structs.replace(info, metrics_url=metrics, version=version)

@@ -148,14 +148,15 @@ class Containers:
 
     def declared(self, dependency: Dependency, container: Container) -> Dependency:
         """The dependency with its container's identity."""
-        return msgspec.structs.replace(
-            dependency,
-            engine=self.engine.url,
-            container=container.id,
-            container_name=container.name,
-            project=container.project,
-            service=container.service,
-            network_mode=container.host_config.network_mode,
+        return dependency.but(
+            container={
+                "engine": self.engine.url,
+                "id": container.id,
+                "name": container.name,
+                "project": container.project,
+                "service": container.service,
+                "network_mode": container.host_config.network_mode,
+            }
         )
 
     def reached(self, container: Container, port: int, where: str) -> Reached:

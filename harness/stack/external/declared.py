@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from harness.config import rules
 from harness.config.file import (
     ASSUMED,
@@ -13,7 +11,7 @@ from harness.config.file import (
     Runnable,
     TargetTable,
 )
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Dependency, DependencyProxy
 
 
 def dependencies(config: Configuration, url: str) -> tuple[Dependency, ...]:
@@ -35,9 +33,9 @@ def named_hosts(config: Configuration, url: str) -> tuple[str, ...]:
     found = {url_address(url)[0]}
     for dependency in dependencies(config, url):
         known = with_admin_host(dependency)
-        if known.runtime == "container" and known.direct is None and not names_host(known.admin):
+        if known.runtime == "container" and known.direct is None and not names_host(known.credentials.admin):
             # Where its server is the engine tells later; such a login is for there as well.
-            known = msgspec.structs.replace(known, admin=None)
+            known = known.but(credentials={"admin": None})
         found |= {host for host, _ in reached(known)}
     return tuple(sorted(found))
 
@@ -57,10 +55,12 @@ def _dependency(name: str, table: DependencyTable, config: Configuration) -> Dep
     found = Dependency(
         name=name,
         kind=table.kind,
+        proxy=DependencyProxy(
+            name=table.proxy,
+            url=toxiproxy_url(config) if table.proxy is not None else None,
+            seen_as=config.toxiproxy.seen_as if config.toxiproxy is not None and table.proxy is not None else (),
+        ),
         proxied=table.proxy is not None,
-        proxy=table.proxy,
-        toxiproxy=toxiproxy_url(config) if table.proxy is not None else None,
-        seen_as=config.toxiproxy.seen_as if config.toxiproxy is not None and table.proxy is not None else (),
         direct=_address(table.direct, f"{where}.direct"),
         path=_address(table.path, f"{where}.path") if table.path != ASSUMED else None,
         path_assumed=table.path == ASSUMED,
@@ -75,10 +75,10 @@ def _with_runtime(found: Dependency, table: Runnable, config: Configuration) -> 
         return _with_container(found, table, config)
     if table.pid_file is None:
         return found
-    found = msgspec.structs.replace(found, runtime="process", pid_file=table.pid_file)
+    found = found.but(process={"pid_file": table.pid_file}, runtime="process")
     if table.start is None:
         return found
-    return msgspec.structs.replace(found, startable=True, start_config=config.path, start_sha256=config.sha256)
+    return found.but(process={"start_config": config.path, "start_sha256": config.sha256}, startable=True)
 
 
 def _with_container(found: Dependency, table: Contained, config: Configuration) -> Dependency:
@@ -86,13 +86,14 @@ def _with_container(found: Dependency, table: Contained, config: Configuration) 
     from harness.config.compose_file import project_name
 
     project = project_name(config.compose) if table.service is not None and config.compose is not None else None
-    return msgspec.structs.replace(
-        found,
+    return found.but(
+        container={
+            "name": table.container.removeprefix("/") if table.container is not None else None,
+            "project": project,
+            "service": table.service,
+        },
         runtime="container",
         startable=True,
-        container_name=table.container.removeprefix("/") if table.container is not None else None,
-        project=project,
-        service=table.service,
     )
 
 

@@ -15,7 +15,14 @@ from typing import Any
 
 import psycopg
 
-from harness.model.records.faults import Address, Dependency, UndoRecord
+from harness.model.records.faults import (
+    Address,
+    Credentials,
+    Dependency,
+    DependencyProcess,
+    DependencyProxy,
+    UndoRecord,
+)
 from harness.model.records.process import ServerProcess
 from harness.stack.starting.ports import Ports
 from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
@@ -49,15 +56,13 @@ def proxied(
         if listen is None:
             listen = Address("127.0.0.1", ports.take())
         raw(f"{toxiproxy}/proxies", "POST", {"name": name, "listen": str(listen), "upstream": str(upstream)})
-    common = {
+    common: dict[str, Any] = {
         "proxied": True,
         "runtime": "process",
         "path": listen,
         "direct": upstream,
-        "toxiproxy": toxiproxy,
-        "proxy": name,
-        "pid": server.pid,
-        "proxy_pid": process.pid,
+        "proxy": DependencyProxy(url=toxiproxy, name=name, pid=process.pid),
+        "process": DependencyProcess(pid=server.pid),
     }
     try:
         if isinstance(server, ValkeyServer):
@@ -66,10 +71,9 @@ def proxied(
             yield Dependency(
                 name="db",
                 kind="postgres",
-                admin=server.admin,
-                login=server.login,
-                probe_login=server.probe_login,
-                role=server.role,
+                credentials=Credentials(
+                    admin=server.admin, login=server.login, probe_login=server.probe_login, role=server.role
+                ),
                 **common,
             )
         else:
@@ -81,10 +85,10 @@ def proxied(
 
 def outside(dependency: Dependency) -> Any:
     """Everything that a fault could have changed about a dependency, read without the product."""
-    proxy = raw(f"{dependency.toxiproxy}/proxies/{dependency.proxy}")
+    proxy = raw(f"{dependency.proxy.url}/proxies/{dependency.proxy.name}")
     state: list[Any] = [proxy]
-    if dependency.admin is not None:
-        with psycopg.connect(dependency.admin) as connection:
+    if dependency.credentials.admin is not None:
+        with psycopg.connect(dependency.credentials.admin) as connection:
             state.append(connection.execute("SELECT * FROM pg_roles ORDER BY oid").fetchall())
     return state
 
