@@ -10,11 +10,11 @@ from psycopg.conninfo import conninfo_to_dict
 
 from harness.adapters.allowed_hosts import check_url, pinned, reached, server_address
 from harness.model.errors import Refused, UsageError
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Credentials, Dependency, DependencyProxy
 
 
 def dependency(**more: Any) -> Dependency:
-    return Dependency(name="db", kind="postgres", **more)
+    return Dependency(name="db", kind="postgres").but(**more)
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def test_every_name_in_a_dependency_becomes_its_address(names: list[str]) -> Non
         dependency(
             path=Address("here", 5),
             direct=Address("db.internal", 6),
-            toxiproxy="http://here",
+            proxy={"url": "http://here"},
             url="http://here/health?x=1",
-            admin="user=a host=db.internal dbname=x",
+            credentials={"admin": "user=a host=db.internal dbname=x"},
         ),
         ["db.internal"],
     )
@@ -64,10 +64,10 @@ def test_an_https_url_keeps_the_name_on_its_certificate(names: list[str]) -> Non
     [
         ("path", Address("db.internal", 5)),
         ("direct", Address("8.8.8.8", 5)),
-        ("toxiproxy", "http://out.example:8474"),
+        ("proxy", {"url": "http://out.example:8474"}),
         ("url", "http://169.254.169.254/latest/meta-data"),
-        ("admin", "postgresql://a@out.example/x"),
-        ("admin", "user=a hostaddr=8.8.8.8 host=here"),
+        ("credentials", {"admin": "postgresql://a@out.example/x"}),
+        ("credentials", {"admin": "user=a hostaddr=8.8.8.8 host=here"}),
     ],
 )
 def test_what_may_not_be_spoken_to_is_named_with_its_place(names: list[str], field: str, value: Any) -> None:
@@ -79,15 +79,15 @@ def test_an_admin_login_without_a_host_means_the_dependency_and_not_the_environm
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PGHOST", "8.8.8.8")
-    made = pinned(dependency(direct=Address("127.0.0.1", 7), admin="user=a"), ())
+    made = pinned(dependency(direct=Address("127.0.0.1", 7), credentials={"admin": "user=a"}), ())
     assert server_address(made.credentials.admin or "") == ("127.0.0.1", 7)
     with pytest.raises(UsageError, match="name no host"):
-        pinned(dependency(admin="user=a"), ())
+        pinned(dependency(credentials={"admin": "user=a"}), ())
 
 
 def test_a_unix_socket_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOSTADDR", "8.8.8.8")
-    made = pinned(dependency(admin="host=/run/pg user=a"), ())
+    made = pinned(dependency(credentials={"admin": "host=/run/pg user=a"}), ())
     assert server_address(made.credentials.admin or "") is None and "hostaddr=''" in (made.credentials.admin or "")
     assert reached(made) == []
 
@@ -107,6 +107,9 @@ def test_what_is_no_url_is_told(url: str) -> None:
 
 def test_everything_that_is_reached_is_listed() -> None:
     made = dependency(
-        path=Address("127.0.0.1", 1), direct=Address("127.0.0.1", 2), toxiproxy="http://[::1]:3", admin="host=h user=a"
+        path=Address("127.0.0.1", 1),
+        direct=Address("127.0.0.1", 2),
+        proxy={"url": "http://[::1]:3"},
+        credentials={"admin": "host=h user=a"},
     )
     assert reached(made) == [("127.0.0.1", 1), ("127.0.0.1", 2), ("::1", 3), ("h", 5432)]

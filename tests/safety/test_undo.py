@@ -30,9 +30,9 @@ QUICK = Patience(limit_s=1.0, clean_s=0.5)
 LATENCY = {"latency": 0.2, "jitter": 0.0, "direction": "down"}
 
 
-def captured(proxy: Proxy, kind: str, params: dict[str, Any], **more: Any) -> UndoRecord:
+def captured(at: Proxy, kind: str, params: dict[str, Any], **more: Any) -> UndoRecord:
     fault = registered()[kind]
-    return fault.capture(fault.plan(proxy.dependency(**more), params), f"redis-{kind}-1")
+    return fault.capture(fault.plan(at.dependency(**more), params), f"redis-{kind}-1")
 
 
 def inject(record: UndoRecord) -> UndoRecord:
@@ -128,7 +128,7 @@ def test_a_wedged_toxiproxy_of_ours_is_restarted_and_its_proxy_made_again(
 ) -> None:
     api, process = start_own_toxiproxy()
     proxy = Proxy(api, "own", valkey_server.address)
-    record = inject(captured(proxy, "latency", LATENCY, proxy_pid=process.pid))
+    record = inject(captured(proxy, "latency", LATENCY, proxy={"pid": process.pid}))
     stop(process.pid)
     restarted: list[bool] = []
 
@@ -355,7 +355,7 @@ def test_a_record_from_a_file_reaches_only_allowed_hosts(proxy: Proxy) -> None:
         with pytest.raises(Refused):
             check_addresses(other, ())
         assert undo_record(other, allowed=()).state == "unverified"
-    socket = record.dependency.but(credentials={"credentials": {"admin": "user=a host=/run/pg dbname=x"}})
+    socket = record.dependency.but(credentials={"admin": "user=a host=/run/pg dbname=x"})
     check_addresses(msgspec.structs.replace(record, dependency=socket), ())
     named = record.dependency.but(proxy={"url": "http://10.1.2.3:8474"})
     check_addresses(msgspec.structs.replace(record, dependency=named), ("10.0.0.0/8",))

@@ -84,6 +84,7 @@ class Proxy:
         call("DELETE", self.url)
 
     def dependency(self, **more: Any) -> Dependency:
+        """more: as for Dependency.but."""
         return Dependency(
             name="redis",
             kind="redis",
@@ -91,8 +92,7 @@ class Proxy:
             proxied=True,
             path=self.path,
             direct=self.upstream,
-            **more,
-        )
+        ).but(**more)
 
 
 def family_of(pid: int) -> set[int]:
