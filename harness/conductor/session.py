@@ -7,12 +7,10 @@ import queue
 import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from types import TracebackType
 
-from harness.conductor.inbox import Inbox
 from harness.conductor.recording.sampler import Sampler
-from harness.conductor.renewing import renewing
 from harness.conductor.signals import Signals
+from harness.conductor.worker_threads import Inbox, renewing
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
 from harness.model.paths import state_dir
 from harness.model.records.faults import Dependency
@@ -250,7 +248,5 @@ class Session:
     def _keep_records(self) -> None:
         retire(self.state_dir, None if self.run_dir_replaced else self.run_dir)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

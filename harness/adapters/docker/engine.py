@@ -184,9 +184,7 @@ class Engine:
         """Raises Conflict when it runs and `force` is not set. volumes: its anonymous ones too."""
         self.container(container_id)
         params = {"force": str(force).lower(), "v": str(volumes).lower()}
-        sent = monotonic()
-        self._send("DELETE", f"/containers/{container_id}", params=params)
-        return Applied(sent, monotonic())
+        return self.delete(f"/containers/{container_id}", params=params)
 
     # any other request
 
@@ -216,10 +214,6 @@ class Engine:
         sent = monotonic()
         self._send("POST", path, params=params, body=body, more_s=more_s, api=api)
         return Applied(sent, monotonic())
-
-    def get_bytes(self, path: str, *, params: Mapping[str, str] | None = None) -> bytes:
-        """One GET below the API's version, as it came. Raises Gone for 404."""
-        return self._send("GET", path, params=params).content
 
     def delete(self, path: str, *, params: Mapping[str, str] | None = None) -> Applied:
         """One DELETE below the API's version. Raises Gone for 404, Conflict for what is in use."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.adapters.docker import project as docker_project
 from harness.adapters.docker.context import choose_engine
 from harness.adapters.docker.engine import Engine, connect
+from harness.adapters.docker.logs import last_lines
 from harness.adapters.docker.records import Container
 from harness.dependencies.probe import path_probe
 from harness.model.clock import monotonic
@@ -133,8 +134,9 @@ class ComposeStack:
             return
         for service, container in containers.items():
             try:
-                lines = docker_project.logs(self._engine, container.id, lines=LOG_MOST, stamped=True)
-                (folder / f"{service}.log").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+                lines = last_lines(self._engine, container.id, LOG_MOST)
+                text = "".join(f"{one.at} {one.text.decode('utf-8', 'replace')}\n" for one in lines)
+                (folder / f"{service}.log").write_text(text, "utf-8")
             except (HarnessError, OSError):
                 continue
 
@@ -315,10 +317,10 @@ class ComposeStack:
     def _tail(self, container: Container) -> str:
         assert self._engine is not None
         try:
-            lines = docker_project.logs(self._engine, container.id, lines=LOG_LINES)
+            lines = [line.text.decode("utf-8", "replace") for line in last_lines(self._engine, container.id, LOG_LINES)]
         except AdapterError:
             return ""
-        shown = ("".join(c if c.isprintable() else "?" for c in line)[:300] for line in lines)
+        shown = ("".join(c if c.isprintable() else "?" for c in line)[:300] for line in lines if line)
         return "".join(f"\n  {line}" for line in shown)
 
     def _images(self, engine: Engine, containers: dict[str, Container]) -> dict[str, str]:
