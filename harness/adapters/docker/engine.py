@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from harness.adapters.docker.context import check_engine, engine_url, tls_files
-from harness.adapters.docker.errors import Conflict, EngineAbsent, EngineDenied, EngineTooOld
+from harness.adapters.docker.context import check_engine, tls_files
+from harness.adapters.docker.errors import Conflict, EngineTooOld
 from harness.adapters.docker.records import Container, Info, Limits, Network, Stats, Version
 from harness.adapters.docker.trouble import absent, cause_of, denied
 from harness.model.clock import monotonic
@@ -41,18 +41,6 @@ asked for. Descriptions were read up to 1.56."""
 
 _T = TypeVar("_T")
 _FULL_ID = re.compile(r"[0-9a-f]{64}")
-
-__all__ = [
-    "Conflict",
-    "Engine",
-    "EngineAbsent",
-    "EngineDenied",
-    "EngineTooOld",
-    "connect",
-    "engine_url",
-    "full_id",
-    "preload",
-]
 
 
 def preload() -> None:

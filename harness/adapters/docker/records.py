@@ -169,6 +169,17 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
             return f"{self.state.status} with code {self.state.exit_code}"
         return self.state.status or "in an unknown state"
 
+    @property
+    def condition_and_health(self) -> str:
+        """`running, healthy`."""
+        told = self.state.health is not None and self.state.health.status not in ("", "none")
+        return self.condition + (f", {self.state.health.status}" if told and self.state.health is not None else "")
+
+    def seen_by(self, other: Container) -> tuple[str, ...]:
+        """Its addresses on the networks that it shares with another container: from there its connections come."""
+        shared = [end for name, end in sorted(self.networks.items()) if name in other.networks]
+        return tuple(address for end in shared for address in (end.ip_address, end.global_ipv6_address) if address)
+
     def chosen_by_engine(self, published: Published) -> bool:
         """Whether nobody fixed this very port: it was left out, given as 0 or as a range, or published with -P. Then
         the engine may choose another one at every start."""

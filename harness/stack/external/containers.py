@@ -205,19 +205,6 @@ def addresses(container: Container) -> tuple[str, ...]:
     return tuple(end.ip_address for _, end in sorted(container.networks.items()) if end.ip_address)
 
 
-def seen_from(container: Container, proxy: Container) -> tuple[str, ...]:
-    """The proxy's addresses on the networks that it shares with a container: from there its connections come."""
-    shared = [end for name, end in sorted(proxy.networks.items()) if name in container.networks]
-    return tuple(address for end in shared for address in (end.ip_address, end.global_ipv6_address) if address)
-
-
-def condition(container: Container) -> str:
-    """State and health, for people: `running, healthy`."""
-    health = container.state.health
-    told = health is not None and health.status not in ("", "none")
-    return container.condition + (f", {health.status}" if told and health is not None else "")
-
-
 def _is_any(host: str) -> bool:
     return host in ("", "0.0.0.0", "::")
 
