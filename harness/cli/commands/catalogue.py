@@ -19,7 +19,8 @@ class _ControlRun:
     summary = "nothing: the control run, with the same phases and the same verdict"
     undo_summary = "there is nothing to undo"
     proof_summary = "there is nothing to prove"
-    kinds = params = ()
+    params = ()
+    needs = "nothing"
     one_shot = False
 
 
