@@ -86,7 +86,8 @@ def project_name(text: str) -> str:
 def belongings(engine: Engine, project: str) -> Belongings:
     """What carries exactly this project's label, running or not. Raises AdapterError, UsageError."""
     labels = {PROJECT_LABEL: project_name(project)}
-    listed = engine.get("/volumes", _Volumes, params={"filters": _label_filter(project)})
+    chosen = msgspec.json.encode({"label": [f"{PROJECT_LABEL}={project}"]}).decode()
+    listed = engine.get("/volumes", _Volumes, params={"filters": chosen})
     found = Belongings(
         containers=engine.find(labels), networks=engine.networks(labels), volumes=tuple(listed.volumes or ())
     )
@@ -144,7 +145,3 @@ def image(engine: Engine, reference: str) -> Image | None:
         return engine.get(f"/images/{quote(reference, safe='/:@')}/json", Image)
     except Gone:
         return None
-
-
-def _label_filter(project: str) -> str:
-    return msgspec.json.encode({"label": [f"{PROJECT_LABEL}={project}"]}).decode()

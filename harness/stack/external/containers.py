@@ -165,7 +165,7 @@ class Containers:
         published = container.host_ports(port)
         if published:
             best = min(published, key=_preference)
-            return Reached(Address(host if _is_any(best.host) else best.host, best.port))
+            return Reached(Address(host if best.host in ("", "0.0.0.0", "::") else best.host, best.port))
         if container.host_config.network_mode == "host":
             return Reached(Address(host, port))
         own = addresses(container)
@@ -203,10 +203,6 @@ def port_of(container: Container, kind: DependencyKind, declared: int | None, up
 def addresses(container: Container) -> tuple[str, ...]:
     """The container's own addresses, one of each network, by the networks' names."""
     return tuple(end.ip_address for _, end in sorted(container.networks.items()) if end.ip_address)
-
-
-def _is_any(host: str) -> bool:
-    return host in ("", "0.0.0.0", "::")
 
 
 def _preference(published: Published) -> tuple[bool, bool]:
