@@ -28,7 +28,7 @@ from typing import Any
 
 import msgspec
 
-from harness.load.ipc.protocol import LoadMessage, Ready
+from harness.load.ipc.protocol import Begin, Edge, LoadMessage, Ready, Stop
 from harness.load.process.launcher import LoadProcess
 from harness.model.clock import monotonic
 from harness.model.jsonl import read_lines
@@ -130,13 +130,13 @@ def measure(model: Any, seconds: float, hang_s: float, timeout_s: float, folder:
         if not ready.wait(90):
             raise SystemExit(f"the load was not ready: {(folder / f'{model}.log').read_text()[-2000:]}")
         t0 = monotonic() + 0.2
-        process.begin(t0)
+        process.send(Begin(t0=t0))
         begin = (seconds - hang_s) / 2
-        process.edge("baseline")
+        process.send(Edge(phase="baseline"))
         time.sleep(t0 + begin - monotonic())
-        process.edge("fault")
+        process.send(Edge(phase="fault"))
         service.hang(True)
-        process.stop(round(seconds * 10))
+        process.send(Stop(end_step=round(seconds * 10)))
         time.sleep(max(0.0, t0 + begin + hang_s - monotonic()))
         service.hang(False)
         if not ended.wait(seconds + 4 * hang_s + 60):

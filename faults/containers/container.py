@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from faults.path.address import address_of, nobody_in_its_place
+from faults.path.evidence import path_shows, undo_shows
 from faults.path.health import STILL_GOOD_S, Life, healthy, wait_until_back
 from faults.path.probes import is_silent, refuse_https
 from faults.path.record import record_of
@@ -19,7 +20,6 @@ from faults.proxy.proxy import path_again
 from harness.adapters.docker.address import bound, covers, moved
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import PROJECT_LABEL, SERVICE_LABEL, Container, Published
-from harness.model.clock import monotonic
 from harness.model.errors import Gone, Refused, Rejected, UndoUnverified
 from harness.model.records.faults import Address, Change, Dependency, Evidence, Scalar, UndoRecord
 
@@ -274,12 +274,10 @@ def ports_again(record: UndoRecord, container: Container) -> Evidence:
     lost = [port for port in gone if not any(one.container_port == port for one in now)]
     bindings = container.host_config.port_bindings or {}
     fixed = [port for port, old in gone.items() if any(b.host_port == str(old.port) for b in bindings.get(port) or ())]
-    return Evidence(
-        source="undo",
+    return undo_shows(
         expected=f"container {container.name} publishes its ports as before",
         observed="as before" if not told else "; ".join(told) + (" (the engine chose it anew)" if not lost else ""),
         held=not lost and not fixed,
-        at=monotonic(),
     )
 
 
@@ -291,12 +289,10 @@ def runs_again(record: UndoRecord, engine: Engine) -> tuple[Evidence, ...]:
     except Gone:
         found = successor(record, engine)
         expected = f"another container serves in the place of {name_in(record)}, which is gone"
-    running = Evidence(
-        source="undo",
+    running = undo_shows(
         expected=expected,
         observed=f"{found.name} ({found.id[:12]}) is {found.condition}" if found is not None else "none does",
         held=found is not None and found.serves,
-        at=monotonic(),
     )
     if found is None or not found.serves:
         return (running,)
@@ -332,11 +328,9 @@ def path_of_target(record: UndoRecord, container: Container) -> tuple[Evidence, 
         return (nobody_in_its_place(address, f"container {container.name}"),)
     held = reaches(container, address)
     return (
-        Evidence(
-            source="path",
+        path_shows(
             expected=f"container {container.name}, which was changed, serves {address}",
             observed="it does" if held else f"it publishes {', '.join(map(str, container.published)) or 'no port'}",
             held=held,
-            at=monotonic(),
         ),
     )

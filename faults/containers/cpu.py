@@ -22,11 +22,11 @@ from faults.containers.container import (
     resources,
 )
 from faults.containers.limits import ContainerLimit, limits_in
+from faults.path.evidence import probe_shows
 from faults.path.probes import number_of
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import DEFAULT_PERIOD_US, HostConfig, Limits, Throttling
 from harness.fault import ParamInfo, Stage
-from harness.model.clock import monotonic
 from harness.model.errors import Gone, Refused
 from harness.model.records.faults import Change, Dependency, Evidence, UndoRecord
 
@@ -107,12 +107,10 @@ class Cpu(ContainerLimit):
             now = engine.stats(container_id(record)).cpu_stats.throttling_data
             if now.throttled_periods > before.throttled_periods or time.monotonic() > end:
                 break
-        return Evidence(
-            source="probe",
+        return probe_shows(
             expected=f"within {THROTTLED_WITHIN_S:g} s the kernel holds container {name_in(record)} back by its quota",
             observed=_throttled(before, now),
             held=now.throttled_periods > before.throttled_periods,
-            at=monotonic(),
         )
 
     def limits(self, config: HostConfig) -> Limits:

@@ -27,6 +27,7 @@ from faults.containers.container import (
     runs_again,
 )
 from faults.path.address import address_of, nobody_in_its_place
+from faults.path.evidence import control_shows
 from faults.path.probes import is_blind, outage
 from harness.adapters.docker import network as docker_network
 from harness.adapters.docker.engine import Engine
@@ -235,12 +236,10 @@ def _absent(record: UndoRecord, engine: Engine) -> Evidence:
     observed = f"it is {container.condition}, " if container is not None else "it does not exist any more"
     if container is not None:
         observed += f"and on {', '.join(there)}" if there else "and not listed by any of them, nor lists them"
-    return Evidence(
-        source="control",
+    return control_shows(
         expected=f"container {name} is not on {', '.join(end.network for end in chosen)}",
         observed=observed,
         held=container is not None and not there,
-        at=monotonic(),
     )
 
 

@@ -16,6 +16,7 @@ from faults.containers.container import (
     runs_again,
     to_change,
 )
+from faults.path.evidence import control_shows, undo_shows
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import Container, HostConfig, Limits
 from harness.model.clock import monotonic
@@ -85,12 +86,10 @@ class ContainerLimit:
                 return runs_again(record, engine)
             now = self.limits(found.host_config)
             agrees = self.kernel_agrees(record, found, engine)
-            put_back = Evidence(
-                source="undo",
+            put_back = undo_shows(
                 expected=f"container {found.name} has {self.words(original)} again, as before",
                 observed=self.words(now) + ("" if agrees else ", and its kernel enforces another one"),
                 held=now == original and agrees,
-                at=monotonic(),
             )
             return put_back, *runs_again(record, engine)
 
@@ -110,12 +109,10 @@ class ContainerLimit:
 
     def read_back(self, record: UndoRecord, found: Container | None) -> Evidence:
         ours = limits_in(record.ours)
-        return Evidence(
-            source="control",
+        return control_shows(
             expected=f"container {name_in(record)} has {self.words(ours)}",
             observed=self.words(self.limits(found.host_config)) if found is not None else "it does not exist any more",
             held=found is not None and self.limits(found.host_config) == ours,
-            at=monotonic(),
         )
 
 

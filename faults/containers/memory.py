@@ -29,11 +29,11 @@ from faults.containers.container import (
     wait_ready,
 )
 from faults.containers.limits import ContainerLimit, limits_in
+from faults.path.evidence import probe_shows
 from faults.path.probes import number_of
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.records import Container, HostConfig, Limits, MemoryStats
 from harness.fault import ParamInfo, Stage
-from harness.model.clock import monotonic
 from harness.model.errors import Gone, HarnessError, Refused
 from harness.model.records.faults import Change, Dependency, Evidence, Scalar, UndoRecord
 from harness.model.units import format_bytes
@@ -116,8 +116,7 @@ class Memory(ContainerLimit):
             stats = engine.stats(found.id).memory_stats
         ours = limits_in(record.ours).memory or 0
         ended = _ended(found)
-        enforced = Evidence(
-            source="probe",
+        enforced = probe_shows(
             expected=f"the kernel gives container {found.name} at most {format_bytes(ours)}",
             observed="the kernel has ended it for want of memory"
             if ended
@@ -125,7 +124,6 @@ class Memory(ContainerLimit):
             if found.state.running
             else f"it is {found.condition}",
             held=ended or (found.state.running and _about(stats.limit, ours)),
-            at=monotonic(),
         )
         return self.read_back(record, found), *path_of_target(record, found), enforced
 
@@ -154,12 +152,10 @@ class Memory(ContainerLimit):
             return ()  # the undo matters more
         met, said = _met(record, found, stats, ours)
         return (
-            Evidence(
-                source="probe",
+            probe_shows(
                 expected=f"container {found.name} has met its limit of {format_bytes(ours)} while it was on",
                 observed=said,
                 held=met,
-                at=monotonic(),
             ),
         )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from faults.containers.container import afresh, name_in, ports_again
+from faults.path.evidence import undo_shows
 from faults.proxy.proxy import path_again
 from harness.adapters.docker import network as docker_network
 from harness.adapters.docker.engine import Engine
 from harness.adapters.docker.network import NetworkEnd, connect_command, docker_command
 from harness.adapters.docker.records import Container
-from harness.model.clock import monotonic
 from harness.model.errors import Gone, Rejected, UndoUnverified
 from harness.model.records.faults import Evidence, UndoRecord
 
@@ -148,12 +148,10 @@ def _end_again(
         new = ", ".join(filter(None, (now.ipv4, now.ipv6)))
         moved = f", at {new} instead of {addresses} (the engine chose both)" if new != addresses else f", at {new}"
         observed = "; ".join(changed) if changed else f"as before{moved}"
-    return Evidence(
-        source="undo",
+    return undo_shows(
         expected=f"container {name_in(record)} is on network {end.network} as before",
         observed=observed,
         held=now is not None and listed and not changed,
-        at=monotonic(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from faults.path.evidence import path_shows
 from harness.adapters.processes.listeners import command_of, listener
 from harness.adapters.wire.exchange import Exchange, ProbeError
 from harness.model.clock import monotonic
@@ -45,10 +46,8 @@ def who_answers(address: Address) -> str:
 def nobody_in_its_place(address: Address, server: str) -> Evidence:
     """For the target, which has no proxy: its own port is its path, and must be empty while it is away."""
     held = not port_is_open(address)
-    return Evidence(
-        source="path",
+    return path_shows(
         expected=f"nobody serves {address} in the place of {server}, which did",
         observed="nobody does" if held else f"{who_answers(address)} does",
         held=held,
-        at=monotonic(),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from faults.path.evidence import control_shows, undo_shows
 from faults.path.health import healthy
 from faults.path.probes import SILENCE_S, is_cut, probe_path, probed
 from faults.proxy.proxy import (
@@ -21,7 +22,6 @@ from faults.proxy.proxy import (
 )
 from harness.adapters.toxiproxy.commands import enable_proxy
 from harness.fault import ParamInfo, Stage
-from harness.model.clock import monotonic
 from harness.model.errors import Gone
 from harness.model.records.faults import Applied, Change, Dependency, Evidence, Trait, UndoRecord
 
@@ -64,12 +64,10 @@ class Down:
     def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
         name = proxy_name(record)
         state = server_of(record).proxy(name)
-        control = Evidence(
-            source="control",
+        control = control_shows(
             expected=f"proxy {name} is disabled",
             observed="disabled" if not state.enabled else "enabled",
             held=not state.enabled,
-            at=monotonic(),
         )
         result = probe_path(record.dependency, SILENCE_S)
         return control, probed(result, f"connections to {record.dependency.path} are refused", is_cut(result))
@@ -90,12 +88,10 @@ class Down:
         name = proxy_name(record)
         state = server_of(record, undoing=True).proxy(name)
         where = (record.where["listen"], record.where["upstream"])
-        control = Evidence(
-            source="undo",
+        control = undo_shows(
             expected=f"proxy {name} is enabled, {where[0]} to {where[1]}",
             observed=f"{'enabled' if state.enabled else 'disabled'}, {state.listen} to {state.upstream}",
             held=state.enabled and (state.listen, state.upstream) == where,
-            at=monotonic(),
         )
         return control, normal_again(record, state)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 from faults.path.admin_session import keep
+from faults.path.evidence import undo_shows
 from faults.path.health import Healthy, answers_normally, takes_connections
 from faults.path.record import record_of
 from harness.adapters.toxiproxy import commands
 from harness.adapters.toxiproxy.client import ProxyState, ToxicState, Toxiproxy
 from harness.adapters.toxiproxy.lock import OURS
 from harness.adapters.toxiproxy.restart import SILENT_S, snapshot
-from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Gone, Refused, UndoUnverified
 from harness.model.records.faults import Applied, Change, Dependency, Evidence, Scalar, UndoRecord
 
@@ -152,12 +152,10 @@ def normal_again(record: UndoRecord, state: ProxyState) -> Evidence:
     """The data path after an undo. Where another fault is still on this proxy, that one's undo will probe."""
     why = other_fault(record, state)
     if why is not None:
-        return Evidence(
-            source="undo",
+        return undo_shows(
             expected=f"{record.dependency.name} answers, or another fault is still on its proxy",
             observed=f"not probed: {why}",
             held=True,
-            at=monotonic(),
         )
     return answers_normally(record)
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from faults.path.evidence import control_shows, undo_shows
 from faults.path.health import healthy
 from faults.path.probe_spacing import may_ask
 from faults.path.probes import is_silent
@@ -158,12 +159,10 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
         state = server_of(record).proxy(proxy_name(record))
         wanted = our_toxics(record)
         found = [state.toxic(toxic.name) for toxic in wanted]
-        control = Evidence(
-            source="control",
+        control = control_shows(
             expected="; ".join(map(toxic_text, wanted)),
             observed="; ".join("missing" if toxic is None else toxic_text(toxic) for toxic in found),
             held=all(have is not None and same_toxic(have, want) for have, want in zip(found, wanted, strict=True)),
-            at=monotonic(),
         )
         if stage == "held" and not may_ask(record):
             return (control,)
@@ -202,12 +201,10 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
         name = proxy_name(record)
         state = server_of(record, undoing=True).proxy(name)
         left = [toxic.name for toxic in our_toxics(record) if state.toxic(toxic.name) is not None]
-        control = Evidence(
-            source="undo",
+        control = undo_shows(
             expected=f"proxy {name} has no toxic of this fault",
             observed=f"still there: {', '.join(left)}" if left else "none",
             held=not left,
-            at=monotonic(),
         )
         if self.again is None or other_fault(record, state) is not None:
             return control, normal_again(record, state)

@@ -29,6 +29,7 @@ from faults.containers.container import (
     to_change,
     wait_ready,
 )
+from faults.path.evidence import control_shows
 from faults.runtime.runtime import Words
 from harness.adapters.docker import network as docker_network
 from harness.adapters.docker.engine import Engine
@@ -190,5 +191,5 @@ def _seen(record: UndoRecord, found: Container | None, expected: str, held: bool
     observed = "it does not exist any more"
     if found is not None:
         observed = found.condition + (f" since {found.state.started_at}" if found.serves else "")
-    control = Evidence(source="control", expected=expected, observed=observed, held=held, at=monotonic())
+    control = control_shows(expected=expected, observed=observed, held=held)
     return control, *(path_of_target(record, found) if found is not None else ())

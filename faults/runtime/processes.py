@@ -10,6 +10,7 @@ import os
 import time
 
 from faults.path.address import address_of, nobody_in_its_place, port_is_open, who_answers
+from faults.path.evidence import control_shows, path_shows, undo_shows
 from faults.path.health import STILL_GOOD_S, Life, healthy, wait_until_back
 from faults.path.probes import refuse_https
 from faults.path.record import record_of
@@ -198,7 +199,7 @@ class Processes:
             if held and address is not None and not _listens(now, address.port):
                 held, observed = False, f"{observed}, and none listens on port {address.port}"
         expected = f"{dependency.name} runs at {address}, no process of it stopped"
-        runs = Evidence(source="undo", expected=expected, observed=observed, held=held, at=monotonic())
+        runs = undo_shows(expected=expected, observed=observed, held=held)
         return runs, path_again(record)
 
     def by_hand(self, record: UndoRecord) -> str:
@@ -324,18 +325,16 @@ def _seen(
     record: UndoRecord, server: ServerProcesses | None, expected: str, observed: str, held: bool
 ) -> tuple[Evidence, ...]:
     """The target has no proxy: its path is its own port, and who listens there says whether it is what was changed."""
-    control = Evidence(source="control", expected=expected, observed=observed, held=held, at=monotonic())
+    control = control_shows(expected=expected, observed=observed, held=held)
     address = address_of(record.dependency)
     if not record.dependency.target or address is None:
         return (control,)
     if server is None:
         return control, nobody_in_its_place(address, f"process {_recorded(record).first.pid}")
     theirs = _listens(server, address.port)
-    path = Evidence(
-        source="path",
+    path = path_shows(
         expected=f"what listens on {address} is the process tree that was changed (pid {server.first.pid})",
         observed="one of these processes does" if theirs else f"{who_answers(address)} does",
         held=theirs,
-        at=monotonic(),
     )
     return control, path

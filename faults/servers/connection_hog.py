@@ -11,25 +11,24 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Any, Literal
 
 from faults.path.admin_session import admin_of, fresh_admin, keep
+from faults.path.evidence import control_shows, undo_shows
 from faults.path.health import healthy
 from faults.path.probes import whole_number
 from faults.path.record import record_of
 from faults.proxy.proxy import path_again
+from faults.servers.postgres import application_login, check_cluster, refuse_other_kinds, refused_login
 from faults.servers.slot_holder import LEASE_S, SlotHolder, files_for
 from harness.adapters.clients import postgres_admin
-from harness.adapters.clients.postgres_probe import Login
 from harness.adapters.wire.exchange import ProbeError
 from harness.dependencies.result import secret
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
-from harness.model.errors import Refused, UndoUnverified, UsageError
+from harness.model.errors import Refused
 from harness.model.records.faults import Applied, Change, Dependency, Evidence, Trait, UndoRecord
 
-_LOGIN_TIMEOUT_S = 2.0
 _SETTLE_S = 3.0
 _MORE_LOGINS = 4
 """The application gives some slots back while the proof takes the others."""
@@ -56,15 +55,11 @@ class ConnectionHog:
         self._lock = threading.Lock()
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
-        name = f"{dependency.name}-{self.kind}"
-        if dependency.kind != "postgres":
+        refuse_other_kinds(self.kind, dependency)
+        if (dependency.direct is not None or dependency.path is not None) and dependency.admin is None:
             raise Refused(
-                f"{name} needs a PostgreSQL dependency; {dependency.name} is of kind {dependency.kind}",
-                hint="use it on the database, for example db-connection-hog",
-            )
-        if (dependency.direct is not None or dependency.path is not None) and dependency.credentials.admin is None:
-            raise Refused(
-                f"{name} needs a PostgreSQL login of its own: no admin login is declared for {dependency.name}",
+                f"{dependency.name}-{self.kind} needs a PostgreSQL login of its own: no admin login is declared for"
+                f" {dependency.name}",
                 hint="declare `admin`, another login than the application's; it takes the slots and ends the sessions",
             )
         leave = int(params["leave"])
@@ -151,12 +146,10 @@ class ConnectionHog:
                 if slots.free <= leave or ours == 0 or monotonic() > until:
                     break
                 time.sleep(0.1)
-        control = Evidence(
-            source="control",
+        control = control_shows(
             expected=f"idle sessions of the fault are there, at most {leave} slots are free for ordinary roles",
             observed=f"{ours} sessions, {slots.free} of {slots.limit - slots.reserved} slots free",
             held=ours > 0 and slots.free <= leave,
-            at=monotonic(),
         )
         # Later on the slots that are left are the application's: a login would take one from it.
         return (control, _refused_login(record.dependency, leave)) if stage == "injected" else (control,)
@@ -176,12 +169,10 @@ class ConnectionHog:
         with admin_of(record) as admin:
             _same_cluster(admin, record)
             left, slots = admin.sessions_named(_name(record)), admin.slots()
-        control = Evidence(
-            source="undo",
+        control = undo_shows(
             expected=f"no session named {_name(record)} is left",
             observed=f"{left} sessions, {slots.free} of {slots.limit - slots.reserved} slots free",
             held=left == 0,
-            at=monotonic(),
         )
         return control, path_again(record)
 
@@ -191,54 +182,29 @@ def _name(record: UndoRecord) -> str:
 
 
 def _same_cluster(admin: postgres_admin.Admin, record: UndoRecord) -> None:
-    recorded, identity = str(record.where["system_identifier"]), admin.system_identifier()
-    if recorded and identity and identity != recorded:
-        raise UndoUnverified(
-            f"another PostgreSQL cluster answers for {record.dependency.name}: {identity}; the one whose slots were"
-            f" taken is {recorded}",
-            f"the sessions there end by themselves within {LEASE_S:g} s; to end them now: SELECT"
-            f" pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{_name(record)}';",
-        )
+    mend = (
+        f"the sessions there end by themselves within {LEASE_S:g} s; to end them now: SELECT"
+        f" pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{_name(record)}';"
+    )
+    check_cluster(admin, record, "whose slots were taken", mend)
 
 
 def _refused_login(dependency: Dependency, leave: int) -> Evidence:
-    """Log in until the server says that it is full, holding the free slots for that moment only."""
-    refused: ProbeError | None = None
-    held = 0
-    path = dependency.path or dependency.direct
-    logins = _logins(dependency)
-    with ExitStack() as slots:
-        while path is not None and logins and held < leave + _MORE_LOGINS:
-            try:
-                options, variable = logins[0]
-                deadline = monotonic() + _LOGIN_TIMEOUT_S
-                slots.enter_context(Login(options, path, password=secret(variable), deadline=deadline))
-                held += 1
-            except (ProbeError, UsageError) as error:
-                refused = error if isinstance(error, ProbeError) else ProbeError("auth", str(error), connected=False)
-                if not _own_limit(refused):
-                    break
-                # That role or database has a limit of its own, which says nothing about the server.
-                logins = logins[1:]
-    observed = f"{held} free slots were taken and released; " if held else ""
-    return Evidence(
-        source="probe",
-        expected="a login is refused: no connection slot is free for an ordinary role",
-        observed=observed + (f"refused: {refused.detail}" if refused is not None else "no login was refused"),
-        held=refused is not None and refused.kind == "limit" and not _own_limit(refused),
-        at=monotonic(),
+    """The probes' login first, then the application's: a role or database that has a limit of its own says nothing
+    about the server."""
+    logins = []
+    if dependency.probe_login is not None:
+        logins.append((dependency.probe_login, dependency.probe_password_env))
+    if dependency.login is not None or dependency.role is not None:
+        logins.append(application_login(dependency))
+    return refused_login(
+        dependency,
+        logins,
+        leave + _MORE_LOGINS,
+        "a login is refused: no connection slot is free for an ordinary role",
+        held=lambda refused: not _own_limit(refused),
+        says_nothing=_own_limit,
     )
-
-
-def _logins(dependency: Dependency) -> list[tuple[str, str | None]]:
-    """Connection options and password variable: the probes' login first, then the application's."""
-    found: list[tuple[str, str | None]] = []
-    if dependency.credentials.probe_login is not None:
-        found.append((dependency.credentials.probe_login, dependency.credentials.probe_password_env))
-    if dependency.credentials.login is not None or dependency.credentials.role is not None:
-        login = dependency.credentials.login or postgres_admin.default_login(str(dependency.credentials.role))
-        found.append((login, dependency.credentials.password_env))
-    return found
 
 
 def _own_limit(refused: ProbeError) -> bool:

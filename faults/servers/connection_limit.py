@@ -7,24 +7,21 @@ admin session is another login: superusers pass the limit, so the undo always ge
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Any, Literal
 
 from faults.path.admin_session import admin_of, fresh_admin, keep
+from faults.path.evidence import control_shows, undo_shows
 from faults.path.health import healthy
 from faults.path.probes import whole_number
 from faults.path.record import record_of
 from faults.proxy.proxy import path_again
+from faults.servers.postgres import application_login, check_cluster, refuse_other_kinds, refused_login
 from harness.adapters.clients import postgres_admin
-from harness.adapters.clients.postgres_probe import Login
-from harness.adapters.wire.exchange import ProbeError
-from harness.dependencies.result import secret
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
-from harness.model.errors import Gone, Refused, UndoUnverified, UsageError
+from harness.model.errors import Gone, Refused, UndoUnverified
 from harness.model.records.faults import Applied, Change, Dependency, Evidence, Trait, UndoRecord
 
-_LOGIN_TIMEOUT_S = 2.0
 _NO_LIMIT = -1
 
 
@@ -41,19 +38,15 @@ class ConnectionLimit:
     )
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
-        name = f"{dependency.name}-{self.kind}"
-        if dependency.kind != "postgres":
-            raise Refused(
-                f"{name} needs a PostgreSQL dependency; {dependency.name} is of kind {dependency.kind}",
-                hint="use it on the database, for example db-connection-limit",
-            )
+        refuse_other_kinds(self.kind, dependency)
         up = dependency.direct is not None or dependency.path is not None
         if dependency.credentials.role is None or (up and dependency.credentials.admin is None):
             missing = (
                 "the application's role" if dependency.credentials.role is None else "a login that may alter the role"
             )
             raise Refused(
-                f"{name} needs a PostgreSQL login: {missing} is not declared for {dependency.name}",
+                f"{dependency.name}-{self.kind} needs a PostgreSQL login: {missing} is not declared for"
+                f" {dependency.name}",
                 hint="declare `role` (the application's) and `admin` (another login that may alter it)",
             )
         limit = int(params["limit"])
@@ -127,15 +120,13 @@ class ConnectionLimit:
         with fresh_admin(record.dependency) as admin:
             role = _role(admin, record)
             sessions = admin.session_count(role)
-        control = Evidence(
-            source="control",
+        control = control_shows(
             expected=f"role {role.name} has connection limit {limit} and at most {limit} sessions",
             observed=f"limit {role.limit}, {sessions} sessions",
             held=role.limit == limit and sessions <= limit,
-            at=monotonic(),
         )
         # Later on the role's slots are the application's: a login would take one from it.
-        return (control, _refused_login(record, limit)) if stage == "injected" else (control,)
+        return (control, _refused_login(record.dependency, limit)) if stage == "injected" else (control,)
 
     def undo(self, record: UndoRecord) -> Applied:
         """Compare and set. Raises Gone when the role (by OID) no longer exists, UndoUnverified when it is not ours."""
@@ -168,26 +159,18 @@ class ConnectionLimit:
         except Gone as gone:
             # With the role its limit is gone too; the application's path is still asked below.
             name, observed, held = str(record.where["role"]), str(gone), True
-        control = Evidence(
-            source="undo",
+        control = undo_shows(
             expected=f"role {name} has connection limit {original}",
             observed=observed,
             held=held,
-            at=monotonic(),
         )
         return control, path_again(record)
 
 
 def _role(admin: postgres_admin.Admin, record: UndoRecord) -> postgres_admin.Role:
     """The very role that was changed, whatever it is called now. Raises Gone, UndoUnverified (another server)."""
-    recorded, identity = str(record.where["system_identifier"]), admin.system_identifier()
-    if recorded and identity and identity != recorded:
-        raise UndoUnverified(
-            f"another PostgreSQL cluster answers for {record.dependency.name}: {identity};"
-            f" the one that was changed is {recorded}",
-            "on the cluster that was changed: "
-            + _mend(str(record.where["role"]), whole_number(record.original["limit"])),
-        )
+    mend = _mend(str(record.where["role"]), whole_number(record.original["limit"]))
+    check_cluster(admin, record, "that was changed", f"on the cluster that was changed: {mend}")
     role = admin.role(oid=whole_number(record.where["role_oid"]))
     if role is None:
         raise Gone(f"role {record.where['role']} (OID {record.where['role_oid']}) no longer exists")
@@ -198,33 +181,14 @@ def _mend(role: str, limit: int) -> str:
     return f"ALTER ROLE {postgres_admin.quote_identifier(role)} CONNECTION LIMIT {limit};"
 
 
-def _refused_login(record: UndoRecord, limit: int) -> Evidence:
-    """Log in as the role until one login is refused, holding the free slots for that moment only."""
-    dependency = record.dependency
-    refused: ProbeError | None = None
-    held = 0
-    path = dependency.path or dependency.direct
-    with ExitStack() as slots:
-        try:
-            login = dependency.credentials.login or postgres_admin.default_login(str(dependency.credentials.role))
-            password = secret(dependency.credentials.password_env)
-            for _ in range(limit + 1 if path is not None else 0):
-                deadline = monotonic() + _LOGIN_TIMEOUT_S
-                assert path is not None
-                slots.enter_context(Login(login, path, password=password, deadline=deadline))
-                held += 1
-        except ProbeError as error:
-            refused = error
-        except UsageError as error:
-            refused = ProbeError("auth", str(error), connected=False)
-    observed = f"{held} free slots were taken and released; " if held else ""
-    return Evidence(
-        source="probe",
-        expected=f"a login as {dependency.credentials.role} is refused: too many connections",
-        observed=observed + (f"refused: {refused.detail}" if refused is not None else "no login was refused"),
+def _refused_login(dependency: Dependency, limit: int) -> Evidence:
+    return refused_login(
+        dependency,
+        [application_login(dependency)],
+        limit + 1,
+        f"a login as {dependency.role} is refused: too many connections",
         # The role is named: a server that is full as a whole is not this fault.
-        held=refused is not None and refused.kind == "limit" and f'"{dependency.credentials.role}"' in refused.detail,
-        at=monotonic(),
+        held=lambda refused: f'"{dependency.role}"' in refused.detail,
     )
 
 

@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from faults.path.evidence import control_shows, probe_shows, undo_shows
 from faults.path.health import healthy
 from faults.path.record import record_of
 from faults.proxy.proxy import path_again
 from harness.adapters.clients import redis_admin
 from harness.dependencies.result import secret
 from harness.fault import ParamInfo, Stage
-from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Refused
 from harness.model.records.faults import Address, Applied, Change, Dependency, Evidence, Trait, UndoRecord
 
@@ -113,22 +113,18 @@ class Flush:
         password = secret(dependency.credentials.password_env)
         found = redis_admin.keyspace(_server(dependency), password=password)
         same = found.run_id == record.where["run_id"]
-        control = Evidence(
-            source="control",
+        control = control_shows(
             expected=f"the same server has carried out more FLUSHALL commands than {before}",
             observed=f"{found.flushes}; {found.keys} keys now, {record.original['keys']} before"
             if same
             else "another server answers",
             held=same and isinstance(before, int) and found.flushes > before,
-            at=monotonic(),
         )
         left = redis_admin.marked(_path(dependency), str(record.ours["marker"]), password=password)
-        return control, Evidence(
-            source="probe",
+        return control, probe_shows(
             expected=f"the key that was set through {_path(dependency)} is gone there",
             observed="it is still there" if left else "it is gone",
             held=not left,
-            at=monotonic(),
         )
 
     def undo(self, record: UndoRecord) -> Applied:
@@ -147,12 +143,10 @@ class Flush:
             observed = "it is there" if left else "it answers, and it is not"
         except AdapterError as error:
             left, observed = True, str(error)
-        control = Evidence(
-            source="undo",
+        control = undo_shows(
             expected=f"{dependency.name} answers, and the key of this fault is not there (other keys never come back)",
             observed=observed,
             held=not left,
-            at=monotonic(),
         )
         return control, path_again(record)
 

@@ -223,3 +223,14 @@ def _named(host: str, ip: _IP, names: Collection[str]) -> bool:
         except (ValueError, TypeError):
             continue
     return False
+
+
+def own_addresses() -> frozenset[str]:
+    """This machine's, of all of its interfaces."""
+    import psutil
+
+    try:
+        interfaces = psutil.net_if_addrs()
+    except OSError:
+        return frozenset()
+    return frozenset(item.address.partition("%")[0] for each in interfaces.values() for item in each)

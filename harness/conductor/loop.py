@@ -18,13 +18,11 @@ from harness.analysis import live as live_rules
 from harness.analysis.record.window_reader import WindowReader
 from harness.analysis.record.windows import WindowStore
 from harness.conductor.fault_runner import FaultRunner
-from harness.conductor.inbox import Inbox
 from harness.conductor.recording.history import History
-from harness.conductor.renewing import renewing
 from harness.conductor.signals import Signals
 from harness.conductor.status import TOLD, StatusBoard
-from harness.conductor.worker_threads import Pool
-from harness.load.ipc.protocol import ClockDoubt as LoadClockDoubt
+from harness.conductor.worker_threads import Inbox, Pool, renewing
+from harness.load.ipc import protocol
 from harness.load.ipc.protocol import Drained, Failed, LoadMessage, Warned, WorkerLost
 from harness.load.process.launcher import LoadProcess
 from harness.model.clock import monotonic, next_step, step_of
@@ -237,7 +235,7 @@ class Conduct:
                     self._history.add(LoadLost, reason=reason, worker=worker)
                     self._say(f"load worker {worker} was lost: {reason}")
                     self._store.lose(worker)
-                case LoadClockDoubt(worker=worker, seconds=seconds, offset_s=offset_s):
+                case protocol.ClockDoubt(worker=worker, seconds=seconds, offset_s=offset_s):
                     self._history.add(ClockDoubt, worker=worker, seconds=seconds, offset_s=offset_s)
                 case Drained(end_step=end_step):
                     self._history.add(LoadEnded, end_s=end_step / 10)
@@ -330,7 +328,7 @@ class Conduct:
                     self._store.baseline = (step_of(start_s), 0)
                 if phase == "gap" and self._store.baseline is not None:
                     self._store.baseline = (self._store.baseline[0], step_of(start_s))
-                self._load.edge(phase)
+                self._load.send(protocol.Edge(phase=phase))
                 if phase == "recovery":
                     self._signals.refuse_suspension(False)
                 if phase == "recovery" and self._plan.control_run:
@@ -360,7 +358,7 @@ class Conduct:
             case Undo(fault=fault, hurry=hurry):
                 self._undo(fault, hurry)
             case Jump(users=users, at_s=at_s):
-                self._load.jump(users, next_step(at_s))
+                self._load.send(protocol.Jump(users=users, at_step=next_step(at_s)))
             case StopLoad(end_s=end_s, at_once=at_once):
                 self._stop_load(end_s, at_once)
             case RecordStop(why=why, text=text):
@@ -378,7 +376,7 @@ class Conduct:
         broken = live_rules.baseline_broken(self._store, self._plan, self._history.events)
         limits = live_rules.relative_limits(self._store, self._plan, self._history.events)
         if limits:
-            self._load.limits(sorted({*self._plan.load.limits_ms, *limits}))
+            self._load.send(protocol.Limits(limits_ms=tuple(sorted({*self._plan.load.limits_ms, *limits}))))
         return BaselineJudged(now=self._history.since_t0(), broken=tuple(broken))
 
     def _inject(self, fault: str) -> None:
@@ -420,7 +418,7 @@ class Conduct:
             self._kill_load_at = None
             return
         self._board.message = "load stops; open requests may still end"
-        self._load.stop(next_step(end_s))
+        self._load.send(protocol.Stop(end_step=next_step(end_s)))
         ahead = max(0.0, end_s - self._history.since_t0())
         self._kill_load_at = monotonic() + ahead + self._plan.load.request_timeout_s + DRAIN_SLACK_S
 

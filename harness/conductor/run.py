@@ -15,18 +15,17 @@ from harness.conductor.after_load import Before, ask_again
 from harness.conductor.asked import INTERRUPTED
 from harness.conductor.fault_runner import FaultRunner
 from harness.conductor.finish import import_reports, judge_and_write
-from harness.conductor.inbox import Inbox
 from harness.conductor.loop import Conduct
 from harness.conductor.prepare import Planned
 from harness.conductor.readback import read_back
 from harness.conductor.recording.annotations import Annotations
 from harness.conductor.recording.history import History
 from harness.conductor.recording.provenance import provenance
-from harness.conductor.renewing import renewing
-from harness.conductor.session import Session, lock_names, make_run_dir, run_state_dir
+from harness.conductor.session import Session, lock_names, make_run_dir
 from harness.conductor.signals import Signals
+from harness.conductor.worker_threads import Inbox, renewing
 from harness.fault import Fault, registered
-from harness.load.ipc.protocol import Failed, LoadMessage, Ready, Warned
+from harness.load.ipc.protocol import Begin, Failed, LoadMessage, Ready, Warned
 from harness.load.process.launcher import LoadProcess
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError, LoadError
@@ -37,7 +36,7 @@ from harness.model.records.plan import Plan
 from harness.model.records.result import Result
 from harness.plan.planner import bind
 from harness.safety.locks.local import acquire
-from harness.safety.state_folders import find_active
+from harness.safety.state_folders import active_dir, find_active
 from harness.stack.embedded import EmbeddedStack
 
 START_LEAD_S = 0.3
@@ -68,7 +67,7 @@ def run_planned(planned: Planned, *, out: Path, view: str, command: str, signals
     from harness.conductor.recording.log import RunLog  # structlog imports greenlet, where there is one
 
     plan = planned.plan
-    state_dir = run_state_dir(plan.experiment)
+    state_dir = active_dir() / plan.experiment
     locks = acquire(lock_names(plan, planned.running), owner=plan.experiment, folder=state_dir)
     try:
         run_dir = make_run_dir(out, plan.experiment)
@@ -201,7 +200,7 @@ def _conduct(
         history.listen(before.note)
         t0 = monotonic() + START_LEAD_S
         history.start(t0)
-        load.begin(t0)
+        load.send(Begin(t0=t0))
         session.start_sampler(t0, up.dependencies)
         fault_runner = FaultRunner(
             plan,

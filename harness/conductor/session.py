@@ -7,14 +7,11 @@ import queue
 import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from types import TracebackType
 
-from harness.conductor.inbox import Inbox
 from harness.conductor.recording.sampler import Sampler
-from harness.conductor.renewing import renewing
 from harness.conductor.signals import Signals
+from harness.conductor.worker_threads import Inbox, renewing
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
-from harness.model.paths import state_dir
 from harness.model.records.faults import Dependency
 from harness.model.records.plan import Plan
 from harness.model.records.stack import SavesLogs, Stack, StackUp
@@ -78,13 +75,8 @@ def refuse_beside_living_run(plan: Plan) -> None:
         refuse_beside_living(declared_names(plan.load.host, [fault.change.dependency for fault in plan.faults]))
 
 
-def run_state_dir(name: str) -> Path:
-    """Where the journal of a run lives until everything is undone."""
-    return state_dir() / "active" / name
-
-
 class Session:
-    """Owns everything that must be gone at the end. Use as a context manager.
+    """Owns everything that must be gone at the end, which `close` sees to.
 
     stack: what to bring up, or running: a stack that is already up and stays up. locks: held until the end.
     """
@@ -128,9 +120,6 @@ class Session:
     @property
     def owns_stack(self) -> bool:
         return self._running is None and self._stack is not None and self._stack.name != "external"
-
-    def __enter__(self) -> Session:
-        return self
 
     def open(self, signals: Signals) -> StackUp | None:
         """Keeper, journal, stack: in this order. None when a signal came before the stack was up.
@@ -251,8 +240,3 @@ class Session:
 
     def _keep_records(self) -> None:
         retire(self.state_dir, None if self.run_dir_replaced else self.run_dir)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

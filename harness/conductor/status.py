@@ -109,11 +109,6 @@ class StatusBoard:
             state = "planned"
         self._states[fault] = LiveFault(id=fault, state=state, since_s=event.at, detail=detail)
 
-    @property
-    def fault_on(self) -> bool:
-        self._catch_up()
-        return any(f.state in _ON for f in self._states.values())
-
     def waiting_for(self) -> str:
         """What an impatient person is waiting for, in words."""
         self._catch_up()

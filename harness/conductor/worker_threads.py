@@ -1,16 +1,55 @@
-"""The worker threads of one experiment: what blocks runs there, and its result comes back to the phase machine."""
+"""The main thread and others: what blocks runs beside it, and comes back to it through an inbox."""
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
-from harness.conductor.inbox import Inbox
 from harness.plan.machine import Input, StopRequest
+from harness.safety.keeper.client import Keeper
+
+POLL_S = 0.05
+
+T = TypeVar("T")
+
+
+class Inbox(queue.Queue[T]):
+    """Any thread puts, the main thread gets, with a time limit.
+
+    Not queue.SimpleQueue: a signal that arrives in the last moments of its `get(timeout=...)` makes CPython compute a
+    negative rest, which it takes for "no limit". The main loop then sleeps until somebody happens to put something,
+    does not renew its lease, and is killed by its keeper. queue.Queue checks for that.
+    """
+
+
+def renewing(keeper: Keeper | None, work: Callable[[], None]) -> None:
+    """Do work that may take longer than the keeper's lease, in a thread, while this one renews it. Raises what it
+    raised."""
+    if keeper is None:
+        work()
+        return
+    raised: list[BaseException] = []
+
+    def job() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=job, name="while-renewing", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        keeper.renew()
+        thread.join(POLL_S)
+    if raised:
+        raise raised[0]
 
 
 class Pool:
-    """inputs: where results go. since: the run's clock. say: one line for people."""
+    """The worker threads of one experiment. inputs: where results go. since: its clock. say: one line for people."""
 
     def __init__(
         self, workers: int, inputs: Inbox[Input], since: Callable[[], float], say: Callable[[str], None]

@@ -14,26 +14,15 @@ def main(arguments: list[str]) -> int:
         from harness.load.generator.locustfile import print_description
 
         return print_description(arguments[1])
-    if arguments == ["worker"]:
-        from harness.load.process.start import run_worker
+    from harness.load.process import start
 
-        run_worker()
-    if arguments[:1] == ["elsewhere"] and len(arguments) == 2:
-        from harness.load.process.start import run_elsewhere
-
-        run_elsewhere(arguments[1])
-    if arguments == ["read-back"]:
-        from harness.load.process.start import run_read_back
-
-        run_read_back()
-    if arguments == ["last-look"]:
-        from harness.load.process.start_look import run_last_look
-
-        run_last_look()
+    helpers = {"worker": start.worker, "read-back": start.read_back, "last-look": start.last_look}
     if not arguments:
-        from harness.load.process.start import run_load
-
-        run_load()
+        start.run_load()
+    if arguments[:1] == ["elsewhere"] and len(arguments) == 2:
+        start.run_elsewhere(arguments[1])
+    if len(arguments) == 1 and arguments[0] in helpers:
+        start.run_helper(helpers[arguments[0]])
     sys.stderr.write(
         "usage: python -m harness.load [describe FILE | worker | elsewhere SETTINGS | read-back | last-look]\n"
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 
 import msgspec
@@ -12,7 +10,7 @@ from harness.model.records.faults import Address, Dependency
 from harness.model.records.stack import StackUp
 from harness.stack.embedded import kafka, postgres, valkey
 from harness.stack.registry import pids
-from harness.stack.starting.ready import PROBE_TIMEOUT_S, NotReady
+from harness.stack.starting.ready import NotReady, fetched
 
 _PROBES: dict[str, Callable[[Address], None]] = {
     "redis": valkey.probe,
@@ -65,9 +63,8 @@ def _trouble(dependency: Dependency) -> str | None:
 
 
 def _http(url: str) -> str | None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=PROBE_TIMEOUT_S):
-            return None
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        return f"does not answer: {getattr(error, 'reason', error)}"
+        fetched(url)
+        return None
+    except NotReady as error:
+        return f"does not answer: {error}"

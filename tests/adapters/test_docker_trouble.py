@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.docker.engine import Conflict, Engine, EngineAbsent, EngineTooOld, connect, full_id
+from harness.adapters.docker.engine import Engine, connect, full_id
+from harness.adapters.docker.errors import Conflict, EngineAbsent, EngineTooOld
 from harness.model.errors import Gone, OutcomeUnknown, Refused, Rejected, Unreachable
 
 ID = "a" * 64
@@ -92,7 +93,8 @@ def test_no_permission_is_said_with_the_group(tmp_path: Path) -> None:
     path = tmp_path / "docker.sock"
     code = (
         "import os, sys\n"
-        "from harness.adapters.docker.engine import EngineDenied, connect, preload\n"
+        "from harness.adapters.docker.engine import connect, preload\n"
+        "from harness.adapters.docker.errors import EngineDenied\n"
         "preload()\n"
         "if os.geteuid() == 0: os.seteuid(65534)\n"
         "try: connect(sys.argv[1])\n"

@@ -7,7 +7,7 @@ import sys
 
 BOMBARDED = """
 import os, queue, random, signal, threading, time
-from harness.conductor.inbox import Inbox
+from harness.conductor.worker_threads import Inbox
 
 def slow(*_):
     time.sleep(0.001)  # a handler that takes a moment: the limit passes while it runs

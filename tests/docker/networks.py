@@ -13,7 +13,7 @@ from typing import Any
 
 from small_container import docker, inspect
 
-from harness.adapters.docker.engine import engine_url
+from harness.adapters.docker.context import engine_url
 from tests.support.servers.ports import free_port
 
 

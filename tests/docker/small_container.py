@@ -15,9 +15,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from harness.adapters.docker.engine import engine_url
+from harness.adapters.docker.context import engine_url
 from harness.model.records.faults import Address, Dependency, DependencyContainer, UndoRecord
-from tests.support.servers.ports import free_port
 
 IMAGE = "harness-stand-in/base"
 PORT = 7777

@@ -19,7 +19,8 @@ from networks import ends, network, ports
 from small_container import docker, inspect, made, small
 
 from harness.adapters.docker.address import at_present, bound, record_at_present
-from harness.adapters.docker.engine import connect, engine_url
+from harness.adapters.docker.context import engine_url
+from harness.adapters.docker.engine import connect
 from harness.dependencies.probe import following_probe
 from harness.fault import registered
 from harness.model.errors import Refused

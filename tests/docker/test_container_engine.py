@@ -17,7 +17,8 @@ import msgspec
 import pytest
 from small_container import docker, inspect, small
 
-from harness.adapters.docker.engine import connect, engine_url
+from harness.adapters.docker.context import engine_url
+from harness.adapters.docker.engine import connect
 from harness.fault import registered
 from harness.model.errors import Refused
 from harness.model.records.faults import Dependency

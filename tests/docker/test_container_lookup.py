@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from small_container import IMAGE, docker, inspect, small
 
-from harness.adapters.docker.engine import Conflict, connect, engine_url
+from harness.adapters.docker.context import engine_url
+from harness.adapters.docker.engine import connect
+from harness.adapters.docker.errors import Conflict
 from harness.adapters.docker.records import Limits
 from harness.model.errors import Gone, Refused, Rejected
 from tests.support.servers.ports import free_port

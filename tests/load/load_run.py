@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from harness.load.ipc.protocol import Drained, Failed, LoadMessage, Ready
+from harness.load.ipc.protocol import Begin, Drained, Failed, LoadMessage, Ready, Stop
 from harness.load.process.launcher import LoadProcess, describe
 from harness.model.clock import monotonic
 from harness.model.jsonl import read_lines
@@ -100,7 +100,7 @@ class Run:
     def begin(self) -> Run:
         self.message(Ready)
         self.t0 = monotonic() + 0.1
-        self.process.begin(self.t0)
+        self.process.send(Begin(t0=self.t0))
         return self
 
     def at(self, seconds: float) -> None:
@@ -108,7 +108,7 @@ class Run:
         time.sleep(max(0.0, self.t0 + seconds - monotonic()))
 
     def finish(self, end_step: int, limit_s: float = 60.0) -> Run:
-        self.process.stop(end_step)
+        self.process.send(Stop(end_step=end_step))
         self.message(Drained, limit_s)
         assert self.wait(lambda: self.code is not None, 30)
         assert self.code == 0, self.trouble("exit code")

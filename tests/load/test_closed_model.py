@@ -9,6 +9,7 @@ import pytest
 from load_run import CLOSED, Run, make_plan, named
 from load_target import Target
 
+from harness.load.ipc.protocol import Edge, Jump
 from harness.model.clock import monotonic
 from harness.model.records.load import UserClass
 from harness.model.sketch import quantile
@@ -102,13 +103,13 @@ def test_the_jump_of_a_spike_and_back(target: Target, tmp_path: Path) -> None:
     plan = make_plan(PATHS, target.url, users=40, jump_from=4, classes=named("Cycle"), **CLOSED)
     with Run(plan, tmp_path) as run:
         run.begin()
-        run.process.edge("baseline")
+        run.process.send(Edge(phase="baseline"))
         run.at(1.8)
-        run.process.edge("gap")
-        run.process.jump(40, 20)
+        run.process.send(Edge(phase="gap"))
+        run.process.send(Jump(users=40, at_step=20))
         target.delay_s = 0.4
         run.at(4.5)
-        run.process.jump(4, 50)
+        run.process.send(Jump(users=4, at_step=50))
         run.at(7.0)
         run.finish(75)
         users = [(mark.at, mark.users) for mark in run.marks()]
@@ -135,9 +136,9 @@ def test_users_that_are_stopped_between_two_requests_begin_no_other(target: Targ
         run.begin()
         for at in (0.5, 2.5, 4.5):
             run.at(at)
-            run.process.jump(300, round(at * 10) + 1)
+            run.process.send(Jump(users=300, at_step=round(at * 10) + 1))
             run.at(at + 1.2)
-            run.process.jump(10, round((at + 1.2) * 10) + 1)
+            run.process.send(Jump(users=10, at_step=round((at + 1.2) * 10) + 1))
         run.at(6.5)
         run.finish(70)
         counts = run.requests()["/cycle"]

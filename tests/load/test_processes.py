@@ -19,7 +19,7 @@ from load_run import ANOMALY, Run, gone, make_plan, named
 from load_target import Target
 from remote_run import Worker, remote_plan
 
-from harness.load.ipc.protocol import Failed, Ready, WorkerLost
+from harness.load.ipc.protocol import Failed, Ready, Stop, WorkerLost
 from harness.load.process.launcher import describe
 from harness.model.errors import UsageError
 
@@ -126,7 +126,7 @@ def test_stop_before_begin_ends_well(target: Target, tmp_path: Path) -> None:
 def test_a_stop_in_the_past_is_at_once_and_replaces_a_later_one(target: Target, tmp_path: Path) -> None:
     with Run(make_plan(PATHS, target.url, classes=named("Right")), tmp_path) as run:
         run.begin()
-        run.process.stop(10_000)
+        run.process.send(Stop(end_step=10_000))
         run.at(2)
         run.finish(10)
         counts = run.classes()["Right"]

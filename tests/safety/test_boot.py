@@ -23,8 +23,8 @@ from faults.runtime.processes import current
 from harness.adapters.keeper import starter
 from harness.adapters.processes import control as process_control
 from harness.adapters.processes.control import ServerProcesses, as_scalars, look_at
-from harness.adapters.processes.family import MARKER, Root, exe_of, stop_family
-from harness.adapters.processes.identity import ProcessId, alive, identify, same, send
+from harness.adapters.processes.family import MARKER, Root, stop_family
+from harness.adapters.processes.identity import ProcessId, alive, identify, link, same, send
 from harness.adapters.toxiproxy.lock import LockHolder, read_holder
 from harness.model.clock import wall
 from harness.model.paths import state_dir
@@ -49,7 +49,7 @@ def stranger(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     folder = tmp_path / "folder"
     folder.mkdir()
     process = subprocess.Popen(["sleep", "600"], cwd=folder, env={**os.environ, MARKER: MARK}, start_new_session=True)
-    wait_for("its program", lambda: "sleep" in (exe_of(process.pid) or ""))
+    wait_for("its program", lambda: "sleep" in (link(process.pid, "exe") or ""))
     yield process
     process.kill()
     process.wait()
@@ -63,7 +63,7 @@ def of_before(pid: int, /, **more: Any) -> ProcessId:
 
 
 def root_of(process: ProcessId, folder: Path) -> Root:
-    return Root(name="valkey", process=process, cwd=str(folder), exe=exe_of(process.pid), marker=MARK)
+    return Root(name="valkey", process=process, cwd=str(folder), exe=link(process.pid, "exe"), marker=MARK)
 
 
 @pytest.mark.parametrize("ticks", [True, False])
@@ -84,7 +84,9 @@ def test_heal_after_a_reboot_ends_nobody(stranger: subprocess.Popen[bytes], tmp_
     entries = [
         KeeperOpened(keeper=of_before(os.getpid()), host="here", run=of_before(os.getppid())),
         Process(root=root_of(of_before(stranger.pid), temporary), server=True),
-        Process(root=msgspec.structs.replace(root_of(elsewhere, temporary), exe=exe_of(stranger.pid)), server=True),
+        Process(
+            root=msgspec.structs.replace(root_of(elsewhere, temporary), exe=link(stranger.pid, "exe")), server=True
+        ),
     ]
     entries[0] = msgspec.structs.replace(entries[0], host=os.uname().nodename)
     (folder / KEEPER).write_bytes(b"".join(map(encode, [*entries, describe(str(temporary))])))

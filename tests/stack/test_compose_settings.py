@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.docker.project import demultiplexed, project_name
+from harness.adapters.docker.logs import demultiplexed
+from harness.adapters.docker.project import project_name
 from harness.model.errors import UsageError
 from harness.stack.compose import ComposeStack, compose_cli, settings
 

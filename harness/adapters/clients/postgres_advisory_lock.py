@@ -39,7 +39,7 @@ class AdvisoryLock:
         try:
             self._take(self._session)
         except BaseException:
-            self._session.__exit__(None, None, None)
+            self._session.close()
             raise
         self._thread = threading.Thread(target=self._keep, name="advisory-lock", daemon=True)
         self._thread.start()
@@ -49,7 +49,7 @@ class AdvisoryLock:
         self._done.set()
         self._thread.join(2 * CHECK_S)
         if not self._thread.is_alive():  # else the server hangs: the session ends with this process
-            self._session.__exit__(None, None, None)
+            self._session.close()
 
     def _open(self) -> Admin:
         session = Admin(self._options, password=self._password)
@@ -59,11 +59,11 @@ class AdvisoryLock:
                 # Where access rules keep the login out of it, its own database has to do.
                 with contextlib.suppress(Unreachable):
                     other = Admin(conninfo(self._options, dbname=str(oldest)), password=self._password)
-                    session.__exit__(None, None, None)
+                    session.close()
                     session = other
             self._prepare(session)
         except BaseException:
-            session.__exit__(None, None, None)
+            session.close()
             raise
         return session
 
@@ -90,10 +90,10 @@ class AdvisoryLock:
         with contextlib.suppress(AdapterError, Refused):
             session = self._open()
             self._take(session)
-            self._session.__exit__(None, None, None)
+            self._session.close()
             self._session, session = session, None
         if session is not None:
-            session.__exit__(None, None, None)
+            session.close()
 
 
 def _holder(session: Admin, key: int) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import select
 import struct
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from harness.adapters.clients.postgres_admin import APPLICATION, conninfo, one_line
@@ -43,9 +42,7 @@ class Login:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from harness.adapters.docker.context import check_engine, engine_url, tls_files
-from harness.adapters.docker.errors import Conflict, EngineAbsent, EngineDenied, EngineTooOld
+from harness.adapters.docker.context import check_engine, tls_files
+from harness.adapters.docker.errors import Conflict, EngineTooOld
 from harness.adapters.docker.records import Container, Info, Limits, Network, Stats, Version
 from harness.adapters.docker.trouble import absent, cause_of, denied
 from harness.model.clock import monotonic
@@ -41,18 +41,6 @@ asked for. Descriptions were read up to 1.56."""
 
 _T = TypeVar("_T")
 _FULL_ID = re.compile(r"[0-9a-f]{64}")
-
-__all__ = [
-    "Conflict",
-    "Engine",
-    "EngineAbsent",
-    "EngineDenied",
-    "EngineTooOld",
-    "connect",
-    "engine_url",
-    "full_id",
-    "preload",
-]
 
 
 def preload() -> None:
@@ -184,9 +172,7 @@ class Engine:
         """Raises Conflict when it runs and `force` is not set. volumes: its anonymous ones too."""
         self.container(container_id)
         params = {"force": str(force).lower(), "v": str(volumes).lower()}
-        sent = monotonic()
-        self._send("DELETE", f"/containers/{container_id}", params=params)
-        return Applied(sent, monotonic())
+        return self.delete(f"/containers/{container_id}", params=params)
 
     # any other request
 
@@ -216,10 +202,6 @@ class Engine:
         sent = monotonic()
         self._send("POST", path, params=params, body=body, more_s=more_s, api=api)
         return Applied(sent, monotonic())
-
-    def get_bytes(self, path: str, *, params: Mapping[str, str] | None = None) -> bytes:
-        """One GET below the API's version, as it came. Raises Gone for 404."""
-        return self._send("GET", path, params=params).content
 
     def delete(self, path: str, *, params: Mapping[str, str] | None = None) -> Applied:
         """One DELETE below the API's version. Raises Gone for 404, Conflict for what is in use."""

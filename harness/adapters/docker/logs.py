@@ -18,6 +18,9 @@ class LogLine(msgspec.Struct, frozen=True):
     text: bytes
 
 
+_HEADER = 8
+
+
 def last_lines(engine: Engine, container_id: str, count: int) -> list[LogLine]:
     """Its last lines, oldest first. Raises Gone, Unreachable, and Rejected where its log driver cannot be read."""
     return _lines(engine, container_id, {"tail": str(count)})
@@ -30,14 +33,14 @@ def lines_after(engine: Engine, container_id: str, at: str) -> list[LogLine]:
 
 
 def _lines(engine: Engine, container_id: str, params: dict[str, str]) -> list[LogLine]:
-    terminal = engine.container(container_id).config.tty
+    engine.container(container_id)
     asked = {"stdout": "true", "stderr": "true", "timestamps": "true", **params}
     data = engine.raw(f"/containers/{container_id}/logs", params=asked)
-    text = data if terminal else b"".join(_frames(data))
     found = []
-    for line in text.splitlines():
-        at, _, rest = line.partition(b" ")
-        found.append(LogLine(at.decode("ascii", "replace"), rest))
+    for line in demultiplexed(data).split(b"\n"):
+        at, _, rest = line.rstrip(b"\r").partition(b" ")
+        if at:
+            found.append(LogLine(at.decode("ascii", "replace"), rest))
     return found
 
 
@@ -47,11 +50,19 @@ def _seconds(at: str) -> str:
     return f"{int(datetime.fromisoformat(whole + '+00:00').timestamp())}.{fraction or '0'}"
 
 
-def _frames(data: bytes) -> list[bytes]:
-    """The engine's frames: which stream, three zero bytes, the length in four bytes, the text."""
-    found, at = [], 0
-    while at + 8 <= len(data):
-        length = int.from_bytes(data[at + 4 : at + 8], "big")
-        found.append(data[at + 8 : at + 8 + length])
-        at += 8 + length
-    return found
+def demultiplexed(content: bytes) -> bytes:
+    """The payload of an engine's stream: frames of one byte for the stream, three zeros and a length (big-endian).
+
+    What is not framed, as a container with a terminal writes it, is returned as it is. Source: Docker Engine API,
+    "Stream format" of attach.
+    """
+    found: list[bytes] = []
+    at = 0
+    while at < len(content):
+        head = content[at : at + _HEADER]
+        if len(head) < _HEADER or head[0] > 2 or head[1:4] != b"\0\0\0":
+            return content if at == 0 else b"".join([*found, content[at:]])
+        size = int.from_bytes(head[4:], "big")
+        found.append(content[at + _HEADER : at + _HEADER + size])
+        at += _HEADER + size
+    return b"".join(found)

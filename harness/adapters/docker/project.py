@@ -1,4 +1,4 @@
-"""A Docker Compose project on an engine, known by its label alone: what belongs to it, its logs, and its removal.
+"""A Docker Compose project on an engine, known by its label alone: what belongs to it, and its removal.
 
 Compose marks every container, network and volume that it makes with the label `com.docker.compose.project`. Names are
 never asked for: they differ between versions of Compose, and the engine would also match the beginning of an ID.
@@ -25,7 +25,6 @@ QUIET_S = 3.0
 """For so long nothing may have been found: the engine goes on with what a killed Compose had asked for, and lists a
 container only when it is made. On a busy disk four of them came after a look that found nothing."""
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_STREAM_HEADER = 8
 OURS = ("resilience-harness", "stack")
 """The label, and its value, of everything in compose/compose.yaml."""
 
@@ -40,11 +39,9 @@ class _Volumes(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
-    """id: its full ID. tags: `redis:7.4`. digests: `redis@sha256:...`, none where it was never in a registry."""
+    """id: its full ID."""
 
     id: str
-    repo_tags: tuple[str, ...] | None = None
-    repo_digests: tuple[str, ...] | None = None
 
 
 class Belongings(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +86,8 @@ def project_name(text: str) -> str:
 def belongings(engine: Engine, project: str) -> Belongings:
     """What carries exactly this project's label, running or not. Raises AdapterError, UsageError."""
     labels = {PROJECT_LABEL: project_name(project)}
-    listed = engine.get("/volumes", _Volumes, params={"filters": _label_filter(project)})
+    chosen = msgspec.json.encode({"label": [f"{PROJECT_LABEL}={project}"]}).decode()
+    listed = engine.get("/volumes", _Volumes, params={"filters": chosen})
     found = Belongings(
         containers=engine.find(labels), networks=engine.networks(labels), volumes=tuple(listed.volumes or ())
     )
@@ -101,13 +99,13 @@ def belongings(engine: Engine, project: str) -> Belongings:
     )
 
 
-def remove_project(engine: Engine, project: str, *, limit_s: float = REMOVE_LIMIT_S) -> Belongings:
+def remove_project(engine: Engine, project: str) -> Belongings:
     """Remove every container, network and volume of the project that is the harness's own; what there was.
 
     Containers are killed, not stopped: nothing in them is worth keeping. Repeated until QUIET_S passed without a find.
-    Safe to repeat. Raises AdapterError when something is left after `limit_s` seconds.
+    Safe to repeat. Raises AdapterError when something is left after REMOVE_LIMIT_S.
     """
-    end = time.monotonic() + limit_s
+    end = time.monotonic() + REMOVE_LIMIT_S
     first: Belongings | None = None
     quiet = time.monotonic()
     while True:
@@ -117,7 +115,7 @@ def remove_project(engine: Engine, project: str, *, limit_s: float = REMOVE_LIMI
         if found:
             trouble = _remove(engine, found)
             if time.monotonic() > end:
-                raise trouble or Rejected(f"the Compose project {project} still has {found} after {limit_s:g} s")
+                raise trouble or Rejected(f"the Compose project {project} still has {found} after {REMOVE_LIMIT_S:g} s")
             quiet = time.monotonic()
         elif time.monotonic() - quiet >= QUIET_S:
             return first
@@ -147,43 +145,3 @@ def image(engine: Engine, reference: str) -> Image | None:
         return engine.get(f"/images/{quote(reference, safe='/:@')}/json", Image)
     except Gone:
         return None
-
-
-def logs(
-    engine: Engine, container_id: str, *, lines: int | None = None, since: str = "", stamped: bool = False
-) -> list[str]:
-    """A container's output, oldest first. lines: the last so many, None = all. since: seconds since the epoch, with a
-    fraction. stamped: each line begins with its time (RFC 3339, nanoseconds).
-
-    Raises Gone, AdapterError (a logging driver that keeps nothing is Rejected).
-    """
-    params = {"stdout": "1", "stderr": "1", "tail": "all" if lines is None else str(lines)}
-    if since:
-        params["since"] = since
-    if stamped:
-        params["timestamps"] = "1"
-    engine.container(container_id)
-    content = engine.get_bytes(f"/containers/{container_id}/logs", params=params)
-    return [line.rstrip("\r") for line in demultiplexed(content).decode("utf-8", "replace").split("\n") if line]
-
-
-def demultiplexed(content: bytes) -> bytes:
-    """The payload of an engine's stream: frames of one byte for the stream, three zeros and a length (big-endian).
-
-    What is not framed, as a container with a terminal writes it, is returned as it is. Source: Docker Engine API,
-    "Stream format" of attach.
-    """
-    found: list[bytes] = []
-    at = 0
-    while at < len(content):
-        head = content[at : at + _STREAM_HEADER]
-        if len(head) < _STREAM_HEADER or head[0] > 2 or head[1:4] != b"\0\0\0":
-            return content if at == 0 else b"".join([*found, content[at:]])
-        size = int.from_bytes(head[4:], "big")
-        found.append(content[at + _STREAM_HEADER : at + _STREAM_HEADER + size])
-        at += _STREAM_HEADER + size
-    return b"".join(found)
-
-
-def _label_filter(project: str) -> str:
-    return msgspec.json.encode({"label": [f"{PROJECT_LABEL}={project}"]}).decode()

@@ -36,13 +36,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     exit_code: int = 0
     error: str = ""
     started_at: str = ""
-    finished_at: str = ""
     health: Health | None = None
-
-
-class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
-    name: str = ""
-    maximum_retry_count: int = 0
 
 
 class PortBinding(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -61,14 +55,12 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     network_mode: str = ""
     pid_mode: str = ""
     ipc_mode: str = ""
-    restart_policy: RestartPolicy = RestartPolicy()
     nano_cpus: int = 0
     cpu_period: int = 0
     cpu_quota: int = 0
     memory: int = 0
     memory_swap: int = 0
     memory_reservation: int = 0
-    pids_limit: int | None = None
     port_bindings: dict[str, list[PortBinding] | None] | None = None
 
 
@@ -107,7 +99,6 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"
     hostname: str = ""
     labels: dict[str, str] | None = None
     env: tuple[str, ...] | None = None
-    tty: bool = False
     stop_signal: str = ""
 
 
@@ -178,15 +169,26 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
             return f"{self.state.status} with code {self.state.exit_code}"
         return self.state.status or "in an unknown state"
 
+    @property
+    def condition_and_health(self) -> str:
+        """`running, healthy`."""
+        told = self.state.health is not None and self.state.health.status not in ("", "none")
+        return self.condition + (f", {self.state.health.status}" if told and self.state.health is not None else "")
+
+    def seen_by(self, other: Container) -> tuple[str, ...]:
+        """Its addresses on the networks that it shares with another container: from there its connections come."""
+        shared = [end for name, end in sorted(self.networks.items()) if name in other.networks]
+        return tuple(address for end in shared for address in (end.ip_address, end.global_ipv6_address) if address)
+
     def chosen_by_engine(self, published: Published) -> bool:
         """Whether nobody fixed this very port: it was left out, given as 0 or as a range, or published with -P. Then
         the engine may choose another one at every start."""
         asked = (self.host_config.port_bindings or {}).get(published.container_port) or ()
         return not any(binding.host_port == str(published.port) for binding in asked)
 
-    def host_ports(self, container_port: int, protocol: str = "tcp") -> tuple[Published, ...]:
-        """Where one of its ports is published."""
-        return tuple(one for one in self.published if one.container_port == f"{container_port}/{protocol}")
+    def host_ports(self, container_port: int) -> tuple[Published, ...]:
+        """Where one of its TCP ports is published."""
+        return tuple(one for one in self.published if one.container_port == f"{container_port}/tcp")
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -194,8 +196,6 @@ class Network(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
 
     id: str
     name: str = ""
-    driver: str = ""
-    internal: bool = False
     labels: dict[str, str] | None = None
     containers: dict[str, Any] | None = None
 
@@ -218,7 +218,6 @@ class CpuUsage(msgspec.Struct, frozen=True, kw_only=True):
 class CpuStats(msgspec.Struct, frozen=True, kw_only=True):
     cpu_usage: CpuUsage = CpuUsage()
     throttling_data: Throttling = Throttling()
-    online_cpus: int = 0
 
 
 class MemoryStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,7 +227,6 @@ class MemoryStats(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     usage: int = 0
-    max_usage: int = 0
     limit: int = 0
     failcnt: int = 0
     stats: dict[str, int] = {}
@@ -251,14 +249,11 @@ class Version(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
-    """id: differs between any two engines. memory_limit, swap_limit, cpu_cfs_quota: what its kernel can enforce."""
+    """id: differs between any two engines. memory_limit, cpu_cfs_quota: what its kernel can enforce."""
 
     id: str = msgspec.field(name="ID", default="")
     name: str = ""
-    cgroup_version: str = "1"
-    operating_system: str = ""
     memory_limit: bool = True
-    swap_limit: bool = True
     cpu_cfs_quota: bool = True
     cpus: int = msgspec.field(name="NCPU", default=0)
     memory: int = msgspec.field(name="MemTotal", default=0)

@@ -18,15 +18,16 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
 from harness.adapters.processes.identity import (
-    LINUX,
     ProcessId,
     Seen,
     alive,
+    ancestors,
+    descendants,
+    link,
     look,
     of_another_boot,
     older,
@@ -66,13 +67,13 @@ def look_at(pid: int, *, own_folder: bool = False) -> ServerProcesses:
     seen = look(pid)
     if seen is None or seen.zombie:
         raise Gone(f"process {pid} is not running")
-    folder = _link(pid, "cwd") if own_folder else None
+    folder = link(pid, "cwd") if own_folder else None
     return ServerProcesses(
         first=seen.id,
         uid=_uid(seen.id),
         leads=pid in (seen.session, seen.group),
         folder=folder,
-        program=_link(pid, "exe") if folder is not None else None,
+        program=link(pid, "exe") if folder is not None else None,
     )
 
 
@@ -114,8 +115,8 @@ def members(server: ServerProcesses) -> list[Seen]:
     first = rows.get(pid)
     there = first is not None and not first.zombie and same(first.id, server.first)
     taken = first is not None and not same(first.id, server.first)  # the pid is somebody else's now
-    kin = _below(pid, rows) if there else set()
-    ours = _line_of(os.getpid(), rows)
+    kin = descendants([pid], rows) if there else set()
+    ours = ancestors(os.getpid(), rows)
     found = [
         row
         for row in rows.values()
@@ -134,7 +135,7 @@ def members(server: ServerProcesses) -> list[Seen]:
 
 def runs_us(server: ServerProcesses) -> bool:
     """Whether this very process descends from the server: stopping it would stop the harness."""
-    return not of_another_boot(server.first) and server.first.pid in _line_of(os.getpid(), table())
+    return not of_another_boot(server.first) and server.first.pid in ancestors(os.getpid(), table())
 
 
 def stop(server: ServerProcesses, *, limit_s: float = SIGNAL_LIMIT_S) -> int:
@@ -210,46 +211,13 @@ def _until(server: ServerProcesses, wrong: Callable[[Seen], bool], number: int, 
             pause_s = min(0.05, pause_s * 2)
 
 
-def _below(pid: int, rows: dict[int, Seen]) -> set[int]:
-    children: dict[int, list[int]] = {}
-    for row in rows.values():
-        children.setdefault(row.parent, []).append(row.id.pid)
-    found: set[int] = set()
-    todo = [pid]
-    while todo:
-        for child in children.get(todo.pop(), ()):
-            if child not in found:
-                found.add(child)
-                todo.append(child)
-    return found
-
-
-def _line_of(pid: int, rows: dict[int, Seen]) -> set[int]:
-    """The process, its parent, and so on up to the first one of the system."""
-    found = {1}
-    while pid in rows and pid not in found:
-        found.add(pid)
-        pid = rows[pid].parent
-    return found
-
-
 def _in_folder(pid: int, server: ServerProcesses) -> bool:
     return (
         server.folder is not None
         and server.program is not None
-        and _link(pid, "cwd") == server.folder
-        and _link(pid, "exe") == server.program
+        and link(pid, "cwd") == server.folder
+        and link(pid, "exe") == server.program
     )
-
-
-def _link(pid: int, name: str) -> str | None:
-    """/proc/PID/cwd or /proc/PID/exe (Linux), or None."""
-    if not LINUX:
-        return None
-    try:
-        return str(Path(f"/proc/{pid}/{name}").readlink()).removesuffix(" (deleted)")
-    except OSError:
-        return None
 
 
 def _uid(process: ProcessId) -> int:

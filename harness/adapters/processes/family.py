@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -20,8 +20,10 @@ import msgspec
 from harness.adapters.processes.identity import (
     LINUX,
     ProcessId,
-    Seen,
     alive,
+    ancestors,
+    descendants,
+    link,
     of_another_boot,
     older,
     same,
@@ -47,21 +49,6 @@ class Root(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     marker: str | None = None
 
 
-def exe_of(pid: int) -> str | None:
-    """Path of the program a process runs (Linux), or None."""
-    try:
-        return str(Path(f"/proc/{pid}/exe").readlink()).removesuffix(" (deleted)") if LINUX else None
-    except OSError:
-        return None
-
-
-def _cwd_of(pid: int) -> str | None:
-    try:
-        return str(Path(f"/proc/{pid}/cwd").readlink()).removesuffix(" (deleted)") if LINUX else None
-    except OSError:
-        return None
-
-
 def _carries(pid: int, marker: str) -> bool:
     if not LINUX:
         return False
@@ -69,21 +56,6 @@ def _carries(pid: int, marker: str) -> bool:
         return f"{MARKER}={marker}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
-
-
-def descendants(pids: Iterable[int], rows: Mapping[int, Seen]) -> set[int]:
-    """Pids of everything below `pids`, themselves not included."""
-    below: dict[int, list[int]] = {}
-    for row in rows.values():
-        below.setdefault(row.parent, []).append(row.id.pid)
-    found: set[int] = set()
-    todo = list(pids)
-    while todo:
-        for pid in below.get(todo.pop(), ()):
-            if pid not in found:
-                found.add(pid)
-                todo.append(pid)
-    return found
 
 
 def members(root: Root, *, others: Iterable[Root] = (), private: Iterable[str] = ()) -> list[ProcessId]:
@@ -94,10 +66,7 @@ def members(root: Root, *, others: Iterable[Root] = (), private: Iterable[str] =
     if of_another_boot(root.process):
         return []
     rows = table()
-    me, protected = os.getpid(), {1}
-    while me in rows and me not in protected:
-        protected.add(me)
-        me = rows[me].parent
+    protected = ancestors(os.getpid(), rows)
     first = rows.get(root.process.pid)
     there = first is not None and same(first.id, root.process)
     # A session or group keeps its leader's number in use: nobody else can get it while one member lives. But once all
@@ -121,8 +90,8 @@ def members(root: Root, *, others: Iterable[Root] = (), private: Iterable[str] =
             or (
                 cwd is not None
                 and root.exe is not None
-                and exe_of(row.id.pid) == root.exe
-                and _cwd_of(row.id.pid) == cwd
+                and link(row.id.pid, "exe") == root.exe
+                and link(row.id.pid, "cwd") == cwd
             )
         ):
             found.append(row.id)

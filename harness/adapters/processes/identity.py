@@ -15,9 +15,10 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -113,6 +114,38 @@ def table() -> dict[int, Seen]:
             except (OSError, IndexError, ValueError):
                 continue
     return found
+
+
+def descendants(pids: Iterable[int], rows: Mapping[int, Seen]) -> set[int]:
+    """Pids of everything below `pids`, themselves not included."""
+    below: dict[int, list[int]] = {}
+    for row in rows.values():
+        below.setdefault(row.parent, []).append(row.id.pid)
+    found: set[int] = set()
+    todo = list(pids)
+    while todo:
+        for pid in below.get(todo.pop(), ()):
+            if pid not in found:
+                found.add(pid)
+                todo.append(pid)
+    return found
+
+
+def ancestors(pid: int, rows: Mapping[int, Seen]) -> set[int]:
+    """The process itself, its parent, and so on up to the first one of the system."""
+    found = {1}
+    while pid in rows and pid not in found:
+        found.add(pid)
+        pid = rows[pid].parent
+    return found
+
+
+def link(pid: int, name: Literal["cwd", "exe"]) -> str | None:
+    """Its working directory or the path of its program (Linux), or None."""
+    try:
+        return str(Path(f"/proc/{pid}/{name}").readlink()).removesuffix(" (deleted)") if LINUX else None
+    except OSError:
+        return None
 
 
 def _look_psutil(pid: int) -> Seen | None:

@@ -35,12 +35,6 @@ def identify(pid: int) -> Identity:
         return Identity(pid, psutil.Process(pid).create_time())
 
 
-def owner(process: Identity) -> int:
-    """Its real user id. Raises Gone, Rejected."""
-    with _translated(process.pid):
-        return int(_same(process).uids().real)
-
-
 def listening_ports(process: Identity) -> frozenset[int]:
     """TCP ports on which this process itself listens. Raises Gone, Rejected."""
     with _translated(process.pid):

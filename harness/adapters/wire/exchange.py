@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import socket
 from contextlib import suppress
-from types import TracebackType
 from typing import Literal, Self
 
 from harness.model.clock import monotonic
@@ -52,9 +51,7 @@ class Exchange:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._socket.close()
 
     def send(self, data: bytes) -> None:

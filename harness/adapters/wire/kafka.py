@@ -8,7 +8,7 @@ in the oldest versions that Kafka 4 still answers.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -43,12 +43,6 @@ def cluster(address: Address, *, deadline: float) -> Cluster:
     """One Metadata v1 exchange for all topics. Raises ProbeError."""
     reader = _exchange(address, _METADATA, 1, struct.pack(">i", -1), deadline)
 
-    def broker() -> Address:
-        reader.number("i")
-        host, port = reader.string(), reader.number("i")
-        reader.string()  # rack
-        return Address(host, port)
-
     def partition() -> int:
         reader.number("h")
         number = reader.number("i")
@@ -63,12 +57,41 @@ def cluster(address: Address, *, deadline: float) -> Cluster:
         reader.number("b")  # internal
         return name, tuple(reader.array(partition))
 
-    brokers = tuple(reader.array(broker))
+    brokers = tuple(reader.array(reader.broker))
     reader.number("i")  # controller
     topics = dict(reader.array(topic))
     if not brokers:
         raise ProbeError("protocol", "Metadata names no broker", connected=True)
     return Cluster(brokers=brokers, topics=topics)
+
+
+def leaders(address: Address, topics: Sequence[str], *, deadline: float) -> dict[str, tuple[int, list[int]]]:
+    """Topic -> (error code, leader of each partition), one Metadata v4 exchange; those that are missing are created.
+
+    Raises ProbeError.
+    """
+    names = b"".join(struct.pack(">h", len(topic)) + topic.encode() for topic in topics)
+    payload = struct.pack(">i", len(topics)) + names + b"\x01"  # allow_auto_topic_creation
+    reader = _exchange(address, _METADATA, 4, payload, deadline)
+
+    def partition() -> int:
+        reader.number("h")
+        reader.number("i")  # its number
+        leader = reader.number("i")
+        reader.array(lambda: reader.number("i"))  # replicas
+        reader.array(lambda: reader.number("i"))  # in sync
+        return leader
+
+    def topic() -> tuple[str, tuple[int, list[int]]]:
+        code, name = reader.number("h"), reader.string()
+        reader.number("b")  # internal
+        return name, (code, reader.array(partition))
+
+    reader.number("i")  # throttle time
+    reader.array(reader.broker)
+    reader.string()  # cluster id
+    reader.number("i")  # controller
+    return dict(reader.array(topic))
 
 
 def records_written(address: Address, *, deadline: float) -> int:
@@ -187,6 +210,12 @@ class _Reader:
         data = self._body[self._at : self._at + size]
         self._at += size
         return data.decode("utf-8", "replace")
+
+    def broker(self) -> Address:
+        self.number("i")
+        host, port = self.string(), self.number("i")
+        self.string()  # rack
+        return Address(host, port)
 
     def array(self, element: Callable[[], T]) -> list[T]:
         return [element() for _ in range(max(0, self.number("i")))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -78,27 +77,19 @@ class _Tail:
         self._last = ""
 
     def new_lines(self, lines: int | None) -> list[str]:
-        from harness.adapters.docker.project import logs
+        from harness.adapters.docker.logs import last_lines, lines_after
         from harness.model.errors import Gone
 
         try:
-            found = logs(self._engine, self._id, lines=lines, since=_seconds(self._last), stamped=True)
+            found = (
+                lines_after(self._engine, self._id, self._last)
+                if lines is None
+                else last_lines(self._engine, self._id, lines)
+            )
         except Gone:
             self.ended = True
             return []
-        fresh = []
-        for line in found:
-            stamp, _, text = line.partition(" ")
-            if stamp > self._last:
-                fresh.append("".join(c if c.isprintable() or c == "\t" else "?" for c in text))
         if found:
-            self._last = max(self._last, found[-1].partition(" ")[0])
-        return fresh
-
-
-def _seconds(stamp: str) -> str:
-    """An engine's time ("2026-01-31T10:00:00.123456789Z") as the seconds that it takes for `since`; "" for none."""
-    if not stamp:
-        return ""
-    whole, _, fraction = stamp.rstrip("Z").partition(".")
-    return f"{int(datetime.fromisoformat(f'{whole}+00:00').timestamp())}.{(fraction or '0').ljust(9, '0')}"
+            self._last = max(self._last, found[-1].at)
+        texts = (line.text.decode("utf-8", "replace") for line in found)
+        return ["".join(c if c.isprintable() or c == "\t" else "?" for c in text) for text in texts]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.adapters.allowed_hosts import url_address
+from harness.adapters.allowed_hosts import own_addresses, url_address
 from harness.adapters.keeper import starter
 from harness.adapters.processes.listeners import command_of
 from harness.adapters.processes.sockets import Held
@@ -73,7 +73,7 @@ def _listeners(target: TargetInfo, held: Sequence[Held]) -> frozenset[int]:
         host, port = url_address(target.url)
     except UsageError:
         return frozenset()
-    here = _own_addresses()
+    here = {"127.0.0.1", "::1"} | own_addresses()
     wanted = {"127.0.0.1" if one == "localhost" else one for one in target.addresses or (host,)}
     if not wanted <= here:
         return frozenset()
@@ -83,15 +83,6 @@ def _listeners(target: TargetInfo, held: Sequence[Held]) -> frozenset[int]:
 
 def _bound(addresses: Iterable[str]) -> frozenset[str]:
     return frozenset({"0.0.0.0", "::", *addresses})
-
-
-def _own_addresses() -> frozenset[str]:
-    import psutil
-
-    found = {"127.0.0.1", "::1"}
-    for addresses in psutil.net_if_addrs().values():
-        found |= {one.address.partition("%")[0] for one in addresses}
-    return frozenset(found)
 
 
 def _below(roots: Iterable[int]) -> frozenset[int]:

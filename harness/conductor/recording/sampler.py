@@ -7,8 +7,6 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from harness.adapters.clients.prometheus_text import signals
 from harness.adapters.keeper import starter
 from harness.adapters.processes.usage import Identity, Machine, Processes, Tree, identify
@@ -36,6 +34,8 @@ FRESH_TIMEOUT_S = 1.0
 ENGINE_TIMEOUT_S = 2.0
 STOP_LIMIT_S = 2.0
 
+_Work = tuple[Callable[[], None], Callable[[], None]]
+
 
 class Sampler:
     """Threads: one samples and writes, one reads the metrics page, one asks the target on fresh connections, one each a
@@ -60,7 +60,7 @@ class Sampler:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self._signals: dict[str, float] | None = None
+        self._signals: dict[str, float] = {}
         self._contained: dict[str, ProcessUse] = {}
         self._counted: dict[str, dict[str, float]] = {}
         self._fresh: Fresh | None = None
@@ -69,16 +69,16 @@ class Sampler:
     def start(self, t0: float, target: TargetInfo, dependencies: Sequence[Dependency], out: Path) -> None:
         """t0: CLOCK_MONOTONIC reading of the run's zero. Appends to `out`. Returns at once; call it once."""
         begun = monotonic()
-        self._spawn("samples", self._sample, t0, begun, _servers(target, dependencies), out)
+        self._spawn("samples", 0.0, begun, self._sample, t0, _servers(target, dependencies), out)
         if target.metrics_url is not None:
-            self._spawn("metrics", self._scrape, begun, target.metrics_url)
+            self._spawn("metrics", METRICS_LEAD_S, begun, self._scrape, target.metrics_url)
         if target.url.startswith(("http://", "https://")):
-            self._spawn("fresh connections", self._connect, t0, begun, target)
-        for engine, containers in _containers(target, dependencies).items():
-            self._spawn("containers", self._watch, begun, engine, containers)
+            self._spawn("fresh connections", 0.0, begun, self._connect, t0, target)
+        for engine, names in _containers(target, dependencies).items():
+            self._spawn("containers", METRICS_LEAD_S, begun, self._watch, engine, names)
         for one in dependencies:
             if kind_of(one).countable(one):
-                self._spawn(f"counters of {one.name}", self._count, t0, begun, one)
+                self._spawn(f"counters of {one.name}", METRICS_LEAD_S, begun, self._count, t0, one)
 
     def latest(self) -> Sample | None:
         """The newest sample, for the live view."""
@@ -90,120 +90,109 @@ class Sampler:
         for thread in self._threads:
             thread.join(STOP_LIMIT_S)
 
-    def _spawn(self, name: str, work: Callable[..., None], *args: object) -> None:
-        thread = threading.Thread(target=work, args=args, name=f"sampler {name}", daemon=True)
+    def _spawn(self, what: str, lead_s: float, begun: float, make: Callable[..., _Work], *args: object) -> None:
+        """In a thread of its own: make(*args) says what is done each interval, so long before every sample, and what
+        at the end."""
+        begun -= min(lead_s, self._interval_s / 2)
+
+        def repeat() -> None:
+            work, close = make(*args)
+            tick = 0
+            while True:
+                try:
+                    work()
+                except AdapterError as error:
+                    self.problem = f"{what}: {error}"
+                except Exception as error:  # whatever it is, the run is worth more than its samples
+                    self.problem = f"{what}: {type(error).__name__}: {error}"
+                # The next tick that is still to come: those missed on a busy machine are skipped, not made up for.
+                tick = max(tick + 1, int((monotonic() - begun) / self._interval_s) + 1)
+                if self._stop.wait(begun + tick * self._interval_s - monotonic()):
+                    close()
+                    return
+
+        thread = threading.Thread(target=repeat, name=f"sampler {what}", daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _sample(self, t0: float, begun: float, servers: Sequence[_Server], out: Path) -> None:
-        reader = _Reader(servers)
-        tick = 0
-        while True:
-            try:
-                sample = reader.read(t0, self._take_signals(), self._take_contained(), self._take_counted())
-                with self._lock:
-                    fresh, self._fresh = self._fresh, None
-                sample = msgspec.structs.replace(sample, fresh=fresh)
-                self._latest = sample
-                append_line(out, encode_line(sample))
-            except Exception as error:  # whatever it is, the run is worth more than its samples
-                self.problem = f"samples: {error}"
-            tick = self._next(begun, tick)
-            if self._stop.wait(begun + tick * self._interval_s - monotonic()):
-                return
+    def _sample(self, t0: float, servers: Sequence[_Server], out: Path) -> _Work:
+        whole = Machine()
 
-    def _scrape(self, begun: float, url: str) -> None:
-        lead = min(METRICS_LEAD_S, self._interval_s / 2)
-        tick = 0
-        with Client() as client:
-            while True:
-                try:
-                    found = signals(_page(client, url))
-                    with self._lock:
-                        self._signals = found
-                except AdapterError as error:
-                    self.problem = f"metrics: {error}"
-                except Exception as error:
-                    self.problem = f"metrics: {type(error).__name__}: {error}"
-                tick = self._next(begun - lead, tick)
-                if self._stop.wait(begun + tick * self._interval_s - lead - monotonic()):
-                    return
+        def work() -> None:
+            with self._lock:  # what was read since the last sample: what hangs leaves a gap, not a repeat
+                contained, self._contained = self._contained, {}
+                counted, self._counted = self._counted, {}
+                found, self._signals = self._signals, {}
+                fresh, self._fresh = self._fresh, None
+            processes = Processes()
+            trees = {server.name: use for server in servers if (use := server.read(processes)) is not None}
+            machine = whole.read()
+            self._latest = Sample(
+                at=round(processes.at - t0, 3),
+                trees=trees | contained,
+                signals=found,
+                net_bytes_s=machine.net_bytes_s,
+                disk_bytes_s=machine.disk_bytes_s,
+                machine_cpu=machine.cpu,
+                counters=counted,
+                fresh=fresh,
+            )
+            append_line(out, encode_line(self._latest))
 
-    def _connect(self, t0: float, begun: float, target: TargetInfo) -> None:
-        """Ask the target once an interval as somebody new would: the load keeps its connections."""
+        return work, lambda: None
+
+    def _scrape(self, url: str) -> _Work:
+        client = Client()
+
+        def work() -> None:
+            found = signals(_page(client, url))
+            with self._lock:
+                self._signals = found
+
+        return work, client.close
+
+    def _connect(self, t0: float, target: TargetInfo) -> _Work:
+        """Ask the target as somebody new would: the load keeps its connections."""
         probe = FreshConnection(target.url + (target.health or "/"), target.addresses)
-        tick = 0
-        while True:
+
+        def work() -> None:
             asked = monotonic()
             ok = probe.ask(FRESH_TIMEOUT_S)
             took_ms = round((monotonic() - asked) * 1000, 3)
             with self._lock:
                 self._fresh = Fresh(at=round(asked - t0, 3), ok=ok, ms=took_ms)
-            tick = self._next(begun, tick)
-            if self._stop.wait(begun + tick * self._interval_s - monotonic()):
-                return
 
-    def _watch(self, begun: float, url: str, containers: dict[str, tuple[str, ...]]) -> None:
-        """Ask one engine about its containers, a little before every sample."""
+        return work, lambda: None
+
+    def _watch(self, url: str, containers: dict[str, tuple[str, ...]]) -> _Work:
+        """Ask one engine about its containers."""
         watch = _Containers(url, containers, self._tell, self._allow_hosts)
-        lead = min(METRICS_LEAD_S, self._interval_s / 2)
-        tick = 0
-        while True:
-            try:
-                found = watch.read()
-                with self._lock:
-                    self._contained.update(found)
-            except Exception as error:
-                self.problem = f"containers: {type(error).__name__}: {error}"
-            tick = self._next(begun - lead, tick)
-            if self._stop.wait(begun + tick * self._interval_s - lead - monotonic()):
-                watch.close()
-                return
 
-    def _count(self, t0: float, begun: float, dependency: Dependency) -> None:
-        """Read one dependency's counters a little before every sample; one that does not answer leaves a gap."""
+        def work() -> None:
+            found = watch.read()
+            with self._lock:
+                self._contained.update(found)
+
+        return work, watch.close
+
+    def _count(self, t0: float, dependency: Dependency) -> _Work:
+        """One dependency's counters; one that does not answer leaves a gap."""
         counters = Counters(dependency)
-        lead = min(METRICS_LEAD_S, self._interval_s / 2)
-        tick = 0
-        while True:
-            try:
-                asked = monotonic()
-                found = counters.read()
-                found["at"] = round((asked + monotonic()) / 2 - t0, 3)
-                with self._lock:
-                    self._counted[dependency.name] = found
-            except Exception as error:
-                self.problem = f"counters of {dependency.name}: {type(error).__name__}: {error}"
-            tick = self._next(begun - lead, tick)
-            if self._stop.wait(begun + tick * self._interval_s - lead - monotonic()):
-                counters.close()
-                return
 
-    def _take_counted(self) -> dict[str, dict[str, float]]:
-        with self._lock:
-            found, self._counted = self._counted, {}
-        return found
+        def work() -> None:
+            asked = monotonic()
+            found = counters.read()
+            found["at"] = round((asked + monotonic()) / 2 - t0, 3)
+            with self._lock:
+                self._counted[dependency.name] = found
+
+        return work, counters.close
 
     def _tell(self, text: str, *, bad: bool) -> None:
         if bad:
             self.problem = text
         if not self._stop.is_set():
             self._say(text)
-
-    def _take_contained(self) -> dict[str, ProcessUse]:
-        with self._lock:
-            found, self._contained = self._contained, {}
-        return found
-
-    def _take_signals(self) -> dict[str, float]:
-        """What was read since the last sample: a page that hangs leaves a gap, not a repeat."""
-        with self._lock:
-            found, self._signals = self._signals, None
-        return found or {}
-
-    def _next(self, begun: float, tick: int) -> int:
-        """The next tick that is still to come: those missed on a busy machine are skipped, not made up for."""
-        return max(tick + 1, int((monotonic() - begun) / self._interval_s) + 1)
 
 
 class _Server:
@@ -324,32 +313,6 @@ class _Containers:
         if name in self._missing:
             self._missing.discard(name)
             self._tell(text, bad=False)
-
-
-class _Reader:
-    def __init__(self, servers: Sequence[_Server]) -> None:
-        self._machine = Machine()
-        self._servers = servers
-
-    def read(
-        self,
-        t0: float,
-        found: dict[str, float],
-        contained: dict[str, ProcessUse],
-        counted: dict[str, dict[str, float]],
-    ) -> Sample:
-        processes = Processes()
-        trees = {server.name: use for server in self._servers if (use := server.read(processes)) is not None}
-        machine = self._machine.read()
-        return Sample(
-            at=round(processes.at - t0, 3),
-            trees=trees | contained,
-            signals=found,
-            net_bytes_s=machine.net_bytes_s,
-            disk_bytes_s=machine.disk_bytes_s,
-            machine_cpu=machine.cpu,
-            counters=counted,
-        )
 
 
 def _identity(pid: int) -> Identity | None:

@@ -6,7 +6,7 @@ import the locustfile, ends with the run's pipe, and cannot disturb the load.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -20,11 +20,8 @@ from harness.model.jsonl import encode_line
 from harness.model.records.acknowledged import Answers
 
 
-def run(messages: MessagePipe, pipe: ParentPipe, set_up_logging: Callable[[], None]) -> int:
+def run(messages: MessagePipe, pipe: ParentPipe) -> int:
     """The program. Exit code 0; 4 when the locustfile cannot be imported any more."""
-    from pathlib import Path
-
-    set_up_logging()
     start = msgspec.json.decode(pipe.first_line(), type=ReadBackStart)
     try:
         load_classes(Path(start.locustfile))

@@ -15,23 +15,10 @@ from typing import IO
 import msgspec
 import psutil
 
-from harness.load.ipc.protocol import (
-    Begin,
-    Command,
-    Described,
-    Drained,
-    Edge,
-    Failed,
-    Jump,
-    Limits,
-    LoadMessage,
-    Start,
-    Stop,
-)
+from harness.load.ipc.protocol import Command, Described, Drained, Failed, LoadMessage, Start
 from harness.model.errors import LoadError, UsageError
 from harness.model.jsonl import encode_line
 from harness.model.records.load import LoadPlan, Locustfile
-from harness.model.records.targets import PhaseName
 
 # -P: a folder named harness in the working directory must not shadow the package; -u: what a locustfile prints
 # reaches the log even when the process is killed.
@@ -138,31 +125,18 @@ class LoadProcess:
             start_time = 0.0
         process = cls(popen, start_time, on_message, on_exit)
         process._reader.start()
-        process._send(Start(plan=plan, windows=str(windows.resolve())))
+        process.send(Start(plan=plan, windows=str(windows.resolve())))
         return process
 
-    def begin(self, t0: float) -> None:
-        """Start the schedule at this CLOCK_MONOTONIC instant, a little in the future."""
-        self._send(Begin(t0=t0))
+    def send(self, command: Command) -> None:
+        """Not of a load that has died: that is reported by on_exit, not by whoever happens to speak to it next.
 
-    def limits(self, limits_ms: list[float]) -> None:
-        """Count these latency limits exactly, too, in rows from the next step on."""
-        self._send(Limits(limits_ms=tuple(limits_ms)))
-
-    def edge(self, phase: PhaseName) -> None:
-        """Say that a phase has begun."""
-        self._send(Edge(phase=phase))
-
-    def jump(self, users: int, at_step: int) -> None:
-        """Closed model: go to this many users when that step begins."""
-        self._send(Jump(users=users, at_step=at_step))
-
-    def stop(self, end_step: int) -> None:
-        """No arrivals at or after this step; then the drain, the message Drained and exit 0.
-
-        A second call before the drain is over replaces the first.
+        After Stop come the drain, the message Drained and exit 0; a second Stop before that replaces the first.
         """
-        self._send(Stop(end_step=end_step))
+        with self._writing, suppress(OSError, ValueError):
+            if self._stdin is not None:
+                self._stdin.write(encode_line(command))
+                self._stdin.flush()
 
     def kill(self) -> None:
         """End it and its local workers now. Does nothing when it has ended."""
@@ -177,13 +151,6 @@ class LoadProcess:
     @property
     def running(self) -> bool:
         return self._popen.poll() is None
-
-    def _send(self, command: Command) -> None:
-        # A load that has died is reported by on_exit, not by whoever happens to speak to it next.
-        with self._writing, suppress(OSError, ValueError):
-            if self._stdin is not None:
-                self._stdin.write(encode_line(command))
-                self._stdin.flush()
 
     def _close_stdin(self) -> None:
         with self._writing, suppress(OSError):

@@ -8,6 +8,8 @@ import resource
 import signal
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -38,7 +40,7 @@ def run_load() -> NoReturn:
         code = Load(start, pipe, messages, children).run()
     except BaseException as error:
         messages.write(encode_line(Failed(text=f"{type(error).__name__}: {error}")))
-        _print_traceback()
+        traceback.print_exc()
     finally:
         for child in children:
             with suppress(OSError):
@@ -46,21 +48,44 @@ def run_load() -> NoReturn:
         leave(code)
 
 
-def run_worker() -> NoReturn:
-    """A local worker. Never returns."""
-    MessagePipe()
-    pipe = ParentPipe()
-    _raise_file_limit()
+def run_helper(work: Callable[[MessagePipe, ParentPipe], int]) -> NoReturn:
+    """One of the helpers that speak with their parent over pipes. work: imports what it needs. Never returns."""
+    messages, pipe = MessagePipe(), ParentPipe()
     code = 4
     try:
-        import locust  # noqa: F401, I001
-        from harness.load.generator.worker import run_local
+        import locust  # noqa: F401  # patches sockets and ssl: before anything that imports those
 
-        code = run_local(pipe)
+        code = work(messages, pipe)
     except BaseException:
-        _print_traceback()
+        traceback.print_exc()
     finally:
         leave(code)
+
+
+def worker(_: MessagePipe, pipe: ParentPipe) -> int:
+    """A local worker."""
+    _raise_file_limit()
+    from harness.load.generator.worker import run_local
+
+    return run_local(pipe)
+
+
+def read_back(messages: MessagePipe, pipe: ParentPipe) -> int:
+    """Reads acknowledged writes back."""
+    from harness.load.after_load.readback import run
+    from harness.load.generator.worker import set_up_logging
+
+    set_up_logging()
+    return run(messages, pipe)
+
+
+def last_look(messages: MessagePipe, pipe: ParentPipe) -> int:
+    """Asks the target once more after the load."""
+    from harness.load.after_load.last_look import run
+    from harness.load.generator.worker import set_up_logging
+
+    set_up_logging()
+    return run(messages, pipe)
 
 
 def run_elsewhere(argument: str) -> NoReturn:
@@ -106,26 +131,10 @@ def run_elsewhere(argument: str) -> NoReturn:
     except BaseException as error:
         say(f"{type(error).__name__}: {error}")
         if type(error).__name__ != "BadLocustfile":
-            _print_traceback()
+            traceback.print_exc()
     if channel is not None and code not in (0, 2) and channel.ended is None:
         channel.leave("it failed; its own output says why")
     leave(code)
-
-
-def run_read_back() -> NoReturn:
-    """Reads acknowledged writes back. Never returns."""
-    messages, pipe = MessagePipe(), ParentPipe()
-    code = 4
-    try:
-        import locust  # noqa: F401, I001
-        from harness.load.after_load.readback import run
-        from harness.load.generator.worker import set_up_logging
-
-        code = run(messages, pipe, set_up_logging)
-    except BaseException:
-        _print_traceback()
-    finally:
-        leave(code)
 
 
 def leave(code: int) -> NoReturn:
@@ -148,9 +157,3 @@ def _raise_file_limit() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _print_traceback() -> None:
-    import traceback
-
-    traceback.print_exc()

@@ -282,37 +282,31 @@ class Keeper:
 
     def _answer(self, request: protocol.Request) -> tuple[protocol.Reply, Callable[[], None] | None]:
         """The reply, and what to do once it has been sent."""
+        adds = (protocol.Launch, protocol.Adopt, protocol.OwnProject, protocol.HoldProxy, protocol.HoldPostgres)
+        if isinstance(request, adds):
+            self._only_while_serving()
+        reply = protocol.Reply()
         match request:
             case protocol.Launch(spec=spec):
-                self._only_while_serving()
-                return protocol.Reply(process=self._servers.launch(spec)), None
+                reply = protocol.Reply(process=self._servers.launch(spec))
             case protocol.ExitCodeOf(name=name):
-                return protocol.Reply(code=self._servers.exit_code(name)), None
+                reply = protocol.Reply(code=self._servers.exit_code(name))
             case protocol.StopServer(name=name):
                 self._servers.stop(name)
-                return protocol.Reply(), None
             case protocol.RestartServer(name=name):
-                return protocol.Reply(process=self._servers.restart(name)), None
+                reply = protocol.Reply(process=self._servers.restart(name))
             case protocol.Adopt(name=name, pid=pid, start_time=start_time):
-                self._only_while_serving()
                 self._servers.adopt(name, pid, start_time)
-                return protocol.Reply(), None
             case protocol.RemoveAtEnd(path=path):
                 self._servers.remove_at_end(path)
-                return protocol.Reply(), None
             case protocol.OwnProject(engine=engine, project=project):
-                self._only_while_serving()
                 self._servers.projects.own(engine, project)
-                return protocol.Reply(), None
             case protocol.DropProject(engine=engine, project=project):
                 self._servers.projects.drop(engine, project)
-                return protocol.Reply(), None
             case protocol.HoldProxy() | protocol.HoldPostgres():
-                self._only_while_serving()
                 self._healer.hold(request)
-                return protocol.Reply(), None
             case protocol.Armed(record_id=record_id):
-                return self._armed(record_id), None
+                reply = self._armed(record_id)
             case protocol.Finish():
                 with self._mutex:
                     self._only_while_serving()
@@ -320,9 +314,10 @@ class Keeper:
                 report = self._healer.finish()
                 return protocol.Reply(report=report), lambda: self._end(5 if report.left else 0)
             case protocol.InputOf(name=name):
-                return protocol.Reply(input=self._servers.input_of(name)), None
+                reply = protocol.Reply(input=self._servers.input_of(name))
             case protocol.Status():
-                return protocol.Reply(servers=tuple(self._servers.running()), phase=self._phase), None
+                reply = protocol.Reply(servers=tuple(self._servers.running()), phase=self._phase)
+        return reply, None
 
     def _only_while_serving(self) -> None:
         if self._phase != "serving":

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from harness.adapters.processes.family import MARKER, Root, ask_family, descendants, exe_of, members, stop_family
-from harness.adapters.processes.identity import ProcessId, identify, table, wait_gone
+from harness.adapters.processes.family import MARKER, Root, ask_family, members, stop_family
+from harness.adapters.processes.identity import ProcessId, descendants, identify, link, table, wait_gone
 from harness.adapters.processes.identity import send as send_signal
 from harness.model.errors import HarnessError, Refused, SetupError
 from harness.model.records.process import ServerProcess, ServerSpec
@@ -81,16 +81,17 @@ class Servers:
         finally:
             os.close(answer)
         if problem is not None or process is None:
-            self._collect(child)
+            child.kill()
+            child.wait()
             raise SetupError(f"{spec.name}: cannot start {spec.argv[0]}: {problem}{_tail(spec.log)}")
-        root = Root(name=spec.name, process=process, cwd=spec.cwd, exe=exe_of(child.pid), marker=marker)
+        root = Root(name=spec.name, process=process, cwd=spec.cwd, exe=link(child.pid, "exe"), marker=marker)
         with self._mutex:
             self._owned[spec.name] = _Owned(root, spec, child)
         try:
-            self._write(Process(root=root, server=True))
-        except OSError as error:
+            self._journal(Process(root=root, server=True), spec.name)
+        except SetupError:
             self.stop(spec.name)
-            raise SetupError(f"{spec.name}: cannot be journaled: {error.strerror or error}") from error
+            raise
         self._say(f"started {spec.name}, pid {child.pid}")
         return ServerProcess(name=spec.name, pid=child.pid, start_time=process.start_time)
 
@@ -155,18 +156,12 @@ class Servers:
         root = Root(name=name, process=process)
         with self._mutex:
             self._owned[name] = _Owned(root, None, None)
-        try:
-            self._write(Process(root=root))
-        except OSError as error:
-            raise SetupError(f"{name}: cannot be journaled: {error.strerror or error}") from error
+        self._journal(Process(root=root), name)
 
     def remove_at_end(self, path: str) -> None:
         """Raises Refused when it cannot be a temporary folder of ours, SetupError when it cannot be journaled."""
         folder = describe(path)
-        try:
-            self._write(folder)
-        except OSError as error:
-            raise SetupError(f"{path}: cannot be journaled: {error.strerror or error}") from error
+        self._journal(folder, path)
         with self._mutex:
             self._folders.append(folder)
 
@@ -319,15 +314,17 @@ class Servers:
             raise Refused(f"there is no server called {name} here")
         return owned
 
+    def _journal(self, entry: Entry, what: str) -> None:
+        try:
+            self._write(entry)
+        except OSError as error:
+            raise SetupError(f"{what}: cannot be journaled: {error.strerror or error}") from error
+
     def _note(self, entry: Entry) -> None:
         try:
             self._write(entry)
         except OSError as error:
             self._say(f"cannot write to the journal: {error}")
-
-    def _collect(self, child: subprocess.Popen[bytes]) -> None:
-        child.kill()
-        child.wait()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 
-from harness.adapters.allowed_hosts import TOXIPROXY_PORT, url_address
+from harness.adapters.allowed_hosts import TOXIPROXY_PORT, own_addresses, url_address
 from harness.dependencies.registry import kind_of
 from harness.model.errors import HarnessError
 from harness.model.records.faults import Dependency
@@ -61,7 +61,7 @@ def _places(host: str, port: int) -> list[str]:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return [host]  # it cannot be reached, so nobody can run on it
-    own = _own_addresses()
+    own = own_addresses()
     places = set()
     for item in found:
         address = ipaddress.ip_address(str(item[4][0]).partition("%")[0])
@@ -69,16 +69,6 @@ def _places(host: str, port: int) -> list[str]:
         here = plain.is_loopback or plain.is_unspecified or str(plain) in own
         places.add("this machine" if here else str(plain))
     return sorted(places)
-
-
-def _own_addresses() -> frozenset[str]:
-    import psutil
-
-    try:
-        interfaces = psutil.net_if_addrs()
-    except OSError:
-        return frozenset()
-    return frozenset(item.address.partition("%")[0] for each in interfaces.values() for item in each)
 
 
 def _identity(dependency: Dependency) -> str | None:

@@ -70,7 +70,8 @@ def published(container: Container, port: int) -> Address:
         if one.host in (HOST, "0.0.0.0", ""):
             return Address(HOST, one.port)
     raise NotReady(
-        f"port {port} of {container.service} is not published on {HOST}: the container is {_state(container)}"
+        f"port {port} of {container.service} is not published on {HOST}: the container is"
+        f" {container.condition_and_health}"
     )
 
 
@@ -106,16 +107,7 @@ def direct(containers: Mapping[str, Container], name: str) -> Address:
     for one in container.published:
         if one.host in (HOST, "0.0.0.0", ""):
             return Address(HOST, one.port)
-    raise NotReady(f"no port of {name} is published on {HOST}: the container is {_state(container)}")
-
-
-def seen_as(server: Container, proxy: Container) -> tuple[str, ...]:
-    """Addresses of the proxy's container in the networks that it shares with the server."""
-    found = []
-    for network, end in proxy.networks.items():
-        if network in server.networks:
-            found += [address for address in (end.ip_address, end.global_ipv6_address) if address]
-    return tuple(sorted(set(found)))
+    raise NotReady(f"no port of {name} is published on {HOST}: the container is {container.condition_and_health}")
 
 
 def dependencies(containers: Mapping[str, Container], engine: str) -> tuple[Dependency, ...]:
@@ -131,7 +123,7 @@ def dependencies(containers: Mapping[str, Container], engine: str) -> tuple[Depe
             container={"engine": engine, "id": container.id, "name": container.name, "project": container.project},
         )
         if one.proxied:
-            seen = seen_as(container, containers[TOXIPROXY])
+            seen = tuple(sorted(set(containers[TOXIPROXY].seen_by(container))))
             one = one.but(proxy={"url": f"http://{control(containers)}", "seen_as": seen})
         else:
             one = one.but(url=f"http://{at}/health")
@@ -169,8 +161,3 @@ def grafana(containers: Mapping[str, Container]) -> str | None:
 def by_service(containers: Collection[Container]) -> dict[str, Container]:
     """The newest container of each service: Compose makes one, a person may have made another."""
     return {one.service: one for one in sorted(containers, key=lambda one: one.created) if one.service is not None}
-
-
-def _state(container: Container) -> str:
-    health = container.state.health.status if container.state.health is not None else ""
-    return container.condition + (f", {health}" if health and health != "none" else "")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 
 import msgspec
 
 from harness.model.errors import UsageError
+from harness.stack.starting.child import answer_of
 
-ASK_S = 20.0
 NEEDED = (1, 28)
 """The first docker-compose that knows profiles and `--ansi`; a file without `version:` it reads since 1.27."""
 HINT = "install the Compose plugin of Docker, or docker-compose 1.29 (Debian: apt install docker-compose)"
@@ -41,19 +40,10 @@ def find() -> ComposeCommand:
 
 
 def _version(argv: tuple[str, ...]) -> str | None:
-    try:
-        done = subprocess.run(
-            (*argv, "version", "--short"),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=ASK_S,
-            check=False,
-            # Newer clients without the plugin knock at the engine first, and it may be one that must not be asked.
-            env={**os.environ, "DOCKER_CLI_HINTS": "false", "DOCKER_HOST": "unix:///dev/null"},
-        )
-    except (OSError, subprocess.TimeoutExpired):
+    # Newer clients without the plugin knock at the engine first, and it may be one that must not be asked.
+    env = {**os.environ, "DOCKER_CLI_HINTS": "false", "DOCKER_HOST": "unix:///dev/null"}
+    done = answer_of(*argv, "version", "--short", env=env)
+    if done is None:
         return None
     # docker without the plugin takes `version` for its own, or says that there is no such command.
     lines = done.stdout.split()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable
@@ -123,8 +122,3 @@ class _Told:
                 self._last, told = line, True
                 self._say(f"{self._title}: {line[:100]}")
         return told
-
-
-def short_id() -> str:
-    """Names a project that nobody else has."""
-    return os.urandom(4).hex()

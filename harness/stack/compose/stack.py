@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.adapters.docker import project as docker_project
 from harness.adapters.docker.context import choose_engine
 from harness.adapters.docker.engine import Engine, connect
+from harness.adapters.docker.logs import last_lines
 from harness.adapters.docker.records import Container
 from harness.dependencies.probe import path_probe
 from harness.model.clock import monotonic
@@ -22,7 +23,7 @@ from harness.model.records.process import Launcher, OwnsProjects
 from harness.model.records.stack import Progress, StackName, StackUp
 from harness.stack.compose import bind, compose_cli, settings
 from harness.stack.compose.compose_cli import ComposeCommand
-from harness.stack.compose.project import ComposeProject, short_id
+from harness.stack.compose.project import ComposeProject
 from harness.stack.embedded import api, kafka
 from harness.stack.embedded.private_folder import PrivateFolder
 from harness.stack.starting.ports import Ports
@@ -48,7 +49,7 @@ class ComposeStack:
 
     def __init__(self, project: str | None = None) -> None:
         self._logs: Path | None = None
-        self._project = docker_project.project_name(project or f"harness-{short_id()}")
+        self._project = docker_project.project_name(project or f"harness-{os.urandom(4).hex()}")
         self._stop = threading.Event()
         self._command: ComposeCommand | None = None
         self._engine: Engine | None = None
@@ -133,8 +134,9 @@ class ComposeStack:
             return
         for service, container in containers.items():
             try:
-                lines = docker_project.logs(self._engine, container.id, lines=LOG_MOST, stamped=True)
-                (folder / f"{service}.log").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+                lines = last_lines(self._engine, container.id, LOG_MOST)
+                text = "".join(f"{one.at} {one.text.decode('utf-8', 'replace')}\n" for one in lines)
+                (folder / f"{service}.log").write_text(text, "utf-8")
             except (HarnessError, OSError):
                 continue
 
@@ -177,7 +179,11 @@ class ComposeStack:
             name=self.name,
             target=bind.target(containers, engine.url, version),
             dependencies=bound,
-            versions={**self._images(engine, containers), "docker engine": engine.version.version, **_named(compose)},
+            versions={
+                **{service: f"{one.config.image} {one.image[:19]}" for service, one in containers.items()},
+                "docker engine": engine.version.version,
+                " ".join(compose.argv): compose.version,
+            },
             ready_s=round(monotonic() - began, 2),
             folder=str(folder.path),
             grafana=bind.grafana(containers),
@@ -300,29 +306,23 @@ class ComposeStack:
 
     def _missing(self, file: Path) -> str:
         """Images that the engine still has not, as the rest of a message: an engine's own error may name none."""
-        assert self._engine is not None
+        engine = self._engine
+        assert engine is not None
         wanted = settings.taken_images(file.read_text("utf-8"), os.environ)
         try:
-            missing = [f"{image} ({name})" for name, image in wanted.items() if self._lacks(image)]
+            lacks = [(name, one) for name, one in wanted.items() if docker_project.image(engine, one) is None]
         except AdapterError:
             return ""
-        return f"\nnot on the engine: {', '.join(missing)}" if missing else ""
-
-    def _lacks(self, image: str) -> bool:
-        assert self._engine is not None
-        return docker_project.image(self._engine, image) is None
+        return f"\nnot on the engine: {', '.join(f'{image} ({name})' for name, image in lacks)}" if lacks else ""
 
     def _tail(self, container: Container) -> str:
         assert self._engine is not None
         try:
-            lines = docker_project.logs(self._engine, container.id, lines=LOG_LINES)
+            lines = [line.text.decode("utf-8", "replace") for line in last_lines(self._engine, container.id, LOG_LINES)]
         except AdapterError:
             return ""
-        shown = ("".join(c if c.isprintable() else "?" for c in line)[:300] for line in lines)
+        shown = ("".join(c if c.isprintable() else "?" for c in line)[:300] for line in lines if line)
         return "".join(f"\n  {line}" for line in shown)
-
-    def _images(self, engine: Engine, containers: dict[str, Container]) -> dict[str, str]:
-        return {service: f"{one.config.image} {one.image[:19]}" for service, one in containers.items()}
 
     def _go_on(self) -> None:
         if self._stop.is_set():
@@ -338,10 +338,6 @@ class ComposeStack:
                 launcher.drop_project(self._engine.url, self._project)
             except HarnessError:
                 pass
-
-
-def _named(compose: ComposeCommand) -> dict[str, str]:
-    return {" ".join(compose.argv): compose.version}
 
 
 def _text(address: Address | None) -> str:

@@ -6,8 +6,6 @@ import importlib.util
 import json
 import os
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from harness.model.resources import resource
 from harness.stack.embedded import postgres, valkey
 from harness.stack.embedded.private_folder import server_env
 from harness.stack.embedded.valkey import missing_extra
-from harness.stack.starting.ready import PROBE_TIMEOUT_S, NotReady
+from harness.stack.starting.ready import NotReady, fetched
 
 TITLE = "Sample API"
 NAME = "api"
@@ -85,12 +83,10 @@ def spec(folder: Path, port: int, redis: Address, db: Address, kafka: Address, l
 
 def probe(address: Address) -> str | None:
     """GET /health answers 200 and names no dependency it does without; the API's version. Raises NotReady."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"http://{address}/health", timeout=PROBE_TIMEOUT_S) as answer:
-            health = json.load(answer)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        raise NotReady(f"GET /health: {getattr(error, 'reason', error)}") from error
+        health = json.loads(fetched(f"http://{address}/health"))
+    except (NotReady, ValueError) as error:
+        raise NotReady(f"GET /health: {error}") from error
     if health.get("status") not in ("ok", "healthy"):
         raise NotReady(f"GET /health: {health.get('status')}, dependencies {health.get('dependencies')}")
     version = health.get("version")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import msgspec
 
 from harness.model.errors import SetupError
 from harness.stack.embedded.valkey import missing_extra
+from harness.stack.starting.child import answer_of
 
 NEEDED = 17
 AOT_SINCE = 25
@@ -67,17 +67,9 @@ def find() -> Java:
 
 
 def _look(program: Path) -> Java | None:
-    try:
-        done = subprocess.run(
-            [str(program), "-version"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            stdin=subprocess.DEVNULL,
-            # Without JAVA_TOOL_OPTIONS and the like, as the server is run too.
-            env={"PATH": os.environ.get("PATH", os.defpath)},
-        )
-    except (OSError, subprocess.SubprocessError):
+    # Without JAVA_TOOL_OPTIONS and the like, as the server is run too.
+    done = answer_of(program, "-version", env={"PATH": os.environ.get("PATH", os.defpath)})
+    if done is None:
         return None
     text = done.stderr + done.stdout
     match = re.search(r'version "(\d+)(?:\.(\d+))?', text)

@@ -7,12 +7,12 @@ itself. CONTROLLER is KRaft's own.
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import msgspec
 
-from harness.adapters.wire.exchange import Exchange, ProbeError
+from harness.adapters.wire import kafka as wire
+from harness.adapters.wire.exchange import ProbeError
 from harness.model.clock import monotonic
 from harness.model.records.faults import Address
 from harness.model.records.process import ServerSpec
@@ -27,8 +27,6 @@ TOPICS = ("anomaly-events",)
 """What the sample API writes to and reads; others are created when somebody asks for them."""
 
 __all__ = ["NAME", "TITLE", "TOPICS", "VERSION", "KafkaPorts", "prepare", "probe", "spec"]
-
-_METADATA = 3
 
 
 class KafkaPorts(msgspec.Struct, frozen=True):
@@ -98,80 +96,13 @@ def spec(java: Java, files: KafkaFiles, archive: Path | None, folder: Path, log:
 
 
 def probe(address: Address, topics: tuple[str, ...] = TOPICS) -> None:
-    """Every topic has a leader; asking creates those that are missing. Raises NotReady.
-
-    address: any listener of ours. One Metadata v4 exchange (Kafka protocol guide), request header v1.
-    """
-    client = b"harness-ready"
-    names = b"".join(struct.pack(">h", len(topic)) + topic.encode() for topic in topics)
-    request = (
-        struct.pack(">hhih", _METADATA, 4, 1, len(client))
-        + client
-        + struct.pack(">i", len(topics))
-        + names
-        + b"\x01"  # allow_auto_topic_creation
-    )
+    """Every topic has a leader; asking creates those that are missing. address: any listener of ours. Raises
+    NotReady."""
     try:
-        with Exchange(address, deadline=monotonic() + PROBE_TIMEOUT_S) as exchange:
-            exchange.send(struct.pack(">i", len(request)) + request)
-            (size,) = struct.unpack(">i", exchange.exactly(4))
-            if not 0 < size < 1 << 20:
-                raise NotReady("the answer is not Kafka's")
-            found = _topics(exchange.exactly(size))
+        found = wire.leaders(address, topics, deadline=monotonic() + PROBE_TIMEOUT_S)
     except ProbeError as error:
         raise NotReady(str(error)) from error
-    except (struct.error, IndexError) as error:
-        raise NotReady("Metadata was answered with something else") from error
     for topic in topics:
         code, leaders = found.get(topic, (3, []))
         if code != 0 or not leaders or min(leaders) < 0:
             raise NotReady(f"topic {topic} has no leader yet (error {code})")
-
-
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def unpack(self, form: str) -> tuple[int, ...]:
-        values = struct.unpack_from(form, self._data, self._at)
-        self._at += struct.calcsize(form)
-        return values
-
-    def number(self, form: str) -> int:
-        return self.unpack(form)[0]
-
-    def string(self) -> str | None:
-        size = self.number(">h")
-        if size < 0:
-            return None
-        text = self._data[self._at : self._at + size].decode("utf-8", "replace")
-        self._at += size
-        return text
-
-
-def _topics(body: bytes) -> dict[str, tuple[int, list[int]]]:
-    """Topic -> (error code, leader of each partition), from a Metadata v4 response with its header."""
-    reader = _Reader(body)
-    reader.unpack(">ii")  # correlation id, throttle time
-    for _ in range(reader.number(">i")):
-        reader.unpack(">i")
-        reader.string()
-        reader.unpack(">i")
-        reader.string()
-    reader.string()  # cluster id
-    reader.unpack(">i")  # controller
-    found: dict[str, tuple[int, list[int]]] = {}
-    for _ in range(reader.number(">i")):
-        code = reader.number(">h")
-        name = reader.string() or ""
-        reader.unpack(">b")
-        leaders = []
-        for _ in range(reader.number(">i")):
-            _, _, leader = reader.unpack(">hii")
-            leaders.append(leader)
-            for _ in range(2):  # replicas, in-sync replicas
-                for _ in range(reader.number(">i")):
-                    reader.unpack(">i")
-        found[name] = (code, leaders)
-    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -23,7 +24,7 @@ from harness.model.records.stack import Progress
 from harness.stack.embedded import kafka
 from harness.stack.embedded.java import Java
 from harness.stack.embedded.kafka_files import KafkaFiles
-from harness.stack.embedded.private_folder import remove, temporary_base
+from harness.stack.embedded.private_folder import temporary_base
 from harness.stack.starting.fetch import ensure_file
 from harness.stack.starting.ports import Ports
 from harness.stack.starting.ready import Interrupted, NotReady
@@ -97,7 +98,7 @@ def _record(target: Path, java: Java, files: KafkaFiles, progress: Progress, sto
         made.chmod(0o644)
         target.write_bytes(made.read_bytes())
     finally:
-        remove(work)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def forget_oldest(folder: Path, keep: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import io
+import shutil
 import tarfile
 import tempfile
 import threading
@@ -18,7 +19,7 @@ from harness.model.errors import SetupError
 from harness.model.paths import cache_dir
 from harness.model.records.stack import Progress
 from harness.stack.embedded.java import Java
-from harness.stack.embedded.private_folder import remove, server_env, temporary_base
+from harness.stack.embedded.private_folder import server_env, temporary_base
 from harness.stack.embedded.valkey import missing_extra
 from harness.stack.starting.child import Child
 from harness.stack.starting.fetch import (
@@ -209,4 +210,4 @@ def _format(path: Path, java: Java, classpath: str, progress: Progress, stop: th
                     member.size, member.mode = len(content), 0o644
                     archive.addfile(member, io.BytesIO(content))
     finally:
-        remove(work)
+        shutil.rmtree(work, ignore_errors=True)

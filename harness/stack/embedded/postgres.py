@@ -30,7 +30,6 @@ from harness.model.records.stack import Progress
 from harness.stack.embedded.private_folder import (
     everybody_enters,
     give,
-    remove,
     server_env,
     server_user,
     temporary_base,
@@ -305,7 +304,7 @@ def _initialise(path: Path, progress: Progress, stop: threading.Event | None) ->
             for entry in sorted(data.iterdir()):
                 archive.add(entry, entry.name, filter=_plain)
     finally:
-        remove(work)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -98,11 +97,6 @@ def give(path: Path, user: str | None) -> None:
             f"cannot give {path} to the user {user}: {error.strerror}",
             hint="this root may not change owners (a container without CAP_CHOWN?); run as an ordinary user",
         ) from error
-
-
-def remove(path: Path) -> None:
-    """Remove a folder; what cannot be removed stays."""
-    shutil.rmtree(path, ignore_errors=True)
 
 
 def server_env(folder: Path, **more: str) -> dict[str, str]:

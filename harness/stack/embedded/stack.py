@@ -27,6 +27,7 @@ from harness.stack.starting.ready import Interrupted, Probe, wait_ready
 READY_LIMIT_S = 60.0
 """For one server. They need two seconds; a machine that is busy with something else may need many more."""
 ATTEMPTS = 3
+_PORT_WAS_TAKEN = re.compile(r"address (is )?already in use|could not bind|in use by another", re.I)
 
 
 class Addresses(msgspec.Struct, frozen=True):
@@ -137,7 +138,7 @@ class EmbeddedStack:
                 return self._start(launcher, files, say, began)
             except BaseException as error:
                 self._stop_all(launcher)
-                if attempt == ATTEMPTS or not isinstance(error, SetupError) or not _port_was_taken(error):
+                if attempt == ATTEMPTS or not isinstance(error, SetupError) or not _PORT_WAS_TAKEN.search(str(error)):
                     raise
                 say("a port was taken by another program meanwhile; starting again on others")
                 self._stop.clear()
@@ -312,7 +313,3 @@ def _one_at_a_time(progress: Progress) -> Callable[[str], None]:
             progress(line)
 
     return say
-
-
-def _port_was_taken(error: SetupError) -> bool:
-    return re.search(r"address (is )?already in use|could not bind|in use by another", str(error), re.I) is not None

@@ -6,11 +6,8 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 from importlib import resources
 from pathlib import Path
 
@@ -22,9 +19,9 @@ from harness.model.records.faults import Address
 from harness.model.records.process import ServerSpec
 from harness.model.records.stack import Progress
 from harness.stack.embedded.private_folder import server_env
-from harness.stack.starting.child import Child
+from harness.stack.starting.child import Child, answer_of
 from harness.stack.starting.fetch import ensure_file, work_folder
-from harness.stack.starting.ready import PROBE_TIMEOUT_S, NotReady
+from harness.stack.starting.ready import NotReady, fetched
 
 TITLE = "Toxiproxy"
 NAME = "toxiproxy"
@@ -82,13 +79,10 @@ def spec(program: Path, folder: Path, port: int, proxies: Path, log: Path) -> Se
 
 def probe(address: Address, proxies: tuple[Proxy, ...]) -> None:
     """The API answers and every proxy is there, enabled, with its addresses. Raises NotReady."""
-    # urllib, not the adapter: importing requests would cost a tenth of the time a whole stack has to get ready.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"http://{address}/proxies", timeout=PROBE_TIMEOUT_S) as answer:
-            found = json.load(answer)
-    except (urllib.error.URLError, ValueError) as error:
-        raise NotReady(str(getattr(error, "reason", error))) from error
+        found = json.loads(fetched(f"http://{address}/proxies"))
+    except ValueError as error:
+        raise NotReady(str(error)) from error
     for proxy in proxies:
         seen = found.get(proxy.name, {})
         if (seen.get("listen"), seen.get("upstream"), seen.get("enabled")) != (proxy.listen, proxy.upstream, True):
@@ -96,11 +90,8 @@ def probe(address: Address, proxies: tuple[Proxy, ...]) -> None:
 
 
 def _version_of(program: Path) -> str | None:
-    try:
-        done = subprocess.run(
-            [str(program), "-version"], capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.SubprocessError):
+    done = answer_of(program, "-version", limit_s=10)
+    if done is None:
         return None
     match = re.search(r"version (\d+\.\d+\.\d+)", done.stdout + done.stderr)
     return match[1] if match else None
@@ -171,13 +162,8 @@ def _build(path: Path, progress: Progress, stop: threading.Event | None) -> None
 
 def _go_on_path() -> Path | None:
     go = shutil.which("go")
-    if go is None:
-        return None
-    try:
-        done = subprocess.run(
-            [go, "version"], capture_output=True, text=True, timeout=20, env={**os.environ, "GOTOOLCHAIN": "local"}
-        )
-    except (OSError, subprocess.SubprocessError):
+    done = answer_of(go, "version", env={**os.environ, "GOTOOLCHAIN": "local"}) if go is not None else None
+    if go is None or done is None:
         return None
     match = re.search(r"go(\d+)\.(\d+)", done.stdout)
     return Path(go) if match and (int(match[1]), int(match[2])) >= GO_NEEDED else None

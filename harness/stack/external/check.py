@@ -241,7 +241,7 @@ class _Looking:
         proxy = self._toxiproxy_container
         if proxy is None:
             return ()
-        return containers.addresses(proxy) if container is None else containers.seen_from(container, proxy)
+        return containers.addresses(proxy) if container is None else proxy.seen_by(container)
 
     def _proxy(self, wanted: Dependency, where: str) -> tuple[Address, int]:
         """Where the proxy listens, as it can be reached from here, and on which port of its own. Raises Refused for
@@ -385,7 +385,7 @@ def _toxiproxy_pid(port: int, proxies: dict[str, ProxyState]) -> int | None:
 
 def _shown(container: Container | None) -> dict[str, str]:
     """What a part tells of its container."""
-    return {} if container is None else {"container": container.name, "condition": containers.condition(container)}
+    return {} if container is None else {"container": container.name, "condition": container.condition_and_health}
 
 
 def _is_loopback(host: str) -> bool:

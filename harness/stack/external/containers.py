@@ -166,7 +166,7 @@ class Containers:
         published = container.host_ports(port)
         if published:
             best = min(published, key=_preference)
-            return Reached(Address(host if _is_any(best.host) else best.host, best.port))
+            return Reached(Address(host if best.host in ("", "0.0.0.0", "::") else best.host, best.port))
         if container.host_config.network_mode == "host":
             return Reached(Address(host, port))
         own = addresses(container)
@@ -204,23 +204,6 @@ def port_of(container: Container, kind: DependencyKind, declared: int | None, up
 def addresses(container: Container) -> tuple[str, ...]:
     """The container's own addresses, one of each network, by the networks' names."""
     return tuple(end.ip_address for _, end in sorted(container.networks.items()) if end.ip_address)
-
-
-def seen_from(container: Container, proxy: Container) -> tuple[str, ...]:
-    """The proxy's addresses on the networks that it shares with a container: from there its connections come."""
-    shared = [end for name, end in sorted(proxy.networks.items()) if name in container.networks]
-    return tuple(address for end in shared for address in (end.ip_address, end.global_ipv6_address) if address)
-
-
-def condition(container: Container) -> str:
-    """State and health, for people: `running, healthy`."""
-    health = container.state.health
-    told = health is not None and health.status not in ("", "none")
-    return container.condition + (f", {health.status}" if told and health is not None else "")
-
-
-def _is_any(host: str) -> bool:
-    return host in ("", "0.0.0.0", "::")
 
 
 def _preference(published: Published) -> tuple[bool, bool]:

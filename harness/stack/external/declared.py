@@ -40,11 +40,6 @@ def named_hosts(config: Configuration, url: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def toxiproxy_url(config: Configuration) -> str | None:
-    """As the adapter writes it, so that one server has one name in locks."""
-    return config.toxiproxy.url if config.toxiproxy is not None else None
-
-
 def _target(table: TargetTable, url: str, config: Configuration) -> Dependency:
     found = Dependency(name=table.name, kind="http", target=True, url=url + (table.health or "/"), external=True)
     return _with_runtime(found, table, config)
@@ -52,13 +47,14 @@ def _target(table: TargetTable, url: str, config: Configuration) -> Dependency:
 
 def _dependency(name: str, table: DependencyTable, config: Configuration) -> Dependency:
     where = f"{config.shown}: dependencies.{name}"
+    through = config.toxiproxy if table.proxy is not None else None
     found = Dependency(
         name=name,
         kind=table.kind,
         proxy=DependencyProxy(
             name=table.proxy,
-            url=toxiproxy_url(config) if table.proxy is not None else None,
-            seen_as=config.toxiproxy.seen_as if config.toxiproxy is not None and table.proxy is not None else (),
+            url=through.url if through is not None else None,
+            seen_as=through.seen_as if through is not None else (),
         ),
         proxied=table.proxy is not None,
         direct=_address(table.direct, f"{where}.direct"),

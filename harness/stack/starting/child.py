@@ -118,6 +118,25 @@ class Child:
         return list(lines)
 
 
+def answer_of(
+    *argv: str | Path, env: Mapping[str, str] | None = None, limit_s: float = 20.0
+) -> subprocess.CompletedProcess[str] | None:
+    """A program that only says something, its version say, run to its end; None when it cannot be run, or hangs."""
+    try:
+        return subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=limit_s,
+            check=False,
+            env=env,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
 def _said(lines: list[str]) -> str:
     telling = [line for line in lines if re.search(r"error|fail|cannot|could not|denied|refused|no such", line, re.I)]
     return "".join(f"\n  {line[:300]}" for line in (telling or lines)[-OUTPUT_LINES:])

@@ -11,7 +11,6 @@ import socket
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 
 from harness.model.errors import SetupError
 
@@ -83,7 +82,5 @@ class Ports:
     def __enter__(self) -> Ports:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
