@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.model.records.result import NameResult, RecoveryResult, TargetResult
-from harness.model.target_grammar import ALLOWED_OVER, METRICS, format_value
+from harness.model.target_grammar import ALLOWED_OVER, format_value, unit_of
 from harness.model.units import format_duration, format_percent
 
 WHEN = {"baseline": "Before any fault", "fault": "While the fault was on", "after": "After recovery"}
@@ -104,7 +104,7 @@ def _broken(result: TargetResult) -> str:
     asked = _asked(result)
     if result.observed is None:
         return result.why or f"{result.metric}{of} was broken"
-    seen = format_value(result.observed, METRICS.get(result.metric, "number"))
+    seen = format_value(result.observed, unit_of(result.metric))
     if result.metric == "error_rate":
         return f"{seen} of the requests{of} failed, {asked}"
     if result.metric in ALLOWED_OVER:
@@ -129,7 +129,7 @@ def _asked(result: TargetResult) -> str:
     """The limit in words; the operator is read off the target's text."""
     if result.limit is None:
         return f"the target is {result.target}"
-    limit = format_value(result.limit, METRICS.get(result.metric, "number"))
+    limit = format_value(result.limit, unit_of(result.metric))
     tail = result.target.rpartition("}")[2]
     words = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than"}
     word = next(text for op, text in words.items() if op in tail)

@@ -70,7 +70,6 @@ def _run_dir(run_dir: Path, targets: Sequence[str], as_json: bool) -> int:
     from harness.model.jsonl import encode_line
     from harness.model.target_grammar import parse_targets
     from harness.report.sentences import story
-    from harness.report.sentences.assessment import assess_result
 
     plan = run_directory.read_plan(run_dir)
     extra = tuple(target for text in targets for target in parse_targets(text))
@@ -84,8 +83,7 @@ def _run_dir(run_dir: Path, targets: Sequence[str], as_json: bool) -> int:
         first = story.headline(plan, result)
         after = [first, *(f"  - {reason}" for reason in story.other_reasons(result, first))]
         scaled = story.scale_sentence(plan)
-        lines = assess_result((*extra, *plan.targets), plan.load.rate, result)
-        return lines, [*([scaled] if scaled else []), *after]
+        return story.lines_of(plan, result, extra), [*([scaled] if scaled else []), *after]
 
     _show(*run_directory.made_of(run_dir, told))
     return result.exit_code

@@ -11,7 +11,7 @@ from harness.model.exit_codes import ExitCode
 from harness.model.records.plan import Plan
 from harness.model.records.result import ErrorResult, GeneratorResult, Result
 from harness.plan.fault_text import harder_fault
-from harness.report.findings.finding import Finding, phase_named
+from harness.report.findings.finding import Finding
 from harness.report.sentences import text
 
 
@@ -72,7 +72,7 @@ def baseline(plan: Plan, result: Result) -> Iterator[Finding]:
 
 def _baseline_errors(result: Result) -> ErrorResult | None:
     """What most of baseline's failures are, where most requests failed; None where they did not."""
-    phase = phase_named(result, "baseline")
+    phase = result.phase("baseline")
     if phase is None or (phase.error_rate or 0.0) < 0.5:
         return None
     return max((e for e in result.errors if e.first_s < phase.end_s), key=lambda e: e.count, default=None)
@@ -100,7 +100,7 @@ def _baseline_advice(plan: Plan, result: Result) -> str:
         return "The service does not accept these requests: do paths and bodies of the locustfile fit this service?"
     if error is not None and error.kind in ("exception", "check", "protocol"):
         return "Nearly every request fails the same way, whatever the load: look at the example, and at the locustfile."
-    if error is not None and (phase := phase_named(result, "baseline")) is not None and phase.error_rate == 1:
+    if error is not None and (phase := result.phase("baseline")) is not None and phase.error_rate == 1:
         return (
             "Not one request succeeded, so the load is not the reason: look at what the requests need (address, path, "
             "credentials)."

@@ -8,8 +8,9 @@ import msgspec
 
 from harness.model.records.faults import Evidence
 from harness.model.records.result import Outcome, RecoveryOutcome, Result
+from harness.model.target_grammar import unit_of
 from harness.report.sentences import text
-from harness.report.sentences.assessment import Line, mark, unit_of
+from harness.report.sentences.assessment import Line, mark
 from harness.report.sentences.event_log import Moment
 from harness.report.sentences.evidence import fold
 from harness.report.sentences.figures import columns_for, figures
