@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import msgspec
-
 from harness.model.errors import UsageError
 from harness.model.records.load import LoadPlan, Locustfile, Model, Scenario, UserClass
 from harness.model.suggest import unknown
@@ -91,6 +89,10 @@ def load_plan(request: Experiment, scenario: Scenario, file: Locustfile, *, host
             f"locustfile {file.path}: {', '.join(c.name for c in classes)}: weight 0 is no share of the arrivals",
             hint="give a class a weight, or --model closed, where fixed_count counts",
         )
+    # Unscaled users / unscaled spawn rate, so that a scaled run ramps as the full one would.
+    ramp_s = (request.users if request.users is not None else scenario.users) / (
+        request.spawn_rate if request.spawn_rate is not None else scenario.spawn_rate
+    )
     workers, why, remote = shared(request, rate=rate, users=users, classes=classes, host=host)
     return LoadPlan(
         allow_hosts=request.allow_hosts,
@@ -101,7 +103,7 @@ def load_plan(request: Experiment, scenario: Scenario, file: Locustfile, *, host
         seed=seed,
         users=users,
         spawn_rate=spawn_rate,
-        ramp_s=_ramp_s(request, scenario),
+        ramp_s=ramp_s,
         rate=rate,
         arrivals=request.arrivals,
         max_in_flight=most,
@@ -119,13 +121,6 @@ def share_of_full_load(load: LoadPlan, scenario: Scenario) -> float:
     if load.rate is not None:
         return round(load.rate / scenario.rate, 6) if scenario.rate else 1.0
     return round(load.users / scenario.users, 6)
-
-
-def _ramp_s(request: Experiment, scenario: Scenario) -> float:
-    """Unscaled users / unscaled spawn rate, so that a scaled run ramps as the full one would."""
-    users = request.users if request.users is not None else scenario.users
-    spawn_rate = request.spawn_rate if request.spawn_rate is not None else scenario.spawn_rate
-    return users / spawn_rate
 
 
 def _between(field: str, value: float, least: float, most: float) -> None:
@@ -157,7 +152,3 @@ def share_of_name(load: LoadPlan, name: str) -> float:
     """Request names are known only while running; the task of the same name is the best guess."""
     mix = expected_mix(load)
     return sum(share for task, share in mix.items() if name in task) or 1.0
-
-
-def with_limits(load: LoadPlan, limits_ms: tuple[float, ...]) -> LoadPlan:
-    return msgspec.structs.replace(load, limits_ms=limits_ms)

@@ -24,7 +24,8 @@ def broken(result: TargetResult, *, control: bool = False) -> str:
     said = _broken_names(result) or _broken(result)
     when = (WHEN_CONTROL if control else WHEN).get(result.phase or "")
     sentence = f"{when}, {said}" if when else said[0].upper() + said[1:]
-    return f"{sentence} (target {result.target}{_because(result)})."
+    because = f"; {result.why}" if result.why and result.observed is not None else ""
+    return f"{sentence} (target {result.target}{because})."
 
 
 def bad_times(bad: int, failed: int | None, n: int | None = None) -> str:
@@ -100,7 +101,8 @@ def _broken_names(result: TargetResult) -> str:
 
 
 def _broken(result: TargetResult) -> str:
-    of = _of_name(result)
+    start, end = result.target.find("{"), result.target.rfind("}")
+    of = f" of {result.target[start + 1 : end]}" if 0 <= start < end else ""
     asked = _asked(result)
     if result.observed is None:
         return result.why or f"{result.metric}{of} was broken"
@@ -134,12 +136,3 @@ def _asked(result: TargetResult) -> str:
     words = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than"}
     word = next(text for op, text in words.items() if op in tail)
     return f"the target is {word} {limit}"
-
-
-def _of_name(result: TargetResult) -> str:
-    start, end = result.target.find("{"), result.target.rfind("}")
-    return f" of {result.target[start + 1 : end]}" if 0 <= start < end else ""
-
-
-def _because(result: TargetResult) -> str:
-    return f"; {result.why}" if result.why and result.observed is not None else ""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.settings import debug_option
+
 if TYPE_CHECKING:
     from harness.analysis.locust_csv import CsvCheck
     from harness.report.sentences.assessment import Line
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--scale", type=float, help="CSV only: share of the scenario's load that was run.  [default: 1]")
 @click.option("--name", metavar="NAME", help="CSV only: the row to judge.  [default: Aggregated]")
 @click.option("--json", "as_json", is_flag=True, help="Print the judgement as JSON on stdout.")
-@click.option("--debug", is_flag=True, help="Tracebacks.")
+@debug_option
 def check(
     source: Path,
     targets: tuple[str, ...],
@@ -36,7 +38,6 @@ def check(
     scale: float | None,
     name: str | None,
     as_json: bool,
-    debug: bool,
 ) -> int:
     """Print TARGET ASSESSMENT and exit by the verdict: 0 PASS, 1 FAIL, 3 INCONCLUSIVE.
 

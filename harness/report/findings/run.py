@@ -62,11 +62,13 @@ def baseline(plan: Plan, result: Result) -> Iterator[Finding]:
     broken = [t for t in result.targets if t.phase == "baseline" and t.primary and t.outcome == "broken"]
     # A starved generator misses targets by itself; error replies it does not make up.
     if broken and not (names_generator(result.reasons) and _baseline_errors(result) is None):
+        error = _baseline_errors(result)
+        most = f' Most often: {error.kind}, "{text.excerpt(error.example, 120)}".' if error is not None else ""
         yield Finding(
             key="baseline-broken",
             title="The service missed its targets before anything was broken",
-            seen="In baseline: " + ", ".join(text.visible(t.target, 60) for t in broken) + f".{_most_common(result)}",
-            advice=f"A fault on top would prove nothing, so none was injected. {_baseline_advice(plan, result)}",
+            seen="In baseline: " + ", ".join(text.visible(t.target, 60) for t in broken) + f".{most}",
+            advice=f"A fault on top would prove nothing, so none was injected. {_baseline_advice(plan, result, error)}",
         )
 
 
@@ -78,14 +80,8 @@ def _baseline_errors(result: Result) -> ErrorResult | None:
     return max((e for e in result.errors if e.first_s < phase.end_s), key=lambda e: e.count, default=None)
 
 
-def _most_common(result: Result) -> str:
-    error = _baseline_errors(result)
-    return "" if error is None else f' Most often: {error.kind}, "{text.excerpt(error.example, 120)}".'
-
-
-def _baseline_advice(plan: Plan, result: Result) -> str:
+def _baseline_advice(plan: Plan, result: Result, error: ErrorResult | None) -> str:
     """Less load mends only what load breaks."""
-    error = _baseline_errors(result)
     status = re.search(r"\b[45]\d\d\b", error.example) if error is not None and error.kind == "status" else None
     if error is not None and error.kind == "refused":
         return (
