@@ -56,7 +56,7 @@ class ConnectionHog:
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
         refuse_other_kinds(self.kind, dependency)
-        if (dependency.direct is not None or dependency.path is not None) and dependency.admin is None:
+        if (dependency.direct is not None or dependency.path is not None) and dependency.credentials.admin is None:
             raise Refused(
                 f"{dependency.name}-{self.kind} needs a PostgreSQL login of its own: no admin login is declared for"
                 f" {dependency.name}",
@@ -193,9 +193,9 @@ def _refused_login(dependency: Dependency, leave: int) -> Evidence:
     """The probes' login first, then the application's: a role or database that has a limit of its own says nothing
     about the server."""
     logins = []
-    if dependency.probe_login is not None:
-        logins.append((dependency.probe_login, dependency.probe_password_env))
-    if dependency.login is not None or dependency.role is not None:
+    if dependency.credentials.probe_login is not None:
+        logins.append((dependency.credentials.probe_login, dependency.credentials.probe_password_env))
+    if dependency.credentials.login is not None or dependency.credentials.role is not None:
         logins.append(application_login(dependency))
     return refused_login(
         dependency,

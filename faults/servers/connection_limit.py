@@ -186,9 +186,9 @@ def _refused_login(dependency: Dependency, limit: int) -> Evidence:
         dependency,
         [application_login(dependency)],
         limit + 1,
-        f"a login as {dependency.role} is refused: too many connections",
+        f"a login as {dependency.credentials.role} is refused: too many connections",
         # The role is named: a server that is full as a whole is not this fault.
-        held=lambda refused: f'"{dependency.role}"' in refused.detail,
+        held=lambda refused: f'"{dependency.credentials.role}"' in refused.detail,
     )
 
 

@@ -40,8 +40,8 @@ def check_cluster(admin: postgres_admin.Admin, record: UndoRecord, which: str, m
 
 
 def application_login(dependency: Dependency) -> tuple[str, str | None]:
-    login = dependency.login or postgres_admin.default_login(str(dependency.role))
-    return login, dependency.password_env
+    login = dependency.credentials.login or postgres_admin.default_login(str(dependency.credentials.role))
+    return login, dependency.credentials.password_env
 
 
 def refused_login(

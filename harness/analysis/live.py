@@ -13,13 +13,13 @@ import msgspec
 
 from harness.analysis.record.spans import Span, span_of, spans
 from harness.analysis.record.windows import FAILING_AFTER_S, WindowStore
-from harness.analysis.rules import recovery as recovery_rules
 from harness.analysis.rules.facts import Facts
 from harness.analysis.rules.generator import WINDOW_S, cut_from_baseline, saturated
 from harness.analysis.rules.proportions import by_name, counted_limits, more_needed, watch_limit
-from harness.analysis.rules.recovery import Baseline
+from harness.analysis.rules.recovery import recovered_step
 from harness.analysis.rules.targets import COMPARE, judge_target, recovery_targets
 from harness.analysis.statistics.dispersion import Dispersion, dispersion, excused, without
+from harness.analysis.statistics.violations import Baseline, violating, worst_baseline
 from harness.analysis.verdict import sentences
 from harness.model.clock import next_step, step_of, step_start
 from harness.model.errors import UsageError
@@ -144,12 +144,12 @@ def recovered_live(store: WindowStore, plan: Plan, zero_s: float, now_s: float) 
         # The rules also look at windows that begin before zero.
         series = store.series(target, max(0, zero - BEFORE_ZERO_STEPS), end, now_s, limit=limit)
         series = without(series, excused(series, seen, zero, end, hold))
-        step = recovery_rules.recovered_step(series, baseline, zero, hold, last)
+        step = recovered_step(series, baseline, zero, hold, last)
         if step is None:
             return None
-        again = recovery_rules.violating(series, baseline, step, end).last_inside(step, end)
+        again = violating(series, baseline, step, end).last_inside(step, end)
         if again is not None:
-            step = recovery_rules.recovered_step(series, baseline, again + 1, hold, last)
+            step = recovered_step(series, baseline, again + 1, hold, last)
         if step is None:
             return None
         latest = max(latest, step)
@@ -349,7 +349,7 @@ def _baseline_of(store: WindowStore, plan: Plan, target: Target) -> tuple[float 
         limit = watch_limit(target, facts)
         series = facts.cut_out(store.series(target, span.start, span.end, limit=limit))
         seen = dispersion(series, span.start, span.end)
-        yardstick = recovery_rules.worst_baseline(series, span.start, span.end, seen.phi_held, seen.phi)
+        yardstick = worst_baseline(series, span.start, span.end, seen.phi_held, seen.phi)
         found = limit, yardstick, seen
         if store.cut is not None:
             store.worst_baseline[target.text] = found

@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from harness.model.errors import UsageError
-from harness.model.options import PATH, Option, Unit
+from harness.model.options import HOST, PATH, Option, Unit
 from harness.plan.experiment import OPTIONS
 
 if TYPE_CHECKING:
@@ -98,6 +98,22 @@ def from_file(ctx: click.Context, key: str, where: str) -> None:
     ctx.meta.setdefault(_LINES, {})[key] = where
     # As if it had been typed: it outranks what harness.toml and the environment say.
     ctx.set_parameter_source(key, ParameterSource.COMMANDLINE)
+
+
+debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Tracebacks.")
+"""Looked for in the words that were typed, wherever an error is told."""
+
+
+def allow_host_option(help_text: str, envvar: str | None = None) -> Callable[[F], F]:
+    return click.option(
+        "--allow-host",
+        "allow_hosts",
+        multiple=True,
+        type=Written(HOST),
+        metavar="HOST",
+        envvar=envvar,
+        help=help_text,
+    )
 
 
 def config_option(command: F) -> F:

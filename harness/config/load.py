@@ -235,17 +235,13 @@ def _targets(table: dict[str, Any], where: str) -> TargetsTable:
     found = _convert(table, TargetsTable, where)
     for key in ("primary", "secondary"):
         for index, text in enumerate(getattr(found, key)):
-            _expression(text, f"{where}.{key}[{index}]")
+            try:
+                parse_targets(text)
+            except UsageError as error:
+                raise UsageError(f"{where}.{key}[{index}]: {error}", hint=error.hint) from error
             if key == "primary" and text.lstrip().startswith("~"):
                 raise UsageError(f"{where}.primary[{index}]: `~` marks a secondary target", hint="move it there")
     return found
-
-
-def _expression(text: str, where: str) -> None:
-    try:
-        parse_targets(text)
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}", hint=error.hint) from error
 
 
 def _consistent(found: Configuration, where: str) -> None:
@@ -322,6 +318,3 @@ def _not_ours(path: Path) -> str | None:
     if status.st_uid not in (0, os.geteuid()):
         return f"belongs to another user (uid {status.st_uid})"
     return "may be written by everybody" if status.st_mode & 0o002 else None
-
-
-__all__ = ["NAME", "chosen", "find", "load", "parse", "read"]

@@ -71,10 +71,6 @@ HOST = Unit(name="HOST", parse=_allowed_host)
 anybody has."""
 
 
-def word(name: str) -> Unit:
-    return Unit(name=name)
-
-
 def one_of(words: Any) -> Unit:
     """The words of a Literal."""
     known: tuple[str, ...] = get_args(words)

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import get_args
 
 import msgspec
@@ -88,7 +88,6 @@ def parse_expression(text: str) -> Target:
     if phase is not None and metric in WHOLE_RUN:
         raise UsageError(f"target {text!r}: {metric} is of the whole run; leave out `{phase}:`")
     op: Op = match["op"]  # type: ignore[assignment]  # the pattern admits exactly these four
-    unit: Unit = METRICS.get(metric, "number")
     limits = _limits(text, metric, op, match["value"].strip())
     first, other = limits[0], limits[1] if len(limits) > 1 else None
     if all(limit.value == 0 and not limit.plus for limit in limits) and op == "<" and metric != "memory_growth":
@@ -99,7 +98,7 @@ def parse_expression(text: str) -> Target:
         metric=metric,
         op=op,
         value=first.value,
-        unit=unit,
+        unit=unit_of(metric),
         text="",
         phase=phase,
         name=name,
@@ -125,7 +124,8 @@ def expand(target: Target) -> tuple[Target, ...]:
     if target.phase is not None or target.metric in WHOLE_RUN:
         return (target,)
     phases = [p for p in JUDGED_PHASES if not (p == "baseline" and target.of_baseline)]
-    return tuple(_in_phase(target, phase) for phase in phases)
+    placed = [msgspec.structs.replace(target, phase=phase) for phase in phases]
+    return tuple(msgspec.structs.replace(one, text=canonical(one)) for one in placed)
 
 
 def defaults(has_rate: bool) -> tuple[Target, ...]:
@@ -205,32 +205,30 @@ def _exact(value: float, unit: Unit) -> str:
             return f"{value:.0f}" if value == int(value) else f"{value:.12g}"
 
 
+def unit_of(metric: str) -> Unit:
+    """The unit a metric's values are in; a signal's is a bare number."""
+    return METRICS.get(metric, "number")
+
+
+_SHOWN: dict[Unit, Callable[[float], str]] = {
+    "ms": units.format_ms,
+    "s": units.format_duration,
+    "proportion": units.format_percent,
+    "per_h": lambda value: f"{units.format_percent(value)}/h",
+    "per_s": units.format_rps,
+    "number": "{:g}".format,
+}
+
+
 def format_value(value: float, unit: Unit) -> str:
     """A limit or an observation in its unit, for people."""
-    match unit:
-        case "ms":
-            return units.format_ms(value)
-        case "s":
-            return units.format_duration(value)
-        case "proportion":
-            return units.format_percent(value)
-        case "per_h":
-            return units.format_percent(value) + "/h"
-        case "per_s":
-            return units.format_rps(value)
-        case "number":
-            return f"{value:g}"
+    return _SHOWN[unit](value)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean "p95"?`, or nothing when no known word is near."""
     near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _in_phase(target: Target, phase: JudgedPhase) -> Target:
-    placed = msgspec.structs.replace(target, phase=phase)
-    return msgspec.structs.replace(placed, text=canonical(placed))
 
 
 def _whats_wrong(text: str) -> str:
@@ -316,10 +314,9 @@ def _limit(text: str, metric: str, value: str) -> Limit:
 
 def _absolute(text: str, metric: str, value: str) -> float:
     what = f"target {text!r}: value"
-    unit: Unit = METRICS.get(metric, "number")
     if metric in METRICS and metric != "rps" and re.search(r"\bof\b|\bx\b|\bbaseline\b|\bplan\b", value):
         raise UsageError(f"{what} {value!r} is not understood; write `2x baseline` or `baseline + VALUE`")
-    match unit:
+    match unit_of(metric):
         case "ms":
             return round(units.parse_duration(value, what) * 1000, 6)
         case "s":

@@ -8,7 +8,6 @@ Everything that ends a run early is a StopRequest; there is one way out: undo wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import msgspec
 
@@ -243,38 +242,30 @@ def _in_the_way(state: State, fault_id: str) -> bool:
 
 def _injected(state: State, fault_id: str) -> State:
     planned = next(f for f in state.plan.faults if f.id == fault_id)
-
-    def on(track: Track) -> Track:
-        if planned.for_s is None:
-            return msgspec.structs.replace(track, status="undone")
-        base = track.inject_at if track.inject_at is not None else state.now
-        return msgspec.structs.replace(
-            track, status="active", undo_at=round(base + planned.for_s, 1), next_check=state.now + CHECK_EVERY_S
-        )
-
-    state = _change(state, fault_id, on)
     if planned.for_s is None:
-        state = msgspec.structs.replace(state, zero=max(state.zero or 0.0, state.now))
-    return state
+        state = _become(state, fault_id, "undone")
+        return msgspec.structs.replace(state, zero=max(state.zero or 0.0, state.now))
+    track = next(track for track in state.tracks if track.id == fault_id)
+    base = track.inject_at if track.inject_at is not None else state.now
+    undo_at, next_check = round(base + planned.for_s, 1), state.now + CHECK_EVERY_S
+    return _put(state, msgspec.structs.replace(track, status="active", undo_at=undo_at, next_check=next_check))
 
 
 def _inject_failed(state: State, failed: InjectFailed) -> Step:
-    status: Status = "active" if failed.unknown else "skipped"
-    state = _change(state, failed.fault, lambda track: msgspec.structs.replace(track, status=status))
+    state = _become(state, failed.fault, "active" if failed.unknown else "skipped")
     return _stop(state, StopRequest(now=failed.now, why="error", text=failed.text))
 
 
 def _undone(state: State, undone: Undone) -> State:
-    status: Status = "undone" if undone.verified else "unverified"
-    state = _change(state, undone.fault, lambda track: msgspec.structs.replace(track, status=status))
+    state = _become(state, undone.fault, "undone" if undone.verified else "unverified")
     if undone.zero is not None:
         state = msgspec.structs.replace(state, zero=max(state.zero or 0.0, undone.zero))
     return state
 
 
-def _change(state: State, fault_id: str, change: Callable[[Track], Track]) -> State:
-    tracks = tuple(change(track) if track.id == fault_id else track for track in state.tracks)
-    return msgspec.structs.replace(state, tracks=tracks)
+def _become(state: State, fault_id: str, status: Status) -> State:
+    track = next(track for track in state.tracks if track.id == fault_id)
+    return _put(state, msgspec.structs.replace(track, status=status))
 
 
 def _recovery_tick(state: State, tick: Tick) -> Step:
@@ -292,7 +283,7 @@ def _recovery_tick(state: State, tick: Tick) -> Step:
 def _stop_load(state: State, end_s: float, *, at_once: bool = False) -> Step:
     if state.load != "on":
         return state, []
-    state = msgspec.structs.replace(state, load="stopping", load_end=end_s)
+    state = msgspec.structs.replace(state, load="stopping")
     return state, [StopLoad(end_s=end_s, at_once=at_once)]
 
 
@@ -329,7 +320,8 @@ def _settle(state: State) -> Step:
         state, effects = _enter(state, "recovery", end, None)
         if state.plan.load.jump_from is not None:
             effects.append(Jump(users=state.plan.load.jump_from, at_s=end))
-    if state.load == "ended" and not _busy(state) and not _on(state):
+    busy = state.judging or state.preparing or _on(state)
+    if state.load == "ended" and not busy:
         state = msgspec.structs.replace(state, finished=True)
         effects.append(Finish())
     return state, effects
@@ -364,7 +356,3 @@ def _way_out(state: State) -> Step:
 
 def _on(state: State) -> bool:
     return any(track.status in ("injecting", "active", "undoing") for track in state.tracks)
-
-
-def _busy(state: State) -> bool:
-    return state.judging or state.preparing

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from harness.model.options import COUNT, DURATION, EXPR, FLAG, HOST, NUMBER, PATH, Option, one_of, options_of, word
+from harness.model.options import COUNT, DURATION, EXPR, FLAG, HOST, NUMBER, PATH, Option, Unit, one_of, options_of
 from harness.model.records.load import Arrivals, Model
 from harness.model.records.stack import StackName
 from harness.plan.files.entries import Entry
@@ -36,14 +36,14 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     # fmt: off
-    faults: Annotated[tuple[str, ...], Option(word("FAULT"),
+    faults: Annotated[tuple[str, ...], Option(Unit(name="FAULT"),
         "DEPENDENCY-KIND, for example redis-down, or kafka-latency:latency=500ms@10s+20s; `none` is a control run.",
         flag="--fault")] = ()
-    scenario: Annotated[str, Option(word("NAME"), "Load shape: see `harness scenarios`.")] = "target"
+    scenario: Annotated[str, Option(Unit(name="NAME"), "Load shape: see `harness scenarios`.")] = "target"
     stack: Annotated[StackName, Option(one_of(StackName),
         "What the target runs on.",
         otherwise="embedded; external with --host or a [target] in harness.toml")] = "embedded"
-    host: Annotated[str | None, Option(word("URL"), "An own target; means the external stack.",
+    host: Annotated[str | None, Option(Unit(name="URL"), "An own target; means the external stack.",
         not_in_toml='write it as url in [target], for example url = "http://127.0.0.1:8000"')] = None
     scale: Annotated[float | None, Option(NUMBER,
         "Share of the full load.", otherwise="1 on the external stack, 0.02 on ours, which share this machine")] = None
@@ -61,7 +61,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         "Total time for a request, from sending to the last byte.")] = 10.0
     locustfile: Annotated[str | None, Option(PATH,
         "Any Locust file.", otherwise="the built-in anomaly API users")] = None
-    user_classes: Annotated[tuple[str, ...], Option(word("NAME"), "Only these user classes.", flag="--user-class")] = ()
+    user_classes: Annotated[tuple[str, ...], Option(Unit(name="NAME"),
+        "Only these user classes.", flag="--user-class")] = ()
     warmup_s: Annotated[float, Option(DURATION, "After the ramp; not judged.")] = 10.0
     baseline_s: Annotated[float | None, Option(DURATION,
         "Healthy phase before the fault.", otherwise="60s; spike 30s")] = None
@@ -88,7 +89,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     remote_workers: Annotated[int, Option(COUNT,
         "Wait for so many `harness worker` of other machines; they make the load, with --workers of this one.",
         shown="none", not_in_file=REMOTE)] = 0
-    master_bind_host: Annotated[str, Option(word("ADDRESS"),
+    master_bind_host: Annotated[str, Option(Unit(name="ADDRESS"),
         "Where to listen for them; 0.0.0.0 is everywhere. Each worker needs its key file of this run.",
         not_in_file=REMOTE)] = "127.0.0.1"
     master_port: Annotated[int, Option(COUNT, "The port to listen on for them.", not_in_file=REMOTE)] = 5557

@@ -85,6 +85,10 @@ def load_plan(request: Experiment, scenario: Scenario, *, host: str, seed: int) 
         _between("max_in_flight", most, 1, 100_000)
     else:
         most = max(users, min(math.ceil((rate or 0.0) * request.request_timeout_s), MAX_IN_FLIGHT))
+    # Unscaled users / unscaled spawn rate, so that a scaled run ramps as the full one would.
+    ramp_s = (request.users if request.users is not None else scenario.users) / (
+        request.spawn_rate if request.spawn_rate is not None else scenario.spawn_rate
+    )
     workers, why, remote = shared(request, rate=rate, users=users, classes=(), host=host)
     return LoadPlan(
         allow_hosts=request.allow_hosts,
@@ -95,7 +99,7 @@ def load_plan(request: Experiment, scenario: Scenario, *, host: str, seed: int) 
         seed=seed,
         users=users,
         spawn_rate=spawn_rate,
-        ramp_s=_ramp_s(request, scenario),
+        ramp_s=ramp_s,
         rate=rate,
         arrivals=request.arrivals,
         max_in_flight=most,
@@ -134,13 +138,6 @@ def share_of_full_load(load: LoadPlan, scenario: Scenario) -> float:
     return round(load.users / scenario.users, 6)
 
 
-def _ramp_s(request: Experiment, scenario: Scenario) -> float:
-    """Unscaled users / unscaled spawn rate, so that a scaled run ramps as the full one would."""
-    users = request.users if request.users is not None else scenario.users
-    spawn_rate = request.spawn_rate if request.spawn_rate is not None else scenario.spawn_rate
-    return users / spawn_rate
-
-
 def _between(field: str, value: float, least: float, most: float) -> None:
     if not (math.isfinite(value) and least <= value <= most):
         raise UsageError(f"{value:g} is out of range", hint=f"from {least:g} to {most:,.10g}", field=field)
@@ -170,7 +167,3 @@ def share_of_name(load: LoadPlan, name: str) -> float:
     """Request names are known only while running; the task of the same name is the best guess."""
     mix = expected_mix(load)
     return sum(share for task, share in mix.items() if name in task) or 1.0
-
-
-def with_limits(load: LoadPlan, limits_ms: tuple[float, ...]) -> LoadPlan:
-    return msgspec.structs.replace(load, limits_ms=limits_ms)

@@ -27,8 +27,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """phase_end: planned end of the phase, None = open. zero: recovery's zero.
 
     looked: phases at whose planned end it was decided whether they go on. recovered: first second of the hold, once
-    found. load_end: when arrivals stop. stop: the first reason to end early; at_once: it, or one that came after it,
-    does not wait for open requests.
+    found. stop: the first reason to end early; at_once: it, or one that came after it, does not wait for open requests.
     """
 
     plan: Plan
@@ -43,66 +42,61 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     looked: tuple[PhaseName, ...] = ()
     recovered: float | None = None
     load: Literal["on", "stopping", "ended"] = "on"
-    load_end: float | None = None
     stop: StopWhy | None = None
     at_once: bool = False
     finished: bool = False
 
 
-class Tick(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class _Input(msgspec.Struct, frozen=True, kw_only=True):
+    now: float
+
+
+class Tick(_Input, frozen=True, kw_only=True, tag=True):
     """Time passed. final_s: every step before it is final; clean_from: first second of a clean hold, if found.
     length_s: how long the phase is to be, decided once, LOOK_LEAD_S before its planned end; None: not decided."""
 
-    now: float
     final_s: float = 0.0
     clean_from: float | None = None
     length_s: float | None = None
 
 
-class BaselineJudged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    now: float
+class BaselineJudged(_Input, frozen=True, kw_only=True, tag=True):
     broken: tuple[str, ...] = ()
 
 
-class Prepared(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Prepared(_Input, frozen=True, kw_only=True, tag=True):
     """Undo records are captured and on disk. problem: why nothing may be injected."""
 
-    now: float
     problem: str | None = None
 
 
-class Injected(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    now: float
+class Injected(_Input, frozen=True, kw_only=True, tag=True):
     fault: str
 
 
-class InjectFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class InjectFailed(_Input, frozen=True, kw_only=True, tag=True):
     """unknown: it may have been done, so it must be undone. Otherwise it certainly was not."""
 
-    now: float
     fault: str
     text: str
     unknown: bool
 
 
-class Undone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Undone(_Input, frozen=True, kw_only=True, tag=True):
     """The undo is over. zero: recovery's zero for this fault, None when the data path never answered."""
 
-    now: float
     fault: str
     verified: bool
     zero: float | None = None
 
 
-class LoadOver(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class LoadOver(_Input, frozen=True, kw_only=True, tag=True):
     """The load process is gone: expected after StopLoad, otherwise lost."""
 
-    now: float
     text: str = ""
 
 
-class StopRequest(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    now: float
+class StopRequest(_Input, frozen=True, kw_only=True, tag=True):
     why: StopWhy
     text: str
 

@@ -14,6 +14,7 @@ MIN_BASELINE_S = 15.0
 MIN_FAULT_S = 10.0
 MIN_HOLD_S = 15.0
 HOLD_ARRIVALS = 1_000
+"""Over which recovery must hold where nobody says (50 s at 20 RPS)."""
 MIN_RECOVERY_LIMIT_S = 60.0
 DECIDING_ARRIVALS = 430
 """`error_rate < 1%` is held by 368 good requests at either of two looks; so many planned are seldom fewer than that
@@ -22,6 +23,8 @@ MOST_EXTENDED = 3.0
 """A phase that goes on once lasts at most so many times as long."""
 ONE_SHOT_S = 1.0
 ONE_SHOT_ARRIVALS = 1_000
+"""Of a fault phase of one-shots alone, from the last of them on. The event itself is over in milliseconds, and a phase
+that ends with it has too few requests to decide its targets: nothing could ever pass."""
 
 
 def on_grid(seconds: float) -> float:
@@ -29,27 +32,9 @@ def on_grid(seconds: float) -> float:
     return round(math.ceil(seconds / STEP_S - 1e-9) * STEP_S, 1)
 
 
-def shortest(least_s: float, rate: float | None) -> float:
-    """The shortest length of a phase that can decide anything: at least least_s and 430 planned arrivals."""
-    return least_s if not rate else on_grid(max(least_s, DECIDING_ARRIVALS / rate))
-
-
-def default_hold(rate: float | None) -> float:
-    """Seconds over which recovery must hold where nobody says: at least 15 s and 1,000 planned arrivals (50 s at 20
-    RPS)."""
-    return MIN_HOLD_S if not rate else on_grid(max(MIN_HOLD_S, HOLD_ARRIVALS / rate))
-
-
-def one_shot_phase(rate: float | None) -> float:
-    """Seconds of a fault phase of one-shots alone, from the last of them on: at least 1 s and 1,000 planned arrivals.
-    The event itself is over in milliseconds, and a phase that ends with it has too few requests to decide its targets:
-    nothing could ever pass."""
-    return ONE_SHOT_S if not rate else on_grid(max(ONE_SHOT_S, ONE_SHOT_ARRIVALS / rate))
-
-
-def tail_of(request_timeout_s: float) -> float:
-    """How much longer load goes on after the hold, so that final windows cover it."""
-    return on_grid(min(10.0, max(5.0, request_timeout_s)))
+def shortest(least_s: float, rate: float | None, arrivals: int = DECIDING_ARRIVALS) -> float:
+    """The shortest length of a phase that can decide anything: at least least_s and so many planned arrivals."""
+    return least_s if not rate else on_grid(max(least_s, arrivals / rate))
 
 
 def lengths(
@@ -73,7 +58,7 @@ def lengths(
         _at_least("fault_s", fault_s, MIN_FAULT_S, rate)
     if hold_s is not None:
         _at_least("hold_s", hold_s, MIN_HOLD_S, rate)
-    hold = on_grid(hold_s if hold_s is not None else default_hold(rate))
+    hold = on_grid(hold_s if hold_s is not None else shortest(MIN_HOLD_S, rate, HOLD_ARRIVALS))
     before = on_grid(ramp_s + warmup_s) + on_grid(baseline_s) + on_grid(fault_s)
     limit = recovery_limit_s if recovery_limit_s is not None else max(MIN_RECOVERY_LIMIT_S, run_time_s - before)
     if limit < 1:
@@ -95,7 +80,8 @@ def lengths(
         recovery_limit_s=on_grid(limit),
         hold_s=hold,
         after_s=on_grid(hold + soak_s),
-        tail_s=tail_of(request_timeout_s),
+        # Load goes on for so much longer after the hold, so that final windows cover it.
+        tail_s=on_grid(min(10.0, max(5.0, request_timeout_s))),
         extend=extend,
     )
 
@@ -119,6 +105,5 @@ def shortest_run(phases: PhasePlan) -> float:
 def longest_run(phases: PhasePlan) -> float:
     """Seconds after which a run is over that recovers in the last moment allowed, with every phase extended that may
     be."""
-    lengths = {"baseline": phases.baseline_s, "fault": phases.fault_s, "after": phases.after_s}
-    more = sum((MOST_EXTENDED - 1) * lengths[name] for name in phases.extend)
+    more = sum((MOST_EXTENDED - 1) * phases.judged[name] for name in phases.extend)
     return shortest_run(phases) + more + phases.gap_s + phases.recovery_limit_s

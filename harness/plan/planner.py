@@ -55,7 +55,9 @@ def build_plan(
     lasting = [f for f in planned if f.for_s is not None]
     targets = _targets(request, has_rate=load.rate is not None)
     refuse_impossible(targets, open_model=load.rate is not None)
-    one_shot_s = phases.ONE_SHOT_S if lasting else phases.one_shot_phase(load.rate)
+    one_shot_s = (
+        phases.ONE_SHOT_S if lasting else phases.shortest(phases.ONE_SHOT_S, load.rate, phases.ONE_SHOT_ARRIVALS)
+    )
     length = phases.lengths(
         ramp_s=load.ramp_s,
         warmup_s=request.warmup_s,
@@ -73,7 +75,7 @@ def build_plan(
     _refuse_short_limit(targets, length)
     locustfile = describe()
     load = loadplan.with_locustfile(load, request, scenario, locustfile)
-    load = loadplan.with_limits(load, latency_limits(targets))
+    load = msgspec.structs.replace(load, limits_ms=latency_limits(targets))
     plan = Plan(
         experiment=_name(created, planned, scenario),
         created=created,
@@ -148,12 +150,6 @@ def bind(plan: Plan, up: StackUp, faults: Mapping[str, FaultDescription]) -> Pla
     return msgspec.structs.replace(plan, faults=bound, load=load, target_workers=up.target.workers)
 
 
-def replay_bytes(plan: Plan) -> bytes:
-    """What the same request, seed and version give again byte for byte: the plan as JSON, without when and where it
-    was made (`experiment`, which holds the time, `created` and `provenance`)."""
-    return msgspec.json.encode(msgspec.structs.replace(plan, experiment="", created="", provenance=None))
-
-
 def latency_limits(targets: tuple[Target, ...]) -> tuple[float, ...]:
     """Absolute latency limits in ms, sorted: what the load counts exactly from the start."""
     return tuple(
@@ -177,6 +173,3 @@ def _name(created: str, planned: tuple[PlannedFault, ...], scenario: Scenario) -
     stamp = created.replace("-", "").replace(":", "").partition(".")[0].rstrip("Z") + "Z"
     faults = "+".join(dict.fromkeys(fault.spec.name for fault in planned)) or "none"
     return f"{stamp}-{faults[:80]}-{scenario.name}"
-
-
-__all__ = ["FaultDescription", "PhasePlan", "bind", "build_plan", "find_scenario", "latency_limits", "replay_bytes"]

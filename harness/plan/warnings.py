@@ -23,9 +23,7 @@ def allowed_proportion(target: Target) -> float | None:
     """The proportion a target allows to be bad: p95 -> 0.05, error_rate < 1% -> 0.01; None for others."""
     if target.metric == "error_rate" and not target.of_baseline:
         return target.value
-    if target.metric.startswith("p") and target.metric[1:].replace(".", "", 1).isdigit():
-        return round(1 - float(target.metric[1:]) / 100, 6)
-    return None
+    return ALLOWED_OVER.get(target.metric)
 
 
 def needed_requests(p: float, looks: int = 1) -> int:
@@ -75,14 +73,13 @@ def _too_short_to_see(plan: Plan) -> list[str]:
 
 
 def _undecidable(plan: Plan, rate: float) -> list[str]:
-    lengths = {"baseline": plan.phases.baseline_s, "fault": plan.phases.fault_s, "after": plan.phases.after_s}
     found = []
     for target in plan.targets:
         p = allowed_proportion(target)
         if p is None or target.phase is None or not target.primary:
             continue
         share = 1.0 if target.name is None else share_of_name(plan.load, target.name)
-        expected = rate * lengths[target.phase] * share
+        expected = rate * plan.phases.judged[target.phase] * share
         goes_on = target.phase in plan.phases.extend
         needed = needed_requests(p, 2 if goes_on else 1)
         if expected * (MOST_EXTENDED if goes_on else 1) < needed:
@@ -95,7 +92,6 @@ def _undecidable(plan: Plan, rate: float) -> list[str]:
 
 def _thin_comparisons(plan: Plan, rate: float) -> list[str]:
     """A relative limit compares two counts of bad requests, and small ones tell little of each other."""
-    lengths = {"baseline": plan.phases.baseline_s, "fault": plan.phases.fault_s, "after": plan.phases.after_s}
     found = []
     for target in plan.targets:
         alone = target.relative == "baseline" and target.other is None and not target.plus
@@ -105,7 +101,7 @@ def _thin_comparisons(plan: Plan, rate: float) -> list[str]:
             continue
         p = ALLOWED_OVER.get(target.metric, USUAL_ERRORS)
         share = 1.0 if target.name is None else share_of_name(plan.load, target.name)
-        requests = rate * share * min(lengths[target.phase], plan.phases.baseline_s)
+        requests = rate * share * min(plan.phases.judged[target.phase], plan.phases.baseline_s)
         if p * requests < TELLING_BAD:
             other = "0.5%" if target.metric == "error_rate" else "baseline + 50ms"
             needed = format_percent(TELLING_BAD / requests)

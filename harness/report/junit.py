@@ -13,9 +13,9 @@ import xml.etree.ElementTree as ET
 from harness.analysis.record.spans import one_shots
 from harness.model.records.plan import Plan
 from harness.model.records.result import FaultResult, RecoveryResult, Result, TargetResult
+from harness.model.target_grammar import unit_of
 from harness.report.html.tables import recovery_outcome
 from harness.report.sentences import text
-from harness.report.sentences.assessment import unit_of
 from harness.report.sentences.recovery_words import recovery_sentence
 from harness.report.sentences.story import headline, title
 

@@ -26,6 +26,7 @@ from harness.report.sentences.story import (
     title,
     totals,
     undo_words,
+    unsent,
 )
 from harness.report.terminal.timeline import recorded_timeline
 
@@ -92,8 +93,8 @@ def _phases(result: Result) -> str:
     ]
     whole = totals(result)
     said = f"{whole.requests:,} requests, {whole.failures:,} failures ({text.percent(whole.error_rate)})"
-    if whole.unsent:
-        said += f", {whole.unsent:,} unsent"
+    if left := unsent(result):
+        said += f", {left:,} unsent"
     head = f"## Phases\n\nWhole run: {said}. Latencies are of successful requests."
     if len(columns) > len(FIGURES):
         head += " What failed requests took is in the last columns."

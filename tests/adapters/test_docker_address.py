@@ -26,7 +26,7 @@ def container(asked: list[str], now: int | None, *, ip: str = "172.30.0.3", fixe
 
 
 def database(port: int, host: str = "127.0.0.1", **more: Any) -> Dependency:
-    return Dependency(name="db", kind="postgres", runtime="container", direct=Address(host, port), **more)
+    return Dependency(name="db", kind="postgres", runtime="container", direct=Address(host, port)).but(**more)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_all_that_leads_to_the_same_place_moves_with_it_and_nothing_else() -> No
         database(
             32768,
             path=Address("127.0.0.1", 32768),
-            admin="host=db.test hostaddr=127.0.0.1 port=32768 user=admin",
+            credentials={"admin": "host=db.test hostaddr=127.0.0.1 port=32768 user=admin"},
             url="http://127.0.0.1:32768/health?x=1",
         ),
         container([""], 32768),
@@ -78,7 +78,7 @@ def test_one_that_is_published_nowhere_stays_where_it_was_known() -> None:
 
 
 def test_its_own_address_is_followed_by_the_network_s_name_unless_somebody_asked_for_it() -> None:
-    known = bound(database(5432, "172.30.0.3", admin="host=172.30.0.3 port=5432"), container([], None))
+    known = bound(database(5432, "172.30.0.3", credentials={"admin": "host=172.30.0.3 port=5432"}), container([], None))
     assert (known.container.port, known.container.network) == (None, "shop_default")
     now = moved(known, container([], None, ip="172.30.0.9"))
     assert now.direct == Address("172.30.0.9", 5432)
@@ -96,7 +96,7 @@ def test_a_path_through_a_proxy_is_not_the_container_s() -> None:
 
 
 def test_nobody_is_asked_where_nothing_can_move() -> None:
-    there = database(32768, engine="tcp://192.0.2.1:1", container="a" * 64)
+    there = database(32768, container={"engine": "tcp://192.0.2.1:1", "id": "a" * 64})
     assert at_present(there) is there
     assert following_probe(there) is None
 

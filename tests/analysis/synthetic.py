@@ -8,8 +8,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.rules.recovery import Zero, recovered_step, recovery, worst_baseline
+from harness.analysis.rules.recovery import Zero, recovered_step, recovery
 from harness.analysis.statistics.series import Series
+from harness.analysis.statistics.violations import worst_baseline
 from harness.model.clock import next_step, step_of
 from harness.model.records.result import TargetRecovery
 

@@ -8,8 +8,8 @@ import pytest
 import synthetic
 
 from harness.analysis.rules.impact import budget_burnt, impact_start, mitigated, violating_time
-from harness.analysis.rules.recovery import Baseline, worst_baseline
 from harness.analysis.statistics.series import Series
+from harness.analysis.statistics.violations import Baseline, worst_baseline
 from harness.model.clock import step_of
 
 CLEAN = Baseline({1: 0.0, 10: 0.0, 50: 0.0})

@@ -10,18 +10,9 @@ import time
 import pytest
 import synthetic
 
-from harness.analysis.rules.recovery import (
-    Baseline,
-    Zero,
-    combine,
-    recovered_step,
-    recovery,
-    relapses,
-    search,
-    violating,
-    worst_baseline,
-)
+from harness.analysis.rules.recovery import Zero, combine, recovered_step, recovery, relapses, search
 from harness.analysis.statistics.series import Series
+from harness.analysis.statistics.violations import Baseline, violating, worst_baseline
 from harness.model.records.result import TargetRecovery
 
 CLEAN = Baseline({1: 0.0, 10: 0.0, 50: 0.0})

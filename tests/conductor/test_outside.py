@@ -249,7 +249,7 @@ def test_the_targets_own_connection_proves_the_path(
     cache: Dependency, service: Service, how: str, declared: bool
 ) -> None:
     service.connect(cache.path, how)
-    target = service.info.but(process={"pid": service.process.pid if declared else None})
+    target = msgspec.structs.replace(service.info, pid=service.process.pid if declared else None)
     with application(cache.path) as bystander:
         found = Judged(unasked("tcp", cache), target=target)
     (evidence,) = found.evidence
@@ -264,7 +264,7 @@ def test_a_bystanders_connection_proves_nothing_about_a_target_that_is_known(
 ) -> None:
     monkeypatch.setattr(outside, "LOOK_S", 0.5)
     service.connect(cache.direct)  # it goes past the proxy
-    target = service.info.but(process={"pid": service.process.pid if declared else None})
+    target = msgspec.structs.replace(service.info, pid=service.process.pid if declared else None)
     with application(cache.path) as bystander:
         found = Judged(unasked("tcp", cache), target=target)
     assert not found.evidence and len(found.no_path) == 1

@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.adapters.docker.context import engine_url
 from harness.model.records.faults import Address, Dependency, DependencyContainer, UndoRecord
+from tests.support.servers.ports import free_port
 
 IMAGE = "harness-stand-in/base"
 PORT = 7777

@@ -18,10 +18,10 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 
+from harness.cli.commands.run import view_of
 from harness.model.records.live import LiveFault, LiveNumbers, LiveState
 from harness.report.terminal.lines import LineView
 from harness.report.terminal.live import PHASES, History, LiveView, frame, sparkline
-from harness.report.terminal.views import NoView, choose
 
 STATE = LiveState(
     experiment="20261123-160000-redis-down-target",
@@ -208,17 +208,20 @@ def test_a_change_of_a_fault_is_a_line_of_its_own() -> None:
 def test_the_view_fits_where_stderr_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
+    usual = {"quiet": False, "no_live": False}
     leader, follower = os.openpty()
     with os.fdopen(leader), os.fdopen(follower, "w") as terminal:
-        assert isinstance(choose(terminal), LiveView)
-        assert isinstance(choose(terminal, live=False), LineView)
-        assert isinstance(choose(terminal, quiet=True), NoView)
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert view_of(usual) == "live"
+        assert view_of({**usual, "no_live": True}) == "lines"
+        assert view_of({**usual, "quiet": True}) == "none"
         monkeypatch.setenv("CI", "true")
-        assert isinstance(choose(terminal), LineView)
+        assert view_of(usual) == "lines"
         monkeypatch.delenv("CI")
         monkeypatch.setenv("TERM", "dumb")
-        assert isinstance(choose(terminal), LineView)
-    assert isinstance(choose(io.StringIO()), LineView)
+        assert view_of(usual) == "lines"
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert view_of(usual) == "lines"
 
 
 def drawn(env: dict[str, str], columns: int) -> str:

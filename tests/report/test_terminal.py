@@ -18,7 +18,7 @@ def summary(kind: Kind, *, width: int = 100, colour: bool = False) -> str:
 
 
 def test_target_assessment_reads_as_locust_users_know_it() -> None:
-    lines = terminal.assessment(lines_of(plan_of("fail"), result("fail"))).splitlines()
+    lines = [line for line, _ in terminal.assessment_lines(lines_of(plan_of("fail"), result("fail")))]
     assert lines[0] == "TARGET ASSESSMENT"
     assert lines[1].startswith("RPS Target (>=95% of 200):    ✅ PASS (200.1)")
     assert lines[2].startswith("P95 Latency Target (<200ms):  ✅ PASS (168ms)")

@@ -28,11 +28,10 @@ def tells(target: Target, plan: Plan) -> Tells | None:
     """Of a primary, absolute percentile or error_rate target; None for others, and without a planned rate."""
     rate = plan.load.rate
     p = ALLOWED_OVER.get(target.metric, target.value if target.metric == "error_rate" else 0.0)
-    lengths = {"baseline": plan.phases.baseline_s, "fault": plan.phases.fault_s, "after": plan.phases.after_s}
     if rate is None or target.phase is None or target.of_baseline or not 0 < p < 1 or target.op not in ("<", "<="):
         return None
     share = 1.0 if target.name is None else share_of_name(plan.load, target.name)
-    n = round(rate * lengths[target.phase] * share)
+    n = round(rate * plan.phases.judged[target.phase] * share)
     chances = Chances().two_looks() if target.phase in plan.phases.extend else Chances()
     later = round(n * MOST_EXTENDED) if target.phase in plan.phases.extend else 0
     return Tells(

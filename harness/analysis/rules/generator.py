@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from harness.analysis.record.spans import Span
 from harness.analysis.record.windows import Mark, WindowStore
@@ -119,7 +119,8 @@ def lateness_p99(marks: Sequence[Mark]) -> float | None:
     low, high = 0.0, max(taken)
     while high - low > 0.001:
         middle = (low + high) / 2
-        if _later_than(middle, taken) > LATE_SHARE * total:
+        later = sum(n * (1 - 0.99 * middle / p99) for p99, n in taken.items() if p99 > 0.99 * middle)
+        if later > LATE_SHARE * total:
             low = middle
         else:
             high = middle
@@ -135,10 +136,6 @@ def merge_stretches(stretches: Sequence[Stretch]) -> tuple[Stretch, ...]:
         else:
             merged.append((start, end))
     return tuple((round(a, 6), round(b, 6)) for a, b in merged)
-
-
-def _later_than(limit_ms: float, taken: Mapping[float, int]) -> float:
-    return sum(n * (1 - 0.99 * limit_ms / p99) for p99, n in taken.items() if p99 > 0.99 * limit_ms)
 
 
 def _of_worker(marks: Sequence[Mark]) -> list[Stretch]:

@@ -187,14 +187,13 @@ def _errors(target: Target, span: Span, facts: Facts, limit: Limit, ends: Ends) 
     outcome: Outcome
     if limit.relative is None:
         outcome = binomial.judge_proportion(bad, n, limit.value, target.op, chances)
-    elif target.op in (">", ">="):
+    elif target.op in (">", ">=") or limit.plus:
         # Nobody asks for more failures than in baseline; the ends of the interval answer it all the same.
-        held = binomial.judge_proportion(bad, n, _inside(ends.high), target.op, chances) == "held"
-        broken = binomial.judge_proportion(bad, n, _inside(ends.low), target.op, chances) == "broken"
-        outcome = "held" if held else "broken" if broken else "undecided"
-    elif limit.plus:
-        held = bad == 0 or binomial.judge_proportion(bad, n, _inside(ends.low), target.op, chances) == "held"
-        broken = binomial.judge_proportion(bad, n, _inside(ends.high), target.op, chances) == "broken"
+        upwards = target.op in (">", ">=")
+        hard, easy = (ends.high, ends.low) if upwards else (ends.low, ends.high)
+        none = bad == 0 and not upwards
+        held = none or binomial.judge_proportion(bad, n, inside(hard), target.op, chances) == "held"
+        broken = binomial.judge_proportion(bad, n, inside(easy), target.op, chances) == "broken"
         outcome = "held" if held else "broken" if broken else "undecided"
     else:
         assert facts.baseline is not None
@@ -208,7 +207,7 @@ def _errors(target: Target, span: Span, facts: Facts, limit: Limit, ends: Ends) 
     if target.name is None and own:
         why += f", {own:,} of them never sent because of the locustfile: users in a task's own time, or unable to start"
     if outcome == "undecided":
-        why += f"; {_too_close(bad, n, _inside(ends.point), target.op, chances)}"
+        why += f"; {_too_close(bad, n, inside(ends.point), target.op, chances)}"
     return _Judged(outcome, why, bad, n, chances.phi)
 
 
@@ -270,10 +269,14 @@ def _nothing(target: Target, span: Span, facts: Facts) -> TargetResult | None:
         attempts = 0
     elif names.ok:
         return None
+    return without_success(target, None, attempts)
+
+
+def without_success(target: Target, limit: float | None, attempts: int) -> TargetResult:
     if attempts == 0:
         seen = f"no request named {target.name!r} was seen" if target.name else "no request was seen"
-        return result_of(target, None, None, "undecided", seen)
-    return result_of(target, None, None, "broken", f"not one of {attempts:,} requests succeeded")
+        return result_of(target, None, limit, "undecided", seen)
+    return result_of(target, None, limit, "broken", f"not one of {attempts:,} requests succeeded")
 
 
 def more_needed(target: Target, span: Span, facts: Facts) -> float | None:
@@ -296,14 +299,14 @@ def _more(target: Target, span: Span, facts: Facts, limit: Limit, ends: Ends) ->
     else:
         _, bad, n = _over(target, span, facts, ends.low)
         chances = chances_of(target, span, facts, ends.point)
-    p = ALLOWED_OVER.get(target.metric, _inside(ends.low))
+    p = ALLOWED_OVER.get(target.metric, inside(ends.low))
 
     def judged(k: float, asked: float) -> Outcome:
         if target.metric != "error_rate" or limit.relative is None or limit.plus or facts.baseline is None:
             return binomial.judge_proportion(k, asked, p, "<=", chances)
         return binomial.judge_ratio(k, asked, *sums_in(series, facts.baseline), limit.value, chances)
 
-    if not n or not binomial.meets(bad, n, p if target.metric != "error_rate" else _inside(ends.point), "<="):
+    if not n or not binomial.meets(bad, n, p if target.metric != "error_rate" else inside(ends.point), "<="):
         return None
     for tenths in range(12, round(MOST_EXTENDED * 10) + 1, 2):
         times = tenths / 10
@@ -349,7 +352,7 @@ def by_name(target: Target, span: Span, facts: Facts) -> list[NameResult]:
     if limit is None or baseline is None:
         return []
     latency_ms = limit if target.metric in ALLOWED_OVER else None
-    p = ALLOWED_OVER.get(target.metric, _inside(limit))
+    p = ALLOWED_OVER.get(target.metric, inside(limit))
     failures = counts_failures(target, facts)
     declared = {fault.spec.dependency for fault in facts.plan.faults}
     seen: list[tuple[float, NameResult]] = []
@@ -435,7 +438,7 @@ def _too_close(bad: int, n: int, p: float, op: Op, chances: Chances) -> str:
     return f"too close to call, {format_percent(bad / n)} against {format_percent(p)} can be chance{worth}"
 
 
-def _inside(p: float) -> float:
+def inside(p: float) -> float:
     """A limit of a proportion that a binomial can be asked about."""
     return min(max(p, 1e-9), 1 - 1e-9)
 

@@ -23,27 +23,11 @@ from harness.analysis.statistics.violations import (
     Violations,
     sums,
     violating,
-    worst_baseline,
 )
 from harness.model.clock import next_step, step_of, step_start
 from harness.model.records.load import STEP_S
 from harness.model.records.result import RecoveryOutcome, TargetRecovery
 from harness.model.records.targets import Op
-
-__all__ = [
-    "WORSE_THAN_BASELINE",
-    "Baseline",
-    "Search",
-    "Violations",
-    "Zero",
-    "combine",
-    "recovered_step",
-    "recovery",
-    "relapses",
-    "search",
-    "violating",
-    "worst_baseline",
-]
 
 CLEARLY_OVER = 0.01
 """The hold's pooled count must not be this unlikely at the limit: windows alone would pass a steady 1.5 %."""
@@ -80,14 +64,19 @@ class Zero(msgspec.Struct, frozen=True):
     upper_s: float
 
 
-class Search(msgspec.Struct, frozen=True):
-    """step: the recovered step, None when there is none (yet). candidate: every step before it is ruled out.
+class Held(msgspec.Struct, frozen=True):
+    """A search's outcome. clean: the first clean step; step: where the hold begins, at the edge or there, None when
+    there is none (yet). candidate: every step before it is ruled out, so "not recovered" is certain once it is past the
+    limit, whatever is still to come.
 
-    So "not recovered" is certain once candidate is past the limit, whatever is still to come.
+    hurt: some window violates before the clean step, within the look-back. fit: the edge between them.
     """
 
     step: int | None
     candidate: int
+    clean: int
+    hurt: bool = False
+    fit: changepoint.Fit | None = None
 
 
 def recovered_step(
@@ -99,7 +88,7 @@ def recovered_step(
 
 def search(
     series: Series, baseline: Baseline, zero_step: int, hold_steps: int, last_step: int, end_step: int | None = None
-) -> Search:
+) -> Held:
     """The earliest step at or after zero_step from which, for hold_steps, no window violates and the pooled count's
     tail is at least 0.01. Whether the pooled proportion then meets the target is looked at once, by `recovery`:
     searching for a stretch that happens to lie below it finds one in nearly every service that never recovers.
@@ -113,8 +102,7 @@ def search(
     last_end = last_step + hold_steps
     end = last_end if end_step is None else min(end_step, last_end)
     found = violating(series, baseline, zero_step - LOOK_BACK_STEPS, end)
-    held = _search(series, found, zero_step, hold_steps, last_step, baseline.phi)
-    return Search(held.step, held.candidate)
+    return _search(series, found, zero_step, hold_steps, last_step, baseline.phi)
 
 
 def recovery(
@@ -256,20 +244,7 @@ def combine(targets: Sequence[TargetRecovery]) -> TargetRecovery:
     )
 
 
-class _Held(msgspec.Struct, frozen=True):
-    """A search's outcome. clean: the first clean step; step: where the hold begins, at the edge or there.
-
-    hurt: some window violates before the clean step, within the look-back. fit: the edge between them.
-    """
-
-    step: int | None
-    candidate: int
-    clean: int
-    hurt: bool = False
-    fit: changepoint.Fit | None = None
-
-
-def _search(series: Series, found: Violations, zero_step: int, hold: int, last_step: int, phi: float) -> _Held:
+def _search(series: Series, found: Violations, zero_step: int, hold: int, last_step: int, phi: float) -> Held:
     origin = max(zero_step, found.start)
     low = origin - series.start
     n = sums(series.n[low : found.end - series.start])
@@ -290,17 +265,17 @@ def _search(series: Series, found: Violations, zero_step: int, hold: int, last_s
             continue
         last = found.last_beginning(max(found.start, origin - LOOK_BACK_STEPS), clean)
         if last is None and clean == origin:
-            return _Held(clean, clean, clean)
+            return Held(clean, clean, clean)
         fit = _fit(series, origin if last is None else last - EDGE_LEAD_STEPS, clean + hold)
         step = held_from(clean, fit)
         if step + hold > found.end:
-            return _Held(None, clean, clean)
+            return Held(None, clean, clean)
         violation = found.last_inside(step, step + hold)
         if violation is not None:
             clean = violation + 1
             continue
-        return _Held(step if step <= last_step else None, step, clean, last is not None, fit)
-    return _Held(None, clean, clean)
+        return Held(step if step <= last_step else None, step, clean, last is not None, fit)
+    return Held(None, clean, clean)
 
 
 def _pooled(series: Series, start: int, end: int) -> tuple[int, int]:
@@ -315,7 +290,7 @@ def held_from(clean: int, fit: changepoint.Fit | None) -> int:
     return clean
 
 
-def _edge(series: Series, held: _Held, hold: int, floor: int) -> tuple[int, int, int, str]:
+def _edge(series: Series, held: Held, hold: int, floor: int) -> tuple[int, int, int, str]:
     """The edge before a hold, its interval, in steps, and a hint. No edge before `floor` is this outage's."""
     clean, fit = held.clean, held.fit
     edge, low, high = (clean, clean, clean) if fit is None else (fit.edge, min(fit.lower, clean), max(fit.upper, clean))
@@ -351,13 +326,9 @@ def _last_outage(
         start = max(recovered, min((low + high - hold) // 2, end - hold))
         around = _pooled(series, start, max(high, start + hold))
         rest = _pooled(series, low, end) if end - low >= hold else (0, 0)
-        if any(_is_broken(bad, n, series.limit, baseline) for bad, n in (around, rest)):
+        if any(n and exceeds(bad, n, series.limit, BROKEN_BELOW, baseline.phi_broken) for bad, n in (around, rest)):
             last = high
     return last
-
-
-def _is_broken(bad: int, n: int, limit: float, baseline: Baseline) -> bool:
-    return n > 0 and exceeds(bad, n, limit, BROKEN_BELOW, baseline.phi_broken)
 
 
 FADE_BEHIND_STEPS = 80
@@ -374,7 +345,7 @@ CLEARLY_ABOVE = 0.001
 CLEARLY_BELOW = 0.01
 
 
-def _fade(series: Series, baseline: Baseline, found: Violations, held: _Held, floor: int) -> changepoint.Fade | None:
+def _fade(series: Series, baseline: Baseline, found: Violations, held: Held, floor: int) -> changepoint.Fade | None:
     """Whether the outage before a hold ended by degrees."""
     last = found.last_beginning(max(found.start, floor - LOOK_BACK_STEPS), held.clean)
     if last is None:

@@ -11,14 +11,14 @@ from harness.analysis.rules import impact as impact_rules
 from harness.analysis.rules import recovery as recovery_rules
 from harness.analysis.rules.facts import Facts
 from harness.analysis.rules.generator import merge_stretches
-from harness.analysis.rules.proportions import by_name, proportion_op, watch_limit
-from harness.analysis.rules.recovery import Baseline, Zero
+from harness.analysis.rules.proportions import by_name, inside, proportion_op, watch_limit
+from harness.analysis.rules.recovery import Zero
 from harness.analysis.rules.targets import recovery_targets
-from harness.analysis.statistics import changepoint
+from harness.analysis.statistics import changepoint, violations
 from harness.analysis.statistics.binomial import exceeds
 from harness.analysis.statistics.dispersion import dispersion, excused, without
 from harness.analysis.statistics.series import Series
-from harness.analysis.statistics.violations import LENGTHS, RARE
+from harness.analysis.statistics.violations import LENGTHS, RARE, Baseline
 from harness.model.clock import next_step, step_of, step_start
 from harness.model.records import events as ev
 from harness.model.records.plan import Plan
@@ -72,11 +72,13 @@ def watch(
 
     def watched(target: Target, limit: float, allowed: float | None = None) -> Watched:
         series = facts.store.series(target, baseline.start, end, limit=limit, proven_unless=proven_unless)
-        series = _with_limit(facts.cut_out(series), allowed)
+        series = facts.cut_out(series)
+        if allowed is not None:
+            series = msgspec.structs.replace(series, limit=inside(allowed))
         seen = dispersion(series, baseline.start, baseline.end)
         episodes = [] if quiet_from is None else excused(series, seen, quiet_from, end, hold)
         told, series = series, without(series, episodes)
-        yardstick = recovery_rules.worst_baseline(series, baseline.start, baseline.end, seen.phi_held, seen.phi)
+        yardstick = violations.worst_baseline(series, baseline.start, baseline.end, seen.phi_held, seen.phi)
         # Where baseline had such episodes they are told as such, and nothing else is said of them.
         as_before = len(episodes) if seen.episodes else 0
         shown = series if as_before else told
@@ -89,7 +91,7 @@ def watch(
             continue
         whole = watched(target, limit)
         found.append(whole)
-        seen_in_all = fault is not None and recovery_rules.violating(whole.series, whole.baseline, fault.start, end).any
+        seen_in_all = fault is not None and violations.violating(whole.series, whole.baseline, fault.start, end).any
         found += [watched(named, limit, allowed) for named, allowed in _hurt(target, facts, seen_in_all)]
     return tuple(found)
 
@@ -109,10 +111,6 @@ def _hurt(target: Target, facts: Facts, seen_in_all: bool) -> list[tuple[Target,
             for name in by_name(target, span, facts)[:MOST_FOLLOWED]:
                 found[name.name] = max(name.limit, found.get(name.name, 0.0))
     return [(msgspec.structs.replace(target, name=name), limit) for name, limit in sorted(found.items())]
-
-
-def _with_limit(series: Series, limit: float | None) -> Series:
-    return series if limit is None else msgspec.structs.replace(series, limit=min(max(limit, 1e-9), 1 - 1e-9))
 
 
 def zero_of(plan: Plan, history: Sequence[ev.Event]) -> Zero | None:
@@ -271,7 +269,7 @@ def before_injection(facts: Facts, watched: Sequence[Watched], history: Sequence
             if length > len(n):
                 continue
             k, size = sum(early[-length:]), sum(n[-length:])
-            floor = max(w.series.limit, recovery_rules.WORSE_THAN_BASELINE * w.baseline.worst.get(length, 0.0))
+            floor = max(w.series.limit, violations.WORSE_THAN_BASELINE * w.baseline.worst.get(length, 0.0))
             if size and k > floor * size and exceeds(k, size, w.series.limit, RARE, w.baseline.phi):
                 fit = changepoint.rising(n, early, start, start)
                 edge = fit.edge if fit is not None else injected - length

@@ -22,7 +22,6 @@ from harness.analysis.record.spans import Span, fault_intervals, span_of
 from harness.analysis.record.windows import WindowStore
 from harness.model.clock import step_of
 from harness.model.records import events as ev
-from harness.model.records.faults import Dependency
 from harness.model.records.plan import Plan
 from harness.model.records.result import SignatureResult
 from harness.model.records.samples import Sample
@@ -100,7 +99,8 @@ def signatures(
         for name in dict.fromkeys(n for s in samples for n, found in s.counters.items() if "transactions" in found)
     }
     found: list[SignatureResult | None] = []
-    for one in _under_fault(plan):
+    under_fault = {fault.change.dependency.name: fault.change.dependency for fault in plan.faults}
+    for one in (each for each in under_fault.values() if not each.target):
         # What a server counts is what can be judged of it, whatever kind it is.
         calls = next((read(one.name, name) for name in ("commands", "transactions") if read(one.name, name)), None)
         if calls is not None:
@@ -248,12 +248,6 @@ def consumer_lag(name: str, lag: Points, baseline: Stretch, injected_s: float, z
         unit="messages",
         seconds=None if seconds is None else round(seconds, 1),
     )
-
-
-def _under_fault(plan: Plan) -> list[Dependency]:
-    """Once each; the target is no dependency."""
-    found = {f.change.dependency.name: f.change.dependency for f in plan.faults if not f.change.dependency.target}
-    return list(found.values())
 
 
 def _inside(risen: Sequence[Rate], stretch: Stretch) -> list[Rate]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 
-from harness.analysis.record.cells import NameTotals, Totals
 from harness.analysis.record.spans import Span, span_of
 from harness.analysis.rules import proportions
 from harness.analysis.rules.facts import Facts
@@ -93,14 +92,6 @@ def recovery_targets(plan: Plan) -> tuple[Target, ...]:
     return tuple(t for t in plan.targets if t.primary and t.phase == "after" and is_upper_proportion(t))
 
 
-def _without_success(target: Target, limit: float, names: NameTotals, totals: Totals) -> TargetResult:
-    attempts = totals.attempts if target.name is None else names.requests
-    if attempts == 0:
-        seen = f"no request named {target.name!r} was seen" if target.name else "no request was seen"
-        return result_of(target, None, limit, "undecided", seen)
-    return result_of(target, None, limit, "broken", f"not one of {attempts:,} requests succeeded")
-
-
 def _max(target: Target, span: Span, facts: Facts) -> TargetResult:
     limit = resolve(target, facts)
     totals = facts.totals(span)
@@ -108,7 +99,8 @@ def _max(target: Target, span: Span, facts: Facts) -> TargetResult:
     if limit is None:
         return result_of(target, names.max_ms or None, None, "undecided", "the baseline showed nothing to compare with")
     if names.ok == 0:
-        return _without_success(target, limit, names, totals)
+        attempts = totals.attempts if target.name is None else names.requests
+        return proportions.without_success(target, limit, attempts)
     return _literal(target, names.max_ms, limit)
 
 

@@ -32,11 +32,10 @@ class Dispersion(msgspec.Struct, frozen=True):
     """phi: how many bad requests of a cluster tell as much as one (1.0: they come singly). phi_held: the same without
     baseline's worst second and 5 s on both sides of it: one pause of a second or two makes phi over 100, with which
     later outages were not seen at all and nothing was ever held.
-    bad_seconds: seconds of baseline with a bad request; episodes: runs of them; seconds: with any request."""
+    episodes: runs of seconds of baseline with a bad request; seconds: with any request."""
 
     phi: float = 1.0
     phi_held: float = 1.0
-    bad_seconds: int = 0
     episodes: int = 0
     seconds: int = 0
     largest: int = 0
@@ -60,7 +59,6 @@ def dispersion(series: Series, start_step: int, end_step: int) -> Dispersion:
     return Dispersion(
         phi=_phi(counts),
         phi_held=_phi(rest),
-        bad_seconds=sum(1 for bad in by_second if bad),
         episodes=len(found),
         seconds=sum(1 for n, _ in counts if n),
         largest=max(sum(by_second[first : last + 1]) for first, last in found),

@@ -35,13 +35,11 @@ APART_STEPS = 50
 
 class Baseline(msgspec.Struct, frozen=True):
     """worst: the yardstick, a proportion of bad requests, by window length in steps. phi: what the counts of a window
-    are divided by (Dispersion.phi_held); phi_broken: what those of an outage by itself are. second: whether the
-    yardstick is the second-worst window."""
+    are divided by (Dispersion.phi_held); phi_broken: what those of an outage by itself are."""
 
     worst: dict[int, float]
     phi: float = 1.0
     phi_broken: float = 1.0
-    second: bool = False
 
 
 def worst_baseline(
@@ -64,7 +62,7 @@ def worst_baseline(
             at, apart = shares.index(most), length + APART_STEPS
             most = max([*shares[: max(0, at - apart + 1)], *shares[at + apart :]], default=0.0)
         worst[length] = most
-    return Baseline(worst, phi, phi_broken, second)
+    return Baseline(worst, phi, phi_broken)
 
 
 class Violations(msgspec.Struct, frozen=True):

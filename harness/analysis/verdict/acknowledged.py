@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import msgspec
+
 from harness.analysis.record.spans import fault_intervals
 from harness.model.records import events as ev
 from harness.model.records.acknowledged import Noted
@@ -55,16 +57,8 @@ def acknowledged_result(history: Sequence[ev.Event]) -> AcknowledgedResult | Non
     if told is None:
         return None
     lost = next((event for event in reversed(history) if isinstance(event, ev.DataLost)), None)
-    return AcknowledgedResult(
-        noted=told.noted,
-        chosen=told.chosen,
-        there=told.there,
-        lost=told.lost,
-        unchecked=told.unchecked,
-        examples=lost.examples if lost is not None else (),
-        seconds=told.seconds,
-        why=told.why,
-    )
+    result = msgspec.convert(told, AcknowledgedResult, from_attributes=True)
+    return msgspec.structs.replace(result, examples=lost.examples if lost is not None else ())
 
 
 def _some(draw: random.Random, asks: dict[Ask, None], most: int) -> list[Ask]:

@@ -114,7 +114,8 @@ def last_word(after: AfterLoadResult | None, recovery: RecoveryResult) -> str:
             return ""
         return f"It answered as in baseline {later} after the load had ended."
     if after.outcome == "no_answer":
-        return f"After the load had ended the service gave no answer for {later}{_example(after)}."
+        why = f" ({after.why.rstrip('.')})" if after.why else ""
+        return f"After the load had ended the service gave no answer for {later}{why}."
     return f"The service was still not as in baseline {later} after the load had ended{_counts(after)}."
 
 
@@ -122,7 +123,3 @@ def _counts(after: AfterLoadResult) -> str:
     bad = after.asked - after.good
     why = f", such as {after.why.rstrip('.')}" if after.why else ""
     return f" ({bad} of {after.asked} requests failed or were too slow{why})"
-
-
-def _example(after: AfterLoadResult) -> str:
-    return f" ({after.why.rstrip('.')})" if after.why else ""

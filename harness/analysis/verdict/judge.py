@@ -83,12 +83,16 @@ def judge(
     injected = any(fault.injected_s is not None for fault in faults)
     watched = recovery_and_impact.watch(facts, history)
     gaps = store.gaps(first, last) if last > first else []
-    unseen = _unseen(store, first, _load_end(history, last), gaps)
+    # To the end of arrivals: recovery also looks at the tail, for relapses.
+    loaded = max([last, *(step_of(event.end_s) for event in history if isinstance(event, ev.LoadEnded))])
+    unseen = _unseen(store, first, loaded, gaps)
     facts.violating = recovery_and_impact.violating(watched, first, last)
     facts.recovery = recovery_and_impact.recovery_result(facts, watched, history, injected, unseen)
     facts.memory = _memory(plan, phases, history, samples)
     judged = tuple((target, _failed_of_names(target, judge_target(target, facts), facts)) for target in plan.targets)
-    made = generator(store, first / 10, last / 10, _unsent(facts))
+    seen = [span for span in phases if span.end > span.start]
+    unsent = sum(facts.totals(span).arrivals.unsent for span in seen if span.name != "warmup")
+    made = generator(store, first / 10, last / 10, unsent)
     impact = recovery_and_impact.impact_result(facts, watched, history, facts.violating) if watched else None
     if impact is not None and _end_unseen(facts, facts.recovery, impact, unseen):
         impact = msgspec.structs.replace(impact, mitigated_s=None, mitigated_at_least=False, end_unseen=True)
@@ -121,7 +125,6 @@ def judge(
             violating_s=round(sum((b - a for a, b in facts.violating), 0.0), 6),
         )
     )
-    seen = [span for span in phases if span.end > span.start]
     timed = facts.violating if watched and recovery_targets(plan) else None
     rows = [(span, timed if first <= span.start < max(last, first + 1) else None) for span in seen]
     sized = frozenset(name for span in seen for name, one in facts.totals(span).names.items() if one.body_bytes)
@@ -143,7 +146,7 @@ def judge(
         phases=tuple(tables.phase_result(span, facts.totals(span), times, bursts) for span, times in rows),
         requests=tuple(row for span in seen for row in tables.request_results(span.name, facts.totals(span), sized)),
         totals=tables.whole_run(store),
-        setup=tables.setup_results(store),
+        setup=tuple(tables.request_result(name, "setup", names, None) for name, names in sorted(store.setup.items())),
         errors=tables.error_results(store),
         targets=tuple(result for _, result in judged),
         faults=faults,
@@ -246,11 +249,6 @@ def _judged_steps(phases: Sequence[Span], history: Sequence[ev.Event], store: Wi
     return baseline.start, max(baseline.start, last)
 
 
-def _load_end(history: Sequence[ev.Event], last: int) -> int:
-    """The end of arrivals: recovery also looks at the tail, for relapses."""
-    return max([last, *(step_of(event.end_s) for event in history if isinstance(event, ev.LoadEnded))])
-
-
 def _unseen(store: WindowStore, first: int, end: int, gaps: Sequence[int]) -> tuple[tuple[float, float], ...]:
     """Stretches in which the generator could not keep up, stood still or did not record."""
     since, until = first / 10, end / 10
@@ -262,12 +260,6 @@ def _baseline_judged(facts: Facts) -> bool:
     """The baseline was seen to its end and has requests."""
     baseline = span_of(facts.spans, "baseline")
     return baseline is not None and baseline.complete and facts.totals(baseline).attempts > 0
-
-
-def _unsent(facts: Facts) -> int:
-    return sum(
-        facts.totals(span).arrivals.unsent for span in facts.spans if span.name != "warmup" and span.end > span.start
-    )
 
 
 def _memory(

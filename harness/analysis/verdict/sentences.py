@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.model.records.result import NameResult, RecoveryResult, TargetResult
-from harness.model.target_grammar import ALLOWED_OVER, METRICS, format_value
+from harness.model.target_grammar import ALLOWED_OVER, format_value, unit_of
 from harness.model.units import format_duration, format_percent
 
 WHEN = {"baseline": "Before any fault", "fault": "While the fault was on", "after": "After recovery"}
@@ -24,7 +24,8 @@ def broken(result: TargetResult, *, control: bool = False) -> str:
     said = _broken_names(result) or _broken(result)
     when = (WHEN_CONTROL if control else WHEN).get(result.phase or "")
     sentence = f"{when}, {said}" if when else said[0].upper() + said[1:]
-    return f"{sentence} (target {result.target}{_because(result)})."
+    because = f"; {result.why}" if result.why and result.observed is not None else ""
+    return f"{sentence} (target {result.target}{because})."
 
 
 def bad_times(bad: int, failed: int | None, n: int | None = None) -> str:
@@ -100,11 +101,12 @@ def _broken_names(result: TargetResult) -> str:
 
 
 def _broken(result: TargetResult) -> str:
-    of = _of_name(result)
+    start, end = result.target.find("{"), result.target.rfind("}")
+    of = f" of {result.target[start + 1 : end]}" if 0 <= start < end else ""
     asked = _asked(result)
     if result.observed is None:
         return result.why or f"{result.metric}{of} was broken"
-    seen = format_value(result.observed, METRICS.get(result.metric, "number"))
+    seen = format_value(result.observed, unit_of(result.metric))
     if result.metric == "error_rate":
         return f"{seen} of the requests{of} failed, {asked}"
     if result.metric in ALLOWED_OVER:
@@ -129,17 +131,8 @@ def _asked(result: TargetResult) -> str:
     """The limit in words; the operator is read off the target's text."""
     if result.limit is None:
         return f"the target is {result.target}"
-    limit = format_value(result.limit, METRICS.get(result.metric, "number"))
+    limit = format_value(result.limit, unit_of(result.metric))
     tail = result.target.rpartition("}")[2]
     words = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than"}
     word = next(text for op, text in words.items() if op in tail)
     return f"the target is {word} {limit}"
-
-
-def _of_name(result: TargetResult) -> str:
-    start, end = result.target.find("{"), result.target.rfind("}")
-    return f" of {result.target[start + 1 : end]}" if 0 <= start < end else ""
-
-
-def _because(result: TargetResult) -> str:
-    return f"; {result.why}" if result.why and result.observed is not None else ""

@@ -83,10 +83,6 @@ def whole_run(store: WindowStore) -> tuple[RequestResult, ...]:
     return (*request_results("all", totals), whole)
 
 
-def setup_results(store: WindowStore) -> tuple[RequestResult, ...]:
-    return tuple(request_result(name, "setup", names, None) for name, names in sorted(store.setup.items()))
-
-
 def request_result(
     name: str, phase: str, names: NameTotals, seconds: float | None, *, sized: bool = False
 ) -> RequestResult:

@@ -34,7 +34,7 @@ class ChartData(msgspec.Struct, frozen=True, kw_only=True):
     planned_rps, rps: per second (planned: None in the closed model). failures: kind -> per second, unsent among
     them. p50_ms.. : of ok requests, None without any; failed_p95_ms: of failed ones. in_flight: highest in the bin.
     cpu: process tree -> share of one core. rss: process tree -> bytes. signals: gauges as they are, counters per
-    second. machine_cpu: 0..1; net_bytes_s, disk_bytes_s: of the machine.
+    second.
     """
 
     step_s: float
@@ -51,9 +51,6 @@ class ChartData(msgspec.Struct, frozen=True, kw_only=True):
     cpu: dict[str, Values]
     rss: dict[str, Values]
     signals: dict[str, Values]
-    machine_cpu: Values = []
-    net_bytes_s: Values = []
-    disk_bytes_s: Values = []
     failed_p95_ms: Values = []
 
 
@@ -110,11 +107,10 @@ def chart_data(store: WindowStore, samples: Sequence[Sample], history: Sequence[
         in_flight=_in_flight(store, starts, last),
         sample_t=[sample.at for sample in ordered],
         cpu={tree: _cpu(ordered, tree) for tree in _trees(ordered)},
-        rss={tree: [_rss(sample, tree) for sample in ordered] for tree in _trees(ordered)},
+        rss={
+            tree: [float(s.trees[tree].rss) if tree in s.trees else None for s in ordered] for tree in _trees(ordered)
+        },
         signals={name: _signal(ordered, name) for name in sorted({n for s in ordered for n in s.signals})},
-        machine_cpu=[sample.machine_cpu for sample in ordered],
-        net_bytes_s=[sample.net_bytes_s for sample in ordered],
-        disk_bytes_s=[sample.disk_bytes_s for sample in ordered],
     )
 
 
@@ -156,10 +152,6 @@ def _in_flight(store: WindowStore, starts: Sequence[int], end: int) -> Values:
 
 def _trees(samples: Sequence[Sample]) -> list[str]:
     return sorted({tree for sample in samples for tree in sample.trees})
-
-
-def _rss(sample: Sample, tree: str) -> float | None:
-    return float(sample.trees[tree].rss) if tree in sample.trees else None
 
 
 def _cpu(samples: Sequence[Sample], tree: str) -> Values:

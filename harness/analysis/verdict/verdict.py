@@ -167,7 +167,8 @@ def _distrust(case: Case) -> list[str]:
             f"The service was failing {format_duration(case.before_s)} before the injection, so what followed is not "
             "the fault's doing alone."
         )
-    if _baseline_starved(case) and not _never_recovered_by_itself(case):
+    own = case.recovery.outcome == "not_recovered" and "recovery" not in case.tainted
+    if _baseline_starved(case) and not own:
         # The party at fault comes first: with a generator that starved nothing said about the service can be trusted.
         found.insert(0, f"{_saturated(case)} Baseline was touched, so nothing can be compared with it.")
     return found
@@ -177,10 +178,6 @@ def _baseline_starved(case: Case) -> bool:
     """More of baseline was saturated than can be left out."""
     baseline = span_of(case.spans, "baseline")
     return baseline is not None and baseline.overlaps(case.saturated) and not case.cut_s
-
-
-def _never_recovered_by_itself(case: Case) -> bool:
-    return case.recovery.outcome == "not_recovered" and "recovery" not in case.tainted
 
 
 def _baseline_broken(target: TargetResult) -> bool:
@@ -332,12 +329,6 @@ def hurt_with(case: Case, fault: FaultResult) -> bool:
     return case.before_s is None and any(injected - STEP_S <= start <= end for start, _ in case.violating)
 
 
-def _assumed(case: Case) -> list[str]:
-    """Dependencies of which harness.toml says that nobody is to ask for the path."""
-    on = {fault.change.dependency.name for fault in case.plan.faults if fault.change.dependency.path_assumed}
-    return sorted(on)
-
-
 def _unchecked(case: Case) -> list[str]:
     """Missing data never passes: promised, chosen to be read back, and nobody knows."""
     told = next((event for event in reversed(case.history) if isinstance(event, ev.ReadBack)), None)
@@ -369,9 +360,11 @@ def _passed(case: Case) -> list[str]:
     else:
         names = ", ".join(fault.name for fault in case.faults)
         first = f"PASS: every primary target held with {names} and after it{f', though {named}' if named else ''}."
-    assumed = _assumed(case)
+    assumed = {fault.change.dependency.name for fault in case.plan.faults if fault.change.dependency.path_assumed}
     if assumed:
-        what = f"that the application uses the path to {', '.join(assumed)} is assumed (harness.toml), not proven"
+        what = (
+            f"that the application uses the path to {', '.join(sorted(assumed))} is assumed (harness.toml), not proven"
+        )
         first = f"PASS, but {what}: {first.removeprefix('PASS, but ').removeprefix('PASS: ')}"
     how = sentences.recovered(case.recovery, hurt=case.over_before)
     return [first, how] if how else [first]

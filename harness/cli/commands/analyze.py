@@ -8,14 +8,16 @@ from pathlib import Path
 
 import click
 
+from harness.cli.settings import debug_option
+
 
 @click.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option("--target", "targets", multiple=True, metavar="EXPR", help="Judge this target as well. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print result.json on stdout.")
 @click.option("--dry-run", is_flag=True, help="Print the result, write nothing.")
-@click.option("--debug", is_flag=True, help="Tracebacks.")
-def analyze(run_dir: Path, targets: tuple[str, ...], as_json: bool, dry_run: bool, debug: bool) -> int:
+@debug_option
+def analyze(run_dir: Path, targets: tuple[str, ...], as_json: bool, dry_run: bool) -> int:
     """Recompute result.json from the recorded history: pure, no network, no locustfile."""
     from harness import api
     from harness.analysis import run_directory

@@ -98,16 +98,8 @@ def _row(kind: str, fault: Any, dependencies: list[str]) -> dict[str, Any]:
         "summary": fault.summary,
         "faults": [f"{dependency}-{kind}" for dependency in dependencies],
         "params": [
-            {
-                "name": i.name,
-                "unit": i.unit,
-                "default": i.default,
-                "help": i.help,
-                "choices": list(i.choices),
-                "low": i.low,
-                "high": i.high,
-            }
-            for i in fault.params
+            {name: getattr(info, name) for name in ("name", "unit", "default", "help", "choices", "low", "high")}
+            for info in fault.params
         ],
         "one_shot": fault.one_shot,
         "undo": fault.undo_summary,

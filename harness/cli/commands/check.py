@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.settings import debug_option
+
 if TYPE_CHECKING:
     from harness.analysis.locust_csv import CsvCheck
     from harness.report.sentences.assessment import Line
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--scale", type=float, help="CSV only: share of the scenario's load that was run.  [default: 1]")
 @click.option("--name", metavar="NAME", help="CSV only: the row to judge.  [default: Aggregated]")
 @click.option("--json", "as_json", is_flag=True, help="Print the judgement as JSON on stdout.")
-@click.option("--debug", is_flag=True, help="Tracebacks.")
+@debug_option
 def check(
     source: Path,
     targets: tuple[str, ...],
@@ -36,7 +38,6 @@ def check(
     scale: float | None,
     name: str | None,
     as_json: bool,
-    debug: bool,
 ) -> int:
     """Print TARGET ASSESSMENT and exit by the verdict: 0 PASS, 1 FAIL, 3 INCONCLUSIVE.
 
@@ -70,7 +71,6 @@ def _run_dir(run_dir: Path, targets: Sequence[str], as_json: bool) -> int:
     from harness.model.jsonl import encode_line
     from harness.model.target_grammar import parse_targets
     from harness.report.sentences import story
-    from harness.report.sentences.assessment import assess_result
 
     plan = run_directory.read_plan(run_dir)
     extra = tuple(target for text in targets for target in parse_targets(text))
@@ -84,8 +84,7 @@ def _run_dir(run_dir: Path, targets: Sequence[str], as_json: bool) -> int:
         first = story.headline(plan, result)
         after = [first, *(f"  - {reason}" for reason in story.other_reasons(result, first))]
         scaled = story.scale_sentence(plan)
-        lines = assess_result((*extra, *plan.targets), plan.load.rate, result)
-        return lines, [*([scaled] if scaled else []), *after]
+        return story.lines_of(plan, result, extra), [*([scaled] if scaled else []), *after]
 
     _show(*run_directory.made_of(run_dir, told))
     return result.exit_code

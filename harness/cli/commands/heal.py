@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.settings import Written
-from harness.model.options import HOST
+from harness.cli.settings import allow_host_option, debug_option
 
 if TYPE_CHECKING:
     from harness.model.records.faults import HealReport
@@ -20,16 +19,9 @@ if TYPE_CHECKING:
 @click.option("--all", "all_", is_flag=True, help="Every run that died on this machine.")
 @click.option("--toxiproxy", metavar="URL", help="Look at a Toxiproxy without any journal; with --steal clear it.")
 @click.option("--steal", is_flag=True, help="Remove its lock and every toxic named harness-*, and nothing else.")
-@click.option(
-    "--allow-host",
-    "allow_hosts",
-    multiple=True,
-    type=Written(HOST),
-    metavar="HOST",
-    help="Allow a Toxiproxy that is not on loopback.",
-)
+@allow_host_option("Allow a Toxiproxy that is not on loopback.")
 @click.option("--quiet", "-q", is_flag=True, help="Only what is left, if anything.")
-@click.option("--debug", is_flag=True, help="Tracebacks.")
+@debug_option
 def heal(
     run_dir: Path | None,
     all_: bool,
@@ -37,7 +29,6 @@ def heal(
     steal: bool,
     allow_hosts: tuple[str, ...],
     quiet: bool,
-    debug: bool,
 ) -> int:
     """Undo what an interrupted run left behind: faults, processes, temporary folders.
 

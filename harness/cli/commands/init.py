@@ -6,6 +6,8 @@ import shlex
 
 import click
 
+from harness.cli.settings import debug_option
+
 
 @click.command()
 @click.option(
@@ -27,8 +29,8 @@ import click
     show_default=True,
     help="harness.toml; the compose override; Toxiproxy's list of proxies, which the override mounts.",
 )
-@click.option("--debug", is_flag=True, help="Tracebacks.")
-def init(files: tuple[str, ...], front: str | None, apps: str | None, what: str, debug: bool) -> int:
+@debug_option
+def init(files: tuple[str, ...], front: str | None, apps: str | None, what: str) -> int:
     """Print a commented harness.toml, for you to read, correct and save. Nothing is written, started or changed.
 
     With --compose it is made from your compose file. With --front it goes with an override file that puts Toxiproxy

@@ -10,14 +10,14 @@ from typing import Any
 import click
 
 from harness.cli.options import experiment_options
-from harness.cli.settings import Told
+from harness.cli.settings import Told, debug_option
 
 
 @click.command(cls=Told)
 @click.argument("experiment", required=False, metavar="[EXPERIMENT.yaml]")
 @experiment_options
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON, as plan.json would be.")
-@click.option("--debug", is_flag=True, help="Tracebacks.")
+@debug_option
 def plan(**values: Any) -> int:
     """Show the timeline, the exact changes and their undo, and the expected request mix.
 
@@ -35,13 +35,9 @@ def plan(**values: Any) -> int:
         return 0
     from harness.report.terminal.plan import plan_text
 
-    click.echo(plan_text(shown, width=_width(), ascii_only=not _shows("\u2588\u258c\u25b2\u2502")))
+    width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
+    click.echo(plan_text(shown, width=width, ascii_only=not _shows("\u2588\u258c\u25b2\u2502")))
     return 0
-
-
-def _width() -> int:
-    """Columns of the terminal, where there is one."""
-    return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
 
 
 def _shows(text: str) -> bool:

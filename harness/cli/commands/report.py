@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from harness.cli.settings import debug_option
+
 
 @click.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
@@ -19,8 +21,8 @@ import click
     help="html: one self-contained page; md: for a pull request; json: result.json; junit: for CI.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write there, not on stdout; - is stdout.")
-@click.option("--debug", is_flag=True, help="Tracebacks.")
-def report(run_dir: Path, format_: str, out: Path | None, debug: bool) -> int:
+@debug_option
+def report(run_dir: Path, format_: str, out: Path | None) -> int:
     """Render the report of a run from its recorded files.
 
     Needs no network and no locustfile. A run writes report.html, report.md and junit.xml itself; this makes them

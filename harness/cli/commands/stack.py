@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.settings import Told, Written, config_option
-from harness.model.options import HOST
+from harness.cli.settings import Told, allow_host_option, config_option, debug_option
 
 if TYPE_CHECKING:
     from harness.config.file import Configuration
@@ -51,8 +50,8 @@ def stack() -> None:
 @stack.command()
 @OURS
 @click.option("--quiet", "-q", is_flag=True, help="Print the target's URL only.")
-@click.option("--debug", is_flag=True, help="Tracebacks.")
-def up(chosen: StackName, quiet: bool, debug: bool) -> int:
+@debug_option
+def up(chosen: StackName, quiet: bool) -> int:
     """Bring the stack up; it stays until `harness stack down`.
 
     Prints the target's URL. Settings of the sample API (API_WORKERS, DB_POOL_SIZE, ...) are taken from the
@@ -92,8 +91,8 @@ def ensure_up(name: StackName, say: Progress) -> StackUp:
 @OURS
 @click.option("--force", is_flag=True, help="Also while a run uses it, or a dead run has left changes on it.")
 @click.option("--quiet", "-q", is_flag=True, help="Only what is left, if anything.")
-@click.option("--debug", is_flag=True, help="Tracebacks.")
-def down(chosen: StackName, force: bool, quiet: bool, debug: bool) -> int:
+@debug_option
+def down(chosen: StackName, force: bool, quiet: bool) -> int:
     """Stop the stack and remove its data. Safe to repeat."""
     from harness.safety.locks.local import acquire
     from harness.safety.locks.names import target_names
@@ -115,19 +114,14 @@ def down(chosen: StackName, force: bool, quiet: bool, debug: bool) -> int:
 @stack.command(cls=Told)
 @config_option
 @STACK
-@click.option(
-    "--allow-host",
-    "allow_hosts",
-    multiple=True,
-    type=Written(HOST),
-    metavar="HOST",
-    envvar="HARNESS_ALLOW_HOST",
-    help="External: also look at this host, which is not loopback. Repeatable.",
-)
+@allow_host_option("External: also look at this host, which is not loopback. Repeatable.", "HARNESS_ALLOW_HOST")
 @click.option("--json", "as_json", is_flag=True, help="Addresses and processes as JSON, for scripts.")
-@click.option("--debug", is_flag=True, help="Tracebacks.")
+@debug_option
 def status(
-    config: Configuration | None, chosen: str | None, allow_hosts: tuple[str, ...], as_json: bool, debug: bool
+    config: Configuration | None,
+    chosen: str | None,
+    allow_hosts: tuple[str, ...],
+    as_json: bool,
 ) -> int:
     """Parts, processes, addresses and whether they answer. Exit code 0 when all do, 4 otherwise.
 
@@ -210,9 +204,13 @@ def _embedded_status(as_json: bool) -> int:
 @STACK
 @click.option("--lines", "-n", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes then, until Ctrl-C.")
-@click.option("--debug", is_flag=True, help="Tracebacks.")
+@debug_option
 def logs(
-    part: str | None, config: Configuration | None, chosen: str | None, lines: int, follow: bool, debug: bool
+    part: str | None,
+    config: Configuration | None,
+    chosen: str | None,
+    lines: int,
+    follow: bool,
 ) -> int:
     """The last lines of the servers' logs.
 

@@ -10,7 +10,6 @@ import click
 
 if TYPE_CHECKING:
     from harness.config.file import Configuration, Contained
-    from harness.stack.external.check import Part
 
 
 def status(config: Configuration, url: str, *, allow_hosts: Collection[str], as_json: bool) -> int:
@@ -36,7 +35,7 @@ def status(config: Configuration, url: str, *, allow_hosts: Collection[str], as_
             *(
                 (
                     part.name,
-                    _runs_as(part),
+                    f"{part.container} ({part.condition})" if part.container is not None else str(part.pid or "-"),
                     part.address,
                     part.path or "-",
                     "ok" if part.trouble is None else "trouble, see below",
@@ -91,11 +90,6 @@ def logs(
         return following.show(found, lines, follow=follow)
     finally:
         containers.close()
-
-
-def _runs_as(part: Part) -> str:
-    """Its process, or its container with state and health."""
-    return f"{part.container} ({part.condition})" if part.container is not None else str(part.pid or "-")
 
 
 def table(rows: list[tuple[str, ...]]) -> None:

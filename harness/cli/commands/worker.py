@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from harness.cli.settings import Written
-from harness.model.options import DURATION, HOST
+from harness.cli.settings import Written, allow_host_option
+from harness.model.options import DURATION
 
 EPILOG = """\b
 Exit codes:
@@ -33,14 +33,7 @@ Exit codes:
 )
 @click.option("--locustfile", metavar="FILE", help="The run's Locust file, here. [default: the built-in one]")
 @click.option("--wait", type=Written(DURATION), default="5m", show_default=True, help="How long to look for the run.")
-@click.option(
-    "--allow-host",
-    "allow_hosts",
-    multiple=True,
-    type=Written(HOST),
-    metavar="HOST",
-    help="Allow load on this target although its address is public. Repeatable.",
-)
+@allow_host_option("Allow load on this target although its address is public. Repeatable.")
 def worker(
     master_host: str,
     master_port: int,

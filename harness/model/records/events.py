@@ -20,6 +20,10 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     experiment: str
 
 
+class _OfFault(_Event, frozen=True, kw_only=True):
+    fault: str
+
+
 class Started(_Event, frozen=True, kw_only=True, tag="started"):
     """t0 was chosen: load starts here. monotonic is t0's CLOCK_MONOTONIC reading on this machine."""
 
@@ -42,60 +46,52 @@ class PhaseExtended(_Event, frozen=True, kw_only=True, tag="phase_extended"):
     target: str
 
 
-class FaultRequested(_Event, frozen=True, kw_only=True, tag="fault_requested"):
-    fault: str
+class FaultRequested(_OfFault, frozen=True, kw_only=True, tag="fault_requested"):
+    pass
 
 
-class FaultInjected(_Event, frozen=True, kw_only=True, tag="fault_injected"):
-    fault: str
+class FaultInjected(_OfFault, frozen=True, kw_only=True, tag="fault_injected"):
     sent_s: float
 
 
-class FaultEvidence(_Event, frozen=True, kw_only=True, tag="fault_evidence"):
+class FaultEvidence(_OfFault, frozen=True, kw_only=True, tag="fault_evidence"):
     """stage: injected = right after the injection; held = asserted again later in the phase."""
 
-    fault: str
     stage: Literal["path", "injected", "held"]
     evidence: Evidence
 
 
-class FaultProven(_Event, frozen=True, kw_only=True, tag="fault_proven"):
-    fault: str
+class FaultProven(_OfFault, frozen=True, kw_only=True, tag="fault_proven"):
+    pass
 
 
-class FaultNotProven(_Event, frozen=True, kw_only=True, tag="fault_not_proven"):
-    fault: str
+class FaultNotProven(_OfFault, frozen=True, kw_only=True, tag="fault_not_proven"):
     missing: str
 
 
-class PathUnproven(_Event, frozen=True, kw_only=True, tag="path_unproven"):
+class PathUnproven(_OfFault, frozen=True, kw_only=True, tag="path_unproven"):
     """Nobody could be seen who uses the path that the fault changes, and nothing speaks against it: no PASS without a
     sign, but a failure that begins with the injection is one. missing: why, and what would give the proof."""
 
-    fault: str
     missing: str
 
 
-class UndoRequested(_Event, frozen=True, kw_only=True, tag="undo_requested"):
-    fault: str
+class UndoRequested(_OfFault, frozen=True, kw_only=True, tag="undo_requested"):
     sent_s: float
 
 
-class Undone(_Event, frozen=True, kw_only=True, tag="undone"):
+class Undone(_OfFault, frozen=True, kw_only=True, tag="undone"):
     """The undo statement's reply arrived at `at`."""
 
-    fault: str
     sent_s: float
 
 
-class UndoVerified(_Event, frozen=True, kw_only=True, tag="undo_verified"):
-    fault: str
+class UndoVerified(_OfFault, frozen=True, kw_only=True, tag="undo_verified"):
     evidence: tuple[Evidence, ...] = ()
     moot: bool = False
 
 
-class UndoNotVerified(_Event, frozen=True, kw_only=True, tag="undo_not_verified"):
-    fault: str
+class UndoNotVerified(_OfFault, frozen=True, kw_only=True, tag="undo_not_verified"):
     left: str
     mend: str
 

@@ -112,7 +112,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     probe_password_env: str | None = None
 
 
-class Dependency(msgspec.Struct, frozen=True, kw_only=True):
+class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something the target needs, as declared by a stack.
 
     Before the stack is up only the declaration is known (the addresses are None); the stack returns
@@ -127,6 +127,8 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     None = nothing is known. ignore_clients: names, addresses or networks of clients of it that are not the
     application's and may go past its proxy. path_assumed: nobody asks for proof that the application uses the proxy.
     pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients.
+
+    One that was written in another form does not decode: half of it would lead an undo elsewhere.
     """
 
     name: str

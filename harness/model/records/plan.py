@@ -37,6 +37,10 @@ class PhasePlan(msgspec.Struct, frozen=True, kw_only=True):
     tail_s: float
     extend: tuple[JudgedPhase, ...] = ()
 
+    @property
+    def judged(self) -> dict[JudgedPhase, float]:
+        return {"baseline": self.baseline_s, "fault": self.fault_s, "after": self.after_s}
+
 
 class PlannedFault(msgspec.Struct, frozen=True, kw_only=True):
     """id: `redis-down` or `redis-down#2`; at_s from the start of the fault phase; for_s None = one-shot."""

@@ -123,7 +123,11 @@ class _Tree:
             raise self._refuse(event, f"&{event.anchor} is an anchor", "write values out: anchors are not read")
         tag = getattr(event, "tag", None)
         if tag is not None:
-            raise self._refuse(event, f"the tag {_short(tag)}", "leave it out: every value is read as it is written")
+            raise self._refuse(
+                event,
+                f"the tag {tag.replace('tag:yaml.org,2002:', '!!')}",
+                "leave it out: every value is read as it is written",
+            )
         line = _line(event)
         if isinstance(event, yaml.ScalarEvent):
             return Text(event.value, event.style is not None, line)
@@ -167,7 +171,3 @@ class _Tree:
 def _line(event: Any) -> int:
     number: int = event.start_mark.line
     return number + 1
-
-
-def _short(tag: str) -> str:
-    return tag.replace("tag:yaml.org,2002:", "!!")

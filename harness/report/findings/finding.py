@@ -23,14 +23,6 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 Rule = Callable[[Plan, Result], Iterator[Finding]]
 
 
-def phase_named(result: Result, name: str) -> PhaseResult | None:
-    return next((phase for phase in result.phases if phase.name == name), None)
-
-
-def share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
-
-
 def dependencies(plan: Plan) -> str:
     names = dict.fromkeys(fault.spec.dependency for fault in plan.faults)
     return " and ".join(text.visible(name, 40) for name in names) or "the dependency"
@@ -59,7 +51,7 @@ def counted(errors: tuple[ErrorResult, ...]) -> int:
 
 def rose(result: Result) -> PhaseResult | None:
     """The fault phase, where its error rate is over 1 % and clearly above baseline's."""
-    fault, baseline = phase_named(result, "fault"), phase_named(result, "baseline")
+    fault, baseline = result.phase("fault"), result.phase("baseline")
     if fault is None or fault.error_rate is None:
         return None
     before = (baseline.error_rate if baseline else None) or 0.0

@@ -6,7 +6,7 @@ from harness.model.records.plan import Plan
 from harness.model.records.result import Result
 from harness.report.findings.finding import dependencies
 from harness.report.sentences import text
-from harness.report.sentences.by_request_name import Failing, all_slowed, failing, slowed
+from harness.report.sentences.by_request_name import all_slowed, failing, slowed
 from harness.report.sentences.moved import moved
 from harness.report.sentences.shrunk import shrunk
 
@@ -19,7 +19,8 @@ def notes(plan: Plan, result: Result) -> tuple[str, ...]:
     if plan.control_run:
         return tuple(said)
     if found := failing(result):
-        said.append(f"By request name: {'; '.join(one.said for one in found[:MOST_NAMES])}{_and_more(found)}.")
+        more = f"; and {len(found) - MOST_NAMES} more" if len(found) > MOST_NAMES else ""
+        said.append(f"By request name: {'; '.join(one.said for one in found[:MOST_NAMES])}{more}.")
     if all_slowed(result):
         said.append(
             f"Every request name got slower during the fault, all {len(slowed(result))} of them: also those that do "
@@ -43,16 +44,12 @@ def notes(plan: Plan, result: Result) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _and_more(found: tuple[Failing, ...]) -> str:
-    return f"; and {len(found) - MOST_NAMES} more" if len(found) > MOST_NAMES else ""
-
-
 def _extended(plan: Plan, result: Result) -> list[str]:
     """Phases that went on because a target was met, but not yet held."""
-    planned = {"baseline": plan.phases.baseline_s, "fault": plan.phases.fault_s, "after": plan.phases.after_s}
+    lasted = {phase.name: phase.end_s - phase.start_s for phase in result.phases}
     return [
-        f"Phase {p.name} went on from {text.seconds(planned[p.name])} to {text.seconds(p.end_s - p.start_s)}, to be "
-        "sure of a target that was met but not yet held."
-        for p in result.phases
-        if p.name in plan.phases.extend and p.end_s - p.start_s > planned[p.name] + 1.0
+        f"Phase {name} went on from {text.seconds(planned)} to {text.seconds(lasted[name])}, to be sure of a target "
+        "that was met but not yet held."
+        for name, planned in plan.phases.judged.items()
+        if name in plan.phases.extend and lasted.get(name, 0.0) > planned + 1.0
     ]

@@ -11,7 +11,7 @@ from harness.model.exit_codes import ExitCode
 from harness.model.records.plan import Plan
 from harness.model.records.result import ErrorResult, GeneratorResult, Result
 from harness.plan.fault_text import harder_fault
-from harness.report.findings.finding import Finding, phase_named
+from harness.report.findings.finding import Finding
 from harness.report.sentences import text
 
 
@@ -62,30 +62,26 @@ def baseline(plan: Plan, result: Result) -> Iterator[Finding]:
     broken = [t for t in result.targets if t.phase == "baseline" and t.primary and t.outcome == "broken"]
     # A starved generator misses targets by itself; error replies it does not make up.
     if broken and not (names_generator(result.reasons) and _baseline_errors(result) is None):
+        error = _baseline_errors(result)
+        most = f' Most often: {error.kind}, "{text.excerpt(error.example, 120)}".' if error is not None else ""
         yield Finding(
             key="baseline-broken",
             title="The service missed its targets before anything was broken",
-            seen="In baseline: " + ", ".join(text.visible(t.target, 60) for t in broken) + f".{_most_common(result)}",
-            advice=f"A fault on top would prove nothing, so none was injected. {_baseline_advice(plan, result)}",
+            seen="In baseline: " + ", ".join(text.visible(t.target, 60) for t in broken) + f".{most}",
+            advice=f"A fault on top would prove nothing, so none was injected. {_baseline_advice(plan, result, error)}",
         )
 
 
 def _baseline_errors(result: Result) -> ErrorResult | None:
     """What most of baseline's failures are, where most requests failed; None where they did not."""
-    phase = phase_named(result, "baseline")
+    phase = result.phase("baseline")
     if phase is None or (phase.error_rate or 0.0) < 0.5:
         return None
     return max((e for e in result.errors if e.first_s < phase.end_s), key=lambda e: e.count, default=None)
 
 
-def _most_common(result: Result) -> str:
-    error = _baseline_errors(result)
-    return "" if error is None else f' Most often: {error.kind}, "{text.excerpt(error.example, 120)}".'
-
-
-def _baseline_advice(plan: Plan, result: Result) -> str:
+def _baseline_advice(plan: Plan, result: Result, error: ErrorResult | None) -> str:
     """Less load mends only what load breaks."""
-    error = _baseline_errors(result)
     status = re.search(r"\b[45]\d\d\b", error.example) if error is not None and error.kind == "status" else None
     if error is not None and error.kind == "refused":
         return (
@@ -100,7 +96,7 @@ def _baseline_advice(plan: Plan, result: Result) -> str:
         return "The service does not accept these requests: do paths and bodies of the locustfile fit this service?"
     if error is not None and error.kind in ("exception", "check", "protocol"):
         return "Nearly every request fails the same way, whatever the load: look at the example, and at the locustfile."
-    if error is not None and (phase := phase_named(result, "baseline")) is not None and phase.error_rate == 1:
+    if error is not None and (phase := result.phase("baseline")) is not None and phase.error_rate == 1:
         return (
             "Not one request succeeded, so the load is not the reason: look at what the requests need (address, path, "
             "credentials)."

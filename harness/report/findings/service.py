@@ -7,15 +7,7 @@ from collections.abc import Iterator
 from harness.analysis.verdict.after_load import LONG_S
 from harness.model.records.plan import Plan
 from harness.model.records.result import PhaseResult, Result
-from harness.report.findings.finding import (
-    Finding,
-    begins_in,
-    counted,
-    dependencies,
-    errors_in,
-    phase_named,
-    rose,
-)
+from harness.report.findings.finding import Finding, begins_in, counted, dependencies, errors_in, rose
 from harness.report.sentences import text
 from harness.report.sentences.by_request_name import all_slowed, alone, failing, is_health_check, slowed, starved
 from harness.report.sentences.recovery_words import relapse_words
@@ -63,7 +55,7 @@ def health(plan: Plan, result: Result) -> Iterator[Finding]:
 
 def fallback(plan: Plan, result: Result) -> Iterator[Finding]:
     """Requests other than the health check were answered with errors: of one name that fails, or of the phase."""
-    fault = phase_named(result, "fault")
+    fault = result.phase("fault")
     if fault is None or plan.control_run:
         return
     hurt = tuple(one for one in failing(result) if one.phase == "fault" and not is_health_check(one.name))
@@ -133,7 +125,7 @@ def timeout(plan: Plan, result: Result) -> Iterator[Finding]:
 
 
 def synchronous(plan: Plan, result: Result) -> Iterator[Finding]:
-    fault, baseline = phase_named(result, "fault"), phase_named(result, "baseline")
+    fault, baseline = result.phase("fault"), result.phase("baseline")
     if not fault or not baseline or fault.p95_ms is None or baseline.p95_ms is None or starved(result):
         return
     for planned in plan.faults:
@@ -251,7 +243,7 @@ def one_endpoint(plan: Plan, result: Result) -> Iterator[Finding]:
 
 
 def cold(plan: Plan, result: Result) -> Iterator[Finding]:
-    after, baseline = phase_named(result, "after"), phase_named(result, "baseline")
+    after, baseline = result.phase("after"), result.phase("baseline")
     if not after or not baseline or not after.p95_ms or not baseline.p95_ms or plan.control_run:
         return
     if starved(result, "after"):

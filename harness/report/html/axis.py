@@ -42,10 +42,8 @@ class Axis:
         shapes += [self._phase(span) for span in self.phases[1:]]
         shapes += self._recovery()
         if requests:
-            shapes += [
-                self._rect(f"no-data {start:g}", start, end, "$nodata", "no data" if first else "")
-                for start, end in self.no_data
-            ]
+            no_data = _label("no data", "center", 11, "$muted") if first else None
+            shapes += [self._rect(f"no-data {start:g}", start, end, "$nodata", no_data) for start, end in self.no_data]
         return {
             "xaxis": {"range": [self.start, self.end], "ticksuffix": "s"},
             "yaxis": {"rangemode": "tozero", **yaxis},
@@ -53,58 +51,23 @@ class Axis:
             "annotations": self._phase_names() if first else [],
         }
 
-    def _rect(self, name: str, start: float, end: float, colour: str, label: str) -> dict[str, Any]:
-        shape: dict[str, Any] = {
-            "type": "rect",
-            "name": name,
-            "xref": "x",
-            "yref": "paper",
-            "x0": start,
-            "x1": end,
-            "y0": 0,
-            "y1": 1,
-            "layer": "below",
-            "fillcolor": colour,
-            "line": {"width": 0},
-        }
-        if label:
-            shape["label"] = {
-                "text": label,
-                "textposition": "top center",
-                "padding": 6,
-                "font": {"size": 11, "color": "$muted"},
-            }
-        return shape
+    def _rect(self, name: str, start: float, end: float, colour: str, label: dict[str, Any] | None) -> dict[str, Any]:
+        shape = _shape("rect", name, start, end, fillcolor=colour, line={"width": 0})
+        return {**shape, "label": label} if label else shape
 
     def _line(self, name: str, at: float, colour: str, dash: str, width: float = 1) -> dict[str, Any]:
-        return {
-            "type": "line",
-            "name": name,
-            "xref": "x",
-            "yref": "paper",
-            "x0": at,
-            "x1": at,
-            "y0": 0,
-            "y1": 1,
-            "layer": "below",
-            "line": {"color": colour, "dash": dash, "width": width},
-        }
+        return _shape("line", name, at, at, line={"color": colour, "dash": dash, "width": width})
 
     def _fault(self, span: FaultSpan, line: int, named: bool) -> dict[str, Any]:
         name = text.plotly_label(span.fault)
         end = self.end if span.end_s is None else span.end_s
-        label = f"{name} (undo not recorded)" if span.end_s is None else name
-        shape = self._rect(f"fault {name}", span.start_s, end, "$fault", "")
+        told = "<br>" * (line % 4) + (f"{name} (undo not recorded)" if span.end_s is None else name)
+        label = _label(told, "left", 12, "$faulttext") if named else None
         # A one-shot is a moment: the outline keeps it visible at any zoom.
-        shape["line"] = {"width": 1, "color": "$faultline"}
-        if named:
-            shape["label"] = {
-                "text": "<br>" * (line % 4) + label,
-                "textposition": "top left",
-                "padding": 6,
-                "font": {"size": 12, "color": "$faulttext"},
-            }
-        return shape
+        return {
+            **self._rect(f"fault {name}", span.start_s, end, "$fault", label),
+            "line": {"width": 1, "color": "$faultline"},
+        }
 
     def _phase(self, span: PhaseResult) -> dict[str, Any]:
         return self._line(f"phase {text.plotly_label(span.name)}", span.start_s, "$phase", "dot")
@@ -136,10 +99,20 @@ class Axis:
         shapes = [self._line("recovery zero", recovery.zero_s, "$zero", "solid", 1.5)]
         if recovery.lower_s is not None and recovery.upper_s is not None:
             lower, upper = recovery.zero_s + recovery.lower_s, recovery.zero_s + recovery.upper_s
-            shape = self._rect("recovery interval", lower, upper, "$recovery", "")
-            shape["line"] = {"width": 1, "color": "$zero"}
-            shapes.append(shape)
+            shape = self._rect("recovery interval", lower, upper, "$recovery", None)
+            shapes.append({**shape, "line": {"width": 1, "color": "$zero"}})
         return shapes
+
+
+def _shape(kind: str, name: str, x0: float, x1: float, **more: Any) -> dict[str, Any]:
+    """From the bottom of a panel to its top."""
+    across = {"xref": "x", "yref": "paper", "x0": x0, "x1": x1, "y0": 0, "y1": 1, "layer": "below"}
+    return {"type": kind, "name": name, **across, **more}
+
+
+def _label(told: str, where: str, size: int, colour: str) -> dict[str, Any]:
+    font = {"size": size, "color": colour}
+    return {"text": told, "textposition": f"top {where}", "padding": 6, "font": font}
 
 
 def _no_data(chart: ChartData) -> list[tuple[float, float]]:

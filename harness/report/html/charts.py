@@ -15,6 +15,7 @@ import msgspec
 from harness.model.records.events import Event
 from harness.model.records.plan import Plan
 from harness.model.records.result import Result
+from harness.model.records.windows import FAILURE_KINDS
 from harness.report.html.axis import Axis
 from harness.report.sentences import text
 from harness.report.sentences.moved import strength
@@ -27,18 +28,8 @@ MAX_TREES = 8
 LOG_WHEN_RATIO = 25.0
 """Latencies that differ by more than this are drawn on a logarithmic axis: a linear one hides the smaller."""
 
-KIND_COLOURS = {
-    "status": "$status",
-    "timeout": "$timeout",
-    "refused": "$refused",
-    "reset": "$reset",
-    "protocol": "$protocol",
-    "check": "$check",
-    "exception": "$exception",
-    "unsent": "$unsent",
-    "unfinished": "$unfinished",
-}
-SERIES_COLOURS = ("$series1", "$series2", "$series3", "$series4", "$series5", "$series6", "$series7", "$series8")
+KIND_COLOURS = {kind: f"${kind}" for kind in (*FAILURE_KINDS, "unsent")}
+SERIES_COLOURS = tuple(f"$series{number}" for number in range(1, 9))
 
 Values = Sequence[float | None]
 
@@ -66,7 +57,8 @@ def panels(plan: Plan, result: Result, chart: ChartData, history: Sequence[Event
     axis = Axis(plan, result, chart, history)
     made = [_load(chart, axis), _failures(chart, axis), _latency(plan, chart, axis), _in_flight(chart, axis)]
     made += _signals(chart, axis)
-    made += [panel for panel in (_cpu(chart, axis), _memory(chart, axis)) if panel is not None]
+    made += _trees(axis, chart.sample_t, "CPU", "Share of one core", chart.cpu, 100.0, " %")
+    made += _trees(axis, chart.sample_t, "Memory", "Resident memory", chart.rss, 1e-6, " MB")
     return tuple(made)
 
 
@@ -206,34 +198,21 @@ def _signals(chart: ChartData, axis: Axis) -> list[Panel]:
     return made
 
 
-def _cpu(chart: ChartData, axis: Axis) -> Panel | None:
-    data = _trees(chart.sample_t, chart.cpu, scale=100.0, hover="%{y:,.0f} %")
-    if not data:
-        return None
-    note = "Share of one core, by process tree."
-    return _panel("cpu", "CPU", note, data, axis.layout(requests=False, yaxis={"ticksuffix": " %"}), 190)
-
-
-def _memory(chart: ChartData, axis: Axis) -> Panel | None:
-    data = _trees(chart.sample_t, chart.rss, scale=1e-6, hover="%{y:,.0f} MB")
-    if not data:
-        return None
-    note = "Resident memory, by process tree."
-    return _panel("memory", "Memory", note, data, axis.layout(requests=False, yaxis={"ticksuffix": " MB"}), 190)
-
-
 def _trees(
-    x: Sequence[float], trees: dict[str, list[float | None]], *, scale: float, hover: str
-) -> list[dict[str, Any]]:
+    axis: Axis, x: Sequence[float], title: str, what: str, trees: dict[str, list[float | None]], scale: float, unit: str
+) -> list[Panel]:
+    """A panel of process trees, where there is any."""
     # The service itself first; it is what the targets are about.
     names = sorted((n for n, v in trees.items() if any(i is not None for i in v)), key=lambda n: (n != "target", n))
-    return [
+    data = [
         _trace(
             "service" if name == "target" else name,
             x,
             [None if value is None else value * scale for value in trees[name]],
             SERIES_COLOURS[i % len(SERIES_COLOURS)],
-            hovertemplate=hover,
+            hovertemplate=f"%{{y:,.0f}}{unit}",
         )
         for i, name in enumerate(names[:MAX_TREES])
     ]
+    layout = axis.layout(requests=False, yaxis={"ticksuffix": unit})
+    return [_panel(title.lower(), title, f"{what}, by process tree.", data, layout, 190)] if data else []

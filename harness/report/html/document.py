@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from harness.model.records.events import Event
 from harness.model.records.plan import Plan
 from harness.model.records.result import Result
-from harness.report.html.charts import Panel
+from harness.report.html import charts
 from harness.report.html.page import page
 
 if TYPE_CHECKING:
@@ -32,14 +32,15 @@ def render(
     plan: Plan, result: Result, chart: ChartData, history: Sequence[Event], run_dir: Path | str | None = None
 ) -> str:
     """The whole page, about 5 MB of which plotly.js is nearly all."""
-    shown = page(plan, result, chart, history, run_dir)
+    panels = charts.panels(plan, result, chart, history)
     plotly, script = _plotly_js(), _asset("report.js")
     return template().render(
-        page=shown,
+        page=page(plan, result, chart, history, run_dir),
+        panels=panels,
         css=_asset("report.css"),
         plotly=plotly,
         script=script,
-        figures=_figures(shown.panels),
+        figures=_figures(panels),
         policy=_policy(plotly, script),
     )
 
@@ -66,7 +67,7 @@ def _plotly_js() -> str:
     return str(get_plotlyjs()).strip().replace("</script", "<\\/script")
 
 
-def _figures(panels: Sequence[Panel]) -> str:
+def _figures(panels: Sequence[charts.Panel]) -> str:
     """Every figure in one JSON array, safe inside a script element: `<` could close it or open a comment."""
     parts = [f'{{"id":"{panel.id}","height":{panel.height},{panel.figure[1:]}' for panel in panels]
     return f"[{','.join(parts)}]".replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

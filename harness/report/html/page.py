@@ -12,11 +12,9 @@ from harness.model.records.events import Event, Started
 from harness.model.records.plan import Plan
 from harness.model.records.result import FaultResult, PhaseResult, Result
 from harness.report.findings.dependency import acknowledged_sentence
-from harness.report.findings.finding import Finding
 from harness.report.findings.notes import notes
 from harness.report.findings.rules import findings
 from harness.report.html import charts, tables
-from harness.report.html.guide import GUIDE, Named
 from harness.report.sentences import text
 from harness.report.sentences.assessment import interval
 from harness.report.sentences.event_log import moments
@@ -40,6 +38,11 @@ if TYPE_CHECKING:
 _WORDS = {"pass": ("PASS", "✅"), "fail": ("FAIL", "❌"), "inconclusive": ("INCONCLUSIVE", "❔")}
 
 
+class Named(msgspec.Struct, frozen=True):
+    name: str
+    value: str
+
+
 class Tile(msgspec.Struct, frozen=True):
     name: str
     value: str
@@ -54,91 +57,49 @@ class FaultBlock(msgspec.Struct, frozen=True, kw_only=True):
     table: tables.Table
 
 
-class Page(msgspec.Struct, frozen=True, kw_only=True):
-    harness: str
-    experiment: str
-    title: str
-    verdict: str
-    word: str
-    sign: str
-    headline: str
-    reasons: tuple[str, ...]
-    about: str
-    scale: str
-    warnings: tuple[str, ...]
-    tiles: tuple[Tile, ...]
-    zooms: tuple[charts.Zoom, ...]
-    faulted: bool
-    zero: bool
-    began: str
-    panels: tuple[charts.Panel, ...]
-    targets: tables.Table
-    recovery: str
-    recovery_targets: tables.Table
-    impact: tuple[str, ...]
-    findings: tuple[Finding, ...]
-    faults: tuple[FaultBlock, ...]
-    phases: tables.Table
-    measured: tables.Table
-    requests: tables.Table
-    by_phase: tables.Table
-    errors: tables.Table
-    signals: tables.Table
-    not_measured: tuple[str, ...]
-    command: str
-    moments: tables.Table
-    provenance: tuple[Named, ...]
-    guide: tuple[Named, ...]
-
-
 def page(
     plan: Plan, result: Result, chart: ChartData, history: Sequence[Event], run_dir: Path | str | None = None
-) -> Page:
+) -> dict[str, object]:
+    """By the names that the template calls it by, which knows no others."""
     word, sign = _WORDS[result.verdict]
     first = headline(plan, result)
+    # The badge already says PASS; the sentence under it begins with its first own word.
+    own = first.removeprefix(f"{word}: ")
     begun = next((event for event in history if isinstance(event, Started)), None)
-    return Page(
-        harness=plan.provenance.harness if plan.provenance else "",
-        experiment=text.visible(plan.experiment),
-        title=f"{title(plan)} / {text.visible(plan.scenario.name, 60)}",
-        verdict=result.verdict,
-        word=word,
-        sign=sign,
-        headline=_without_word(first, word),
-        reasons=other_reasons(result, first),
-        about=_about(plan, result),
-        scale=scale_sentence(plan) or "",
-        warnings=tuple(text.visible(warning, 500) for warning in result.warnings),
-        tiles=_tiles(plan, result),
-        zooms=charts.zooms(plan, result, chart, history),
-        faulted=any(fault.injected_s is not None for fault in result.faults),
-        zero=result.recovery is not None and result.recovery.zero_s is not None,
-        began=f" at {text.when(begun.wall)}" if begun else "",
-        panels=charts.panels(plan, result, chart, history),
-        targets=tables.targets(lines_of(plan, result)),
-        recovery=recovery_sentence(plan, result),
-        recovery_targets=tables.recovery_targets(result),
-        impact=_impact(plan, result),
-        findings=findings(plan, result),
-        faults=tuple(_fault(plan, fault) for fault in result.faults),
-        phases=tables.phases(result),
-        measured=tables.measured(result),
-        requests=tables.requests(result),
-        by_phase=tables.by_phase(result),
-        errors=tables.errors(result),
-        signals=tables.signals(result),
-        not_measured=not_measured(plan, result),
-        command=text.visible(reproduce(plan), 4000),
-        moments=tables.moments(moments(history)),
-        provenance=_provenance(plan, result, run_dir),
-        guide=GUIDE,
-    )
-
-
-def _without_word(first: str, word: str) -> str:
-    """The badge already says PASS; the sentence under it begins with its first own word."""
-    rest = first.removeprefix(f"{word}: ")
-    return rest[:1].upper() + rest[1:]
+    return {
+        "harness": plan.provenance.harness if plan.provenance else "",
+        "experiment": text.visible(plan.experiment),
+        "title": f"{title(plan)} / {text.visible(plan.scenario.name, 60)}",
+        "verdict": result.verdict,
+        "word": word,
+        "sign": sign,
+        "headline": own[:1].upper() + own[1:],
+        "reasons": other_reasons(result, first),
+        "about": _about(plan, result),
+        "scale": scale_sentence(plan) or "",
+        "warnings": tuple(text.visible(warning, 500) for warning in result.warnings),
+        "tiles": _tiles(plan, result),
+        "zooms": charts.zooms(plan, result, chart, history),
+        "faulted": any(fault.injected_s is not None for fault in result.faults),
+        "zero": result.recovery is not None and result.recovery.zero_s is not None,
+        "began": f" at {text.when(begun.wall)}" if begun else "",
+        "targets": tables.targets(lines_of(plan, result)),
+        "recovery": recovery_sentence(plan, result),
+        "recovery_targets": tables.recovery_targets(result),
+        "impact": _impact(plan, result),
+        "findings": findings(plan, result),
+        "faults": tuple(_fault(plan, fault) for fault in result.faults),
+        "phases": tables.phases(result),
+        "measured": tables.measured(result),
+        "requests": tables.requests(result),
+        "by_phase": tables.by_phase(result),
+        "errors": tables.errors(result),
+        "signals": tables.signals(result),
+        "not_measured": not_measured(plan, result),
+        "command": text.visible(reproduce(plan), 4000),
+        "moments": tables.moments(moments(history)),
+        "provenance": _provenance(plan, result, run_dir),
+    }
 
 
 def _about(plan: Plan, result: Result) -> str:
@@ -152,13 +113,9 @@ def _about(plan: Plan, result: Result) -> str:
     return ", ".join(parts) + (f"; {text.when(result.started)}" if result.started else "") + "."
 
 
-def _phase(result: Result, name: str) -> PhaseResult | None:
-    return next((phase for phase in result.phases if phase.name == name), None)
-
-
 def _tiles(plan: Plan, result: Result) -> tuple[Tile, ...]:
     whole = totals(result)
-    baseline, fault = _phase(result, "baseline"), _phase(result, "fault")
+    baseline, fault = result.phase("baseline"), result.phase("fault")
     made = [Tile("Requests in all", text.count(whole.requests), f"{text.rps(whole.rps)} replies a second on average")]
     if fault and not plan.control_run:
         before = baseline.error_rate if baseline else None
@@ -225,22 +182,13 @@ def _fault(plan: Plan, fault: FaultResult) -> FaultBlock:
     told = f"{text.visible(change.does, 300)}. " if change else ""
     told += f"Parameters: {params}. " if params else ""
     if fault.injected_s is None:
-        return FaultBlock(
-            title=text.visible(fault.name, 80),
-            state="➖ never injected",
-            css="not_judged",
-            told=told,
-            table=tables.proofs(fault.proof),
-        )
-    told += f"Injected at {text.moment(fault.injected_s)}; {undo_words(plan, fault)}."
-    missing = f" Missing: {text.visible(fault.missing, 300)}." if fault.missing and not fault.proven else ""
-    return FaultBlock(
-        title=text.visible(fault.name, 80),
-        state="✅ proven" if fault.proven else "❌ not proven",
-        css="held" if fault.proven else "broken",
-        told=told + missing,
-        table=tables.proofs(fault.proof),
-    )
+        state, css = "➖ never injected", "not_judged"
+    else:
+        state, css = ("✅ proven", "held") if fault.proven else ("❌ not proven", "broken")
+        told += f"Injected at {text.moment(fault.injected_s)}; {undo_words(plan, fault)}."
+        told += f" Missing: {text.visible(fault.missing, 300)}." if fault.missing and not fault.proven else ""
+    title = text.visible(fault.name, 80)
+    return FaultBlock(title=title, state=state, css=css, told=told, table=tables.proofs(fault.proof))
 
 
 def _provenance(plan: Plan, result: Result, run_dir: Path | str | None) -> tuple[Named, ...]:

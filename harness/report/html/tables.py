@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from harness.model.records.faults import Evidence
-from harness.model.records.result import Outcome, RecoveryOutcome, Result
+from harness.model.records.result import RecoveryOutcome, Result
+from harness.model.target_grammar import unit_of
 from harness.report.sentences import text
-from harness.report.sentences.assessment import Line, mark, unit_of
+from harness.report.sentences.assessment import Line, mark
 from harness.report.sentences.event_log import Moment
 from harness.report.sentences.evidence import fold
 from harness.report.sentences.figures import columns_for, figures
@@ -63,10 +64,6 @@ def recovery_outcome(outcome: RecoveryOutcome) -> str:
     return "held from the undo on" if outcome == "no_impact" else outcome.replace("_", " ")
 
 
-def outcome_css(outcome: Outcome, primary: bool) -> str:
-    return "warn" if outcome == "broken" and not primary else outcome
-
-
 def targets(lines: Sequence[Line]) -> Table:
     """One row a target, one column a judged phase: outcome in words and colour, the observed value under it."""
     columns = (Column("Target", "name"), *(Column(name) for name in (*PHASE_COLUMNS, "whole run")))
@@ -86,7 +83,7 @@ def targets(lines: Sequence[Line]) -> Table:
             more = (
                 f"{observed}; {text.visible(found.why, 200)}" if found.why and found.why not in observed else observed
             )
-            css = outcome_css(found.outcome, found.primary)
+            css = "warn" if found.outcome == "broken" and not found.primary else found.outcome
             cells.append(Cell(mark(found.outcome, found.primary), css, more))
         rows.append(_row(*cells))
     return Table(columns, tuple(rows))

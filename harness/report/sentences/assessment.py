@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from harness.model.records.result import Outcome, RecoveryResult, Result, TargetResult
+from harness.model.records.result import Outcome, RecoveryResult, TargetResult
 from harness.model.records.targets import Target
-from harness.model.target_grammar import METRICS, format_limit
+from harness.model.target_grammar import format_limit, unit_of
 from harness.report.sentences import text
 
 _ORDER: dict[Outcome, int] = {"broken": 0, "undecided": 1, "not_judged": 2, "held": 3}
@@ -98,10 +98,6 @@ def assess(
     return tuple(sorted(lines, key=lambda line: not line.primary))
 
 
-def assess_result(targets: Sequence[Target], rate: float | None, result: Result) -> tuple[Line, ...]:
-    return assess(targets, result.targets, rate=rate, recovery=result.recovery)
-
-
 def _line(
     members: list[tuple[TargetResult, Target | None]], rate: float | None, recovery: RecoveryResult | None
 ) -> Line:
@@ -109,7 +105,10 @@ def _line(
     worst = min((found for found, _ in members), key=lambda found: (_ORDER[found.outcome], -_badness(found, target)))
     return Line(
         label=_label(worst.metric, target.name if target else None),
-        limit=_limit(target, worst, rate) if target else _bare_limit(worst),
+        # Of a target that is not in the plan its whole text, unless that is no more than the metric's name.
+        limit=_limit(target, worst, rate)
+        if target
+        else ("" if worst.target == worst.metric else text.visible(worst.target, 80)),
         outcome=worst.outcome,
         primary=worst.primary,
         observed=_observed(worst, target, recovery),
@@ -117,11 +116,6 @@ def _line(
         results=tuple(found for found, _ in members),
         of=target.name if target else None,
     )
-
-
-def _bare_limit(found: TargetResult) -> str:
-    """Of a target that is not in the plan: its whole text, unless that is no more than the metric's name."""
-    return "" if found.target == found.metric else text.visible(found.target, 80)
 
 
 def _badness(found: TargetResult, target: Target | None) -> float:
@@ -157,11 +151,6 @@ def _limit(target: Target, found: TargetResult, rate: float | None) -> str:
             return f"{target.op}{factor}{resolved}"
         case _:
             return f"{target.op}{text.limit_in_unit(target.value, target.unit)}"
-
-
-def unit_of(metric: str) -> str:
-    """The unit a metric's observed value is in; a signal's is a bare number."""
-    return METRICS.get(metric, "number")
 
 
 def _observed(found: TargetResult, target: Target | None, recovery: RecoveryResult | None) -> str:

@@ -94,7 +94,7 @@ def slowed(result: Result) -> tuple[str, ...]:
 
 def starved(result: Result, name: str = "fault") -> bool:
     """Whether the load generator could not keep up at some time of a phase."""
-    phase = next((phase for phase in result.phases if phase.name == name), None)
+    phase = result.phase(name)
     stretches = result.generator.saturated if result.generator else ()
     return phase is not None and any(low < phase.end_s and phase.start_s < high for low, high in stretches)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 import msgspec
 
@@ -10,11 +11,12 @@ from harness.analysis.record.spans import one_shots
 from harness.analysis.verdict.sentences import bad_times, failed_of, names_generator
 from harness.model.exit_codes import ExitCode
 from harness.model.records.plan import Plan
-from harness.model.records.result import FaultResult, NameResult, PhaseResult, RecoveryResult, RequestResult, Result
+from harness.model.records.result import FaultResult, NameResult, RecoveryResult, RequestResult, Result
+from harness.model.records.targets import Target
 from harness.model.target_grammar import ALLOWED_OVER
 from harness.report.sentences import text
 from harness.report.sentences.after_load import alarm, at_the_end
-from harness.report.sentences.assessment import Line, assess_result, interval
+from harness.report.sentences.assessment import Line, assess, interval
 from harness.report.sentences.by_request_name import PHASE_WORDS, failing, slowed
 from harness.report.sentences.moved import moved
 from harness.report.sentences.shrunk import shrunk
@@ -22,11 +24,11 @@ from harness.report.sentences.shrunk import shrunk
 RESENT_LEAST = 10
 RESENT_TIMES = 4.0
 """So many times as often as in baseline, where a server may close connections that were idle."""
-_MODEL_WORDS = {"open": "open model", "closed": "closed model"}
 
 
-def lines_of(plan: Plan, result: Result) -> tuple[Line, ...]:
-    return assess_result(plan.targets, plan.load.rate, result)
+def lines_of(plan: Plan, result: Result, extra: Sequence[Target] = ()) -> tuple[Line, ...]:
+    """One line a target. extra: targets that were asked for beside those of the plan."""
+    return assess((*extra, *plan.targets), result.targets, rate=plan.load.rate, recovery=result.recovery)
 
 
 def fault_names(plan: Plan) -> str:
@@ -136,8 +138,7 @@ def hurt_clause(result: Result) -> str:
 
 def _sent_twice(result: Result) -> str:
     """Requests that went well only because the load, as a browser would, sent them once more."""
-    phases = {phase.name: phase for phase in result.phases}
-    before, fault = phases.get("baseline"), phases.get("fault")
+    before, fault = result.phase("baseline"), result.phase("fault")
     if before is None or fault is None or not before.requests or fault.resent < RESENT_LEAST:
         return ""
     if fault.resent / fault.requests < RESENT_TIMES * before.resent / before.requests:
@@ -181,20 +182,17 @@ def _harm(line: Line, result: Result) -> float:
         case "rps" if worst.observed is not None and worst.limit:
             return max(0.0, 1 - worst.observed / worst.limit)
         case metric if metric in ALLOWED_OVER:
-            phase = next((p for p in result.phases if p.name == worst.phase), None)
+            phase = result.phase(worst.phase)
             if worst.observed is None and phase is not None and phase.error_rate is not None:
                 return 1 - phase.error_rate  # nothing succeeded: the failed share says so better
             if worst.observed is None or phase is None or worst.limit is None:
                 return 0.9
-            slow = [over for q, over in _shares(phase) if q is not None and q >= worst.limit]
+            # At least so many of the successful requests are as slow as the percentile.
+            known = (phase.p50_ms, 0.5), (phase.p95_ms, 0.05), (phase.p99_ms, 0.01)
+            slow = [over for q, over in known if q is not None and q >= worst.limit]
             return max([ALLOWED_OVER[metric], *slow]) * (1 - (phase.error_rate or 0.0))
         case _:
             return 0.0
-
-
-def _shares(phase: PhaseResult) -> tuple[tuple[float | None, float], ...]:
-    """At least so many of the successful requests are as slow as this percentile."""
-    return (phase.p50_ms, 0.5), (phase.p95_ms, 0.05), (phase.p99_ms, 0.01)
 
 
 def _broken_names(line: Line) -> list[NameResult]:
@@ -255,7 +253,8 @@ def broken_clause(line: Line, result: Result, control: bool = False) -> str:
     names = _broken_names(line)
     if names and not _whole_broken(line):
         more = f", and {len(names) - 1} more request names broke it" if len(names) > 1 else ""
-        said = _name_words(names[0], worst.metric)
+        bad = bad_times(names[0].bad, failed_of(names[0], worst.metric), names[0].n)
+        said = f"{text.visible(names[0].name, 80)} {bad}"
         return " ".join(part for part in (said, when, f"(target: {line.limit}, of every request name)") if part) + more
     of = f" of {text.visible(line.of, 80)}" if line.of else ""
     metric = line.label.removesuffix(" Target").partition(" {")[0].removesuffix(" Target")
@@ -281,10 +280,6 @@ def broken_clause(line: Line, result: Result, control: bool = False) -> str:
 _CONTROL_WORDS = {"baseline": "in baseline", "fault": "in the fault phase", "after": "at the end"}
 
 
-def _name_words(found: NameResult, metric: str) -> str:
-    return f"{text.visible(found.name, 80)} {bad_times(found.bad, failed_of(found, metric), found.n)}"
-
-
 def _recovery_words(line: Line, recovery: RecoveryResult | None) -> str:
     if recovery is not None and recovery.outcome == "not_recovered":
         waited = f" within {text.seconds(recovery.lower_s)}" if recovery.lower_s is not None else ""
@@ -308,8 +303,8 @@ def load_sentence(plan: Plan) -> str:
     """`200 requests a second, open model, 100 users at most ...`."""
     load = plan.load
     if load.rate is not None:
-        return f"{load.rate:,g} arrivals a second ({_MODEL_WORDS[load.model]}, {load.arrivals})"
-    return f"{load.users:,} users as fast as they go ({_MODEL_WORDS[load.model]})"
+        return f"{load.rate:,g} arrivals a second ({load.model} model, {load.arrivals})"
+    return f"{load.users:,} users as fast as they go ({load.model} model)"
 
 
 def reproduce(plan: Plan) -> str:
@@ -323,50 +318,27 @@ def reproduce(plan: Plan) -> str:
     return command if "--seed" in command else f"{command} --seed {plan.seed}"
 
 
-class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole run in Locust's terms. Percentiles are None when the result does not carry them."""
-
-    requests: int
-    failures: int
-    unsent: int
-    error_rate: float | None
-    rps: float | None
-    mean_ms: float | None
-    p50_ms: float | None
-    p95_ms: float | None
-    p99_ms: float | None
-    max_ms: float | None
-
-
 AGGREGATED = "Aggregated"
 
 
-def totals(result: Result) -> Totals:
-    """Of every phase, warm-up included, as a Locust summary is."""
+def totals(result: Result) -> RequestResult:
+    """Of every phase, warm-up included, in Locust's terms. Percentiles are None when the result does not carry them."""
     whole = next((row for row in result.totals if row.name == AGGREGATED), None)
+    if whole is not None:
+        rate = whole.failures / whole.requests if whole.requests else None
+        return msgspec.structs.replace(whole, error_rate=rate)
     requests = sum(phase.requests for phase in result.phases)
     failures = sum(phase.failures for phase in result.phases)
-    unsent = sum(phase.unsent for phase in result.phases)
-    if whole is not None:
-        return Totals(
-            requests=whole.requests,
-            failures=whole.failures,
-            unsent=unsent,
-            error_rate=whole.failures / whole.requests if whole.requests else None,
-            rps=whole.rps,
-            mean_ms=whole.mean_ms,
-            p50_ms=whole.p50_ms,
-            p95_ms=whole.p95_ms,
-            p99_ms=whole.p99_ms,
-            max_ms=whole.max_ms,
-        )
     length = sum(phase.end_s - phase.start_s for phase in result.phases)
     weighed = [(p.mean_ms, p.requests - p.failures) for p in result.phases if p.mean_ms is not None]
     weight = sum(n for _, n in weighed)
-    return Totals(
+    return RequestResult(
+        name=AGGREGATED,
+        phase="all",
         requests=requests,
         failures=failures,
-        unsent=unsent,
+        unfinished=0,
+        backfilled=0,
         error_rate=failures / requests if requests else None,
         rps=requests / length if length > 0 else None,
         mean_ms=sum(mean * n for mean, n in weighed) / weight if weight else None,
@@ -375,6 +347,10 @@ def totals(result: Result) -> Totals:
         p99_ms=None,
         max_ms=max((p.max_ms for p in result.phases if p.max_ms is not None), default=None),
     )
+
+
+def unsent(result: Result) -> int:
+    return sum(phase.unsent for phase in result.phases)
 
 
 def request_rows(result: Result) -> tuple[RequestResult, ...]:

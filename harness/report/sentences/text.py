@@ -10,9 +10,14 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from harness.model import units
+
+if TYPE_CHECKING:
+    from harness.model.records.targets import Unit
 
 UNKNOWN = "n/a"
 """What a value that is not known looks like; never a zero."""
@@ -58,18 +63,13 @@ def _spell_json(char: str) -> str:
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
-def html_escape(text: str, limit: int = 200) -> str:
-    """For an HTML text node or a quoted attribute."""
-    return html.escape(visible(text, limit), quote=True)
-
-
-def plotly_label(text: str, limit: int = 60) -> str:
+def plotly_label(text: str) -> str:
     """For a Plotly title, legend or hover: it reads a subset of HTML, and `%{...}` in hover templates.
 
     The hover text is never built from a template with outside text in it, so only the HTML needs care; Plotly
     decodes entities, so an escaped name reads as it was. `$` would begin MathJax, were it loaded.
     """
-    return html_escape(text, limit).replace("%{", "%&#123;").replace("$", "&#36;")
+    return html.escape(visible(text, 60)).replace("%{", "%&#123;").replace("$", "&#36;")
 
 
 def markdown_escape(text: str, limit: int = 200) -> str:
@@ -108,24 +108,24 @@ def excerpt(text: str, width: int) -> str:
     return shorten(visible(text, 4000), width)
 
 
-def ms(value: float | None) -> str:
-    """A latency in milliseconds: 0.42ms, 41ms, 1.24s."""
-    return UNKNOWN if value is None else units.format_ms(value)
+def _known(shown: Callable[[float], str]) -> Callable[[float | None], str]:
+    return lambda value: UNKNOWN if value is None else shown(value)
 
 
-def percent(value: float | None) -> str:
-    """A proportion. Never 0% for something that is not nothing, never 100% for something that is not all."""
-    return UNKNOWN if value is None else units.format_percent(value)
-
-
-def rps(value: float | None) -> str:
-    """Requests per second."""
-    return UNKNOWN if value is None else units.format_rps(value)
-
-
-def seconds(value: float | None) -> str:
-    """A length of time: 0s, 50ms, 1.3s, 1m12s."""
-    return UNKNOWN if value is None else units.format_duration(value)
+ms = _known(units.format_ms)
+"""A latency in milliseconds: 0.42ms, 41ms, 1.24s."""
+percent = _known(units.format_percent)
+"""A proportion. Never 0% for something that is not nothing, never 100% for something that is not all."""
+rps = _known(units.format_rps)
+"""Requests per second."""
+seconds = _known(units.format_duration)
+"""A length of time: 0s, 50ms, 1.3s, 1m12s."""
+moment = _known("{:.1f}s".format)
+"""A moment with a tenth of a second: `at 24.1s`."""
+count = _known("{:,}".format)
+size = _known(units.format_bytes)
+number = _known(lambda value: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}")
+"""A bare number: up to four significant digits, thousands separated."""
 
 
 def clock(value: float | None) -> str:
@@ -139,44 +139,14 @@ def clock(value: float | None) -> str:
     return f"{sign}{total // 3600}:{total % 3600 // 60:02d}:{total % 60:02d}"
 
 
-def moment(value: float | None) -> str:
-    """A moment with a tenth of a second: `at 24.1s`."""
-    return UNKNOWN if value is None else f"{value:.1f}s"
+def in_unit(value: float | None, unit: Unit) -> str:
+    """A target's value in its own unit."""
+    from harness.model.target_grammar import format_value  # every command imports this file, --help too
+
+    return number(value) if value is None or unit == "number" else format_value(value, unit)
 
 
-def count(value: int | None) -> str:
-    return UNKNOWN if value is None else f"{value:,}"
-
-
-def size(value: float | None) -> str:
-    return UNKNOWN if value is None else units.format_bytes(value)
-
-
-def number(value: float | None) -> str:
-    """A bare number: up to four significant digits, thousands separated."""
-    if value is None:
-        return UNKNOWN
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def in_unit(value: float | None, unit: str) -> str:
-    """A target's value in its own unit (harness.model.records.targets.Unit)."""
-    match unit:
-        case "ms":
-            return ms(value)
-        case "proportion":
-            return percent(value)
-        case "per_s":
-            return rps(value)
-        case "s":
-            return seconds(value)
-        case "per_h":
-            return UNKNOWN if value is None else f"{percent(value)}/h"
-        case _:
-            return number(value)
-
-
-def limit_in_unit(value: float, unit: str) -> str:
+def limit_in_unit(value: float, unit: Unit) -> str:
     """A limit as a person would type it: 200ms, 1%, 30s, 95."""
     match unit:
         case "ms":

@@ -78,8 +78,9 @@ def _workers(load: LoadPlan) -> str:
 def _timeline(plan: Plan, width: int, ascii_only: bool) -> str:
     p = plan.phases
     soak = f", {_d(p.after_s - p.hold_s)} of it soak" if p.after_s > p.hold_s else ""
-    planned = {"baseline": p.baseline_s, "fault": p.fault_s, "after": p.after_s}
-    longer = {name: f"; up to {_d(MOST_EXTENDED * planned[name])} to be sure of a target" for name in p.extend}
+    longer: dict[str, str] = {
+        name: f"; up to {_d(MOST_EXTENDED * p.judged[name])} to be sure of a target" for name in p.extend
+    }
     rows = [
         ("warmup", p.warmup_s, f"arrivals ramp up for {_d(plan.load.ramp_s)}, then warm-up; not judged"),
         ("baseline", p.baseline_s, f"the healthy service; judged{longer.get('baseline', '')}"),

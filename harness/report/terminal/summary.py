@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from harness.report.sentences.story import (
     title,
     totals,
     undo_words,
+    unsent,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MAX_ROWS = 20
+WORDS = ("Name", "Phase", "Kind", "Name: example")
+"""Columns of text; the others are of numbers."""
 STYLES = {"held": "green", "broken": "bold red", "undecided": "yellow", "not_judged": "dim"}
 VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 
@@ -50,15 +53,14 @@ def summary(plan: Plan, result: Result, run_dir: Path | str | None = None, *, wi
     _faults(console, plan, result)
     _print(console, recovery_sentence(plan, result))
     if (promised := acknowledged_sentence(result)) is not None:
-        lost = result.acknowledged is not None and result.acknowledged.lost > 0
-        _print(console, promised, "bold red" if lost else "")
+        _print(console, promised, "bold red" if result.acknowledged and result.acknowledged.lost else "")
     for note in notes(plan, result):
         _print(console, note)
     for finding in signature(plan, result):
         _print(console, f"{finding.title}: {finding.seen}", "yellow")
     _print(console, "")
-    for row in assessment_lines(lines_of(plan, result)):
-        _print(console, row[0], row[1])
+    for row, style in assessment_lines(lines_of(plan, result)):
+        _print(console, row, style)
     _print(console, "")
     scaled = scale_sentence(plan)
     if scaled:
@@ -72,13 +74,8 @@ def summary(plan: Plan, result: Result, run_dir: Path | str | None = None, *, wi
     return written if colour else "\n".join(line.rstrip() for line in written.split("\n"))
 
 
-def assessment(lines: tuple[Line, ...]) -> str:
-    """The block TARGET ASSESSMENT as plain text, one line a target."""
-    return "\n".join(row for row, _ in assessment_lines(lines))
-
-
 def assessment_lines(lines: tuple[Line, ...]) -> list[tuple[str, str]]:
-    """(text, style) of each line of the block, secondary targets under their own heading."""
+    """(text, style) of each line of the block TARGET ASSESSMENT, secondary targets under their own heading."""
     rows = [("TARGET ASSESSMENT", "bold")]
     if not lines:
         return [*rows, ("No target was judged.", "")]
@@ -118,7 +115,7 @@ def _print(console: Console, line: str, style: str = "") -> None:
     console.print(Text(text.visible_lines(line), style=style), soft_wrap=True)
 
 
-def _table(title: str, *columns: tuple[str, str]) -> Table:
+def _table(title: str, *columns: str) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -126,8 +123,8 @@ def _table(title: str, *columns: tuple[str, str]) -> Table:
     table = Table(
         title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
     )
-    for i, (name, justify) in enumerate(columns):
-        number = justify == "right"
+    for i, name in enumerate(columns):
+        number = name not in WORDS
         # Only the last column of text (an error's example) may take several lines.
         table.add_column(Text(name), justify="right" if number else "left", no_wrap=number or i == 0, overflow="fold")
     return table
@@ -151,10 +148,10 @@ def _head(console: Console, plan: Plan, result: Result) -> None:
 
 
 def _totals(console: Console, result: Result) -> None:
-    whole = totals(result)
+    whole, left = totals(result), unsent(result)
     pairs = [
         ("Total requests", text.count(whole.requests)),
-        ("Failures", text.count(whole.failures) + (f" and {whole.unsent:,} unsent" if whole.unsent else "")),
+        ("Failures", text.count(whole.failures) + (f" and {left:,} unsent" if left else "")),
         ("Failure rate", text.percent(whole.error_rate)),
         ("RPS", text.rps(whole.rps)),
         ("Mean", text.ms(whole.mean_ms)),
@@ -169,39 +166,35 @@ def _totals(console: Console, result: Result) -> None:
     _print(console, "")
 
 
-def _fitting(
-    console: Console, rows: Sequence[PhaseResult | RequestResult], build: Callable[[tuple[str, ...]], Table]
-) -> Table:
-    """The table with as many columns of numbers as fit whole: a clipped number is a wrong number.
-
-    What matters least is left out first.
-    """
+def _figures(
+    console: Console,
+    title: str,
+    heads: Sequence[str],
+    rows: Sequence[PhaseResult | RequestResult],
+    leads: Sequence[Sequence[str]],
+) -> None:
+    """The table with as many columns of numbers as fit whole: a clipped number is a wrong number. What matters least is
+    left out first. heads, leads: the columns before the numbers, and the cells of each row in them."""
     from rich.measure import Measurement
 
     left_out: set[str] = set()
     columns = columns_for(rows)
     for more in ("", "Mean", "Max", "Failed p50", "p50", "RPS", "p99", "Requests", "Failed p95"):
         left_out.add(more)
-        table = build(tuple(column for column in columns if column not in left_out))
+        shown = [column for column in columns if column not in left_out]
+        table = _table(title, *heads, *shown)
+        for row, lead in zip(rows, leads, strict=False):
+            style = "bold" if isinstance(row, PhaseResult) and row.name == "fault" else ""
+            _row(table, *lead, *figures(row, shown), style=style)
         if Measurement.get(console, console.options.update(max_width=10_000), table).maximum <= console.width:
             break
-    return table
+    _show(console, table)
 
 
-def _right(columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, "right") for name in columns)
-
-
-def _request_table(console: Console, title: str, rows: list[RequestResult]) -> None:
-    names = [text.shorten(text.visible(row.name), max(26, console.width - 74)) for row in rows[:MAX_ROWS]]
-
-    def build(columns: tuple[str, ...]) -> Table:
-        table = _table(title, ("Name", "left"), *_right(columns))
-        for name, row in zip(names, rows, strict=False):
-            _row(table, name, *figures(row, columns))
-        return table
-
-    _show(console, _fitting(console, rows, build))
+def _request_table(console: Console, title: str, rows: Sequence[RequestResult]) -> None:
+    width = max(26, console.width - 74)
+    names = [(text.shorten(text.visible(row.name), width),) for row in rows[:MAX_ROWS]]
+    _figures(console, title, ("Name",), rows, names)
     if len(rows) > MAX_ROWS:
         _print(console, f"... and {len(rows) - MAX_ROWS} more names, in result.json")
 
@@ -211,43 +204,24 @@ def _requests(console: Console, result: Result) -> None:
     if not rows:
         return
     where = "whole run" if result.totals else f"{rows[0].phase} phase"
-    _request_table(console, f"REQUESTS ({where})", list(rows))
+    _request_table(console, f"REQUESTS ({where})", rows)
     fault = [row for row in result.requests if row.phase == "fault"]
     if result.totals and (any((row.error_rate or 0) >= 0.01 for row in fault) or slowed(result)):
         _request_table(console, "REQUESTS IN THE FAULT PHASE", sorted(fault, key=lambda r: -(r.error_rate or 0)))
 
 
 def _phases(console: Console, result: Result) -> None:
-    if not result.phases:
-        return
-
-    def build(columns: tuple[str, ...]) -> Table:
-        table = _table("PHASES", ("Phase", "left"), ("From", "right"), ("Length", "right"), *_right(columns))
-        for phase in result.phases:
-            _row(
-                table,
-                text.visible(phase.name, 20),
-                text.moment(phase.start_s),
-                text.seconds(phase.end_s - phase.start_s),
-                *figures(phase, columns),
-                style="bold" if phase.name == "fault" else "",
-            )
-        return table
-
-    _show(console, _fitting(console, result.phases, build))
+    if result.phases:
+        leads = [
+            (text.visible(p.name, 20), text.moment(p.start_s), text.seconds(p.end_s - p.start_s)) for p in result.phases
+        ]
+        _figures(console, "PHASES", ("Phase", "From", "Length"), result.phases, leads)
 
 
 def _errors(console: Console, result: Result) -> None:
     if not result.errors:
         return
-    table = _table(
-        "ERRORS BY KIND",
-        ("Kind", "left"),
-        ("Count", "right"),
-        ("First", "right"),
-        ("Last", "right"),
-        ("Name: example", "left"),
-    )
+    table = _table("ERRORS BY KIND", "Kind", "Count", "First", "Last", "Name: example")
     for error in sorted(result.errors, key=lambda error: -error.count)[:MAX_ROWS]:
         name = text.shorten(text.visible(error.name), 40) if error.name else "(no request)"
         _row(

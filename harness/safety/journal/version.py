@@ -16,7 +16,7 @@ import harness
 from harness.model.errors import UndoUnverified
 from harness.safety.journal.entries import intact
 
-VERSION = 2
+VERSION = 1
 """Goes up with every change that an older harness would heal wrongly; a new field with a default is none."""
 
 
@@ -26,14 +26,14 @@ class _FirstLine(msgspec.Struct, frozen=True):
 
 
 def check_version(path: Path, content: bytes) -> None:
-    """Raises UndoUnverified for a file of another version, or of none, which is older than versions. What is no whole
-    first line is damage, and told elsewhere."""
+    """Raises UndoUnverified for a file of another version. One without is older than versions, and read; what is no
+    whole first line is damage, and told elsewhere."""
     line = intact(content.partition(b"\n")[0])
     try:
-        first = msgspec.json.decode(line, type=_FirstLine) if line is not None else None
+        first = msgspec.json.decode(line, type=_FirstLine) if line is not None else _FirstLine()
     except (msgspec.MsgspecError, RecursionError):
         return
-    if first is None or (first.version == VERSION and not isinstance(first.version, bool)):
+    if first.version in (0, VERSION) and not isinstance(first.version, bool):
         return
     told = str(first.harness)
     wrote = f"harness {told}" if re.fullmatch(r"[0-9A-Za-z.+-]{1,40}", told) else "another harness"
