@@ -32,7 +32,8 @@ KEY = "harness-read-only"
 
 def connected(dependency: Dependency) -> redis.Redis:
     assert dependency.direct is not None
-    password = os.environ.get(dependency.password_env) if dependency.password_env else None
+    variable = dependency.credentials.password_env
+    password = os.environ.get(variable) if variable else None
     # A client whose name begins with "harness" is never taken for one of the application's.
     host, port = dependency.direct.host, dependency.direct.port
     return redis.Redis(host, port, password=password, socket_timeout=3, client_name="harness-read-only")
