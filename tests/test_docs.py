@@ -14,6 +14,7 @@ import pytest
 
 from harness.cli import COMMANDS, cli
 from harness.model.options import FLAG
+from harness.model.target_grammar import METRICS
 from harness.plan.experiment import OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,3 +157,10 @@ def test_every_benchmark_in_the_documents_says_what_it_takes() -> None:
     said = {name: each.communicate(timeout=60)[0].decode() for name, each in zip(named, asked, strict=True)}
     for name, each in zip(named, asked, strict=True):
         assert each.returncode == 0 and "usage:" in said[name], said[name]
+
+
+def test_every_metric_of_a_target_has_a_row() -> None:
+    page = (ROOT / "docs" / "targets.md").read_text(encoding="utf-8")
+    rows = "\n".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+    missing = [metric for metric in METRICS if f"`{metric}`" not in rows]
+    assert not missing, f"docs/targets.md has no row for {', '.join(missing)}"

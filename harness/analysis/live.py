@@ -27,7 +27,7 @@ from harness.model.records import events as ev
 from harness.model.records.live import LiveNumbers
 from harness.model.records.plan import Plan
 from harness.model.records.targets import PhaseName, Target
-from harness.model.target_grammar import ALLOWED_OVER, format_limit, parse_expression
+from harness.model.target_grammar import ALLOWED_OVER, NAMED, format_limit, parse_expression
 from harness.model.units import parse_duration
 
 LATE_S = 3.0
@@ -53,7 +53,6 @@ WORKS_LEAD_S = 0.5
 _STATUS = re.compile(r"\b[45]\d\d\b")
 
 MAX_ABORT_S = 3600.0
-_ABORT_METRICS = (*ALLOWED_OVER, "max", "error_rate", "rps")
 
 
 class AbortRule(msgspec.Struct, frozen=True):
@@ -249,8 +248,8 @@ def parse_abort(text: str) -> AbortRule:
     target = parse_expression(match[1])
     if target.phase is not None or not target.primary or target.relative is not None or target.other is not None:
         raise UsageError(f"abort condition {text!r}: only METRIC OP VALUE for DURATION, without phase, `~` or `of`")
-    if target.metric not in _ABORT_METRICS:
-        known = ", ".join(_ABORT_METRICS)
+    if target.metric not in NAMED:
+        known = ", ".join(NAMED)
         raise UsageError(f"abort condition {text!r}: {target.metric} is not known second by second; use {known}")
     for_s = parse_duration(match[2], f"abort condition {text!r}: time")
     if not 1.0 <= for_s <= MAX_ABORT_S:

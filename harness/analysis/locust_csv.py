@@ -22,7 +22,7 @@ from harness.model.files import read_limited
 from harness.model.records.load import Scenario
 from harness.model.records.result import Outcome, TargetResult, Verdict
 from harness.model.records.targets import Target
-from harness.model.target_grammar import ALLOWED_OVER, did_you_mean, merge, parse_expression
+from harness.model.target_grammar import ALLOWED_OVER, NAMED, did_you_mean, merge, parse_expression
 from harness.model.units import format_rps
 
 AGGREGATED = "Aggregated"
@@ -32,11 +32,7 @@ MAX_BYTES = 64_000_000
 MAX_VALUE = 1e12
 
 _COLUMNS = {
-    "p50": "50%",
-    "p90": "90%",
-    "p95": "95%",
-    "p99": "99%",
-    "p99.9": "99.9%",
+    **{name: f"{name[1:]}%" for name in ALLOWED_OVER},
     "max": "Max Response Time",
     "mean": "Average Response Time",
     "rps": "Requests/s",
@@ -133,7 +129,7 @@ def _target(text: str) -> Target:
     relative = next((limit.relative for limit in target.limits if limit.relative is not None), None)
     if relative is not None or target.other is not None:
         raise UsageError(f"target {text!r}: a Locust CSV file has no {relative or 'phases'}; write a number")
-    if target.metric not in (*ALLOWED_OVER, "max", "error_rate", "rps"):
+    if target.metric not in NAMED:
         raise UsageError(f"target {text!r}: {target.metric} is not in a Locust CSV file")
     return target
 

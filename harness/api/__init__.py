@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from harness.adapters.wire.exchange import ErrorKind as ErrorKind
     from harness.adapters.wire.exchange import Exchange as Exchange
     from harness.adapters.wire.exchange import ProbeError as ProbeError
     from harness.config.file import DependencyTable as DependencyTable
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from harness.plan.files.entries import Repeat as Repeat
 
 _HOMES = {
-    "harness.adapters.wire.exchange": ("Exchange", "ProbeError"),
+    "harness.adapters.wire.exchange": ("ErrorKind", "Exchange", "ProbeError"),
     "harness.config.file": ("DependencyTable",),
     "harness.dependencies.kind": ("Attempt", "CounterReader", "DependencyKind", "PathClient", "Received"),
     "harness.dependencies.result": ("secret",),

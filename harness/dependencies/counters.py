@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from harness.adapters.wire.exchange import ProbeError
 from harness.dependencies.kind import CounterReader
 from harness.dependencies.registry import kind_of
 from harness.model.errors import HarnessError
@@ -29,7 +30,7 @@ class Counters:
             if self._open is None:
                 self._open = kind_of(self._dependency).counters(self._dependency)
             return _finite(self._open.read())
-        except HarnessError:
+        except (HarnessError, ProbeError):
             self.close()
             raise
 

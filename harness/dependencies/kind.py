@@ -63,7 +63,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CounterReader(Protocol):
-    """read() may raise HarnessError: then it is closed, and another one is made for the next reading."""
+    """read() may raise HarnessError or ProbeError: then it is closed, and another one is made for the next reading."""
 
     def read(self) -> Mapping[str, object]: ...
 

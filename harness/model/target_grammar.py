@@ -45,18 +45,39 @@ JUDGED_PHASES: tuple[JudgedPhase, ...] = get_args(JudgedPhase)
 ALLOWED_OVER: dict[str, float] = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01, "p99.9": 0.001}
 """Percentile metric -> the proportion of ok requests that may take the limit or longer."""
 
-METRICS: dict[str, Unit] = {
-    **dict.fromkeys((*ALLOWED_OVER, "max"), "ms"),
-    "error_rate": "proportion",
-    "rps": "per_s",
-    "recovery": "s",
-    "violating": "s",
-    "cpu": "proportion",
-    "memory_growth": "per_h",
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target may be about. label: for people.
+
+    by_name: known for each request name, second by second. relative: may be compared with baseline or the plan.
+    whole_run: it is of no single phase. by_generator: a saturated generator worsens it by itself.
+    """
+
+    unit: Unit
+    label: str
+    by_name: bool = False
+    relative: bool = False
+    whole_run: bool = False
+    by_generator: bool = False
+
+
+def _of_requests(unit: Unit, label: str) -> Metric:
+    return Metric(unit=unit, label=label, by_name=True, relative=True, by_generator=True)
+
+
+METRICS: dict[str, Metric] = {
+    **{name: _of_requests("ms", f"{name.upper()} Latency") for name in ALLOWED_OVER},
+    "max": _of_requests("ms", "Max Latency"),
+    "error_rate": _of_requests("proportion", "Failure Rate"),
+    "rps": _of_requests("per_s", "RPS"),
+    "recovery": Metric(unit="s", label="Recovery", whole_run=True),
+    "violating": Metric(unit="s", label="Violating Time", by_generator=True),
+    "cpu": Metric(unit="proportion", label="CPU", relative=True),
+    "memory_growth": Metric(unit="per_h", label="Memory Growth", whole_run=True),
 }
-WHOLE_RUN = ("recovery", "memory_growth")
-NAMED = (*ALLOWED_OVER, "max", "error_rate", "rps")
-RELATIVE = (*ALLOWED_OVER, "max", "error_rate", "rps", "cpu")
+WHOLE_RUN = tuple(name for name, metric in METRICS.items() if metric.whole_run)
+NAMED = tuple(name for name, metric in METRICS.items() if metric.by_name)
+RELATIVE = tuple(name for name, metric in METRICS.items() if metric.relative)
 
 _TARGET = re.compile(
     r"""\s*(?P<soft>~)?\s*
@@ -207,7 +228,7 @@ def _exact(value: float, unit: Unit) -> str:
 
 def unit_of(metric: str) -> Unit:
     """The unit a metric's values are in; a signal's is a bare number."""
-    return METRICS.get(metric, "number")
+    return METRICS[metric].unit if metric in METRICS else "number"
 
 
 _SHOWN: dict[Unit, Callable[[float], str]] = {

@@ -14,6 +14,7 @@ from harness.model.target_grammar import (
     parse_expression,
     parse_targets,
     refuse_impossible,
+    unit_of,
 )
 
 
@@ -167,7 +168,7 @@ def test_the_canonical_text_parses_back_to_the_same_target(
 ) -> None:
     unit = {"ms": "ms", "s": "s", "proportion": "%", "per_h": "%/h", "per_s": "/s", "number": ""}
     where = "" if metric in ("recovery", "memory_growth") else phase
-    target = parse_expression(f"{where}{metric} {op} {number}{unit[METRICS.get(metric, 'number')]}")
+    target = parse_expression(f"{where}{metric} {op} {number}{unit[unit_of(metric)]}")
     again = parse_expression(("~" if soft else "") + target.text)
     assert (again.text, again.value, again.op) == (target.text, target.value, target.op)
 

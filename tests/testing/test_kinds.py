@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import distribution
+from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from threading import Thread
+from types import ModuleType
 
 import psycopg
 import pytest
 import redis
 
+from harness.dependencies import registry
 from harness.dependencies.http import HTTP
 from harness.dependencies.kafka import KAFKA
 from harness.dependencies.postgres import POSTGRES
 from harness.dependencies.redis import REDIS
-from harness.dependencies.registry import kinds
+from harness.dependencies.registry import GROUP, kinds
 from harness.dependencies.tcp import TCP
 from harness.model.records.faults import Address, Credentials, Dependency
-from harness.testing import DependencyContract
+from harness.testing import DependencyContract, assert_probes
 from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
 
 pytestmark = pytest.mark.stack
@@ -89,4 +96,25 @@ class TestTcp(DependencyContract):
 
 def test_no_kind_is_left_out() -> None:
     tried = {one.kind.name for one in (TestRedis, TestPostgres, TestKafka, TestHttp, TestTcp)}
-    assert tried == set(kinds())
+    ours = {point.name for point in distribution("resilience-harness").entry_points if point.group == GROUP}
+    assert tried == ours <= set(kinds())
+
+
+def test_the_kind_of_the_page_tells_an_answer_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    (code,) = (text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "DependencyKind" in text)
+    module = ModuleType("my_kinds")
+    exec(compile(code, "docs/api.md", "exec"), module.__dict__)
+    known = {**kinds(), "memcached": module.__dict__["MEMCACHED"]}
+    monkeypatch.setattr(registry, "_load", lambda: (known, {}))
+
+    class Version(StreamRequestHandler):
+        def handle(self) -> None:
+            if self.rfile.readline() == b"version\r\n":
+                self.wfile.write(b"VERSION 1.6.40\r\n")
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Version) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = Address("127.0.0.1", server.server_address[1])
+        assert_probes(known["memcached"], Dependency(name="it", kind="memcached", path=address, direct=address))
+        server.shutdown()

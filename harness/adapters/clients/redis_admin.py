@@ -1,6 +1,6 @@
 """Redis and Valkey: what a server tells about itself, and FLUSHALL. The only place that imports redis.
 
-Probes do not come here: a PING on a raw socket is in probe.py.
+Probes do not come here: a PING on a raw socket is in harness/dependencies/redis.py.
 """
 
 from __future__ import annotations

@@ -51,10 +51,7 @@ from harness.model.records.result import (
 )
 from harness.model.records.samples import Sample
 from harness.model.records.targets import Target
-from harness.model.target_grammar import ALLOWED_OVER, JUDGED_PHASES, merge
-
-_MADE_UP = ("p50", "p90", "p95", "p99", "p99.9", "max", "rps", "violating")
-"""Metrics that a saturated generator worsens by itself, beside error_rate."""
+from harness.model.target_grammar import ALLOWED_OVER, JUDGED_PHASES, METRICS, merge
 
 
 def judge(
@@ -293,7 +290,8 @@ def _tainted(
         span = span_of(facts.spans, target.phase or "")
         if result.outcome != "broken" or span is None or not span.overlaps(saturated):
             continue
-        if target.metric not in (*_MADE_UP, "error_rate") or _own_doing(target, span, facts, steps):
+        metric = METRICS.get(target.metric)
+        if metric is None or not metric.by_generator or _own_doing(target, span, facts, steps):
             continue
         if not any(_name_by_itself(target, name, span, facts, steps) for name in result.names):
             found.add(target.text)

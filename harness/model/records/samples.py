@@ -39,9 +39,9 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """at: seconds since t0. trees: `target`, and each dependency's name where its process or container is known.
 
     signals: Prometheus series, summed over labels: counters as their running total, gauges as they are.
-    net_bytes_s, disk_bytes_s: of the machine. counters: dependency -> name -> value, as adapters/probing/counters.py
-    names them; `at` among them is when they were read, seconds since t0. Each reading is in one sample only. fresh: the
-    request on a fresh connection that has ended since the last sample.
+    net_bytes_s, disk_bytes_s: of the machine. counters: dependency -> name -> value, as its kind names them
+    (harness/dependencies/); `at` among them is when they were read, seconds since t0. Each reading is in one sample
+    only. fresh: the request on a fresh connection that has ended since the last sample.
     """
 
     at: float

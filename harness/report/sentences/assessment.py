@@ -8,20 +8,10 @@ import msgspec
 
 from harness.model.records.result import Outcome, RecoveryResult, TargetResult
 from harness.model.records.targets import Target
-from harness.model.target_grammar import format_limit, unit_of
+from harness.model.target_grammar import METRICS, format_limit, unit_of
 from harness.report.sentences import text
 
 _ORDER: dict[Outcome, int] = {"broken": 0, "undecided": 1, "not_judged": 2, "held": 3}
-
-LABELS = {
-    "rps": "RPS",
-    "error_rate": "Failure Rate",
-    "recovery": "Recovery",
-    "violating": "Violating Time",
-    "cpu": "CPU",
-    "memory_growth": "Memory Growth",
-    "max": "Max Latency",
-}
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,8 +117,8 @@ def _badness(found: TargetResult, target: Target | None) -> float:
 
 
 def _label(metric: str, name: str | None) -> str:
-    if metric in LABELS:
-        words = LABELS[metric]
+    if metric in METRICS:
+        words = METRICS[metric].label
     elif metric.startswith("p") and metric[1:].replace(".", "").isdigit():
         words = f"{metric.upper()} Latency"
     else:
