@@ -32,9 +32,11 @@ def on_grid(seconds: float) -> float:
     return round(math.ceil(seconds / STEP_S - 1e-9) * STEP_S, 1)
 
 
-def shortest(least_s: float, rate: float | None, arrivals: int = DECIDING_ARRIVALS) -> float:
-    """The shortest length of a phase that can decide anything: at least least_s and so many planned arrivals."""
-    return least_s if not rate else on_grid(max(least_s, arrivals / rate))
+def shortest(least_s: float, rate: float | None, arrivals: int | None = None) -> float:
+    """The shortest length of a phase that can decide anything: at least least_s and so many planned arrivals, which
+    are DECIDING_ARRIVALS where nothing is said."""
+    wanted = DECIDING_ARRIVALS if arrivals is None else arrivals
+    return least_s if not rate else on_grid(max(least_s, wanted / rate))
 
 
 def lengths(

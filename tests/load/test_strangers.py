@@ -97,7 +97,7 @@ def test_a_pair_of_its_own_and_the_runs_public_key_let_nobody_in(target: Target,
     own = make_keys(1)[1][0]
     with Run(plan, tmp_path) as run, Worker(plan, tmp_path) as worker:
         theirs = msgspec.json.decode(worker.key.read_bytes(), type=WorkerKey)
-        key = own.but(process={"server": theirs.server})
+        key = msgspec.structs.replace(own, server=theirs.server)
         run.begin().at(0.5)
         with connection(plan.remote.port, "stranger", key) as stranger:
             with suppress(zmq.Again):
@@ -228,7 +228,7 @@ def test_a_key_of_another_run_is_refused_at_once(target: Target, tmp_path: Path)
             assert "does not admit this key" in wrong.text
         server = msgspec.json.decode(key_of(tmp_path, 0).read_bytes(), type=WorkerKey).server
         own = tmp_path / "own.key"
-        write_key_file(own, make_keys(1)[1][0].but(process={"server": server}))
+        write_key_file(own, msgspec.structs.replace(make_keys(1)[1][0], server=server))
         with Worker(plan, tmp_path, key=own) as wrong:
             assert wrong.end(30) == 2, wrong.text
             assert "does not admit this key" in wrong.text

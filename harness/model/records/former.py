@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 _PARTS = {
-    "proxy": {"toxiproxy": "url", "proxy": "name", "proxy_pid": "pid", "proxy_port": "port", "seen_as": "seen_as"},
+    "proxy": {
+        "toxiproxy": "url",
+        "proxy": "name",
+        "proxy_pid": "pid",
+        "proxy_port": "port",
+        "seen_as": "seen_as",
+        "proxy_runtime": "runtime",
+    },
     "process": {name: name for name in ("pid", "pid_file", "server", "keeper", "start_config", "start_sha256")},
     "container": {
         "engine": "engine",
