@@ -138,7 +138,7 @@ def late_clients(stack: StandingStack) -> Iterator[None]:
     stop = threading.Event()
 
     def use() -> None:
-        login = f"{db['login']} host={db['direct']['host']} port={db['direct']['port']}"
+        login = f"{db['credentials']['login']} host={db['direct']['host']} port={db['direct']['port']}"
         with (
             redis.Redis(cache["host"], cache["port"], password=stack.password()) as one,
             psycopg.connect(login, autocommit=True) as two,
