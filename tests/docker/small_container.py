@@ -107,8 +107,7 @@ def made(name: str, publish: str, *options: str, **more: Any) -> Dependency:
         direct=address,
         startable=True,
         probe_send="hello\n",
-        **more,
-    )
+    ).but(**more)
 
 
 def again(record: UndoRecord, name: str, *options: str) -> str:

@@ -85,10 +85,10 @@ def test_who_comes_past_kafkas_proxy_is_seen_in_its_containers_network(
         before = snapshot(kafka)
         assert before.can_tell and before.clients, "the sample API is connected"
         assert {client.on_proxy for client in before.clients} == {True}
-        server, port = raw(f"{kafka.toxiproxy}/proxies")["kafka"]["upstream"].rsplit(":", 1)
+        server, port = raw(f"{kafka.proxy.url}/proxies")["kafka"]["upstream"].rsplit(":", 1)
         connects = f"import socket, time; s = socket.create_connection(({server!r}, {port})); time.sleep(60)"
         (network,) = docker(
-            "network", "ls", "-q", "--filter", f"label=com.docker.compose.project={kafka.project}"
+            "network", "ls", "-q", "--filter", f"label=com.docker.compose.project={kafka.container.project}"
         ).split()
         image = stand_in_images["HARNESS_PYTHON_IMAGE"]
         past = docker("run", "-d", "--rm", "--network", network, image, "python", "-c", connects).strip()

@@ -148,7 +148,7 @@ def test_made_anew_by_somebody_it_is_moot(kind: str) -> None:
 
 def test_made_anew_for_the_same_service_under_another_name_it_is_moot() -> None:
     labels = ("--label", "com.docker.compose.project=p-moot", "--label", "com.docker.compose.service=cache")
-    with small(*labels, project="p-moot", service="cache") as dependency:
+    with small(*labels, container={"project": "p-moot", "service": "cache"}) as dependency:
         fault, record = captured("kill", dependency)
         fault.inject(record)
         name = f"{dependency.container.name}-2"
