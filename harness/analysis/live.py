@@ -15,9 +15,16 @@ from harness.analysis.record.spans import Span, span_of, spans
 from harness.analysis.record.windows import FAILING_AFTER_S, WindowStore
 from harness.analysis.rules.facts import Facts
 from harness.analysis.rules.generator import WINDOW_S, cut_from_baseline, saturated
-from harness.analysis.rules.proportions import by_name, counted_limits, more_needed, watch_limit
+from harness.analysis.rules.proportions import (
+    by_name,
+    counted_limits,
+    is_upper_proportion,
+    more_needed,
+    watch_limit,
+)
 from harness.analysis.rules.recovery import recovered_step
 from harness.analysis.rules.targets import COMPARE, judge_target, recovery_targets
+from harness.analysis.statistics.binomial import BROKEN_BELOW, exceeds
 from harness.analysis.statistics.dispersion import Dispersion, dispersion, excused, without
 from harness.analysis.statistics.violations import Baseline, violating, worst_baseline
 from harness.analysis.verdict import sentences
@@ -36,6 +43,8 @@ LATE_S = 3.0
 PROVISIONAL_S = 1.0
 """Provisional numbers end so long ago: what is quick has ended by then."""
 
+LAST_STEPS = 50
+"""Of a hold: what went wrong at its end must not hide in it."""
 BEFORE_ZERO_STEPS = 60
 NAMES_EVERY_STEPS = 10
 """How often the request names are looked at while one of them holds up the recovery."""
@@ -207,6 +216,34 @@ def length_wanted(
     return round(planned_s * times, 1), text
 
 
+def restless(store: WindowStore, plan: Plan, now_s: float, held_s: float) -> str:
+    """What keeps a shared target from being at rest, so that a baseline may begin; "" for nothing. held_s: for how long
+    its targets had held already when this experiment's record began.
+
+    Over a whole hold, and over the last seconds of it, no absolute target of baseline is broken; and the users that an
+    outage had called in are gone.
+    """
+    end, hold = _decided(store, now_s), next_step(plan.phases.hold_s)
+    start = max(0, end - hold)
+    for target in plan.targets:
+        absolute = all(limit.relative is None for limit in target.limits)
+        if target.phase != "baseline" or not target.primary or not absolute or not is_upper_proportion(target):
+            continue
+        series = store.series(target, start, end, now_s, limit=max(limit.value for limit in target.limits))
+        for length in (end - start, min(end - start, LAST_STEPS)):
+            n, bad = sum(series.n[-length:]), sum(series.bad[-length:])
+            if length and n and exceeds(bad, n, series.limit, BROKEN_BELOW):
+                return f"{target.text.partition(': ')[2] or target.text} is not met yet"
+    if (left_s := (hold - end) / 10 - held_s) > 0:
+        return f"targets have to hold for {left_s:.0f} s more"
+    if not store.totals(start, end).attempts and end > start:
+        return "no request was recorded"
+    users = sum(worker.marks[-1].users for worker in store.workers.values() if worker.marks)
+    if users > plan.load.users:
+        return f"{users - plan.load.users:,} users more than planned have still to leave"
+    return ""
+
+
 def nothing_works(store: WindowStore, plan: Plan, now_s: float) -> str | None:
     """Why a run need not go on to its fault: not one request has succeeded since the load began, and these are enough.
 
@@ -310,7 +347,7 @@ def _decided(store: WindowStore, now_s: float) -> int:
 
 def _until_baseline(store: WindowStore, plan: Plan, history: Sequence[ev.Event]) -> Facts:
     """What baseline is judged on: nothing behind it, which the main loop is still adding to."""
-    found = [span for span in spans(history, store.end) if span.name in ("warmup", "baseline")]
+    found = [span for span in spans(history, store.end) if span.name in ("warmup", "settle", "baseline")]
     return Facts(plan=plan, store=store, spans=found, cut=_cut(store, span_of(found, "baseline")))
 
 

@@ -85,7 +85,10 @@ class _FaultRun:
 
 
 class FaultRunner:
-    """All faults of a run. Its methods may run in different threads at the same time."""
+    """All faults of a run. Its methods may run in different threads at the same time.
+
+    prefix: before the names of its undo records, where a journal has those of several experiments.
+    """
 
     def __init__(
         self,
@@ -98,7 +101,9 @@ class FaultRunner:
         say: Callable[[str], None],
         restart_toxiproxy: Callable[[], bool] | None,
         up: StackUp | None = None,
+        prefix: str = "",
     ) -> None:
+        self._prefix = prefix
         self._plan = plan
         self._history = history
         self._journal = journal
@@ -133,7 +138,7 @@ class FaultRunner:
             for dependency in self.dependencies():
                 self._paths.prove(dependency)
             for run in self._runs.values():
-                record = run.fault.capture(run.planned.change, run.id)
+                record = run.fault.capture(run.planned.change, self._prefix + run.id)
                 # An event that takes a while (a restart) says how long at most.
                 lasts_s = run.planned.for_s or 0.0
                 if "fault" in self._plan.phases.extend:

@@ -50,6 +50,7 @@ from harness.plan.machine import (
     EnterPhase,
     Extend,
     Finish,
+    HandOn,
     Inject,
     Injected,
     InjectFailed,
@@ -83,6 +84,7 @@ SILENT_AFTER_S = 5.0
 FRESH_S = 1.0
 """Nothing is injected while the last window is older than this."""
 WORKS_EVERY_S = 0.5
+CALM_EVERY_S = 0.2
 MOST_BUGS = 20
 """A loop that fails this often cannot even find its way out; the undo is then done without it."""
 LOOK_EVERY_S = 3.0
@@ -92,7 +94,11 @@ DRAIN_SLACK_S = 15.0
 
 
 class Conduct:
-    """run() returns when the experiment is over and every fault is undone or told as left."""
+    """run() returns when the experiment is over and every fault is undone or told as left.
+
+    since: byte of `windows` from which this experiment's rows are. restless: where the load is shared, what keeps the
+    target from being at rest, given the store and seconds since t0; "" for nothing.
+    """
 
     def __init__(
         self,
@@ -108,15 +114,19 @@ class Conduct:
         signals: Signals,
         say: Callable[[str], None],
         show: Callable[[LiveState], None],
+        since: int = 0,
+        restless: Callable[[WindowStore, float], str] = lambda store, now: "",
     ) -> None:
         self._plan = plan
+        self._first_step = plan.load.first_step
+        self._restless = restless
         self._history = history
         self._fault_runner = faults
         self._keeper = keeper
         self._load = load
         self._messages = messages
         self._store = store
-        self._windows = WindowReader(windows, plan)
+        self._windows = WindowReader(windows, plan, since)
         self._signals = signals
         self._say = say
         self._show = show
@@ -185,8 +195,16 @@ class Conduct:
             final_s = self._store.final_before() / 10
         if self._state.phase == "recovery":
             clean_from = self._clean_from(now)
+        calm = self._state.phase == "settle" and self._is_calm(now)
         length_s = self._length_wanted() if may_look(msgspec.structs.replace(self._state, now=now)) else None
-        return Tick(now=now, final_s=final_s or 0.0, clean_from=clean_from, length_s=length_s)
+        return Tick(now=now, final_s=final_s or 0.0, clean_from=clean_from, length_s=length_s, calm=calm)
+
+    def _is_calm(self, now: float) -> bool:
+        if not self._board.due("calm", now, CALM_EVERY_S):
+            return False
+        waiting = self._restless(self._store, now)
+        self._board.message = f"not yet at rest: {waiting}" if waiting else ""
+        return not waiting
 
     def _length_wanted(self) -> float:
         """How long the phase should be, asked once, near its planned end."""
@@ -238,7 +256,7 @@ class Conduct:
                 case protocol.ClockDoubt(worker=worker, seconds=seconds, offset_s=offset_s):
                     self._history.add(ClockDoubt, worker=worker, seconds=seconds, offset_s=offset_s)
                 case Drained(end_step=end_step):
-                    self._history.add(LoadEnded, end_s=end_step / 10)
+                    self._history.add(LoadEnded, end_s=(end_step - self._first_step) / 10)
                 case Failed(text=text, by_file=True):
                     self._say(f"the locustfile ends the run: {text}")
                     self._stop("file_quit", text)
@@ -270,7 +288,7 @@ class Conduct:
             self._stop("lost_keeper", "the keeper died: everything is undone now by the run itself")
         if self._silent(now) and self._state.load == "on" and self._state.stop is None:
             self._stop("silent", f"nothing was recorded for {SILENT_AFTER_S:g} s")
-        if self._state.phase in ("warmup", "baseline") and self._state.stop is None:
+        if self._state.phase in ("warmup", "settle", "baseline") and self._state.stop is None:
             self._see_that_it_works(now)
         if self._state.phase in ABORTABLE and self._state.load == "on" and self._state.stop is None:
             for abort in self._aborts:
@@ -358,9 +376,11 @@ class Conduct:
             case Undo(fault=fault, hurry=hurry):
                 self._undo(fault, hurry)
             case Jump(users=users, at_s=at_s):
-                self._load.send(protocol.Jump(users=users, at_step=next_step(at_s)))
+                self._load.send(protocol.Jump(users=users, at_step=self._first_step + next_step(at_s)))
             case StopLoad(end_s=end_s, at_once=at_once):
                 self._stop_load(end_s, at_once)
+            case HandOn(end_s=end_s):
+                self._history.add(LoadEnded, end_s=end_s, handed_on=True)
             case RecordStop(why=why, text=text):
                 self._history.add(Stopped, why=why, text=text, expression=self._board.expression)
                 text = TOLD.get(why, "") + text
@@ -376,7 +396,9 @@ class Conduct:
         broken = live_rules.baseline_broken(self._store, self._plan, self._history.events)
         limits = live_rules.relative_limits(self._store, self._plan, self._history.events)
         if limits:
-            self._load.send(protocol.Limits(limits_ms=tuple(sorted({*self._plan.load.limits_ms, *limits}))))
+            every = tuple(sorted({*self._plan.load.limits_ms, *limits}))
+            now = step_of(self._history.since_t0()) + self._first_step
+            self._load.send(protocol.Limits(limits_ms=every, from_step=now + 1))
         return BaselineJudged(now=self._history.since_t0(), broken=tuple(broken))
 
     def _inject(self, fault: str) -> None:
@@ -418,7 +440,7 @@ class Conduct:
             self._kill_load_at = None
             return
         self._board.message = "load stops; open requests may still end"
-        self._load.send(protocol.Stop(end_step=next_step(end_s)))
+        self._load.send(protocol.Stop(end_step=self._first_step + next_step(end_s)))
         ahead = max(0.0, end_s - self._history.since_t0())
         self._kill_load_at = monotonic() + ahead + self._plan.load.request_timeout_s + DRAIN_SLACK_S
 

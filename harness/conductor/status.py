@@ -62,6 +62,7 @@ class StatusBoard:
         self._phase_start = start_s
         self.message = {
             "warmup": "load ramps up; not judged",
+            "settle": "waiting until the target is at rest",
             "baseline": "measuring the healthy service",
             "gap": "waiting until every baseline request has ended",
             "fault": "",
@@ -117,6 +118,8 @@ class StatusBoard:
     def _most(self, state: State, now: float) -> float | None:
         """How long a phase without a planned end may go on."""
         phases = self._plan.phases
+        if state.phase == "settle" and phases.settle_s is not None:
+            return max(0.0, phases.settle_s - now)
         if state.phase == "gap":
             return max(0.0, self._phase_start + phases.gap_s - now)
         if state.phase == "recovery":

@@ -68,15 +68,16 @@ class LineReader(Generic[T]):
     """The complete lines of a file as values, also while it is written: a last line without its newline is torn, or
     waits for its end.
 
-    trouble: what is wrong with a value that decodes, if anything is.
+    trouble: what is wrong with a value that decodes, if anything is. since: the byte to begin with, where a line does.
     """
 
     def __init__(
-        self, path: Path, type_: type[T] | Any, trouble: Callable[[T], str | None] = lambda value: None
+        self, path: Path, type_: type[T] | Any, trouble: Callable[[T], str | None] = lambda value: None, since: int = 0
     ) -> None:
         self._path = path
         self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type_)
         self._trouble = trouble
+        self._since = since
         self._file: BinaryIO | None = None
         self._rest = b""
         self._number = 0
@@ -89,6 +90,7 @@ class LineReader(Generic[T]):
         """
         if self._file is None:
             self._file = open_regular(self._path, links=False)
+            self._file.seek(self._since)
         while part := self._file.readline(MAX_LINE + 1 - len(self._rest)):
             line, self._rest = self._rest + part, b""
             if not line.endswith(b"\n"):

@@ -272,7 +272,7 @@ def _phase(text: str, phase: str | None) -> JudgedPhase | None:
     for judged in JUDGED_PHASES:
         if phase == judged:
             return judged
-    if phase in ("warmup", "gap", "recovery", "tail"):
+    if phase in ("warmup", "settle", "gap", "recovery", "tail"):
         raise UsageError(f"target {text!r}: the phase {phase} is not judged; write baseline, fault or after")
     raise UsageError(
         f"target {text!r}: no phase is called {phase!r}{did_you_mean(phase, JUDGED_PHASES)}",

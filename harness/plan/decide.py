@@ -2,7 +2,8 @@
 
     decide(state, input) -> (state, effects)
 
-Everything that ends a run early is a StopRequest; there is one way out: undo what is on, stop the load, finish.
+Everything that ends a run early is a StopRequest; there is one way out: undo what is on, stop the load, finish. Where
+experiments share a load it is settle instead of warmup, no tail, and the load is handed on where it need not stop.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from harness.plan.machine import (
     EnterPhase,
     Extend,
     Finish,
+    HandOn,
     Inject,
     Injected,
     InjectFailed,
@@ -55,6 +57,8 @@ LEAD_S = 0.3
 """Phase edges are announced this much ahead, so that effects can be ready on the grid."""
 ZERO_PATIENCE_S = 1.0
 """How long the end of recovery's search waits past its limit for late windows."""
+STOPPING: tuple[StopWhy | None, ...] = ("interrupt", "lost_load", "lost_keeper", "silent", "file_quit")
+"""Ends after which no other experiment can have the load."""
 AT_ONCE: tuple[StopWhy | None, ...] = ("interrupt", "lost_keeper")
 """Ends that do not wait for open requests."""
 
@@ -65,7 +69,9 @@ def begin(plan: Plan) -> Step:
     """The state at t0, and the effects that go with it."""
     tracks = tuple(Track(id=fault.id) for fault in plan.faults)
     state = State(plan=plan, phase_end=plan.phases.warmup_s, tracks=tracks)
-    return state, [EnterPhase(phase="warmup", start_s=0.0)]
+    if plan.phases.settle_s is not None:
+        state = msgspec.structs.replace(state, phase="settle", phase_end=None)
+    return state, [EnterPhase(phase=state.phase, start_s=0.0)]
 
 
 def decide(state: State, event: Input) -> tuple[State, tuple[Effect, ...]]:
@@ -108,6 +114,8 @@ def _tick(state: State, tick: Tick) -> Step:
         return _look(state, tick.length_s)
     if state.phase == "warmup" and tick.now >= phases.warmup_s:
         return _enter(state, "baseline", phases.warmup_s, phases.warmup_s + phases.baseline_s)
+    if state.phase == "settle":
+        return _settle_tick(state, tick)
     if state.phase == "baseline" and state.phase_end is not None and _is_over(state, tick):
         return _enter(state, "gap", state.phase_end, state.phase_end + phases.gap_s)
     if state.phase == "gap" and not state.judging and not state.preparing:
@@ -119,9 +127,22 @@ def _tick(state: State, tick: Tick) -> Step:
     if state.phase == "recovery":
         return _recovery_tick(state, tick)
     if state.phase == "after" and state.phase_end is not None and _is_over(state, tick):
+        if phases.settle_s is not None:
+            return _stop_load(state, state.phase_end)
         return _enter(state, "tail", state.phase_end, state.phase_end + phases.tail_s)
     if state.phase == "tail" and state.phase_end is not None and tick.now >= state.phase_end - LEAD_S:
         return _stop_load(state, state.phase_end)
+    return state, []
+
+
+def _settle_tick(state: State, tick: Tick) -> Step:
+    limit_s = state.plan.phases.settle_s or 0.0
+    if tick.calm:
+        start = on_grid(tick.now)
+        return _enter(state, "baseline", start, round(start + state.plan.phases.baseline_s, 1))
+    if tick.now >= limit_s:
+        text = f"the target was not at rest {limit_s:g} s after the experiment before, so nothing was injected"
+        return _stop(state, StopRequest(now=tick.now, why="not_calm", text=text))
     return state, []
 
 
@@ -283,6 +304,9 @@ def _recovery_tick(state: State, tick: Tick) -> Step:
 def _stop_load(state: State, end_s: float, *, at_once: bool = False) -> Step:
     if state.load != "on":
         return state, []
+    unverified = any(track.status == "unverified" for track in state.tracks)
+    if state.plan.phases.settle_s is not None and state.stop not in STOPPING and not unverified:
+        return msgspec.structs.replace(state, load="ended"), [HandOn(end_s=end_s)]
     state = msgspec.structs.replace(state, load="stopping")
     return state, [StopLoad(end_s=end_s, at_once=at_once)]
 

@@ -53,11 +53,13 @@ class _Input(msgspec.Struct, frozen=True, kw_only=True):
 
 class Tick(_Input, frozen=True, kw_only=True, tag=True):
     """Time passed. final_s: every step before it is final; clean_from: first second of a clean hold, if found.
+    calm: the target is at rest, so that a baseline may begin.
     length_s: how long the phase is to be, decided once, LOOK_LEAD_S before its planned end; None: not decided."""
 
     final_s: float = 0.0
     clean_from: float | None = None
     length_s: float | None = None
+    calm: bool = False
 
 
 class BaselineJudged(_Input, frozen=True, kw_only=True, tag=True):
@@ -155,6 +157,12 @@ class StopLoad(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     at_once: bool = False
 
 
+class HandOn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The experiment's load ends at end_s; it goes on for the next."""
+
+    end_s: float
+
+
 class RecordStop(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     why: StopWhy
     text: str
@@ -164,4 +172,6 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pass
 
 
-Effect = EnterPhase | Extend | JudgeBaseline | Prepare | Inject | Check | Undo | Jump | StopLoad | RecordStop | Finish
+Effect = (
+    EnterPhase | Extend | JudgeBaseline | Prepare | Inject | Check | Undo | Jump | StopLoad | HandOn | RecordStop | Finish
+)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 from harness.model.errors import UsageError
 from harness.model.records.load import STEP_S
 from harness.model.records.plan import MAX_PHASE_S, PhasePlan
@@ -21,6 +23,8 @@ DECIDING_ARRIVALS = 430
 (Poisson). A phase that is planned for fewer decides nothing."""
 MOST_EXTENDED = 3.0
 """A phase that goes on once lasts at most so many times as long."""
+SETTLE_S = 120.0
+"""How long an experiment on a shared load waits for a target at rest."""
 ONE_SHOT_S = 1.0
 ONE_SHOT_ARRIVALS = 1_000
 """Of a fault phase of one-shots alone, from the last of them on. The event itself is over in milliseconds, and a phase
@@ -88,6 +92,11 @@ def lengths(
     )
 
 
+def sharing(phases: PhasePlan, settle_s: float = SETTLE_S) -> PhasePlan:
+    """The same phases on a load that was there before and goes on afterwards."""
+    return msgspec.structs.replace(phases, warmup_s=0.0, tail_s=0.0, settle_s=settle_s)
+
+
 def _at_least(field: str, value: float, least_s: float, rate: float | None) -> None:
     least = shortest(least_s, rate)
     if value < least:
@@ -107,5 +116,6 @@ def shortest_run(phases: PhasePlan) -> float:
 def longest_run(phases: PhasePlan) -> float:
     """Seconds after which a run is over that recovers in the last moment allowed, with every phase extended that may
     be."""
-    more = sum((MOST_EXTENDED - 1) * phases.judged[name] for name in phases.extend)
+    more = phases.settle_s or 0.0
+    more += sum((MOST_EXTENDED - 1) * phases.judged[name] for name in phases.extend)
     return shortest_run(phases) + more + phases.gap_s + phases.recovery_limit_s

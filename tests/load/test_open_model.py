@@ -203,7 +203,7 @@ def test_a_limit_added_while_running_counts_exactly_from_the_next_step(target: T
     plan = make_plan(PATHS, target.url, rate=60.0, classes=named("Right"), limits_ms=(30_000.0,))
     with Run(plan, tmp_path) as run:
         run.begin().at(1.55)
-        run.process.send(Limits(limits_ms=(40.0,)))
+        run.process.send(Limits(limits_ms=(30_000.0, 40.0), from_step=0))
         run.at(2.5)
         run.finish(40)
         before, after = run.requests(range(0, 15))["/right"], run.requests(range(25, 40))["/right"]

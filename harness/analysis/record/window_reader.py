@@ -30,12 +30,12 @@ def latest_s(plan: Plan) -> float:
 
 class WindowReader:
     """The rows of one experiment, as they become complete, in its own time: steps count from `first_step` of its load,
-    and rows of what was intended before it are left out."""
+    and rows of what was intended before it are left out. since: see LineReader."""
 
-    def __init__(self, path: Path, plan: Plan) -> None:
+    def __init__(self, path: Path, plan: Plan, since: int = 0) -> None:
         self._first = plan.load.first_step
         last_step = self._first + round(latest_s(plan) / STEP_S)
-        self._lines: LineReader[Row] = LineReader(path, Row, lambda row: _trouble(row, last_step))
+        self._lines: LineReader[Row] = LineReader(path, Row, lambda row: _trouble(row, last_step), since)
 
     def poll(self) -> Iterator[Row]:
         """Those since the last call; raises what LineReader does."""

@@ -116,6 +116,27 @@ def signatures(
     return tuple(one for one in found if one is not None)
 
 
+def not_back(
+    plan: Plan, history: Sequence[ev.Event], spans: Sequence[Span], samples: Sequence[Sample]
+) -> tuple[str, ...]:
+    """What a fault left in its dependencies that is not yet as before, in words. samples may go on beyond the spans."""
+    baseline = span_of(spans, "baseline")
+    faults = fault_intervals(plan, history, max((span.end_s for span in spans), default=0.0))
+    if baseline is None or not faults:
+        return ()
+    before = (baseline.start_s, baseline.end_s)
+    zero_s = max([e.zero_s for e in history if isinstance(e, ev.ZeroFound)] or [max(end for _, end in faults)])
+    found = []
+    for name in {fault.change.dependency.name for fault in plan.faults}:
+        hits, misses, lag = (points(samples, name, counter) for counter in ("hits", "misses", "lag"))
+        if hits and (cold := cold_cache(name, hits, misses, {}, before, zero_s)) is not None and cold.seconds is None:
+            found.append(f"the cache of {name} is cold ({cold.observed:.0%} hits, {cold.baseline:.0%} before)")
+        if lag and (behind := consumer_lag(name, lag, before, faults[0][0], zero_s)) is not None:
+            if behind.observed > behind.limit and behind.seconds is None:
+                found.append(f"the backlog of {name} is not worked off")
+    return tuple(found)
+
+
 def points(samples: Sequence[Sample], name: str, counter: str) -> Points:
     """One counter of one dependency, at the instants when it was read."""
     rows = (sample.counters.get(name, {}) for sample in samples)

@@ -88,7 +88,7 @@ def judge(
     facts.memory = _memory(plan, phases, history, samples)
     judged = tuple((target, _failed_of_names(target, judge_target(target, facts), facts)) for target in plan.targets)
     seen = [span for span in phases if span.end > span.start]
-    unsent = sum(facts.totals(span).arrivals.unsent for span in seen if span.name != "warmup")
+    unsent = sum(facts.totals(span).arrivals.unsent for span in seen if span.name not in ("warmup", "settle"))
     made = generator(store, first / 10, last / 10, unsent)
     impact = recovery_and_impact.impact_result(facts, watched, history, facts.violating) if watched else None
     if impact is not None and _end_unseen(facts, facts.recovery, impact, unseen):

@@ -42,6 +42,7 @@ _STOPPED: dict[str, str] = {
     "baseline_broken": "The service did not meet its targets before any fault, so nothing was injected",
     "nothing_works": "Nothing worked in the {phase} phase, so nothing was injected: {text}",
     "file_quit": "The locustfile ended the run in the {phase} phase: {text}",
+    "not_calm": "Nothing was injected: {text}",
     "error": "The harness failed in the {phase} phase: {text}",
     "abort": "The run was aborted in the {phase} phase: {text}",
 }
@@ -392,7 +393,7 @@ def _exit_code(case: Case, verdict: Verdict) -> ExitCode:
         return ExitCode.UNDO_UNVERIFIED
     if any(isinstance(e, ev.Stopped) and e.why == "interrupt" for e in case.history):
         return ExitCode.INTERRUPTED
-    if any(isinstance(e, ev.Stopped) and e.why in ("nothing_works", "file_quit") for e in case.history):
+    if any(isinstance(e, ev.Stopped) and e.why in ("nothing_works", "file_quit", "not_calm") for e in case.history):
         return ExitCode.INCONCLUSIVE
     if not case.baseline_judged:
         return ExitCode.HARNESS_FAILED

@@ -47,7 +47,8 @@ class Cycles:
         if phase == "baseline":
             for known in (self._waits, self._latencies, self._new_waits, self._new_latencies):
                 known.clear()
-        elif phase != "warmup":
+            self._learning = True
+        elif phase not in ("warmup", "settle"):
             self.update()
             self._learning = False
 
@@ -110,6 +111,12 @@ class ClosedModel:
 
     def stop(self, end_step: int) -> None:
         self._end = self._recorder.t0 + step_start(end_step)
+
+    def fall_silent(self, from_step: int) -> None:
+        """The main process takes the users away; tasks that begin before it has are arrivals as before."""
+
+    def resume(self, at_step: int) -> None:
+        """The main process starts the users again."""
 
     @property
     def done(self) -> int:

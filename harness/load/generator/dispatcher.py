@@ -34,6 +34,8 @@ _AGAIN_S = 0.02
 """How often arrivals that wait for a user are looked at."""
 UNUSED_S = 10.0
 """How long a user beyond the scenario's waits for an arrival before it is stopped."""
+_NEVER = 10**12
+"""A step."""
 _LOOK_AGAIN_S = 0.1
 """What the users are doing is counted no more often than this: there may be thousands."""
 # libev sleeps in whole milliseconds, so what is due within one is a batch; asking for less than half of one only burns
@@ -77,7 +79,7 @@ class Dispatcher:
         self._due: deque[Arrival] = deque()
         self._next_step = 0
         self._draw_at = math.inf
-        self._end_step = 10**12
+        self._end_step = self._silent_from = self._silent_until = _NEVER
         self._failed_classes: set[str] = set()
 
     # Commands
@@ -94,6 +96,15 @@ class Dispatcher:
             self._draw_at = self._t0 + step_start(self._next_step) - _AHEAD_S
         while self._due and self._due[-1].step >= end_step:
             self._due.pop()
+
+    def fall_silent(self, from_step: int) -> None:
+        """No arrivals from that step on, those drawn ahead included."""
+        self._silent_from, self._silent_until = from_step, _NEVER
+        while self._due and self._due[-1].step >= from_step:
+            self._due.pop()
+
+    def resume(self, at_step: int) -> None:
+        self._silent_until = max(at_step, self._next_step)
 
     @property
     def done(self) -> int:
@@ -139,6 +150,7 @@ class Dispatcher:
             arrivals = [
                 Arrival(name, start + offset, step)
                 for name in self._pools
+                if not self._silent_from <= step < self._silent_until
                 for offset in owned(self._plan, name, step, self._index)[1]
             ]
             self._due.extend(sorted(arrivals, key=lambda arrival: arrival.intended))

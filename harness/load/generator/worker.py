@@ -49,6 +49,8 @@ from harness.load.ipc.protocol import (
     Command,
     Edge,
     Limits,
+    Pause,
+    Resume,
     Stop,
     WorkerStart,
 )
@@ -77,7 +79,7 @@ class Generator:
         self._index = index
         self._token = token
         self._offset = STEP_S * index / max(1, plan.workers)
-        self._finishing = False
+        self._finishing = self._frozen = False
         self._finisher: Any = None
         self._unhandled = False
         self.recorder = Recorder(f"w{index}", plan.limits_ms)
@@ -127,10 +129,15 @@ class Generator:
             self._notes.begin(command.t0)
             gevent.spawn(self._flush_regularly).link_exception(self._on_blind)
         elif isinstance(command, Limits):
-            self.recorder.add_limits(command.limits_ms)
+            self.recorder.set_limits(command.limits_ms, command.from_step)
+        elif isinstance(command, Pause):
+            self._model.fall_silent(command.from_step)
+        elif isinstance(command, Resume):
+            self._model.resume(command.at_step)
         elif isinstance(command, Edge):
-            if command.phase == "baseline":
+            if command.phase == "baseline" and not self._frozen:
                 # The users and connections of the ramp stay: with thousands of them one collection takes 0.3 s.
+                self._frozen = True
                 gc.freeze()
             if self._cycles is not None:
                 self._cycles.entered(command.phase)

@@ -32,13 +32,16 @@ class Begin(_Command, frozen=True, kw_only=True, tag="begin"):
 
 
 class Limits(_Command, frozen=True, kw_only=True, tag="limits"):
-    """Count these latency limits exactly, too, in every row from the next step on."""
+    """Count these latency limits exactly, and no others, in every row from step `from_step` on; from the next one, where
+    that has begun."""
 
     limits_ms: tuple[float, ...]
+    from_step: int
 
 
 class Edge(_Command, frozen=True, kw_only=True, tag="edge"):
-    """A phase has begun. The closed model learns the usual cycle of its users in baseline and keeps it."""
+    """A phase has begun. The closed model learns the usual cycle of its users in baseline and keeps it until the next
+    baseline."""
 
     phase: PhaseName
 
@@ -50,13 +53,25 @@ class Jump(_Command, frozen=True, kw_only=True, tag="jump"):
     at_step: int
 
 
+class Pause(_Command, frozen=True, kw_only=True, tag="pause"):
+    """No arrivals at or after this step, until Resume; what is open goes on."""
+
+    from_step: int
+
+
+class Resume(_Command, frozen=True, kw_only=True, tag="resume"):
+    """Arrivals again from this step on, as the schedule has them."""
+
+    at_step: int
+
+
 class Stop(_Command, frozen=True, kw_only=True, tag="stop"):
     """No arrivals at or after this step; what is open then gets the request time-out to finish."""
 
     end_step: int
 
 
-Command = Start | Begin | Limits | Edge | Jump | Stop
+Command = Start | Begin | Limits | Edge | Jump | Pause | Resume | Stop
 
 
 class WorkerStart(msgspec.Struct, frozen=True, kw_only=True):

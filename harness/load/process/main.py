@@ -35,6 +35,8 @@ from harness.load.ipc.protocol import (
     Jump,
     Limits,
     LoadMessage,
+    Pause,
+    Resume,
     Start,
     Stop,
     Warned,
@@ -148,8 +150,13 @@ class Load:
                 if self._plan.model == "closed":
                     users = self._plan.users if self._plan.jump_from is None else self._plan.jump_from
                     self._users_at(command.t0, users)
-            elif isinstance(command, (Limits, Edge)):
+            elif isinstance(command, (Limits, Edge, Pause, Resume)):
                 self._crew.broadcast(line)
+                if self._plan.model == "closed" and self._t0 is not None:
+                    if isinstance(command, Pause):
+                        self._users_at(self._t0 + step_start(command.from_step), 0)
+                    elif isinstance(command, Resume):
+                        self._users_at(self._t0 + step_start(command.at_step), self._plan.users)
             elif isinstance(command, Jump) and self._t0 is not None:
                 self._users_at(self._t0 + step_start(command.at_step), command.users)
             elif isinstance(command, Stop):

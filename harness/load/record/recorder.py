@@ -26,6 +26,8 @@ BUSY = 0.9
 SPAN_S = 5.0
 """Both over any stretch of this length."""
 _MAX_EXAMPLE = 300
+_ERAS = 20
+"""How many sets of latency limits are kept for requests that end late: an experiment has two."""
 
 UnsentCause = Literal["cap", "task", "generator"]
 """harness.model.records.windows.ClassCounts says what they mean."""
@@ -45,7 +47,8 @@ class Recorder:
         """For people, since the last flush."""
         self.open_names: Callable[[], dict[str, dict[int, int]]] = dict
         self._closed = False
-        self._limits: tuple[tuple[int, float], ...] = tuple((-(10**9), limit) for limit in sorted(set(limits_ms)))
+        # (first step, limits): the last whose first step has begun counts.
+        self._limits: list[tuple[int, tuple[float, ...]]] = [(-(10**9), tuple(sorted(set(limits_ms))))]
         self._steps: dict[int, StepTally] = {}
         # What _steps counts ended in this step; it becomes rows at _turn_at, where the next step begins.
         self._ended: int | None = None
@@ -205,11 +208,12 @@ class Recorder:
             self._setup_warned.add((name, kind))
             self.warnings.append(f"a request outside of tasks failed: {name} ({kind}): {shortened(text)}")
 
-    def add_limits(self, limits_ms: tuple[float, ...]) -> None:
-        """Exact counts of these limits, too, for every step after the present one: none of its requests has ended."""
-        known = {limit for _, limit in self._limits}
-        after = -(10**9) if math.isinf(self.t0) else self.step(monotonic())
-        self._limits += tuple((after, limit) for limit in sorted(set(limits_ms) - known))
+    def set_limits(self, limits_ms: tuple[float, ...], from_step: int) -> None:
+        """Exact counts of these limits from that step on; from the next one, where it has begun: a row that counted
+        some of its requests without a limit would be no count of it."""
+        begun = -(10**9) if math.isinf(self.t0) else self.step(monotonic())
+        # Requests of steps long gone do not end any more.
+        self._limits = [*self._limits[-_ERAS:], (max(from_step, begun + 1), tuple(sorted(set(limits_ms))))]
 
     # Rows
 
@@ -302,7 +306,7 @@ class Recorder:
         requests = self._tally(step).requests
         tally = requests.get(name)
         if tally is None:
-            limits = tuple(limit for after, limit in self._limits if step > after)
+            limits = next((limits for first, limits in reversed(self._limits) if first <= step), ())
             tally = requests[name] = RequestTally(limits)
         return tally
 

@@ -127,9 +127,11 @@ class LoadLost(_Event, frozen=True, kw_only=True, tag="load_lost"):
 
 
 class LoadEnded(_Event, frozen=True, kw_only=True, tag="load_ended"):
-    """Arrivals stopped at `end_s`; `at` is when the drain was over."""
+    """Arrivals stopped at `end_s`; `at` is when the drain was over. handed_on: they went on, for the next experiment;
+    what was intended before `end_s` is all that belongs to this one."""
 
     end_s: float
+    handed_on: bool = False
 
 
 class ClockDoubt(_Event, frozen=True, kw_only=True, tag="clock_doubt"):
@@ -141,13 +143,14 @@ class ClockDoubt(_Event, frozen=True, kw_only=True, tag="clock_doubt"):
 
 
 StopWhy = Literal[
-    "interrupt", "abort", "silent", "lost_load", "lost_keeper", "baseline_broken", "nothing_works", "file_quit", "error"
+    "interrupt", "abort", "silent", "lost_load", "lost_keeper", "baseline_broken", "nothing_works", "file_quit", "error",
+    "not_calm",
 ]
 
 
 class Stopped(_Event, frozen=True, kw_only=True, tag="stopped"):
     """The run ended early. nothing_works: not one request succeeded before anything was broken. file_quit: the
-    locustfile asked for it.
+    locustfile asked for it. not_calm: the target, shared with experiments before, did not come to rest in time.
 
     expression: the abort condition, where one fired.
     """

@@ -24,7 +24,8 @@ class PhasePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     hold_s: the stretch after recovery over which targets must hold; after_s = hold_s + soak.
     extend: phases that go on once, to three times their length at most, where a primary proportion target is met but
-    not yet held.
+    not yet held. settle_s: where experiments share one load, the longest wait for a calm target before baseline: it
+    takes warmup's place, and the load is handed on at the end; null: the experiment has a load of its own.
     """
 
     warmup_s: float
@@ -36,6 +37,7 @@ class PhasePlan(msgspec.Struct, frozen=True, kw_only=True):
     after_s: float
     tail_s: float
     extend: tuple[JudgedPhase, ...] = ()
+    settle_s: float | None = None
 
     @property
     def judged(self) -> dict[JudgedPhase, float]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-PhaseName = Literal["warmup", "baseline", "gap", "fault", "recovery", "after", "tail"]
+PhaseName = Literal["warmup", "settle", "baseline", "gap", "fault", "recovery", "after", "tail"]
 JudgedPhase = Literal["baseline", "fault", "after"]
 Op = Literal["<", "<=", ">", ">="]
 Unit = Literal["ms", "proportion", "per_s", "s", "per_h", "number"]

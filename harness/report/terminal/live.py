@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
-PHASES = ("warmup", "baseline", "gap", "fault", "recovery", "after", "tail")
+PHASES = ("warmup", "settle", "baseline", "gap", "fault", "recovery", "after", "tail")
 HISTORY_S = 60
 MIN_INTERVAL_S = 0.12
 LABEL = 11
