@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
@@ -26,11 +27,13 @@ SLACK_S = 30.0
 """Beyond the time that the process itself allows the looks."""
 
 
-def read_back(plan: Plan, session: Session, history: History, signals: Signals, say: Callable[[str], None]) -> None:
+def read_back(
+    plan: Plan, session: Session, history: History, signals: Signals, say: Callable[[str], None], folder: Path
+) -> None:
     """Record what became of the acknowledged writes. Nothing to do where the locustfile noted none. Never raises for
-    what goes wrong on the way: then they are unchecked, and the result says so."""
+    what goes wrong on the way: then they are unchecked, and the result says so. folder: the experiment's."""
     try:
-        noted: list[Noted] = list(read_lines(session.run_dir / NOTED, Noted))
+        noted: list[Noted] = list(read_lines(folder / NOTED, Noted))
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
@@ -50,7 +53,7 @@ def read_back(plan: Plan, session: Session, history: History, signals: Signals, 
     if answers.lost:
         with suppress(OSError):
             lines = b"".join(encode_line({"name": name, "id": id_}) for name, id_ in answers.lost)
-            (session.run_dir / LOST).write_bytes(lines)
+            (folder / LOST).write_bytes(lines)
         examples = tuple(id_ for _, id_ in answers.lost[:EXAMPLES])
         history.add(DataLost, count=len(answers.lost), examples=examples)
     history.add(

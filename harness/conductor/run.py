@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,21 +13,20 @@ from harness.analysis.record.windows import WindowStore
 from harness.conductor.after_load import Before, ask_again
 from harness.conductor.asked import INTERRUPTED
 from harness.conductor.fault_runner import FaultRunner
-from harness.conductor.finish import import_reports, judge_and_write
+from harness.conductor.finish import judge_and_write
 from harness.conductor.loop import Conduct
 from harness.conductor.prepare import Planned
 from harness.conductor.readback import read_back
 from harness.conductor.recording.annotations import Annotations
 from harness.conductor.recording.history import History
 from harness.conductor.recording.provenance import provenance
+from harness.conductor.running_load import START_LEAD_S, RunningLoad
 from harness.conductor.session import Session, lock_names, make_run_dir
 from harness.conductor.signals import Signals
-from harness.conductor.worker_threads import Inbox, renewing
+from harness.conductor.worker_threads import renewing
 from harness.fault import Fault, registered
-from harness.load.ipc.protocol import Begin, Failed, LoadMessage, Ready, Warned
-from harness.load.process.launcher import LoadProcess
 from harness.model.clock import monotonic
-from harness.model.errors import HarnessError, LoadError
+from harness.model.errors import HarnessError
 from harness.model.jsonl import encode
 from harness.model.records.events import LoadEnded, ReadBack, Stopped, UndoNotVerified
 from harness.model.records.live import LiveState
@@ -38,12 +36,6 @@ from harness.plan.planner import bind
 from harness.safety.locks.local import acquire
 from harness.safety.state_folders import active_dir, find_active
 from harness.stack.embedded import EmbeddedStack
-
-START_LEAD_S = 0.3
-"""t0 lies this far ahead when it is chosen, so that every load process knows it in time."""
-LOAD_READY_S = 60.0
-IMPORT_LIMIT_S = 2.0
-"""The start waits no longer for what only the end needs."""
 
 Say = Callable[[str], None]
 
@@ -172,35 +164,17 @@ def _conduct(
     write_plan(session.run_dir, plan)
     if signals.count:
         return plan
-    messages: Inbox[LoadMessage | int] = Inbox()
-    windows = session.run_dir / WINDOWS
-    load = LoadProcess.start(
-        plan.load,
-        windows=windows,
-        log=session.run_dir / "logs" / "load.log",
-        on_message=messages.put,
-        on_exit=messages.put,
-    )
+    load = RunningLoad.start(plan.load, session, session.run_dir / WINDOWS, signals, say)
+    if load is None:
+        return plan
     annotations = Annotations(up.grafana, session.run_dir.name, history, say) if up.grafana is not None else None
     try:
-        session.keeper.adopt("load", load.pid, load.start_time)
-        session.journal.load_process("load", load.pid, load.start_time)
-        importing = import_reports()
-        far = plan.load.remote
-        ready = _wait_ready(messages, session, signals, say, LOAD_READY_S + (far.wait_s if far is not None else 0.0))
-        if ready is None:
-            return plan
-        for number, (pid, started) in enumerate(zip(ready.pids, ready.start_times, strict=True)):
-            session.keeper.adopt(f"load-worker-{number}", pid, started)
-            session.journal.load_process(f"load-worker-{number}", pid, started)
-        # Under load nothing should compete with the main loop. The lease lasts five times as long as this wait.
-        importing.join(IMPORT_LIMIT_S)
         store = WindowStore(plan)
         before = Before(plan, store)
         history.listen(before.note)
         t0 = monotonic() + START_LEAD_S
         history.start(t0)
-        load.send(Begin(t0=t0))
+        load.begin(t0)
         session.start_sampler(t0, up.dependencies)
         fault_runner = FaultRunner(
             plan,
@@ -217,52 +191,21 @@ def _conduct(
             history=history,
             faults=fault_runner,
             keeper=session.keeper,
-            load=load,
-            messages=messages,
+            load=load.process,
+            messages=load.messages,
             store=store,
-            windows=windows,
+            windows=load.windows,
             signals=signals,
             say=say,
             show=show,
         ).run()
         ask_again(plan, session, history, before, signals, say)
-        read_back(plan, session, history, signals, say)
+        read_back(plan, session, history, signals, say, session.run_dir)
     finally:
         load.kill()
         if annotations is not None:
             renewing(session.keeper, annotations.close)
     return plan
-
-
-def _wait_ready(
-    messages: Inbox[LoadMessage | int], session: Session, signals: Signals, say: Say, limit_s: float
-) -> Ready | None:
-    """The load's Ready; None when a signal came first. Raises LoadError when it dies or takes too long."""
-    assert session.keeper is not None
-    until = monotonic() + limit_s
-    while monotonic() < until:
-        session.keeper.renew()
-        if signals.count:
-            return None
-        try:
-            message = messages.get(timeout=0.05)
-        except queue.Empty:
-            continue
-        match message:
-            case Ready():
-                return message
-            case Failed(text=text):
-                raise LoadError(f"the load could not start: {text}", hint="see logs/load.log in the run directory")
-            case int():
-                raise LoadError(
-                    f"the load process ended before it was ready (exit {message})",
-                    hint="see logs/load.log in the run directory",
-                )
-            case Warned(text=text):
-                say(text)
-            case _:
-                continue
-    raise LoadError(f"the load was not ready after {limit_s:g} s", hint="see logs/load.log in the run directory")
 
 
 def write_plan(run_dir: Path, plan: Plan) -> None:

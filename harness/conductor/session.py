@@ -194,6 +194,11 @@ class Session:
         self._sampler.start(t0, self.up.target, dependencies, self.run_dir / "samples.jsonl")
         return self._sampler
 
+    def sample_into(self, t0: float, folder: Path) -> None:
+        """From now on another experiment's samples.jsonl."""
+        if self._sampler is not None:
+            self._sampler.turn_to(t0, folder / "samples.jsonl")
+
     def restart_toxiproxy(self) -> bool:
         """Restart a wedged Toxiproxy that is ours; False where it is not."""
         if not self.owns_stack or self._stack is None or self.keeper is None:

@@ -172,6 +172,5 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pass
 
 
-Effect = (
-    EnterPhase | Extend | JudgeBaseline | Prepare | Inject | Check | Undo | Jump | StopLoad | HandOn | RecordStop | Finish
-)
+Loading = Jump | StopLoad | HandOn
+Effect = EnterPhase | Extend | JudgeBaseline | Prepare | Inject | Check | Undo | Loading | RecordStop | Finish

@@ -16,6 +16,9 @@ from harness.model.records.windows import ClassCounts, DeltaRow, ErrorRow, MarkR
 
 SLACK_S = 0.5
 """Beyond the request time-out, in which the last time-outs are seen as what they are."""
+ERRORS_AFTER = 3
+"""Marks of a worker after which it has written the last errors of what had ended before: they wait for a flush in which
+none of their kind came."""
 OPEN = "open when the experiment ended"
 
 
@@ -27,12 +30,12 @@ def cut(rows: Iterable[Row], first: int, end: int, request_timeout_s: float) -> 
     until_s = end_s + request_timeout_s + SLACK_S
     for row in rows:
         worker = workers.setdefault(row.worker, _Worker())
-        if worker.over:
-            if all(one.over for one in workers.values()) and isinstance(row, MarkRow) and row.at > until_s:
-                break
-            continue
         match row:
-            case DeltaRow(step=step) if first <= step < end:
+            case MarkRow() if worker.over:
+                worker.marks_since += 1
+                if row.at > until_s and all(one.marks_since >= ERRORS_AFTER for one in workers.values()):
+                    break
+            case DeltaRow(step=step) if first <= step < end and not worker.over:
                 worker.count(row)
                 yield row
             case ErrorRow() if first <= (step_of(row.first_s) if row.step is None else row.step) < end:
@@ -48,13 +51,11 @@ def cut(rows: Iterable[Row], first: int, end: int, request_timeout_s: float) -> 
 def settled(rows: Iterable[Row], workers: int, end: int, request_timeout_s: float) -> bool:
     """Whether every worker's rows go far enough for `cut` to be final."""
     until_s = step_start(end) + request_timeout_s + SLACK_S
-    seen = set()
+    seen: dict[str, int] = {}
     for row in rows:
         if isinstance(row, MarkRow) and (row.final or row.at >= until_s or (row.done >= end and not _before(row, end))):
-            seen.add(row.worker)
-            if len(seen) >= workers:
-                return True
-    return False
+            seen[row.worker] = ERRORS_AFTER + 1 if row.final else seen.get(row.worker, 0) + 1
+    return sum(marks > ERRORS_AFTER for marks in seen.values()) >= workers
 
 
 def _before(mark: MarkRow, end: int) -> bool:
@@ -76,6 +77,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.over = False
+        self.marks_since = 0
         self._open: dict[tuple[int, str], int] = {}
 
     def count(self, row: DeltaRow) -> None:

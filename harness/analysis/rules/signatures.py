@@ -131,9 +131,9 @@ def not_back(
         hits, misses, lag = (points(samples, name, counter) for counter in ("hits", "misses", "lag"))
         if hits and (cold := cold_cache(name, hits, misses, {}, before, zero_s)) is not None and cold.seconds is None:
             found.append(f"the cache of {name} is cold ({cold.observed:.0%} hits, {cold.baseline:.0%} before)")
-        if lag and (behind := consumer_lag(name, lag, before, faults[0][0], zero_s)) is not None:
-            if behind.observed > behind.limit and behind.seconds is None:
-                found.append(f"the backlog of {name} is not worked off")
+        behind = consumer_lag(name, lag, before, faults[0][0], zero_s) if lag else None
+        if behind is not None and behind.observed > behind.limit and behind.seconds is None:
+            found.append(f"the backlog of {name} is not worked off")
     return tuple(found)
 
 

@@ -47,7 +47,10 @@ def choose(plan: Plan, history: Sequence[ev.Event], noted: Sequence[Noted]) -> t
 
 
 def rate(plan: Plan) -> float:
-    """Looks per second: what the load itself asked of the target, within bounds."""
+    """Looks per second: what the load itself asked of the target, within bounds. Between two experiments everybody
+    waits for it."""
+    if plan.phases.settle_s is not None:
+        return MOST_RATE
     return min(MOST_RATE, max(LEAST_RATE, plan.load.rate or UNPLANNED_RATE))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import RawIOBase
 from pathlib import Path
 from types import TracebackType
@@ -34,20 +35,22 @@ class RunLog:
     def __init__(self, run_dir: Path, view: str) -> None:
         self._view = make_view(view)
         self._file = _Sink(run_dir / "log.jsonl", self.note)
-        self._logger: Any = structlog.wrap_logger(
-            self._file,
-            processors=[
-                structlog.processors.add_log_level,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
+        self._logger = _logger(self._file)
 
     def say(self, text: str) -> None:
         """One line for people, also logged."""
         self._logger.info(text)
         self.note(text)
+
+    @contextmanager
+    def also_in(self, run_dir: Path) -> Iterator[None]:
+        """Log in that folder as well, meanwhile."""
+        mine, self._logger = self._logger, _logger(both := _Sink(run_dir / "log.jsonl", self.note, self._file))
+        try:
+            yield
+        finally:
+            self._logger = mine
+            both.close()
 
     def note(self, text: str) -> None:
         try:
@@ -83,14 +86,27 @@ class RunLog:
         self._file.close()
 
 
+def _logger(sink: _Sink) -> Any:
+    return structlog.wrap_logger(
+        sink,
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+    )
+
+
 class _Sink:
     """Appends lines to a file. A failing write is told once and then ignored: a full disk must not stop an undo.
 
-    Unbuffered, so that nothing is left to fail when it is closed.
+    Unbuffered, so that nothing is left to fail when it is closed. other: gets every line as well.
     """
 
-    def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, tell: Callable[[str], None], other: _Sink | None = None) -> None:
         self._tell = tell
+        self._other = other
         self._file: RawIOBase | None = None
         try:
             self._file = path.open("ab", buffering=0)
@@ -99,6 +115,8 @@ class _Sink:
 
     def info(self, line: str) -> None:
         """structlog calls the method of the level's name with the rendered line."""
+        if self._other is not None:
+            self._other.info(line)
         if self._file is not None:
             try:
                 self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")

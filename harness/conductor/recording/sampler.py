@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from harness.adapters.clients.prometheus_text import signals
 from harness.adapters.keeper import starter
 from harness.adapters.processes.usage import Identity, Machine, Processes, Tree, identify
@@ -65,20 +67,28 @@ class Sampler:
         self._counted: dict[str, dict[str, float]] = {}
         self._fresh: Fresh | None = None
         self._latest: Sample | None = None
+        self._t0 = 0.0
+        self._out = Path()
 
     def start(self, t0: float, target: TargetInfo, dependencies: Sequence[Dependency], out: Path) -> None:
         """t0: CLOCK_MONOTONIC reading of the run's zero. Appends to `out`. Returns at once; call it once."""
         begun = monotonic()
-        self._spawn("samples", 0.0, begun, self._sample, t0, _servers(target, dependencies), out)
+        self.turn_to(t0, out)
+        self._spawn("samples", 0.0, begun, self._sample, _servers(target, dependencies))
         if target.metrics_url is not None:
             self._spawn("metrics", METRICS_LEAD_S, begun, self._scrape, target.metrics_url)
         if target.url.startswith(("http://", "https://")):
-            self._spawn("fresh connections", 0.0, begun, self._connect, t0, target)
+            self._spawn("fresh connections", 0.0, begun, self._connect, target)
         for engine, names in _containers(target, dependencies).items():
             self._spawn("containers", METRICS_LEAD_S, begun, self._watch, engine, names)
         for one in dependencies:
             if kind_of(one).countable(one):
-                self._spawn(f"counters of {one.name}", METRICS_LEAD_S, begun, self._count, t0, one)
+                self._spawn(f"counters of {one.name}", METRICS_LEAD_S, begun, self._count, one)
+
+    def turn_to(self, t0: float, out: Path) -> None:
+        """From the next sample on another run's zero and file."""
+        with self._lock:
+            self._t0, self._out = t0, out
 
     def latest(self) -> Sample | None:
         """The newest sample, for the live view."""
@@ -115,7 +125,7 @@ class Sampler:
         self._threads.append(thread)
         thread.start()
 
-    def _sample(self, t0: float, servers: Sequence[_Server], out: Path) -> _Work:
+    def _sample(self, servers: Sequence[_Server]) -> _Work:
         whole = Machine()
 
         def work() -> None:
@@ -124,6 +134,7 @@ class Sampler:
                 counted, self._counted = self._counted, {}
                 found, self._signals = self._signals, {}
                 fresh, self._fresh = self._fresh, None
+                t0, out = self._t0, self._out
             processes = Processes()
             trees = {server.name: use for server in servers if (use := server.read(processes)) is not None}
             machine = whole.read()
@@ -134,8 +145,8 @@ class Sampler:
                 net_bytes_s=machine.net_bytes_s,
                 disk_bytes_s=machine.disk_bytes_s,
                 machine_cpu=machine.cpu,
-                counters=counted,
-                fresh=fresh,
+                counters={name: {**row, "at": round(row["at"] - t0, 3)} for name, row in counted.items()},
+                fresh=None if fresh is None else msgspec.structs.replace(fresh, at=round(fresh.at - t0, 3)),
             )
             append_line(out, encode_line(self._latest))
 
@@ -151,7 +162,7 @@ class Sampler:
 
         return work, client.close
 
-    def _connect(self, t0: float, target: TargetInfo) -> _Work:
+    def _connect(self, target: TargetInfo) -> _Work:
         """Ask the target as somebody new would: the load keeps its connections."""
         probe = FreshConnection(target.url + (target.health or "/"), target.addresses)
 
@@ -160,7 +171,7 @@ class Sampler:
             ok = probe.ask(FRESH_TIMEOUT_S)
             took_ms = round((monotonic() - asked) * 1000, 3)
             with self._lock:
-                self._fresh = Fresh(at=round(asked - t0, 3), ok=ok, ms=took_ms)
+                self._fresh = Fresh(at=asked, ok=ok, ms=took_ms)
 
         return work, lambda: None
 
@@ -175,14 +186,14 @@ class Sampler:
 
         return work, watch.close
 
-    def _count(self, t0: float, dependency: Dependency) -> _Work:
+    def _count(self, dependency: Dependency) -> _Work:
         """One dependency's counters; one that does not answer leaves a gap."""
         counters = Counters(dependency)
 
         def work() -> None:
             asked = monotonic()
             found = counters.read()
-            found["at"] = round((asked + monotonic()) / 2 - t0, 3)
+            found["at"] = (asked + monotonic()) / 2
             with self._lock:
                 self._counted[dependency.name] = found
 

@@ -32,8 +32,8 @@ class Begin(_Command, frozen=True, kw_only=True, tag="begin"):
 
 
 class Limits(_Command, frozen=True, kw_only=True, tag="limits"):
-    """Count these latency limits exactly, and no others, in every row from step `from_step` on; from the next one, where
-    that has begun."""
+    """Count these latency limits exactly, and no others, in every row from step `from_step` on; from the next step,
+    where that one has begun."""
 
     limits_ms: tuple[float, ...]
     from_step: int

@@ -143,8 +143,16 @@ class ClockDoubt(_Event, frozen=True, kw_only=True, tag="clock_doubt"):
 
 
 StopWhy = Literal[
-    "interrupt", "abort", "silent", "lost_load", "lost_keeper", "baseline_broken", "nothing_works", "file_quit", "error",
+    "interrupt",
+    "abort",
+    "silent",
+    "lost_load",
+    "lost_keeper",
     "not_calm",
+    "baseline_broken",
+    "nothing_works",
+    "file_quit",
+    "error",
 ]
 
 
