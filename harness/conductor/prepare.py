@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from harness.model.clock import wall
 from harness.model.cores import useful_cores
 from harness.model.errors import UsageError, about
 from harness.model.options import HOST
+from harness.model.records.faults import Dependency
+from harness.model.records.load import Locustfile
 from harness.model.records.plan import Plan
 from harness.model.records.stack import Stack, StackName, StackUp
 from harness.model.resources import resource
@@ -80,12 +83,41 @@ def planned_for(experiment: Experiment, config: Path | None = None) -> Planned:
     return prepare(msgspec.structs.replace(experiment, **changes), configuration)
 
 
-def prepare(experiment: Experiment, configuration: Configuration | None = None) -> Planned:
-    """Executes the locustfile in a child to describe it, and touches nothing else. Raises UsageError."""
-    find_scenario(experiment.scenario)
-    with about("abort_if"):
-        for text in experiment.abort_if:
-            parse_abort(text)
+class Ground(msgspec.Struct, frozen=True, kw_only=True):
+    """What plans are made for: the stack that is asked for, and what it declares. host: "" where the stack has it."""
+
+    stack: Stack
+    running: StackUp | None
+    dependencies: tuple[Dependency, ...]
+    host: str
+    locustfile: Path
+
+    def plan(self, experiment: Experiment, look: Callable[[], Locustfile]) -> Plan:
+        """One experiment on it. look: into the locustfile. Raises UsageError, and Refused for what must not be."""
+        find_scenario(experiment.scenario)
+        with about("abort_if"):
+            for text in experiment.abort_if:
+                parse_abort(text)
+        plan = build_plan(
+            experiment,
+            describe=look,
+            dependencies=self.dependencies,
+            faults=registered(),
+            host=self.host,
+            created=wall(),
+        )
+        for one in plan.load.classes:
+            if not one.tasks:
+                raise UsageError(
+                    f"locustfile {self.locustfile}: user class {one.name} has no tasks",
+                    hint="say `abstract = True` in a class that others are made of, or choose with --user-class",
+                )
+        check_sockets(plan.load.workers)
+        return plan
+
+
+def ground(experiment: Experiment, configuration: Configuration | None) -> Ground:
+    """Touches nothing. Raises UsageError."""
     stack: Stack
     running: StackUp | None = None
     if experiment.host is not None:
@@ -95,24 +127,21 @@ def prepare(experiment: Experiment, configuration: Configuration | None = None) 
         running = registry.running(experiment.stack)
     file = Path(experiment.locustfile) if experiment.locustfile else resource(*BUILT_IN)
     check_locustfile(file)
-    dependencies = running.dependencies if running is not None else stack.describe()
-    host = experiment.host or (running.target.url if running is not None else "")
-    plan = build_plan(
-        experiment,
-        describe=lambda: describe(file),
-        dependencies=dependencies,
-        faults=registered(),
-        host=host,
-        created=wall(),
+    return Ground(
+        stack=stack,
+        running=running,
+        dependencies=running.dependencies if running is not None else stack.describe(),
+        host=experiment.host or (running.target.url if running is not None else ""),
+        locustfile=file,
     )
-    for one in plan.load.classes:
-        if not one.tasks:
-            raise UsageError(
-                f"locustfile {file}: user class {one.name} has no tasks",
-                hint="say `abstract = True` in a class that others are made of, or choose with --user-class",
-            )
-    check_sockets(plan.load.workers)
-    return Planned(experiment=experiment, plan=plan, stack=stack, running=running)
+
+
+def prepare(experiment: Experiment, configuration: Configuration | None = None) -> Planned:
+    """Executes the locustfile in a child to describe it, and touches nothing else. Raises UsageError."""
+    find_scenario(experiment.scenario)
+    on = ground(experiment, configuration)
+    plan = on.plan(experiment, lambda: describe(on.locustfile))
+    return Planned(experiment=experiment, plan=plan, stack=on.stack, running=on.running)
 
 
 def check_locustfile(file: Path) -> None:

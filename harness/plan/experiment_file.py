@@ -60,13 +60,13 @@ def decode(content: bytes, name: str) -> ExperimentFile:
     reader = Reader(name)
     if not isinstance(root, Mapping):
         raise reader.error(root, "", "not an experiment: the file is no mapping of keys", "write KEY: VALUE lines")
-    root = _underscored(root, reader)
+    root = underscored(root, reader)
     reader.only(root, "", KEYS, _NOT_HERE)
-    values = {key: _value(KEYS[key], node, reader) for key, node in root.values.items()}
+    values = {key: value(KEYS[key], node, reader) for key, node in root.values.items()}
     return ExperimentFile(name=name, lines=root.keys, values=values)
 
 
-def _underscored(root: Mapping, reader: Reader) -> Mapping:
+def underscored(root: Mapping, reader: Reader) -> Mapping:
     """Options may be written as on the command line (`fault-for`) or with underscores (`fault_for`), but only once."""
     values: dict[str, Node] = {}
     keys: dict[str, int] = {}
@@ -81,18 +81,18 @@ def _underscored(root: Mapping, reader: Reader) -> Mapping:
     return Mapping(values, keys, root.line)
 
 
-def _value(option: Option, node: Node, reader: Reader) -> Any:
+def value(option: Option, node: Node, reader: Reader) -> Any:
     match option.field:
         case "faults":
             return fault_list(node, option.key, reader)
         case "targets":
-            return _targets(node, option.key, reader)
+            return targets(node, option.key, reader)
     if option.many:
         return reader.texts(node, option.key)
     return reader.flag(node, option.key) if option.unit is FLAG else reader.value(node, option.key, option.unit)
 
 
-def _targets(node: Node, path: str, reader: Reader) -> tuple[str, ...]:
+def targets(node: Node, path: str, reader: Reader) -> tuple[str, ...]:
     for number, item in enumerate(reader.items(node, path)):
         if isinstance(item, Mapping) and len(item.values) == 1:
             (phase, rest), *_ = item.values.items()

@@ -40,6 +40,12 @@ class FaultDescription(Protocol):
     """What planning needs of a fault."""
 
     @property
+    def kind(self) -> str: ...
+
+    @property
+    def needs(self) -> str: ...
+
+    @property
     def one_shot(self) -> bool: ...
 
     @property

@@ -35,13 +35,14 @@ def faults(name: str | None, config: Configuration | None, as_json: bool) -> int
     from harness.fault import registered, unusable
     from harness.model.suggest import unknown
     from harness.plan.fault_text import NONE, bounds
+    from harness.plan.suite.profile import possible
 
     kinds: dict[str, Any] = dict(sorted({**registered(), NONE: _ControlRun}.items()))
     for kind, why in unusable().items():
         click.echo(f"note: the fault {kind} cannot be used: {why}", err=True)
     stack, dependencies = _described(config)
     where = {
-        kind: [d.name for d in dependencies if kind != NONE and _possible(fault, d)] for kind, fault in kinds.items()
+        kind: [d.name for d in dependencies if kind != NONE and possible(fault, d)] for kind, fault in kinds.items()
     }
     if name is not None and name not in kinds:
         found = [kind for kind in kinds if any(name == f"{d}-{kind}" for d in where[kind])]
@@ -76,20 +77,6 @@ def _described(config: Configuration | None) -> tuple[str, tuple[Dependency, ...
     if config is None or config.target is None or config.run.get("stack") == "embedded":
         return "embedded", EmbeddedStack().describe()
     return "external", ExternalStack(config.target.url, configuration=config).describe()
-
-
-def _possible(fault: Any, dependency: Any) -> bool:
-    """Whether planning accepts the pair: the fault itself is the only judge of that."""
-    from harness.model.errors import UsageError
-    from harness.model.records.faults import FaultSpec
-    from harness.plan.fault_text import decode_params
-
-    spec = FaultSpec(name=f"{dependency.name}-{fault.kind}", dependency=dependency.name, kind=fault.kind)
-    try:
-        fault.plan(dependency, decode_params(spec, fault.params))
-    except UsageError:
-        return False
-    return True
 
 
 def _row(kind: str, fault: Any, dependencies: list[str]) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+"""One experiment of a suite as it was asked for, and how it becomes an Experiment of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from harness.model.jsonl import encode
+from harness.model.records.plan import Plan
+from harness.plan.experiment import Experiment
+from harness.plan.files.entries import Entry, FaultEntry
+
+BASELINE_S = 20.0
+FAULT_S = 15.0
+"""Of an experiment that says nothing: at 200 requests a second enough to decide every default target."""
+CONTROL = "control"
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """name: unique in the suite. entries: its faults. targets: its own, beside those of the suite. may_fail: requests
+    that are expected to fail while its faults are on; must_hold: those that are not. settings: fields of Experiment
+    that it sets itself. weight: in the score.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+    targets: tuple[str, ...] = ()
+    may_fail: tuple[str, ...] = ()
+    must_hold: tuple[str, ...] = ()
+    settings: dict[str, Any] = {}
+    weight: float = 1.0
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """An experiment that a suite leaves out, and why."""
+
+    name: str
+    why: str
+
+
+class Suite(msgspec.Struct, frozen=True, kw_only=True):
+    """name: for people. profile: what it was made from; empty where a file lists everything. shared: settings of all
+    its experiments, by field of Experiment."""
+
+    name: str
+    profile: str
+    items: tuple[Item, ...]
+    left: tuple[Left, ...] = ()
+    shared: dict[str, Any] = {}
+
+
+def one(name: str, *faults: str, **rest: Any) -> Item:
+    """An experiment of faults in the grammar of --fault."""
+    return Item(name=name, entries=tuple(FaultEntry(where=name, fault=text) for text in faults), **rest)
+
+
+def experiment_of(item: Item, shared: Experiment, dependencies: frozenset[str]) -> Experiment:
+    """What `run` would be asked for. shared: the settings of all. dependencies: of the item's faults, once known."""
+    may_fail = {name: tuple(sorted({*shared.may_fail_with.get(name, ()), *dependencies})) for name in item.may_fail}
+    chosen = {
+        "baseline_s": shared.baseline_s if shared.baseline_s is not None else BASELINE_S,
+        "fault_s": shared.fault_s if shared.fault_s is not None else FAULT_S,
+        **item.settings,
+    }
+    held = tuple(f"fault: error_rate{{{name}}} < 1%" for name in item.must_hold)
+    return msgspec.structs.replace(
+        shared,
+        faults=(),
+        timeline=item.entries,
+        target_layers=(*shared.target_layers, shared.targets),
+        targets=(*held, *item.targets),
+        may_fail_with={**shared.may_fail_with, **may_fail},
+        **chosen,
+    )
+
+
+def definition(plan: Plan) -> str:
+    """Hash of what an experiment is: faults, lengths, targets and what may fail; not when, where and on what load."""
+    what = (
+        [(fault.id, fault.spec.kind, fault.change.params, fault.at_s, fault.for_s) for fault in plan.faults],
+        msgspec.to_builtins(plan.phases),
+        [(target.text, target.primary) for target in plan.targets],
+        plan.may_fail_with,
+        plan.abort_if,
+    )
+    return hashlib.sha256(encode(what)).hexdigest()[:16]

@@ -1,0 +1,138 @@
+"""From a suite that is asked for to the plans of its experiments, before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import msgspec
+from msgspec.structs import replace
+
+from harness.conductor.prepare import Ground, Planned, ground
+from harness.config.file import Configuration
+from harness.fault import registered
+from harness.load.process.launcher import describe
+from harness.model.errors import HarnessError, UsageError
+from harness.model.records.plan import Plan
+from harness.model.units import format_duration
+from harness.plan.experiment import Experiment
+from harness.plan.phases import MIN_HOLD_S, shortest_run, sharing
+from harness.plan.suite.items import Item, Left, Suite, experiment_of
+from harness.plan.suite.profile import profile
+from harness.plan.suite.suite_file import SuiteFile
+
+BETWEEN_S = 5.0
+"""From the end of one experiment to the baseline of the next, as a rule: surplus users leave, writes are read back."""
+
+
+class PlannedItem(msgspec.Struct, frozen=True, kw_only=True):
+    item: Item
+    plan: Plan
+
+
+class PlannedSuite(msgspec.Struct, frozen=True, kw_only=True):
+    """base: a control run on the same load, and the stack it is for. items: in the order in which they will run."""
+
+    suite: Suite
+    base: Planned
+    items: tuple[PlannedItem, ...]
+
+    @property
+    def seconds(self) -> float:
+        """What it takes where every target recovers at once and no phase has to go on."""
+        before = self.base.plan.phases.warmup_s + MIN_HOLD_S
+        return before + sum(shortest_run(sharing(one.plan.phases)) + BETWEEN_S for one in self.items)
+
+    @property
+    def envelope(self) -> Plan:
+        """A plan with the faults of all: what the session has to lock."""
+        faults = tuple(fault for one in self.items for fault in one.plan.faults)
+        return replace(self.base.plan, faults=faults)
+
+    def check(self) -> None:
+        """See Planned."""
+        replace(self.base, plan=self.envelope).check()
+
+
+def plan_suite(
+    shared: Experiment,
+    configuration: Configuration | None,
+    *,
+    file: SuiteFile | None = None,
+    profile_name: str = "standard",
+    only: Sequence[str] = (),
+) -> PlannedSuite:
+    """shared: the settings of all its experiments. file: what it consists of; else the profile of that name.
+
+    Executes the locustfile in a child to describe it, and touches nothing else. Raises UsageError.
+    """
+    on = ground(shared, configuration)
+    suite = _suite(on, shared, file, profile_name)
+    shared = replace(shared, **{key: value for key, value in suite.shared.items() if getattr(shared, key) is None})
+    locustfile = describe(on.locustfile)
+    control = replace(shared, faults=("none",))
+    base = Planned(
+        experiment=control, plan=on.plan(control, lambda: locustfile), stack=on.stack, running=on.running
+    )
+    if base.plan.load.jump_from is not None:
+        raise UsageError(
+            f"scenario {shared.scenario!r} has a load that jumps, and a suite's load is the same throughout",
+            hint="choose another one for the suite, and run this one alone: harness run",
+            field="scenario",
+            lead="",
+        )
+    chosen, left = _chosen(suite, only)
+    items: list[PlannedItem] = []
+    for item in chosen:
+        experiment = replace(experiment_of(item, shared, _touched(on, item, shared)), seed=base.plan.seed)
+        try:
+            plan = on.plan(experiment, lambda: locustfile)
+        except HarnessError as error:
+            error.args = (f"experiment {item.name}: {error}", *error.args[1:])
+            raise
+        items.append(PlannedItem(item=item, plan=replace(plan, load=replace(base.plan.load, limits_ms=plan.load.limits_ms))))
+    return PlannedSuite(suite=replace(suite, left=(*suite.left, *left)), base=base, items=tuple(items))
+
+
+def _suite(on: Ground, shared: Experiment, file: SuiteFile | None, profile_name: str) -> Suite:
+    ours = on.stack.name != "external"
+    if file is None:
+        return profile(profile_name, on.dependencies, registered(), ours=ours)
+    made = profile(file.profile, on.dependencies, registered(), ours=ours, allow=file.allow) if file.profile else None
+    items = {item.name: item for item in (made.items if made is not None else ())}
+    items |= {item.name: item for item in file.items}
+    unknown = [name for name in file.exclude if name not in items]
+    if unknown:
+        raise UsageError(f"{file.name}:{file.lines['exclude']}: exclude: the suite has no experiment {unknown[0]!r}")
+    left = tuple(Left(name=name, why=why) for name, why in file.exclude.items())
+    return Suite(
+        name=file.title or (made.name if made is not None else "suite"),
+        profile=file.profile,
+        items=tuple(item for name, item in items.items() if name not in file.exclude),
+        left=(*(made.left if made is not None else ()), *left),
+        shared=made.shared if made is not None else {},
+    )
+
+
+def _chosen(suite: Suite, only: Sequence[str]) -> tuple[tuple[Item, ...], tuple[Left, ...]]:
+    """Those whose name fits one of the patterns; all, where none is given."""
+    chosen = tuple(item for item in suite.items if not only or any(fnmatchcase(item.name, one) for one in only))
+    if not chosen:
+        names = ", ".join(item.name for item in suite.items[:8])
+        wrong = f"no experiment fits {', '.join(only)}" if only else "the suite is empty"
+        raise UsageError(wrong, hint=f"there are for example {names}" if names else "list some", field="only" if only else None)
+    left = (Left(name=item.name, why="left out by --only") for item in suite.items if item not in chosen)
+    return chosen, tuple(left)
+
+
+def _touched(on: Ground, item: Item, shared: Experiment) -> frozenset[str]:
+    """The dependencies that its faults are on, for what it says may fail."""
+    if not item.may_fail:
+        return frozenset()
+    names = sorted((one.name for one in on.dependencies), key=len, reverse=True)
+    texts = [text for entry in item.entries for text in getattr(entry, "choose", None) or (getattr(entry, "fault", ""),)]
+    return frozenset(next((name for name in names if text.startswith(f"{name}-")), "") for text in texts) - {""}
+
+
+def told_length(planned: PlannedSuite) -> str:
+    return f"{len(planned.items)} experiments, about {format_duration(round(planned.seconds))}"

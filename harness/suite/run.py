@@ -1,0 +1,252 @@
+"""From a planned suite to its result: one session, its experiments one after the other, and what is left of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from harness.analysis.record.window_reader import WINDOWS
+from harness.conductor.recording.log import RunLog
+from harness.conductor.recording.provenance import provenance
+from harness.conductor.running_load import START_LEAD_S, RunningLoad
+from harness.conductor.series import Carried, Series
+from harness.conductor.session import Session, lock_names, make_run_dir
+from harness.conductor.signals import Signals
+from harness.fault import registered
+from harness.model.clock import monotonic, wall
+from harness.model.errors import HarnessError
+from harness.model.exit_codes import ExitCode
+from harness.model.files import replace_file
+from harness.model.jsonl import encode
+from harness.model.records.live import LiveState
+from harness.model.records.plan import Plan, Provenance
+from harness.model.records.result import Result
+from harness.model.records.suite import SuiteResult
+from harness.model.units import format_duration
+from harness.plan.planner import bind
+from harness.safety.locks.local import acquire
+from harness.safety.state_folders import active_dir, find_active
+from harness.stack.embedded import EmbeddedStack
+from harness.suite.outcome import Book
+from harness.suite.prepare import PlannedItem, PlannedSuite, told_length
+
+SUITE = "suite.json"
+POLL_S = 0.05
+NOT_YET = "the suite ended before"
+
+Say = Callable[[str], None]
+
+
+class SuiteEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished suite. problem: why it could not be carried out, None when it was."""
+
+    result: SuiteResult
+    run_dir: Path
+    problem: str | None = None
+    hint: str | None = None
+
+
+def run_suite(
+    planned: PlannedSuite,
+    *,
+    out: Path,
+    view: str,
+    command: str,
+    signals: Signals,
+    time_limit_s: float | None = None,
+) -> SuiteEnded:
+    """Carry a suite out that was checked; its folder is made below `out`. time_limit_s: nothing begins that would end
+    later than that; it is not run.
+
+    Raises UsageError, and Refused for what another run has; nothing was touched then. All else is in the result.
+    """
+    base, name = planned.base, f"{planned.base.plan.experiment.partition('-')[0]}-suite"
+    state_dir = active_dir() / name
+    locks = acquire(lock_names(planned.envelope, base.running), owner=name, folder=state_dir)
+    try:
+        run_dir = make_run_dir(out, name)
+    except BaseException:
+        locks.release()
+        raise
+    stack = EmbeddedStack(logs=run_dir / "logs") if base.plan.stack == "embedded" else base.stack
+    with RunLog(run_dir, view) as log:
+        for left in find_active():
+            log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")
+        session = Session(
+            run_dir=run_dir,
+            state_dir=state_dir,
+            stack=stack,
+            running=base.running,
+            allowed=base.allowed,
+            say=log.say,
+            locks=locks,
+        )
+        log.say(told_length(planned))
+        return _Running(planned, session, log, signals, command, time_limit_s).run()
+
+
+class _Running:
+    def __init__(
+        self,
+        planned: PlannedSuite,
+        session: Session,
+        log: RunLog,
+        signals: Signals,
+        command: str,
+        time_limit_s: float | None,
+    ) -> None:
+        self._planned = planned
+        self._session = session
+        self._log = log
+        self._signals = signals
+        self._limit_s = time_limit_s
+        self._begun = monotonic()
+        self._number = 0
+        self._part = ""
+        self._book = Book(planned, session.run_dir, command)
+
+    def run(self) -> SuiteEnded:
+        problem: HarnessError | None = None
+        try:
+            self._carry_out()
+        except HarnessError as error:
+            problem = error
+        session = self._session
+        self._log.say("stopping the servers and the keeper" if session.owns_stack else "releasing the locks and the keeper")
+        session.unverified = self._book.unverified
+        session.close()
+        if session.turned_away is not None and not session.left:
+            import shutil
+
+            shutil.rmtree(session.run_dir, ignore_errors=True)
+            raise session.turned_away
+        result = self._book.result(
+            seconds=monotonic() - self._begun,
+            problem=problem,
+            interrupted=self._signals.count > 0,
+            left=tuple(session.left),
+        )
+        write_suite(session.run_dir, result, self._log.say)
+        return SuiteEnded(
+            result=result,
+            run_dir=session.run_dir,
+            problem=str(problem) if problem else None,
+            hint=problem.hint if problem else None,
+        )
+
+    def _carry_out(self) -> None:
+        session, say, signals, base = self._session, self._log.say, self._signals, self._planned.base.plan
+        up = session.open(signals)
+        if up is None:
+            return
+        if session.owns_stack:
+            say(f"the stack is ready after {up.ready_s:.1f} s: {up.target.url}")
+        faults = registered()
+        envelope = bind(self._planned.envelope, up, faults)
+        session.lock_shared(
+            envelope, [f.spec.dependency for f in envelope.faults if "changes_server" in f.change.traits]
+        )
+        origin = provenance(self._book.command, up.versions, up.target.version)
+        self._book.begun(up, origin)
+        if signals.count:
+            return
+        plan = bind(base, up, faults)
+        load = RunningLoad.start(plan.load, session, session.run_dir / WINDOWS, signals, say)
+        if load is None:
+            return
+        series = Series(
+            session,
+            up,
+            load,
+            faults,
+            provenance=origin,
+            log=self._log,
+            show=self._show,
+            signals=signals,
+            done=self._done,
+        )
+        try:
+            load.begin(monotonic() + START_LEAD_S)
+            session.start_sampler(load.t0, up.dependencies)
+            if self._warm_up(load, plan):
+                self._experiments(series)
+        finally:
+            series.close()
+
+    def _warm_up(self, load: RunningLoad, plan: Plan) -> bool:
+        """The load ramps once. False when it ended, or a signal came."""
+        self._log.say(f"the load ramps up and warms up for {plan.phases.warmup_s:.0f} s")
+        assert self._session.keeper is not None
+        while monotonic() < load.t0 + plan.phases.warmup_s:
+            self._session.keeper.renew()
+            if self._signals.count or not load.process.running:
+                return False
+            time.sleep(POLL_S)
+        return True
+
+    def _experiments(self, series: Series) -> None:
+        for one in self._planned.items:
+            why = self._why_not(one)
+            if why:
+                self._book.not_run(one, why)
+                continue
+            if not self._one(series, one):
+                return
+
+    def _one(self, series: Series, one: PlannedItem) -> bool:
+        """Carry one out; False where nothing can follow."""
+        self._number += 1
+        name = folder_name(self._number, one.item.name)
+        folder = self._session.run_dir / name
+        folder.mkdir()
+        self._part = f"experiment {self._number} of {len(self._planned.items)}: {one.item.name}{self._left_to_do()}"
+        self._log.say(self._part)
+        plan = replace(one.plan, experiment=f"{self._session.run_dir.name}/{name}", created=wall())
+        carried = series.carry_out(plan, folder)
+        self._book.carried(one, carried)
+        if self._signals.count:
+            self._book.ended("it was interrupted")
+            return False
+        if why := carried.ends_session:
+            self._book.ended(why)
+            self._log.say(f"the suite ends here: {why}")
+            return False
+        return True
+
+    def _why_not(self, one: PlannedItem) -> str:
+        if self._limit_s is None:
+            return ""
+        takes_s = self._planned.seconds / max(1, len(self._planned.items))
+        if monotonic() - self._begun + takes_s <= self._limit_s:
+            return ""
+        return f"the time limit of {format_duration(self._limit_s)} was reached"
+
+    def _left_to_do(self) -> str:
+        done, items = self._number - 1, len(self._planned.items)
+        each_s = self._planned.seconds / items
+        return f"; about {format_duration(round((items - done) * each_s, -1))} left"
+
+    def _show(self, state: LiveState) -> None:
+        self._log.show(replace(state, part=self._part))
+
+    def _done(self, carried: Carried, result: Result) -> None:
+        self._book.judged(carried, result)
+        shown = {"pass": "held", "fail": "BROKEN", "inconclusive": "unknown"}[result.verdict]
+        self._log.say(f"{carried.folder.name}: {shown}. {result.reasons[0] if result.reasons else ''}")
+
+
+def folder_name(number: int, name: str) -> str:
+    """`03-redis-latency`: of what a name has, letters, digits, dots and dashes stay."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "-.") else "-" for c in name).strip("-.")
+    return f"{number:02d}-{plain[:60] or 'experiment'}"
+
+
+def write_suite(run_dir: Path, result: SuiteResult, say: Say) -> None:
+    try:
+        replace_file(run_dir / SUITE, msgspec.json.format(encode(result), indent=2) + b"\n")
+    except OSError as error:
+        say(f"{SUITE} could not be written: {error.strerror}")
