@@ -62,6 +62,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     broken_targets: tuple[str, ...] = ()
     """Texts of primary targets that were broken, with their phase: "fault: p95 < 200ms"."""
     undecided_targets: tuple[str, ...] = ()
+    lost_writes: int = 0
+    """Acknowledged writes that were gone."""
     cells: tuple[Cell, ...] = ()
     reset: str = ""
     """What was done to the target afterwards, because it had not come back; empty: nothing."""
