@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from harness.analysis.statistics.binomial import BROKEN_BELOW, upper_bound
-from harness.analysis.suite.gate import is_recovery, until_of
+from harness.analysis.suite.gate import beyond, is_recovery, until_of
 from harness.analysis.suite.outcomes import Item, Seen, items
 from harness.model.errors import UsageError
 from harness.model.records.gate import MOST_DAYS, Base, BaseExperiment, Known
@@ -58,9 +58,8 @@ def accepted(
             targets=tuple(sorted(target for request, target in broken if not request)),
         )
         for item, seen in broken.items():
-            at_most = _at_most(item, seen)
             kept = former.get((one.name, *item))
-            if kept is not None and until_of(kept) >= today and _covers(kept.at_most, at_most):
+            if kept is not None and until_of(kept) >= today and not _worse(kept, seen):
                 weaknesses.append(kept)
             elif until is None or not reason.strip():
                 missing.append(f"{one.name}: {item[0] or item[1]}")
@@ -71,7 +70,7 @@ def accepted(
                         experiment=one.name,
                         request=item[0],
                         target=item[1] or (cell.target if cell is not None else ""),
-                        at_most=at_most,
+                        at_most=_at_most(item, seen),
                         owner=owner,
                         reason=reason,
                         ticket=ticket,
@@ -120,5 +119,5 @@ def _at_most(item: Item, seen: Seen) -> float | None:
     return float(math.ceil(LONGER * max(known))) if known and len(known) == len(took) else None
 
 
-def _covers(accepted: float | None, now: float | None) -> bool:
-    return accepted is None or (now is not None and now <= accepted)
+def _worse(known: Known, seen: Seen) -> bool:
+    return 2 * sum(1 for attempt, cell in seen.attempts if beyond(known, attempt, cell)) > len(seen.attempts)

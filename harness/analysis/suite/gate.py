@@ -10,7 +10,7 @@ A new or changed experiment is listed and not compared. What is new or undecided
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 
 from harness.analysis.statistics.binomial import BROKEN_BELOW, tail
@@ -132,12 +132,10 @@ class _Findings:
             if seen.broken >= self.needed and seen.state == "broken":
                 more = "; broken in the base, too, and nobody owns it" if was == "broken" else ""
                 self.new.append(_finding(experiment, item, "broken", _broken_words(item, seen) + more))
-            elif seen.broken and was != "broken" and seen.state in ("broken", "unknown") and was != "unknown":
-                said = f"broken in {seen.broken} of {len(seen.attempts)} attempts: not confirmed"
-                self.unknown.append(_finding(experiment, item, "unknown", said))
-            elif seen.state in ("unknown", "broken") and was in ("held", "broken", "allowed"):
-                said = seen.cell.why if seen.cell is not None else ""
-                self.unknown.append(_finding(experiment, item, "unknown", said or "undecided, or not asked for"))
+            elif seen.state == "broken":
+                self.unknown.append(_finding(experiment, item, "unknown", "broken once: not confirmed"))
+            elif seen.state == "unknown" and was in ("held", "broken", "allowed"):
+                self.unknown.append(_finding(experiment, item, "unknown", _unknown_words(seen)))
             elif seen.state in ("held", "allowed") and was == "broken":
                 self.fixed.append(_finding(experiment, item, "held", ""))
         decided = before.outcome in ("held", "broken")
@@ -155,14 +153,13 @@ class _Findings:
         if until_of(known) < self.today:
             self.expired.append(_finding(experiment, item, outcome, f"was known until {_day(until_of(known))}", known))
             return
-        beyond = [why for attempt, cell in seen.attempts if (why := _beyond(known, attempt, cell))]
-        if len(beyond) >= self.needed and 2 * len(beyond) > len(seen.attempts):
-            self.worse.append(_finding(experiment, item, "broken", beyond[0], known))
+        worse = [why for attempt, cell in seen.attempts if (why := beyond(known, attempt, cell))]
+        if len(worse) >= self.needed and 2 * len(worse) > len(seen.attempts):
+            self.worse.append(_finding(experiment, item, "broken", worse[0], known))
         elif outcome == "unknown":
-            said = seen.cell.why if seen.cell is not None else ""
-            self.unknown.append(_finding(experiment, item, "unknown", said or "undecided, or not asked for", known))
-        elif beyond and len(seen.attempts) < CONFIRMED:
-            self.unknown.append(_finding(experiment, item, "unknown", f"{beyond[0]}: not confirmed", known))
+            self.unknown.append(_finding(experiment, item, "unknown", _unknown_words(seen), known))
+        elif worse and len(seen.attempts) < CONFIRMED:
+            self.unknown.append(_finding(experiment, item, "unknown", f"{worse[0]}: not confirmed", known))
         else:
             self.known.append(_finding(experiment, item, "broken", "", known))
 
@@ -181,7 +178,13 @@ def _broken_words(item: Item, seen: Seen) -> str:
     return often
 
 
-def _beyond(known: Known, attempt: Attempt, cell: Cell | None) -> str:
+def _unknown_words(seen: Seen) -> str:
+    if seen.broken:
+        return f"broken in {seen.broken} of {len(seen.attempts)} attempts"
+    return (seen.cell.why if seen.cell is not None else "") or "undecided, or not asked for"
+
+
+def beyond(known: Known, attempt: Attempt, cell: Cell | None) -> str:
     """How an attempt is worse than what was accepted; empty: it is not, or it cannot be told."""
     if known.at_most is None or attempt.outcome != "broken":
         return ""

@@ -50,7 +50,7 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     experiments: dict[str, BaseExperiment]
 
 
-class Known(msgspec.Struct, frozen=True, kw_only=True):
+class Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A known weakness: what is broken, who owns it, and until when.
 
     request: the request name, or empty for `target` as a whole. at_most: the share of that request's requests that may
@@ -81,9 +81,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 class GateResult(msgspec.Struct, frozen=True, kw_only=True):
     """sentence: the first one to say.
 
-    new: newly broken. worse: known, and beyond at_most. expired: known until a day that has passed. unknown: decided in
-    the base. known: broken as before and owned. fixed: known or broken in the base, and it holds now; a known one is to be
-    removed. listed: sentences about what cannot be compared: new, changed and gone experiments, another load.
+    new: newly broken. worse: known, and beyond at_most. expired: known until a day that has passed. unknown: decided
+    in the base. known: broken as before and owned. fixed: known or broken in the base, and it holds now; a known one is
+    to be removed. listed: what cannot be compared, in sentences: new, changed and gone experiments, another load.
     """
 
     exit_code: int
