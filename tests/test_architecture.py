@@ -32,6 +32,7 @@ FLOORS = {
     "safety": 5,
     "report": 5,
     "conductor": 6,
+    "suite": 7,
     "gameday": 7,
     "api": 8,
     "cli": 9,
@@ -41,7 +42,7 @@ other; `analysis` may redraw the schedule of `plan`. Rooms of one floor make no 
 
 WITHIN = {
     "safety": (("keeper",), ("healing",), ("locks",), ("journal",)),
-    "analysis": (("verdict",), ("rules",), ("record",), ("statistics",)),
+    "analysis": (("suite",), ("verdict",), ("rules",), ("record",), ("statistics",)),
     "load": (
         ("process",),
         ("master", "after_load"),

@@ -88,6 +88,7 @@ def decode(values: dict[str, Any]) -> Experiment:
             *values.get("target_layers", ()),
         ),
         may_fail_with=config.may_fail_with if config is not None else {},
+        independent_of=config.independent_of if config is not None else {},
         cores=useful_cores(),
     )
 

@@ -114,9 +114,11 @@ class TargetsTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestTable(msgspec.Struct, frozen=True, kw_only=True):
-    """may_fail_with: dependencies during whose faults this request may fail without breaking a target of all."""
+    """may_fail_with: dependencies during whose faults this request may fail without breaking a target of all.
+    independent_of: those that it does not need, so that nothing excuses it."""
 
     may_fail_with: tuple[str, ...] = ()
+    independent_of: tuple[str, ...] = ()
 
 
 ASSUMED = "assumed"
@@ -159,6 +161,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     def may_fail_with(self) -> dict[str, tuple[str, ...]]:
         """Request name -> dependencies."""
         return {name: table.may_fail_with for name, table in self.requests.items() if table.may_fail_with}
+
+    @property
+    def independent_of(self) -> dict[str, tuple[str, ...]]:
+        """Request name -> dependencies."""
+        return {name: table.independent_of for name, table in self.requests.items() if table.independent_of}
 
     @property
     def target_texts(self) -> tuple[str, ...]:

@@ -254,9 +254,13 @@ def _consistent(found: Configuration, where: str) -> None:
     # Of a file without dependencies of its own the stack's are meant, which planning knows.
     known = {*found.dependencies, *((found.target.name,) if found.target is not None else ())}
     for request, table in found.requests.items():
-        for name in table.may_fail_with:
-            if found.dependencies and name not in known:
-                raise unknown("dependency", name, known, where=f'{where}requests."{request}".may_fail_with: ')
+        at = f'{where}requests."{request}".'
+        for key in ("may_fail_with", "independent_of"):
+            for name in getattr(table, key):
+                if found.dependencies and name not in known:
+                    raise unknown("dependency", name, known, where=f"{at}{key}: ")
+        if both := sorted(set(table.may_fail_with) & set(table.independent_of)):
+            raise UsageError(f"{at}independent_of: {both[0]!r} is in may_fail_with, too", hint="take it out of one")
     containers.check_compose(found, where)
     taken: dict[str, str] = {}
     for name, dependency in found.dependencies.items():

@@ -28,10 +28,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     faults, targets, abort_if: texts as written.
     extend: a phase may go on once where a target is met but not yet held; extend_fault: the fault's, too, where its
     length was given.
-    The last four are no options. timeline: the faults of an experiment file, beside `faults`.
+    The last five are no options. timeline: the faults of an experiment file, beside `faults`.
     target_layers: targets of lower layers of settings (harness.toml, then the experiment file), each replacing those
     of the layers before with the same phase, metric and name; `targets` come last.
-    may_fail_with: request name -> dependencies during whose faults it may fail.
+    may_fail_with: request name -> dependencies during whose faults it may fail; independent_of: those that it does
+    not need.
     cores: how many load processes this machine has room for.
     """
 
@@ -100,6 +101,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     timeline: tuple[Entry, ...] = ()
     target_layers: tuple[tuple[str, ...], ...] = ()
     may_fail_with: dict[str, tuple[str, ...]] = {}
+    independent_of: dict[str, tuple[str, ...]] = {}
     cores: int = 1
 
 

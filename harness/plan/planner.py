@@ -89,6 +89,7 @@ def build_plan(
         abort_if=request.abort_if,
         strict=request.strict,
         may_fail_with=request.may_fail_with,
+        independent_of=request.independent_of,
         provenance=provenance,
     )
     return msgspec.structs.replace(plan, warnings=(*plan_warnings(plan, request), *file_notes(locustfile, load)))

@@ -1,4 +1,4 @@
-"""Suites: many experiments on one session, their result, and the files of the gate.
+"""Suites: many experiments on one session, their result, and the two committed files that their gate compares with.
 
-The command line and the API come in. Imports the conductor and what lies below it, never the command line.
+The command line and the API come in. Imports the conductor and what is below it, never the API or the command line.
 """

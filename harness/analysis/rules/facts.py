@@ -49,6 +49,19 @@ class Facts:
     def baseline(self) -> Span | None:
         return span_of(self.spans, "baseline")
 
+    @property
+    def hit(self) -> set[str]:
+        """Dependencies that the plan has a fault of."""
+        return {fault.spec.dependency for fault in self.plan.faults}
+
+    def independent(self, name: str) -> bool:
+        """It is declared that this request does not need what the plan breaks."""
+        return bool(self.hit & set(self.plan.independent_of.get(name, ())))
+
+    def may_fail(self, name: str) -> set[str]:
+        """Whose faults excuse this request, of those in the plan."""
+        return set() if self.independent(name) else self.hit & set(self.plan.may_fail_with.get(name, ()))
+
     def counts(self, latency_ms: float | None, failures: bool) -> Mapping[str | None, Series]:
         """Per step and request name from baseline on (WindowStore.counts); the steps cut out count nothing."""
         key = (latency_ms, failures or latency_ms is None)

@@ -354,7 +354,6 @@ def by_name(target: Target, span: Span, facts: Facts) -> list[NameResult]:
     latency_ms = limit if target.metric in ALLOWED_OVER else None
     p = ALLOWED_OVER.get(target.metric, inside(limit))
     failures = counts_failures(target, facts)
-    declared = {fault.spec.dependency for fault in facts.plan.faults}
     seen: list[tuple[float, NameResult]] = []
     asked = 0
     chance = chances_of(target, span, facts, latency_ms).broken
@@ -390,7 +389,7 @@ def by_name(target: Target, span: Span, facts: Facts) -> list[NameResult]:
         if not often and found.bad_s <= HALF * len(seconds):
             continue
         # Once the dependency is back, nothing excuses it any more.
-        may = sorted(set(facts.plan.may_fail_with.get(name, ())) & declared) if span.name == "fault" else []
+        may = sorted(facts.may_fail(name)) if span.name == "fault" else []
         if may:
             found = _allowed(found, f"it is declared that it may fail with {', '.join(may)}")
         seen.append((binomial.tail(bad / phi, n / phi, allowed), found))

@@ -57,14 +57,13 @@ def _names(baseline: Span, span: Span, facts: Facts) -> list[Unasked]:
     if not _asking(before):
         return []
     times = _asking(now) / _asking(before)
-    declared = {fault.spec.dependency for fault in facts.plan.faults}
     renamed = sum(counts.expected for name, counts in now.names.items() if name not in before.names)
     found = []
     for name, counts in before.names.items():
         seen = now.of(name).expected
         # What was asked for at the beginning of baseline only (a login of each new user) is not to be looked for.
         likely = min(counts.expected, 2 * _late(name, baseline, facts)) * times
-        may = span.name == "fault" and declared & set(facts.plan.may_fail_with.get(name, ()))
+        may = span.name == "fault" and facts.may_fail(name)
         # Names of which baseline knows nothing may be this one by another name.
         if likely >= LEAST and seen < GONE * likely and renamed < (likely - seen) / 2 and not may:
             found.append(Unasked(span.name, name, seen, round(likely)))

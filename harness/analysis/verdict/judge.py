@@ -68,14 +68,8 @@ def judge(
     """
     if extra_targets:
         plan = msgspec.structs.replace(plan, targets=merge(plan.targets, extra_targets, plan.strict))
-    phases = spans(history, store.end)
-    cut_off = not any(isinstance(event, ev.LoadEnded) for event in history)
-    first, last = _judged_steps(phases, history, store)
-    if cut_off:
-        abandon_open(store)
-    starved = saturated(store, first / 10, last / 10)
-    cut = cut_from_baseline(span_of(phases, "baseline"), starved)
-    facts = Facts(plan=plan, store=store, spans=phases, samples=samples, cut=cut)
+    facts, first, last = facts_of(plan, history, store, samples)
+    phases, cut = facts.spans, facts.cut
     faults = fault_results(plan, history)
     injected = any(fault.injected_s is not None for fault in faults)
     watched = recovery_and_impact.watch(facts, history)
@@ -159,6 +153,19 @@ def judge(
         fresh_connections=fresh,
         warnings=(*plan.warnings, *ruling.warnings, *told(fresh)),
     )
+
+
+def facts_of(
+    plan: Plan, history: Sequence[ev.Event], store: WindowStore, samples: Sequence[Sample]
+) -> tuple[Facts, int, int]:
+    """What a run is judged on, and the steps [first, last) that its result speaks about."""
+    phases = spans(history, store.end)
+    first, last = _judged_steps(phases, history, store)
+    if not any(isinstance(event, ev.LoadEnded) for event in history):
+        abandon_open(store)
+    starved = saturated(store, first / 10, last / 10)
+    cut = cut_from_baseline(span_of(phases, "baseline"), starved)
+    return Facts(plan=plan, store=store, spans=phases, samples=samples, cut=cut), first, last
 
 
 def _failed_of_names(target: Target, result: TargetResult, facts: Facts) -> TargetResult:

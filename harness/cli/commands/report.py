@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.commands.suite import base_option
 from harness.cli.settings import debug_option
 
 
@@ -15,14 +16,16 @@ from harness.cli.settings import debug_option
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["html", "md", "json", "junit"]),
+    type=click.Choice(["html", "md", "json", "junit", "comment"]),
     default="html",
     show_default=True,
-    help="html: one self-contained page; md: for a pull request; json: result.json; junit: for CI.",
+    help="html: one self-contained page; md: for a pull request; json: result.json; junit: for CI; comment: of a "
+    "suite, against what was accepted of it, for a pull request.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write there, not on stdout; - is stdout.")
+@base_option
 @debug_option
-def report(run_dir: Path, format_: str, out: Path | None) -> int:
+def report(run_dir: Path, format_: str, out: Path | None, base_file: Path | None) -> int:
     """Render the report of a run from its recorded files.
 
     Needs no network and no locustfile. A run writes report.html, report.md and junit.xml itself; this makes them
@@ -40,7 +43,9 @@ def report(run_dir: Path, format_: str, out: Path | None) -> int:
         raise UsageError(
             "report.html is a page of 5 MB, too much for a terminal", hint="name a file with --out, or pipe it"
         )
-    text = render(run_dir, format_)
+    if base_file is not None and format_ != "comment":
+        raise UsageError("--base goes with --format comment")
+    text = _comment(run_dir, base_file) if format_ == "comment" else render(run_dir, format_)
     if out is None or str(out) == "-":
         if format_ != "html":  # escaped already, and no terminal
             text = visible_lines(text)
@@ -52,3 +57,17 @@ def report(run_dir: Path, format_: str, out: Path | None) -> int:
         raise UsageError(f"{out} cannot be written: {error.strerror}") from error
     click.echo(f"written: {out}", err=True)
     return 0
+
+
+def _comment(suite_dir: Path, base_file: Path | None) -> str:
+    """A suite against what was accepted of it."""
+    from harness.analysis.suite.gate import gate
+    from harness.analysis.suite.suite_file import read_suite
+    from harness.cli.commands.suite import base_path, today
+    from harness.report import comment
+    from harness.suite.base_files import known_file, read_base, read_known
+
+    path, day = base_path(base_file), today()
+    suite, base = read_suite(suite_dir), read_base(path)
+    known = read_known(known_file(path), day)
+    return comment.render(suite, None if base is None else gate(base, known, suite, day))

@@ -88,6 +88,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     provenance: Provenance | None = None
     may_fail_with: dict[str, tuple[str, ...]] = {}
     """Request name -> dependencies during whose faults it may fail, as declared."""
+    independent_of: dict[str, tuple[str, ...]] = {}
+    """Request name -> dependencies that it does not need, as declared."""
     target_workers: int = 1
     """Worker processes of the target (TargetInfo.workers): what its CPU share is a share of."""
 

@@ -22,9 +22,10 @@ CellOutcome = Literal["held", "broken", "unknown"]
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """One request name while one experiment's faults were on, and until they were recovered from.
 
-    bad of n: requests of the fault phase that failed or were over the p95 limit. allowed: the share that may be bad.
+    bad of n: requests of the fault phase that failed or were over the p95 limit; failed: how many of them failed.
+    allowed: the share that may be bad. target: the first that this request breaks, with its phase.
     outcome: broken as every request name's targets are; held where at most `allowed` were bad, by the rule for
-    proportions; else unknown. failed: how many of the bad ones failed. may_fail: the declaration that allows it.
+    proportions; else unknown. may_fail: it is declared that it may be broken, and then it breaks no target.
     independent: it is declared that this request does not need what was broken.
     """
 
@@ -34,6 +35,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     n: int
     allowed: float
     failed: int = 0
+    target: str = ""
     why: str = ""
     may_fail: bool = False
     independent: bool = False
@@ -60,6 +62,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     broken_targets: tuple[str, ...] = ()
     """Texts of primary targets that were broken, with their phase: "fault: p95 < 200ms"."""
     undecided_targets: tuple[str, ...] = ()
+    lost_writes: int = 0
+    """Acknowledged writes that were gone."""
     cells: tuple[Cell, ...] = ()
     reset: str = ""
     """What was done to the target afterwards, because it had not come back; empty: nothing."""

@@ -131,6 +131,8 @@ def _targets(plan: Plan, width: int) -> str:
     lines += _told_apart(plan, width)
     for name, dependencies in plan.may_fail_with.items():
         lines.append(f"  {visible(name, 60)} may fail with {', '.join(map(visible, dependencies))}")
+    for name, dependencies in plan.independent_of.items():
+        lines.append(f"  {visible(name, 60)} must not need {', '.join(map(visible, dependencies))}")
     if plan.abort_if:
         lines += ["", "Stops at once and fails when", *(f"  {condition}" for condition in plan.abort_if)]
     return "\n".join(lines)

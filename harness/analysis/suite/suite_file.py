@@ -1,0 +1,78 @@
+"""suite.json, read back. It may be anybody's: what is wrong with it is one line."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import msgspec
+
+from harness.model.errors import UsageError
+from harness.model.exit_codes import ExitCode
+from harness.model.files import read_limited
+from harness.model.jsonl import decoding_error
+from harness.model.records.suite import SCHEMA, Cell, SuiteResult
+
+SUITE = "suite.json"
+
+MAX_BYTES = 64_000_000
+"""Sixty experiments have a megabyte or two."""
+
+MAX_LEVEL = 1e9
+
+
+class _Schema(msgspec.Struct):
+    schema: int = SCHEMA
+
+
+def read_suite(suite_dir: Path) -> SuiteResult:
+    """Raises UsageError when it is missing or damaged, or of a schema that this version does not read."""
+    path = suite_dir / SUITE
+    try:
+        data = read_limited(path, MAX_BYTES, links=False)
+    except FileNotFoundError:
+        raise UsageError(f"{path} is missing: this is not a suite's directory") from None
+    try:
+        schema = msgspec.json.decode(data, type=_Schema).schema
+        if schema != SCHEMA:
+            raise UsageError(
+                f"{path} is of schema {str(schema)[:20]}, and this version of the harness reads schema {SCHEMA}",
+                hint="read it with the version that wrote it",
+            )
+        suite = msgspec.json.decode(data, type=SuiteResult)
+    except RecursionError as error:
+        raise UsageError(f"{path} is damaged: nested too deeply") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is damaged: {decoding_error(error)}") from error
+    wrong = _wrong(suite)
+    if wrong:
+        raise UsageError(f"{path} is damaged: {wrong} cannot be")
+    return suite
+
+
+def _wrong(suite: SuiteResult) -> str:
+    """What no suite has; empty: nothing."""
+    if suite.exit_code not in set(ExitCode):
+        return f"exit code {str(suite.exit_code)[:20]}"
+    names = [one.name for one in suite.experiments]
+    for one in suite.experiments:
+        said = repr(one.name[:60])
+        if names.count(one.name) > 1:
+            return f"two experiments {said}"
+        if not 0 < one.weight < MAX_LEVEL:
+            return f"the weight of {said}"
+        for attempt in one.attempts:
+            if not all(_is_cell(cell) for cell in attempt.cells):
+                return f"the counts of a request name in {said}"
+            if attempt.recovery_s is not None and not 0 <= attempt.recovery_s < MAX_LEVEL:
+                return f"the recovery of {said}"
+            if len({cell.request for cell in attempt.cells}) < len(attempt.cells):
+                return f"a request name twice in {said}"
+    score = suite.score
+    if not all(0 <= share <= 100 and math.isfinite(share) for share in (score.low, score.high)):
+        return "a score that is not from 0 to 100"
+    return ""
+
+
+def _is_cell(cell: Cell) -> bool:
+    return 0 <= cell.failed <= cell.bad <= cell.n < 2**53 and 0 <= cell.allowed <= 1
