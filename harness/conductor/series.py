@@ -131,15 +131,16 @@ class Series:
         self._resets = 0
         self._finisher = _Finisher(session, load, done, log.say)
 
-    def carry_out(self, plan: Plan, folder: Path) -> Carried:
+    def carry_out(self, plan: Plan, folder: Path, ended: Callable[[Carried], None]) -> Carried:
         """One experiment, from a target at rest to its hold or its early end, and what has to be done before the next.
-        Blocks. folder: made for it, inside the session's.
+        Blocks. folder: made for it, inside the session's. ended: called before it is judged.
 
         Raises HarnessError where it cannot begin at all; nothing was changed then.
         """
         with self._log.also_in(folder):
             carried = self._conduct(plan, folder)
             self._interlude(carried)
+        ended(carried)
         self._finisher.add(carried)
         self._before = carried
         return carried

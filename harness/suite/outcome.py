@@ -3,28 +3,194 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import threading
 from collections.abc import Sequence
-from pathlib import Path
-
-import msgspec
 
 from harness.analysis.suite.cells import cells_of
-from harness.analysis.suite.score import majority, score
+from harness.analysis.suite.score import outcome_of, score
 from harness.conductor.series import Carried
 from harness.model.errors import HarnessError
 from harness.model.exit_codes import ExitCode
 from harness.model.jsonl import encode
 from harness.model.records.events import UndoNotVerified
 from harness.model.records.plan import Plan, Provenance
-from harness.model.records.result import Result
+from harness.model.records.result import Result, Verdict
 from harness.model.records.stack import StackUp
-from harness.model.records.suite import (
-    Attempt,
-    Excluded,
-    ExperimentOutcome,
-    ExperimentResult,
-    SuiteResult,
-)
+from harness.model.records.suite import Attempt, Excluded, ExperimentOutcome, ExperimentResult, SuiteResult
+from harness.model.units import format_duration
 from harness.plan.suite.items import definition
 from harness.suite.prepare import PlannedItem, PlannedSuite
+
+OUTCOMES: dict[Verdict, ExperimentOutcome] = {"pass": "held", "fail": "broken", "inconclusive": "unknown"}
+NEVER = "the suite ended before it"
+WORST_FIRST = (
+    ExitCode.UNDO_UNVERIFIED,
+    ExitCode.INTERRUPTED,
+    ExitCode.HARNESS_FAILED,
+    ExitCode.FAIL,
+    ExitCode.INCONCLUSIVE,
+    ExitCode.PASS,
+)
+
+
+class Book:
+    """Experiments are carried out in one thread and judged in another."""
+
+    def __init__(self, planned: PlannedSuite, command: str) -> None:
+        self.command = command
+        self.unverified: list[str] = []
+        self._planned = planned
+        self._provenance: Provenance | None = None
+        self._lock = threading.Lock()
+        self._items: dict[str, PlannedItem] = {}
+        self._reset: dict[str, str] = {}
+        self._attempts: dict[str, list[Attempt]] = {one.item.name: [] for one in planned.items}
+        self._why: dict[str, str] = {}
+        self._ended = ""
+        self._started: str | None = None
+        self._url = planned.base.plan.load.host
+
+    def begun(self, up: StackUp, provenance: Provenance, started: str) -> None:
+        self._provenance, self._url, self._started = provenance, up.target.url, started
+
+    def carried(self, one: PlannedItem, carried: Carried) -> None:
+        """Before it is judged. Its undos are known."""
+        with self._lock:
+            self._items[carried.folder.name] = one
+            self._reset[carried.folder.name] = carried.reset
+        self.unverified += [
+            f"{carried.folder.name}/{event.fault}: {event.left}; {event.mend}"
+            for event in carried.events
+            if isinstance(event, UndoNotVerified)
+        ]
+
+    def judged(self, carried: Carried, result: Result) -> None:
+        name = carried.folder.name
+        recovery, impact = result.recovery, result.impact
+        primary = [target for target in result.targets if target.primary]
+
+        def texts(outcome: str) -> tuple[str, ...]:
+            return tuple(target.target for target in primary if target.outcome == outcome)
+
+        attempt = Attempt(
+            directory=name,
+            outcome=OUTCOMES[result.verdict],
+            verdict=result.verdict,
+            exit_code=result.exit_code,
+            reason=result.reasons[0] if result.reasons else "",
+            started=result.started,
+            seconds=round((carried.end - carried.first) / 10, 1),
+            recovery=recovery.outcome if recovery is not None else None,
+            recovery_s=recovery.seconds if recovery is not None else None,
+            violating_s=impact.violating_s if impact is not None else None,
+            broken_targets=texts("broken"),
+            undecided_targets=texts("undecided"),
+            cells=cells_of(carried.folder),
+            reset=self._reset.get(name, ""),
+        )
+        with self._lock:
+            self._attempts[self._items[name].item.name].append(attempt)
+
+    def not_run(self, one: PlannedItem, why: str) -> None:
+        self._why[one.item.name] = why
+
+    def ended(self, why: str) -> None:
+        """Nothing is carried out any more."""
+        self._ended = why
+
+    def result(
+        self, *, seconds: float, problem: HarnessError | None, interrupted: bool, left: Sequence[str]
+    ) -> SuiteResult:
+        planned, plan, provenance = self._planned, self._planned.base.plan, self._provenance
+        with self._lock:
+            experiments = tuple(self._experiment(one) for one in planned.items)
+        code = _exit_code(experiments, problem, interrupted, bool(left or self.unverified))
+        reasons = [*([str(problem)] if problem is not None else []), *left, *self.unverified]
+        if self._ended and problem is None:
+            reasons.append(f"The suite ended early: {self._ended}")
+        return SuiteResult(
+            name=planned.suite.name,
+            profile=planned.suite.profile,
+            exit_code=int(code),
+            reasons=tuple(dict.fromkeys(reasons)),
+            started=self._started,
+            seconds=round(seconds, 1),
+            scenario=plan.scenario.name,
+            scale=plan.scale,
+            rate=plan.load.rate,
+            model=plan.load.model,
+            stack=plan.stack,
+            seed=plan.seed,
+            target_url=self._url,
+            target_version=provenance.target_version if provenance is not None else None,
+            harness=provenance.harness if provenance is not None else "",
+            machine=provenance.machine if provenance is not None else "",
+            command=self.command,
+            load=_load(plan),
+            locustfile_sha256=plan.load.locustfile_sha256,
+            experiments=experiments,
+            score=score(experiments),
+            excluded=tuple(Excluded(name=one.name, why=one.why) for one in planned.suite.left),
+            warnings=tuple(dict.fromkeys(text for one in planned.items for text in one.plan.warnings)),
+        )
+
+    def _experiment(self, one: PlannedItem) -> ExperimentResult:
+        plan = one.plan
+        attempts = tuple(self._attempts[one.item.name])
+        return ExperimentResult(
+            name=one.item.name,
+            faults=tuple(dict.fromkeys(fault.spec.text or fault.spec.name for fault in plan.faults)),
+            dependency="+".join(dict.fromkeys(fault.spec.dependency for fault in plan.faults)),
+            kind="+".join(dict.fromkeys(fault.spec.kind for fault in plan.faults)),
+            definition=definition(plan),
+            weight=one.item.weight,
+            outcome=outcome_of(attempts),
+            why="" if attempts else self._why.get(one.item.name, self._ended or NEVER),
+            attempts=attempts,
+            command=command_for(plan),
+        )
+
+
+def command_for(plan: Plan) -> str:
+    """What carries one experiment out again, by itself."""
+    words = ["harness", "run"]
+    for text in dict.fromkeys(fault.spec.text or fault.spec.name for fault in plan.faults) or ("none",):
+        words += ["--fault", text]
+    words += ["--scenario", plan.scenario.name]
+    if plan.stack == "external":
+        words += ["--host", plan.load.host]
+    elif plan.stack != "embedded":
+        words += ["--stack", plan.stack]
+    lasting = {fault.for_s for fault in plan.faults if fault.for_s is not None}
+    if len(lasting) == 1:
+        words += ["--fault-for", format_duration(lasting.pop())]
+    words += ["--baseline", format_duration(plan.phases.baseline_s)]
+    for target in plan.targets:
+        if target.explicit:
+            words += ["--target", target.text]
+    return shlex.join(words)
+
+
+def _exit_code(
+    experiments: Sequence[ExperimentResult], problem: HarnessError | None, interrupted: bool, left: bool
+) -> ExitCode:
+    """The first that occurs, worst first. What was not run leaves the suite undecided."""
+    codes = {ExitCode(attempt.exit_code) for one in experiments for attempt in one.attempts[-1:]}
+    codes |= {ExitCode.INCONCLUSIVE for one in experiments if one.outcome in ("not_run", "unknown")}
+    codes |= {ExitCode.FAIL for one in experiments if one.outcome == "broken"}
+    if left:
+        codes.add(ExitCode.UNDO_UNVERIFIED)
+    if interrupted:
+        codes.add(ExitCode.INTERRUPTED)
+    if problem is not None:
+        codes.add(problem.exit_code)
+    return next((code for code in WORST_FIRST if code in codes), ExitCode.PASS)
+
+
+def _load(plan: Plan) -> str:
+    """Hash of what is sent: scenario, rate or users, mix and locustfile."""
+    load = plan.load
+    mix = [(one.name, one.weight, [(task.name, task.share) for task in one.tasks]) for one in load.classes]
+    what = (plan.scenario.name, load.model, load.rate, load.users, load.locustfile_sha256, mix)
+    return hashlib.sha256(encode(what)).hexdigest()[:16]

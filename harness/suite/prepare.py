@@ -16,7 +16,7 @@ from harness.model.errors import HarnessError, UsageError
 from harness.model.records.plan import Plan
 from harness.model.units import format_duration
 from harness.plan.experiment import Experiment
-from harness.plan.phases import MIN_HOLD_S, shortest_run, sharing
+from harness.plan.phases import MIN_HOLD_S, sharing, shortest_run
 from harness.plan.suite.items import Item, Left, Suite, experiment_of
 from harness.plan.suite.profile import profile
 from harness.plan.suite.suite_file import SuiteFile
@@ -71,9 +71,7 @@ def plan_suite(
     shared = replace(shared, **{key: value for key, value in suite.shared.items() if getattr(shared, key) is None})
     locustfile = describe(on.locustfile)
     control = replace(shared, faults=("none",))
-    base = Planned(
-        experiment=control, plan=on.plan(control, lambda: locustfile), stack=on.stack, running=on.running
-    )
+    base = Planned(experiment=control, plan=on.plan(control, lambda: locustfile), stack=on.stack, running=on.running)
     if base.plan.load.jump_from is not None:
         raise UsageError(
             f"scenario {shared.scenario!r} has a load that jumps, and a suite's load is the same throughout",
@@ -84,13 +82,15 @@ def plan_suite(
     chosen, left = _chosen(suite, only)
     items: list[PlannedItem] = []
     for item in chosen:
-        experiment = replace(experiment_of(item, shared, _touched(on, item, shared)), seed=base.plan.seed)
+        experiment = replace(experiment_of(item, shared), seed=base.plan.seed)
         try:
             plan = on.plan(experiment, lambda: locustfile)
         except HarnessError as error:
             error.args = (f"experiment {item.name}: {error}", *error.args[1:])
             raise
-        items.append(PlannedItem(item=item, plan=replace(plan, load=replace(base.plan.load, limits_ms=plan.load.limits_ms))))
+        items.append(
+            PlannedItem(item=item, plan=replace(plan, load=replace(base.plan.load, limits_ms=plan.load.limits_ms)))
+        )
     return PlannedSuite(suite=replace(suite, left=(*suite.left, *left)), base=base, items=tuple(items))
 
 
@@ -120,18 +120,18 @@ def _chosen(suite: Suite, only: Sequence[str]) -> tuple[tuple[Item, ...], tuple[
     if not chosen:
         names = ", ".join(item.name for item in suite.items[:8])
         wrong = f"no experiment fits {', '.join(only)}" if only else "the suite is empty"
-        raise UsageError(wrong, hint=f"there are for example {names}" if names else "list some", field="only" if only else None)
+        raise UsageError(
+            wrong, hint=f"there are for example {names}" if names else "list some", field="only" if only else None
+        )
     left = (Left(name=item.name, why="left out by --only") for item in suite.items if item not in chosen)
     return chosen, tuple(left)
 
 
-def _touched(on: Ground, item: Item, shared: Experiment) -> frozenset[str]:
-    """The dependencies that its faults are on, for what it says may fail."""
-    if not item.may_fail:
-        return frozenset()
-    names = sorted((one.name for one in on.dependencies), key=len, reverse=True)
-    texts = [text for entry in item.entries for text in getattr(entry, "choose", None) or (getattr(entry, "fault", ""),)]
-    return frozenset(next((name for name in names if text.startswith(f"{name}-")), "") for text in texts) - {""}
+def _may_fail_with(item: Item, plan: Plan) -> dict[str, tuple[str, ...]]:
+    """With what is expected of this experiment: its faults are on these dependencies."""
+    hit = {fault.spec.dependency for fault in plan.faults}
+    expected = {name: tuple(sorted({*plan.may_fail_with.get(name, ()), *hit})) for name in item.may_fail}
+    return {**plan.may_fail_with, **expected}
 
 
 def told_length(planned: PlannedSuite) -> str:

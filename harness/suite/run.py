@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +20,10 @@ from harness.conductor.signals import Signals
 from harness.fault import registered
 from harness.model.clock import monotonic, wall
 from harness.model.errors import HarnessError
-from harness.model.exit_codes import ExitCode
 from harness.model.files import replace_file
 from harness.model.jsonl import encode
 from harness.model.records.live import LiveState
-from harness.model.records.plan import Plan, Provenance
+from harness.model.records.plan import Plan
 from harness.model.records.result import Result
 from harness.model.records.suite import SuiteResult
 from harness.model.units import format_duration
@@ -107,7 +107,7 @@ class _Running:
         self._begun = monotonic()
         self._number = 0
         self._part = ""
-        self._book = Book(planned, session.run_dir, command)
+        self._book = Book(planned, command)
 
     def run(self) -> SuiteEnded:
         problem: HarnessError | None = None
@@ -116,12 +116,12 @@ class _Running:
         except HarnessError as error:
             problem = error
         session = self._session
-        self._log.say("stopping the servers and the keeper" if session.owns_stack else "releasing the locks and the keeper")
+        self._log.say(
+            "stopping the servers and the keeper" if session.owns_stack else "releasing the locks and the keeper"
+        )
         session.unverified = self._book.unverified
         session.close()
         if session.turned_away is not None and not session.left:
-            import shutil
-
             shutil.rmtree(session.run_dir, ignore_errors=True)
             raise session.turned_away
         result = self._book.result(
@@ -151,7 +151,7 @@ class _Running:
             envelope, [f.spec.dependency for f in envelope.faults if "changes_server" in f.change.traits]
         )
         origin = provenance(self._book.command, up.versions, up.target.version)
-        self._book.begun(up, origin)
+        self._book.begun(up, origin, wall())
         if signals.count:
             return
         plan = bind(base, up, faults)
@@ -206,8 +206,7 @@ class _Running:
         self._part = f"experiment {self._number} of {len(self._planned.items)}: {one.item.name}{self._left_to_do()}"
         self._log.say(self._part)
         plan = replace(one.plan, experiment=f"{self._session.run_dir.name}/{name}", created=wall())
-        carried = series.carry_out(plan, folder)
-        self._book.carried(one, carried)
+        carried = series.carry_out(plan, folder, lambda carried: self._book.carried(one, carried))
         if self._signals.count:
             self._book.ended("it was interrupted")
             return False

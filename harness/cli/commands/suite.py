@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.commands.suite_run import run
 from harness.cli.settings import debug_option
 
 if TYPE_CHECKING:
@@ -21,12 +22,20 @@ base_option = click.option(
 )
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def suite(ctx: click.Context) -> None:
-    """Suites: what was accepted of them, and what has changed since."""
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+class SuiteGroup(click.Group):
+    """`harness suite [SUITE.yaml]` runs one; a file of the name of a subcommand is written ./accept."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = args[:1] and args[0] in self.commands
+        return super().parse_args(ctx, args if known else ["run", *args])
+
+
+@click.group(cls=SuiteGroup)
+def suite() -> None:
+    """Run a suite of experiments, or accept what one has found."""
+
+
+suite.add_command(run)
 
 
 @suite.command()

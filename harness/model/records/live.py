@@ -58,6 +58,7 @@ class LiveState(msgspec.Struct, frozen=True, kw_only=True):
     recovery_s: running time since zero, once known. limits: metric -> `<200ms`, of the primary targets of this phase.
 
     message: the newest line for people ("waiting until every baseline request has ended").
+    part: where in a suite it is.
     """
 
     experiment: str
@@ -75,3 +76,4 @@ class LiveState(msgspec.Struct, frozen=True, kw_only=True):
     recovery_s: float | None = None
     limits: dict[str, str] = {}
     message: str = ""
+    part: str = ""

@@ -56,9 +56,8 @@ def one(name: str, *faults: str, **rest: Any) -> Item:
     return Item(name=name, entries=tuple(FaultEntry(where=name, fault=text) for text in faults), **rest)
 
 
-def experiment_of(item: Item, shared: Experiment, dependencies: frozenset[str]) -> Experiment:
-    """What `run` would be asked for. shared: the settings of all. dependencies: of the item's faults, once known."""
-    may_fail = {name: tuple(sorted({*shared.may_fail_with.get(name, ()), *dependencies})) for name in item.may_fail}
+def experiment_of(item: Item, shared: Experiment) -> Experiment:
+    """What `run` would be asked for, but for what is expected to fail. shared: the settings of all."""
     chosen = {
         "baseline_s": shared.baseline_s if shared.baseline_s is not None else BASELINE_S,
         "fault_s": shared.fault_s if shared.fault_s is not None else FAULT_S,
@@ -71,7 +70,6 @@ def experiment_of(item: Item, shared: Experiment, dependencies: frozenset[str]) 
         timeline=item.entries,
         target_layers=(*shared.target_layers, shared.targets),
         targets=(*held, *item.targets),
-        may_fail_with={**shared.may_fail_with, **may_fail},
         **chosen,
     )
 

@@ -1,0 +1,128 @@
+"""`harness suite [SUITE.yaml]`: many experiments in one session."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from harness.cli.options import experiment_options
+from harness.cli.settings import PATHS, Told, Written, from_file
+from harness.model.errors import UsageError
+from harness.model.files import read_limited
+from harness.model.options import DURATION
+
+if TYPE_CHECKING:
+    from harness.plan.suite.suite_file import SuiteFile
+    from harness.suite.prepare import PlannedSuite
+
+
+@click.command(name="run", cls=Told)
+@click.argument("suite_file", required=False, metavar="[SUITE.yaml]")
+@click.option("--profile", metavar="NAME", help="quick or standard, made from what is declared.  [default: standard]")
+@click.option(
+    "--only", multiple=True, metavar="PATTERN", help="Only experiments of such a name, e.g. 'redis-*'. Repeatable."
+)
+@click.option(
+    "--time-limit", "time_limit_s", type=Written(DURATION), metavar="DURATION", help="What does not fit in is not run."
+)
+@experiment_options
+@click.option(
+    "--out",
+    envvar="HARNESS_OUT",
+    default="runs",
+    show_default=True,
+    metavar="DIR",
+    help="Where its folder goes.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print suite.json on stdout, and nothing else there.")
+@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@click.option("--no-live", is_flag=True, help="Plain lines instead of the live view.")
+@click.option("--debug", is_flag=True, help="Tracebacks and debug logs.")
+def run(**values: Any) -> int:
+    """Run a suite: one stack, one load, an experiment for each thing that can break, and a resilience report.
+
+    Without a file its experiments are made from the declared dependencies. The options are those of `run`, and hold
+    for every experiment. `harness suite accept DIR` accepts the outcomes, for later ones to be compared with.
+
+    \b
+    harness suite --profile quick
+    harness suite checkout.yaml --only 'db-*'
+    """
+    from harness.cli.commands.run import view_of
+    from harness.cli.streams import print_result
+    from harness.conductor.signals import Signals
+    from harness.report.terminal.suite_summary import summary
+    from harness.suite.run import SUITE, run_suite
+
+    planned = planned_from(values)
+    planned.check()
+    with Signals() as signals:
+        ended = run_suite(
+            planned,
+            out=Path(values["out"]),
+            view=view_of(values),
+            command=shlex.join(["harness", *sys.argv[1:]]),
+            signals=signals,
+            time_limit_s=values["time_limit_s"],
+        )
+        if values["as_json"]:
+            text = (ended.run_dir / SUITE).read_text()
+        else:
+            colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+            text = summary(ended.result, ended.run_dir, colour=colour)
+        print_result(text, f"{ended.run_dir}/{SUITE}")
+        signals.ignore_from_now()
+    return ended.result.exit_code
+
+
+def planned_from(values: dict[str, Any]) -> PlannedSuite:
+    """Raises UsageError; nothing was touched but that the locustfile was described."""
+    from harness.cli.options import decode
+    from harness.suite.prepare import plan_suite
+
+    if values["faults"]:
+        raise UsageError("--fault belongs to a single run", hint="choose experiments of the suite with --only")
+    file = read(values["suite_file"]) if values["suite_file"] is not None else None
+    if file is not None:
+        if values["profile"] is not None:
+            raise UsageError("--profile makes a suite of its own", hint=f"write `profile: NAME` in {file.name}")
+        values = laid_under(values, file, click.get_current_context())
+    return plan_suite(
+        decode(values),
+        values.get("config"),
+        file=file,
+        profile_name=values["profile"] or "standard",
+        only=values["only"],
+    )
+
+
+def read(path: str) -> SuiteFile:
+    """Raises UsageError for a file that cannot be read, and for anything in it that is not right."""
+    from harness.plan.files.strict_yaml import MAX_BYTES
+    from harness.plan.suite.suite_file import decode
+
+    try:
+        content = read_limited(Path(path), MAX_BYTES)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file", hint="without a file: harness suite --profile quick") from None
+    return decode(content, path)
+
+
+def laid_under(values: dict[str, Any], file: SuiteFile, context: click.Context) -> dict[str, Any]:
+    """The options with the file's settings where nothing was typed on the command line, as for an experiment file."""
+    typed = {name for name in values if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    hidden = typed | ({"host", "stack"} if typed & {"host", "stack"} else set())
+    found = dict(values)
+    for key, value in file.settings.items():
+        if key == "targets":
+            found["target_layers"] = (*values.get("target_layers", ()), value)
+        elif key not in hidden:
+            from_file(context, key, file.where(key))
+            found[key] = str(Path(file.name).parent / value) if key in PATHS else value
+    return found

@@ -1,0 +1,58 @@
+"""What a suite found, on a terminal: counts, score, and a line for each experiment, the broken ones first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.model.records.suite import Attempt, ExperimentResult, SuiteResult
+from harness.model.units import format_duration
+from harness.report.sentences.text import visible
+
+ORDER = ("broken", "unknown", "not_run", "held")
+_COLOURS = {"broken": "31", "unknown": "33", "not_run": "2", "held": "32"}
+_SHOWN = {"broken": "BROKEN", "unknown": "unknown", "not_run": "not run", "held": "held"}
+
+
+def summary(suite: SuiteResult, run_dir: Path, *, colour: bool = False) -> str:
+    lines = [counts_sentence(suite), ""]
+    for reason in suite.reasons:
+        lines.append(visible(reason, 400))
+    wide = max((len(one.name) for one in suite.experiments), default=0)
+    for one in sorted(suite.experiments, key=lambda each: ORDER.index(each.outcome)):
+        shown = f"{_SHOWN[one.outcome]:<8}"
+        if colour:
+            shown = f"\x1b[{_COLOURS[one.outcome]}m{shown}\x1b[0m"
+        lines.append(f"  {shown} {visible(one.name, 60):<{min(wide, 60)}}  {_said(one)}".rstrip())
+    for left in suite.excluded:
+        lines.append(f"  left out {visible(left.name, 60)}: {visible(left.why, 200)}")
+    lines += ["", f"{run_dir}/suite.json"]
+    return "\n".join(lines)
+
+
+def counts_sentence(suite: SuiteResult) -> str:
+    """`held 17, broken 4, unknown 6 of 27; score 63 to 85 of 100`: never the percentage alone."""
+    score = suite.score
+    total = len(suite.experiments)
+    parts = [f"held {score.held}", f"broken {score.broken}"]
+    parts += [f"unknown {score.unknown}"] if score.unknown else []
+    parts += [f"not run {score.not_run}"] if score.not_run else []
+    low, high = f"{score.low:.0f}", f"{score.high:.0f}"
+    interval = low if low == high else f"{low} to {high}"
+    return f"{', '.join(parts)} of {total}; score {interval} of 100"
+
+
+def _said(one: ExperimentResult) -> str:
+    shown = one.shown
+    if shown is None:
+        return visible(one.why, 160)
+    found = recovery_words(shown)
+    if one.outcome != "held":
+        found = visible(shown.reason, 160)
+    again = f" ({len(one.attempts)} attempts)" if len(one.attempts) > 1 else ""
+    return f"{found}{again}"
+
+
+def recovery_words(attempt: Attempt) -> str:
+    if attempt.recovery == "recovered" and attempt.recovery_s is not None:
+        return f"recovered after {format_duration(round(attempt.recovery_s, 1))}"
+    return "no impact" if attempt.recovery == "no_impact" else ""
