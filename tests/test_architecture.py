@@ -32,6 +32,7 @@ FLOORS = {
     "safety": 5,
     "report": 5,
     "conductor": 6,
+    "history": 6,
     "gameday": 7,
     "api": 8,
     "cli": 9,

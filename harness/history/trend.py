@@ -81,7 +81,9 @@ def trend(found: Sequence[Found], asked: Sequence[Subject], shown: int) -> Trend
         raise UsageError("no run matches, so there is no trend", hint="harness history lists what there is")
     newest = runs[-1]
     comparable = [one for one in runs if one.alike == newest.alike]
-    left_out = [Unread(directory=one.entry.directory, why=_why(one, newest)) for one in runs if one not in comparable]
+    left_out = [
+        Unread(directory=one.entry.directory, why=_why(one, newest)) for one in runs if one.alike != newest.alike
+    ]
     read = [(one, _figures(one)) for one in comparable]
     lines = tuple(_line(read, subject)[-shown:] if shown else _line(read, subject) for subject in asked)
     alike = newest.alike
@@ -138,11 +140,14 @@ def _outside(value: float | None, accepted: Sequence[tuple[float, str]], now: st
         return None
     lowest, highest = min(accepted)[0], max(accepted)[0]
     least = LEAST.get(unit, 0.0)
-    low = min(lowest / (1 + MARGIN), lowest - least)
-    high = max(highest * (1 + MARGIN), highest + least)
+    # As factors, so that half as much is as far away as twice as much; memory may also shrink, and is below 0 then.
+    low = min(lowest / (1 + MARGIN), lowest * (1 + MARGIN), lowest - least)
+    high = max(highest / (1 + MARGIN), highest * (1 + MARGIN), highest + least)
     if low <= value <= high:
         return None
-    return Outside(low=max(low, 0.0), high=high, accepted=len(accepted), since=accepted[-1][1], now=now)
+    return Outside(
+        low=low if unit == "per_h" else max(low, 0.0), high=high, accepted=len(accepted), since=accepted[-1][1], now=now
+    )
 
 
 def value_of(one: Found, figures: _Figures, subject: Subject) -> tuple[float | None, str]:
