@@ -1,4 +1,4 @@
-"""The trend of a figure or of the score as an SVG file or a page: no script, nothing is fetched, all text is escaped."""
+"""The trend of a figure or of the score as an SVG file or a page: no script, nothing fetched, all text escaped."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from harness.history import terminal
 from harness.history.records import Point, ScoreTrend, Trend
 from harness.model.errors import UsageError
 from harness.model.files import replace_file
+from harness.model.records.targets import Unit
 from harness.report.sentences.text import in_unit, visible
 
 if TYPE_CHECKING:
@@ -32,11 +33,10 @@ class Dot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
-    """segments: "x,y x,y", interrupted where a value is missing."""
+    """segments: points of the line, interrupted where a value is missing. dashed: drawn so."""
 
-    name: str
     dots: tuple[Dot, ...]
-    segments: tuple[str, ...]
+    segments: tuple[tuple[tuple[float, float], ...], ...]
     dashed: bool = False
 
 
@@ -69,9 +69,8 @@ def write_trend(path: Path, found: Trend) -> None:
     for number, line in enumerate(found.lines):
         top = max((point.value for point in line.points if point.value is not None), default=0.0)
         said = [_said(point, line.unit) for point in line.points]
-        curve = _curve(
-            "", [point.value for point in line.points], said, top, [p.outside is not None for p in line.points]
-        )
+        marked = [point.outside is not None for point in line.points]
+        curve = _curve([point.value for point in line.points], said, top, marked)
         times = [point.started for point in line.points]
         charts.append(_chart(line.title, number, in_unit(top, line.unit), times, (curve,)))
     marks = tuple(
@@ -82,10 +81,9 @@ def write_trend(path: Path, found: Trend) -> None:
         if point.outside is not None
     )
     rows = tuple(
-        f"{terminal.moment(point.started)} {line.title}: {said}"
+        f"{terminal.moment(point.started)} {line.title}: {_said(point, line.unit)}"
         for line in found.lines
         for point in line.points
-        for said in [_said(point, line.unit)]
     )
     groups = [Group(title="Values outside the range", lines=marks), Group(title="All values", lines=rows)]
     if found.left_out:
@@ -94,8 +92,8 @@ def write_trend(path: Path, found: Trend) -> None:
     _write(path, f"Trend of {found.of}", charts, groups, ())
 
 
-def _said(point: Point, unit: object) -> str:
-    value = in_unit(point.value, unit) if point.value is not None else f"no value: {point.why}"  # type: ignore[arg-type]
+def _said(point: Point, unit: Unit) -> str:
+    value = in_unit(point.value, unit) if point.value is not None else f"no value: {point.why}"
     return f"{value}, {point.verdict.upper()}"
 
 
@@ -106,8 +104,8 @@ def write_score(path: Path, found: ScoreTrend) -> None:
         for point in found.points
     ]
     changed = [bool(terminal.changes(point)) for point in found.points]
-    low = _curve("held", [point.low for point in found.points], said, 100.0, changed)
-    high = _curve("held or unknown", [point.high for point in found.points], said, 100.0, changed, dashed=True)
+    low = _curve([point.low for point in found.points], said, 100.0, changed)
+    high = _curve([point.high for point in found.points], said, 100.0, changed, dashed=True)
     times = [point.started for point in found.points]
     charts = [_chart("score: held (line), with all that is unknown (dashed)", 0, "100", times, (low, high))]
     groups = [Group(title=title.capitalize(), lines=tuple(lines)) for title, lines in terminal.sections(found)]
@@ -120,15 +118,15 @@ def write_score(path: Path, found: ScoreTrend) -> None:
         lines = tuple(f"{one.directory}: {one.why}" for one in found.left_out)
         groups.append(Group(title="Left out as not comparable", lines=lines))
     newest = found.points[-1]
+    score = terminal.interval_text(newest.low, newest.high)
     first = (
-        f"{terminal.outcomes(newest.counts)} common experiments; score {terminal.interval_text(newest.low, newest.high)}",
+        f"{terminal.outcomes(newest.counts)} common experiments; score {score}",
         terminal.coverage(found),
     )
     _write(path, f"Score of {found.of}", charts, groups, first if found.common else first[1:])
 
 
 def _curve(
-    name: str,
     values: Sequence[float | None],
     said: Sequence[str],
     top: float,
@@ -139,7 +137,7 @@ def _curve(
     step = (WIDTH - LEFT - 20) / max(len(values) - 1, 1)
     height = HEIGHT - TOP - 30
     dots: list[Dot] = []
-    segments: list[list[str]] = [[]]
+    segments: list[list[tuple[float, float]]] = [[]]
     for number, (value, title, mark) in enumerate(zip(values, said, marked, strict=True)):
         if value is None:
             segments.append([])
@@ -147,9 +145,9 @@ def _curve(
         share = min(max(value / top, 0.0), 1.0) if top > 0 else 0.0
         x, y = round(LEFT + number * step, 1), round(TOP + height * (1 - share), 1)
         dots.append(Dot(x=x, y=y, title=title, marked=mark))
-        segments[-1].append(f"{x},{y}")
-    lines = tuple(" ".join(one) for one in segments if len(one) > 1)
-    return Curve(name=name, dots=tuple(dots), segments=lines, dashed=dashed)
+        segments[-1].append((x, y))
+    lines = tuple(tuple(one) for one in segments if len(one) > 1)
+    return Curve(dots=tuple(dots), segments=lines, dashed=dashed)
 
 
 def _chart(title: str, number: int, high: str, times: Sequence[str], curves: tuple[Curve, ...]) -> Chart:

@@ -8,6 +8,7 @@ is left to undo, has a state folder by its name, and is left alone.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import time
@@ -42,17 +43,17 @@ def prune(found: Iterable[Found], before: float, *, dry_run: bool) -> Pruned:
     for one in found:
         if one.at >= before:
             continue
-        if known(one.path.name) is not None:
+        if any(known(name) is not None for name in _names(one.path)):
             skipped.append((one.entry.directory, "it is going on, or something of it is left to undo"))
             continue
         for folder in [one.path, *(_experiments(one.path) if one.suite is not None else ())]:
             try:
                 size = _prune(folder, dry_run)
             except OSError as error:
-                skipped.append((f"{one.entry.directory}/{folder.name}", error.strerror or str(error)))
+                skipped.append((_told(one, folder), error.strerror or str(error)))
                 continue
             except _Busy:
-                skipped.append((one.entry.directory, "its records were written to within the last hour"))
+                skipped.append((_told(one, folder), "its records were written to within the last hour"))
                 continue
             runs += size is not None
             freed += size or 0
@@ -60,7 +61,18 @@ def prune(found: Iterable[Found], before: float, *, dry_run: bool) -> Pruned:
 
 
 class _Busy(Exception):
-    pass
+    """Somebody writes these records, as far as can be seen."""
+
+
+def _names(path: Path) -> set[str]:
+    """What its state folder may be called: a run directory whose name was taken is numbered, its state folder is not;
+    an experiment has that of its suite."""
+    own = (path.absolute().name, path.absolute().parent.name)
+    return {*own, *(re.sub(r"-\d+\Z", "", name) for name in own)}
+
+
+def _told(one: Found, folder: Path) -> str:
+    return one.entry.directory if folder == one.path else f"{one.entry.directory}/{folder.name}"
 
 
 def _experiments(suite: Path) -> list[Path]:

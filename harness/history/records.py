@@ -1,4 +1,4 @@
-"""What `harness history --json` prints. Documented in docs/history.md; `schema` changes when a field changes meaning."""
+"""What `harness history --json` prints: docs/history.md. `schema` changes when a field changes meaning."""
 
 from __future__ import annotations
 

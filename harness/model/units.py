@@ -64,8 +64,8 @@ def _check_sign(text: str, what: str, right: str) -> None:
         raise _refuse(text, what, "it is not a finite number", right)
 
 
-def parse_duration(text: str, what: str = "duration", *, high: float = MAX_DURATION_S) -> float:
-    """Seconds: "300ms", "2s", "1m30s", "5m", "1h". At most `high`, 30 days. A bare 0 is 0."""
+def parse_duration(text: str, what: str = "duration") -> float:
+    """Seconds: "300ms", "2s", "1m30s", "5m", "1h". At most 30 days. A bare 0 is 0."""
     right = "for example 300ms, 2s, 1m30s or 1h"
     body = text.strip()
     _check_sign(text, what, right)
@@ -86,8 +86,8 @@ def parse_duration(text: str, what: str = "duration", *, high: float = MAX_DURAT
         total, at, last = total + float(match[1]) * scale, match.end(), scale
     if not body or body[at:].strip() or at == 0:
         raise _refuse(text, what, "not a duration", right)
-    if total > high:
-        raise _refuse(text, what, f"more than {high / 86400:g} days is surely a mistake", right)
+    if total > MAX_DURATION_S:
+        raise _refuse(text, what, "more than 30 days is surely a mistake", right)
     return round(total, 9)
 
 

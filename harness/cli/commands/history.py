@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -114,7 +115,9 @@ def _refuse_mixed(options: dict[str, Any]) -> None:
 def _age(text: str, option: str) -> float:
     from harness.model.units import parse_duration
 
-    return parse_duration(text, option, high=3650 * 86400.0)
+    # Durations of a run end at 30 days.
+    days = re.fullmatch(r"\s*(\d{1,4})d\s*", text)
+    return float(days[1]) * 86400 if days else parse_duration(text, option)
 
 
 def _list(folder: Path, read: Folder, found: Sequence[Found], limit: int, as_json: bool) -> int:
