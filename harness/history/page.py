@@ -107,8 +107,9 @@ def write_score(path: Path, found: ScoreTrend) -> None:
     low = _curve([point.low for point in found.points], said, 100.0, changed)
     high = _curve([point.high for point in found.points], said, 100.0, changed, dashed=True)
     times = [point.started for point in found.points]
-    charts = [_chart("score: held (line), with all that is unknown (dashed)", 0, "100", times, (low, high))]
-    groups = [Group(title=title.capitalize(), lines=tuple(lines)) for title, lines in terminal.sections(found)]
+    title = f"score: held (line), with all that is unknown (dashed){'; !: the suite changed' if any(changed) else ''}"
+    charts = [_chart(title, 0, "100", times, (low, high))]
+    groups = [Group(title=name.capitalize(), lines=tuple(lines)) for name, lines in terminal.sections(found)]
     suites = tuple(
         f"{line}{''.join(f'; {change}' for change in terminal.changes(point))}; {point.versions}"
         for line, point in zip(said, found.points, strict=True)
@@ -123,7 +124,8 @@ def write_score(path: Path, found: ScoreTrend) -> None:
         f"{terminal.outcomes(newest.counts)} common experiments; score {score}",
         terminal.coverage(found),
     )
-    _write(path, f"Score of {found.of}", charts, groups, first if found.common else first[1:])
+    period = f"{terminal.moment(times[0])[:10]} to {terminal.moment(times[-1])[:10]}"
+    _write(path, f"Score of {found.of}, {period}", charts, groups, first if found.common else first[1:])
 
 
 def _curve(

@@ -146,11 +146,18 @@ def read_folder(folder: Path, now: float, *, inside: bool = False) -> Folder:
             found.append(one)
         return one
 
+    def within(suite: Path) -> list[Path]:
+        try:
+            return _folders(suite)
+        except UsageError as error:  # it went while we looked
+            unreadable.append(Unread(directory=suite.name, why=str(error)))
+            return []
+
     for path in _folders(folder):
         one = read(path, path.name, {})
         if inside and one is not None and one.suite is not None:
             harm = {attempt.directory: attempt.harm for each in one.suite.experiments for attempt in each.attempts}
-            for below in _folders(path):
+            for below in within(path):
                 read(below, f"{path.name}/{below.name}", harm)
     return Folder(
         found=tuple(sorted(found, key=lambda one: (one.at, one.entry.directory), reverse=True)),

@@ -152,7 +152,7 @@ class ScoreTrend(msgspec.Struct, frozen=True, kw_only=True):
 
     fixed: broken in the oldest, held in the newest; newly_broken: the other way about; undecided: decided in the
     oldest, not in the newest. weaknesses: all that are broken in the newest. holds_again: known ones that held in it.
-    carried_out, decided: of the `experiments` of the newest suite; decided_cells: of its cells.
+    carried_out, decided: of the `experiments` of the newest suite; decided_cells: of its cells. days_old: its age.
     """
 
     schema: int = SCHEMA
@@ -169,6 +169,7 @@ class ScoreTrend(msgspec.Struct, frozen=True, kw_only=True):
     decided: int
     cells: int
     decided_cells: int
+    days_old: int
     excluded: tuple[str, ...]
     left_out: tuple[Unread, ...]
     unreadable: tuple[Unread, ...] = ()

@@ -29,7 +29,8 @@ def score_trend(found: Sequence[Found], known: Sequence[KnownWeakness], today: d
     if not every:
         raise UsageError("no suite matches, so there is no score", hint="harness history lists what there is")
     newest = every[-1]
-    same = [one for one in every if _kind(one) == _kind(newest)]
+    kind = _kind(newest)
+    same = [one for one in every if _kind(one) == kind]
     line = same[-shown:] if shown else same
     oldest = line[0]
     # What was defined otherwise is another question under the same name.
@@ -62,22 +63,29 @@ def score_trend(found: Sequence[Found], known: Sequence[KnownWeakness], today: d
         decided=sum(one.outcome in DECIDED for one in newest.experiments.values()),
         cells=len(cells),
         decided_cells=sum(cell.outcome in DECIDED for cell in cells),
+        days_old=_days(newest, today),
         excluded=tuple(one.name for one in newest.result.excluded),
         left_out=tuple(
             Unread(
                 directory=one.found.entry.directory,
-                why=" and ".join(
-                    f"another {what}" for what, value in _kind(newest).items() if _kind(one)[what] != value
-                ),
+                why="differs in " + ", ".join(key for key, value in kind.items() if _kind(one)[key] != value),
             )
             for one in every
-            if _kind(one) != _kind(newest)
+            if _kind(one) != kind
         ),
     )
 
 
 def _of(found: Found, result: SuiteResult) -> _Suite:
     return _Suite(found=found, result=result, experiments={one.name: one for one in result.experiments})
+
+
+def _day(suite: _Suite) -> date:
+    return datetime.fromtimestamp(suite.found.at, UTC).date()
+
+
+def _days(suite: _Suite, today: date) -> int:
+    return max((today - _day(suite)).days, 0)
 
 
 def _kind(suite: _Suite) -> dict[str, str]:
@@ -129,11 +137,10 @@ def _weakness(name: str, line: Sequence[_Suite], known: Sequence[KnownWeakness],
         if one.outcome == "broken":
             since = suite
     owned = next((one for one in known if one.experiment == name), None)
-    began = datetime.fromtimestamp(since.found.at, UTC).date()
     return Weakness(
         experiment=name,
-        since=began.isoformat(),
-        days=max((today - began).days, 0),
+        since=_day(since).isoformat(),
+        days=_days(since, today),
         at_least=at_least,
         owner=owned.owner if owned else "",
         reason=owned.reason if owned else "",

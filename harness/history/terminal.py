@@ -27,6 +27,8 @@ Row = tuple[str, str]
 """A line, and the colour of it: "" for none."""
 _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 BAR = "#"
+STALE_DAYS = 30
+"""What a suite found longer ago than this is no longer taken for what is."""
 NAMED = 3
 """Of unreadable folders so many are named; --json has all."""
 
@@ -195,7 +197,8 @@ def weakness(one: Weakness) -> str:
 
 def coverage(found: ScoreTrend) -> str:
     cells = f"; {found.decided_cells} of {found.cells} cells decided" if found.cells else ""
+    stale = f"; stale, it is {found.days_old} days old" if found.days_old > STALE_DAYS else ""
     return (
         f"coverage of the newest suite: {found.carried_out} of {found.experiments} experiments carried out, "
-        f"{found.decided} decided{cells}"
+        f"{found.decided} decided{cells}{stale}"
     )

@@ -99,11 +99,11 @@ def trend(found: Sequence[Found], asked: Sequence[Subject], shown: int) -> Trend
 
 
 def _why(one: Found, newest: Found) -> str:
-    return "another " + ", ".join(name for name, value in newest.alike.items() if one.alike[name] != value)
+    return "differs in " + ", ".join(name for name, value in newest.alike.items() if one.alike[name] != value)
 
 
 def reasons(left_out: Sequence[Unread]) -> str:
-    """`another rate (2), another stack (1)`."""
+    """`differs in rate (2), differs in stack (1)`."""
     return ", ".join(f"{why} ({n})" for why, n in Counter(one.why for one in left_out).most_common())
 
 

@@ -129,7 +129,7 @@ def test_an_experiment_that_was_not_run_widens_and_never_raises(suites: Path) ->
 
 def test_suites_of_another_kind_are_left_out_and_said(suites: Path) -> None:
     suite(suites, "q", ago(days=2), experiment("redis-down", "held"), name="quick")
-    assert "left out as not comparable: 1 other: another suite (1)" in typed(suites, "--trend", "score")[1]
+    assert "left out as not comparable: 1 other: differs in suite (1)" in typed(suites, "--trend", "score")[1]
 
 
 def test_nothing_in_common_is_said(suites: Path) -> None:
@@ -153,3 +153,19 @@ def test_a_damaged_file_of_known_weaknesses_is_one_line(suites: Path, tmp_path: 
     (tmp_path / "k.toml").write_bytes(text.encode("latin-1"))
     assert "k.toml is damaged: " in refused(suites, "--trend", "score", "--known", tmp_path / "k.toml")
     assert refused(suites, "--trend", "score", "--known", tmp_path / "no.toml").endswith("no.toml: no such file")
+
+
+def test_a_suite_of_long_ago_is_stale(tmp_path: Path) -> None:
+    suite(tmp_path, "s", ago(days=31), experiment("redis-down", "held"))
+    assert typed(tmp_path, "--trend", "score")[1].endswith("1 of 1 cells decided; stale, it is 31 days old\n")
+    suite(tmp_path, "t", ago(days=30), experiment("redis-down", "held"))
+    assert "stale" not in typed(tmp_path, "--trend", "score")[1]
+
+
+def test_only_a_suite_that_changed_is_marked_in_the_chart(suites: Path, tmp_path: Path) -> None:
+    out = tmp_path / "score.svg"
+    typed(suites, "--trend", "score", "--out", out)
+    assert ">!</text>" not in out.read_text("utf-8") and "the suite changed" not in out.read_text("utf-8")
+    suite(suites, "s4", ago(hours=1), experiment("redis-down", "held"))
+    typed(suites, "--trend", "score", "--out", out)
+    assert ">!</text>" in out.read_text("utf-8") and "!: the suite changed" in out.read_text("utf-8")

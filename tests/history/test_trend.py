@@ -79,7 +79,8 @@ def test_only_comparable_runs_form_the_line(tmp_path: Path) -> None:
     said = typed(tmp_path, "--trend", "recovery")[1].splitlines()
     assert said[0] == "redis-down@0s+60s; target, open model, 200 arrivals/s, embedded stack"
     assert said[-1].startswith("left out as not comparable: 3 others: ")
-    assert "another rate (1)" in said[-1] and "another faults (1)" in said[-1] and "rate, locustfile (1)" in said[-1]
+    for why in ("differs in rate (1)", "differs in faults (1)", "differs in rate, locustfile (1)"):
+        assert why in said[-1]
     assert len(said) == 5
 
 

@@ -185,7 +185,6 @@ def _score(read: Folder, found: Sequence[Found], options: dict[str, Any], limit:
 
 def _watchdog(found: Sequence[Found], after: float, asked: str, now: float) -> int:
     from harness.history.terminal import moment
-    from harness.model.units import format_duration
     from harness.report.sentences.text import visible
 
     if not found:
@@ -193,12 +192,21 @@ def _watchdog(found: Sequence[Found], after: float, asked: str, now: float) -> i
         return ExitCode.INCONCLUSIVE
     newest = found[0]
     new = newest.at >= after
-    ago = format_duration(max(round(now - newest.at), 0))
+    ago = now - newest.at
     click.echo(
         f"{'newer' if new else 'older'} than {asked}: the newest is {visible(newest.entry.directory)}, "
-        f"{moment(newest.entry.started)} UTC, {ago} ago"
+        f"{moment(newest.entry.started)} UTC, {_length(ago)} ago"
     )
     return ExitCode.PASS if new else ExitCode.INCONCLUSIVE
+
+
+def _length(length_s: float) -> str:
+    """As exactly as is of interest: minutes, hours and minutes, days."""
+    from harness.model.units import format_duration
+
+    if length_s >= 2 * 86400:
+        return f"{length_s // 86400:.0f} days"
+    return format_duration(60 * max(length_s // 60, 0))
 
 
 def _prune(found: Sequence[Found], before: float, dry_run: bool) -> int:
