@@ -33,6 +33,7 @@ FLOORS = {
     "report": 5,
     "conductor": 6,
     "suite": 7,
+    "history": 6,
     "gameday": 7,
     "api": 8,
     "cli": 9,

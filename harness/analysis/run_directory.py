@@ -32,6 +32,8 @@ PLAN = "plan.json"
 HISTORY = "history.jsonl"
 SAMPLES = "samples.jsonl"
 RESULT = "result.json"
+PRUNED = "pruned.json"
+"""Stands where `harness history --prune` has dropped the raw records."""
 
 MAX_BYTES = 64_000_000
 """Of plan.json and result.json, which have some kilobytes."""
@@ -245,6 +247,11 @@ def _told(path: Path, lines: Iterator[T], *, needed: bool) -> Iterator[T]:
     try:
         yield from lines
     except FileNotFoundError:
+        if needed and (path.parent / PRUNED).exists():
+            raise UsageError(
+                f"{path.parent}: the raw records of this run were pruned",
+                hint="its result stands: harness report RUN_DIR --format md",
+            ) from None
         if needed:
             raise UsageError(f"{path} is missing: the run cannot be judged without it") from None
     except OSError as error:
