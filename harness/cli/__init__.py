@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "analyze": ("harness.cli.commands.analyze", "Judge a run again from its recorded files."),
     "report": ("harness.cli.commands.report", "Render a run's report: html, md, json or junit."),
     "check": ("harness.cli.commands.check", "Gate: TARGET ASSESSMENT of a run or of Locust's stats.csv."),
+    "compare": ("harness.cli.commands.compare", "Compare two runs, or two groups of them: is NEW worse than BASE?"),
     "heal": ("harness.cli.commands.heal", "Undo what an interrupted run left behind."),
     "init": ("harness.cli.commands.init", "Print a harness.toml to begin with, or an override with Toxiproxy."),
     "stack": ("harness.cli.commands.stack", "Keep the embedded servers up between runs."),
