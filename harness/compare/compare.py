@@ -54,6 +54,7 @@ def compare(base: Path, new: Path | None = None, *, margin: float = DEFAULT_MARG
     method: Method = "pairs" if named.paired else "one_to_one" if named.single else "groups"
     base_logs, new_logs = ([answer.log_harm(one.harm or 0.0) for one in used] for used in counted)
     told = (answer.of_pairs if named.paired else answer.of_groups)(base_logs, new_logs, margin)
+    fewest = min(len(used) for used in counted)
     held_back = _held_back(told.answer, here, there)
     said: Answer = "cannot_tell" if held_back or named.single else told.answer
     side_plans = [[plan for _, plan in part] for part in (plans[: len(here)], plans[len(here) :])]
@@ -62,12 +63,12 @@ def compare(base: Path, new: Path | None = None, *, margin: float = DEFAULT_MARG
         exit_code=int(EXIT_CODES[said]),
         method=method,
         margin=margin,
-        pairs=min(len(used) for used in counted),
+        pairs=fewest,
         p=None if named.single else told.p,
         change=round(math.expm1(told.log_change), 6),
         upper=None if math.isinf(told.log_upper) else round(math.expm1(told.log_upper), 6),
         spread=None if told.spread is None else round(told.spread, 6),
-        needed=None if held_back else told.needed,
+        needed=answer.needed(told, fewest, margin) if said == "cannot_tell" and not held_back else None,
         why=held_back,
         limit_ms=limit_ms,
         span_s=span_s(first),

@@ -1,4 +1,4 @@
-"""What BASE and NEW name: a run directory, a folder of them, a group with its group.json. Anybody may have made them."""
+"""What BASE and NEW name: a run directory, a folder of them, a group with its group.json. Anybody may have made it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worse, not worse than the margin, or cannot tell: docs/measurement.md's rules of a comparison, on logs of harm."""
+"""Worse, not worse than the margin, or cannot tell: the rules of docs/compare.md, on logs of harm."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from harness.model.records.group import Answer
 ADDED = 10.0
 """To each harm before its logarithm: from 0 to 3 bad requests is no tripling that anybody should hear of."""
 
+LEAST_KNOWN = 3
+"""Pairs from which their spread is taken, to say how many it needs."""
+
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """log_change, log_upper: estimate of the log ratio and its one-sided 95 % bound, infinite where there is none.
-    spread: standard deviation of the log ratios of pairs; for groups what it would be of pairs made of them at random.
-    needed: pairs; null where it cannot be said, or more than the most."""
+    spread: standard deviation of the log ratios of pairs; for groups that of pairs made of them at random."""
 
     answer: Answer
-    p: float | None
+    p: float
     log_change: float
     log_upper: float
     spread: float | None
-    needed: int | None
 
 
 def log_harm(harm: float) -> float:
@@ -39,7 +40,7 @@ def of_pairs(base: Sequence[float], new: Sequence[float], margin: float) -> Told
     ratios = [there - here for here, there in zip(base, new, strict=True)]
     spread = statistics.stdev(ratios) if len(ratios) > 1 else None
     p = sign_flip_p(ratios)
-    return _told(p, statistics.fmean(ratios), mean_upper(ratios, NOT_WORSE_BELOW), spread, len(ratios), margin)
+    return _told(p, statistics.fmean(ratios), mean_upper(ratios, NOT_WORSE_BELOW), spread, margin)
 
 
 def of_groups(base: Sequence[float], new: Sequence[float], margin: float) -> Told:
@@ -47,19 +48,23 @@ def of_groups(base: Sequence[float], new: Sequence[float], margin: float) -> Tol
     few = min(len(base), len(new))
     spread = math.sqrt(statistics.variance(base) + statistics.variance(new)) if few > 1 else None
     upper = shift_upper(base, new, NOT_WORSE_BELOW)
-    return _told(rank_sum_p(base, new), shift(base, new), upper, spread, few, margin)
+    return _told(rank_sum_p(base, new), shift(base, new), upper, spread, margin)
 
 
-def _told(p: float, change: float, upper: float, spread: float | None, pairs: int, margin: float) -> Told:
-    limit = math.log1p(margin)
-    answer: Answer = "cannot_tell"
-    if p <= WORSE_BELOW and change > limit:
-        answer = "worse"
-    elif upper < limit:
-        answer = "not_worse"
-    needed = None
-    if answer == "cannot_tell" and spread is not None and pairs >= 3:
-        needed = pairs_needed(change, spread, margin, more_than=pairs)
-    elif answer == "cannot_tell" and pairs < LEAST_PAIRS:
-        needed = LEAST_PAIRS
-    return Told(answer=answer, p=p, log_change=change, log_upper=upper, spread=spread, needed=needed)
+def called(p: float, change: float, upper: float, margin: float) -> Answer:
+    """change, upper: of the log ratio."""
+    if p <= WORSE_BELOW and change > math.log1p(margin):
+        return "worse"
+    return "not_worse" if upper < math.log1p(margin) else "cannot_tell"
+
+
+def needed(told: Told, pairs: int, margin: float) -> int | None:
+    """Pairs that would tell, were the true change the one that `pairs` have shown; None where nobody can say, or where
+    the most are not enough."""
+    if told.spread is None or pairs < LEAST_KNOWN:
+        return LEAST_PAIRS
+    return pairs_needed(told.log_change, told.spread, margin, more_than=pairs)
+
+
+def _told(p: float, change: float, upper: float, spread: float | None, margin: float) -> Told:
+    return Told(answer=called(p, change, upper, margin), p=p, log_change=change, log_upper=upper, spread=spread)

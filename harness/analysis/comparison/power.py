@@ -2,8 +2,8 @@
 
 A pair's log ratio is taken to be normal about the true change with the spread's standard deviation. Of DRAWS seeded
 sets of N pairs the share is counted in which the tests of answer.py find the change; so a share has a standard error
-of 1 %, and the same question has the same answer. Up to EXACT pairs the test is carried out as it is; beyond that by its
-Edgeworth expansion (the flipped sum has the variance and the fourth cumulant of its terms), 40 times as fast.
+of 1 %, and the same question has the same answer. Up to EXACT pairs the test is carried out as it is; beyond that by
+its Edgeworth expansion (the flipped sum has the variance and the fourth cumulant of its terms), which is much faster.
 """
 
 from __future__ import annotations

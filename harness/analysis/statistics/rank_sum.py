@@ -2,8 +2,8 @@
 
 Where the groups do not differ, every choice of which values are the second group's is equally likely. The choices are
 counted by the sum of their midranks, so ties need no correction. The shift is Hodges and Lehmann's (1963), the median
-of all differences between a value of one group and one of the other; its bound is one of those differences. With ties the
-bound is a little wide and never too narrow (Noether, "Wilcoxon Confidence Intervals for Location Parameters in the
+of all differences between a value of one group and one of the other; its bound is one of those differences. With ties
+the bound is a little wide and never too narrow (Noether, "Wilcoxon Confidence Intervals for Location Parameters in the
 Discrete Case", 1967).
 """
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 MOST_PAIRS = 30
 _GRID = 1e9
 """Differences are rounded to this part of 1 and added as whole numbers: a tie is a tie."""
-_HALVINGS = 40
+_PRECISE = 1e-6
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
@@ -41,9 +41,7 @@ def mean_upper(differences: Sequence[float], alpha: float = 0.05) -> float:
     if math.ldexp(1, -len(differences)) > alpha:
         return math.inf
     low, high = min(differences), max(differences) + 2 / _GRID
-    for _ in range(_HALVINGS):
-        if high - low <= 1 / _GRID:
-            break
+    while high - low > _PRECISE:
         middle = (low + high) / 2
         if sign_flip_p([middle - one for one in differences]) > alpha:
             low = middle

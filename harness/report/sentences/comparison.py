@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.analysis.comparison.answer import LEAST_KNOWN
+from harness.analysis.comparison.power import LEAST_PAIRS
 from harness.analysis.statistics.sign_flip import MOST_PAIRS
 from harness.model.records.group import Comparison
 from harness.report.sentences.text import UNKNOWN, number, percent, seconds
@@ -19,14 +21,14 @@ def change(value: float | None) -> str:
         return UNKNOWN
     if value >= _MANY:
         return f"{number(value + 1)} times"
-    return f"{'+' if value >= 0 else '-'}{percent(round(abs(value), 2))}"
+    return f"{'+' if value >= 0 else '-'}{percent(round(abs(value), 3))}"
 
 
 def first_sentence(found: Comparison) -> str:
     """`WORSE: harm has changed by +110% from BASE to NEW, ...`."""
     head = HEADS[found.answer]
     if found.method == "one_to_one":
-        return f"{head}: one run beside one run does not show what is chance; {_pairs(found.needed)} would"
+        return f"{head}: one run beside one run does not show what is chance; it takes {LEAST_PAIRS} pairs at least"
     margin = f"the margin of {percent(found.margin)}"
     seen = f"harm has changed by {change(found.change)} from BASE to NEW"
     basis = f"{found.pairs} pair{'s' if found.pairs != 1 else ''}"
@@ -34,14 +36,14 @@ def first_sentence(found: Comparison) -> str:
         counts = [sum(not one.left_out for one in side) for side in (found.base, found.new)]
         basis = f"{counts[0]} and {counts[1]} runs"
     if found.answer == "worse":
-        return f"{head}: {seen}, beyond {margin} ({basis}, p = {_p(found.p)})"
+        return f"{head}: {seen}, beyond {margin} ({basis}, {_p(found.p)})"
     upper = f"with 95% confidence by less than {change(found.upper)}" if found.upper is not None else ""
     if found.answer == "not_worse":
         return f"{head}: {seen}, and {upper}; {margin} ({basis})"
     if found.why:
         return f"{head}: {found.why}"
     beside = f"; {upper}" if upper else ""
-    return f"{head}: {seen}{beside}; {margin} ({basis}, p = {_p(found.p)}); {_needed(found)}"
+    return f"{head}: {seen}{beside}; {margin} ({basis}, {_p(found.p)}); {_needed(found)}"
 
 
 def notes(found: Comparison) -> Iterator[str]:
@@ -58,14 +60,12 @@ def notes(found: Comparison) -> Iterator[str]:
 
 
 def _needed(found: Comparison) -> str:
+    if found.spread is None or found.pairs < LEAST_KNOWN:
+        return f"it takes {LEAST_PAIRS} pairs at least"
     if found.needed is None:
         return f"{MOST_PAIRS} pairs would not tell either, were the change the one seen"
-    return f"{_pairs(found.needed)} would, were the change the one seen"
-
-
-def _pairs(needed: int | None) -> str:
-    return f"about {needed} pairs" if needed is not None else "pairs of runs"
+    return f"about {found.needed} pairs would tell, were the change the one seen"
 
 
 def _p(p: float | None) -> str:
-    return UNKNOWN if p is None else "<0.0001" if p < 0.0001 else f"{p:.2g}"
+    return f"p {UNKNOWN}" if p is None else "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
