@@ -49,6 +49,7 @@ bench: setup  ## the measurements of docs/benchmarks.md, about three hours
 	$(BIN)/python benchmarks/rate.py
 	$(BIN)/python benchmarks/analysis.py
 	$(BIN)/python benchmarks/recovery_rules.py
+	$(BIN)/python benchmarks/comparison.py
 	$(BIN)/python benchmarks/undo.py --tries 20 --signal KILL
 	$(BIN)/python benchmarks/undo.py --tries 20 --signal INT
 	$(BIN)/python benchmarks/recovery_accuracy.py

@@ -3,9 +3,9 @@
     python benchmarks/comparison.py [--groups 2000]
 
 Harms are drawn here, by no code of the rules: a level that a pair has in common and a share of its own for each run,
-both log-normal, rounded to whole requests. They are judged as `harness compare` judges the harms of run directories. A row
-has the bound, where there is one, and whether it is met. Seeded: prints the same every time. Takes about a minute on
-one core. Exit 1 when a bound is missed.
+both log-normal, rounded to whole requests. They are judged as `harness compare` judges the harms of run directories. A
+row has the bound, where there is one, and whether it is met. Seeded: prints the same every time. Takes about a minute
+on one core. Exit 1 when a bound is missed.
 """
 
 from __future__ import annotations
