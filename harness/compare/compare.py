@@ -26,6 +26,7 @@ DEFAULT_MARGIN = 0.5
 MOST_MARGIN = 10.0
 
 ROWS = ("harm", "violating_s", "recovery_s", "error_rate", "p95_ms", "baseline_p95_ms", "rps")
+_TWIN = "the other of its pair is left out"
 EXIT_CODES: dict[Answer, ExitCode] = {
     "worse": ExitCode.FAIL,
     "not_worse": ExitCode.PASS,
@@ -86,11 +87,12 @@ def _figures(one: Named, limit_ms: float | None, seen: dict[tuple[str, float], P
     for began in (event for event in run.history if isinstance(event, ev.Started)):
         if (other := seen.setdefault((began.wall, began.monotonic), one.path)) != one.path:
             raise UsageError(f"{one.path} and {other} are the same run", hint="a run counts once")
-    result = made_of(one.path, lambda: judge(run.plan, run.history, run.store, run.samples))
+    found = RunFigures(directory=str(one.path), pair=one.pair)
     harm = made_of(one.path, lambda: harm_of(run.plan, run.history, run.store, limit_ms))
-    found = RunFigures(directory=str(one.path), pair=one.pair, verdict=result.verdict)
     if isinstance(harm, str):
         return _but(found, left_out=harm)
+    result = made_of(one.path, lambda: judge(run.plan, run.history, run.store, run.samples))
+    found = _but(found, verdict=result.verdict)
     if any(not fault.proven for fault in result.faults):
         return _but(found, left_out="its fault is not proven")
     phases = {phase.name: phase for phase in result.phases}
@@ -124,7 +126,7 @@ def _starved(result: Result, baseline: PhaseResult | None, plan: Plan) -> bool:
 
 def _whole_pairs(side: Sequence[RunFigures], other: Sequence[RunFigures]) -> tuple[RunFigures, ...]:
     return tuple(
-        _but(one, left_out="the other of its pair is left out") if twin.left_out and not one.left_out else one
+        _but(one, left_out=_TWIN) if twin.left_out and not one.left_out else one
         for one, twin in zip(side, other, strict=True)
     )
 
@@ -132,7 +134,7 @@ def _whole_pairs(side: Sequence[RunFigures], other: Sequence[RunFigures]) -> tup
 def _held_back(said: Answer, base: Sequence[RunFigures], new: Sequence[RunFigures]) -> str:
     """A run may be missing because of what would have counted in it: the worst of NEW, or of BASE."""
     side, name = (base, "BASE") if said == "worse" else (new, "NEW")
-    out = [one for one in side if one.left_out and one.verdict is not None and one.left_out[:9] != "the other"]
+    out = [one for one in side if one.left_out and one.left_out != _TWIN]
     if said == "cannot_tell" or not out:
         return ""
     words = "run is" if len(out) == 1 else "runs are"
