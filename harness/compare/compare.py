@@ -14,7 +14,7 @@ from harness.analysis.comparison.harm import harm_of, p95_target, span_s
 from harness.analysis.run_directory import load_run, made_of, read_plan
 from harness.analysis.verdict.judge import judge
 from harness.compare.groups import Named, sides
-from harness.compare.same import differences, refuse_others
+from harness.compare.same import differences, other_arrivals, refuse_others
 from harness.model.errors import UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.records import events as ev
@@ -49,9 +49,9 @@ def compare(base: Path, new: Path | None = None, *, margin: float = DEFAULT_MARG
     if named.paired:
         here, there = _whole_pairs(here, there), _whole_pairs(there, here)
     counted = [[one for one in side if not one.left_out] for side in (here, there)]
-    for side, used in zip((here, there), counted, strict=True):
-        if not used:
-            raise UsageError(f"none of these runs can be compared: {side[0].directory}: {side[0].left_out}")
+    if not all(counted):
+        one = next(one for one in (*here, *there) if one.left_out not in ("", _TWIN))
+        raise UsageError(f"none of these runs can be compared: {one.directory}: {one.left_out}")
     method: Method = "pairs" if named.paired else "one_to_one" if named.single else "groups"
     base_logs, new_logs = ([answer.log_harm(one.harm or 0.0) for one in used] for used in counted)
     told = (answer.of_pairs if named.paired else answer.of_groups)(base_logs, new_logs, margin)
@@ -77,7 +77,7 @@ def compare(base: Path, new: Path | None = None, *, margin: float = DEFAULT_MARG
         base=here,
         new=there,
         rows=tuple(_row(metric, *counted) for metric in ROWS),
-        differs=differences(*side_plans),
+        differs=(*(other_arrivals(*side_plans) if named.paired else ()), *differences(*side_plans)),
     )
 
 

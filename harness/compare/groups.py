@@ -57,8 +57,7 @@ def sides(base: Path, new: Path | None) -> Sides:
             raise UsageError(
                 f"{one.path} is on both sides", hint="name two runs, or two groups without a run in common"
             )
-    single = (base / PLAN).exists() and (new / PLAN).exists()
-    return Sides(base=first, new=second, single=single)
+    return Sides(base=first, new=second, single=(first[0].path, second[0].path) == (base, new))
 
 
 def read_group(directory: Path) -> Group:
@@ -108,11 +107,11 @@ def _read(path: Path) -> tuple[Named, ...] | Sides:
         found = [Named(path=_inside(path, run)) for run in group.runs]
     else:
         try:
-            inside = sorted(path.iterdir())
+            # A link to the newest run would count it twice.
+            inside = sorted(one for one in path.iterdir() if not one.is_symlink() and (one / PLAN).is_file())
         except OSError as error:
             raise cannot_be_read(path, error) from error
-        # A link to the newest run would count it twice.
-        found = [Named(path=one) for one in inside if not one.is_symlink() and (one / PLAN).is_file()]
+        found = [Named(path=one) for one in inside]
     return _counted(path, found)
 
 

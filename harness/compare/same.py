@@ -41,6 +41,15 @@ def differences(base: Sequence[Plan], new: Sequence[Plan]) -> tuple[Difference, 
     return tuple(found)
 
 
+def other_arrivals(base: Sequence[Plan], new: Sequence[Plan]) -> tuple[Difference, ...]:
+    """Of pairs, whose two runs should have the same arrivals drawn."""
+    unlike = [(here.seed, there.seed) for here, there in zip(base, new, strict=True) if here.seed != there.seed]
+    if not unlike:
+        return ()
+    here, there = (tuple(f"{seed}" for seed in side) for side in zip(*unlike, strict=True))
+    return (Difference(what="seed of the arrivals, within pairs", base=here, new=there),)
+
+
 def _experiment(plan: Plan) -> dict[str, str]:
     load, phases = plan.load, plan.phases
     shape = f"{load.users} users, {load.spawn_rate:g} a second"

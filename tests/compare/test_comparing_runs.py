@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,14 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
 from harness import api
+from harness.analysis.comparison.power import what_pairs_show
 from harness.cli import cli
 from harness.model.errors import UsageError
 from harness.model.records import events as ev
 from harness.model.records.group import Comparison, Group, GroupRun, Middle
 from harness.model.records.plan import Plan
 from harness.model.records.windows import DeltaRow, RequestCounts
-from harness.report.sentences.comparison import first_sentence
+from harness.report.sentences.comparison import first_sentence, what_shows
 from harness.report.terminal.comparison import lines
 from tests.analysis.histories import INJECTED, ZERO, Run, Scene, failing
 
@@ -176,6 +178,16 @@ def test_of_a_pair_both_are_left_out(folder: Path, tmp_path: Path) -> None:
     assert found.rows[0].base.of == 6
 
 
+def test_pairs_with_other_arrivals_are_listed(folder: Path, tmp_path: Path) -> None:
+    group = pairs(folder, tmp_path / "versus", "same")
+    assert api.compare(group).differs[0].what == "seed of the arrivals, within pairs"
+    for number in range(PAIRS):
+        changed(group / f"B{number}", lambda plan: replace(plan, load=replace(plan.load, seed=plan.seed - 100)))
+    # Its windows have the arrivals of another seed: those are gaps.
+    with pytest.raises(UsageError, match="of the span are not whole on record"):
+        api.compare(group)
+
+
 def test_a_busy_generator_is_left_out(tmp_path: Path) -> None:
     run = made(1)
     busy = [replace(row, saturated=True) if 24 < getattr(row, "at", 0.0) < 33 else row for row in run.rows]
@@ -289,10 +301,15 @@ def test_absurd_numbers_are_told_in_a_line_or_counted(folder: Path, tmp_path: Pa
     assert found.answer == "cannot_tell" and found.change is not None and found.change > 1e7
 
 
-def test_a_run_of_schema_1_is_compared_with_its_like() -> None:
+def test_runs_of_schema_1_are_read(tmp_path: Path) -> None:
     former = Path(__file__).parent.parent / "analysis" / "former" / "schema-1"
-    with pytest.raises(UsageError, match="is on both sides"):
-        api.compare(former, former)
+    other = Path(shutil.copytree(former, tmp_path / "other"))
+    with pytest.raises(UsageError, match="are the same run"):
+        api.compare(former, other)
+    history = (other / "history.jsonl").read_text()
+    (other / "history.jsonl").write_text(re.sub(r'"monotonic":[0-9.]+', '"monotonic":1.0', history))
+    found = api.compare(former, other)
+    assert (found.answer, found.change, found.differs) == ("cannot_tell", 0.0, ())
 
 
 def test_a_sentence_has_its_condition() -> None:
@@ -308,3 +325,11 @@ def test_a_sentence_has_its_condition() -> None:
     assert first_sentence(replace(one, pairs=2, needed=7)).endswith("it takes 7 pairs at least")
     assert "7 times" in first_sentence(replace(one, change=6.0))
     assert "-20%" in first_sentence(replace(one, change=-0.2))
+
+
+def test_what_pairs_show_is_said_with_its_range() -> None:
+    well, few, hardly = (what_pairs_show(10, 0.45, known, 0.5) for known in (30, 8, 2))
+    assert well is not None and few is not None and hardly is not None
+    assert what_shows(well) == "10 pairs find, in nine cases of ten, that harm has changed by +92.2% (margin 50%)"
+    assert ", or +71.5% to +219.4%: few pairs have shown their spread (margin" in what_shows(few)
+    assert "too few pairs" in what_shows(hardly) and " to +" not in what_shows(hardly)

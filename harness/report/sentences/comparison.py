@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.analysis.comparison.answer import LEAST_KNOWN
-from harness.analysis.comparison.power import LEAST_PAIRS
+from harness.analysis.comparison.power import LEAST_PAIRS, Shown
 from harness.analysis.statistics.sign_flip import MOST_PAIRS
 from harness.model.records.group import Comparison
 from harness.report.sentences.text import UNKNOWN, number, percent, seconds
@@ -57,6 +57,19 @@ def notes(found: Comparison) -> Iterator[str]:
         yield "There is no p95 target for all requests, so slow ones are not in it."
     if found.method == "groups":
         yield "Runs that are no pairs: weaker than pairs, because what changed between their sessions counts as well."
+
+
+def what_shows(shown: Shown) -> str:
+    """Before pairs are made: what so many of them find."""
+    several = ""
+    if shown.low is None or shown.high is None:
+        several = ", by a spread that too few pairs have shown to rely on"
+    elif shown.low != shown.high:
+        several = f", or {change(shown.low)} to {change(shown.high)}: few pairs have shown their spread"
+    return (
+        f"{shown.pairs} pairs find, in nine cases of ten, that harm has changed by {change(shown.change)}{several} "
+        f"(margin {percent(shown.margin)})"
+    )
 
 
 def _needed(found: Comparison) -> str:
