@@ -28,7 +28,7 @@ run: setup  ## break Redis under 200 requests per second, write a report
 
 # Those folders whose tests start no server and no load, and hold no simulations (marked so): what a change of a rule, a plan, a
 # sentence or a document can break. Only they are collected.
-CHECKED := tests/plan tests/analysis tests/report tests/history tests/config tests/test_architecture.py tests/test_docs.py \
+CHECKED := tests/plan tests/analysis tests/compare tests/report tests/history tests/config tests/test_architecture.py tests/test_docs.py \
   tests/test_troubleshooting.py tests/test_order.py
 check: lint  ## lint, and the tests that start no server: about a minute
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not simulation and not slow" $(CHECKED)
@@ -49,6 +49,7 @@ bench: setup  ## the measurements of docs/benchmarks.md, about three hours
 	$(BIN)/python benchmarks/rate.py
 	$(BIN)/python benchmarks/analysis.py
 	$(BIN)/python benchmarks/recovery_rules.py
+	$(BIN)/python benchmarks/comparison.py
 	$(BIN)/python benchmarks/undo.py --tries 20 --signal KILL
 	$(BIN)/python benchmarks/undo.py --tries 20 --signal INT
 	$(BIN)/python benchmarks/recovery_accuracy.py

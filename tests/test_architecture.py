@@ -31,6 +31,7 @@ FLOORS = {
     "stack": 5,
     "safety": 5,
     "report": 5,
+    "compare": 5,
     "conductor": 6,
     "suite": 7,
     "history": 6,
@@ -38,12 +39,12 @@ FLOORS = {
     "api": 8,
     "cli": 9,
 }
-"""A module imports from lower floors and from its own only. `load`, `stack`, `safety` and `report` do not know each
-other; `analysis` may redraw the schedule of `plan`. Rooms of one floor make no circle."""
+"""A module imports from lower floors and from its own only. `load`, `stack`, `safety`, `report` and `compare` do not
+know each other; `analysis` may redraw the schedule of `plan`. Rooms of one floor make no circle."""
 
 WITHIN = {
     "safety": (("keeper",), ("healing",), ("locks",), ("journal",)),
-    "analysis": (("suite",), ("verdict",), ("rules",), ("record",), ("statistics",)),
+    "analysis": (("suite",), ("verdict", "comparison"), ("rules",), ("record",), ("statistics",)),
     "load": (
         ("process",),
         ("master", "after_load"),

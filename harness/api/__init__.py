@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from harness.model.records.faults import Evidence as Evidence
     from harness.model.records.faults import ParamInfo as ParamInfo
     from harness.model.records.faults import UndoRecord as UndoRecord
+    from harness.model.records.group import Comparison as Comparison
     from harness.model.records.plan import Plan as Plan
     from harness.model.records.result import Result as Result
     from harness.plan.experiment import Experiment as Experiment
@@ -85,6 +86,7 @@ _HOMES = {
         "ParamInfo",
         "UndoRecord",
     ),
+    "harness.model.records.group": ("Comparison",),
     "harness.model.records.plan": ("Plan",),
     "harness.model.records.result": ("Result",),
     "harness.plan.experiment": ("Experiment",),
@@ -92,7 +94,7 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted((*_HOME, "analyze", "load_result", "plan", "run"))
+__all__ = sorted((*_HOME, "analyze", "compare", "load_result", "plan", "run"))
 
 View = Literal["live", "lines", "none"]
 
@@ -156,6 +158,14 @@ def load_result(directory: str | Path) -> Result:
     from harness.analysis.run_directory import read_result
 
     return read_result(Path(directory))
+
+
+def compare(base: str | Path, new: str | Path | None = None, *, margin: float = 0.5) -> Comparison:
+    """Two run directories, or two groups of them; one group of pairs of two versions by itself. Worse, not worse than
+    the margin and cannot tell are answers. Writes nothing. Raises UsageError for what cannot be compared."""
+    from harness.compare.compare import compare as compared
+
+    return compared(Path(base), _path(new), margin=margin)
 
 
 def _path(name: str | Path | None) -> Path | None:

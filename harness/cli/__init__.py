@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("harness.cli.commands.check", "Gate: TARGET ASSESSMENT of a run or of Locust's stats.csv."),
     "suite": ("harness.cli.commands.suite", "Run many experiments in one session, or accept what a suite has found."),
     "history": ("harness.cli.commands.history", "Runs and suites of a folder over time; trends; dropping raw records."),
+    "compare": ("harness.cli.commands.compare", "Compare two runs, or two groups of them: is NEW worse than BASE?"),
     "heal": ("harness.cli.commands.heal", "Undo what an interrupted run left behind."),
     "init": ("harness.cli.commands.init", "Print a harness.toml to begin with, or an override with Toxiproxy."),
     "stack": ("harness.cli.commands.stack", "Keep the embedded servers up between runs."),
