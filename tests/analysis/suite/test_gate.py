@@ -137,7 +137,7 @@ def test_a_known_recovery_has_a_longest_time() -> None:
     base, known = base_of(late(40.0))
     assert [(one.request, one.target, one.at_most) for one in known] == [("", "recovery < 30s", 60.0)]
     assert where(gate(base, known, now(late(55.0)), DAY)) == {"known": ["recovery < 30s"]}
-    for seconds, words in ((65.0, "recovery took 1m05s"), (None, "it did not recover")):
+    for seconds, words in ((65.0, "recovery took 1m5s"), (None, "it did not recover")):
         found = gate(base, known, now(late(seconds), late(seconds), late(seconds)), DAY)
         assert (found.exit_code, where(found)) == (1, {"worse": ["recovery < 30s"]})
         assert words in found.worse[0].why
@@ -226,7 +226,7 @@ def test_what_is_new_or_undecided_is_confirmed() -> None:
     assert to_confirm(base, known, now(UNDECIDED), DAY) == ()
     # New experiments, and suites of which nothing is accepted: what is broken or unknown.
     both = suite(experiment(DOWN, GOOD), experiment("control", GOOD), experiment("db-down", BAD), experiment("x", GOOD))
-    assert to_confirm(base, known, both, DAY) == (DOWN, "db-down") or to_confirm(base, known, both, DAY) == ("db-down",)
+    assert to_confirm(base, known, both, DAY) == ("db-down",)
     assert to_confirm(None, (), both, DAY) == ("db-down",)
 
 
@@ -261,6 +261,5 @@ def test_accepting_keeps_what_was_not_run() -> None:
 
 def test_the_base_is_the_same_whatever_the_order() -> None:
     one, two = experiment(DOWN, BAD), experiment("control", GOOD)
-    for reason in ("r",):
-        first = accepted(suite(one, two), owner="me", today=DAY, reason=reason, until=UNTIL)
-        assert first == accepted(suite(two, one), owner="me", today=DAY, reason=reason, until=UNTIL)
+    first = accepted(suite(one, two), owner="me", today=DAY, reason="r", until=UNTIL)
+    assert first == accepted(suite(two, one), owner="me", today=DAY, reason="r", until=UNTIL)
