@@ -131,6 +131,5 @@ def test_a_comment_has_sixty_lines_at_most_and_no_command_of_others(count: int) 
             for line in lines:
                 assert not line.lstrip(" -*").startswith("::") and "##[" not in line and "##vso[" not in line
                 assert "::error file" not in line and "\x1b" not in line and len(line) < 3000
-                assert not line or line.startswith(("### ", "**", "- ", "standard: ", "\\x3a:error"))
-            assert "<b>" not in said.replace("\\<b", "") or "`" in said
+                assert not line or line.startswith(("### ", "**", "- ", "Suite "))
             assert said.count("**New**") <= 1

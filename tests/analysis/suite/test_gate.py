@@ -84,6 +84,10 @@ def test_an_experiment_that_is_unknown_as_a_whole_is_undecided() -> None:
     found = said([GOOD], [whole])
     assert (found.exit_code, where(found), found.unknown[0].why) == (3, {"unknown": [""]}, "it was unknown.")
     assert where(said([whole], [whole])) == {}
+    assert where(said([GOOD], [whole, GOOD, GOOD])) == {}
+    # Each time another request name, each of which held in two of three.
+    other = attempt("unknown", {"A": "held", "B": "unknown"})
+    assert where(said([GOOD], [UNDECIDED, other, GOOD])) == {}
 
 
 def test_a_known_weakness_passes_and_says_when_it_expires() -> None:
