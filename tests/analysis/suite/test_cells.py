@@ -138,9 +138,7 @@ def test_nothing_is_said_of_a_run_that_cannot_be_trusted() -> None:
         msgspec.structs.replace(row, saturated=True) if isinstance(row, MarkRow) and row.at > INJECTED else row
         for row in run.rows
     ]
-    lost = Run(
-        run.plan, run.events, [r for r in run.rows if not (getattr(r, "step", 0) in range(300, 310))], run.samples
-    )
+    lost = Run(run.plan, run.events, [r for r in run.rows if getattr(r, "step", 0) not in range(300, 310)], run.samples)
     for seen, why in (
         (found(Scene(service=early, ends=True).build()), "the service was failing before the injection"),
         (found(Scene(service=always).build()), "targets were broken in baseline already"),

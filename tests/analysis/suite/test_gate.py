@@ -239,7 +239,7 @@ def test_accepting_asks_for_a_reason_and_a_day_where_something_is_newly_broken()
     accepted(fine, owner="me", today=DAY)
     for more in ({}, {"reason": "r"}, {"until": UNTIL}, {"until": UNTIL, "reason": " "}):
         with pytest.raises(UsageError, match="'redis-down: A' is broken"):
-            accepted(broken, owner="me", today=DAY, **more)  # type: ignore[arg-type]
+            accepted(broken, owner="me", today=DAY, **more)
     for day in (date(2026, 11, 29), date(2027, 5, 30)):
         with pytest.raises(UsageError, match="180 days at most"):
             accepted(fine, owner="me", today=DAY, until=day)

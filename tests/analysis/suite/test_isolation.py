@@ -44,7 +44,7 @@ def test_everything_froze_is_said_where_something_that_does_not_need_it_did() ->
     assert [one.requests for one in found.froze] == [("B",)]
     # One request that held, or of which nothing is known: not everything.
     for outcome in ("held", "unknown"):
-        partly = attempt("broken", [cell("A", "broken", independent=True), cell("B", outcome)])  # type: ignore[arg-type]
+        partly = attempt("broken", [cell("A", "broken", independent=True), cell("B", outcome)])
         (found,) = isolation([experiment("redis-hang", partly)])
         assert not found.froze
 
