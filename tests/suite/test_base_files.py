@@ -162,6 +162,8 @@ def test_a_suite_is_read_back(tmp_path: Path) -> None:
         (b'"weight":1.0', b'"weight":1e999'),
         (b'"recovery_s":null', b'"recovery_s":-5'),
         (b'"low":100.0', b'"low":101'),
+        (b'"score":{"held":1', b'"score":{"held":2'),
+        (b'"n":100', b'"n":9000000000000000'),
         (b'"exit_code":0', b'"exit_code":77'),
         (b'"schema":1', b'"schema":2'),
         (b'"experiments":[', b'"experiments":[7,'),
@@ -173,7 +175,6 @@ def test_a_damaged_suite_is_one_line(tmp_path: Path, old: bytes, new: bytes) -> 
     path = tmp_path / "suite.json"
     data = path.read_bytes()
     assert old in data
-    # The last one: the exit code of the suite itself comes before those of its attempts.
     path.write_bytes(data.replace(old, new, 1))
     with pytest.raises(UsageError, match=r"is damaged|schema 2") as caught:
         read_suite(tmp_path)

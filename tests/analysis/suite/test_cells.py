@@ -12,6 +12,7 @@ from harness.analysis.run_directory import Run as Record
 from harness.analysis.suite.cells import cells, cells_of
 from harness.model.errors import UsageError
 from harness.model.records import events as ev
+from harness.model.records.plan import Plan
 from harness.model.records.suite import Cell
 from harness.model.records.windows import MarkRow
 from tests.analysis.histories import INJECTED, ZERO, Reply, Run, Scene, Service, healthy, stopped
@@ -193,3 +194,9 @@ def test_from_a_run_directory(tmp_path: Path) -> None:
     (tmp_path / "run" / "windows.jsonl").write_text("{}\n{}\n")
     with pytest.raises(UsageError):
         cells_of(tmp_path / "run")
+
+
+def test_a_plan_of_before_declares_nothing_independent() -> None:
+    former = msgspec.to_builtins(Scene().plan())
+    del former["independent_of"]
+    assert msgspec.convert(former, Plan).independent_of == {}
