@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -133,3 +134,32 @@ def test_a_comment_has_sixty_lines_at_most_and_no_command_of_others(count: int) 
                 assert "::error file" not in line and "\x1b" not in line and len(line) < 3000
                 assert not line or line.startswith(("### ", "**", "- ", "Suite "))
             assert said.count("**New**") <= 1
+
+
+def test_whatever_is_damaged_is_one_line_or_a_comment(tmp_path: Path) -> None:
+    """Every file with bytes of it changed, doubled and left out: an answer or an error of the input, never another."""
+    draw = random.Random(3)
+    cells = [cell("A", "broken"), cell("B", "unknown", why="too few"), cell("C", bad=2)]
+    late = attempt("broken", cells, broken_targets=("recovery < 30s",), recovery_s=40.0)
+    folder = write(tmp_path / "s", suite(experiment("redis-down", late, late), experiment("control", GOOD)))
+    assert call("suite", "accept", str(folder), "--owner", "me", "--reason", "r", "--until", UNTIL).exit_code == 0
+    refused = 0
+    for file in (folder / "suite.json", tmp_path / "resilience-base.json", tmp_path / "resilience-known.toml"):
+        data = file.read_bytes()
+        for _ in range(80):
+            at, length = draw.randrange(len(data)), draw.choice((1, 1, 8, 200))
+            put = draw.choice(
+                (b"", data[at : at + length] * 2, bytes([draw.randrange(256)]), b"9", b"-1", b"null", b'"')
+            )
+            file.write_bytes(data[:at] + put + data[at + length :])
+            for words in (
+                ("report", str(folder), "--format", "comment"),
+                ("suite", "accept", str(folder), "--owner", "x"),
+            ):
+                done = call(
+                    *words, *(("--base", "resilience-base.json") if "report" in words else ("--base", "other.json"))
+                )
+                assert done.exception is None or isinstance(done.exception, UsageError), (put, at, done.exc_info)
+                refused += done.exception is not None
+        file.write_bytes(data)
+    assert refused > 100
