@@ -58,6 +58,7 @@ bench: setup  ## the measurements of docs/benchmarks.md, about three hours
 	$(BIN)/python benchmarks/fault_edges.py
 	$(BIN)/python benchmarks/closed_loop_hang.py
 	$(BIN)/python benchmarks/closed_loop_hang.py --request-timeout 10
+	$(BIN)/python benchmarks/gate.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/soak.py
 

@@ -24,7 +24,7 @@ def render(suite: SuiteResult, gate: GateResult | None) -> str:
     of = f"{counts} of {len(suite.experiments)}; score {int(score.low)}–{-int(-score.high // 1)} of 100"
     sign = _SIGNS.get(suite.exit_code if gate is None else gate.exit_code, "❔")
     said = "no base to compare with" if gate is None else gate.sentence
-    lines = [f"### {sign} Resilience: {said}", "", f"{_esc(suite.name)}: {of}."]
+    lines = [f"### {sign} Resilience: {said}", "", f"Suite {_esc(suite.name)}: {of}."]
     if gate is None:
         sections = {
             "Broken": [_experiment(one) for one in suite.experiments if one.outcome == "broken"],

@@ -359,3 +359,10 @@ may_fail_with = ["redis"]
     assert load(config(tmp_path, text)).may_fail_with == {"POST /checkout": ("redis",)}
     with pytest.raises(UsageError, match="unknown dependency 'rediss'"):
         load(config(tmp_path, text.replace('["redis"]', '["rediss"]')))
+    free = text.replace("may_fail_with", "independent_of")
+    assert load(config(tmp_path, free)).independent_of == {"POST /checkout": ("redis",)}
+    assert load(config(tmp_path, free)).may_fail_with == load(config(tmp_path, text)).independent_of == {}
+    with pytest.raises(UsageError, match="unknown dependency 'rediss'"):
+        load(config(tmp_path, free.replace('["redis"]', '["rediss"]')))
+    with pytest.raises(UsageError, match="independent_of: 'redis' is in may_fail_with, too"):
+        load(config(tmp_path, text + 'independent_of = ["redis"]\n'))

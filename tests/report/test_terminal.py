@@ -119,3 +119,12 @@ def test_nothing_but_a_verdict_can_be_summed_up() -> None:
     assert "p95:            n/a" in text
     assert "No target was judged." in text
     assert "The load never started" in text
+
+
+def test_the_plan_says_what_must_not_need_a_dependency_where_that_is_declared() -> None:
+    from harness.report.terminal.plan import plan_text
+
+    plan = plan_of("pass")
+    assert "must not need" not in plan_text(plan)
+    declared = msgspec.structs.replace(plan, independent_of={"GET /health": ("redis", "db")})
+    assert "GET /health must not need redis, db" in plan_text(declared)

@@ -138,11 +138,16 @@ class _Findings:
                 self.unknown.append(_finding(experiment, item, "unknown", _unknown_words(seen)))
             elif seen.state in ("held", "allowed") and was == "broken":
                 self.fixed.append(_finding(experiment, item, "held", ""))
-        decided = before.outcome in ("held", "broken")
-        if experiment.outcome == "unknown" and decided and len(self.unknown) == unknown:
-            shown = experiment.shown
-            why = shown.reason if shown is not None else "attempts do not agree"
-            self.unknown.append(Finding(experiment=experiment.name, outcome="unknown", why=why))
+        if before.outcome in ("held", "broken") and len(self.unknown) == unknown:
+            # Undecided for another reason than a request name, each of which has its own say.
+            attempts = carried_out(experiment)
+            doubtful = [
+                one
+                for one in attempts
+                if one.outcome == "unknown" and not any(cell.outcome == "unknown" for cell in one.cells)
+            ]
+            if 2 * len(doubtful) > len(attempts):
+                self.unknown.append(Finding(experiment=experiment.name, outcome="unknown", why=doubtful[0].reason))
 
     def _owned(self, experiment: ExperimentResult, item: Item, seen: Seen, known: Known) -> None:
         if seen.state in ("held", "allowed"):

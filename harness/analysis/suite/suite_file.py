@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
@@ -11,7 +12,7 @@ from harness.model.errors import UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.files import read_limited
 from harness.model.jsonl import decoding_error
-from harness.model.records.suite import SCHEMA, Cell, SuiteResult
+from harness.model.records.suite import SCHEMA, Cell, ExperimentOutcome, SuiteResult
 
 SUITE = "suite.json"
 
@@ -54,10 +55,10 @@ def _wrong(suite: SuiteResult) -> str:
     """What no suite has; empty: nothing."""
     if suite.exit_code not in set(ExitCode):
         return f"exit code {str(suite.exit_code)[:20]}"
-    names = [one.name for one in suite.experiments]
+    names = Counter(one.name for one in suite.experiments)
     for one in suite.experiments:
         said = repr(one.name[:60])
-        if names.count(one.name) > 1:
+        if names[one.name] > 1:
             return f"two experiments {said}"
         if not 0 < one.weight < MAX_LEVEL:
             return f"the weight of {said}"
@@ -68,11 +69,13 @@ def _wrong(suite: SuiteResult) -> str:
                 return f"the recovery of {said}"
             if len({cell.request for cell in attempt.cells}) < len(attempt.cells):
                 return f"a request name twice in {said}"
-    score = suite.score
-    if not all(0 <= share <= 100 and math.isfinite(share) for share in (score.low, score.high)):
+    score, counts = suite.score, Counter(one.outcome for one in suite.experiments)
+    if any(getattr(score, outcome) != counts[outcome] for outcome in get_args(ExperimentOutcome)):
+        return "a score of other experiments"
+    if not 0 <= score.low <= score.high <= 100:
         return "a score that is not from 0 to 100"
     return ""
 
 
 def _is_cell(cell: Cell) -> bool:
-    return 0 <= cell.failed <= cell.bad <= cell.n < 2**53 and 0 <= cell.allowed <= 1
+    return 0 <= cell.failed <= cell.bad <= cell.n < MAX_LEVEL and 0 <= cell.allowed <= 1
