@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from harness.analysis.suite.cells import cells_of
 from harness.analysis.suite.score import outcome_of, score
-from harness.conductor.series import Carried
+from harness.conductor.sharing.carried import Carried
 from harness.model.errors import HarnessError
 from harness.model.exit_codes import ExitCode
 from harness.model.jsonl import encode

@@ -14,8 +14,9 @@ from harness.analysis.record.window_reader import WINDOWS
 from harness.conductor.recording.log import RunLog
 from harness.conductor.recording.provenance import provenance
 from harness.conductor.running_load import START_LEAD_S, RunningLoad
-from harness.conductor.series import Carried, Series
 from harness.conductor.session import Session, lock_names, make_run_dir
+from harness.conductor.sharing.carried import Carried
+from harness.conductor.sharing.series import Series
 from harness.conductor.signals import Signals
 from harness.fault import registered
 from harness.model.clock import monotonic, wall

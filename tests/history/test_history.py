@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness.cli.commands.history import history
+from harness.cli.commands.many_runs.history import history
 from harness.model.errors import HarnessError
 from tests.history.folders import ago, experiment, run, suite
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.commands.suite import base_option
+from harness.cli.commands.many_runs.suite import base_option
 from harness.cli.settings import debug_option
 
 
@@ -63,7 +63,7 @@ def _comment(suite_dir: Path, base_file: Path | None) -> str:
     """A suite against what was accepted of it."""
     from harness.analysis.suite.gate import gate
     from harness.analysis.suite.suite_file import read_suite
-    from harness.cli.commands.suite import base_path, today
+    from harness.cli.commands.many_runs.suite import base_path, today
     from harness.report import comment
     from harness.suite.base_files import known_file, read_base, read_known
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.commands.suite_run import run
+from harness.cli.commands.many_runs.suite_run import run
 from harness.cli.settings import debug_option
 
 if TYPE_CHECKING:

@@ -1,0 +1,50 @@
+"""One experiment of a session that was carried out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from harness.conductor.recording.history import History
+from harness.model.records.events import Event, LoadLost, PhaseStarted, Stopped, StopWhy, UndoNotVerified
+from harness.model.records.plan import Plan
+from harness.plan.decide import STOPPING
+
+
+class Carried(msgspec.Struct, kw_only=True):
+    """One experiment that was carried out. first, end: its steps of the load. since: byte of the session's windows
+    from which its rows are. reset: what was done to the target afterwards."""
+
+    plan: Plan
+    folder: Path
+    history: History
+    first: int
+    end: int
+    since: int
+    reset: str = ""
+
+    @property
+    def recovered(self) -> bool:
+        """It came to the hold after recovery, as far as could be seen while it went on."""
+        return any(isinstance(event, PhaseStarted) and event.phase == "after" for event in self.events)
+
+    @property
+    def events(self) -> list[Event]:
+        return self.history.events
+
+    @property
+    def stopped(self) -> StopWhy | None:
+        return next((event.why for event in self.events if isinstance(event, Stopped)), None)
+
+    @property
+    def ends_session(self) -> str:
+        """Why no other experiment can follow; "" where one can."""
+        stopped = next((event for event in self.events if isinstance(event, Stopped)), None)
+        if stopped is not None and stopped.why in STOPPING:
+            return stopped.text
+        lost = next((event for event in self.events if isinstance(event, LoadLost)), None)
+        if lost is not None:
+            return f"part of the load was lost: {lost.reason}"
+        left = next((event for event in self.events if isinstance(event, UndoNotVerified)), None)
+        return f"an undo could not be verified: {left.left}" if left is not None else ""

@@ -1,0 +1,118 @@
+"""The records of one experiment out of those of its session, and its judgement."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from harness.adapters.keeper.protocol import KEEPER_JOURNAL
+from harness.analysis.record.cut import cut, settled
+from harness.analysis.record.window_reader import WINDOWS
+from harness.analysis.run_directory import analyze, write_result
+from harness.conductor.finish import write_reports
+from harness.conductor.readback import NOTED
+from harness.conductor.running_load import RunningLoad
+from harness.conductor.session import Session
+from harness.conductor.sharing.carried import Carried
+from harness.model.clock import monotonic, step_start
+from harness.model.jsonl import LineReader, encode_line, read_lines
+from harness.model.records.acknowledged import Noted
+from harness.model.records.result import Result
+from harness.model.records.windows import Row
+from harness.safety.journal.log import JOURNAL
+
+CUT_EVERY_S = 0.5
+STILL_TO_COME_S = 30.0
+"""Rows come 0.1 s after what they tell of; later than this they do not come any more."""
+
+Say = Callable[[str], None]
+
+
+class Finisher:
+    """Cuts the rows of each experiment out of the session's once they are final, and judges it, in a thread of its own:
+    the next one has begun by then."""
+
+    def __init__(self, session: Session, load: RunningLoad, done: Callable[[Carried, Result], None], say: Say) -> None:
+        self._session = session
+        self._load = load
+        self._done = done
+        self._say = say
+        self._todo: queue.Queue[Carried | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="finish experiments", daemon=True)
+        self._thread.start()
+
+    def add(self, carried: Carried) -> None:
+        self._todo.put(carried)
+
+    def close(self) -> None:
+        self._todo.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (carried := self._todo.get()) is not None:
+            try:
+                result = self._finish(carried)
+            except Exception as error:
+                self._say(f"{carried.folder.name} could not be judged: {type(error).__name__}: {error}")
+                continue
+            self._done(carried, result)
+
+    def _finish(self, carried: Carried) -> Result:
+        plan, folder = carried.plan, carried.folder
+        write_cut(self._rows(carried), carried, folder / WINDOWS)
+        for name in (JOURNAL, KEEPER_JOURNAL):
+            _own_entries(self._session.state_dir / name, folder / name, f"{folder.name}/")
+        result = analyze(folder)
+        write_result(folder, result)
+        write_reports(folder, self._say)
+        assert plan.experiment == result.experiment
+        return result
+
+    def _rows(self, carried: Carried) -> list[Row]:
+        """Those of the session since the experiment began, as soon as they are final."""
+        plan = carried.plan
+        rows: list[Row] = []
+        until = self._load.instant(carried.end) + plan.load.request_timeout_s + STILL_TO_COME_S
+        with closing(LineReader[Row](self._load.windows, Row, since=carried.since)) as reader:
+            while True:
+                over = not self._load.process.running
+                rows += reader.poll()
+                final = settled(rows, plan.load.workers, carried.end, plan.load.request_timeout_s)
+                if final or over or monotonic() > until:
+                    return rows
+                time.sleep(CUT_EVERY_S)
+
+
+def write_cut(rows: list[Row], carried: Carried, path: Path) -> None:
+    """windows.jsonl of one experiment. Raises OSError."""
+    own = cut(rows, carried.first, carried.end, carried.plan.load.request_timeout_s)
+    path.write_bytes(b"".join(map(encode_line, own)))
+
+
+def noted_of(carried: Carried, session_dir: Path, folder: Path) -> None:
+    """acknowledged.jsonl of one experiment: the seconds that begin in it."""
+    first_s, end_s = step_start(carried.first), step_start(carried.end)
+    try:
+        noted: list[Noted] = list(read_lines(session_dir / NOTED, Noted))
+    except (OSError, ValueError):
+        return
+    own = [replace(row, at=round(row.at - first_s, 1)) for row in noted if first_s <= row.at < end_s]
+    if own:
+        (folder / NOTED).write_bytes(b"".join(map(encode_line, own)))
+
+
+def _own_entries(path: Path, out: Path, prefix: str) -> None:
+    """The entries of one experiment's undo records, under the names that they have in it."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return
+    mark = prefix.encode()
+    own = [line.replace(b'"' + mark, b'"') for line in lines if b'"' + mark in line or b'"id"' not in line]
+    out.write_bytes(b"".join(line + b"\n" for line in own))

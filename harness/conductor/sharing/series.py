@@ -1,0 +1,200 @@
+"""Experiments one after the other on one session: its stack, its load, its keeper.
+
+The load goes on from one to the next. Each has its own run directory, with its history, samples and log written as it
+goes, against its own t0; its windows are cut out of the session's once they are final, and it is judged from its own
+files like any other run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from harness.analysis.record.windows import WindowStore
+from harness.conductor.after_load import Before, ask_again
+from harness.conductor.fault_runner import FaultRunner
+from harness.conductor.loop import Conduct
+from harness.conductor.readback import read_back
+from harness.conductor.recording.annotations import Annotations
+from harness.conductor.recording.history import History
+from harness.conductor.recording.log import RunLog
+from harness.conductor.run import write_plan
+from harness.conductor.running_load import RunningLoad
+from harness.conductor.session import Session
+from harness.conductor.sharing.carried import Carried
+from harness.conductor.sharing.finisher import Finisher, noted_of
+from harness.conductor.sharing.rest import Restless
+from harness.conductor.sharing.target_reset import reset_target
+from harness.conductor.signals import Signals
+from harness.conductor.worker_threads import renewing
+from harness.fault import Fault
+from harness.model.clock import monotonic, step_of
+from harness.model.errors import HarnessError
+from harness.model.records.events import LoadEnded
+from harness.model.records.live import LiveState
+from harness.model.records.plan import Plan, Provenance
+from harness.model.records.result import Result
+from harness.model.records.stack import StackUp
+from harness.plan.phases import sharing
+from harness.plan.planner import bind
+
+CUT_EVERY_S = 0.5
+
+
+class Series:
+    """faults: the registered kinds. done: called in another thread with each experiment's result, in order."""
+
+    def __init__(
+        self,
+        session: Session,
+        up: StackUp,
+        load: RunningLoad,
+        faults: Mapping[str, Fault],
+        *,
+        provenance: Provenance,
+        log: RunLog,
+        show: Callable[[LiveState], None],
+        signals: Signals,
+        done: Callable[[Carried, Result], None],
+    ) -> None:
+        self._session = session
+        self._up = up
+        self._load = load
+        self._faults = faults
+        self._provenance = provenance
+        self._log = log
+        self._show = show
+        self._signals = signals
+        self._before: Carried | None = None
+        self._held_s = 0.0
+        self._resets = 0
+        self._finisher = Finisher(session, load, done, log.say)
+
+    def carry_out(self, plan: Plan, folder: Path, ended: Callable[[Carried], None]) -> Carried:
+        """One experiment, from a target at rest to its hold or its early end, and what has to be done before the next.
+        Blocks. folder: made for it, inside the session's. ended: called before it is judged.
+
+        Raises HarnessError where it cannot begin at all; nothing was changed then.
+        """
+        with self._log.also_in(folder):
+            carried = self._conduct(plan, folder)
+            self._interlude(carried)
+        ended(carried)
+        self._finisher.add(carried)
+        self._before = carried
+        return carried
+
+    def close(self) -> None:
+        """Stop the load, in order, and finish every experiment's records. Returns when all are judged."""
+        if self._load.process.running and not self._signals.count:
+            stopped = self._load.stop()
+            timeout_s = self._load_timeout_s
+            while self._load.process.running and monotonic() < stopped + timeout_s and not self._signals.count:
+                self._renew()
+                time.sleep(CUT_EVERY_S / 10)
+        self._load.kill()
+        renewing(self._session.keeper, self._finisher.close)
+
+    @property
+    def _load_timeout_s(self) -> float:
+        plan = self._before.plan if self._before is not None else None
+        return 15.0 + (plan.load.request_timeout_s if plan is not None else 10.0)
+
+    def _renew(self) -> None:
+        if self._session.keeper is not None:
+            self._session.keeper.renew()
+
+    def _conduct(self, plan: Plan, folder: Path) -> Carried:
+        session, load, say = self._session, self._load, self._log.say
+        assert session.keeper is not None and session.journal is not None
+        plan = bind(plan, self._up, self._faults)
+        first = load.step_ahead()
+        since = load.windows.stat().st_size if load.windows.exists() else 0
+        plan = replace(
+            plan,
+            load=replace(plan.load, first_step=first),
+            phases=sharing(plan.phases),
+            provenance=self._provenance,
+        )
+        load.count_limits(plan.load.limits_ms, first)
+        write_plan(folder, plan)
+        history = History(folder / "history.jsonl", plan.experiment, say)
+        store = WindowStore(plan)
+        before = Before(plan, store)
+        history.listen(before.note)
+        history.start(load.instant(first))
+        session.sample_into(history.t0, folder)
+        grafana = self._up.grafana
+        annotations = Annotations(grafana, plan.experiment, history, say) if grafana is not None else None
+        try:
+            runner = FaultRunner(
+                plan,
+                self._faults,
+                history,
+                session.journal,
+                session.keeper,
+                say=say,
+                restart_toxiproxy=session.restart_toxiproxy if session.owns_stack else None,
+                up=self._up,
+                prefix=f"{folder.name}/",
+            )
+            Conduct(
+                plan,
+                history=history,
+                faults=runner,
+                keeper=session.keeper,
+                load=load.process,
+                messages=load.messages,
+                store=store,
+                windows=load.windows,
+                signals=self._signals,
+                say=say,
+                show=self._show,
+                since=since,
+                restless=Restless(plan, folder, history, self._before, self._held_s),
+            ).run()
+        finally:
+            if annotations is not None:
+                renewing(session.keeper, annotations.close)
+        ended = next((event.end_s for event in reversed(history.events) if isinstance(event, LoadEnded)), None)
+        end = first + step_of(history.since_t0() if ended is None else ended)
+        self._last_look = before
+        return Carried(plan=plan, folder=folder, history=history, first=first, end=end, since=since)
+
+    def _interlude(self, carried: Carried) -> None:
+        """What belongs to an experiment after its end: is the target still dead, or only under this load; is what it
+        had acknowledged still there. A target that did not come back is started again, where the stack is ours."""
+        self._held_s = carried.plan.phases.hold_s if carried.recovered and carried.stopped is None else 0.0
+        if carried.ends_session or self._signals.count:
+            return
+        noted_of(carried, self._session.run_dir, carried.folder)
+        came_back = carried.recovered or carried.stopped in ("baseline_broken", "nothing_works")
+        if not came_back:
+            self._load.pause()
+            ask_again(carried.plan, self._session, carried.history, self._last_look, self._signals, self._log.say)
+        read_back(carried.plan, self._session, carried.history, self._signals, self._log.say, carried.folder)
+        if not came_back or carried.stopped == "not_calm":
+            carried.reset = self._reset()
+        if not came_back:
+            self._load.resume()
+
+    def _reset(self) -> str:
+        session = self._session
+        if not session.owns_stack or session.journal is None or self._signals.count:
+            return ""
+        self._resets += 1
+        journal, record_id, found = session.journal, f"reset-{self._resets}", [""]
+
+        def work() -> None:
+            found[0] = reset_target(self._up.dependencies, self._faults, journal, record_id, self._log.say)
+
+        try:
+            renewing(session.keeper, work)
+        except HarnessError as error:
+            self._log.say(f"the target could not be reset: {error}")
+            return ""
+        self._log.say(f"it had not come back: {found[0]}")
+        return found[0]
