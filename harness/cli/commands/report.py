@@ -38,7 +38,8 @@ def report(run_dir: Path, format_: str, out: Path | None) -> int:
 
     if out is None and format_ == "html" and sys.stdout.isatty():
         raise UsageError(
-            "report.html is a page of some hundred KB, too much for a terminal", hint="name a file with --out, or pipe it"
+            "report.html is a page for a browser, too much for a terminal",
+            hint="name a file with --out, or pipe it",
         )
     text = render(run_dir, format_)
     if out is None or str(out) == "-":

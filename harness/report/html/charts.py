@@ -1,4 +1,4 @@
-"""The charts of the HTML report: panels on one time axis, shaded from recorded events, each with a table of its numbers.
+"""The charts of the HTML report: panels on one time axis, shaded from recorded events, each with its numbers.
 
 Missing values are gaps, and stretches without any request data are marked as such, so that a missing bar is not read
 as zero.
@@ -76,17 +76,28 @@ class Series(msgspec.Struct, frozen=True):
 class _Drawing:
     """What all panels of a run are drawn with."""
 
-    def __init__(self, plan: Plan, result: Result, chart: ChartData, history: Sequence[Event]) -> None:
+    def __init__(self, plan: Plan, result: Result, chart: ChartData, history: Sequence[Event], points: int) -> None:
         self.plan, self.result, self.chart = plan, result, chart
         self.axis = axis_of(plan, result, chart, history)
         self.cuts = [phase.start_s for phase in result.phases]
+        self.points = points
 
     def panel(
-        self, id_: str, title: str, note: str, series: Sequence[Series], *, height: int, unit: str = "",
-        requests: bool = True, stacked: bool = False, limits: Sequence[svg.Limit] = (), logarithmic: bool = False,
-    ) -> Panel:  # fmt: skip
+        self,
+        id_: str,
+        title: str,
+        note: str,
+        series: Sequence[Series],
+        *,
+        height: int,
+        unit: str = "",
+        requests: bool = True,
+        stacked: bool = False,
+        limits: Sequence[svg.Limit] = (),
+        logarithmic: bool = False,
+    ) -> Panel:
         series = [Series(text.visible(one.name, 60), one.css, one.values) for one in series]
-        fine, coarse = self._buckets(requests, MAX_POINTS), self._buckets(requests, MAX_ROWS)
+        fine, coarse = self._buckets(requests, self.points), self._buckets(requests, MAX_ROWS)
         found = [fine.of(one.values) for one in series]
         highs = [bucket.high for values in found for bucket in values if bucket is not None]
         below: list[list[float] | None] = [None] * len(series)
@@ -102,9 +113,16 @@ class _Drawing:
             note += f" A point is the mean of {text.seconds(fine.usual_s)}"
             note += "." if stacked else "; the pale line through it goes from the lowest value in them to the highest."
         figure = svg.time_chart(
-            self.axis, scale, fine, layers, told=f"{title}. {note}", height=height, unit=unit, limits=limits,
+            self.axis,
+            scale,
+            fine,
+            layers,
+            told=f"{title}. {note}",
+            height=height,
+            unit=unit,
+            limits=limits,
             data=requests,
-        )  # fmt: skip
+        )
         return Panel(
             id=id_,
             title=title,
@@ -136,12 +154,14 @@ class _Drawing:
         return Table(tuple(Column(name, "number") for name in names), tuple(rows))
 
 
-def panels(plan: Plan, result: Result, chart: ChartData, history: Sequence[Event]) -> tuple[Panel, ...]:
+def panels(
+    plan: Plan, result: Result, chart: ChartData, history: Sequence[Event], points: int = MAX_POINTS
+) -> tuple[Panel, ...]:
     """Every panel that has data, top to bottom; those about requests come even without any. None of a run in which
-    nothing was recorded."""
+    nothing was recorded. points: at most about so many a line."""
     if not chart.t and not chart.sample_t:
         return ()
-    draw = _Drawing(plan, result, chart, history)
+    draw = _Drawing(plan, result, chart, history, points)
     made = [_load(draw), _failures(draw), _latency(draw), _in_flight(draw)]
     made += _signals(draw)
     made += _trees(draw, "CPU", "Share of one core", chart.cpu, 100.0, "%")
@@ -218,7 +238,11 @@ def _failures(draw: _Drawing) -> Panel:
 
 def _latency(draw: _Drawing) -> Panel:
     chart = draw.chart
-    series = [Series("p50", "s-p50", chart.p50_ms), Series("p95", "s-p95", chart.p95_ms), Series("p99", "s-p99", chart.p99_ms)]  # fmt: skip
+    series = [
+        Series("p50", "s-p50", chart.p50_ms),
+        Series("p95", "s-p95", chart.p95_ms),
+        Series("p99", "s-p99", chart.p99_ms),
+    ]
     succeeded = any(value for one in series for value in one.values)
     failed = any(value is not None for value in chart.failed_p95_ms)
     if failed:
@@ -235,13 +259,18 @@ def _latency(draw: _Drawing) -> Panel:
     logarithmic = bool(known) and max(every) / max(min(known), 0.01) > LOG_WHEN_RATIO
     note = "Of successful requests, from the moment each was due."
     note += " Lines with a name on them are the targets." if limits else ""
-    note += " Of failed ones: how long they took to fail." if failed else ""
+    note += " Beside them: what failed requests took." if failed else ""
     note += " Logarithmic axis." if logarithmic else ""
     note += "" if succeeded else " No request succeeded."
     return draw.panel(
-        "latency", "Latency in milliseconds", note, series, height=230, limits=tuple(limits.values()),
+        "latency",
+        "Latency in milliseconds",
+        note,
+        series,
+        height=230,
+        limits=tuple(limits.values()),
         logarithmic=logarithmic,
-    )  # fmt: skip
+    )
 
 
 def _in_flight(draw: _Drawing) -> Panel:
@@ -251,6 +280,8 @@ def _in_flight(draw: _Drawing) -> Panel:
 
 def _signals(draw: _Drawing) -> list[Panel]:
     """The signals that the fault moved: there may be hundreds, and what did not move tells nothing in a chart."""
+    if draw.plan.control_run:
+        return []  # no fault that could have moved them
     made = []
     charted = [one for one in moved(draw.result) if any(v is not None for v in draw.chart.signals.get(one.name, ()))]
     for number, one in enumerate(charted[:MAX_SIGNALS]):

@@ -29,22 +29,35 @@ if TYPE_CHECKING:
 
     from harness.analysis.verdict.timeline import ChartData
 
+NOTHING_ELSE = "default-src 'none'; base-uri 'none'; form-action 'none'"
+MAX_BYTES = 400_000
+POINTS = (charts.MAX_POINTS, 200, 120, 60, 30)
 TEMPLATES = Path(__file__).with_name("templates")
 
 
 def render(
     plan: Plan, result: Result, chart: ChartData, history: Sequence[Event], run_dir: Path | str | None = None
 ) -> str:
-    """The whole page, of at most 400 KB."""
-    panels = charts.panels(plan, result, chart, history)
+    """The whole page, with as many points a line as fit into MAX_BYTES."""
+    told = page(plan, result, chart, history, run_dir)
+    axis = axis_of(plan, result, chart, history)
+    made = ""
+    for points in POINTS:
+        made = _rendered(told, axis, charts.panels(plan, result, chart, history, points))
+        if len(made.encode()) <= MAX_BYTES:
+            break
+    return made
+
+
+def _rendered(told: dict[str, object], axis: TimeAxis, panels: Sequence[charts.Panel]) -> str:
     css, script = _asset("report.css"), _asset("report.js")
     return template().render(
-        page=page(plan, result, chart, history, run_dir),
+        page=told,
         panels=panels,
         css=css,
         script=script,
-        numbers=_numbers(panels, axis_of(plan, result, chart, history)),
-        policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(css)}; base-uri 'none'; form-action 'none'",
+        numbers=_numbers(panels, axis),
+        policy=f"{NOTHING_ELSE}; script-src {_hash(script)}; style-src {_hash(css)}",
         icon=icon,
         key=key,
     )

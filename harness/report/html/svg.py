@@ -141,9 +141,17 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 def time_chart(
-    axis: TimeAxis, scale: Scale, buckets: Buckets, layers: Sequence[Layer], *, told: str, height: int, unit: str = "",
-    limits: Sequence[Limit] = (), data: bool = True,
-) -> Markup:  # fmt: skip
+    axis: TimeAxis,
+    scale: Scale,
+    buckets: Buckets,
+    layers: Sequence[Layer],
+    *,
+    told: str,
+    height: int,
+    unit: str = "",
+    limits: Sequence[Limit] = (),
+    data: bool = True,
+) -> Markup:
     """A chart over time, `height` pixels high without its words. told: what it shows, for those who cannot see it.
     data: whether stretches without data are marked on it."""
     spans = [span for span in axis.spans if data or span.kind != "nodata"]
@@ -165,9 +173,18 @@ def time_chart(
         for value in scale.ticks()
     ]
     view = tag(
-        "svg", *inner, class_="view", y=top, width="100%", height=height, viewBox=_view(axis), preserveAspectRatio="none"
-    )  # fmt: skip
-    area = tag("svg", view, *words, class_="area", width="100%", height=top + height + FOOT, role="img", aria_label=told)
+        "svg",
+        *inner,
+        class_="view",
+        y=top,
+        width="100%",
+        height=height,
+        viewBox=_view(axis),
+        preserveAspectRatio="none",
+    )
+    area = tag(
+        "svg", view, *words, class_="area", width="100%", height=top + height + FOOT, role="img", aria_label=told
+    )
     scales = tag("svg", *left, class_="scale", width=56, height=top + height + FOOT, aria_hidden="true")
     return tag("div", scales, area, class_="plot")
 
@@ -176,15 +193,34 @@ def strip(axis: TimeAxis, rows: Sequence[tuple[str, Sequence[Span]]], *, told: s
     """One bar a row on the axis's time: when something was so. The kind of a span is its class."""
     made = []
     for name, spans in rows:
-        bars = [tag("rect", class_=span.kind, x=_x(axis, span.start), y=250, height=500, width=max(_x(axis, span.end) - _x(axis, span.start), 1)) for span in spans]  # fmt: skip
+        bars = [
+            tag(
+                "rect",
+                class_=span.kind,
+                x=_x(axis, span.start),
+                y=250,
+                height=500,
+                width=max(_x(axis, span.end) - _x(axis, span.start), 1),
+            )
+            for span in spans
+        ]
         bars += [_moment(axis, moment) for moment in axis.moments if moment.kind == "zero"]
-        view = tag("svg", *bars, width="100%", height=22, viewBox=_view(axis), preserveAspectRatio="none", role="img", aria_label=f"{told}: {name}")  # fmt: skip
+        view = tag(
+            "svg",
+            *bars,
+            width="100%",
+            height=22,
+            viewBox=_view(axis),
+            preserveAspectRatio="none",
+            role="img",
+            aria_label=f"{told}: {name}",
+        )
         made += [tag("div", name, class_="name"), view]
     foot = tag("svg", *_ticks(axis, 0), class_="area", width="100%", height=FOOT, aria_hidden="true")
     return tag("div", *made, tag("div"), foot, class_="strip")
 
 
-def sparkline(values: Sequence[float | None], *, told: str, points: int = 60) -> Markup:
+def sparkline(values: Sequence[float | None], *, told: str, points: int = 40) -> Markup:
     """How a value went, without an axis: from its lowest to its highest."""
     buckets = Buckets.of_times([float(i) for i in range(len(values))], most=points)
     found = buckets.of(values)
@@ -193,21 +229,29 @@ def sparkline(values: Sequence[float | None], *, told: str, points: int = 60) ->
         return Markup("")
     low, high = min(bucket.low for bucket in known), max(bucket.high for bucket in known)
     unit = (high - low) or 1.0
-    path = _path(
-        [(i, 15 - round((b.mean - low) / unit * 13) if b is not None else None) for i, b in enumerate(found)]
-    )
+    path = _path([(i, 15 - round((b.mean - low) / unit * 13) if b is not None else None) for i, b in enumerate(found)])
     view = f"0 0 {max(len(found) - 1, 1)} 16"
     return tag(
-        "svg", tag("path", d=path, class_="line"), class_="spark", width=120, height=16, viewBox=view,
-        preserveAspectRatio="none", role="img", aria_label=told,
-    )  # fmt: skip
+        "svg",
+        tag("path", d=path, class_="line"),
+        class_="spark",
+        width=120,
+        height=16,
+        viewBox=view,
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=told,
+    )
 
 
 _ICONS = {
-    "pass": "M3 8.5 6.5 12 13 4.5", "held": "M3 8.5 6.5 12 13 4.5",
-    "fail": "M4 4 12 12M12 4 4 12", "broken": "M4 4 12 12M12 4 4 12",
-    "warn": "M8 3V9.5M8 12.5v.5", "not_judged": "M3 8H13",
-}  # fmt: skip
+    "pass": "M3 8.5 6.5 12 13 4.5",
+    "held": "M3 8.5 6.5 12 13 4.5",
+    "fail": "M4 4 12 12M12 4 4 12",
+    "broken": "M4 4 12 12M12 4 4 12",
+    "warn": "M8 3V9.5M8 12.5v.5",
+    "not_judged": "M3 8H13",
+}
 
 
 def icon(css: str) -> Markup:
@@ -218,7 +262,14 @@ def icon(css: str) -> Markup:
 
 def key(css: str) -> Markup:
     """The beginning of a legend's entry: the line as it is drawn, its dash too."""
-    return tag("svg", tag("path", d="M0 5H26", class_="line"), class_=f"key-line {css}", width=26, height=10, aria_hidden="true")  # fmt: skip
+    return tag(
+        "svg",
+        tag("path", d="M0 5H26", class_="line"),
+        class_=f"key-line {css}",
+        width=26,
+        height=10,
+        aria_hidden="true",
+    )
 
 
 def _x(axis: TimeAxis, at: float) -> int:
@@ -269,14 +320,23 @@ def _fault(axis: TimeAxis, span: Span, under: bool) -> Markup:
     anchor = "end" if span.start > axis.start + 0.6 * axis.length else None
     at = span.end if anchor else span.start
     y = 10 + LINE * (span.line + (1 if under else 0))
-    return tag("text", span.name, class_="fault", x=axis.percent(at), y=y, text_anchor=anchor, data_s=span.start, data_e=span.end)  # fmt: skip
+    return tag(
+        "text",
+        span.name,
+        class_="fault",
+        x=axis.percent(at),
+        y=y,
+        text_anchor=anchor,
+        data_s=span.start,
+        data_e=span.end,
+    )
 
 
 def _ticks(axis: TimeAxis, top: int) -> list[Markup]:
     made = []
     for number, at in enumerate(axis.ticks()):
         share = (at - axis.start) / axis.length
-        anchor = "start" if share < 0.03 else "end" if share > 0.97 else None
+        anchor = "start" if share < 0.03 else "end" if share > 0.95 else None
         # A narrow page has room for every second one.
         css = "tick wide" if number % 2 else "tick"
         more = {"x": axis.percent(at), "text_anchor": anchor, "class_": css}
@@ -311,8 +371,8 @@ def _area(axis: TimeAxis, scale: Scale, buckets: Buckets, layer: Layer) -> list[
             continue
         left, right = _x(axis, start), _x(axis, start + length)
         low, high = scale.down(below), scale.down(below + bucket.mean)
-        bars.append(f"M{left} {low}V{high}H{right}V{low}z")
-        tops.append(f"M{left} {high}H{right}")
+        bars.append(f"M{left} {low}V{high}h{right - left}V{low}z")
+        tops.append(f"M{left} {high}h{right - left}")
     return [tag("path", d="".join(bars), class_="fill"), tag("path", d="".join(tops), class_="line")]
 
 

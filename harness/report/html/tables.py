@@ -21,9 +21,9 @@ from harness.report.sentences.story import request_rows
 if TYPE_CHECKING:
     from harness.analysis.verdict.timeline import ChartData
 
-MAX_ROWS = 200
-MAX_ERRORS = 100
-MAX_SPARKLINES = 60
+MAX_ROWS = 100
+MAX_ERRORS = 50
+MAX_SPARKLINES = 40
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -77,8 +77,7 @@ def recovery_outcome(outcome: RecoveryOutcome) -> str:
 
 
 def targets(lines: Sequence[Line]) -> Table:
-    """One row a target, the broken ones first; one column a judged phase: outcome in words and colour, the observed value
-    under it."""
+    """One row a target, broken ones first; a column a judged phase: outcome in words and colour, the value under it."""
     lines = sorted(lines, key=lambda line: _RANK[line.outcome] + (0 if line.primary else len(_RANK)))
     columns = (Column("Target", "name"), *(Column(name) for name in (*PHASE_COLUMNS, "whole run")))
     rows = []
@@ -188,18 +187,29 @@ def requests(result: Result) -> Table:
         _columns(where, *columns),
         (
             *(row_of(text.visible(row.name), *figures(row, columns)) for row in rows[:MAX_ROWS]),
+            *_more(len(rows), 1 + len(columns)),
             *(row_of("All together", *figures(row, columns), loud=True) for row in aggregated),
         ),
     )
 
 
 def by_phase(result: Result) -> Table:
-    rows = (*result.setup, *result.requests)[:MAX_ROWS]
+    rows = (*result.setup, *result.requests)
     columns = columns_for(rows)
     return Table(
         _columns("Name", "Phase", *columns, first=2),
-        tuple(row_of(text.visible(row.name), row.phase, *figures(row, columns)) for row in rows),
+        (
+            *(row_of(text.visible(row.name), row.phase, *figures(row, columns)) for row in rows[:MAX_ROWS]),
+            *_more(len(rows), 2 + len(columns)),
+        ),
     )
+
+
+def _more(there_are: int, columns: int) -> tuple[Row, ...]:
+    """The last row of a table that was cut."""
+    if there_are <= MAX_ROWS:
+        return ()
+    return (row_of(f"{there_are - MAX_ROWS} more in result.json", *[""] * (columns - 1)),)
 
 
 def errors(result: Result) -> Table:
@@ -233,13 +243,18 @@ def signals(result: Result, chart: ChartData) -> Table:
     shown = ("baseline", "fault", "recovery", "after")
     return Table(
         (*_columns("Signal", *shown), Column("Over time")),
-        tuple(
-            row_of(
-                Cell(text.visible(name, 80), more="per second" if signal.counter else ""),
-                *(text.number(signal.by_phase.get(phase)) for phase in shown),
-                sparkline(chart.signals.get(name, ()), told="over the whole run") if number < MAX_SPARKLINES else "",
-            )
-            for number, (name, signal) in enumerate(list(result.signals.items())[:MAX_ROWS])
+        (
+            *(
+                row_of(
+                    Cell(text.visible(name, 80), more="per second" if signal.counter else ""),
+                    *(text.number(signal.by_phase.get(phase)) for phase in shown),
+                    sparkline(chart.signals.get(name, ()), told="over the whole run")
+                    if number < MAX_SPARKLINES
+                    else "",
+                )
+                for number, (name, signal) in enumerate(list(result.signals.items())[:MAX_ROWS])
+            ),
+            *_more(len(result.signals), 2 + len(shown)),
         ),
     )
 

@@ -40,7 +40,7 @@
     const step = STEPS.find((one) => (to - from) / one <= most) || STEPS[STEPS.length - 1];
     for (let i = Math.ceil(from / step - 1e-6); i * step <= to + 1e-6; i += 1) {
       const share = (i * step - from) / (to - from);
-      const anchor = share < 0.03 ? "start" : share > 0.97 ? "end" : "middle";
+      const anchor = share * wide < 26 ? "start" : (1 - share) * wide < 26 ? "end" : "middle";
       const place = { class: "tick", x: percent(i * step), "text-anchor": anchor };
       make("text", Object.assign({ y: chart.bottom + 14 }, place), chart.area).textContent = seconds(i * step);
       make("text", Object.assign({ y: chart.bottom + 27 }, place), chart.area).textContent = clock(i * step);
@@ -93,7 +93,8 @@
     }
   }
 
-  let began = null;
+  let began = null;  // where a drag began, and in which chart
+  let dragged = null;
   function timeAt(chart, event) {
     const box = chart.area.getBoundingClientRect();
     return from + Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1) * (to - from);
@@ -111,15 +112,7 @@
     chart.area.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || event.pointerType === "touch") return;
       began = timeAt(chart, event);
-      chart.area.setPointerCapture(event.pointerId);
-    });
-    chart.area.addEventListener("pointerup", (event) => {
-      const at = timeAt(chart, event);
-      const enough = began !== null && Math.abs(at - began) / (to - from) > 0.01;
-      const range = [Math.min(began, at), Math.max(began, at)];
-      began = null;
-      for (const other of charts) other.chosen.setAttribute("width", 0);
-      if (enough) show(...range);
+      dragged = chart;
     });
     chart.area.addEventListener("pointerleave", () => tell(null));
     chart.area.addEventListener("dblclick", () => show(...whole));
@@ -131,6 +124,14 @@
       });
     }
   }
+  window.addEventListener("pointerup", (event) => {
+    if (began === null) return;
+    const at = timeAt(dragged, event);
+    const range = [Math.min(began, at), Math.max(began, at)];
+    began = null;
+    for (const chart of charts) chart.chosen.setAttribute("width", 0);
+    if (range[1] - range[0] > 0.01 * (to - from)) show(...range);
+  });
   for (const button of document.querySelectorAll("button[data-from]")) {
     button.addEventListener("click", () => show(Number(button.dataset.from), Number(button.dataset.to)));
   }
