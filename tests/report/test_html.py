@@ -329,6 +329,21 @@ def test_a_long_run_s_page_is_at_most_400_kb() -> None:
     assert not re.findall(rb'(?:src|href)\s*=\s*["\']?(?:https?:)?//', page)
 
 
+def test_many_names_and_errors_do_not_make_the_page_larger() -> None:
+    data, signals = long_run()
+    one = result("fail")
+    rows = tuple(
+        msgspec.structs.replace(row, name=f"GET /a/long/name/of/a/request/{i}")
+        for i in range(100)
+        for row in one.requests
+    )
+    errors = tuple(msgspec.structs.replace(one.errors[0], name=f"GET /{i}", example='<&"' * 200) for i in range(300))
+    made = msgspec.structs.replace(one, signals=signals, requests=rows, setup=(), errors=errors)
+    page = html.render(plan_of("fail"), made, data, history("fail"))
+    assert len(page.encode()) <= 400_000
+    assert f"{len(rows) - 100} more in result.json" in page and "250 more" in page
+
+
 def test_a_peak_of_one_second_is_drawn_and_told_in_a_long_run() -> None:
     data, _ = long_run()
     panel = charts.panels(plan_of("fail"), result("fail"), data, history("fail"))[2]

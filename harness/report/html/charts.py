@@ -111,7 +111,7 @@ class _Drawing:
         scale = svg.Scale.fitting([*highs, *lows, *(limit.value for limit in limits)], logarithmic=logarithmic)
         if fine.merged:
             note += f" A point is the mean of {text.seconds(fine.usual_s)}"
-            note += "." if stacked else "; the pale line through it goes from the lowest value in them to the highest."
+            note += "." if stacked else "; the pale line through it: lowest to highest."
         figure = svg.time_chart(
             self.axis,
             scale,
@@ -285,7 +285,7 @@ def _signals(draw: _Drawing) -> list[Panel]:
     made = []
     charted = [one for one in moved(draw.result) if any(v is not None for v in draw.chart.signals.get(one.name, ()))]
     for number, one in enumerate(charted[:MAX_SIGNALS]):
-        series = [Series(one.name, f"s-{number % 8 + 1}", draw.chart.signals[one.name])]
+        series = [Series(one.name, "s-1", draw.chart.signals[one.name])]
         note = f"{one.said}." + (" Per second." if one.counter else "")
         title = text.visible(one.name, 80)
         made.append(draw.panel(f"signal-{number}", title, note, series, height=90, requests=False))
