@@ -7,6 +7,7 @@ import random
 import re
 import unicodedata
 import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -116,8 +117,9 @@ def view(figure: str) -> ET.Element:
 
 
 def shaded(figure: str, kind: str) -> list[tuple[float, float]]:
-    rects = [rect.attrib for rect in view(figure).iter("rect") if rect.get("class") == kind]
-    return [(int(r["x"]) / 10, (int(r["x"]) + int(r["width"])) / 10) for r in rects]
+    paths = [path.get("d", "") for path in view(figure).iter("path") if path.get("class") == kind]
+    found = [re.findall(r"M(\d+) 0V1000H(\d+)V0z", path) for path in paths]
+    return [(int(start) / 10, int(end) / 10) for spans in found for start, end in spans]
 
 
 def panels_of(kind: Kind = "fail", **chart_fields: object) -> tuple[charts.Panel, ...]:
@@ -327,6 +329,28 @@ def test_a_long_run_s_page_is_at_most_400_kb() -> None:
     page = long_page().encode()
     assert len(page) <= 400_000
     assert not re.findall(rb'(?:src|href)\s*=\s*["\']?(?:https?:)?//', page)
+
+
+def test_a_fault_that_flaps_a_thousand_times_does_not_make_the_page_larger() -> None:
+    data, signals = long_run()
+    events: list[Event] = []
+    for i in range(1000):
+        name = "redis-down" if i == 0 else f"redis-down#{i + 1}"
+        at = 80.0 + i / 2
+        events.append(FaultInjected(at=at, wall="", experiment="", fault=name, sent_s=at))
+        events.append(Undone(at=at + 0.2, wall="", experiment="", fault=name, sent_s=at + 0.2))
+    one = result("fail").faults[0]
+    faults = [msgspec.structs.replace(one, name=f"redis-down#{i + 1}", proven=i != 500) for i in range(1000)]
+    made = msgspec.structs.replace(result("fail"), signals=signals, faults=tuple(faults))
+    page = html.render(plan_of("fail"), made, data, events)
+    assert len(page.encode()) <= 400_000
+    assert "970 more in result.json" in page and "redis-down#501 <" in page
+
+
+def test_a_record_of_any_length_is_drawn() -> None:
+    """Numbers of a record from elsewhere: neither an endless row of ticks nor a clock beyond its years."""
+    axis = svg.TimeAxis(start=0.0, end=1e300, began=datetime.now(UTC))
+    assert len(axis.ticks()) <= 11 and axis.clock(1e300) == ""
 
 
 def test_many_names_and_errors_do_not_make_the_page_larger() -> None:

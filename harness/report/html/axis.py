@@ -16,6 +16,7 @@ from harness.report.sentences import text
 if TYPE_CHECKING:
     from harness.analysis.verdict.timeline import ChartData
 
+MAX_NAMES = 12
 MAX_LINES = 4
 """Faults that overlap are named in lines of their own, up to this many."""
 
@@ -35,7 +36,7 @@ def axis_of(plan: Plan, result: Result, chart: ChartData, history: Sequence[Even
     spans, told = [], set[str]()
     for span in faults:
         base = span.fault.partition("#")[0]
-        name = "" if base in told else text.visible(span.fault, 60)
+        name = "" if base in told or len(told) >= MAX_NAMES else text.visible(span.fault, 60)
         told.add(base)
         name += " (undo not recorded)" if name and span.end_s is None else ""
         over = end if span.end_s is None else span.end_s

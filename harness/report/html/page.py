@@ -37,6 +37,7 @@ from harness.report.sentences.story import (
 if TYPE_CHECKING:
     from harness.analysis.verdict.timeline import ChartData
 
+MAX_FAULTS = 30
 _WORDS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 
 
@@ -63,6 +64,9 @@ def page(
     plan: Plan, result: Result, chart: ChartData, history: Sequence[Event], run_dir: Path | str | None = None
 ) -> dict[str, object]:
     """By the names that the template calls it by, which knows no others."""
+    # Those without proof first, where there are too many for a page.
+    many = len(result.faults) > MAX_FAULTS
+    shown = sorted(result.faults, key=lambda fault: fault.proven)[:MAX_FAULTS] if many else result.faults
     word = _WORDS[result.verdict]
     first = headline(plan, result)
     # The badge already says PASS; the sentence under it begins with its first own word.
@@ -90,7 +94,8 @@ def page(
         "recovery_strip": _recovery_strip(plan, result, chart, history),
         "impact": _impact(plan, result),
         "findings": findings(plan, result),
-        "faults": tuple(_fault(plan, fault) for fault in result.faults),
+        "faults": tuple(_fault(plan, fault) for fault in shown),
+        "more_faults": len(result.faults) - len(shown),
         "phases": tables.phases(result),
         "measured": tables.measured(result),
         "requests": tables.requests(result),

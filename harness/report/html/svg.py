@@ -24,6 +24,7 @@ DOWN = 1000
 """User units from the top of a chart to its bottom."""
 FOOT = 32
 """Pixels under a chart for two lines of ticks: seconds, wall clock."""
+MANY_SPANS = 100
 LINE = 13
 """Pixels of a line of words above a chart."""
 _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400, 604800)
@@ -77,10 +78,13 @@ class TimeAxis(msgspec.Struct, frozen=True, kw_only=True):
         return f"{_short((at - self.start) / self.length * 100, 2)}%"
 
     def clock(self, at: float) -> str:
-        return "" if self.began is None else f"{(self.began + timedelta(seconds=at)).astimezone(UTC):%H:%M:%S}"
+        try:
+            return "" if self.began is None else f"{(self.began + timedelta(seconds=at)).astimezone(UTC):%H:%M:%S}"
+        except OverflowError:  # a record from elsewhere may say any number
+            return ""
 
     def ticks(self, most: int = 10) -> list[float]:
-        step = next((step for step in _STEPS_S if self.length / step <= most), _STEPS_S[-1])
+        step = next((step for step in _STEPS_S if self.length / step <= most), self.length / most)
         first = math.ceil(round(self.start / step, 6))
         return [round(number * step, 1) for number in range(first, int(self.end / step + 1e-6) + 1)]
 
@@ -157,7 +161,7 @@ def time_chart(
     spans = [span for span in axis.spans if data or span.kind != "nodata"]
     named = [span for span in spans if span.name]
     top = LINE * ((1 if axis.names else 0) + max((span.line + 1 for span in named), default=0)) + 6
-    inner = [*(_span(axis, span) for span in spans), *(_moment(axis, moment) for moment in axis.moments)]
+    inner = [*_shades(axis, spans), *(_moment(axis, moment) for moment in axis.moments)]
     inner += [_rule(axis, scale.down(value), "grid") for value in scale.ticks()]
     inner += [_layer(axis, scale, buckets, layer, number) for number, layer in enumerate(layers)]
     inner += [_rule(axis, scale.down(limit.value), f"limit {limit.css}") for limit in limits]
@@ -296,9 +300,20 @@ def _step(highest: float) -> float:
     return next(power * nice for nice in (1, 2, 2.5, 5, 10) if highest / (power * nice) <= 5)
 
 
-def _span(axis: TimeAxis, span: Span) -> Markup:
-    width = max(_x(axis, span.end) - _x(axis, span.start), 0)
-    return tag("rect", class_=span.kind, x=_x(axis, span.start), y=0, width=width, height=DOWN)
+def _shades(axis: TimeAxis, spans: Sequence[Span]) -> list[Markup]:
+    """One path a kind. Of hundreds, which a fault that flaps has, those closer than a chart can show are one."""
+    made = []
+    for kind in dict.fromkeys(span.kind for span in spans):
+        found: list[tuple[float, float]] = []
+        close = axis.length / 400 if len(spans) > MANY_SPANS else -1.0
+        for start, end in sorted((span.start, span.end) for span in spans if span.kind == kind):
+            if found and start - found[-1][1] < close:
+                found[-1] = (found[-1][0], max(end, found[-1][1]))
+            else:
+                found.append((start, end))
+        path = "".join(f"M{_x(axis, start)} 0V{DOWN}H{_x(axis, end)}V0z" for start, end in found)
+        made.append(tag("path", class_=kind, d=path))
+    return made
 
 
 def _moment(axis: TimeAxis, moment: Moment) -> Markup:

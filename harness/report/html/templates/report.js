@@ -37,7 +37,7 @@
   function ticks(chart, wide) {
     for (const old of chart.area.querySelectorAll(".tick")) old.remove();
     const most = Math.max(2, Math.min(12, Math.floor(wide / 72)));
-    const step = STEPS.find((one) => (to - from) / one <= most) || STEPS[STEPS.length - 1];
+    const step = STEPS.find((one) => (to - from) / one <= most) || (to - from) / most;
     for (let i = Math.ceil(from / step - 1e-6); i * step <= to + 1e-6; i += 1) {
       const share = (i * step - from) / (to - from);
       const anchor = share * wide < 26 ? "start" : (1 - share) * wide < 26 ? "end" : "middle";
