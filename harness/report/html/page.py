@@ -193,7 +193,7 @@ def _impact(plan: Plan, result: Result) -> tuple[str, ...]:
 def _fault(plan: Plan, fault: FaultResult) -> FaultBlock:
     change = next((planned.change for planned in plan.faults if planned.id == fault.name), None)
     params = ", ".join(f"{text.visible(k, 40)} {text.visible(str(v), 60)}" for k, v in fault.params.items())
-    told = f"{text.visible(change.does, 300)}. " if change else ""
+    told = f"{text.visible(change.does, 300)}. " if change and change.does else ""
     told += f"Parameters: {params}. " if params else ""
     if fault.injected_s is None:
         state, css = "never injected", "not_judged"
