@@ -247,7 +247,7 @@ def test_help_imports_no_heavy_library() -> None:
         "sys.argv = ['harness', '--help']\n"
         "from harness.cli import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = ('rich', 'plotly', 'requests', 'psycopg', 'redis', 'docker', 'msgspec.json', 'jinja2', 'psutil')\n"
+        "heavy = ('rich', 'markupsafe', 'requests', 'psycopg', 'redis', 'docker', 'msgspec.json', 'jinja2', 'psutil')\n"
         "found = [m for m in heavy if m in sys.modules]\n"
         "sys.exit(f'imported: {found}' if found else 0)"
     )

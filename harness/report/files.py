@@ -15,8 +15,6 @@ FORMATS: Mapping[str, str] = MappingProxyType(
 
 def import_all() -> None:
     """Import everything that `render` and the printed summary need, and compile the template, ahead of its use."""
-    import plotly.offline  # noqa: F401
-
     import harness.analysis.run_directory
     import harness.analysis.verdict.timeline
     import harness.report.junit

@@ -14,8 +14,6 @@ from markdown_it import MarkdownIt
 
 from harness.report.sentences import text
 
-from .sample import HOSTILE
-
 ANY = st.text(st.characters(), max_size=60)
 
 
@@ -89,15 +87,6 @@ def test_xml_takes_anything(outside: str) -> None:
     node = ET.Element("a", {"name": text.xml_clean(outside)})
     node.text = text.xml_clean(outside)
     assert ET.fromstring(ET.tostring(node, encoding="unicode")).text == (text.xml_clean(outside) or None)
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_plotly_labels_hold_no_markup(name: str) -> None:
-    label = text.plotly_label(name)
-    assert "<" not in label
-    assert "%{" not in label
-    assert "$" not in label
-    assert html.unescape(label) == text.visible(name, 60)
 
 
 @pytest.mark.parametrize(

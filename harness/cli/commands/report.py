@@ -41,7 +41,8 @@ def report(run_dir: Path, format_: str, out: Path | None, base_file: Path | None
 
     if out is None and format_ == "html" and sys.stdout.isatty():
         raise UsageError(
-            "report.html is a page of 5 MB, too much for a terminal", hint="name a file with --out, or pipe it"
+            "report.html is a page for a browser, too much for a terminal",
+            hint="name a file with --out, or pipe it",
         )
     if base_file is not None and format_ != "comment":
         raise UsageError("--base goes with --format comment")

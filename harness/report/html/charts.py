@@ -1,14 +1,13 @@
-"""The charts of the HTML report as Plotly figures: panels on one time axis, shaded from recorded events.
+"""The charts of the HTML report: panels on one time axis, shaded from recorded events, each with its numbers.
 
-A figure is plain JSON for plotly.js. Colours are names that begin with `$`; the page replaces them by those of
-its light or dark scheme. Missing values are null and drawn as gaps; stretches without any request data are
-marked as such, so that a missing bar is not read as zero.
+Missing values are gaps, and stretches without any request data are marked as such, so that a missing bar is not read
+as zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,32 +15,48 @@ from harness.model.records.events import Event
 from harness.model.records.plan import Plan
 from harness.model.records.result import Result
 from harness.model.records.windows import FAILURE_KINDS
-from harness.report.html.axis import Axis
+from harness.report.html import svg
+from harness.report.html.axis import axis_of
+from harness.report.html.buckets import Bucket, Buckets
+from harness.report.html.tables import Column, Row, Table, row_of
 from harness.report.sentences import text
-from harness.report.sentences.moved import strength
+from harness.report.sentences.moved import moved
 
 if TYPE_CHECKING:
     from harness.analysis.verdict.timeline import ChartData
 
+MAX_POINTS = 400
+"""Points a line: about as many as a page has room for."""
+MAX_ROWS = 24
+"""Rows of the table under a chart."""
 MAX_SIGNALS = 8
 MAX_TREES = 8
 LOG_WHEN_RATIO = 25.0
 """Latencies that differ by more than this are drawn on a logarithmic axis: a linear one hides the smaller."""
-
-KIND_COLOURS = {kind: f"${kind}" for kind in (*FAILURE_KINDS, "unsent")}
-SERIES_COLOURS = tuple(f"$series{number}" for number in range(1, 9))
+KINDS = (*FAILURE_KINDS, "unsent")
 
 Values = Sequence[float | None]
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """A series in the legend. css: its colour and dash."""
+
+    name: str
+    css: str
+
+
 class Panel(msgspec.Struct, frozen=True, kw_only=True):
-    """One chart. title and note are plain text; figure is JSON: {"data": [...], "layout": {...}}. height: px."""
+    """One chart. title, note: plain text. figure: SVG. entries: the legend. table: the same in numbers, coarser.
+    grid, values: what the page's script tells of a moment; the grid is the buckets' starts and, last, their end."""
 
     id: str
     title: str
     note: str
     figure: str
-    height: int
+    entries: tuple[Entry, ...]
+    table: Table
+    grid: list[float]
+    values: list[Values]
 
 
 class Zoom(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,23 +67,115 @@ class Zoom(msgspec.Struct, frozen=True, kw_only=True):
     end_s: float
 
 
-def panels(plan: Plan, result: Result, chart: ChartData, history: Sequence[Event]) -> tuple[Panel, ...]:
-    """Every panel that has data, top to bottom; those about requests come even without any."""
-    axis = Axis(plan, result, chart, history)
-    made = [_load(chart, axis), _failures(chart, axis), _latency(plan, chart, axis), _in_flight(chart, axis)]
-    made += _signals(chart, axis)
-    made += _trees(axis, chart.sample_t, "CPU", "Share of one core", chart.cpu, 100.0, " %")
-    made += _trees(axis, chart.sample_t, "Memory", "Resident memory", chart.rss, 1e-6, " MB")
+class Series(msgspec.Struct, frozen=True):
+    name: str
+    css: str
+    values: Values
+
+
+class _Drawing:
+    """What all panels of a run are drawn with."""
+
+    def __init__(self, plan: Plan, result: Result, chart: ChartData, history: Sequence[Event], points: int) -> None:
+        self.plan, self.result, self.chart = plan, result, chart
+        self.axis = axis_of(plan, result, chart, history)
+        self.cuts = [phase.start_s for phase in result.phases]
+        self.points = points
+
+    def panel(
+        self,
+        id_: str,
+        title: str,
+        note: str,
+        series: Sequence[Series],
+        *,
+        height: int,
+        unit: str = "",
+        requests: bool = True,
+        stacked: bool = False,
+        limits: Sequence[svg.Limit] = (),
+        logarithmic: bool = False,
+    ) -> Panel:
+        series = [Series(text.visible(one.name, 60), one.css, one.values) for one in series]
+        fine, coarse = self._buckets(requests, self.points), self._buckets(requests, MAX_ROWS)
+        found = [fine.of(one.values) for one in series]
+        highs = [bucket.high for values in found for bucket in values if bucket is not None]
+        below: list[list[float] | None] = [None] * len(series)
+        if stacked:
+            below, highs = _stack(found)
+        layers = [
+            svg.Layer(name=one.name, css=one.css, values=values, below=under)
+            for one, values, under in zip(series, found, below, strict=True)
+        ]
+        lows = [bucket.low for values in found for bucket in values if bucket is not None] if logarithmic else []
+        scale = svg.Scale.fitting([*highs, *lows, *(limit.value for limit in limits)], logarithmic=logarithmic)
+        if fine.merged:
+            note += f" A point is the mean of {text.seconds(fine.usual_s)}"
+            note += "." if stacked else "; the pale line through it: lowest to highest."
+        figure = svg.time_chart(
+            self.axis,
+            scale,
+            fine,
+            layers,
+            told=f"{title}. {note}",
+            height=height,
+            unit=unit,
+            limits=limits,
+            data=requests,
+        )
+        return Panel(
+            id=id_,
+            title=title,
+            note=note,
+            figure=figure,
+            entries=tuple(Entry(one.name, one.css) for one in series),
+            table=self._table(coarse, series),
+            grid=_grid(fine),
+            values=[[_rounded(bucket) for bucket in values] for values in found],
+        )
+
+    def _buckets(self, requests: bool, most: int) -> Buckets:
+        chart = self.chart
+        if requests:
+            return Buckets.of_bins(chart.t, chart.lengths_s, most, self.cuts)
+        return Buckets.of_times(chart.sample_t, most, self.cuts)
+
+    def _table(self, buckets: Buckets, series: Sequence[Series]) -> Table:
+        """A row a bucket: mean, and in brackets the highest where that is another."""
+        found = [buckets.of(one.values) for one in series]
+        clock = ("Clock (UTC)",) if self.axis.began is not None else ()
+        names = ("From", *clock, "Phase", *(one.name for one in series))
+        rows: list[Row] = []
+        for number, start in enumerate(buckets.starts):
+            phase = next((p.name for p in reversed(self.result.phases) if p.start_s <= start + 1e-6), "")
+            at = (self.axis.clock(start),) if clock else ()
+            cells = (_cell(values[number]) for values in found)
+            rows.append(row_of(text.moment(start), *at, text.visible(phase, 20), *cells))
+        return Table(tuple(Column(name, "number") for name in names), tuple(rows))
+
+
+def panels(
+    plan: Plan, result: Result, chart: ChartData, history: Sequence[Event], points: int = MAX_POINTS
+) -> tuple[Panel, ...]:
+    """Every panel that has data, top to bottom; those about requests come even without any. None of a run in which
+    nothing was recorded. points: at most about so many a line."""
+    if not chart.t and not chart.sample_t:
+        return ()
+    draw = _Drawing(plan, result, chart, history, points)
+    made = [_load(draw), _failures(draw), _latency(draw), _in_flight(draw)]
+    made += _signals(draw)
+    made += _trees(draw, "CPU", "Share of one core", chart.cpu, 100.0, "%")
+    made += _trees(draw, "Memory", "Resident memory in MB", chart.rss, 1e-6, "")
     return tuple(made)
 
 
 def zooms(plan: Plan, result: Result, chart: ChartData, history: Sequence[Event]) -> tuple[Zoom, ...]:
     """The whole run, the faults with a little around them, the recovery."""
-    axis = Axis(plan, result, chart, history)
+    axis = axis_of(plan, result, chart, history)
     found = [Zoom(label="Whole run", start_s=axis.start, end_s=axis.end)]
-    if axis.faults:
-        ends = [axis.end if span.end_s is None else span.end_s for span in axis.faults]
-        start, end = axis.faults[0].start_s, max(ends)
+    faults = [span for span in axis.spans if span.kind == "fault"]
+    if faults:
+        start, end = faults[0].start, max(span.end for span in faults)
         around = max(3.0, 0.08 * (end - start))
         found.append(Zoom(label="Fault", start_s=start - around, end_s=end + around))
     recovery = result.recovery
@@ -78,141 +185,126 @@ def zooms(plan: Plan, result: Result, chart: ChartData, history: Sequence[Event]
     return tuple(found)
 
 
-def _panel(id_: str, title: str, note: str, data: list[dict[str, Any]], layout: dict[str, Any], height: int) -> Panel:
-    figure = msgspec.json.encode({"data": data, "layout": layout}).decode()
-    return Panel(id=id_, title=title, note=note, figure=figure, height=height)
+def _stack(found: Sequence[Sequence[Bucket | None]]) -> tuple[list[list[float] | None], list[float]]:
+    """Where each series begins above those before it, and how high all of them are."""
+    if not found:
+        return [], []
+    heights = [0.0] * len(found[0])
+    below: list[list[float] | None] = []
+    for values in found:
+        below.append(list(heights))
+        heights = [h + (b.mean if b is not None else 0.0) for h, b in zip(heights, values, strict=True)]
+    return below, heights
 
 
-def _trace(name: str, x: Sequence[float], y: Values, colour: str, **more: Any) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": text.plotly_label(name),
-        "x": list(x),
-        "y": list(y),
-        "connectgaps": False,
-        "line": {"color": colour, "width": 1.6, **more.pop("line", {})},
-        **more,
-    }
+def _grid(buckets: Buckets) -> list[float]:
+    last = [round(buckets.starts[-1] + buckets.lengths[-1], 1)] if buckets.starts else []
+    return [*(round(start, 1) for start in buckets.starts), *last]
 
 
-def _middle(chart: ChartData) -> list[float]:
-    """A value over a step belongs at its middle."""
-    return [round(at + length / 2, 3) for at, length in zip(chart.t, chart.lengths_s, strict=True)]
+def _rounded(bucket: Bucket | None) -> float | None:
+    """Three digits are what a chart can show, and all that its numbers need on the page."""
+    return None if bucket is None else float(f"{bucket.mean:.3g}")
 
 
-def _load(chart: ChartData, axis: Axis) -> Panel:
-    x = _middle(chart)
-    data = [_trace("answered", x, chart.rps, "$rps", hovertemplate="%{y:,.1f}/s")]
-    if any(value is not None for value in chart.planned_rps):
+def _cell(bucket: Bucket | None) -> str:
+    if bucket is None:
+        return "no data"
+    mean, high = (text.number(round(value, 1 if abs(value) >= 10 else 4)) for value in (bucket.mean, bucket.high))
+    return mean if mean == high else f"{mean} ({high})"
+
+
+def _load(draw: _Drawing) -> Panel:
+    series = [Series("answered", "s-rps", draw.chart.rps)]
+    if any(value is not None for value in draw.chart.planned_rps):
         # Wide and pale behind the other: where the service keeps up the two lie on each other.
-        planned = _trace(
-            "planned", x, chart.planned_rps, "$planned", line={"width": 5}, opacity=0.45, hovertemplate="%{y:,.1f}/s"
-        )
-        data.insert(0, planned)
+        series.insert(0, Series("planned", "s-planned", draw.chart.planned_rps))
     note = "Replies by the moment they were due, beside what the schedule asked for."
-    return _panel("load", "Requests per second", note, data, axis.layout(first=True, yaxis={}), 250)
+    return draw.panel("load", "Requests per second", note, series, height=190)
 
 
-def _failures(chart: ChartData, axis: Axis) -> Panel:
-    data = [
-        {
-            "type": "bar",
-            "name": text.plotly_label(kind),
-            "x": _middle(chart),
-            "y": list(values),
-            "width": chart.lengths_s,
-            "marker": {"color": KIND_COLOURS.get(kind, "$exception"), "line": {"width": 0}},
-            "hovertemplate": "%{y:,.1f}/s",
-        }
-        for kind, values in chart.failures.items()
+def _failures(draw: _Drawing) -> Panel:
+    series = [
+        Series(kind, f"s-{kind if kind in KINDS else 'exception'}", values)
+        for kind, values in draw.chart.failures.items()
         if any(values)
     ]
-    known = any(value is not None for value in chart.rps)
     note = "Failed requests per second by kind, stacked."
-    if not data:
+    if not series:
+        known = any(value is not None for value in draw.chart.rps)
         note = "No request failed." if known else "Nothing was recorded."
-    layout = {**axis.layout(yaxis={}), "barmode": "stack", "bargap": 0}
-    return _panel("failures", "Failures per second", note, data, layout, 190 if data else 110)
+    return draw.panel("failures", "Failures per second", note, series, height=150 if series else 50, stacked=True)
 
 
-def _latency(plan: Plan, chart: ChartData, axis: Axis) -> Panel:
-    x = _middle(chart)
-    series = (("p50", chart.p50_ms, "$p50"), ("p95", chart.p95_ms, "$p95"), ("p99", chart.p99_ms, "$p99"))
-    data = [_trace(name, x, values, colour, hovertemplate="%{y:,.1f} ms") for name, values, colour in series]
+def _latency(draw: _Drawing) -> Panel:
+    chart = draw.chart
+    series = [
+        Series("p50", "s-p50", chart.p50_ms),
+        Series("p95", "s-p95", chart.p95_ms),
+        Series("p99", "s-p99", chart.p99_ms),
+    ]
+    succeeded = any(value for one in series for value in one.values)
     failed = any(value is not None for value in chart.failed_p95_ms)
     if failed:
-        hover = "%{y:,.1f} ms"
-        data.append(
-            _trace("p95 of failed", x, chart.failed_p95_ms, "$status", line={"dash": "dot"}, hovertemplate=hover)
+        series.append(Series("p95 of failed", "s-failed", chart.failed_p95_ms))
+    limits = {
+        (target.metric, target.value): svg.Limit(
+            f"{target.metric} target {text.limit_in_unit(target.value, 'ms')}", target.value, f"s-{target.metric}"
         )
-    known = [value for values in (*(v for _, v, _ in series), chart.failed_p95_ms) for value in values if value]
-    limits: dict[tuple[str, float], None] = {}
-    for target in plan.targets:
-        if target.metric in ("p50", "p95", "p99") and target.name is None and not target.of_baseline:
-            limits[(target.metric, target.value)] = None
-    for metric, limit in limits:
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": f"{metric} target {text.limit_in_unit(limit, 'ms')}",
-                "x": [axis.start, axis.end],
-                "y": [limit, limit],
-                "line": {"color": f"${metric}", "width": 1.2, "dash": "dash"},
-                "opacity": 0.75,
-                "hoverinfo": "skip",
-            }
-        )
-    every = [*known, *(limit for _, limit in limits)]
+        for target in draw.plan.targets
+        if target.metric in ("p50", "p95", "p99") and target.name is None and not target.of_baseline
+    }
+    known = [value for one in series for value in one.values if value]
+    every = [*known, *(limit.value for limit in limits.values())]
     logarithmic = bool(known) and max(every) / max(min(known), 0.01) > LOG_WHEN_RATIO
-    yaxis: dict[str, Any] = {}
-    if logarithmic:
-        yaxis |= {"type": "log", "rangemode": "normal", "dtick": "D2", "tickformat": ",~g"}
-    note = "Of successful requests, from the moment each was due; dashed lines are the targets."
-    note += " Dotted: what failed requests took." if failed else ""
+    note = "Of successful requests, from the moment each was due."
+    note += " Lines with a name on them are the targets." if limits else ""
+    note += " Beside them: what failed requests took." if failed else ""
     note += " Logarithmic axis." if logarithmic else ""
-    if not any(value for _, values, _ in series for value in values):
-        note += " No request succeeded."
-    return _panel("latency", "Latency in milliseconds", note, data, axis.layout(yaxis=yaxis), 300)
+    note += "" if succeeded else " No request succeeded."
+    return draw.panel(
+        "latency",
+        "Latency in milliseconds",
+        note,
+        series,
+        height=230,
+        limits=tuple(limits.values()),
+        logarithmic=logarithmic,
+    )
 
 
-def _in_flight(chart: ChartData, axis: Axis) -> Panel:
-    data = [_trace("in flight", _middle(chart), chart.in_flight, "$series1", hovertemplate="%{y:,.0f}")]
+def _in_flight(draw: _Drawing) -> Panel:
     note = "Requests waiting for an answer. A rising line is a queue."
-    return _panel("in-flight", "In flight", note, data, axis.layout(yaxis={}), 150)
+    return draw.panel("in-flight", "In flight", note, [Series("in flight", "s-1", draw.chart.in_flight)], height=100)
 
 
-def _signals(chart: ChartData, axis: Axis) -> list[Panel]:
-    """The signals that the fault moved most, in units of their noise in baseline: there may be hundreds."""
-    judged = axis.result.signals
-    seen = [name for name, values in chart.signals.items() if any(v is not None for v in values)]
-    moves = {name: strength(judged[name]) if name in judged else 0.0 for name in seen}
+def _signals(draw: _Drawing) -> list[Panel]:
+    """The signals that the fault moved: there may be hundreds, and what did not move tells nothing in a chart."""
+    if draw.plan.control_run:
+        return []  # no fault that could have moved them
     made = []
-    for i, name in enumerate(sorted(seen, key=lambda name: (-moves[name], name))[:MAX_SIGNALS]):
-        data = [_trace(name, chart.sample_t, chart.signals[name], SERIES_COLOURS[i % len(SERIES_COLOURS)])]
-        counter = name in judged and judged[name].counter
-        note = "From the service's own metrics" + (", per second." if counter else ".")
-        layout = axis.layout(requests=False, yaxis={})
-        made.append(_panel(f"signal-{i}", text.visible(name, 80), note, data, layout, 140))
+    charted = [one for one in moved(draw.result) if any(v is not None for v in draw.chart.signals.get(one.name, ()))]
+    for number, one in enumerate(charted[:MAX_SIGNALS]):
+        series = [Series(one.name, "s-1", draw.chart.signals[one.name])]
+        note = f"{one.said}." + (" Per second." if one.counter else "")
+        title = text.visible(one.name, 80)
+        made.append(draw.panel(f"signal-{number}", title, note, series, height=90, requests=False))
     return made
 
 
 def _trees(
-    axis: Axis, x: Sequence[float], title: str, what: str, trees: dict[str, list[float | None]], scale: float, unit: str
+    draw: _Drawing, title: str, what: str, trees: dict[str, list[float | None]], scale: float, unit: str
 ) -> list[Panel]:
     """A panel of process trees, where there is any."""
     # The service itself first; it is what the targets are about.
     names = sorted((n for n, v in trees.items() if any(i is not None for i in v)), key=lambda n: (n != "target", n))
-    data = [
-        _trace(
+    series = [
+        Series(
             "service" if name == "target" else name,
-            x,
+            f"s-{number % 8 + 1}",
             [None if value is None else value * scale for value in trees[name]],
-            SERIES_COLOURS[i % len(SERIES_COLOURS)],
-            hovertemplate=f"%{{y:,.0f}}{unit}",
         )
-        for i, name in enumerate(names[:MAX_TREES])
+        for number, name in enumerate(names[:MAX_TREES])
     ]
-    layout = axis.layout(requests=False, yaxis={"ticksuffix": unit})
-    return [_panel(title.lower(), title, f"{what}, by process tree.", data, layout, 190)] if data else []
+    note = f"{what}, by process tree."
+    return [draw.panel(title.lower(), title, note, series, height=130, unit=unit, requests=False)] if series else []

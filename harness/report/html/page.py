@@ -15,6 +15,8 @@ from harness.report.findings.dependency import acknowledged_sentence
 from harness.report.findings.notes import notes
 from harness.report.findings.rules import findings
 from harness.report.html import charts, tables
+from harness.report.html.axis import axis_of, recovery_rows
+from harness.report.html.svg import strip
 from harness.report.sentences import text
 from harness.report.sentences.assessment import interval
 from harness.report.sentences.event_log import moments
@@ -35,7 +37,8 @@ from harness.report.sentences.story import (
 if TYPE_CHECKING:
     from harness.analysis.verdict.timeline import ChartData
 
-_WORDS = {"pass": ("PASS", "✅"), "fail": ("FAIL", "❌"), "inconclusive": ("INCONCLUSIVE", "❔")}
+MAX_FAULTS = 30
+_WORDS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -61,7 +64,10 @@ def page(
     plan: Plan, result: Result, chart: ChartData, history: Sequence[Event], run_dir: Path | str | None = None
 ) -> dict[str, object]:
     """By the names that the template calls it by, which knows no others."""
-    word, sign = _WORDS[result.verdict]
+    # Those without proof first, where there are too many for a page.
+    many = len(result.faults) > MAX_FAULTS
+    shown = sorted(result.faults, key=lambda fault: fault.proven)[:MAX_FAULTS] if many else result.faults
+    word = _WORDS[result.verdict]
     first = headline(plan, result)
     # The badge already says PASS; the sentence under it begins with its first own word.
     own = first.removeprefix(f"{word}: ")
@@ -72,13 +78,12 @@ def page(
         "title": f"{title(plan)} / {text.visible(plan.scenario.name, 60)}",
         "verdict": result.verdict,
         "word": word,
-        "sign": sign,
         "headline": own[:1].upper() + own[1:],
         "reasons": other_reasons(result, first),
         "about": _about(plan, result),
         "scale": scale_sentence(plan) or "",
         "warnings": tuple(text.visible(warning, 500) for warning in result.warnings),
-        "tiles": _tiles(plan, result),
+        "tiles": _tiles(plan, result) if result.phases else (),
         "zooms": charts.zooms(plan, result, chart, history),
         "faulted": any(fault.injected_s is not None for fault in result.faults),
         "zero": result.recovery is not None and result.recovery.zero_s is not None,
@@ -86,15 +91,17 @@ def page(
         "targets": tables.targets(lines_of(plan, result)),
         "recovery": recovery_sentence(plan, result),
         "recovery_targets": tables.recovery_targets(result),
+        "recovery_strip": _recovery_strip(plan, result, chart, history),
         "impact": _impact(plan, result),
         "findings": findings(plan, result),
-        "faults": tuple(_fault(plan, fault) for fault in result.faults),
+        "faults": tuple(_fault(plan, fault) for fault in shown),
+        "more_faults": len(result.faults) - len(shown),
         "phases": tables.phases(result),
         "measured": tables.measured(result),
         "requests": tables.requests(result),
         "by_phase": tables.by_phase(result),
         "errors": tables.errors(result),
-        "signals": tables.signals(result),
+        "signals": tables.signals(result, chart),
         "not_measured": not_measured(plan, result),
         "command": text.visible(reproduce(plan), 4000),
         "moments": tables.moments(moments(history)),
@@ -151,6 +158,13 @@ def _p95_words(fault: PhaseResult, before: float | None) -> str:
     return f"of the {text.percent(1 - rate)} that succeeded{took}; {said}"
 
 
+def _recovery_strip(plan: Plan, result: Result, chart: ChartData, history: Sequence[Event]) -> str:
+    """The faults and when each target held again, a bar each; nothing where no target has an interval."""
+    axis = axis_of(plan, result, chart, history)
+    rows = recovery_rows(axis, result.recovery) if result.recovery else []
+    return strip(axis, rows, told="When it was so") if rows else ""
+
+
 def _impact(plan: Plan, result: Result) -> tuple[str, ...]:
     said: list[str] = []
     impact, recovery = result.impact, result.recovery
@@ -179,12 +193,12 @@ def _impact(plan: Plan, result: Result) -> tuple[str, ...]:
 def _fault(plan: Plan, fault: FaultResult) -> FaultBlock:
     change = next((planned.change for planned in plan.faults if planned.id == fault.name), None)
     params = ", ".join(f"{text.visible(k, 40)} {text.visible(str(v), 60)}" for k, v in fault.params.items())
-    told = f"{text.visible(change.does, 300)}. " if change else ""
+    told = f"{text.visible(change.does, 300)}. " if change and change.does else ""
     told += f"Parameters: {params}. " if params else ""
     if fault.injected_s is None:
-        state, css = "➖ never injected", "not_judged"
+        state, css = "never injected", "not_judged"
     else:
-        state, css = ("✅ proven", "held") if fault.proven else ("❌ not proven", "broken")
+        state, css = ("proven", "held") if fault.proven else ("not proven", "broken")
         told += f"Injected at {text.moment(fault.injected_s)}; {undo_words(plan, fault)}."
         told += f" Missing: {text.visible(fault.missing, 300)}." if fault.missing and not fault.proven else ""
     title = text.visible(fault.name, 80)

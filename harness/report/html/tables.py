@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from harness.model.records.faults import Evidence
 from harness.model.records.result import RecoveryOutcome, Result
 from harness.model.target_grammar import unit_of
+from harness.report.html.svg import sparkline
 from harness.report.sentences import text
 from harness.report.sentences.assessment import Line, mark
 from harness.report.sentences.event_log import Moment
@@ -16,8 +18,12 @@ from harness.report.sentences.evidence import fold
 from harness.report.sentences.figures import columns_for, figures
 from harness.report.sentences.story import request_rows
 
-MAX_ROWS = 200
-MAX_ERRORS = 100
+if TYPE_CHECKING:
+    from harness.analysis.verdict.timeline import ChartData
+
+MAX_ROWS = 100
+MAX_ERRORS = 50
+MAX_SPARKLINES = 40
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -53,11 +59,17 @@ def _columns(*names: str, first: int = 1) -> tuple[Column, ...]:
     return tuple(Column(name, "name" if i < first else "number") for i, name in enumerate(names))
 
 
-def _row(*cells: str | Cell, loud: bool = False) -> Row:
+def row_of(*cells: str | Cell, loud: bool = False) -> Row:
     return Row(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in cells), loud)
 
 
+_RANK = {"broken": 0, "undecided": 1, "not_judged": 2, "held": 3}
 PHASE_COLUMNS = ("baseline", "fault", "after")
+
+
+def _words(marked: str) -> str:
+    """Without its sign, which the page draws: an emoji depends on a font."""
+    return marked.partition(" ")[2]
 
 
 def recovery_outcome(outcome: RecoveryOutcome) -> str:
@@ -65,7 +77,8 @@ def recovery_outcome(outcome: RecoveryOutcome) -> str:
 
 
 def targets(lines: Sequence[Line]) -> Table:
-    """One row a target, one column a judged phase: outcome in words and colour, the observed value under it."""
+    """One row a target, broken ones first; a column a judged phase: outcome in words and colour, the value under it."""
+    lines = sorted(lines, key=lambda line: _RANK[line.outcome] + (0 if line.primary else len(_RANK)))
     columns = (Column("Target", "name"), *(Column(name) for name in (*PHASE_COLUMNS, "whole run")))
     rows = []
     for line in lines:
@@ -84,8 +97,8 @@ def targets(lines: Sequence[Line]) -> Table:
                 f"{observed}; {text.visible(found.why, 200)}" if found.why and found.why not in observed else observed
             )
             css = "warn" if found.outcome == "broken" and not found.primary else found.outcome
-            cells.append(Cell(mark(found.outcome, found.primary), css, more))
-        rows.append(_row(*cells))
+            cells.append(Cell(_words(mark(found.outcome, found.primary)), css, more))
+        rows.append(row_of(*cells))
     return Table(columns, tuple(rows))
 
 
@@ -95,7 +108,7 @@ def recovery_targets(result: Result) -> Table:
     return Table(
         (columns[0], Column("Outcome"), *columns[2:]),
         tuple(
-            _row(
+            row_of(
                 text.visible(t.target),
                 Cell(recovery_outcome(t.outcome), more=text.visible(t.why, 300)),
                 "by degrees" if t.graded and t.seconds is not None else text.seconds(t.seconds),
@@ -113,9 +126,9 @@ def proofs(evidence: Sequence[Evidence]) -> Table:
     return Table(
         columns,
         tuple(
-            _row(
+            row_of(
                 Cell(
-                    "✅ seen" if e.first.held else "❌ not seen",
+                    "seen" if e.first.held else "not seen",
                     "held" if e.first.held else "broken",
                     names[e.first.source],
                 ),
@@ -133,7 +146,7 @@ def phases(result: Result) -> Table:
     return Table(
         _columns("Phase", "From", "Length", "Planned", *columns, "Unsent", "Broken for"),
         tuple(
-            _row(
+            row_of(
                 text.visible(p.name, 20),
                 text.moment(p.start_s),
                 text.seconds(p.end_s - p.start_s),
@@ -153,7 +166,7 @@ def measured(result: Result) -> Table:
     return Table(
         _columns("Phase", "Virtual arrivals", "Fail %", "Mean", "p50", "p95", "p99"),
         tuple(
-            _row(
+            row_of(
                 text.visible(p.name, 20),
                 text.count(p.backfilled),
                 text.percent(m.error_rate),
@@ -173,19 +186,30 @@ def requests(result: Result) -> Table:
     return Table(
         _columns(where, *columns),
         (
-            *(_row(text.visible(row.name), *figures(row, columns)) for row in rows[:MAX_ROWS]),
-            *(_row("All together", *figures(row, columns), loud=True) for row in aggregated),
+            *(row_of(text.visible(row.name), *figures(row, columns)) for row in rows[:MAX_ROWS]),
+            *_more(len(rows), 1 + len(columns)),
+            *(row_of("All together", *figures(row, columns), loud=True) for row in aggregated),
         ),
     )
 
 
 def by_phase(result: Result) -> Table:
-    rows = (*result.setup, *result.requests)[:MAX_ROWS]
+    rows = (*result.setup, *result.requests)
     columns = columns_for(rows)
     return Table(
         _columns("Name", "Phase", *columns, first=2),
-        tuple(_row(text.visible(row.name), row.phase, *figures(row, columns)) for row in rows),
+        (
+            *(row_of(text.visible(row.name), row.phase, *figures(row, columns)) for row in rows[:MAX_ROWS]),
+            *_more(len(rows), 2 + len(columns)),
+        ),
     )
+
+
+def _more(there_are: int, columns: int) -> tuple[Row, ...]:
+    """The last row of a table that was cut."""
+    if there_are <= MAX_ROWS:
+        return ()
+    return (row_of(f"{there_are - MAX_ROWS} more in result.json", *[""] * (columns - 1)),)
 
 
 def errors(result: Result) -> Table:
@@ -199,7 +223,7 @@ def errors(result: Result) -> Table:
         Column("Example"),
     )
     rows = [
-        _row(
+        row_of(
             text.visible(error.kind, 40),
             text.visible(error.name) if error.name else "(before any request)",
             text.count(error.count),
@@ -210,21 +234,27 @@ def errors(result: Result) -> Table:
         for error in ordered[:MAX_ERRORS]
     ]
     if len(ordered) > MAX_ERRORS:
-        rows.append(_row(f"{len(ordered) - MAX_ERRORS} more", "in result.json", "", "", "", ""))
+        rows.append(row_of(f"{len(ordered) - MAX_ERRORS} more", "in result.json", "", "", "", ""))
     return Table(columns, tuple(rows))
 
 
-def signals(result: Result) -> Table:
-    """Means by phase; a phase without a value stays empty."""
+def signals(result: Result, chart: ChartData) -> Table:
+    """Means by phase; a phase without a value stays empty. The small line is the whole run, lowest to highest."""
     shown = ("baseline", "fault", "recovery", "after")
     return Table(
-        _columns("Signal", *shown),
-        tuple(
-            _row(
-                Cell(text.visible(name, 80), more="per second" if signal.counter else ""),
-                *(text.number(signal.by_phase.get(phase)) for phase in shown),
-            )
-            for name, signal in list(result.signals.items())[:MAX_ROWS]
+        (*_columns("Signal", *shown), Column("Over time")),
+        (
+            *(
+                row_of(
+                    Cell(text.visible(name, 80), more="per second" if signal.counter else ""),
+                    *(text.number(signal.by_phase.get(phase)) for phase in shown),
+                    sparkline(chart.signals.get(name, ()), told="over the whole run")
+                    if number < MAX_SPARKLINES
+                    else "",
+                )
+                for number, (name, signal) in enumerate(list(result.signals.items())[:MAX_ROWS])
+            ),
+            *_more(len(result.signals), 2 + len(shown)),
         ),
     )
 
@@ -232,5 +262,5 @@ def signals(result: Result) -> Table:
 def moments(found: Sequence[Moment]) -> Table:
     return Table(
         (Column("At", "number"), Column("What")),
-        tuple(_row(text.moment(m.at), m.said, loud=m.loud) for m in found[:500]),
+        tuple(row_of(text.moment(m.at), m.said, loud=m.loud) for m in found[:500]),
     )

@@ -1,13 +1,12 @@
 """Outside text made safe for each place it is shown in, and numbers as people read them.
 
 Request names, error messages and notes come from the system under test: their control characters are made
-visible (safety rules), and they are escaped for HTML, Plotly labels, Markdown, XML and CSV. Escaping comes
+visible (safety rules), and they are escaped for HTML, Markdown, XML and CSV. Escaping comes
 last: `visible` first, then the one for the place.
 """
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from collections.abc import Callable
@@ -61,15 +60,6 @@ def _spell_json(char: str) -> str:
         return _spell(char)
     units = char.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
-
-
-def plotly_label(text: str) -> str:
-    """For a Plotly title, legend or hover: it reads a subset of HTML, and `%{...}` in hover templates.
-
-    The hover text is never built from a template with outside text in it, so only the HTML needs care; Plotly
-    decodes entities, so an escaped name reads as it was. `$` would begin MathJax, were it loaded.
-    """
-    return html.escape(visible(text, 60)).replace("%{", "%&#123;").replace("$", "&#36;")
 
 
 def markdown_escape(text: str, limit: int = 200) -> str:

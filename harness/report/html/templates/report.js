@@ -1,122 +1,147 @@
 "use strict";
-// Draws the panels. Runs after plotly.js; needs nothing from the network.
+// What a page of charts can do beyond being read: tell a moment, zoom, hide a line. The charts are in the page already.
 (function () {
-  const LIGHT = {
-    rps: "#1d5fbf", planned: "#7a8494", p50: "#1a9c6b", p95: "#d98200", p99: "#a03fc0",
-    status: "#c8323f", timeout: "#e8842c", refused: "#8c1d2b", reset: "#d46a9f", protocol: "#7d5a3c", check: "#b59a00",
-    exception: "#6b7280", unsent: "#3d3f8f", unfinished: "#8f7fd1",
-    fault: "rgba(220,60,60,0.13)", faultline: "rgba(220,60,60,0.55)", faulttext: "#a3192b",
-    nodata: "rgba(120,130,150,0.22)", phase: "rgba(110,120,135,0.75)", zero: "#12885a", recovery: "rgba(26,156,107,0.30)",
-    muted: "#5b6575", fg: "#1c2330", grid: "#e6e9ef", card: "#ffffff", axis: "#b9c1cd",
-    series1: "#1d5fbf", series2: "#d98200", series3: "#1a9c6b", series4: "#a03fc0", series5: "#c8323f",
-    series6: "#0d8ea3", series7: "#7d5a3c", series8: "#6b7280",
-  };
-  const DARK = Object.assign({}, LIGHT, {
-    rps: "#77aeff", planned: "#98a3b3", p50: "#4fd09b", p95: "#ffb84d", p99: "#d48cf0",
-    status: "#ff7380", timeout: "#ffa95e", refused: "#d9485a", reset: "#f29ac6", check: "#e0c83c",
-    exception: "#a9b1bd", unsent: "#8b8df0", unfinished: "#b9aef0",
-    fault: "rgba(255,90,90,0.20)", faultline: "rgba(255,110,110,0.60)", faulttext: "#ff9aa4",
-    nodata: "rgba(150,160,180,0.22)", phase: "rgba(160,170,185,0.70)", zero: "#4fd09b", recovery: "rgba(79,208,155,0.35)",
-    muted: "#9aa5b5", fg: "#e4e8ef", grid: "#2b3340", card: "#1a202a", axis: "#475263",
-    series1: "#77aeff", series2: "#ffb84d", series3: "#4fd09b", series4: "#d48cf0", series5: "#ff7380",
-    series6: "#54cfe0", series7: "#c9a27e", series8: "#a9b1bd",
-  });
-  const COLOUR_KEYS = new Set(["color", "fillcolor"]);
-  const figures = JSON.parse(document.getElementById("figures").textContent);
-  const darkQuery = window.matchMedia("(prefers-color-scheme: dark)");
-  const plots = [];
-  let range = null;
-  let busy = false;
+  const numbers = JSON.parse(document.getElementById("numbers").textContent);
+  const SVG = "http://www.w3.org/2000/svg";
+  const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400, 604800];
+  const whole = [numbers.start, Math.max(numbers.end, numbers.start + 0.1)];
+  let [from, to] = whole;
 
-  function themed(value, colours) {
-    if (Array.isArray(value)) return value.map((item) => themed(item, colours));
-    if (value === null || typeof value !== "object") return value;
-    const made = {};
-    for (const [key, item] of Object.entries(value)) {
-      made[key] = COLOUR_KEYS.has(key) && typeof item === "string" && item[0] === "$"
-        ? colours[item.slice(1)] : themed(item, colours);
-    }
-    return made;
+  function make(name, attributes, parent) {
+    const made = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    return parent.appendChild(made);
   }
 
-  function layoutOf(figure, colours, height, narrow) {
-    const layout = themed(figure.layout, colours);
-    const axis = {
-      gridcolor: colours.grid, zerolinecolor: colours.grid, linecolor: colours.axis, tickcolor: colours.axis,
-      automargin: false, zeroline: false,
+  const charts = numbers.panels.map((panel) => {
+    const root = document.getElementById("panel-" + panel.id);
+    const area = root.querySelector(".area");
+    const view = area.querySelector(".view");
+    const top = Number(view.getAttribute("y"));
+    const bottom = top + Number(view.getAttribute("height"));
+    return {
+      root: root, area: area, view: view, bottom: bottom, grid: numbers.grids[panel.grid], values: panel.values,
+      cursor: make("line", { class: "cursor", y1: top, y2: bottom, visibility: "hidden" }, area),
+      chosen: make("rect", { class: "chosen", y: top, height: bottom - top, width: 0 }, area),
+      at: make("text", { class: "at", y: bottom - 5, visibility: "hidden" }, area),
+      told: Array.from(root.querySelectorAll(".legend .value")),
     };
-    // The same margins everywhere, so that the panels share one time axis to the pixel.
-    return Object.assign(layout, {
-      height: height, margin: { l: 66, r: 14, t: figure.data.length > 1 ? 24 : 10, b: 26 },
-      paper_bgcolor: colours.card, plot_bgcolor: colours.card,
-      font: { family: "system-ui, -apple-system, Segoe UI, Roboto, Arial, sans-serif", size: 12, color: colours.fg },
-      xaxis: Object.assign({}, axis, { ticks: "outside", ticklen: 4, nticks: narrow ? 8 : 16, hoverformat: ".1f" },
-        layout.xaxis, range ? { range: range } : {}),
-      yaxis: Object.assign({}, axis, { fixedrange: true, nticks: 6 }, layout.yaxis),
-      hovermode: "x unified", hoverlabel: { bgcolor: colours.card, bordercolor: colours.axis, font: { color: colours.fg } },
-      dragmode: "zoom", showlegend: figure.data.length > 1,
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 1, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)", font: { size: 11 } },
-    });
+  });
+
+  function clock(at) {
+    return numbers.began === null ? "" : new Date(numbers.began + at * 1000).toISOString().slice(11, 19);
+  }
+  function percent(at) { return ((at - from) / (to - from)) * 100 + "%"; }
+  function seconds(at) { return String(Math.round(at * 10) / 10) + " s"; }
+
+  function ticks(chart, wide) {
+    for (const old of chart.area.querySelectorAll(".tick")) old.remove();
+    const most = Math.max(2, Math.min(12, Math.floor(wide / 72)));
+    const step = STEPS.find((one) => (to - from) / one <= most) || (to - from) / most;
+    for (let i = Math.ceil(from / step - 1e-6); i * step <= to + 1e-6; i += 1) {
+      const share = (i * step - from) / (to - from);
+      const anchor = share * wide < 26 ? "start" : (1 - share) * wide < 26 ? "end" : "middle";
+      const place = { class: "tick", x: percent(i * step), "text-anchor": anchor };
+      make("text", Object.assign({ y: chart.bottom + 14 }, place), chart.area).textContent = seconds(i * step);
+      make("text", Object.assign({ y: chart.bottom + 27 }, place), chart.area).textContent = clock(i * step);
+    }
   }
 
-  function draw(colours, width) {
-    for (const figure of figures) {
-      const target = document.getElementById("plot-" + figure.id);
-      const layout = layoutOf(figure, colours, figure.height, (width || target.clientWidth) < 700);
-      if (width) layout.width = width; else layout.autosize = true;
-      if (figure.id === "load") layout.margin.t = 42;
-      if (figure.id === "load") layout.legend.y = 1.09;
-      Plotly.react(target, themed(figure.data, colours), layout, {
-        displayModeBar: false, responsive: !width, doubleClick: "reset", showAxisDragHandles: false,
-      });
-      if (!plots.includes(target)) {
-        plots.push(target);
-        target.on("plotly_relayout", (change) => follow(target, change));
-        target.on("plotly_hover", (event) => hover(target, event.xvals ? event.xvals[0] : null));
-        target.on("plotly_unhover", () => hover(target, null));
+  function words(chart, wide) {
+    for (const word of chart.area.querySelectorAll("[data-s]")) {
+      const start = Math.max(Number(word.dataset.s), from);
+      const end = Math.min(Number(word.dataset.e), to);
+      const phase = word.classList.contains("phase");
+      const room = ((end - start) / (to - from)) * wide;
+      const shown = phase ? room > word.textContent.length * 6.5 : end >= start;
+      word.classList.remove("wide", "none");
+      word.setAttribute("visibility", shown ? "visible" : "hidden");
+      const late = start > from + 0.6 * (to - from);
+      if (!phase) word.setAttribute("text-anchor", late ? "end" : "start");
+      word.setAttribute("x", percent(phase ? (start + end) / 2 : late ? end : start));
+    }
+  }
+
+  function show(begin, end) {
+    from = Math.max(begin, whole[0]);
+    to = Math.min(end, whole[1]);
+    if (to - from < 0.5) [from, to] = whole;
+    for (const chart of charts) {
+      const wide = chart.area.clientWidth || chart.area.getBoundingClientRect().width;
+      chart.view.setAttribute("viewBox", [(from - whole[0]) * 10, 0, (to - from) * 10, 1000].join(" "));
+      ticks(chart, wide);
+      words(chart, wide);
+    }
+  }
+
+  function tell(at) {
+    for (const chart of charts) {
+      const shown = at !== null && at >= from && at <= to;
+      for (const mark of [chart.cursor, chart.at]) mark.setAttribute("visibility", shown ? "visible" : "hidden");
+      let index = -1;
+      if (shown) {
+        for (const end of ["x1", "x2"]) chart.cursor.setAttribute(end, percent(at));
+        chart.at.setAttribute("x", percent(at));
+        chart.at.setAttribute("text-anchor", at > (from + to) / 2 ? "end" : "start");
+        chart.at.textContent = " " + seconds(at) + " " + clock(at) + " ";
+        index = chart.grid.findIndex((start, i) => at >= start && at < chart.grid[i + 1]);
       }
+      chart.told.forEach((place, i) => {
+        const value = index < 0 ? null : chart.values[i][index];
+        place.textContent = !shown ? "" : value === null || value === undefined ? " no data" : " " + value.toLocaleString("en");
+      });
     }
   }
 
-  function follow(source, change) {
-    if (busy) return;
-    if (change["xaxis.range[0]"] !== undefined) zoom(change["xaxis.range[0]"], change["xaxis.range[1]"]);
-    else if (change["xaxis.range"]) zoom(change["xaxis.range"][0], change["xaxis.range"][1]);
-    else if (change["xaxis.autorange"] !== undefined && figures.length) zoom(...figures[0].layout.xaxis.range);
+  let began = null;  // where a drag began, and in which chart
+  let dragged = null;
+  function timeAt(chart, event) {
+    const box = chart.area.getBoundingClientRect();
+    return from + Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1) * (to - from);
   }
-
-  function zoom(from, to) {
-    range = [from, to];
-    busy = true;
-    Promise.all(plots.map((plot) => Plotly.relayout(plot, { "xaxis.range": [from, to] }))).then(() => { busy = false; });
-  }
-
-  // A thin line at the same moment in every other panel.
-  function hover(source, x) {
-    for (const plot of plots) {
-      const bar = plot.querySelector(".same-moment");
-      if (!bar) continue;
-      const axis = plot._fullLayout && plot._fullLayout.xaxis;
-      const shown = plot !== source && x !== null && axis && x >= axis.range[0] && x <= axis.range[1];
-      bar.style.display = shown ? "block" : "none";
-      if (shown) bar.style.left = axis._offset + axis.l2p(x) + "px";
+  for (const chart of charts) {
+    chart.area.addEventListener("pointermove", (event) => {
+      const at = timeAt(chart, event);
+      tell(at);
+      if (began === null) return;
+      for (const other of charts) {
+        other.chosen.setAttribute("x", percent(Math.min(began, at)));
+        other.chosen.setAttribute("width", (Math.abs(at - began) / (to - from)) * 100 + "%");
+      }
+    });
+    chart.area.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || event.pointerType === "touch") return;
+      began = timeAt(chart, event);
+      dragged = chart;
+    });
+    chart.area.addEventListener("pointerleave", () => tell(null));
+    chart.area.addEventListener("dblclick", () => show(...whole));
+    for (const button of chart.root.querySelectorAll("[data-entry]")) {
+      button.addEventListener("click", () => {
+        const on = button.getAttribute("aria-pressed") !== "true";
+        button.setAttribute("aria-pressed", String(on));
+        chart.view.querySelector('[data-series="' + button.dataset.entry + '"]').setAttribute("display", on ? "inline" : "none");
+      });
     }
   }
-
-  function colours() { return darkQuery.matches ? DARK : LIGHT; }
-
-  draw(colours());
-  for (const plot of plots) {
-    const bar = document.createElement("div");
-    bar.className = "same-moment";
-    plot.style.position = "relative";
-    plot.appendChild(bar);
-  }
+  window.addEventListener("pointerup", (event) => {
+    if (began === null) return;
+    const at = timeAt(dragged, event);
+    const range = [Math.min(began, at), Math.max(began, at)];
+    began = null;
+    for (const chart of charts) chart.chosen.setAttribute("width", 0);
+    if (range[1] - range[0] > 0.01 * (to - from)) show(...range);
+  });
   for (const button of document.querySelectorAll("button[data-from]")) {
-    button.addEventListener("click", () => zoom(Number(button.dataset.from), Number(button.dataset.to)));
+    button.addEventListener("click", () => show(Number(button.dataset.from), Number(button.dataset.to)));
   }
-  darkQuery.addEventListener("change", () => draw(colours()));
-  window.addEventListener("beforeprint", () => draw(LIGHT, 690));
-  window.addEventListener("afterprint", () => draw(colours()));
-  document.documentElement.dataset.drawn = String(plots.length);
+  const folded = [];
+  window.addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("details:not([open])")) { details.open = true; folded.push(details); }
+  });
+  window.addEventListener("afterprint", () => { for (const details of folded.splice(0)) details.open = false; });
+  window.addEventListener("resize", () => show(from, to));
+  document.documentElement.classList.add("scripted-on");
+  show(from, to);
+  document.documentElement.dataset.drawn = String(charts.length);
 })();
