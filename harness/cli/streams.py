@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -63,3 +64,12 @@ def let_go_of_output() -> None:
         except (OSError, ValueError):
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def view_of(values: dict[str, Any]) -> str:
+    """Which view people get on stderr: live on a terminal, lines elsewhere, none when quiet."""
+    if values["quiet"]:
+        return "none"
+    if values["no_live"] or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or os.environ.get("CI"):
+        return "lines"
+    return "live"

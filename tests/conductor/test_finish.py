@@ -72,7 +72,7 @@ def test_a_bug_in_one_report_leaves_the_others(tmp_path: Path, monkeypatch: pyte
     told: list[str] = []
     write_reports(run_dir, told.append)
     assert told == ["report.md could not be written: KeyError: 'phase'"]
-    assert (run_dir / "report.html").stat().st_size > 1_000_000 and (run_dir / "junit.xml").exists()
+    assert (run_dir / "report.html").stat().st_size > 50_000 and (run_dir / "junit.xml").exists()
 
 
 @pytest.mark.parametrize("how", ["left", "replaced", "linked"])

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 
-from harness.cli.commands.run import view_of
+from harness.cli.streams import view_of
 from harness.model.records.live import LiveFault, LiveNumbers, LiveState
 from harness.report.terminal.lines import LineView
 from harness.report.terminal.live import PHASES, History, LiveView, frame, sparkline

@@ -42,7 +42,7 @@ def run(**values: Any) -> int:
 
     from harness.cli.commands.experiment import with_file
     from harness.cli.options import plan_from
-    from harness.cli.streams import print_result
+    from harness.cli.streams import print_result, view_of
     from harness.conductor.run import run_planned
     from harness.conductor.signals import Signals
     from harness.report.terminal import summary as terminal
@@ -72,12 +72,3 @@ def run(**values: Any) -> int:
         print_result(text, f"{ended.run_dir}/result.json")
         signals.ignore_from_now()
     return ended.result.exit_code
-
-
-def view_of(values: dict[str, Any]) -> str:
-    """Which view people get on stderr: live on a terminal, lines elsewhere, none when quiet."""
-    if values["quiet"]:
-        return "none"
-    if values["no_live"] or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or os.environ.get("CI"):
-        return "lines"
-    return "live"

@@ -54,8 +54,7 @@ def run(**values: Any) -> int:
     harness suite --profile quick
     harness suite checkout.yaml --only 'db-*'
     """
-    from harness.cli.commands.run import view_of
-    from harness.cli.streams import print_result
+    from harness.cli.streams import print_result, view_of
     from harness.conductor.signals import Signals
     from harness.report.terminal.suite_summary import summary
     from harness.suite.run import SUITE, run_suite
