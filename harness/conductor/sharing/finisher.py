@@ -50,6 +50,10 @@ class Finisher:
     def add(self, carried: Carried) -> None:
         self._todo.put(carried)
 
+    def wait(self) -> None:
+        """Until what was added so far is judged."""
+        self._todo.join()
+
     def close(self) -> None:
         self._todo.put(None)
         self._thread.join()
@@ -57,11 +61,11 @@ class Finisher:
     def _work(self) -> None:
         while (carried := self._todo.get()) is not None:
             try:
-                result = self._finish(carried)
+                self._done(carried, self._finish(carried))
             except Exception as error:
                 self._say(f"{carried.folder.name} could not be judged: {type(error).__name__}: {error}")
-                continue
-            self._done(carried, result)
+            finally:
+                self._todo.task_done()
 
     def _finish(self, carried: Carried) -> Result:
         plan, folder = carried.plan, carried.folder

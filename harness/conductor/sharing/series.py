@@ -87,6 +87,10 @@ class Series:
         self._before = carried
         return carried
 
+    def wait_until_judged(self) -> None:
+        """Everything that was carried out so far."""
+        self._finisher.wait()
+
     def close(self) -> None:
         """Stop the load, in order, and finish every experiment's records. Returns when all are judged."""
         if self._load.process.running and not self._signals.count:

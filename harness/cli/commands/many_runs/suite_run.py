@@ -20,6 +20,7 @@ from harness.model.options import DURATION
 if TYPE_CHECKING:
     from harness.plan.suite.suite_file import SuiteFile
     from harness.suite.prepare import PlannedSuite
+    from harness.suite.run import Accepted
 
 
 @click.command(name="run", cls=Told)
@@ -30,6 +31,19 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--time-limit", "time_limit_s", type=Written(DURATION), metavar="DURATION", help="What does not fit in is not run."
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Go on with a suite that ended early; give its arguments again.",
+)
+@click.option(
+    "--base",
+    "base_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The accepted outcomes to compare with.  [default: resilience-base.json, if it is there]",
 )
 @experiment_options
 @click.option(
@@ -54,12 +68,20 @@ def run(**values: Any) -> int:
     harness suite --profile quick
     harness suite checkout.yaml --only 'db-*'
     """
+    from harness.analysis.suite.suite_file import SUITE
     from harness.cli.streams import print_result, view_of
     from harness.conductor.signals import Signals
     from harness.report.terminal.suite_summary import summary
-    from harness.suite.run import SUITE, run_suite
+    from harness.suite.resume import check_same, read_earlier
+    from harness.suite.run import run_suite
 
+    earlier = read_earlier(values["resume"]) if values["resume"] is not None else None
+    if earlier is not None and values["seed"] is None:
+        values["seed"] = earlier.result.seed
     planned = planned_from(values)
+    if earlier is not None:
+        check_same(earlier, planned)
+    accepted = _accepted(values["base_file"])
     planned.check()
     with Signals() as signals:
         ended = run_suite(
@@ -69,15 +91,33 @@ def run(**values: Any) -> int:
             command=shlex.join(["harness", *sys.argv[1:]]),
             signals=signals,
             time_limit_s=values["time_limit_s"],
+            accepted=accepted,
+            earlier=earlier,
         )
         if values["as_json"]:
             text = (ended.run_dir / SUITE).read_text()
         else:
             colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-            text = summary(ended.result, ended.run_dir, colour=colour)
+            text = summary(ended.result, ended.run_dir, ended.gate, colour=colour)
         print_result(text, f"{ended.run_dir}/{SUITE}")
         signals.ignore_from_now()
     return ended.result.exit_code
+
+
+def _accepted(given: Path | None) -> Accepted | None:
+    """What was accepted, and is owned. Raises UsageError for a file that is named and is not there."""
+    from datetime import UTC, datetime
+
+    from harness.suite.base_files import BASE, known_file, read_base, read_known
+    from harness.suite.run import Accepted
+
+    path, today = given or Path(BASE), datetime.now(UTC).date()
+    base = read_base(path)
+    if base is None:
+        if given is not None:
+            raise UsageError(f"--base {given}: no such file", hint="harness suite accept DIR writes one")
+        return None
+    return Accepted(base=base, known=read_known(known_file(path), today), today=today)
 
 
 def planned_from(values: dict[str, Any]) -> PlannedSuite:
