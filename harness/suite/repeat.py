@@ -39,8 +39,9 @@ def repeated(planned: Planned, times: int) -> PlannedSuite:
 
 def write_group(folder: Path, result: SuiteResult) -> None:
     """group.json of what was carried out. Raises OSError."""
+    carried = [attempt for one in result.experiments for attempt in one.attempts]
     runs = tuple(
-        GroupRun(directory=attempt.directory, label="A") for one in result.experiments for attempt in one.attempts
+        GroupRun(directory=one.directory, label="A", pair=number) for number, one in enumerate(carried, start=1)
     )
     if runs:
         group = Group(kind="repeat", runs=runs)
