@@ -184,6 +184,7 @@ class _Running:
         )
         origin = provenance(self._book.command, up.versions, up.target.version)
         self._book.begun(up, origin, wall())
+        write_suite(self._folder, self._so_far(), None, say)
         if signals.count:
             return
         plan = bind(base, up, faults)
@@ -286,7 +287,7 @@ class _Running:
 
     def _done(self, carried: Carried, result: Result) -> None:
         self._book.judged(carried, result)
-        # So that a suite that is killed has its result up to here, and can go on.
+        # A suite that is killed has its result up to here, and can go on.
         write_suite(self._folder, self._so_far(), None, self._log.say)
         shown = {"pass": "held", "fail": "BROKEN", "inconclusive": "unknown"}[result.verdict]
         self._log.say(f"{carried.folder.name}: {shown}. {result.reasons[0] if result.reasons else ''}")

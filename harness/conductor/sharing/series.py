@@ -182,6 +182,8 @@ class Series:
         read_back(carried.plan, self._session, carried.history, self._signals, self._log.say, carried.folder)
         if not came_back or carried.stopped == "not_calm":
             carried.reset = self._reset()
+            if not carried.reset and not carried.well_without_load and not self._signals.count:
+                carried.stuck = f"the target did not come back after {carried.folder.name}, and could not be reset"
         if not came_back:
             self._load.resume()
 
