@@ -380,6 +380,8 @@ NO_REQUEST = ("unsent_cap", "unsent_task", "unsent_generator", "failed", "empty"
 
 
 def arrivals(replies: Sequence[Reply]) -> ClassCounts:
+    if all(reply.kind is None for reply in replies):  # nearly every step of nearly every run
+        return ClassCounts(planned=len(replies), ended=len(replies), replied=len(replies))
     kinds = Counter(reply.kind for reply in replies)
     return ClassCounts(
         planned=len(replies),
@@ -392,14 +394,14 @@ def arrivals(replies: Sequence[Reply]) -> ClassCounts:
 def requests(replies: Sequence[Reply], limits_ms: Sequence[float]) -> RequestCounts:
     ok = [reply.latency_ms for reply in replies if reply.kind is None]
     failed = [reply for reply in replies if reply.kind is not None and reply.kind not in NO_REQUEST]
-    over = {limit_key(limit): sum(latency >= limit for latency in ok) for limit in limits_ms}
+    longest = max(ok, default=0.0)
     return RequestCounts(
         ok=len(ok),
         fail=dict(Counter(str(reply.kind) for reply in failed)) if failed else {},
         sum_ms=sum(ok),
-        max_ms=max(ok, default=0.0),
+        max_ms=longest,
         sketch=sketch(ok),
-        over={key: count for key, count in over.items() if count},
+        over={limit_key(limit): sum(ms >= limit for ms in ok) for limit in limits_ms if ok and limit <= longest},
         failed_max_ms=max((reply.latency_ms for reply in failed), default=0.0),
         failed_sketch=sketch(reply.latency_ms for reply in failed) if failed else [],
     )

@@ -28,7 +28,9 @@ def test_a_load_that_hangs_ends_the_run_because_nobody_watches(stack: StandingSt
         assert "nothing was recorded for 5 s" in run.text()
         result = run.result()
         assert result["verdict"] == "inconclusive" and result["faults"][0]["undo_verified"] is True
-        assert any("The load went silent in the fault phase" in reason for reason in result["reasons"]), result["reasons"]
+        assert any("The load went silent in the fault phase" in reason for reason in result["reasons"]), result[
+            "reasons"
+        ]
         assert next(event for event in run.events() if event["event"] == "stopped")["why"] == "silent"
         assert_nothing_left(stack, before, members)
     finally:
