@@ -14,6 +14,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -227,7 +228,7 @@ class Scene:
         draw = random.Random(f"service {self.seed}")
         steps = round(end_s * 10)
         load = plan.load if self.rate is not None else msgspec.structs.replace(plan.load, model="open", rate=200.0)
-        counts = planned_counts(load, 0, steps)
+        counts = _planned_counts(load, steps)
         waiting: dict[int, dict[int, int]] = {worker: {} for worker in range(self.workers)}
         rows: list[Row] = []
         for step in range(steps):
@@ -251,12 +252,13 @@ class Scene:
         waiting: dict[int, int],
     ) -> list[DeltaRow]:
         found: dict[int | None, dict[str, list[Reply]]] = {}
+        service, begin = self.service, step / 10
         for name in CLASSES:
             all_ = counts[name][step]
             mine = all_ // self.workers + (1 if worker < all_ % self.workers else 0)
             for _ in range(mine):
-                at = step / 10 + draw.random() / 10
-                reply = self.service(at, draw)
+                at = begin + draw.random() / 10
+                reply = service(at, draw)
                 ended = int((at + reply.latency_ms / 1000) * 10) if self.ends else None
                 found.setdefault(ended, {}).setdefault(name, []).append(reply)
                 if reply.kind == "open":
@@ -323,6 +325,12 @@ class Run:
         (run_dir / "windows.jsonl").write_bytes(b"".join(encode_line(r) for r in self.rows))
         (run_dir / "samples.jsonl").write_bytes(b"".join(encode_line(s) for s in self.samples))
         return run_dir
+
+
+@lru_cache(maxsize=64)
+def _planned_counts(load: LoadPlan, steps: int) -> dict[str, list[int]]:
+    """Many scenes have the same schedule."""
+    return planned_counts(load, 0, steps)
 
 
 def make(kind: Callable[..., ev.Event], at: float, **fields: object) -> ev.Event:
