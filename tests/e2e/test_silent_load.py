@@ -1,4 +1,7 @@
-"""`harness run` whose only load process falls silent: INCONCLUSIVE, in any phase, with or without a fault."""
+"""`harness run` whose only load process falls silent: INCONCLUSIVE, in any phase, with or without a fault.
+
+With a fault it is in test_life_load.py, which the default suite has.
+"""
 
 from __future__ import annotations
 
