@@ -299,7 +299,7 @@ class WindowStore:
         return Series(start=start, n=n, bad=bad, limit=min(max(p, _NEAR_0), _NEAR_1))
 
     def earlier_series(self, target: Target, limit: float | None, *, own_acts: bool = False) -> list[Series]:
-        """`series` of each earlier clean baseline in which such requests were sent. own_acts: as with proven_unless, but
+        """`series` of each earlier clean baseline in which such requests were sent. own_acts: as with proven_unless;
         the generator kept up in all of them."""
         found = [
             one.series(target, *(one.baseline or (0, 0)), limit=limit, proven_unless=() if own_acts else None)
