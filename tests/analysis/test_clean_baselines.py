@@ -125,7 +125,7 @@ def test_bursts_of_earlier_baselines_tell_how_much_failures_say() -> None:
 
 
 def test_live_rules_use_what_was_known_when_the_experiment_began() -> None:
-    run = Scene(service=slow(50.0, 51.0, 900.0)).build()
+    run = Scene(service=slow(50.0, 51.2, 900.0)).build()
 
     def step(before: tuple[CleanBaseline, ...]) -> int | None:
         store = Run(run.plan, run.events, run.rows).store()
@@ -134,7 +134,7 @@ def test_live_rules_use_what_was_known_when_the_experiment_began() -> None:
         return recovered_live(store, run.plan, ZERO, 64.0)
 
     assert step(()) is None
-    assert step(baselines(every(25.0, 1.0, Reply(900.0)))) == round(ZERO * 10)
+    assert step(baselines(every(25.0, 1.2, Reply(900.0)))) == round(ZERO * 10)
 
 
 # -- seams -------------------------------------------------------------------------------------------------------------
