@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
-from histories import INJECTED, ZERO, Scene, Service, failing, healthy
 
 from harness.analysis.record.clean import CLEAN
 from harness.analysis.run_directory import analyze, load_run, read_result
@@ -21,17 +17,10 @@ from harness.conductor.sharing.carried import Carried
 from harness.conductor.sharing.finisher import Finisher
 from harness.model.jsonl import encode_line
 from harness.model.records.result import Result
-from harness.model.records.windows import DeltaRow, MarkRow, Row
+from tests.analysis.histories import INJECTED, ZERO, Scene, Service, failing, healthy
 
 APART = 1000
 """Steps from the beginning of one experiment to that of the next."""
-
-
-def shifted(row: Row, by: int) -> Row:
-    if isinstance(row, DeltaRow):
-        return replace(row, step=row.step + by, ended=None if row.ended is None else row.ended + by)
-    assert isinstance(row, MarkRow)
-    return replace(row, at=round(row.at + by / 10, 1), done=row.done + by, open=[], unasked=[], final=False)
 
 
 def test_the_finisher_hands_clean_baselines_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,12 +32,14 @@ def test_the_finisher_hands_clean_baselines_on(tmp_path: Path, monkeypatch: pyte
         healthy,
         healthy,
     ]
-    carried, rows = [], []
-    for number, service in enumerate(services):
+    carried = []
+    scene = Scene(rate=50.0, workers=1, service=lambda at, draw: services[int(at * 10) // APART](at % 100, draw))
+    session = scene.plan()
+    windows.write_bytes(b"".join(map(encode_line, scene.rows(session, APART / 10 * len(services)))))
+    for number in range(len(services)):
         first = number * APART
-        scene = Scene(service=service, workers=1, rate=50.0, ends=True)
-        plan = scene.plan()
-        plan = replace(plan, load=replace(plan.load, first_step=first, limits_ms=(200.0,) if number == 3 else ()))
+        limits = (150.0, 200.0) if number == 3 else session.load.limits_ms  # others than were counted in the first ones
+        plan = replace(session, load=replace(session.load, first_step=first, limits_ms=limits))
         events, end_s = scene.events(plan)
         folder = tmp_path / f"{number}"
         folder.mkdir()
@@ -56,10 +47,8 @@ def test_the_finisher_hands_clean_baselines_on(tmp_path: Path, monkeypatch: pyte
         (folder / "history.jsonl").write_bytes(b"".join(map(encode_line, events)))
         history = History(folder / "history.jsonl", plan.experiment, print)
         history.events = events
-        rows += [shifted(row, first) for row in scene.rows(plan, end_s)]
-        carried.append(Carried(plan=plan, folder=folder, history=history, first=first, end=round(end_s * 10), since=0))
-        carried[-1].end += first
-    windows.write_bytes(b"".join(map(encode_line, rows)))
+        end = first + round(end_s * 10)
+        carried.append(Carried(plan=plan, folder=folder, history=history, first=first, end=end, since=0))
     load = SimpleNamespace(windows=windows, instant=lambda step: 0.0, process=SimpleNamespace(running=False))
     found: list[Result] = []
     told: list[str] = []
@@ -73,9 +62,11 @@ def test_the_finisher_hands_clean_baselines_on(tmp_path: Path, monkeypatch: pyte
     assert told == [] and [r.earlier_baseline_s for r in found] == [0, 20, 20, 0]
     assert [(c.folder / CLEAN).exists() for c in carried] == [False, True, True, False]
     # From the first, in its own time and not in that of the load.
-    first, third = (load_run(carried[number].folder).store for number in (0, 2))
+    one_store, third = (load_run(carried[number].folder).store for number in (0, 2))
     (before,) = third.earlier
-    assert before.baseline == (0, 200) and before.totals(0, 200).all_names().ok == first.totals(20, 220).all_names().ok
+    assert (
+        before.baseline == (0, 200) and before.totals(0, 200).all_names().ok == one_store.totals(20, 220).all_names().ok
+    )
     # A directory by itself gives the same result again.
     assert all(analyze(c.folder) == read_result(c.folder) == r for c, r in zip(carried, found, strict=True))
     assert len(one.clean) == 3
