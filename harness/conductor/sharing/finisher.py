@@ -55,6 +55,10 @@ class Finisher:
     def add(self, carried: Carried) -> None:
         self._todo.put(carried)
 
+    def wait(self) -> None:
+        """Until what was added so far is judged."""
+        self._todo.join()
+
     def close(self) -> None:
         self._todo.put(None)
         self._thread.join()
@@ -63,14 +67,12 @@ class Finisher:
         while (carried := self._todo.get()) is not None:
             try:
                 result = self._finish(carried)
-            except Exception as error:
-                self._say(f"{carried.folder.name} could not be judged: {type(error).__name__}: {error}")
-                continue
-            self._done(carried, result)
-            try:
+                self._done(carried, result)
                 self._learn(carried, result)
             except Exception as error:
-                self._say(f"the baseline of {carried.folder.name} is no yardstick: {type(error).__name__}: {error}")
+                self._say(f"{carried.folder.name} could not be judged: {type(error).__name__}: {error}")
+            finally:
+                self._todo.task_done()
 
     def _finish(self, carried: Carried) -> Result:
         plan, folder = carried.plan, carried.folder
@@ -85,6 +87,7 @@ class Finisher:
         return result
 
     def _learn(self, carried: Carried, result: Result) -> None:
+        """What its baseline tells of those that follow. Raises what load_run does."""
         run = load_run(carried.folder)
         baseline = clean_baseline(run.plan, run.history, run.store, result)
         if baseline is not None:

@@ -88,6 +88,10 @@ class Series:
         self._before = carried
         return carried
 
+    def wait_until_judged(self) -> None:
+        """Everything that was carried out so far."""
+        self._finisher.wait()
+
     def close(self) -> None:
         """Stop the load, in order, and finish every experiment's records. Returns when all are judged."""
         if self._load.process.running and not self._signals.count:
@@ -181,6 +185,8 @@ class Series:
         read_back(carried.plan, self._session, carried.history, self._signals, self._log.say, carried.folder)
         if not came_back or carried.stopped == "not_calm":
             carried.reset = self._reset()
+            if not carried.reset and not carried.well_without_load and not self._signals.count:
+                carried.stuck = f"the target did not come back after {carried.folder.name}, and could not be reset"
         if not came_back:
             self._load.resume()
 

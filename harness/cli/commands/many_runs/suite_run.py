@@ -18,8 +18,10 @@ from harness.model.files import read_limited
 from harness.model.options import DURATION
 
 if TYPE_CHECKING:
+    from harness.model.records.suite import SuiteResult
     from harness.plan.suite.suite_file import SuiteFile
     from harness.suite.prepare import PlannedSuite
+    from harness.suite.run import Accepted
 
 
 @click.command(name="run", cls=Told)
@@ -29,7 +31,24 @@ if TYPE_CHECKING:
     "--only", multiple=True, metavar="PATTERN", help="Only experiments of such a name, e.g. 'redis-*'. Repeatable."
 )
 @click.option(
-    "--time-limit", "time_limit_s", type=Written(DURATION), metavar="DURATION", help="What does not fit in is not run."
+    "--time-limit",
+    "time_limit_s",
+    type=Written(DURATION),
+    metavar="DURATION",
+    help="What does not fit in is not run; what was broken last time comes first.",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Go on with a suite that ended early; give its arguments again.",
+)
+@click.option(
+    "--base",
+    "base_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The accepted outcomes to compare with.  [default: resilience-base.json, if it is there]",
 )
 @experiment_options
 @click.option(
@@ -54,12 +73,23 @@ def run(**values: Any) -> int:
     harness suite --profile quick
     harness suite checkout.yaml --only 'db-*'
     """
+    from harness.analysis.suite.suite_file import SUITE
     from harness.cli.streams import print_result, view_of
     from harness.conductor.signals import Signals
     from harness.report.terminal.suite_summary import summary
-    from harness.suite.run import SUITE, run_suite
+    from harness.suite.prepare import broken_first
+    from harness.suite.resume import check_same, read_earlier
+    from harness.suite.run import run_suite
 
+    earlier = read_earlier(values["resume"]) if values["resume"] is not None else None
+    if earlier is not None and values["seed"] is None:
+        values["seed"] = earlier.result.seed
     planned = planned_from(values)
+    if earlier is not None:
+        check_same(earlier, planned)
+    if values["time_limit_s"] is not None and (last := _last(Path(values["out"]))) is not None:
+        planned = broken_first(planned, last)
+    accepted = _accepted(values["base_file"])
     planned.check()
     with Signals() as signals:
         ended = run_suite(
@@ -69,15 +99,45 @@ def run(**values: Any) -> int:
             command=shlex.join(["harness", *sys.argv[1:]]),
             signals=signals,
             time_limit_s=values["time_limit_s"],
+            accepted=accepted,
+            earlier=earlier,
         )
         if values["as_json"]:
             text = (ended.run_dir / SUITE).read_text()
         else:
             colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-            text = summary(ended.result, ended.run_dir, colour=colour)
+            text = summary(ended.result, ended.run_dir, ended.gate, colour=colour)
         print_result(text, f"{ended.run_dir}/{SUITE}")
         signals.ignore_from_now()
     return ended.result.exit_code
+
+
+def _accepted(given: Path | None) -> Accepted | None:
+    """What was accepted, and is owned. Raises UsageError for a file that is named and is not there."""
+    from datetime import UTC, datetime
+
+    from harness.suite.base_files import BASE, known_file, read_base, read_known
+    from harness.suite.run import Accepted
+
+    path, today = given or Path(BASE), datetime.now(UTC).date()
+    base = read_base(path)
+    if base is None:
+        if given is not None:
+            raise UsageError(f"--base {given}: no such file", hint="harness suite accept DIR writes one")
+        return None
+    return Accepted(base=base, known=read_known(known_file(path), today), today=today)
+
+
+def _last(out: Path) -> SuiteResult | None:
+    """The newest suite there that can be read."""
+    from harness.analysis.suite.suite_file import read_suite
+
+    for folder in sorted(out.glob("*-suite"), reverse=True)[:20]:
+        try:
+            return read_suite(folder)
+        except UsageError:
+            continue
+    return None
 
 
 def planned_from(values: dict[str, Any]) -> PlannedSuite:
