@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from harness.analysis.record.clean import clean_rows, earlier, for_plan
 from harness.analysis.record.windows import WindowStore
 from harness.conductor.after_load import Before, ask_again
 from harness.conductor.fault_runner import FaultRunner
@@ -127,6 +128,8 @@ class Series:
         write_plan(folder, plan)
         history = History(folder / "history.jsonl", plan.experiment, say)
         store = WindowStore(plan)
+        # Of what is judged by now: the result may know one baseline more.
+        store.earlier = earlier(clean_rows(for_plan(self._finisher.clean, plan)), plan)
         before = Before(plan, store)
         history.listen(before.note)
         history.start(load.instant(first))
