@@ -211,10 +211,12 @@ class _Running:
             series.close()
 
     def _warm_up(self, load: RunningLoad, plan: Plan) -> bool:
-        """The load ramps once. False when it ended, or a signal came."""
-        self._log.say(f"the load ramps up and warms up for {plan.phases.warmup_s:.0f} s")
+        """The load ramps once; the first experiment waits for a whole hold, which is the rest of the warm-up. False
+        when it ended, or a signal came."""
+        ramp_s = max(plan.load.ramp_s, plan.phases.warmup_s - plan.phases.hold_s)
+        self._log.say(f"the load ramps up for {ramp_s:.0f} s")
         assert self._session.keeper is not None
-        while monotonic() < load.t0 + plan.phases.warmup_s:
+        while monotonic() < load.t0 + ramp_s:
             self._session.keeper.renew()
             if self._signals.count or not load.process.running:
                 return False

@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from harness.analysis.record.clean import clean_rows, earlier, for_plan
-from harness.analysis.record.windows import WindowStore
+from harness.analysis.record.windows import FAILING_AFTER_S, WindowStore
 from harness.conductor.after_load import Before, ask_again
 from harness.conductor.fault_runner import FaultRunner
 from harness.conductor.loop import Conduct
@@ -174,7 +174,9 @@ class Series:
     def _interlude(self, carried: Carried) -> None:
         """What belongs to an experiment after its end: is the target still dead, or only under this load; is what it
         had acknowledged still there. A target that did not come back is started again, where the stack is ours."""
-        self._held_s = carried.plan.phases.hold_s if carried.recovered and carried.stopped is None else 0.0
+        # What lies less than FAILING_AFTER_S back is decided for nobody; here it was seen to its end.
+        held_s = carried.plan.phases.hold_s + FAILING_AFTER_S
+        self._held_s = held_s if carried.recovered and carried.stopped is None else 0.0
         if carried.ends_session or self._signals.count:
             return
         noted_of(carried, self._session.run_dir, carried.folder)
