@@ -22,7 +22,7 @@ def suite_plan_text(suite: SuitePlan, *, width: int = 100) -> str:
         )
     if suite.undecided:
         needed = suite.undecided[0].needed
-        lines = [f"Cannot be decided at this rate: {needed} requests of a name while the faults are on are needed"]
+        lines = [f"May stay undecided: it takes {needed} requests of a name while the faults are on, none of them bad"]
         lines += [wrapped("  ", _undecided(one, suite), width) for one in suite.undecided]
         blocks.append("\n".join(lines))
     if suite.warnings:
