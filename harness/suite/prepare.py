@@ -14,6 +14,7 @@ from harness.fault import registered
 from harness.load.process.launcher import describe
 from harness.model.errors import HarnessError, UsageError
 from harness.model.records.plan import Plan
+from harness.model.records.suite import SuiteResult
 from harness.model.units import format_duration
 from harness.plan.experiment import Experiment
 from harness.plan.phases import MIN_HOLD_S, sharing, shortest_run
@@ -130,6 +131,14 @@ def plan_suite(
         )
         items.append(PlannedItem(item=item, plan=plan))
     return PlannedSuite(suite=replace(suite, left=(*suite.left, *left)), base=base, items=tuple(items))
+
+
+def broken_first(planned: PlannedSuite, last: SuiteResult) -> PlannedSuite:
+    """Where time is short: what was broken last time comes first, then what nobody knew."""
+    rank = {"broken": 0, "unknown": 1, "not_run": 1, "held": 2}
+    before = {one.name: rank[one.outcome] for one in last.experiments}
+    items = sorted(planned.items, key=lambda one: before.get(one.item.name, 1))
+    return replace(planned, items=tuple(items))
 
 
 def _suite(on: Ground, shared: Experiment, file: SuiteFile | None, profile_name: str) -> Suite:

@@ -184,6 +184,7 @@ class _Running:
         )
         origin = provenance(self._book.command, up.versions, up.target.version)
         self._book.begun(up, origin, wall())
+        write_suite(self._folder, self._so_far(), None, say)
         if signals.count:
             return
         plan = bind(base, up, faults)
@@ -210,10 +211,12 @@ class _Running:
             series.close()
 
     def _warm_up(self, load: RunningLoad, plan: Plan) -> bool:
-        """The load ramps once. False when it ended, or a signal came."""
-        self._log.say(f"the load ramps up and warms up for {plan.phases.warmup_s:.0f} s")
+        """The load ramps once; the first experiment waits for a whole hold, which is the rest of the warm-up. False
+        when it ended, or a signal came."""
+        ramp_s = max(plan.load.ramp_s, plan.phases.warmup_s - plan.phases.hold_s)
+        self._log.say(f"the load ramps up for {ramp_s:.0f} s")
         assert self._session.keeper is not None
-        while monotonic() < load.t0 + plan.phases.warmup_s:
+        while monotonic() < load.t0 + ramp_s:
             self._session.keeper.renew()
             if self._signals.count or not load.process.running:
                 return False
@@ -286,7 +289,7 @@ class _Running:
 
     def _done(self, carried: Carried, result: Result) -> None:
         self._book.judged(carried, result)
-        # So that a suite that is killed has its result up to here, and can go on.
+        # A suite that is killed has its result up to here, and can go on.
         write_suite(self._folder, self._so_far(), None, self._log.say)
         shown = {"pass": "held", "fail": "BROKEN", "inconclusive": "unknown"}[result.verdict]
         self._log.say(f"{carried.folder.name}: {shown}. {result.reasons[0] if result.reasons else ''}")

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from harness.analysis.record.windows import WindowStore
+from harness.analysis.record.clean import clean_rows, earlier, for_plan
+from harness.analysis.record.windows import FAILING_AFTER_S, WindowStore
 from harness.conductor.after_load import Before, ask_again
 from harness.conductor.fault_runner import FaultRunner
 from harness.conductor.loop import Conduct
@@ -127,6 +128,8 @@ class Series:
         write_plan(folder, plan)
         history = History(folder / "history.jsonl", plan.experiment, say)
         store = WindowStore(plan)
+        # Of what is judged by now: the result may know one baseline more.
+        store.earlier = earlier(clean_rows(for_plan(self._finisher.clean, plan)), plan)
         before = Before(plan, store)
         history.listen(before.note)
         history.start(load.instant(first))
@@ -171,7 +174,9 @@ class Series:
     def _interlude(self, carried: Carried) -> None:
         """What belongs to an experiment after its end: is the target still dead, or only under this load; is what it
         had acknowledged still there. A target that did not come back is started again, where the stack is ours."""
-        self._held_s = carried.plan.phases.hold_s if carried.recovered and carried.stopped is None else 0.0
+        # What lies less than FAILING_AFTER_S back is decided for nobody; here it was seen to its end.
+        held_s = carried.plan.phases.hold_s + FAILING_AFTER_S
+        self._held_s = held_s if carried.recovered and carried.stopped is None else 0.0
         if carried.ends_session or self._signals.count:
             return
         noted_of(carried, self._session.run_dir, carried.folder)
@@ -182,6 +187,8 @@ class Series:
         read_back(carried.plan, self._session, carried.history, self._signals, self._log.say, carried.folder)
         if not came_back or carried.stopped == "not_calm":
             carried.reset = self._reset()
+            if not carried.reset and not carried.well_without_load and not self._signals.count:
+                carried.stuck = f"the target did not come back after {carried.folder.name}, and could not be reset"
         if not came_back:
             self._load.resume()
 

@@ -18,6 +18,7 @@ from harness.model.files import read_limited
 from harness.model.options import DURATION
 
 if TYPE_CHECKING:
+    from harness.model.records.suite import SuiteResult
     from harness.plan.suite.suite_file import SuiteFile
     from harness.suite.prepare import PlannedSuite
     from harness.suite.run import Accepted
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
     "--only", multiple=True, metavar="PATTERN", help="Only experiments of such a name, e.g. 'redis-*'. Repeatable."
 )
 @click.option(
-    "--time-limit", "time_limit_s", type=Written(DURATION), metavar="DURATION", help="What does not fit in is not run."
+    "--time-limit",
+    "time_limit_s",
+    type=Written(DURATION),
+    metavar="DURATION",
+    help="What does not fit in is not run; what was broken last time comes first.",
 )
 @click.option(
     "--resume",
@@ -73,6 +78,7 @@ def run(**values: Any) -> int:
     from harness.conductor.signals import Signals
     from harness.report.annotations import annotations_of
     from harness.report.terminal.suite_summary import summary
+    from harness.suite.prepare import broken_first
     from harness.suite.resume import check_same, read_earlier
     from harness.suite.run import run_suite
 
@@ -82,6 +88,8 @@ def run(**values: Any) -> int:
     planned = planned_from(values)
     if earlier is not None:
         check_same(earlier, planned)
+    if values["time_limit_s"] is not None and (last := _last(Path(values["out"]))) is not None:
+        planned = broken_first(planned, last)
     accepted = _accepted(values["base_file"])
     planned.check()
     with Signals() as signals:
@@ -121,6 +129,18 @@ def _accepted(given: Path | None) -> Accepted | None:
             raise UsageError(f"--base {given}: no such file", hint="harness suite accept DIR writes one")
         return None
     return Accepted(base=base, known=read_known(known_file(path), today), today=today)
+
+
+def _last(out: Path) -> SuiteResult | None:
+    """The newest suite there that can be read."""
+    from harness.analysis.suite.suite_file import read_suite
+
+    for folder in sorted(out.glob("*-suite"), reverse=True)[:20]:
+        try:
+            return read_suite(folder)
+        except UsageError:
+            continue
+    return None
 
 
 def planned_from(values: dict[str, Any]) -> PlannedSuite:
