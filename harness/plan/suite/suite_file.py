@@ -72,6 +72,12 @@ class SuiteFile(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.name}:{self.lines[key]}: {key}"
 
 
+def is_suite(content: bytes, name: str) -> bool:
+    """Whether a file lists a suite, and not one experiment. Raises UsageError for one that is no YAML."""
+    root = parse(content, name)
+    return isinstance(root, Mapping) and bool({"experiments", "profile"} & root.values.keys())
+
+
 def decode(content: bytes, name: str) -> SuiteFile:
     """The suite in a file's bytes. Raises UsageError naming file, line and key path."""
     root, reader = parse(content, name), Reader(name)

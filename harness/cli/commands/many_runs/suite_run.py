@@ -74,8 +74,9 @@ def run(**values: Any) -> int:
     harness suite checkout.yaml --only 'db-*'
     """
     from harness.analysis.suite.suite_file import SUITE
-    from harness.cli.streams import print_result, view_of
+    from harness.cli.streams import print_commands, print_result, view_of
     from harness.conductor.signals import Signals
+    from harness.report.annotations import annotations_of
     from harness.report.terminal.suite_summary import summary
     from harness.suite.prepare import broken_first
     from harness.suite.resume import check_same, read_earlier
@@ -108,6 +109,8 @@ def run(**values: Any) -> int:
             colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
             text = summary(ended.result, ended.run_dir, ended.gate, colour=colour)
         print_result(text, f"{ended.run_dir}/{SUITE}")
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            print_commands(annotations_of(ended.result, ended.gate))
         signals.ignore_from_now()
     return ended.result.exit_code
 
@@ -142,23 +145,24 @@ def _last(out: Path) -> SuiteResult | None:
 
 def planned_from(values: dict[str, Any]) -> PlannedSuite:
     """Raises UsageError; nothing was touched but that the locustfile was described."""
+    file = read(values["suite_file"]) if values["suite_file"] is not None else None
+    if file is not None and values["profile"] is not None:
+        raise UsageError("--profile makes a suite of its own", hint=f"write `profile: NAME` in {file.name}")
+    return planned_of(values, file, values["profile"] or "standard", values["only"])
+
+
+def planned_of(
+    values: dict[str, Any], file: SuiteFile | None, profile_name: str = "standard", only: tuple[str, ...] = ()
+) -> PlannedSuite:
+    """What `harness suite` and `harness plan SUITE.yaml` do alike. values: the options of `run`. Raises UsageError."""
     from harness.cli.options import decode
     from harness.suite.prepare import plan_suite
 
     if values["faults"]:
         raise UsageError("--fault belongs to a single run", hint="choose experiments of the suite with --only")
-    file = read(values["suite_file"]) if values["suite_file"] is not None else None
     if file is not None:
-        if values["profile"] is not None:
-            raise UsageError("--profile makes a suite of its own", hint=f"write `profile: NAME` in {file.name}")
         values = laid_under(values, file, click.get_current_context())
-    return plan_suite(
-        decode(values),
-        values.get("config"),
-        file=file,
-        profile_name=values["profile"] or "standard",
-        only=values["only"],
-    )
+    return plan_suite(decode(values), values.get("config"), file=file, profile_name=profile_name, only=only)
 
 
 def read(path: str) -> SuiteFile:
@@ -171,6 +175,18 @@ def read(path: str) -> SuiteFile:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file", hint="without a file: harness suite --profile quick") from None
     return decode(content, path)
+
+
+def suite_in(path: str) -> SuiteFile | None:
+    """The suite of a file, None where it holds a single experiment or is not there. Raises UsageError."""
+    from harness.plan.files.strict_yaml import MAX_BYTES
+    from harness.plan.suite.suite_file import decode, is_suite
+
+    try:
+        content = read_limited(Path(path), MAX_BYTES)
+    except FileNotFoundError:
+        return None
+    return decode(content, path) if is_suite(content, path) else None
 
 
 def laid_under(values: dict[str, Any], file: SuiteFile, context: click.Context) -> dict[str, Any]:
