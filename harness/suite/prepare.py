@@ -88,9 +88,8 @@ def plan_suite(
         except HarnessError as error:
             error.args = (f"experiment {item.name}: {error}", *error.args[1:])
             raise
-        items.append(
-            PlannedItem(item=item, plan=replace(plan, load=replace(base.plan.load, limits_ms=plan.load.limits_ms)))
-        )
+        load = replace(base.plan.load, limits_ms=plan.load.limits_ms)
+        items.append(PlannedItem(item=item, plan=replace(plan, load=load, may_fail_with=_may_fail_with(item, plan))))
     return PlannedSuite(suite=replace(suite, left=(*suite.left, *left)), base=base, items=tuple(items))
 
 

@@ -37,7 +37,6 @@ from harness.suite.prepare import PlannedItem, PlannedSuite, told_length
 
 SUITE = "suite.json"
 POLL_S = 0.05
-NOT_YET = "the suite ended before"
 
 Say = Callable[[str], None]
 
