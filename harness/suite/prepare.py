@@ -148,9 +148,10 @@ def _suite(on: Ground, shared: Experiment, file: SuiteFile | None, profile_name:
     made = profile(file.profile, on.dependencies, registered(), ours=ours, allow=file.allow) if file.profile else None
     items = {item.name: item for item in (made.items if made is not None else ())}
     items |= {item.name: item for item in file.items}
-    unknown = [name for name in file.exclude if name not in items]
-    if unknown:
-        raise UsageError(f"{file.name}:{file.lines['exclude']}: exclude: the suite has no experiment {unknown[0]!r}")
+    known = {*items, *(one.name for one in (made.left if made is not None else ()))}
+    for key, names in (("exclude", file.exclude), ("allow", file.allow)):
+        if wrong := [name for name in names if name not in known]:
+            raise UsageError(f"{file.where(key)}: the suite has no experiment {wrong[0]!r}")
     left = tuple(Left(name=name, why=why) for name, why in file.exclude.items())
     return Suite(
         name=file.title or (made.name if made is not None else "suite"),

@@ -14,9 +14,8 @@ from harness.plan.decide import STOPPING
 
 class Carried(msgspec.Struct, kw_only=True):
     """One experiment that was carried out. first, end: its steps of the load. since: byte of the session's windows
-    from which its rows are. reset: what was done to the target afterwards. stuck: why the target cannot be had for
-    another one.
-    """
+    from which its rows are. reset: what was done to the target afterwards. stuck: why the target is still as the
+    experiment left it, where it did not come back; "" where it did, or was started anew."""
 
     plan: Plan
     folder: Path

@@ -185,17 +185,21 @@ class Series:
             self._load.pause()
             ask_again(carried.plan, self._session, carried.history, self._last_look, self._signals, self._log.say)
         read_back(carried.plan, self._session, carried.history, self._signals, self._log.say, carried.folder)
-        if not came_back or carried.stopped == "not_calm":
-            carried.reset = self._reset()
-            if not carried.reset and not carried.well_without_load and not self._signals.count:
-                carried.stuck = f"the target did not come back after {carried.folder.name}, and could not be reset"
         if not came_back:
+            self._reset(carried)
             self._load.resume()
 
-    def _reset(self) -> str:
+    def _reset(self, carried: Carried) -> None:
+        """The target is started anew, where that is ours to do. One that is still as it was left would spoil what comes
+        after it; what stopped the experiment otherwise need not have been the target."""
         session = self._session
-        if not session.owns_stack or session.journal is None or self._signals.count:
-            return ""
+        if session.journal is None or self._signals.count:
+            return
+        dead = carried.stopped in (None, "not_calm")
+        if not session.owns_stack:
+            if dead and not carried.well_without_load:
+                carried.stuck = "the target did not come back, and it is not ours to start again"
+            return
         self._resets += 1
         journal, record_id, found = session.journal, f"reset-{self._resets}", [""]
 
@@ -205,7 +209,8 @@ class Series:
         try:
             renewing(session.keeper, work)
         except HarnessError as error:
-            self._log.say(f"the target could not be reset: {error}")
-            return ""
+            carried.stuck = f"the target did not come back and could not be started again: {error}" if dead else ""
+            self._log.say(f"the target could not be started again: {error}")
+            return
         self._log.say(f"it had not come back: {found[0]}")
-        return found[0]
+        carried.reset = found[0]
