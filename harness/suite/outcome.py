@@ -11,7 +11,6 @@ from harness.analysis.comparison.harm import harm_of, p95_target
 from harness.analysis.run_directory import Run, load_run
 from harness.analysis.suite.cells import cells
 from harness.analysis.suite.score import outcome_of, score
-from harness.analysis.suite.session_memory import Part, memory_of
 from harness.conductor.sharing.carried import Carried
 from harness.model.errors import HarnessError
 from harness.model.exit_codes import ExitCode
@@ -50,7 +49,6 @@ class Book:
         self._lock = threading.Lock()
         self._items: dict[str, PlannedItem] = {}
         self._reset: dict[str, str] = {}
-        self._parts: list[Part] = []
         self._attempts: dict[str, list[Attempt]] = {one.item.name: [] for one in planned.items}
         self._seconds_before = 0.0
         self._why: dict[str, str] = {}
@@ -71,7 +69,6 @@ class Book:
         with self._lock:
             self._items[carried.folder.name] = one
             self._reset[carried.folder.name] = carried.reset
-            self._parts.append(Part(run_dir=carried.folder, restarted=bool(carried.reset)))
         self.unverified += [
             f"{carried.folder.name}/{event.fault}: {event.left}; {event.mend}"
             for event in carried.events
@@ -154,7 +151,6 @@ class Book:
             experiments=experiments,
             score=score(experiments),
             excluded=tuple(Excluded(name=one.name, why=one.why) for one in planned.suite.left),
-            memory=memory_of(self._parts),
             warnings=tuple(dict.fromkeys(text for one in planned.items for text in one.plan.warnings)),
         )
 

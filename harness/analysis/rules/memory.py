@@ -59,8 +59,8 @@ def memory(
 
     stable needs one stretch of at least 300 s; growing can be seen sooner.
     """
-    head = points_of(samples, (before[0] + DROP_S, before[1])) if before else []
-    tail = points_of(samples, after) if after else []
+    head = _points(samples, (before[0] + DROP_S, before[1])) if before else []
+    tail = _points(samples, after) if after else []
     retained, step = _retained(head, tail)
     trends = [t for t in (trend(points, seed) for points in (head, tail)) if t is not None]
     if not trends:
@@ -78,59 +78,6 @@ def memory(
     return MemoryResult(outcome="stable", slope=worst.slope, retained=retained, why=said + step)
 
 
-def session_memory(
-    parts: Sequence[Sequence[Sequence[Point]]], *, seed: int, limit_per_h: float = LIMIT_PER_H
-) -> MemoryResult:
-    """Judge RSS over a session of many faults. parts: from one start of the target to the next, each the stretches
-    between its faults; the first 30 s of a part do not count.
-
-    The stretches are too short to be judged alone. Growing is what grows inside them, taken together, *and* from the
-    first of a part to its last: pools that fill again after every fault grow in each stretch and lead nowhere, and what
-    one fault left behind is a step.
-    """
-    settled = [[[p for p in points if p[0] >= part[0][0][0] + DROP_S] for points in part] for part in _seen(parts)]
-    inside = _trend_of([points for part in _seen(settled) for points in part], seed)
-    across = _trend_of([[p for points in part for p in points] for part in _seen(settled)], seed)
-    if inside is None or across is None:
-        return MemoryResult(outcome="not_judged", slope=None, retained=None, why="too few memory samples")
-    slow = min(inside, across, key=lambda t: t.lower)
-    said = f"{format_percent(slow.slope)}/h over {inside.seconds:.0f} s between faults"
-    said += f", at least {format_percent(slow.lower)}/h"
-    if inside.growing(limit_per_h) and across.growing(limit_per_h):
-        grown = f"grew by {format_bytes(across.growth)}: {said}"
-        return MemoryResult(outcome="growing", slope=slow.slope, retained=None, why=grown)
-    if inside.seconds < ENOUGH_S:
-        why = f"{inside.seconds:.0f} s between faults are too short to call it stable (300 s)"
-        return MemoryResult(outcome="not_judged", slope=None, retained=None, why=why)
-    return MemoryResult(outcome="stable", slope=slow.slope, retained=None, why=said)
-
-
-def _seen(parts: Sequence[Sequence[Sequence[Point]]]) -> list[list[Sequence[Point]]]:
-    """Without stretches that have no samples, and parts that have no stretches."""
-    return [seen for part in parts if (seen := [points for points in part if points])]
-
-
-def _trend_of(groups: Sequence[Sequence[Point]], seed: int) -> Trend | None:
-    """One slope of several stretches, each around its own mean; None below six blocks of 10 s."""
-    points = [point for group in groups for point in group]
-    if not points:
-        return None
-    level = max(1.0, sum(rss for _, rss in points) / len(points))
-    cells: list[list[Point]] = []
-    for group in groups:
-        middle, mean = (sum(column) / len(group) for column in zip(*group, strict=True))
-        blocks: dict[int, list[Point]] = {}
-        for at, rss in group:
-            blocks.setdefault(int((at - group[0][0]) / BLOCK_S), []).append((at - middle, rss - mean + level))
-        cells += blocks.values()
-    found = _bounded(cells, seed)
-    if found is None:
-        return None
-    (slope, _), lower = found
-    seconds = sum(group[-1][0] - group[0][0] for group in groups)
-    return Trend(slope * 3600 / level, lower * 3600 / level, slope * seconds, level, seconds)
-
-
 def trend(points: Sequence[Point], seed: int) -> Trend | None:
     """Slope of one stretch by least squares, with its bootstrap bound; None below six blocks of 10 s."""
     if not points:
@@ -139,25 +86,14 @@ def trend(points: Sequence[Point], seed: int) -> Trend | None:
     blocks: dict[int, list[Point]] = {}
     for at, rss in points:
         blocks.setdefault(int((at - origin) / BLOCK_S), []).append((at - origin, rss))
-    found = _bounded(list(blocks.values()), seed)
-    if found is None:
-        return None
-    (slope, start), lower = found
-    seconds = points[-1][0] - points[0][0]
-    base = max(start, 1.0)
-    return Trend(
-        slope=slope * 3600 / base, lower=lower * 3600 / base, growth=slope * seconds, start=base, seconds=seconds
-    )
-
-
-def _bounded(cells: Sequence[Sequence[Point]], seed: int) -> tuple[tuple[float, float], float] | None:
-    """(slope and start of the line, lower bound of the slope by bootstrap of the blocks)."""
+    cells = list(blocks.values())
     if len(cells) < LEAST_BLOCKS:
         return None
     sums = [_sums(cell) for cell in cells]
     fit = _slope(sums)
     if fit is None:
         return None
+    slope, start = fit
     draw = random.Random(seed)
     slopes = []
     for _ in range(DRAWS):
@@ -165,10 +101,15 @@ def _bounded(cells: Sequence[Sequence[Point]], seed: int) -> tuple[tuple[float, 
         if drawn is not None:
             slopes.append(drawn[0])
     slopes.sort()
-    return fit, slopes[int(0.05 * len(slopes))] if slopes else fit[0]
+    lower = slopes[int(0.05 * len(slopes))] if slopes else slope
+    seconds = points[-1][0] - points[0][0]
+    base = max(start, 1.0)
+    return Trend(
+        slope=slope * 3600 / base, lower=lower * 3600 / base, growth=slope * seconds, start=base, seconds=seconds
+    )
 
 
-def points_of(samples: Sequence[Sample], stretch: tuple[float, float]) -> list[Point]:
+def _points(samples: Sequence[Sample], stretch: tuple[float, float]) -> list[Point]:
     start, end = stretch
     return [(s.at, float(s.trees[TREE].rss)) for s in samples if start <= s.at < end and TREE in s.trees]
 
