@@ -29,6 +29,7 @@ from harness.model.records.result import Result
 from harness.model.records.suite import SuiteResult
 from harness.model.units import format_duration
 from harness.plan.planner import bind
+from harness.report.suite.files import write_suite_reports
 from harness.safety.locks.local import acquire
 from harness.safety.state_folders import active_dir, find_active
 from harness.stack.embedded import EmbeddedStack
@@ -132,6 +133,7 @@ class _Running:
             left=tuple(session.left),
         )
         write_suite(session.run_dir, result, self._log.say)
+        write_suite_reports(session.run_dir, self._log.say)
         return SuiteEnded(
             result=result,
             run_dir=session.run_dir,
