@@ -19,8 +19,8 @@ from harness.cli.settings import debug_option
     type=click.Choice(["html", "md", "json", "junit", "comment"]),
     default="html",
     show_default=True,
-    help="html: one self-contained page; md: for a pull request; json: result.json; junit: for CI; comment: of a "
-    "suite, against what was accepted of it, for a pull request.",
+    help="html: one self-contained page; md: for a pull request; json: result.json or suite.json; junit: for CI; "
+    "comment: of a suite, against what was accepted of it, for a pull request.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write there, not on stdout; - is stdout.")
 @base_option

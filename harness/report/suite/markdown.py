@@ -40,7 +40,7 @@ def render(suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness
         _section("What nobody declared", [line for one in isolation(suite.experiments) for line in say.needs(one)]),
         *(_section(title, lines) for title, lines in (say.changes(gate) if gate is not None else [])),
         _weaknesses(found, gate, by),
-        _section("Left out on purpose", [f"{one.name}: {one.why}" for one in suite.excluded]),
+        _section("Left out on purpose", say.excluded(suite), 4000),
         _section("Resets of the target", [said for _, _, said in say.resets(suite)]),
         _section("Warnings", suite.warnings),
         _section("Facts", [f"{name}: {said}" for name, said in facts]),
@@ -49,14 +49,14 @@ def render(suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _list(lines: Iterable[str]) -> str:
+def _list(lines: Iterable[str], limit: int = 600) -> str:
     every = list(lines)
     more = [f"- {len(every) - MAX_ROWS} more in suite.json"] if len(every) > MAX_ROWS else []
-    return "\n".join([*(f"- {esc(line)}" for line in every[:MAX_ROWS]), *more])
+    return "\n".join([*(f"- {esc(line, limit)}" for line in every[:MAX_ROWS]), *more])
 
 
-def _section(title: str, lines: Iterable[str]) -> str:
-    made = _list(lines)
+def _section(title: str, lines: Iterable[str], limit: int = 600) -> str:
+    made = _list(lines, limit)
     return f"## {title}\n\n{made}" if made else ""
 
 

@@ -77,7 +77,7 @@ def page(suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness],
             for one in undecided[: room.lines]
         ),
         more_undecided=max(0, len(undecided) - room.lines),
-        excluded=_cut([f"{_excerpt(one.name)}: {text.visible(one.why, 200)}" for one in suite.excluded], room.lines),
+        excluded=_cut(say.excluded(suite), room.lines),
         resets=tuple((said, by.link(attempt)) for _, attempt, said in say.resets(suite)[: room.lines]),
         facts=tuple(say.facts(suite, sum(len(one.attempts) for one in suite.experiments))),
         warnings=_cut([text.visible(one, 300) for one in suite.warnings], 10),
@@ -189,13 +189,13 @@ def _weak(one: Weakness, gate: GateResult | None, by: Evidence) -> Weak:
 
 
 def first_step(advice: Sequence[Finding], link: str) -> tuple[str, str]:
-    """(title, sentence) of the first advice; where there is none that is said, and nothing is invented."""
+    """(title, two sentences) of the first advice; where there is none that is said, and nothing is invented."""
     if advice:
-        sentence, dot, _ = advice[0].advice.partition(". ")
-        return text.visible(advice[0].title, 120), text.visible(sentence + ("." if dot else ""), 300)
+        words = ". ".join(advice[0].advice.split(". ")[:2]).rstrip(".")
+        return text.visible(advice[0].title, 120), f"{text.visible(words, 400)}."
     if link:
-        return "no advice fits what was recorded", "start with the report of this experiment."
-    return "no result of this experiment is at hand", "run it again with the command below and read its report."
+        return "no advice is at hand", "start with the report of this experiment."
+    return "no report of this experiment is at hand", "run it again and read its report."
 
 
 def _cell(cell: Cell) -> tuple[str, str, str, str]:

@@ -291,6 +291,18 @@ def resets(suite: SuiteResult) -> list[tuple[ExperimentResult, Attempt, str]]:
     ]
 
 
+def excluded(suite: SuiteResult) -> list[str]:
+    """By reason: `left out by --only: redis-hang, redis-kill`."""
+    found: dict[str, list[str]] = {}
+    for one in suite.excluded:
+        found.setdefault(text.visible(one.why, 200), []).append(_name(one.name))
+    return [f"{why or 'no reason given'}: {', '.join(left[:60])}{_more(len(left) - 60)}" for why, left in found.items()]
+
+
+def _more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
+
+
 def facts(suite: SuiteResult, attempts: int) -> list[tuple[str, str]]:
     rate = f"{text.rps(suite.rate)} requests per second, " if suite.rate is not None else ""
     found = [
