@@ -20,7 +20,7 @@ NAMES = 3
 
 
 class Weakness(msgspec.Struct, frozen=True, kw_only=True):
-    """A broken experiment. cells: of request names that were broken and may not be, the most hurt first."""
+    """A broken experiment. cells: of request names that most attempts broke and that may not be, the most hurt first."""
 
     experiment: ExperimentResult
     attempt: Attempt | None
@@ -39,8 +39,7 @@ def weaknesses(suite: SuiteResult) -> tuple[Weakness, ...]:
     found = []
     for one in suite.experiments:
         if one.outcome == "broken":
-            cells = one.shown.cells if one.shown is not None else ()
-            hurt = [cell for cell in cells if cell.outcome == "broken" and not cell.may_fail]
+            hurt = [cell for cell in cells_of_most(one) if cell.outcome == "broken" and not cell.may_fail]
             hurt.sort(key=lambda cell: (-cell.bad, cell.request))
             found.append(Weakness(experiment=one, attempt=one.shown, cells=tuple(hurt)))
     return tuple(sorted(found, key=_rank))
@@ -100,7 +99,7 @@ def nothing_broken(suite: SuiteResult) -> str:
     if not suite.experiments:
         return "Nothing was tried, so nothing is known."
     if not open_:
-        return "Nothing that was tried broke. What was not tried is listed below."
+        return "Nothing that was tried broke." + (" What was left out is listed below." if suite.excluded else "")
     if not score.held:
         return "No experiment was decided: nothing is known to hold, and nothing to break."
     return f"Nothing broke in {_n(score.held, 'experiment')}. {open_} more are unknown or were not run, and may break."

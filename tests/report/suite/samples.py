@@ -46,7 +46,16 @@ def mixed() -> SuiteResult:
                 recovery="recovered",
                 recovery_s=3.2,
             ),
-            attempt("broken", {"GET /products": "broken"}, directory="07-redis-down"),
+            attempt(
+                "broken",
+                [
+                    cell("GET /products", "broken"),
+                    cell("GET /search", "broken"),
+                    cell("GET /tips", "broken", may_fail=True),
+                    cell("GET /once", "broken"),
+                ],
+                directory="07-redis-down",
+            ),
             attempt("held", {"GET /products": "held"}, directory="08-redis-down"),
         ),
         experiment(

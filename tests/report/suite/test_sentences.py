@@ -45,7 +45,9 @@ def test_everything_held_is_said_only_where_all_is_decided() -> None:
 def test_what_is_said_where_nothing_is_broken() -> None:
     unknown = experiment("db-down", attempt("unknown"))
     assert say.nothing_broken(mixed()) == ""
-    assert say.nothing_broken(held()).startswith("Nothing that was tried broke.")
+    assert say.nothing_broken(held()) == "Nothing that was tried broke."
+    left = suite(*held().experiments, excluded=mixed().excluded)
+    assert say.nothing_broken(left).endswith("What was left out is listed below.")
     assert "1 more are unknown" in say.nothing_broken(suite(*held().experiments, unknown))
     assert "nothing is known to hold" in say.nothing_broken(suite(unknown))
     assert "Nothing was tried" in say.nothing_broken(suite())
@@ -71,6 +73,10 @@ def test_a_weakness_says_what_breaks_whom_it_hurts_and_how_much() -> None:
     assert say.how_much(db) == (
         "200 bad requests beyond baseline's share; 3 acknowledged writes lost; not recovered when the experiment ended."
     )
+
+
+def test_what_one_attempt_of_three_broke_is_not_said_to_break() -> None:
+    assert "GET /once" not in say.what_breaks(say.weaknesses(mixed())[1])
 
 
 def test_what_may_fail_is_not_called_a_victim() -> None:
