@@ -66,7 +66,7 @@ def verdict(suite: SuiteResult) -> tuple[str, str]:
         return "fail", "WEAKNESSES FOUND"
     if score.unknown or score.not_run or not suite.experiments:
         return "inconclusive", "NOT ALL IS KNOWN"
-    return "pass", "EVERYTHING HELD"
+    return "pass", "EVERY EXPERIMENT HELD"
 
 
 def interval(suite: SuiteResult) -> str:

@@ -35,7 +35,7 @@ def test_a_score_is_100_only_where_it_is() -> None:
 
 def test_everything_held_is_said_only_where_all_is_decided() -> None:
     unknown = experiment("db-down", attempt("unknown"))
-    assert say.verdict(held())[1] == "EVERYTHING HELD"
+    assert say.verdict(held())[1] == "EVERY EXPERIMENT HELD"
     assert say.verdict(suite(*held().experiments, unknown))[1] == "NOT ALL IS KNOWN"
     assert say.verdict(suite(*held().experiments, experiment("kafka-down")))[1] == "NOT ALL IS KNOWN"
     assert say.verdict(suite())[1] == "NOT ALL IS KNOWN"
