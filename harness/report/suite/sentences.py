@@ -20,7 +20,7 @@ NAMES = 3
 
 
 class Weakness(msgspec.Struct, frozen=True, kw_only=True):
-    """A broken experiment. cells: of request names that most attempts broke and that may not be, the most hurt first."""
+    """A broken experiment. cells: of request names that most attempts broke and that may not be; the worst first."""
 
     experiment: ExperimentResult
     attempt: Attempt | None
