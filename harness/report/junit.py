@@ -9,6 +9,7 @@ observation, as is what was not judged.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 
 from harness.analysis.record.spans import one_shots
 from harness.model.records.plan import Plan
@@ -32,29 +33,32 @@ def render(plan: Plan, result: Result) -> str:
     for fault in result.faults:
         _proof(suite, plan, fault)
     _verdict(suite, plan, result, length)
+    said = [headline(plan, result), *result.reasons, recovery_sentence(plan, result)]
+    return document(suite, f"{title(plan)} / {plan.scenario.name}", length, result.started, said)
+
+
+def document(suite: ET.Element, name: str, seconds: float, started: str | None, said: Sequence[str]) -> str:
+    """Of a testsuite that has its cases: counted, named, and within its root. said: for its output."""
     cases = list(suite)
     counts = {
         "tests": str(len(cases)),
-        "failures": str(sum(case.find("failure") is not None for case in cases)),
-        "errors": str(sum(case.find("error") is not None for case in cases)),
-        "skipped": str(sum(case.find("skipped") is not None for case in cases)),
-        "time": f"{length:.3f}",
+        "failures": str(sum(each.find("failure") is not None for each in cases)),
+        "errors": str(sum(each.find("error") is not None for each in cases)),
+        "skipped": str(sum(each.find("skipped") is not None for each in cases)),
+        "time": f"{seconds:.3f}",
     }
-    name = text.xml_clean(f"{title(plan)} / {plan.scenario.name}")
-    suite.attrib.update({"name": name, **counts})
-    if result.started:
+    suite.attrib.update({"name": text.xml_clean(name), **counts})
+    if started:
         # The schema's timestamp is a dateTime without a zone; it is UTC.
-        suite.set("timestamp", text.xml_clean(result.started).rstrip("Z")[:19])
-    ET.SubElement(suite, "system-out").text = text.xml_clean(
-        "\n".join([headline(plan, result), *result.reasons, recovery_sentence(plan, result)])
-    )
+        suite.set("timestamp", text.xml_clean(started).rstrip("Z")[:19])
+    ET.SubElement(suite, "system-out").text = text.xml_clean("\n".join(said))
     root = ET.Element("testsuites", {"name": "resilience-harness", **counts})
     root.append(suite)
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _case(suite: ET.Element, group: str, name: str, seconds: float = 0.0) -> ET.Element:
+def add_case(suite: ET.Element, group: str, name: str, seconds: float = 0.0) -> ET.Element:
     """seconds: how long what the case speaks of was looked at."""
     return ET.SubElement(
         suite,
@@ -63,7 +67,7 @@ def _case(suite: ET.Element, group: str, name: str, seconds: float = 0.0) -> ET.
     )
 
 
-def _mark(case: ET.Element, tag: str, type_: str, message: str) -> None:
+def mark(case: ET.Element, tag: str, type_: str, message: str) -> None:
     cleaned = text.xml_clean(message)
     node = ET.SubElement(case, tag, {"message": cleaned} if tag == "skipped" else {"type": type_, "message": cleaned})
     if tag != "skipped":
@@ -72,7 +76,7 @@ def _mark(case: ET.Element, tag: str, type_: str, message: str) -> None:
 
 def _target(suite: ET.Element, target: TargetResult, recovery: RecoveryResult | None, length: float) -> None:
     seconds = target.observed if target.metric == "recovery" and target.observed is not None else length
-    case = _case(suite, target.phase or "run", target.target, seconds)
+    case = add_case(suite, target.phase or "run", target.target, seconds)
     observed = "no data" if target.observed is None else text.in_unit(target.observed, unit_of(target.metric))
     why = f" {target.why}" if target.why else ""
     seen = f"observed {observed}.{why}"
@@ -80,50 +84,50 @@ def _target(suite: ET.Element, target: TargetResult, recovery: RecoveryResult | 
         seen = f"{recovery_outcome(recovery.outcome)}, {seen}"
     match target.outcome:
         case "broken" if target.primary:
-            _mark(case, "failure", "broken", f"{target.target} is broken: {seen}")
+            mark(case, "failure", "broken", f"{target.target} is broken: {seen}")
         case "broken":
-            _mark(case, "skipped", "warning", f"warning, secondary target broken: {seen}")
+            mark(case, "skipped", "warning", f"warning, secondary target broken: {seen}")
         case "undecided" if target.primary:
-            _mark(case, "error", "undecided", f"{target.target} is undecided: {seen}")
+            mark(case, "error", "undecided", f"{target.target} is undecided: {seen}")
         case "undecided" | "not_judged":
-            _mark(case, "skipped", target.outcome, f"{target.outcome.replace('_', ' ')}: {seen}")
+            mark(case, "skipped", target.outcome, f"{target.outcome.replace('_', ' ')}: {seen}")
         case "held":
             pass
 
 
 def _recovery(suite: ET.Element, plan: Plan, result: Result) -> None:
     recovery = result.recovery
-    case = _case(suite, "run", "recovery", (recovery.seconds or 0.0) if recovery else 0.0)
+    case = add_case(suite, "run", "recovery", (recovery.seconds or 0.0) if recovery else 0.0)
     sentence = recovery_sentence(plan, result)
     if recovery is None or recovery.outcome == "not_judged":
-        _mark(case, "skipped", "not_judged", sentence)
+        mark(case, "skipped", "not_judged", sentence)
     elif recovery.outcome == "not_recovered":
-        _mark(case, "failure", "not_recovered", sentence)
+        mark(case, "failure", "not_recovered", sentence)
     elif recovery.outcome == "undecided":
-        _mark(case, "error", "undecided", sentence)
+        mark(case, "error", "undecided", sentence)
 
 
 def _proof(suite: ET.Element, plan: Plan, fault: FaultResult) -> None:
     on = max(0.0, fault.undone_s - fault.injected_s) if fault.undone_s is not None and fault.injected_s else 0.0
-    case = _case(suite, "proof", f"{fault.name} was proven", on)
+    case = add_case(suite, "proof", f"{fault.name} was proven", on)
     if fault.injected_s is None:
-        _mark(case, "skipped", "not_injected", "never injected")
+        mark(case, "skipped", "not_injected", "never injected")
     elif not fault.proven:
-        _mark(case, "error", "not_proven", f"{fault.name} was not proven: {fault.missing or 'no evidence'}")
+        mark(case, "error", "not_proven", f"{fault.name} was not proven: {fault.missing or 'no evidence'}")
     if fault.name in one_shots(plan) and fault.undo_verified is None:
         return  # a moment, over before it could be undone
-    case = _case(suite, "undo", f"{fault.name} was undone and verified")
+    case = add_case(suite, "undo", f"{fault.name} was undone and verified")
     if fault.injected_s is None:
-        _mark(case, "skipped", "not_injected", "never injected")
+        mark(case, "skipped", "not_injected", "never injected")
     elif not fault.undo_verified:
-        _mark(case, "error", "undo_not_verified", f"the undo of {fault.name} was not verified")
+        mark(case, "error", "undo_not_verified", f"the undo of {fault.name} was not verified")
 
 
 def _verdict(suite: ET.Element, plan: Plan, result: Result, length: float) -> None:
     """So that a verdict that comes from no single target (lost data, a recording gap) is seen in CI too."""
-    case = _case(suite, "run", "verdict", length)
+    case = add_case(suite, "run", "verdict", length)
     reasons = "\n".join([headline(plan, result), *result.reasons])
     if result.verdict == "fail":
-        _mark(case, "failure", "fail", reasons)
+        mark(case, "failure", "fail", reasons)
     elif result.verdict == "inconclusive" or result.exit_code not in (0, 1):
-        _mark(case, "error", "inconclusive", reasons)
+        mark(case, "error", "inconclusive", reasons)

@@ -60,7 +60,7 @@ def render(plan: Plan, result: Result) -> str:
     return "\n\n".join(block for block in blocks if block.strip()) + "\n"
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
     """Cells arrive escaped. The first text_columns are set left, the rest right."""
     ruler = ["---" if i < text_columns else "---:" for i in range(len(columns))]
     return "\n".join("| " + " | ".join(row) + " |" for row in [columns, ruler, *rows])
@@ -80,7 +80,7 @@ def _targets(lines: Sequence[Line]) -> str:
         ]
         for line in lines
     ]
-    return _table(("Target", "Kind", "Outcome", "Observed", "Worst phase", "Why"), rows, 6)
+    return table(("Target", "Kind", "Outcome", "Observed", "Worst phase", "Why"), rows, 6)
 
 
 def _phases(result: Result) -> str:
@@ -98,7 +98,7 @@ def _phases(result: Result) -> str:
     head = f"## Phases\n\nWhole run: {said}. Latencies are of successful requests."
     if len(columns) > len(FIGURES):
         head += " What failed requests took is in the last columns."
-    return f"{head}\n\n{_table(('Phase', 'From', 'Length', *columns), rows)}"
+    return f"{head}\n\n{table(('Phase', 'From', 'Length', *columns), rows)}"
 
 
 def _faults(plan: Plan, result: Result) -> str:
@@ -120,7 +120,7 @@ def _faults(plan: Plan, result: Result) -> str:
             for e in fold(fault.proof)[:20]
         ]
         if rows:
-            parts.append(_table(("", "Source", "Expected", "Observed", "At"), rows, 4))
+            parts.append(table(("", "Source", "Expected", "Observed", "At"), rows, 4))
     return "\n\n".join(parts)
 
 
@@ -132,13 +132,13 @@ def _requests(result: Result) -> str:
     if fault:
         columns = columns_for(fault)
         rows = [[esc(r.name, 80), *figures(r, columns), text.ms(before.get(r.name))] for r in fault[:MAX_ROWS]]
-        parts.append(f"## Requests (fault phase)\n\n{_table(('Name', *columns, 'p95 in baseline'), rows)}")
+        parts.append(f"## Requests (fault phase)\n\n{table(('Name', *columns, 'p95 in baseline'), rows)}")
     whole = request_rows(result)
     if whole and (result.totals or not fault):
         columns = columns_for(whole)
         where = "whole run" if result.totals else f"{esc(whole[0].phase)} phase"
         rows = [[esc(row.name, 80), *figures(row, columns)] for row in whole[:MAX_ROWS]]
-        parts.append(f"## Requests ({where})\n\n{_table(('Name', *columns), rows)}")
+        parts.append(f"## Requests ({where})\n\n{table(('Name', *columns), rows)}")
     return "\n\n".join(parts)
 
 
@@ -156,7 +156,7 @@ def _errors(result: Result) -> str:
         ]
         for error in sorted(result.errors, key=lambda error: -error.count)[:MAX_ROWS]
     ]
-    return "## Errors\n\n" + _table(("Kind", "Name", "Count", "First", "Last", "Example"), rows, 2)
+    return "## Errors\n\n" + table(("Kind", "Name", "Count", "First", "Last", "Example"), rows, 2)
 
 
 def _next(plan: Plan, result: Result) -> str:

@@ -34,6 +34,7 @@ from harness.model.records.result import Result
 from harness.model.records.suite import SuiteResult
 from harness.model.units import format_duration
 from harness.plan.planner import bind
+from harness.report.suite.files import write_suite_reports
 from harness.safety.locks.local import acquire
 from harness.safety.state_folders import active_dir, find_active
 from harness.stack.embedded import EmbeddedStack
@@ -154,6 +155,7 @@ class _Running:
             self._book.gate = gate(compared.base, compared.known, self._so_far(), compared.today)
         result = self._so_far(problem)
         write_suite(self._folder, result, self._book.gate, self._log.say)
+        write_suite_reports(self._folder, self._log.say)
         return SuiteEnded(
             result=result,
             run_dir=self._folder,

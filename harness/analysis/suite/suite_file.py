@@ -1,4 +1,4 @@
-"""suite.json, read back. It may be anybody's: what is wrong with it is one line."""
+"""suite.json, and gate.json beside it, read back. They may be anybody's: what is wrong with one is a line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from harness.model.errors import UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.files import read_limited
 from harness.model.jsonl import decoding_error
+from harness.model.records.gate import GateResult
 from harness.model.records.suite import SCHEMA, Cell, ExperimentOutcome, SuiteResult
 
 SUITE = "suite.json"
+GATE = "gate.json"
+"""What the gate said of the suite; not there where nothing had been accepted."""
 
 MAX_BYTES = 64_000_000
 """Sixty experiments have a megabyte or two."""
@@ -51,10 +54,29 @@ def read_suite(suite_dir: Path) -> SuiteResult:
     return suite
 
 
+def read_gate(suite_dir: Path) -> GateResult | None:
+    """None where there is none. Raises UsageError when it is damaged."""
+    path = suite_dir / GATE
+    try:
+        found = msgspec.json.decode(read_limited(path, MAX_BYTES, links=False), type=GateResult)
+    except FileNotFoundError:
+        return None
+    except RecursionError as error:
+        raise UsageError(f"{path} is damaged: nested too deeply") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is damaged: {decoding_error(error)}") from error
+    if found.exit_code not in set(ExitCode):
+        raise UsageError(f"{path} is damaged: exit code {str(found.exit_code)[:20]} cannot be")
+    return found
+
+
 def _wrong(suite: SuiteResult) -> str:
     """What no suite has; empty: nothing."""
     if suite.exit_code not in set(ExitCode):
         return f"exit code {str(suite.exit_code)[:20]}"
+    for told, value in (("length", suite.seconds), ("rate", suite.rate), ("scale", suite.scale)):
+        if value is not None and not 0 <= value < MAX_LEVEL:
+            return f"its {told}"
     names = Counter(one.name for one in suite.experiments)
     for one in suite.experiments:
         said = repr(one.name[:60])
@@ -67,6 +89,9 @@ def _wrong(suite: SuiteResult) -> str:
                 return f"the counts of a request name in {said}"
             if attempt.recovery_s is not None and not 0 <= attempt.recovery_s < MAX_LEVEL:
                 return f"the recovery of {said}"
+            counted = (attempt.harm, attempt.violating_s, attempt.lost_writes, attempt.seconds)
+            if not all(value is None or 0 <= value < MAX_LEVEL for value in counted):
+                return f"the harm of {said}"
             if len({cell.request for cell in attempt.cells}) < len(attempt.cells):
                 return f"a request name twice in {said}"
     score, counts = suite.score, Counter(one.outcome for one in suite.experiments)

@@ -1,4 +1,4 @@
-"""`harness report`: render a judged run."""
+"""`harness report`: render a judged run, or a suite."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from harness.cli.settings import debug_option
     type=click.Choice(["html", "md", "json", "junit", "comment"]),
     default="html",
     show_default=True,
-    help="html: one self-contained page; md: for a pull request; json: result.json; junit: for CI; comment: of a "
-    "suite, against what was accepted of it, for a pull request.",
+    help="html: one self-contained page; md: for a pull request; json: result.json or suite.json; junit: for CI; "
+    "comment: of a suite, against what was accepted of it, for a pull request.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write there, not on stdout; - is stdout.")
 @base_option
 @debug_option
 def report(run_dir: Path, format_: str, out: Path | None, base_file: Path | None) -> int:
-    """Render the report of a run from its recorded files.
+    """Render the report of a run, or of a suite, from its recorded files.
 
-    Needs no network and no locustfile. A run writes report.html, report.md and junit.xml itself; this makes them
-    again, for example after `harness analyze`.
+    Needs no network and no locustfile. A run and a suite write report.html, report.md and junit.xml themselves; this
+    makes them again, for example after `harness analyze`.
 
     \b
     harness report runs/20261123-160000-redis-down-target --format md
@@ -38,6 +38,7 @@ def report(run_dir: Path, format_: str, out: Path | None, base_file: Path | None
     from harness.model.errors import UsageError
     from harness.report.files import render
     from harness.report.sentences.text import visible_lines
+    from harness.report.suite import files as suite_files
 
     if out is None and format_ == "html" and sys.stdout.isatty():
         raise UsageError(
@@ -46,7 +47,10 @@ def report(run_dir: Path, format_: str, out: Path | None, base_file: Path | None
         )
     if base_file is not None and format_ != "comment":
         raise UsageError("--base goes with --format comment")
-    text = _comment(run_dir, base_file) if format_ == "comment" else render(run_dir, format_)
+    if format_ == "comment":
+        text = _comment(run_dir, base_file)
+    else:
+        text = (suite_files.render if suite_files.is_suite(run_dir) else render)(run_dir, format_)
     if out is None or str(out) == "-":
         if format_ != "html":  # escaped already, and no terminal
             text = visible_lines(text)
