@@ -30,8 +30,13 @@ run: setup  ## break Redis under 200 requests per second, write a report
 # sentence or a document can break. Only they are collected.
 CHECKED := tests/plan tests/analysis tests/compare tests/report tests/history tests/config tests/test_architecture.py tests/test_docs.py \
   tests/test_troubleshooting.py tests/test_order.py
-check: lint  ## lint, and the tests that start no server: about a minute
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not simulation and not slow" $(CHECKED)
+check: setup  ## lint, and the tests that start no server: about a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@# mypy has one core; what it says comes when the tests are done.
+	@said=$$(mktemp); $(BIN)/mypy >"$$said" 2>&1 & mypy=$$!; code=0; \
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not simulation and not slow" $(CHECKED) || code=$$?; \
+	wait $$mypy || code=$$?; cat "$$said"; rm -f "$$said"; exit $$code
 
 # Tests that need a Docker engine are left out, and that is said; .ci/docker brings what they need and runs them.
 test: setup  ## the test suite, without the tests that need a Docker engine

@@ -20,17 +20,23 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import simulated  # noqa: E402
+from msgspec.structs import replace  # noqa: E402
 from simulated import Lengths, Service  # noqa: E402
 
 from harness.analysis import live  # noqa: E402
+from harness.analysis.record.clean import CleanBaseline, clean_rows, earlier  # noqa: E402
 from harness.analysis.record.windows import WindowStore  # noqa: E402
 from harness.analysis.verdict.judge import judge  # noqa: E402
 from harness.model.records.result import Result  # noqa: E402
 from harness.model.records.targets import Target  # noqa: E402
+from harness.model.records.windows import DeltaRow  # noqa: E402
 from harness.model.target_grammar import defaults, merge, parse_targets  # noqa: E402
 
 EXTENDED = 3.0
 """A phase that goes on is so many times as long."""
+
+SESSION_S = 20.0
+"""Of a suite's baselines and faults."""
 
 UNDECIDED_S = 1.0
 """The live rules do not look at what lies less far back."""
@@ -64,7 +70,8 @@ class Case:
 
     targets: put over the defaults; only: instead of them. recovers: False = over the target until load ends.
     hurt: whether there is an impact to recover from (else the true recovery is 0 s). on_grid: zero and healthy_s lie
-    on the 0.1 s grid. hold_s etc. as planned; None = the default for the rate.
+    on the 0.1 s grid. hold_s etc. as planned; None = the default for the rate. session: it is one of a session, with
+    20 s of baseline and of fault that do not go on, and so many clean baselines before it; None = a run by itself.
     """
 
     shape: Shape
@@ -76,8 +83,11 @@ class Case:
     on_grid: bool = False
     shortest: bool = False
     gap_s: float = 1.0
+    session: int | None = None
 
     def lengths(self, rate: float) -> Lengths:
+        if self.session is not None:
+            return Lengths(baseline_s=SESSION_S, fault_s=SESSION_S, hold_s=_on_grid(max(15.0, 1000 / rate)))
         if not self.shortest:
             return Lengths(hold_s=_on_grid(max(15.0, 1000 / rate)), gap_s=self.gap_s)
         least = 430 / rate
@@ -143,11 +153,25 @@ class _Conductor:
         self._by_live_rules = by_live_rules
         self._after_s: float | None = None
         self._service_seed = draw.random()
+        if case.session is not None:
+            self.plan = replace(self.plan, phases=replace(self.plan.phases, extend=()))
+            self.store = WindowStore(self.plan)
         self._planned = {
             "baseline": self.lengths.baseline_s,
             "fault": self.lengths.fault_s,
             "after": self.lengths.hold_s,
         }
+        self.store.earlier = earlier(clean_rows(self._clean(draw) for _ in range(case.session or 0)), self.plan)
+
+    def _clean(self, draw: random.Random) -> CleanBaseline:
+        """One of the baselines before this run: the same kind of service at another time."""
+        plan = replace(self.plan, load=replace(self.plan.load, seed=draw.getrandbits(31)))
+        recording = simulated.Recording(plan, draw, round(simulated.WARMUP_S * 10))
+        first, steps = recording.at, round(SESSION_S * 10)
+        service = self.case.shape(self._instants(), random.Random(draw.random()), self.rate)
+        rows = [row for row in recording.advance(service, first + steps) if isinstance(row, DeltaRow)]
+        own = tuple(replace(row, step=row.step - first, ended=None) for row in rows)
+        return CleanBaseline(rows=own, steps=steps, limits_ms=plan.load.limits_ms)
 
     def run(self) -> Instants:
         """Baseline, gap, fault, recovery, after, tail."""

@@ -360,6 +360,39 @@ def _cells() -> list[Cell]:
             *accuracy(hard=False)[:2],
         ],
     )
+    for many in (0, 5):
+        told = "by itself" if not many else f"{many} clean ones before it"
+        impact = share("false impact", lambda s: s.impact_s is not None, **({"at_most": 0.05} if many else {}))
+        pauses = Case(shapes.harmless_pauses, session=many)
+        add(15, f"harmless pauses, {told}", pauses, lambda rate, m=impact: [m, *verdicts()])  # type: ignore[misc]
+        bursts = Case(shapes.bursty(0.005), session=many)
+        failed = {"failed": 0.01} if many else {}
+        add(
+            15,
+            f"bursts of 20, 0.5 % in all, {told}",
+            bursts,
+            lambda rate, m=impact, failed=failed: [m, *verdicts(**failed)],  # type: ignore[misc]
+        )
+        add(
+            15,
+            f"everything fails, with harmless pauses, {told}",
+            Case(shapes.outage_and_pauses, delay_s=_SOON, hurt=True, session=many),
+            lambda rate: [
+                share("impact", lambda s: s.impact_s is not None, at_least=0.99),
+                share("recovered", lambda s: s.recovered, at_least=0.95),
+                *accuracy(hard=False)[:2],
+            ],
+        )
+        add(
+            15,
+            f"20 % fail, 0.5 % background, {told}",
+            Case(shapes.outage(0.2, 0.005), targets=ERRORS, only=True, delay_s=_SOON, hurt=True, session=many),
+            lambda rate: [
+                share("impact", lambda s: s.impact_s is not None, at_least=0.99),
+                share("recovered", lambda s: s.recovered, at_least=0.95),
+                *accuracy(hard=False)[:2],
+            ],
+        )
     return found
 
 
@@ -380,6 +413,7 @@ GROUPS = {
     12: "Services that never recover",
     13: "A lone latency target",
     14: "Blips after a complete hold",
+    15: "In a session: 20 s of baseline, and clean ones before it",
 }
 MATRICES = (8, 9, 12)
 """Groups whose figures are also shown as one table, a column a cell."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.suite.order import SECONDS, SINGLY, group, longest_first
+from tests.support.suite.order import SECONDS, SINGLY, TOGETHER, group, longest_first
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,6 +36,13 @@ def test_each_worker_begins_with_its_share_of_the_long_files() -> None:
         work.append(sum(SECONDS[file] for file in files[:-1]))
     assert max(work) - min(work) < 0.1 * max(work), work
     assert sum(len(set(stretch)) - 1 for stretch in stretches) == len(SECONDS), "a file stays in one stretch"
+    for bundle in TOGETHER:
+        assert sum(not set(bundle).isdisjoint(stretch) for stretch in stretches) == 1, bundle
+
+
+def test_a_file_is_in_one_bundle_and_its_length_is_known() -> None:
+    bundled = [file for bundle in TOGETHER for file in bundle]
+    assert len(bundled) == len(set(bundled)) and set(bundled) <= SECONDS.keys()
 
 
 def test_tests_that_share_servers_are_dealt_together() -> None:

@@ -129,6 +129,7 @@ def patterns() -> list[str]:
     ]
 
 
+@cache
 def matcher(pattern: str) -> re.Pattern[str]:
     # Where a pattern has `…`, a message may have anything, also nothing.
     return re.compile(".*".join(re.escape(part) for part in pattern.split(ANY)), re.DOTALL)

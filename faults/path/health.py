@@ -40,6 +40,10 @@ class Healthy(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
+BLIND = Healthy(fastest_s=0.0, median_s=0.0, good_below_s=STILL_GOOD_S)
+"""Of a target, whose answers no undo is verified by."""
+
+
 def healthy(dependency: Dependency, *, slowdown_s: float | None = None, at_least_s: float = 0.0) -> Healthy:
     """Probe the path five times before a fault. slowdown_s: what the fault will add to a probe, if it is known.
     at_least_s: is normal in any case, because the server is slow for a while after its start.

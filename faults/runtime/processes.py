@@ -11,7 +11,7 @@ import time
 
 from faults.path.address import address_of, nobody_in_its_place, port_is_open, who_answers
 from faults.path.evidence import control_shows, path_shows, undo_shows
-from faults.path.health import STILL_GOOD_S, Life, healthy, wait_until_back
+from faults.path.health import BLIND, STILL_GOOD_S, Life, healthy, wait_until_back
 from faults.path.probes import refuse_https
 from faults.path.record import record_of
 from faults.proxy.proxy import path_again
@@ -77,7 +77,9 @@ class Processes:
         return record_of(
             change,
             record_id,
-            healthy(dependency, at_least_s=STILL_GOOD_S),
+            # Of the target baseline has shown that it works, and what it answers later is its recovery: one that does
+            # not answer any more can be started anew.
+            BLIND if dependency.target else healthy(dependency, at_least_s=STILL_GOOD_S),
             where={**as_scalars(server), "address": str(address_of(dependency))},
             original={"state": "running"},
             ours={"state": "stopped" if change.kind == "pause" else "not running"},

@@ -384,8 +384,9 @@ def _baseline_of(store: WindowStore, plan: Plan, target: Target) -> tuple[float 
         facts = Facts(plan=plan, store=store, spans=(span,), cut=_cut(store, span))
         limit = watch_limit(target, facts)
         series = facts.cut_out(store.series(target, span.start, span.end, limit=limit))
-        seen = dispersion(series, span.start, span.end)
-        yardstick = worst_baseline(series, span.start, span.end, seen.phi_held, seen.phi)
+        earlier = store.earlier_series(target, limit)
+        seen = dispersion(series, span.start, span.end, earlier)
+        yardstick = worst_baseline(series, span.start, span.end, seen.phi_held, seen.phi, earlier)
         found = limit, yardstick, seen
         if store.cut is not None:
             store.worst_baseline[target.text] = found

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from harness.analysis.record.clean import CLEAN, read_earlier
 from harness.analysis.record.healed import healing_events, left_at_the_end
 from harness.analysis.record.window_reader import WINDOWS, WindowReader, latest_s
 from harness.analysis.record.windows import WindowStore
@@ -62,12 +63,25 @@ def load_run(run_dir: Path) -> Run:
     """Read a run directory. A torn last line is ignored; memory grows with the windows, not with the requests.
 
     Raises UsageError naming the file that is missing or damaged. A run that ended before its load started has no
-    windows, one of a foreign service may have no samples.
+    windows, one of a foreign service may have no samples, and only one of a session has clean baselines before it.
     """
     return made_of(run_dir, lambda: _load(run_dir))
 
 
 def _load(run_dir: Path) -> Run:
+    plan, history, samples = load_beside(run_dir)
+    started = any(isinstance(event, ev.Started) for event in history)
+    store = WindowStore(plan)
+    with closing(WindowReader(run_dir / WINDOWS, plan)) as windows:
+        for row in _told(run_dir / WINDOWS, windows.poll(), needed=started):
+            store.add(row)
+    for stretches in _told(run_dir / CLEAN, (read_earlier(run_dir, plan) for _ in "1"), needed=False):
+        store.earlier = stretches
+    return Run(plan, history, store, samples)
+
+
+def load_beside(run_dir: Path) -> tuple[Plan, tuple[ev.Event, ...], tuple[Sample, ...]]:
+    """What was recorded beside requests: plan, history with what healed later, samples. Raises UsageError."""
     missing(run_dir)
     plan = read_plan(run_dir)
     in_time = _in_time(latest_s(plan))
@@ -77,12 +91,7 @@ def _load(run_dir: Path) -> Run:
 
     history: tuple[ev.Event, ...] = tuple(lines(HISTORY, ev.Event, needed=True))
     history += healing_events(run_dir, history)
-    started = any(isinstance(event, ev.Started) for event in history)
-    store = WindowStore(plan)
-    with closing(WindowReader(run_dir / WINDOWS, plan)) as windows:
-        for row in _told(run_dir / WINDOWS, windows.poll(), needed=started):
-            store.add(row)
-    return Run(plan, history, store, tuple(lines(SAMPLES, Sample, needed=False)))
+    return plan, history, tuple(lines(SAMPLES, Sample, needed=False))
 
 
 def analyze(run_dir: Path, extra_targets: Sequence[Target] = ()) -> Result:

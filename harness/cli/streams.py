@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -53,6 +54,16 @@ def print_result(text: str, where: str) -> None:
             click.echo(f"the result could not be printed ({error.strerror}); it is in {where}", err=True)
         except OSError:
             pass
+
+
+def print_commands(lines: Iterable[str]) -> None:
+    """Print commands of ours to the runner of a CI job, on stderr: stdout may be somebody's JSON. A line of anybody
+    else's that looks like one is spelt out by the stream; what is in these was made safe before."""
+    from harness.report.terminal.plain import styled
+
+    with contextlib.suppress(OSError):
+        for line in lines:
+            click.echo(line, file=styled(sys.stderr))
 
 
 def let_go_of_output() -> None:

@@ -141,7 +141,7 @@ def _settle_tick(state: State, tick: Tick) -> Step:
         start = on_grid(tick.now)
         return _enter(state, "baseline", start, round(start + state.plan.phases.baseline_s, 1))
     if tick.now >= limit_s:
-        text = f"the target was not at rest {limit_s:g} s after the experiment before, so nothing was injected"
+        text = f"the target, on the load of its suite, did not come to rest within {limit_s:g} s"
         return _stop(state, StopRequest(now=tick.now, why="not_calm", text=text))
     return state, []
 

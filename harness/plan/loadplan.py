@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import msgspec
 
@@ -20,6 +21,8 @@ LOCAL_SCALE = 0.02
 """Default on stacks that share one machine with the load."""
 JUMP_FROM = 0.1
 """Share of the users that `spike` begins with."""
+_METHOD = re.compile(r"^[A-Z]+ +")
+"""Before the path, in a request name."""
 
 
 def scale_of(request: Experiment) -> float:
@@ -164,6 +167,23 @@ def expected_mix(load: LoadPlan) -> dict[str, float]:
 
 
 def share_of_name(load: LoadPlan, name: str) -> float:
-    """Request names are known only while running; the task of the same name is the best guess."""
+    """Of all task starts; 1 where nothing is known."""
+    return known_share(load, name) or 1.0
+
+
+def known_share(load: LoadPlan, name: str) -> float | None:
+    """Request names are known only while running; tasks that are named alike are the best guess. One is like
+    `GET /orders/{id}` where its name has the words of the path's last fixed part: `Shopper.list_orders`. None: no task
+    is."""
     mix = expected_mix(load)
-    return sum(share for task, share in mix.items() if name in task) or 1.0
+    alike = [share for task, share in mix.items() if name in task]
+    if not alike:
+        path = _METHOD.sub("", name).partition("?")[0]
+        parts = [part for part in path.split("/") if part and not part.startswith((":", "{", "<"))]
+        wanted = _words(parts[-1]) if parts else set()
+        alike = [share for task, share in mix.items() if wanted and wanted <= _words(task.partition(".")[2])]
+    return sum(alike) or None
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[^\W_]+", text.lower()))

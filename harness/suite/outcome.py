@@ -7,13 +7,16 @@ import shlex
 import threading
 from collections.abc import Sequence
 
-from harness.analysis.suite.cells import cells_of
+from harness.analysis.comparison.harm import harm_of, p95_target
+from harness.analysis.run_directory import Run, load_run
+from harness.analysis.suite.cells import cells
 from harness.analysis.suite.score import outcome_of, score
 from harness.conductor.sharing.carried import Carried
 from harness.model.errors import HarnessError
 from harness.model.exit_codes import ExitCode
 from harness.model.jsonl import encode
 from harness.model.records.events import UndoNotVerified
+from harness.model.records.gate import GateResult
 from harness.model.records.plan import Plan, Provenance
 from harness.model.records.result import Result, Verdict
 from harness.model.records.stack import StackUp
@@ -37,22 +40,29 @@ WORST_FIRST = (
 class Book:
     """Experiments are carried out in one thread and judged in another."""
 
-    def __init__(self, planned: PlannedSuite, command: str) -> None:
+    def __init__(self, planned: PlannedSuite, command: str, earlier: SuiteResult | None = None) -> None:
         self.command = command
         self.unverified: list[str] = []
+        self.gate: GateResult | None = None
         self._planned = planned
         self._provenance: Provenance | None = None
         self._lock = threading.Lock()
         self._items: dict[str, PlannedItem] = {}
         self._reset: dict[str, str] = {}
         self._attempts: dict[str, list[Attempt]] = {one.item.name: [] for one in planned.items}
+        self._seconds_before = 0.0
         self._why: dict[str, str] = {}
         self._ended = ""
         self._started: str | None = None
         self._url = planned.base.plan.load.host
+        if earlier is not None:
+            self._started, self._seconds_before = earlier.started, earlier.seconds
+            for one in earlier.experiments:
+                self._attempts[one.name] += one.attempts
 
     def begun(self, up: StackUp, provenance: Provenance, started: str) -> None:
-        self._provenance, self._url, self._started = provenance, up.target.url, started
+        self._provenance, self._url = provenance, up.target.url
+        self._started = self._started or started
 
     def carried(self, one: PlannedItem, carried: Carried) -> None:
         """Before it is judged. Its undos are known."""
@@ -68,6 +78,7 @@ class Book:
     def judged(self, carried: Carried, result: Result) -> None:
         name = carried.folder.name
         recovery, impact = result.recovery, result.impact
+        run = load_run(carried.folder)
         primary = [target for target in result.targets if target.primary]
 
         def texts(outcome: str) -> tuple[str, ...]:
@@ -86,7 +97,9 @@ class Book:
             violating_s=impact.violating_s if impact is not None else None,
             broken_targets=texts("broken"),
             undecided_targets=texts("undecided"),
-            cells=cells_of(carried.folder),
+            harm=_harm(run),
+            lost_writes=result.acknowledged.lost if result.acknowledged is not None else 0,
+            cells=cells(run, result),
             reset=self._reset.get(name, ""),
         )
         with self._lock:
@@ -106,6 +119,12 @@ class Book:
         with self._lock:
             experiments = tuple(self._experiment(one) for one in planned.items)
         code = _exit_code(experiments, problem, interrupted, bool(left or self.unverified))
+        if self.gate is not None and code not in (
+            ExitCode.UNDO_UNVERIFIED,
+            ExitCode.INTERRUPTED,
+            ExitCode.HARNESS_FAILED,
+        ):
+            code = ExitCode(self.gate.exit_code)
         reasons = [*([str(problem)] if problem is not None else []), *left, *self.unverified]
         if self._ended and problem is None:
             reasons.append(f"The suite ended early: {self._ended}")
@@ -115,7 +134,7 @@ class Book:
             exit_code=int(code),
             reasons=tuple(dict.fromkeys(reasons)),
             started=self._started,
-            seconds=round(seconds, 1),
+            seconds=round(self._seconds_before + seconds, 1),
             scenario=plan.scenario.name,
             scale=plan.scale,
             rate=plan.load.rate,
@@ -127,7 +146,7 @@ class Book:
             harness=provenance.harness if provenance is not None else "",
             machine=provenance.machine if provenance is not None else "",
             command=self.command,
-            load=_load(plan),
+            load=load_of(plan),
             locustfile_sha256=plan.load.locustfile_sha256,
             experiments=experiments,
             score=score(experiments),
@@ -172,6 +191,16 @@ def command_for(plan: Plan) -> str:
     return shlex.join(words)
 
 
+def _harm(run: Run) -> int | None:
+    """In whole requests. A limit that is relative to baseline is not asked for here: then failures alone are bad."""
+    if run.plan.control_run:
+        return None
+    target = p95_target(run.plan)
+    limit_ms = target.value if target is not None and not target.of_baseline else None
+    found = harm_of(run.plan, run.history, run.store, limit_ms)
+    return None if isinstance(found, str) else round(found.harm)
+
+
 def _exit_code(
     experiments: Sequence[ExperimentResult], problem: HarnessError | None, interrupted: bool, left: bool
 ) -> ExitCode:
@@ -188,7 +217,7 @@ def _exit_code(
     return next((code for code in WORST_FIRST if code in codes), ExitCode.PASS)
 
 
-def _load(plan: Plan) -> str:
+def load_of(plan: Plan) -> str:
     """Hash of what is sent: scenario, rate or users, mix and locustfile."""
     load = plan.load
     mix = [(one.name, one.weight, [(task.name, task.share) for task in one.tasks]) for one in load.classes]

@@ -14,12 +14,15 @@ from harness.fault import registered
 from harness.load.process.launcher import describe
 from harness.model.errors import HarnessError, UsageError
 from harness.model.records.plan import Plan
+from harness.model.records.suite import SuiteResult
 from harness.model.units import format_duration
 from harness.plan.experiment import Experiment
 from harness.plan.phases import MIN_HOLD_S, sharing, shortest_run
+from harness.plan.suite.declared import declared_names, must_hold, own_targets, undecided, with_lengths
 from harness.plan.suite.items import Item, Left, Suite, experiment_of
 from harness.plan.suite.profile import profile
 from harness.plan.suite.suite_file import SuiteFile
+from harness.plan.suite.suite_plan import PlannedExperiment, SuitePlan
 
 BETWEEN_S = 5.0
 """From the end of one experiment to the baseline of the next, as a rule: surplus users leave, writes are read back."""
@@ -53,6 +56,35 @@ class PlannedSuite(msgspec.Struct, frozen=True, kw_only=True):
         """See Planned."""
         replace(self.base, plan=self.envelope).check()
 
+    @property
+    def told(self) -> SuitePlan:
+        """For people and programs, with what a run would refuse among its warnings."""
+        plans = [(one.item, one.plan) for one in self.items]
+        usual = {target.text for target in self.base.plan.targets if target.primary}
+        names = declared_names(self.base.experiment, [one.item for one in self.items])
+        refused = self.base.told.warnings[: -len(self.base.plan.warnings) or None]
+        return SuitePlan(
+            name=self.suite.name,
+            profile=self.suite.profile,
+            seconds=self.seconds,
+            experiments=tuple(
+                PlannedExperiment(
+                    name=item.name,
+                    seconds=shortest_run(sharing(plan.phases)) + BETWEEN_S,
+                    weight=item.weight,
+                    may_fail=item.may_fail,
+                    must_hold=must_hold(item, plan),
+                    targets=tuple(t.text for t in plan.targets if t.primary and t.text not in usual),
+                    plan=plan,
+                )
+                for item, plan in plans
+            ),
+            left=self.suite.left,
+            undecided=tuple(undecided(plans, names)),
+            warnings=tuple(dict.fromkeys([*refused, *(text for _, plan in plans for text in plan.warnings)])),
+            base=self.base.plan,
+        )
+
 
 def plan_suite(
     shared: Experiment,
@@ -68,7 +100,6 @@ def plan_suite(
     """
     on = ground(shared, configuration)
     suite = _suite(on, shared, file, profile_name)
-    shared = replace(shared, **{key: value for key, value in suite.shared.items() if getattr(shared, key) is None})
     locustfile = describe(on.locustfile)
     control = replace(shared, faults=("none",))
     base = Planned(experiment=control, plan=on.plan(control, lambda: locustfile), stack=on.stack, running=on.running)
@@ -80,18 +111,34 @@ def plan_suite(
             lead="",
         )
     chosen, left = _chosen(suite, only)
+    shared = with_lengths(shared, suite.shared, base.plan.load, declared_names(shared, suite.items))
     items: list[PlannedItem] = []
     for item in chosen:
         experiment = replace(experiment_of(item, shared), seed=base.plan.seed)
         try:
             plan = on.plan(experiment, lambda: locustfile)
+            targets, warnings = own_targets(item, plan)
+            if targets:
+                plan = on.plan(replace(experiment, targets=(*experiment.targets, *targets)), lambda: locustfile)
         except HarnessError as error:
             error.args = (f"experiment {item.name}: {error}", *error.args[1:])
             raise
-        items.append(
-            PlannedItem(item=item, plan=replace(plan, load=replace(base.plan.load, limits_ms=plan.load.limits_ms)))
+        plan = replace(
+            plan,
+            load=replace(base.plan.load, limits_ms=plan.load.limits_ms),
+            may_fail_with=_may_fail_with(item, plan),
+            warnings=(*plan.warnings, *warnings),
         )
+        items.append(PlannedItem(item=item, plan=plan))
     return PlannedSuite(suite=replace(suite, left=(*suite.left, *left)), base=base, items=tuple(items))
+
+
+def broken_first(planned: PlannedSuite, last: SuiteResult) -> PlannedSuite:
+    """Where time is short: what was broken last time comes first, then what nobody knew."""
+    rank = {"broken": 0, "unknown": 1, "not_run": 1, "held": 2}
+    before = {one.name: rank[one.outcome] for one in last.experiments}
+    items = sorted(planned.items, key=lambda one: before.get(one.item.name, 1))
+    return replace(planned, items=tuple(items))
 
 
 def _suite(on: Ground, shared: Experiment, file: SuiteFile | None, profile_name: str) -> Suite:
@@ -101,9 +148,10 @@ def _suite(on: Ground, shared: Experiment, file: SuiteFile | None, profile_name:
     made = profile(file.profile, on.dependencies, registered(), ours=ours, allow=file.allow) if file.profile else None
     items = {item.name: item for item in (made.items if made is not None else ())}
     items |= {item.name: item for item in file.items}
-    unknown = [name for name in file.exclude if name not in items]
-    if unknown:
-        raise UsageError(f"{file.name}:{file.lines['exclude']}: exclude: the suite has no experiment {unknown[0]!r}")
+    known = {*items, *(one.name for one in (made.left if made is not None else ()))}
+    for key, names in (("exclude", file.exclude), ("allow", file.allow)):
+        if wrong := [name for name in names if name not in known]:
+            raise UsageError(f"{file.where(key)}: the suite has no experiment {wrong[0]!r}")
     left = tuple(Left(name=name, why=why) for name, why in file.exclude.items())
     return Suite(
         name=file.title or (made.name if made is not None else "suite"),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
 from harness.analysis.record.window_reader import WINDOWS
+from harness.analysis.suite.gate import ATTEMPTS, gate, to_confirm
+from harness.analysis.suite.suite_file import GATE, SUITE
 from harness.conductor.recording.log import RunLog
 from harness.conductor.recording.provenance import provenance
 from harness.conductor.running_load import START_LEAD_S, RunningLoad
@@ -18,11 +21,13 @@ from harness.conductor.session import Session, lock_names, make_run_dir
 from harness.conductor.sharing.carried import Carried
 from harness.conductor.sharing.series import Series
 from harness.conductor.signals import Signals
+from harness.conductor.worker_threads import renewing
 from harness.fault import registered
 from harness.model.clock import monotonic, wall
 from harness.model.errors import HarnessError
 from harness.model.files import replace_file
 from harness.model.jsonl import encode
+from harness.model.records.gate import Base, GateResult, Known
 from harness.model.records.live import LiveState
 from harness.model.records.plan import Plan
 from harness.model.records.result import Result
@@ -35,12 +40,19 @@ from harness.safety.state_folders import active_dir, find_active
 from harness.stack.embedded import EmbeddedStack
 from harness.suite.outcome import Book
 from harness.suite.prepare import PlannedItem, PlannedSuite, told_length
+from harness.suite.resume import Earlier
 
-SUITE = "suite.json"
 POLL_S = 0.05
-NOT_YET = "the suite ended before"
 
 Say = Callable[[str], None]
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """What the outcomes of a suite are compared with. today: the day on which known weaknesses are looked at."""
+
+    base: Base
+    known: tuple[Known, ...]
+    today: date
 
 
 class SuiteEnded(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +62,7 @@ class SuiteEnded(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: Path
     problem: str | None = None
     hint: str | None = None
+    gate: GateResult | None = None
 
 
 def run_suite(
@@ -60,17 +73,22 @@ def run_suite(
     command: str,
     signals: Signals,
     time_limit_s: float | None = None,
+    accepted: Accepted | None = None,
+    earlier: Earlier | None = None,
 ) -> SuiteEnded:
     """Carry a suite out that was checked; its folder is made below `out`. time_limit_s: nothing begins that would end
-    later than that; it is not run.
+    later than that; it is not run. accepted: what the outcomes are compared with. earlier: it goes on there; what the
+    session itself records has a folder of its own in it then.
 
     Raises UsageError, and Refused for what another run has; nothing was touched then. All else is in the result.
     """
     base, name = planned.base, f"{planned.base.plan.experiment.partition('-')[0]}-suite"
+    if earlier is not None:
+        name = f"{earlier.folder.name}-on-{earlier.last_number}"
     state_dir = active_dir() / name
     locks = acquire(lock_names(planned.envelope, base.running), owner=name, folder=state_dir)
     try:
-        run_dir = make_run_dir(out, name)
+        run_dir = make_run_dir(out, name) if earlier is None else make_run_dir(earlier.folder, "session-on")
     except BaseException:
         locks.release()
         raise
@@ -88,7 +106,7 @@ def run_suite(
             locks=locks,
         )
         log.say(told_length(planned))
-        return _Running(planned, session, log, signals, command, time_limit_s).run()
+        return _Running(planned, session, log, signals, command, time_limit_s, accepted, earlier).run()
 
 
 class _Running:
@@ -100,16 +118,21 @@ class _Running:
         signals: Signals,
         command: str,
         time_limit_s: float | None,
+        accepted: Accepted | None,
+        earlier: Earlier | None,
     ) -> None:
+        self._accepted = accepted
+        self._folder = earlier.folder if earlier is not None else session.run_dir
+        self._done_before = earlier.done if earlier is not None else frozenset()
         self._planned = planned
         self._session = session
         self._log = log
         self._signals = signals
         self._limit_s = time_limit_s
         self._begun = monotonic()
-        self._number = 0
+        self._number = earlier.last_number if earlier is not None else 0
         self._part = ""
-        self._book = Book(planned, command)
+        self._book = Book(planned, command, earlier.result if earlier is not None else None)
 
     def run(self) -> SuiteEnded:
         problem: HarnessError | None = None
@@ -126,19 +149,26 @@ class _Running:
         if session.turned_away is not None and not session.left:
             shutil.rmtree(session.run_dir, ignore_errors=True)
             raise session.turned_away
-        result = self._book.result(
+        compared = self._accepted
+        if compared is not None:
+            self._book.gate = gate(compared.base, compared.known, self._so_far(), compared.today)
+        result = self._so_far(problem)
+        write_suite(self._folder, result, self._book.gate, self._log.say)
+        write_suite_reports(self._folder, self._log.say)
+        return SuiteEnded(
+            result=result,
+            run_dir=self._folder,
+            problem=str(problem) if problem else None,
+            hint=problem.hint if problem else None,
+            gate=self._book.gate,
+        )
+
+    def _so_far(self, problem: HarnessError | None = None) -> SuiteResult:
+        return self._book.result(
             seconds=monotonic() - self._begun,
             problem=problem,
             interrupted=self._signals.count > 0,
-            left=tuple(session.left),
-        )
-        write_suite(session.run_dir, result, self._log.say)
-        write_suite_reports(session.run_dir, self._log.say)
-        return SuiteEnded(
-            result=result,
-            run_dir=session.run_dir,
-            problem=str(problem) if problem else None,
-            hint=problem.hint if problem else None,
+            left=tuple(self._session.left),
         )
 
     def _carry_out(self) -> None:
@@ -155,6 +185,7 @@ class _Running:
         )
         origin = provenance(self._book.command, up.versions, up.target.version)
         self._book.begun(up, origin, wall())
+        write_suite(self._folder, self._so_far(), None, say)
         if signals.count:
             return
         plan = bind(base, up, faults)
@@ -181,10 +212,12 @@ class _Running:
             series.close()
 
     def _warm_up(self, load: RunningLoad, plan: Plan) -> bool:
-        """The load ramps once. False when it ended, or a signal came."""
-        self._log.say(f"the load ramps up and warms up for {plan.phases.warmup_s:.0f} s")
+        """The load ramps once; the first experiment waits for a whole hold, which is the rest of the warm-up. False
+        when it ended, or a signal came."""
+        ramp_s = max(plan.load.ramp_s, plan.phases.warmup_s - plan.phases.hold_s)
+        self._log.say(f"the load ramps up for {ramp_s:.0f} s")
         assert self._session.keeper is not None
-        while monotonic() < load.t0 + plan.phases.warmup_s:
+        while monotonic() < load.t0 + ramp_s:
             self._session.keeper.renew()
             if self._signals.count or not load.process.running:
                 return False
@@ -193,22 +226,40 @@ class _Running:
 
     def _experiments(self, series: Series) -> None:
         for one in self._planned.items:
+            if one.item.name in self._done_before:
+                continue
             why = self._why_not(one)
             if why:
                 self._book.not_run(one, why)
                 continue
             if not self._one(series, one):
                 return
+        self._confirm(series)
+
+    def _confirm(self, series: Series) -> None:
+        """What is new or undecided against the base is carried out twice more."""
+        compared = self._accepted
+        if compared is None:
+            return
+        renewing(self._session.keeper, series.wait_until_judged)
+        names = to_confirm(compared.base, compared.known, self._so_far(), compared.today)
+        if names:
+            self._log.say(f"new or undecided, so twice more: {', '.join(names)}")
+        for one in (one for one in self._planned.items if one.item.name in names):
+            for _ in range(ATTEMPTS - 1):
+                if self._why_not(one) or not self._one(series, one):
+                    return
 
     def _one(self, series: Series, one: PlannedItem) -> bool:
         """Carry one out; False where nothing can follow."""
         self._number += 1
         name = folder_name(self._number, one.item.name)
-        folder = self._session.run_dir / name
+        folder = self._folder / name
         folder.mkdir()
-        self._part = f"experiment {self._number} of {len(self._planned.items)}: {one.item.name}{self._left_to_do()}"
+        of = f" of {len(self._planned.items)}" if self._number <= len(self._planned.items) else ", once more"
+        self._part = f"experiment {self._number}{of}: {one.item.name}{self._left_to_do()}"
         self._log.say(self._part)
-        plan = replace(one.plan, experiment=f"{self._session.run_dir.name}/{name}", created=wall())
+        plan = replace(one.plan, experiment=f"{self._folder.name}/{name}", created=wall())
         carried = series.carry_out(plan, folder, lambda carried: self._book.carried(one, carried))
         if self._signals.count:
             self._book.ended("it was interrupted")
@@ -229,6 +280,8 @@ class _Running:
 
     def _left_to_do(self) -> str:
         done, items = self._number - 1, len(self._planned.items)
+        if done >= items:
+            return ""
         each_s = self._planned.seconds / items
         return f"; about {format_duration(round((items - done) * each_s, -1))} left"
 
@@ -237,6 +290,8 @@ class _Running:
 
     def _done(self, carried: Carried, result: Result) -> None:
         self._book.judged(carried, result)
+        # A suite that is killed has its result up to here, and can go on.
+        write_suite(self._folder, self._so_far(), None, self._log.say)
         shown = {"pass": "held", "fail": "BROKEN", "inconclusive": "unknown"}[result.verdict]
         self._log.say(f"{carried.folder.name}: {shown}. {result.reasons[0] if result.reasons else ''}")
 
@@ -247,8 +302,11 @@ def folder_name(number: int, name: str) -> str:
     return f"{number:02d}-{plain[:60] or 'experiment'}"
 
 
-def write_suite(run_dir: Path, result: SuiteResult, say: Say) -> None:
-    try:
-        replace_file(run_dir / SUITE, msgspec.json.format(encode(result), indent=2) + b"\n")
-    except OSError as error:
-        say(f"{SUITE} could not be written: {error.strerror}")
+def write_suite(run_dir: Path, result: SuiteResult, gate: GateResult | None, say: Say) -> None:
+    """suite.json and, of a suite that was compared, gate.json."""
+    for name, found in ((SUITE, result), (GATE, gate)):
+        try:
+            if found is not None:
+                replace_file(run_dir / name, msgspec.json.format(encode(found), indent=2) + b"\n")
+        except OSError as error:
+            say(f"{name} could not be written: {error.strerror}")

@@ -77,7 +77,7 @@ def test_a_run_that_is_stopped_for_a_moment_goes_on_and_says_so(stack: StandingS
 @pytest.mark.parametrize(
     ("action", "call"),
     [
-        ("inject", 1),
+        pytest.param("inject", 1, marks=pytest.mark.thorough),
         pytest.param("undo", 1, marks=pytest.mark.thorough),
         ("undo", 2),
         pytest.param("undo", 3, marks=pytest.mark.thorough),

@@ -26,7 +26,12 @@ def test_a_load_that_hangs_ends_the_run_because_nobody_watches(stack: StandingSt
             assert wait_until(lambda: stack.snapshot() == before, 60), "undone while the load still hangs"
             assert run.end() == 3, run.text()
         assert "nothing was recorded for 5 s" in run.text()
-        assert run.result()["faults"][0]["undo_verified"] is True
+        result = run.result()
+        assert result["verdict"] == "inconclusive" and result["faults"][0]["undo_verified"] is True
+        assert any("The load went silent in the fault phase" in reason for reason in result["reasons"]), result[
+            "reasons"
+        ]
+        assert next(event for event in run.events() if event["event"] == "stopped")["why"] == "silent"
         assert_nothing_left(stack, before, members)
     finally:
         run.kill_group()

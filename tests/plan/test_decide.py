@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import msgspec
 import pytest
 
+from harness.model.records.events import StopWhy
 from harness.model.records.faults import Change, Dependency, FaultSpec
 from harness.model.records.load import LoadPlan
 from harness.model.records.plan import Plan, PlannedFault
@@ -19,6 +21,7 @@ from harness.plan.machine import (
     EnterPhase,
     Extend,
     Finish,
+    HandOn,
     Inject,
     Injected,
     InjectFailed,
@@ -35,7 +38,7 @@ from harness.plan.machine import (
     Undo,
     Undone,
 )
-from harness.plan.phases import lengths
+from harness.plan.phases import lengths, sharing
 from harness.plan.scenarios import SCENARIOS
 
 
@@ -333,3 +336,91 @@ def test_an_interrupt_ends_an_extended_fault() -> None:
     world.give(StopRequest(now=world.now, why="interrupt", text="SIGINT"))
     world.run()
     assert len(world.when(Undo)) == 1 and world.now < 67.0
+
+
+# Experiments that share a load: settle instead of warm-up, and the load is handed on
+
+
+def shared(*faults: PlannedFault) -> Plan:
+    alone = plan(*faults)
+    return msgspec.structs.replace(alone, phases=sharing(alone.phases))
+
+
+class Shared(World):
+    """calm_at: from when on the target is at rest; None: never."""
+
+    def __init__(self, plan: Plan, *, calm_at: float | None = 0.0) -> None:
+        super().__init__(plan)
+        self.calm_at = calm_at
+
+    def give(self, event: Input) -> None:
+        if isinstance(event, Tick) and self.calm_at is not None:
+            event = msgspec.structs.replace(event, calm=event.now >= self.calm_at)
+        super().give(event)
+
+
+def reason(world: World) -> str | None:
+    return next((effect.why for _, effect in world.log if isinstance(effect, RecordStop)), None)
+
+
+@pytest.mark.parametrize("calm_at", [0.0, 7.33, 100.0])
+def test_on_a_shared_load_baseline_begins_at_rest_and_the_load_is_handed_on(calm_at: float) -> None:
+    world = Shared(shared(fault("redis-down")), calm_at=calm_at).run()
+    phases = world.phases()
+    assert list(phases) == ["settle", "baseline", "gap", "fault", "recovery", "after"]
+    assert phases["settle"] == 0.0 and calm_at <= phases["baseline"] <= calm_at + 0.2
+    assert all(abs(start * 10 - round(start * 10)) < 1e-6 for start in phases.values())
+    assert phases["gap"] - phases["baseline"] == pytest.approx(20.0)
+    (handed,) = [effect for _, effect in world.log if isinstance(effect, HandOn)]
+    assert handed.end_s == pytest.approx(phases["after"] + 15.0) and not world.when(StopLoad)
+    assert isinstance(world.log[-1][1], Finish) and reason(world) is None
+    assert world.now <= handed.end_s + 0.1, "nothing is waited for"
+
+
+def test_a_target_that_does_not_come_to_rest_gets_no_fault_and_the_load_goes_on() -> None:
+    world = Shared(shared(fault("redis-down")), calm_at=None).run()
+    assert reason(world) == "not_calm" and list(world.phases()) == ["settle"]
+    assert world.now == pytest.approx(120, abs=0.2)
+    assert world.when(HandOn) and not world.when(StopLoad) and not world.when(Inject)
+
+
+@pytest.mark.parametrize("why", get_args(StopWhy))
+@pytest.mark.parametrize("at", [5.0, 45.0])
+def test_only_some_ends_take_the_load_with_them(why: StopWhy, at: float) -> None:
+    """In settle, and with the fault on: undone first either way."""
+    world = Shared(shared(fault("redis-down")), calm_at=10.0)
+    world.run(until=at)
+    world.give(StopRequest(now=world.now, why=why, text="x"))
+    world.run()
+    assert world.state.finished and reason(world) == why
+    ends = ("interrupt", "lost_load", "lost_keeper", "silent", "file_quit")
+    assert bool(world.when(StopLoad)) == (why in ends) and bool(world.when(HandOn)) == (why not in ends)
+    assert len(world.when(Undo)) == len(world.when(Inject)) == (at > 40)
+    if world.when(Undo):
+        assert world.when(Undo)[0] < (world.when(StopLoad) or world.when(HandOn))[0]
+
+
+def test_an_undo_that_is_not_verified_stops_a_shared_load() -> None:
+    world = Shared(shared(fault("redis-down")))
+    world.verified = False
+    world.run()
+    assert world.when(StopLoad) and not world.when(HandOn) and world.state.finished
+
+
+def test_a_shared_load_that_dies_ends_its_experiment() -> None:
+    world = Shared(shared(fault("redis-down")), calm_at=None)
+    world.run(until=5.0)
+    world.give(LoadOver(now=world.now, text="killed"))
+    world.run(until=10.0)
+    assert world.state.finished and reason(world) == "lost_load" and not world.when(HandOn)
+
+
+def test_an_interrupt_during_the_undo_of_another_end_hastens_it_and_finishes() -> None:
+    world = Shared(shared(fault("redis-down")))
+    world.undo_takes = 5.0
+    world.run(until=40.0)
+    world.give(StopRequest(now=world.now, why="abort", text="x"))
+    world.run(until=41.0)
+    world.give(StopRequest(now=world.now, why="interrupt", text="x"))
+    world.run(until=60.0)
+    assert world.state.finished and reason(world) == "abort" and world.when(Undo)

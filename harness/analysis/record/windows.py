@@ -87,6 +87,8 @@ class WindowStore:
         self.worst_baseline: dict[str, tuple[float | None, Baseline, Dispersion]] = {}
         self.baseline: tuple[int, int] | None = None
         """Its steps, once it has ended: it may have gone on longer than planned."""
+        self.earlier: Sequence[WindowStore] = ()
+        """Clean baselines of the session before this experiment (record/clean.py): no more than `baseline` in each."""
         self.cut: Sequence[tuple[int, int]] | None = None
         """The steps of it that do not count, once it has ended."""
         self.names_looked = 0
@@ -295,6 +297,15 @@ class WindowStore:
                     n[number - start] += waiting
                     bad[number - start] += waiting
         return Series(start=start, n=n, bad=bad, limit=min(max(p, _NEAR_0), _NEAR_1))
+
+    def earlier_series(self, target: Target, limit: float | None, *, own_acts: bool = False) -> list[Series]:
+        """`series` of each earlier clean baseline in which such requests were sent. own_acts: as with proven_unless;
+        the generator kept up in all of them."""
+        found = [
+            one.series(target, *(one.baseline or (0, 0)), limit=limit, proven_unless=() if own_acts else None)
+            for one in self.earlier
+        ]
+        return [series for series in found if any(series.n)]
 
     def ended_bad(self, target: Target, start: int, end: int, *, limit: float) -> list[int] | None:
         """Bad requests per step of [start, end) that had ended before step `end`, in the sense of `series`; None where

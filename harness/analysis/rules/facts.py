@@ -33,6 +33,7 @@ class Facts:
     """Steps [start, end) of baseline that do not count: the generator could not keep up in them."""
     _totals: dict[str, Totals] = field(default_factory=dict)
     _counts: dict[tuple[float | None, bool], Mapping[str | None, Series]] = field(default_factory=dict)
+    _earlier: dict[tuple[float | None, bool], list[Mapping[str | None, Series]]] = field(default_factory=dict)
     _dispersions: dict[tuple[float | None, bool, str | None], Dispersion] = field(default_factory=dict)
 
     def totals(self, span: Span) -> Totals:
@@ -85,14 +86,25 @@ class Facts:
     def series(self, name: str | None, latency_ms: float | None, failures: bool) -> Series:
         return self.counts(latency_ms, failures).get(name, EMPTY)
 
+    def _earlier_of(self, name: str | None, latency_ms: float | None, failures: bool) -> list[Series]:
+        """These requests in each earlier clean baseline in which they were sent."""
+        key = (latency_ms, failures or latency_ms is None)
+        if key not in self._earlier:
+            self._earlier[key] = [
+                one.counts(latency_ms, *(one.baseline or (0, 0)), failures=failures) for one in self.store.earlier
+            ]
+        return [one[name] for one in self._earlier[key] if name in one]
+
     def dispersion(self, name: str | None, latency_ms: float | None, failures: bool) -> Dispersion:
-        """Of these requests in baseline; that of single failures where there is none."""
+        """Of these requests in baseline, and in the clean ones before it; that of single failures where there is no
+        baseline."""
         key = (latency_ms, failures or latency_ms is None, name)
         if key not in self._dispersions:
             baseline = self.baseline
             series = self.series(name, latency_ms, failures)
+            earlier = self._earlier_of(name, latency_ms, failures)
             self._dispersions[key] = (
-                Dispersion() if baseline is None else dispersion(series, baseline.start, baseline.end)
+                Dispersion() if baseline is None else dispersion(series, baseline.start, baseline.end, earlier)
             )
         return self._dispersions[key]
 

@@ -75,10 +75,11 @@ def watch(
         series = facts.cut_out(series)
         if allowed is not None:
             series = msgspec.structs.replace(series, limit=inside(allowed))
-        seen = dispersion(series, baseline.start, baseline.end)
+        earlier = facts.store.earlier_series(target, limit, own_acts=proven_unless is not None)
+        seen = dispersion(series, baseline.start, baseline.end, earlier)
         episodes = [] if quiet_from is None else excused(series, seen, quiet_from, end, hold)
         told, series = series, without(series, episodes)
-        yardstick = violations.worst_baseline(series, baseline.start, baseline.end, seen.phi_held, seen.phi)
+        yardstick = violations.worst_baseline(series, baseline.start, baseline.end, seen.phi_held, seen.phi, earlier)
         # Where baseline had such episodes they are told as such, and nothing else is said of them.
         as_before = len(episodes) if seen.episodes else 0
         shown = series if as_before else told

@@ -1,13 +1,14 @@
 """How much clustered failures tell: real ones come in bursts, and a binomial takes each burst for many proofs.
 
 Bursts of 20 at a true 0.5 % under a limit of 1 % read as broken in 10 % of runs, and showed an impact in half of them.
-So counts are divided by a dispersion, taken from the 1 s counts of baseline alone: an outage in the fault phase must
-not excuse itself.
+So counts are divided by a dispersion, taken from the 1 s counts of baseline alone, in a session those of its earlier
+clean baselines with them: an outage in the fault phase must not excuse itself.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 
@@ -32,7 +33,7 @@ class Dispersion(msgspec.Struct, frozen=True):
     """phi: how many bad requests of a cluster tell as much as one (1.0: they come singly). phi_held: the same without
     baseline's worst second and 5 s on both sides of it: one pause of a second or two makes phi over 100, with which
     later outages were not seen at all and nothing was ever held.
-    episodes: runs of seconds of baseline with a bad request; seconds: with any request."""
+    episodes: runs of seconds of baseline with a bad request; seconds: with any request. Of all baselines together."""
 
     phi: float = 1.0
     phi_held: float = 1.0
@@ -42,13 +43,17 @@ class Dispersion(msgspec.Struct, frozen=True):
     """Bad requests in the largest of the episodes."""
 
 
-def dispersion(series: Series, start_step: int, end_step: int) -> Dispersion:
-    """Of the whole seconds of [start_step, end_step).
+def dispersion(series: Series, start_step: int, end_step: int, earlier: Sequence[Series] = ()) -> Dispersion:
+    """Of the whole seconds of [start_step, end_step), and of those of each earlier baseline.
 
     Pearson's statistic of the 1 s counts over its degrees of freedom, sum((k - n r)^2 / (n r (1 - r))) / (seconds - 1)
     (McCullagh and Nelder, "Generalized Linear Models", 1989, 4.5), never below 1.
     """
-    counts = [(n, bad) for n, bad in _seconds(series, start_step, end_step)]
+    counts: list[tuple[int, int]] = []
+    for one in earlier:
+        # Seconds without a request count for nothing, and keep those of two baselines apart.
+        counts += [*_seconds(one, one.start, one.end), *[(0, 0)] * APART_SECONDS]
+    counts += _seconds(series, start_step, end_step)
     if not any(bad for _, bad in counts):
         return Dispersion(seconds=sum(1 for n, _ in counts if n))
     share = sum(bad for _, bad in counts) / sum(n for n, _ in counts)

@@ -6,7 +6,8 @@ ones collect enough requests under low load.
 
 from __future__ import annotations
 
-from itertools import accumulate
+from collections.abc import Sequence
+from itertools import accumulate, chain
 
 import msgspec
 
@@ -26,8 +27,9 @@ the fault is no sign of it. Without it, a harmless 0.3 s pause every 10 s never 
 
 
 SECOND_WORST_FROM = 600
-"""Steps of baseline (60 s) from which the yardstick is its second-worst window. With the worst, one pause of a second
-or two hid later outages in 22 of 30 runs; the second-worst of only 15 s showed harmless pauses as an impact in 65 %."""
+"""Steps of baseline (60 s), in a session of its clean ones together, from which the yardstick is the second-worst
+window. With the worst, one pause of a second or two hid later outages in 22 of 30 runs; the second-worst of only 15 s
+showed harmless pauses as an impact in 65 %."""
 
 APART_STEPS = 50
 """The second-worst window lies at least 5 s away from the worst."""
@@ -43,26 +45,36 @@ class Baseline(msgspec.Struct, frozen=True):
 
 
 def worst_baseline(
-    series: Series, start_step: int, end_step: int, phi: float = 1.0, phi_broken: float = 1.0
+    series: Series,
+    start_step: int,
+    end_step: int,
+    phi: float = 1.0,
+    phi_broken: float = 1.0,
+    earlier: Sequence[Series] = (),
 ) -> Baseline:
-    """The yardstick of the windows lying wholly inside [start_step, end_step); 0 for a length of which none had a
-    request."""
-    low, high = max(start_step, series.start), min(end_step, series.end)
-    second = high - low >= SECOND_WORST_FROM
-    if high <= low:
-        return Baseline(dict.fromkeys(LENGTHS, 0.0), phi, phi_broken)
-    n = sums(series.n[low - series.start : high - series.start])
-    bad = sums(series.bad[low - series.start : high - series.start])
+    """The yardstick of the windows lying wholly inside [start_step, end_step), or inside one earlier baseline; 0 for a
+    length of which none had a request."""
+    low, high = max(start_step, series.start) - series.start, max(0, min(end_step, series.end) - series.start)
+    parts = [*((one.n, one.bad) for one in earlier), (series.n[low:high], series.bad[low:high])]
+    second = sum(len(n) for n, _ in parts) >= SECOND_WORST_FROM
     worst = {}
     for length in LENGTHS:
-        pairs = zip(n, n[length:], bad, bad[length:], strict=False)
-        shares = [(b1 - b0) / (n1 - n0) if n1 > n0 else 0.0 for n0, n1, b0, b1 in pairs]
-        most = max(shares, default=0.0)
+        shares = [_shares(n, bad, length) for n, bad in parts]
+        most = max(chain(*shares), default=0.0)
         if second and most > 0:
-            at, apart = shares.index(most), length + APART_STEPS
-            most = max([*shares[: max(0, at - apart + 1)], *shares[at + apart :]], default=0.0)
+            own = next(one for one in shares if most in one)
+            at, apart = own.index(most), length + APART_STEPS
+            del own[max(0, at - apart + 1) : at + apart]
+            most = max(chain(*shares), default=0.0)
         worst[length] = most
     return Baseline(worst, phi, phi_broken)
+
+
+def _shares(n: list[int], bad: list[int], length: int) -> list[float]:
+    """The proportion of bad requests of every window of one length."""
+    total, total_bad = sums(n), sums(bad)
+    ends = zip(total, total[length:], total_bad, total_bad[length:], strict=False)
+    return [(b1 - b0) / (n1 - n0) if n1 > n0 else 0.0 for n0, n1, b0, b1 in ends]
 
 
 class Violations(msgspec.Struct, frozen=True):

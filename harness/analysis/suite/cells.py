@@ -27,9 +27,7 @@ from harness.model.records.suite import Cell, CellOutcome
 from harness.model.records.targets import Target
 from harness.model.target_grammar import parse_targets
 from harness.model.units import format_percent
-
-ALLOWED = 0.05
-"""The share of a name's requests that may be bad, where no target of its own sets a larger one."""
+from harness.plan.isolation import ALLOWED
 
 PHASES = ("fault", "after")
 

@@ -19,6 +19,8 @@ AFTERWARDS_S = 5.0
 MOST_AROUND = 2_000
 """Read back of what was acknowledged around the faults; at one loss in 200 the chance to see none is under 1e-4."""
 MOST_ELSEWHERE = 500
+MOST_AROUND_SHARED = 1_000
+"""Between two experiments everybody waits for it: at one loss in 200 the chance to see none is under 1 in 100."""
 LEAST_RATE, MOST_RATE = 50.0, 500.0
 UNPLANNED_RATE = 200.0
 
@@ -41,7 +43,9 @@ def choose(plan: Plan, history: Sequence[ev.Event], noted: Sequence[Noted]) -> t
     for ask in around:
         elsewhere.pop(ask, None)
     draw = random.Random(plan.seed)
-    asks = [*_some(draw, around, MOST_AROUND), *_some(draw, elsewhere, MOST_ELSEWHERE)]
+    shared = plan.phases.settle_s is not None
+    most = (MOST_AROUND_SHARED, 0) if shared and faults else (MOST_AROUND, MOST_ELSEWHERE)
+    asks = [*_some(draw, around, most[0]), *_some(draw, elsewhere, most[1])]
     draw.shuffle(asks)
     return tuple(asks), len(around) + len(elsewhere) + sum(row.left_out for row in noted)
 

@@ -152,7 +152,22 @@ def judge(
         after_load=after_load_result(history),
         fresh_connections=fresh,
         warnings=(*plan.warnings, *ruling.warnings, *told(fresh)),
+        earlier_baseline_s=round(sum(b - a for a, b in (one.baseline or (0, 0) for one in store.earlier)) / 10, 1),
     )
+
+
+def clean_baseline(plan: Plan, history: Sequence[ev.Event], store: WindowStore, result: Result) -> Span | None:
+    """The baseline of a judged experiment where later ones of its session may be measured by it too: it is complete, no
+    primary target is broken in it, the generator kept up and recorded all of it, and no outage had begun before the
+    injection."""
+    facts, _, _ = facts_of(plan, history, store, ())
+    baseline = facts.baseline
+    if baseline is None or not _baseline_judged(facts):
+        return None
+    broken = any(one.primary and one.phase == "baseline" and one.outcome == "broken" for one in result.targets)
+    unseen = _unseen(store, baseline.start, baseline.end, store.gaps(baseline.start, baseline.end))
+    early = result.impact is not None and result.impact.before_s is not None
+    return None if broken or unseen or early else baseline
 
 
 def facts_of(

@@ -5,39 +5,59 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.options import experiment_options
 from harness.cli.settings import Told, debug_option
 
+if TYPE_CHECKING:
+    from harness.plan.suite.suite_file import SuiteFile
+
 
 @click.command(cls=Told)
-@click.argument("experiment", required=False, metavar="[EXPERIMENT.yaml]")
+@click.argument("experiment", required=False, metavar="[EXPERIMENT.yaml|SUITE.yaml]")
 @experiment_options
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON, as plan.json would be.")
 @debug_option
 def plan(**values: Any) -> int:
     """Show the timeline, the exact changes and their undo, and the expected request mix.
 
-    Takes the arguments of `run`. Executes the locustfile (in a child process, to read its classes) and touches
-    nothing else.
+    Takes the arguments of `run`; of a suite file it shows every experiment, how long all take, and what cannot be
+    decided at this rate. Executes the locustfile (in a child process, to read its classes) and touches nothing else.
     """
-    import msgspec
-
     from harness.cli.commands.experiment import with_file
+    from harness.cli.commands.many_runs.suite_run import suite_in
     from harness.cli.options import plan_from
 
+    width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
+    file = suite_in(values["experiment"]) if values["experiment"] is not None else None
+    if file is not None:
+        click.echo(_of_suite(values, file, width))
+        return 0
     shown = plan_from(with_file(values)).told
     if values["as_json"]:
-        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
+        click.echo(_json(shown))
         return 0
     from harness.report.terminal.plan import plan_text
 
-    width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
     click.echo(plan_text(shown, width=width, ascii_only=not _shows("\u2588\u258c\u25b2\u2502")))
     return 0
+
+
+def _of_suite(values: dict[str, Any], file: SuiteFile, width: int) -> str:
+    from harness.cli.commands.many_runs.suite_run import planned_of
+    from harness.report.terminal.suite_plan import suite_plan_text
+
+    shown = planned_of(values, file).told
+    return _json(shown) if values["as_json"] else suite_plan_text(shown, width=width)
+
+
+def _json(shown: Any) -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(shown), indent=2).decode()
 
 
 def _shows(text: str) -> bool:

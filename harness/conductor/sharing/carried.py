@@ -7,14 +7,15 @@ from pathlib import Path
 import msgspec
 
 from harness.conductor.recording.history import History
-from harness.model.records.events import Event, LoadLost, PhaseStarted, Stopped, StopWhy, UndoNotVerified
+from harness.model.records.events import AfterLoad, Event, LoadLost, PhaseStarted, Stopped, StopWhy, UndoNotVerified
 from harness.model.records.plan import Plan
 from harness.plan.decide import STOPPING
 
 
 class Carried(msgspec.Struct, kw_only=True):
     """One experiment that was carried out. first, end: its steps of the load. since: byte of the session's windows
-    from which its rows are. reset: what was done to the target afterwards."""
+    from which its rows are. reset: what was done to the target afterwards. stuck: why the target is still as the
+    experiment left it, where it did not come back; "" where it did, or was started anew."""
 
     plan: Plan
     folder: Path
@@ -23,6 +24,7 @@ class Carried(msgspec.Struct, kw_only=True):
     end: int
     since: int
     reset: str = ""
+    stuck: str = ""
 
     @property
     def recovered(self) -> bool:
@@ -47,4 +49,10 @@ class Carried(msgspec.Struct, kw_only=True):
         if lost is not None:
             return f"part of the load was lost: {lost.reason}"
         left = next((event for event in self.events if isinstance(event, UndoNotVerified)), None)
-        return f"an undo could not be verified: {left.left}" if left is not None else ""
+        return f"an undo could not be verified: {left.left}" if left is not None else self.stuck
+
+    @property
+    def well_without_load(self) -> bool:
+        """As the target was seen when the load had been taken off."""
+        looked = next((event for event in reversed(self.events) if isinstance(event, AfterLoad)), None)
+        return looked is not None and looked.as_in_baseline

@@ -12,9 +12,11 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from harness.adapters.keeper.protocol import KEEPER_JOURNAL
+from harness.analysis.record.clean import CLEAN, CleanBaseline, clean_rows, for_plan, recorded
 from harness.analysis.record.cut import cut, settled
 from harness.analysis.record.window_reader import WINDOWS
-from harness.analysis.run_directory import analyze, write_result
+from harness.analysis.run_directory import analyze, load_run, write_result
+from harness.analysis.verdict.judge import clean_baseline
 from harness.conductor.finish import write_reports
 from harness.conductor.readback import NOTED
 from harness.conductor.running_load import RunningLoad
@@ -23,6 +25,7 @@ from harness.conductor.sharing.carried import Carried
 from harness.model.clock import monotonic, step_start
 from harness.model.jsonl import LineReader, encode_line, read_lines
 from harness.model.records.acknowledged import Noted
+from harness.model.records.plan import Plan
 from harness.model.records.result import Result
 from harness.model.records.windows import Row
 from harness.safety.journal.log import JOURNAL
@@ -43,12 +46,18 @@ class Finisher:
         self._load = load
         self._done = done
         self._say = say
+        self.clean: tuple[CleanBaseline, ...] = ()
+        """The baselines of what was judged so far in which nothing was wrong: a yardstick for those that follow."""
         self._todo: queue.Queue[Carried | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="finish experiments", daemon=True)
         self._thread.start()
 
     def add(self, carried: Carried) -> None:
         self._todo.put(carried)
+
+    def wait(self) -> None:
+        """Until what was added so far is judged."""
+        self._todo.join()
 
     def close(self) -> None:
         self._todo.put(None)
@@ -58,21 +67,31 @@ class Finisher:
         while (carried := self._todo.get()) is not None:
             try:
                 result = self._finish(carried)
+                self._done(carried, result)
+                self._learn(carried, result)
             except Exception as error:
                 self._say(f"{carried.folder.name} could not be judged: {type(error).__name__}: {error}")
-                continue
-            self._done(carried, result)
+            finally:
+                self._todo.task_done()
 
     def _finish(self, carried: Carried) -> Result:
         plan, folder = carried.plan, carried.folder
         write_cut(self._rows(carried), carried, folder / WINDOWS)
         for name in (JOURNAL, KEEPER_JOURNAL):
             _own_entries(self._session.state_dir / name, folder / name, f"{folder.name}/")
+        write_clean(self.clean, plan, folder / CLEAN)
         result = analyze(folder)
         write_result(folder, result)
         write_reports(folder, self._say)
         assert plan.experiment == result.experiment
         return result
+
+    def _learn(self, carried: Carried, result: Result) -> None:
+        """What its baseline tells of those that follow. Raises what load_run does."""
+        run = load_run(carried.folder)
+        baseline = clean_baseline(run.plan, run.history, run.store, result)
+        if baseline is not None:
+            self.clean += (recorded(carried.folder, run.plan, baseline),)
 
     def _rows(self, carried: Carried) -> list[Row]:
         """Those of the session since the experiment began, as soon as they are final."""
@@ -93,6 +112,12 @@ def write_cut(rows: list[Row], carried: Carried, path: Path) -> None:
     """windows.jsonl of one experiment. Raises OSError."""
     own = cut(rows, carried.first, carried.end, carried.plan.load.request_timeout_s)
     path.write_bytes(b"".join(map(encode_line, own)))
+
+
+def write_clean(known: tuple[CleanBaseline, ...], plan: Plan, path: Path) -> None:
+    """clean.jsonl of one experiment; none where there are no earlier clean baselines. Raises OSError."""
+    if chosen := for_plan(known, plan):
+        path.write_bytes(b"".join(map(encode_line, clean_rows(chosen))))
 
 
 def noted_of(carried: Carried, session_dir: Path, folder: Path) -> None:

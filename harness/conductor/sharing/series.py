@@ -13,7 +13,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from harness.analysis.record.windows import WindowStore
+from harness.analysis.record.clean import clean_rows, earlier, for_plan
+from harness.analysis.record.windows import FAILING_AFTER_S, WindowStore
 from harness.conductor.after_load import Before, ask_again
 from harness.conductor.fault_runner import FaultRunner
 from harness.conductor.loop import Conduct
@@ -87,6 +88,10 @@ class Series:
         self._before = carried
         return carried
 
+    def wait_until_judged(self) -> None:
+        """Everything that was carried out so far."""
+        self._finisher.wait()
+
     def close(self) -> None:
         """Stop the load, in order, and finish every experiment's records. Returns when all are judged."""
         if self._load.process.running and not self._signals.count:
@@ -123,6 +128,8 @@ class Series:
         write_plan(folder, plan)
         history = History(folder / "history.jsonl", plan.experiment, say)
         store = WindowStore(plan)
+        # Of what is judged by now: the result may know one baseline more.
+        store.earlier = earlier(clean_rows(for_plan(self._finisher.clean, plan)), plan)
         before = Before(plan, store)
         history.listen(before.note)
         history.start(load.instant(first))
@@ -167,7 +174,9 @@ class Series:
     def _interlude(self, carried: Carried) -> None:
         """What belongs to an experiment after its end: is the target still dead, or only under this load; is what it
         had acknowledged still there. A target that did not come back is started again, where the stack is ours."""
-        self._held_s = carried.plan.phases.hold_s if carried.recovered and carried.stopped is None else 0.0
+        # What lies less than FAILING_AFTER_S back is decided for nobody; here it was seen to its end.
+        held_s = carried.plan.phases.hold_s + FAILING_AFTER_S
+        self._held_s = held_s if carried.recovered and carried.stopped is None else 0.0
         if carried.ends_session or self._signals.count:
             return
         noted_of(carried, self._session.run_dir, carried.folder)
@@ -176,15 +185,21 @@ class Series:
             self._load.pause()
             ask_again(carried.plan, self._session, carried.history, self._last_look, self._signals, self._log.say)
         read_back(carried.plan, self._session, carried.history, self._signals, self._log.say, carried.folder)
-        if not came_back or carried.stopped == "not_calm":
-            carried.reset = self._reset()
         if not came_back:
+            self._reset(carried)
             self._load.resume()
 
-    def _reset(self) -> str:
+    def _reset(self, carried: Carried) -> None:
+        """The target is started anew, where that is ours to do. One that is still as it was left would spoil what comes
+        after it; what stopped the experiment otherwise need not have been the target."""
         session = self._session
-        if not session.owns_stack or session.journal is None or self._signals.count:
-            return ""
+        if session.journal is None or self._signals.count:
+            return
+        dead = carried.stopped in (None, "not_calm")
+        if not session.owns_stack:
+            if dead and not carried.well_without_load:
+                carried.stuck = "the target did not come back, and it is not ours to start again"
+            return
         self._resets += 1
         journal, record_id, found = session.journal, f"reset-{self._resets}", [""]
 
@@ -194,7 +209,8 @@ class Series:
         try:
             renewing(session.keeper, work)
         except HarnessError as error:
-            self._log.say(f"the target could not be reset: {error}")
-            return ""
+            carried.stuck = f"the target did not come back and could not be started again: {error}" if dead else ""
+            self._log.say(f"the target could not be started again: {error}")
+            return
         self._log.say(f"it had not come back: {found[0]}")
-        return found[0]
+        carried.reset = found[0]

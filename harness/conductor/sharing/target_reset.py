@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from harness.adapters.keeper.starter import serving, start
 from harness.fault import Fault
 from harness.model.errors import HarnessError
 from harness.model.records.faults import Dependency
@@ -27,6 +28,9 @@ def reset_target(
     target = next((one for one in dependencies if one.target), None)
     if target is None or RESTART not in faults:
         raise HarnessError("nothing is known of how the target is started")
+    if target.runtime == "process" and serving(target) is None:
+        start(target)
+        return f"{target.name} had ended and was started again"
     restart = faults[RESTART]
     record = restart.capture(restart.plan(target, {"grace": GRACE_S}), record_id)
     journal.record(record)

@@ -337,6 +337,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """[start_s, end_s] stretches in which requests on fresh connections failed while the load, which keeps its
     connections, was mostly served. Null: not looked at (no HTTP target, or records of an old version)."""
     warnings: tuple[str, ...] = ()
+    earlier_baseline_s: float = 0.0
+    """Seconds of clean baselines of the same session before this experiment, by which bursts and pauses were measured
+    too."""
 
     def phase(self, name: str | None) -> PhaseResult | None:
         return next((phase for phase in self.phases if phase.name == name), None)

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from harness.model.records.result import MemoryResult, RecoveryOutcome, Verdict
+from harness.model.records.result import RecoveryOutcome, Verdict
 
 SCHEMA = 1
 
@@ -140,6 +140,4 @@ class SuiteResult(msgspec.Struct, frozen=True, kw_only=True):
     experiments: tuple[ExperimentResult, ...]
     score: Score
     excluded: tuple[Excluded, ...] = ()
-    memory: MemoryResult | None = None
-    """Of the target over the whole session, restarts of it apart."""
     warnings: tuple[str, ...] = ()

@@ -56,20 +56,24 @@ def one(name: str, *faults: str, **rest: Any) -> Item:
     return Item(name=name, entries=tuple(FaultEntry(where=name, fault=text) for text in faults), **rest)
 
 
+def held_target(request: str) -> str:
+    """What `must_hold` says of a request, in the grammar of --target."""
+    return f"fault: error_rate{{{request}}} < 1%"
+
+
 def experiment_of(item: Item, shared: Experiment) -> Experiment:
-    """What `run` would be asked for, but for what is expected to fail. shared: the settings of all."""
+    """What `run` would be asked for, but for what is expected to fail and to hold. shared: the settings of all."""
     chosen = {
         "baseline_s": shared.baseline_s if shared.baseline_s is not None else BASELINE_S,
         "fault_s": shared.fault_s if shared.fault_s is not None else FAULT_S,
         **item.settings,
     }
-    held = tuple(f"fault: error_rate{{{name}}} < 1%" for name in item.must_hold)
     return msgspec.structs.replace(
         shared,
         faults=(),
         timeline=item.entries,
         target_layers=(*shared.target_layers, shared.targets),
-        targets=(*held, *item.targets),
+        targets=item.targets,
         **chosen,
     )
 

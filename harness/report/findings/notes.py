@@ -30,16 +30,19 @@ def notes(plan: Plan, result: Result) -> tuple[str, ...]:
         said.append(f"What was answered became smaller: {'; '.join(one.said for one in small)}.")
     if changed := moved(result)[:MOST_NAMES]:
         said.append(f"In the service's own metrics, baseline to fault: {'; '.join(one.said for one in changed)}.")
+    before = "baseline"
+    if result.earlier_baseline_s:
+        before = f"baseline and {result.earlier_baseline_s:.0f} s of earlier ones of the session"
     fault = next((p for p in result.phases if p.name == "fault" and (p.dispersion or 0) > 1.5), None)
     if fault is not None and fault.dispersion is not None:
         said.append(
-            f"Failures come in bursts of about {fault.dispersion:.0f} (as baseline showed them): the "
+            f"Failures come in bursts of about {fault.dispersion:.0f} (as {before} showed them): the "
             f"{fault.requests:,} requests of the fault phase tell as much as {fault.requests / fault.dispersion:,.0f}."
         )
     if result.impact is not None and (n := result.impact.as_in_baseline):
         said.append(
             f"{n} short episode{'s' if n > 1 else ''} of failures after the undo {'were' if n > 1 else 'was'} no more "
-            "frequent than in baseline: not counted against the service."
+            f"frequent than in {before}: not counted against the service."
         )
     return tuple(said)
 

@@ -313,18 +313,8 @@ def facts(suite: SuiteResult, attempts: int) -> list[tuple[str, str]]:
         ("Harness", suite.harness or "unknown"),
         ("Seed", str(suite.seed)[:40]),
         ("Locustfile", f"sha256 {suite.locustfile_sha256}"),
-        ("Memory of the target", memory(suite)),
     ]
     return [(name, text.visible(said, 300)) for name, said in found if said]
-
-
-def memory(suite: SuiteResult) -> str:
-    """Over the whole session; empty where it was not measured."""
-    found = suite.memory
-    if found is None:
-        return ""
-    slope = f", {text.percent(found.slope)} an hour" if found.slope is not None else ""
-    return f"{found.outcome.replace('_', ' ')}{slope}{f': {found.why}' if found.why else ''}"
 
 
 def day_of(suite: SuiteResult) -> date | None:

@@ -29,7 +29,7 @@ def plan_text(plan: Plan, *, width: int = 100, ascii_only: bool = False) -> str:
     width: columns of the drawing; ascii_only: for terminals that show nothing else.
     """
     blocks = [
-        _load(plan, width),
+        load_text(plan, width, plan.experiment),
         _timeline(plan, width, ascii_only),
         _changes(plan, width),
         blast_radius(plan),
@@ -37,25 +37,26 @@ def plan_text(plan: Plan, *, width: int = 100, ascii_only: bool = False) -> str:
         _mix(plan),
     ]
     if plan.warnings:
-        blocks.append("Notes\n" + "\n".join(_wrapped("  - ", text, width) for text in plan.warnings))
+        blocks.append("Notes\n" + "\n".join(wrapped("  - ", text, width) for text in plan.warnings))
     return "\n\n".join(block for block in blocks if block)
 
 
-def _load(plan: Plan, width: int) -> str:
+def load_text(plan: Plan, width: int, title: str) -> str:
+    """What is sent where, below a title."""
     load = plan.load
     rate = f"{load.rate:g} arrivals/s ({load.arrivals})" if load.rate is not None else "as fast as the users go"
     lines = [
-        f"{plan.experiment}",
+        title,
         f"  scenario   {plan.scenario.name}: {plan.scenario.summary}",
         f"  stack      {plan.stack}, target {load.host or 'its own sample API'}",
         f"  load       {load.model} model, {rate}, {load.users} users"
         + (f", up to {load.max_in_flight} at once" if load.model == "open" else ""),
-        _wrapped("  requests   ", _requests(load), width),
-        _wrapped("  made by    ", _workers(load), width),
+        wrapped("  requests   ", _requests(load), width),
+        wrapped("  made by    ", _workers(load), width),
         f"  seed       {load.seed}",
     ]
     sentence = scaled_sentence(plan)
-    return "\n".join([*lines, _wrapped("  scale      ", sentence, width)] if sentence else lines)
+    return "\n".join([*lines, wrapped("  scale      ", sentence, width)] if sentence else lines)
 
 
 def _requests(load: LoadPlan) -> str:
@@ -93,7 +94,7 @@ def _timeline(plan: Plan, width: int, ascii_only: bool) -> str:
     lines = [f"Timeline: {_d(shortest_run(p))} if the service recovers at once, at most {_d(longest_run(p))}", ""]
     lines += [plan_timeline(plan, width=width, ascii_only=ascii_only), ""]
     lines += [
-        _wrapped(f"  {name:<10} {_d(length) if length is not None else '':<8} ", text, width)
+        wrapped(f"  {name:<10} {_d(length) if length is not None else '':<8} ", text, width)
         for name, length, text in rows
     ]
     return "\n".join(lines)
@@ -112,9 +113,9 @@ def _changes(plan: Plan, width: int) -> str:
         params = ", ".join(f"{name}={value}" for name, value in change.params.items())
         times = f", {len(faults)} times" if len(faults) > 1 else ""
         lines.append(f"  {faults[0].id}" + (f" ({params})" if params else "") + times)
-        lines.append(_wrapped("    does    ", change.does, width))
-        lines.append(_wrapped("    undo    ", change.undoes, width))
-        lines.append(_wrapped("    proof   ", change.proves, width))
+        lines.append(wrapped("    does    ", change.does, width))
+        lines.append(wrapped("    undo    ", change.undoes, width))
+        lines.append(wrapped("    proof   ", change.proves, width))
     return "\n".join(lines)
 
 
@@ -157,7 +158,7 @@ def _told_apart(plan: Plan, width: int) -> list[str]:
         if found.held_later is not None:
             held += f" ({format_percent(found.held_later)} where the phase goes on)"
         said = f"{held}, broken from {format_percent(found.broken)} on ({target.phase}, {found.n:,} requests)"
-        lines.append(_wrapped(f"  {text}: ", said, width))
+        lines.append(wrapped(f"  {text}: ", said, width))
     return ["", "What so many requests tell in 19 of 20 runs; between is INCONCLUSIVE", *lines] if lines else []
 
 
@@ -170,7 +171,7 @@ def _mix(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _wrapped(head: str, text: str, width: int) -> str:
+def wrapped(head: str, text: str, width: int) -> str:
     """Words beside a heading, continued under themselves where they do not fit."""
     return textwrap.fill(
         text,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.model.records.gate import GateResult
 from harness.model.records.suite import Attempt, ExperimentResult, SuiteResult
 from harness.model.units import format_duration
 from harness.report.sentences.text import visible
@@ -13,8 +14,12 @@ _COLOURS = {"broken": "31", "unknown": "33", "not_run": "2", "held": "32"}
 _SHOWN = {"broken": "BROKEN", "unknown": "unknown", "not_run": "not run", "held": "held"}
 
 
-def summary(suite: SuiteResult, run_dir: Path, *, colour: bool = False) -> str:
-    lines = [counts_sentence(suite), ""]
+def summary(suite: SuiteResult, run_dir: Path, gate: GateResult | None, *, colour: bool = False) -> str:
+    """gate: where the suite was compared with what was accepted."""
+    lines = [counts_sentence(suite)]
+    if gate is not None:
+        lines.append(f"Against the base: {visible(gate.sentence, 400)}")
+    lines.append("")
     for reason in suite.reasons:
         lines.append(visible(reason, 400))
     wide = max((len(one.name) for one in suite.experiments), default=0)
@@ -23,8 +28,11 @@ def summary(suite: SuiteResult, run_dir: Path, *, colour: bool = False) -> str:
         if colour:
             shown = f"\x1b[{_COLOURS[one.outcome]}m{shown}\x1b[0m"
         lines.append(f"  {shown} {visible(one.name, 60):<{min(wide, 60)}}  {_said(one)}".rstrip())
+    by_reason: dict[str, list[str]] = {}
     for left in suite.excluded:
-        lines.append(f"  left out {visible(left.name, 60)}: {visible(left.why, 200)}")
+        by_reason.setdefault(left.why, []).append(left.name)
+    for why, names in by_reason.items():
+        lines.append(f"  left out {visible(', '.join(names), 120)}: {visible(why, 200)}")
     lines += ["", f"{run_dir}/suite.json"]
     return "\n".join(lines)
 

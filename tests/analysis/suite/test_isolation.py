@@ -64,9 +64,13 @@ def test_one_attempt_of_three_that_is_broken_is_no_need() -> None:
 def test_independent_requests_get_targets_of_their_own() -> None:
     declared = {"GET /health": ("redis", "kafka"), "GET /other": ("db",)}
     assert isolation_targets(declared, {"redis"}) == (
-        "fault: error_rate{GET /health} < 1%",
+        "fault: error_rate{GET /health} < 5%",
         "fault: p95{GET /health} < 200ms",
     )
+    # No stricter than a cell is, but as lax as the experiment.
+    for written, limit in (("1%", "5%"), ("10%", "10%")):
+        (errors, _) = isolation_targets(declared, {"redis"}, parse_targets(f"fault: error_rate < {written}"))
+        assert errors == f"fault: error_rate{{GET /health}} < {limit}"
     assert isolation_targets(declared, {"web"}) == isolation_targets(declared, ()) == ()
     # The limits of the experiment, and a target that is there already.
     targets = (*parse_targets("p95 < max(2x baseline, 50ms)"), *parse_targets("fault: error_rate{GET /health} < 3%"))

@@ -12,52 +12,97 @@ from types import MappingProxyType
 
 SECONDS: Mapping[str, float] = MappingProxyType(
     {
+        "tests/faults/test_contract.py": 330,
         "tests/docker/test_compose_headline.py": 300,
         "tests/e2e/test_headline.py": 250,
-        "tests/e2e/test_life_killed.py": 230,
         "tests/docker/test_compose_stack.py": 210,
-        "tests/e2e/test_life_terminal.py": 190,
         "tests/docker/test_compose_contract.py": 160,
-        "tests/e2e/test_life_phases.py": 140,
+        "tests/e2e/test_life_terminal.py": 115,
+        "tests/e2e/test_own_system.py": 115,
         "tests/docker/test_own_compose.py": 110,
-        "tests/e2e/test_ends.py": 110,
+        "tests/e2e/test_life_killed.py": 105,
+        "tests/load/test_lean_client.py": 105,
         "tests/docker/test_compose_file.py": 100,
         "tests/e2e/test_truth.py": 100,
-        "tests/faults/test_contract.py": 100,
-        "tests/e2e/test_life_load.py": 100,
-        "tests/load/test_remote_workers.py": 90,
-        "tests/load/test_open_model.py": 90,
-        "tests/e2e/test_starved.py": 75,
-        "tests/e2e/test_timeline.py": 75,
-        "tests/e2e/test_remote_worker.py": 70,
-        "tests/e2e/test_life_files.py": 70,
-        "tests/e2e/test_own_system.py": 65,
+        "tests/cli/test_bad_input.py": 80,
+        "tests/e2e/test_life_files.py": 80,
+        "tests/load/test_processes.py": 80,
+        "tests/load/test_foreign_files.py": 75,
+        "tests/load/test_remote_workers.py": 75,
+        "tests/report/test_html.py": 75,
+        "tests/load/test_open_model.py": 70,
+        "tests/e2e/test_life_phases.py": 65,
         "tests/docker/test_life_killed_containers.py": 60,
+        "tests/e2e/test_ends.py": 60,
+        "tests/e2e/test_life_load.py": 60,
+        "tests/e2e/test_timeline.py": 60,
+        "tests/cli/test_experiment.py": 55,
         "tests/e2e/test_control_race.py": 55,
-        "tests/load/test_clocks.py": 55,
-        "tests/load/test_processes.py": 55,
+        "tests/api/test_api_defects.py": 50,
         "tests/docker/test_life_engine.py": 50,
+        "tests/e2e/test_remote_worker.py": 50,
         "tests/load/test_closed_loop_hang.py": 50,
-        "tests/load/test_saturation.py": 50,
-        "tests/e2e/test_control_bypass.py": 50,
-        "tests/load/test_closed_model.py": 50,
-        "tests/report/test_html.py": 30,
-        "tests/api/test_api_defects.py": 30,
-        "tests/cli/test_settings.py": 30,
-        "tests/cli/test_experiment.py": 30,
-        "tests/e2e/test_control_toxiproxy.py": 25,
-        "tests/e2e/test_control_changes.py": 25,
-        "tests/safety/test_remote_lock.py": 20,
-        "tests/stack/test_cli_stack.py": 20,
-        "tests/e2e/test_control_bug.py": 15,
+        "tests/cli/test_foreign_input.py": 45,
+        "tests/load/test_lean_limits.py": 40,
+        "tests/load/test_strangers.py": 40,
+        "tests/e2e/test_control_bypass.py": 35,
+        "tests/load/test_silence.py": 35,
+        "tests/conductor/test_proofs.py": 30,
+        "tests/e2e/test_control_bug.py": 30,
+        "tests/e2e/test_control_changes.py": 30,
+        "tests/e2e/test_starved.py": 30,
+        "tests/load/test_closed_model.py": 30,
+        "tests/safety/test_deaths.py": 30,
+        "tests/stack/test_cli_stack.py": 30,
+        "tests/conductor/test_outside.py": 25,
+        "tests/faults/test_hog.py": 25,
+        "tests/load/test_saturation.py": 25,
+        "tests/safety/test_heal.py": 25,
+        "tests/stack/test_embedded.py": 25,
+        "tests/test_troubleshooting.py": 25,
+        "tests/api/test_api_faults.py": 20,
+        "tests/e2e/test_own_broken.py": 20,
+        "tests/faults/test_control_planes.py": 20,
+        "tests/load/test_locust.py": 20,
+        "tests/load/test_read_back.py": 20,
+        "tests/safety/test_unknown_toxics.py": 20,
+        "tests/api/test_api_endpoints.py": 15,
+        "tests/e2e/test_control_toxiproxy.py": 15,
         "tests/e2e/test_life_clock.py": 15,
-        "tests/stack/test_embedded.py": 15,
-        "tests/safety/test_deaths.py": 15,
-        "tests/faults/test_hog.py": 15,
+        "tests/faults/test_bulk.py": 10,
+        "tests/stack/test_setup.py": 10,
+        "tests/testing/test_kinds.py": 10,
+        "tests/adapters/test_probe.py": 5,
+        "tests/api/test_api_pool.py": 5,
+        "tests/stack/test_external_declared.py": 5,
+        "tests/stack/test_servers.py": 5,
     }
 )
 """About how long the files with the longest tests take, all tests of one after the other, on two idle cores; of a file
 in SINGLY its longest test."""
+
+TOGETHER: tuple[tuple[str, ...], ...] = (
+    ("tests/e2e/test_life_terminal.py", "tests/e2e/test_life_load.py", "tests/e2e/test_ends.py"),
+    (
+        *("tests/e2e/test_life_killed.py", "tests/e2e/test_timeline.py", "tests/e2e/test_control_bypass.py"),
+        *("tests/e2e/test_control_changes.py", "tests/e2e/test_control_toxiproxy.py"),
+    ),
+    (
+        *("tests/e2e/test_life_files.py", "tests/e2e/test_life_phases.py", "tests/e2e/test_control_bug.py"),
+        "tests/e2e/test_life_clock.py",
+    ),
+    (
+        *("tests/faults/test_contract.py", "tests/faults/test_bulk.py", "tests/testing/test_kinds.py"),
+        *("tests/adapters/test_probe.py", "tests/stack/test_servers.py", "tests/stack/test_setup.py"),
+        "tests/stack/test_external_declared.py",
+    ),
+    (
+        *("tests/api/test_api_defects.py", "tests/api/test_api_faults.py", "tests/api/test_api_endpoints.py"),
+        *("tests/api/test_api_pool.py", "tests/conductor/test_proofs.py"),
+    ),
+)
+"""Files whose tests use the same standing stack, or the session's Kafka: one worker has them, for each that had some
+would start its own, and a Kafka that nobody asks costs a hundredth of a processor all the same."""
 
 
 SINGLY = frozenset(("tests/docker/test_own_compose.py", "tests/docker/test_life_engine.py"))
@@ -73,12 +118,19 @@ def longest_first(tests: Sequence[str], workers: int) -> list[int]:
     files: dict[str, list[int]] = {}
     for place, test in enumerate(tests):
         files.setdefault(test.partition("::")[0], []).append(place)
-    stretches: list[list[int]] = [[] for _ in range(workers)]
+    alone = SECONDS.keys() - {file for bundle in TOGETHER for file in bundle}
+    bundles = [[file for file in bundle if file in files] for bundle in (*TOGETHER, *((file,) for file in alone))]
+    lasting = [(sum(SECONDS[file] for file in bundle), bundle) for bundle in bundles if bundle]
+    dealt: list[list[str]] = [[] for _ in range(workers)]
     work = [0.0] * workers
-    for file in sorted(SECONDS.keys() & files.keys(), key=lambda file: (-SECONDS[file], file)):
+    for seconds, bundle in sorted(lasting, key=lambda one: (-one[0], one[1])):
         least = work.index(min(work))
-        stretches[least] += files.pop(file)
-        work[least] += SECONDS[file]
+        dealt[least] += bundle
+        work[least] += seconds
+    stretches = [
+        [place for file in sorted(some, key=lambda file: (-SECONDS[file], file)) for place in files.pop(file)]
+        for some in dealt
+    ]
     short = [place for places in files.values() for place in places]
     ordered: list[int] = []
     for number, stretch in enumerate(stretches):

@@ -1,0 +1,89 @@
+"""`harness plan SUITE.yaml`, with the real command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_bad_input import harness
+
+FILE = """\
+name: checkout
+profile: quick
+exclude: {kafka-kill: "the broker is shared"}
+rate: 100
+seed: 7
+experiments:
+  - redis-flush
+  - name: slow database
+    faults: [db-latency:latency=1s]
+    targets: ["fault: p95 < 2s"]
+    may_fail: [/api/v1/predict]
+    must_hold: [/health, /nowhere]
+    fault_for: 30s
+    weight: 2
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "suite.yaml").write_text(FILE)
+    return tmp_path
+
+
+def test_every_experiment_what_is_left_out_and_what_may_stay_undecided(folder: Path) -> None:
+    done = harness("plan", "suite.yaml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    for words in (
+        "checkout: 14 experiments, about",
+        "seed 7",
+        "1 redis-down 15s 20s 20s 1m",  # /health gets 5 a second
+        "12 control",
+        "14 slow database 15s 30s 20s",
+        "targets fault: p95 < 2s, fault: error_rate{/health} < 5%, fault: p95{/health} < 2s",
+        "may fail /api/v1/predict",
+        "must hold /health, /nowhere",
+        "weight 2",
+        "Left out kafka-kill: the broker is shared",
+        "AnomalyDetectionUser.health_check, 5% of the load: at most about 50 in redis-flush",
+        "/nowhere: no task of the locustfile is named like it",
+    ):
+        assert words in said, words
+    typed = harness("plan", "suite.yaml", "--rate", "2000", cwd=folder)
+    assert "health_check, 5%" not in typed.stdout and "1 redis-down" in typed.stdout
+
+
+def test_the_plans_as_json(folder: Path) -> None:
+    (folder / "harness.toml").write_text('[requests."/api/v1/anomalies"]\nmay_fail_with = ["redis"]\n')
+    done = harness("plan", "suite.yaml", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert (made["name"], made["profile"], len(made["experiments"])) == ("checkout", "quick", 14)
+    assert made["left"] == [{"name": "kafka-kill", "why": "the broker is shared"}]
+    last = made["experiments"][-1]
+    assert last["plan"]["load"]["seed"] == 7 and last["plan"]["faults"][0]["id"] == "db-latency"
+    # What is expected of this experiment, beside what harness.toml says of all.
+    assert last["plan"]["may_fail_with"] == {"/api/v1/anomalies": ["redis"], "/api/v1/predict": ["db"]}
+    assert made["experiments"][0]["plan"]["may_fail_with"] == {"/api/v1/anomalies": ["redis"]}
+    assert made["seconds"] > sum(one["seconds"] for one in made["experiments"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "said"),
+    [
+        (FILE, ("--fault", "redis-down"), "--fault belongs to a single run"),
+        ("experiments: []\n", (), "x.yaml:1: experiments: the suite is empty"),
+        ("profile: fast\n", (), "no profile 'fast'"),
+        ("experiments: [redis-down]\nfaults: [none]\n", (), "not a key of a suite file"),
+        ("experiments:\n  - {faults: [redis-down], must_hold: {a: b}}\n", (), "x.yaml:2: experiments[0].must_hold"),
+        ("experiments: [redis-dwon]\n", (), "x.yaml:1: experiments[0]: unknown fault"),
+    ],
+)
+def test_what_is_wrong_is_one_line(tmp_path: Path, text: str, words: tuple[str, ...], said: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    done = harness("plan", "x.yaml", *words, cwd=tmp_path)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert done.stdout == ""

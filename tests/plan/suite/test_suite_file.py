@@ -1,0 +1,129 @@
+"""Suite files: what a person may write, and the one line that tells what is wrong with it and where."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.model.errors import UsageError
+from harness.plan.experiment import Experiment
+from harness.plan.suite.items import experiment_of
+from harness.plan.suite.suite_file import MOST, SuiteFile, decode
+
+HARNESS = Path(sys.executable).parent / "harness"
+ONE = "experiments: [redis-down]\n"
+
+
+def read(text: str) -> SuiteFile:
+    return decode(text.encode(), "s.yaml")
+
+
+def test_all_that_may_be_said_of_an_experiment() -> None:
+    file = read(
+        "name: checkout\nprofile: quick\nexclude: {kafka-hang: the broker is shared}\nallow: [redis-flush]\n"
+        "baseline: 15s\ntargets: [p95 < 1s]\nexperiments:\n  - redis-down\n  - none\n"
+        "  - name: slow database\n    faults: [db-latency:latency=1s]\n    targets: ['fault: p95 < 2s']\n"
+        "    may_fail: [POST /x]\n    must_hold: [GET /health]\n    fault_for: 30s\n    weight: 2\n"
+    )
+    assert (file.title, file.profile, file.allow) == ("checkout", "quick", ("redis-flush",))
+    assert file.exclude == {"kafka-hang": "the broker is shared"} and file.settings["baseline"] == 15.0
+    down, _, slow = file.items
+    assert [item.name for item in file.items] == ["redis-down", "control", "slow database"]
+    assert slow.may_fail == ("POST /x",) and slow.settings == {"fault_s": 30.0} and slow.weight == 2.0
+    made = experiment_of(slow, Experiment(baseline_s=15.0))
+    assert (made.baseline_s, made.fault_s) == (15.0, 30.0)
+    assert made.targets == ("fault: error_rate{GET /health} < 1%", "fault: p95 < 2s")
+    assert experiment_of(down, Experiment()).targets == ()
+
+
+BAD = [
+    ("", "s.yaml"),
+    ("[]", "s.yaml:1"),
+    ("name: x\n", "the suite is empty"),
+    ("experiments: []\n", "s.yaml:1: experiments: the suite is empty"),
+    ("experiments: 3\n", "s.yaml:1: experiments"),
+    ("experiments: {redis-down: 1}\n", "s.yaml:1: experiments"),
+    ("experiments:\n  - [redis-down]\n", "s.yaml:2: experiments[0]"),
+    ("experiments:\n  - redis-down\n  - redis-down\n", "s.yaml:3: experiments[1]: the name 'redis-down' is"),
+    ("experiments:\n  - redis-down@1s\n  - redis-down@2s\n", "is there twice"),
+    ("experiments:\n  - name: x\n", "s.yaml:2: experiments[0]: `faults` is missing"),
+    ("experiments:\n  - fault: redis-down\n", "experiments[0].fault: unknown key"),
+    ("experiments:\n  - {faults: [redis-down], rate: 5}\n", "it is the same for all"),
+    ("experiments:\n  - {faults: [redis-down], weight: 0}\n", "0 is no weight"),
+    ("experiments:\n  - {faults: [redis-down], weight: .nan}\n", "s.yaml:2: experiments[0].weight"),
+    ("experiments:\n  - {faults: [redis-down], weight: 1001}\n", "is no weight"),
+    ("experiments:\n  - {faults: [redis-down], targets: [p95 <]}\n", "s.yaml:2: experiments[0].targets[0]"),
+    ("experiments:\n  - {faults: [redis-down], must_hold: GET /}\n", "experiments[0].must_hold"),
+    ("experiments:\n  - {faults: [redis-down], must_hold: ['GET /}{\"']}\n", "experiments[0].must_hold[0]"),
+    ("experiments:\n  - {faults: [redis-down], must_hold: ['']}\n", "experiments[0].must_hold[0]"),
+    ("profile: standrad\n", "s.yaml:1: profile: no profile 'standrad'"),
+    (ONE + "exclude: [redis-down]\n", "s.yaml:2: exclude"),
+    (ONE + "faults: [redis-down]\n", "s.yaml:2: faults: not a key of a suite file"),
+    (ONE + "experimnts: []\n", "did you mean 'experiments'"),
+    (ONE + "baseline: 20\n", "s.yaml:2: baseline"),
+    (ONE + ONE, "s.yaml:2"),
+    ("experiments: &a [*a]\n", "s.yaml:1"),
+    ("a: &a [x, x]\nb: &b [*a, *a]\nexperiments: *b\n", "s.yaml:1"),
+    ("experiments: !!python/object/apply:os.system [true]\n", "s.yaml:1"),
+    ("experiments:\n  <<: {a: b}\n", "s.yaml:2"),
+    ("experiments: [redis-down\n", "s.yaml"),
+    ("\tx: 1\n", "s.yaml:1"),
+    ("experiments: [" + "[" * 500 + "]" * 500 + "]\n", "s.yaml"),
+    (ONE + "---\n" + ONE, "s.yaml"),
+    ("experiments: [" + ", ".join(f"e{i}" for i in range(10_000)) + "]\n", f"a suite has {MOST} at most"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), BAD)
+def test_what_is_wrong_is_one_line(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        read(text)
+    line = str(raised.value)
+    assert said in f"{line} {raised.value.hint}" and line.startswith("s.yaml"), line
+    assert "\n" not in line and len(line) < 400, line
+
+
+def test_bytes_that_are_no_text_are_one_line() -> None:
+    for content in (b"\xff\xfe\x00", b"a\x00b", b"\x80: 1\n"):
+        with pytest.raises(UsageError, match=r"^s\.yaml"):
+            decode(content, "s.yaml")
+
+
+COMMANDS = [
+    ("experiments: [mysql-down]\n", [], "unknown fault 'mysql-down'"),
+    ("experiments:\n  - none\n  - redis-dwon\n", [], "did you mean 'redis-down'"),
+    ("experiments:\n  - {faults: [redis-latency:latncy=1s]}\n", [], "s.yaml:2"),
+    (ONE + "scenario: targt\n", [], "did you mean 'target'"),
+    (ONE + "scenario: spike\n", [], "a load that jumps"),
+    (ONE + "exclude: {kafka-down: x}\n", [], "the suite has no experiment 'kafka-down'"),
+    (ONE + "exclude: {redis-down: x}\n", [], "the suite is empty"),
+    ("profile: quick\nallow: [redis-flsh]\n", [], "s.yaml:2: allow: the suite has no experiment 'redis-flsh'"),
+    ("experiments:\n  - {faults: [none], fault_for: 1s}\n", [], "too short"),
+    (ONE, ["--only", "kafka-*"], "no experiment fits kafka-*"),
+    (ONE, ["--profile", "quick"], "write `profile: NAME`"),
+    (ONE, ["--fault", "none"], "--fault belongs to a single run"),
+    (ONE, ["--time-limit", "soon"], "--time-limit"),
+]
+
+
+@pytest.mark.parametrize(("text", "options", "said"), COMMANDS)
+def test_a_suite_that_cannot_be_touches_nothing(tmp_path: Path, text: str, options: list[str], said: str) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    env = {"XDG_STATE_HOME": str(tmp_path / "state"), "PATH": "/usr/bin:/bin"}
+    words = [str(HARNESS), "suite", "run", "s.yaml", *options]
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    first, *hints = done.stderr.splitlines()
+    assert first.startswith("error: ") and said in done.stderr and len(hints) <= 1 and "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["s.yaml"]
+
+
+def test_a_suite_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    for name in ("s.yaml", "."):
+        done = subprocess.run(
+            [str(HARNESS), "suite", "run", name], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 2 and "Traceback" not in done.stderr and not list(tmp_path.iterdir()), done.stderr
