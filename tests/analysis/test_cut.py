@@ -12,7 +12,7 @@ import pytest
 from histories import Reply, Run, Scene, Service, failing, healthy, slow
 from msgspec.structs import replace
 
-from harness.analysis.record.cut import ERRORS_AFTER, OPEN, SLACK_S, cut
+from harness.analysis.record.cut import ERRORS_AFTER, OPEN, SLACK_S, cut, settled
 from harness.analysis.record.window_reader import WINDOWS, WindowReader
 from harness.model.jsonl import encode_line
 from harness.model.records.result import Result
@@ -79,12 +79,14 @@ class Session:
         for step in (*range(FIRST), *range(self.end, self.until)):
             self.written += [(step + 1, stranger(worker, step)) for worker in self.workers]
             self.written += [(step + 1.5, error(worker, "status", "GET /items", step, 5)) for worker in self.workers]
+        self.waiting: dict[tuple[str, int], dict[int, int]] = {}
         for number in range(self.until):
             for worker in self.workers:
                 now: dict[int, int] = {}
                 for whose, step, until, count in open_:
                     if whose == worker and step <= number < until and count:
                         now[step] = now.get(step, 0) + count
+                self.waiting[worker, number] = now
                 self.written.append((number + 0.95, mark(worker, number + 1, now)))
 
     def rows(self) -> list[Row]:
@@ -99,10 +101,20 @@ class Session:
                     ended = {name: ClassCounts(ended=n, failed=n)}
                     left += [DeltaRow(worker=row.worker, step=row.step, classes=ended)]
                     left += [replace(error(row.worker, "unfinished", None, row.step, n), example=OPEN)]
-        marks = [mark(worker, step + 1, {}) for step in range(self.steps) for worker in self.workers]
-        final = [replace(mark(worker, self.steps + 10, {}), final=True, done=self.steps) for worker in self.workers]
+        marks, final = [], []
+        for worker in self.workers:
+            for number in range(FIRST, self.until):
+                open_ = {step - FIRST: count for step, count in self.waiting[worker, number].items()}
+                one = mark(worker, number + 1 - FIRST, open_)
+                one = replace(one, done=min(one.done, self.steps))
+                if one.done == self.steps and (not open_ or one.at >= self.steps / 10 + TIMEOUT_S + SLACK_S):
+                    final.append(replace(one, open=[], unasked=[], final=True))
+                    break
+                marks.append(one)
         own = [replace(one, first_s=(one.step or 0) / 10, last_s=(one.step or 0) / 10) for one in self.errors]
-        return Run(self.scene.plan, self.scene.events, [*self.deltas, *marks, *own, *left, *final], self.scene.samples)
+        return Run(
+            self.scene.plan, self.scene.events, [*self.deltas, *marks, *own, *left, *final], self.scene.samples
+        )
 
     def cut(self, rows: Iterable[Row]) -> list[Row]:
         return list(cut(rows, FIRST, self.end, TIMEOUT_S))
@@ -170,14 +182,50 @@ SCENES: dict[str, Scene] = {
 @pytest.mark.parametrize("name", SCENES)
 def test_a_cut_is_judged_as_the_same_stretch_alone(tmp_path: Path, name: str, seed: int) -> None:
     session = Session(changed(SCENES[name], seed=seed), seed)
-    found = session.judge(session.rows(), tmp_path)
-    assert msgspec.to_builtins(found) == msgspec.to_builtins(session.alone().judge())
+    found, alone = session.judge(session.rows(), tmp_path), session.alone().judge()
+    assert msgspec.to_builtins(found) == msgspec.to_builtins(alone)
 
 
-def test_rows_of_workers_may_come_in_any_order_of_their_own(tmp_path: Path) -> None:
-    """A flush comes as a whole; whose is first, and how far behind the other is, is chance."""
+def test_a_worker_whose_rows_come_late_is_waited_for(tmp_path: Path) -> None:
+    """Over a network they may be seconds behind those of the others."""
     session = Session(changed(SCENES["time-outs at the end"], seed=3), 3)
     rows = session.rows()
-    of = {worker: [row for row in rows if row.worker == worker] for worker in session.workers}
-    behind = [row for worker in reversed(session.workers) for row in of[worker]]
-    assert session.judge(behind, tmp_path) == session.judge(rows, tmp_path)
+    session.written = [(at + 50 * (row.worker == "w0"), row) for at, row in session.written]
+    assert session.judge(session.rows(), tmp_path) == session.judge(rows, tmp_path)
+
+
+def test_it_ends_where_it_is_final_and_holds_nothing_of_others() -> None:
+    session = Session(SCENES["time-outs at the end"], 4)
+    rows = session.rows()
+    own = session.cut(rows)
+    assert {row.step for row in own if isinstance(row, (DeltaRow, ErrorRow))} <= set(range(FIRST, session.end))
+    for worker in session.workers:
+        marks = [row for row in own if isinstance(row, MarkRow) and row.worker == worker]
+        assert [row.final for row in marks] == [False] * (len(marks) - 1) + [True]
+        assert max(row.done for row in marks) == session.end and not marks[-1].open
+    # However long the session goes on, and from wherever before the experiment its rows are read.
+    assert session.cut([*rows, *(mark(worker, 10**6, {}) for worker in session.workers)]) == own
+    since = next(place for place, row in enumerate(rows) if isinstance(row, MarkRow) and row.at >= FIRST / 10 - 0.5)
+    assert session.cut(rows[since:]) == own
+
+
+def test_the_rows_so_far_are_final_only_when_more_would_change_nothing() -> None:
+    session = Session(SCENES["time-outs at the end"], 5)
+    rows, whole = session.rows(), session.cut(session.rows())
+    low, high = 0, len(rows)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if settled(rows[:middle], 2, session.end, TIMEOUT_S) else (middle + 1, high)
+    assert 0 < low < len(rows), "at some time, and not before"
+    assert session.cut(rows[:low]) == whole
+
+
+def test_a_worker_that_died_leaves_a_gap(tmp_path: Path) -> None:
+    """Its rows end in the middle of the fault phase, for this experiment and for all that come after it."""
+    session = Session(changed(SCENES["broken and back"], seed=6), 6)
+    written = sorted(session.written, key=lambda one: one[0])
+    rows = [row for at, row in written if row.worker != "w1" or at < FIRST + 300]
+    found = session.judge(rows, tmp_path)
+    assert session.alone().judge().verdict == "fail"
+    assert found.verdict == "inconclusive" and "fewer requests recorded" in found.reasons[0], found.reasons
+    assert not settled(rows, 2, session.end, TIMEOUT_S), "nobody can know that it says nothing more"

@@ -56,11 +56,6 @@ def one(name: str, *faults: str, **rest: Any) -> Item:
     return Item(name=name, entries=tuple(FaultEntry(where=name, fault=text) for text in faults), **rest)
 
 
-def held_target(request: str) -> str:
-    """What `must_hold` says of a request, in the grammar of --target."""
-    return f"fault: error_rate{{{request}}} < 1%"
-
-
 def experiment_of(item: Item, shared: Experiment) -> Experiment:
     """What `run` would be asked for, but for what is expected to fail and to hold. shared: the settings of all."""
     chosen = {

@@ -24,16 +24,14 @@ from typing import Any
 
 import msgspec
 
-from harness.model.errors import UsageError
 from harness.model.options import NUMBER
-from harness.model.target_grammar import parse_targets
 from harness.plan import experiment_file
 from harness.plan.experiment import OPTIONS
 from harness.plan.files.entries import FaultEntry
 from harness.plan.files.fault_list import fault_list
 from harness.plan.files.reader import Reader
 from harness.plan.files.strict_yaml import Mapping, Node, Text, parse
-from harness.plan.suite.items import CONTROL, Item, held_target
+from harness.plan.suite.items import CONTROL, Item
 from harness.plan.suite.profile import PROFILES
 
 SHARED = {key: option for key, option in experiment_file.KEYS.items() if option.field != "faults"}
@@ -147,22 +145,12 @@ def _item(node: Node, path: str, reader: Reader) -> Item:
         entries=entries,
         targets=experiment_file.targets(read["targets"], f"{path}.targets", reader) if "targets" in read else (),
         may_fail=reader.texts(read["may_fail"], f"{path}.may_fail") if "may_fail" in read else (),
-        must_hold=_held(read["must_hold"], f"{path}.must_hold", reader) if "must_hold" in read else (),
+        must_hold=reader.texts(read["must_hold"], f"{path}.must_hold") if "must_hold" in read else (),
         settings={
             option.field: experiment_file.value(option, read[key], reader) for key, option in OWN.items() if key in read
         },
         weight=weight,
     )
-
-
-def _held(node: Node, path: str, reader: Reader) -> tuple[str, ...]:
-    names = reader.texts(node, path)
-    for number, (name, one) in enumerate(zip(names, reader.items(node, path), strict=True)):
-        try:
-            parse_targets(held_target(name))
-        except UsageError:
-            raise reader.error(one, f"{path}[{number}]", f"no name of a request: {name!r}") from None
-    return names
 
 
 def _reasons(node: Node, reader: Reader) -> dict[str, str]:
