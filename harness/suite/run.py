@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from harness.analysis.record.window_reader import WINDOWS
 from harness.analysis.suite.gate import ATTEMPTS, gate, to_confirm
-from harness.analysis.suite.suite_file import SUITE
+from harness.analysis.suite.suite_file import GATE, SUITE
 from harness.conductor.recording.log import RunLog
 from harness.conductor.recording.provenance import provenance
 from harness.conductor.running_load import START_LEAD_S, RunningLoad
@@ -42,7 +42,6 @@ from harness.suite.outcome import Book
 from harness.suite.prepare import PlannedItem, PlannedSuite, told_length
 from harness.suite.resume import Earlier
 
-GATE = "gate.json"
 POLL_S = 0.05
 
 Say = Callable[[str], None]
