@@ -24,7 +24,9 @@ from typing import Any
 
 import msgspec
 
+from harness.model.errors import UsageError
 from harness.model.options import NUMBER
+from harness.model.target_grammar import parse_targets
 from harness.plan import experiment_file
 from harness.plan.experiment import OPTIONS
 from harness.plan.files.entries import FaultEntry
@@ -145,12 +147,22 @@ def _item(node: Node, path: str, reader: Reader) -> Item:
         entries=entries,
         targets=experiment_file.targets(read["targets"], f"{path}.targets", reader) if "targets" in read else (),
         may_fail=reader.texts(read["may_fail"], f"{path}.may_fail") if "may_fail" in read else (),
-        must_hold=reader.texts(read["must_hold"], f"{path}.must_hold") if "must_hold" in read else (),
+        must_hold=_names(read["must_hold"], f"{path}.must_hold", reader) if "must_hold" in read else (),
         settings={
             option.field: experiment_file.value(option, read[key], reader) for key, option in OWN.items() if key in read
         },
         weight=weight,
     )
+
+
+def _names(node: Node, path: str, reader: Reader) -> tuple[str, ...]:
+    """Request names that can stand in a target."""
+    for number, (one, name) in enumerate(zip(reader.items(node, path), reader.texts(node, path), strict=True)):
+        try:
+            parse_targets(f"fault: error_rate{{{name}}} < 1%")
+        except UsageError:
+            raise reader.error(one, f"{path}[{number}]", f"{name!r} cannot be a request name in a target") from None
+    return reader.texts(node, path)
 
 
 def _reasons(node: Node, reader: Reader) -> dict[str, str]:
