@@ -112,9 +112,7 @@ class Session:
                     break
                 marks.append(one)
         own = [replace(one, first_s=(one.step or 0) / 10, last_s=(one.step or 0) / 10) for one in self.errors]
-        return Run(
-            self.scene.plan, self.scene.events, [*self.deltas, *marks, *own, *left, *final], self.scene.samples
-        )
+        return Run(self.scene.plan, self.scene.events, [*self.deltas, *marks, *own, *left, *final], self.scene.samples)
 
     def cut(self, rows: Iterable[Row]) -> list[Row]:
         return list(cut(rows, FIRST, self.end, TIMEOUT_S))

@@ -158,9 +158,7 @@ def test_undo_records_are_each_one_s_own_and_nothing_is_left(done: tuple[Suite, 
 
 
 def api_of(suite: Suite) -> psutil.Process:
-    return next(
-        psutil.Process(pid) for pid, label in family(suite.process.pid).items() if "anomaly_api" in label
-    )
+    return next(psutil.Process(pid) for pid, label in family(suite.process.pid).items() if "anomaly_api" in label)
 
 
 def test_a_target_that_stays_dead_is_looked_at_and_started_again(tmp_path: Path) -> None:
@@ -174,7 +172,9 @@ def test_a_target_that_stays_dead_is_looked_at_and_started_again(tmp_path: Path)
     first, second = suite.suite()["experiments"]
     own = result(suite.dir / "01-redis-down")
     assert own["after_load"]["outcome"] != "as_in_baseline", own["after_load"]
-    assert first["outcome"] == "broken" and first["attempts"][0]["reset"] == "api had ended and was started again", suite.text()
+    assert first["outcome"] == "broken" and first["attempts"][0]["reset"] == "api had ended and was started again", (
+        suite.text()
+    )
     assert second["outcome"] == "held" and result(suite.dir / "02-control")["verdict"] == "pass", suite.text()
     assert code == 1
 

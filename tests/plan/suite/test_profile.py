@@ -30,9 +30,9 @@ def test_the_standard_suite_of_the_embedded_stack() -> None:
     of = Counter(name.partition("-")[0] for name in names)
     assert of["redis"] == 8 and of["api"] == 2 and names[-1] == "control"
     for dependency in ("redis", "kafka", "db"):
-        assert {f"{dependency}-{kind}" for kind in ("down", "hang", "latency", "reset", "pause", "kill", "restart")} <= {
-            *names
-        }
+        assert {
+            f"{dependency}-{kind}" for kind in ("down", "hang", "latency", "reset", "pause", "kill", "restart")
+        } <= {*names}
     assert {"redis-flush", "api-kill", "api-pause", "db-connection-limit", "db-connection-hog"} <= {*names}
     assert not suite.shared and not [one for one in suite.left if one.name in names]
 
@@ -56,7 +56,11 @@ def test_what_loses_data_is_not_tried_on_somebody_s_stack_unless_allowed(allow: 
 
 
 def test_what_cannot_be_done_to_a_dependency_is_told() -> None:
-    bare = [msgspec.structs.replace(one, proxied=False, startable=False, runtime=None) for one in declared() if one.name == "redis"]
+    bare = [
+        msgspec.structs.replace(one, proxied=False, startable=False, runtime=None)
+        for one in declared()
+        if one.name == "redis"
+    ]
     suite = profile("quick", bare, registered(), ours=True)
     assert [item.name for item in suite.items] == ["control"]
     assert {one.name for one in suite.left} == {f"redis-{kind}" for kind in ("down", "hang", "latency", "kill")}
