@@ -17,6 +17,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/e2e/test_life_killed.py": 230,
         "tests/docker/test_compose_stack.py": 210,
         "tests/e2e/test_life_terminal.py": 190,
+        "tests/e2e/test_suite.py": 150,
         "tests/docker/test_compose_contract.py": 160,
         "tests/e2e/test_life_phases.py": 140,
         "tests/docker/test_own_compose.py": 110,
