@@ -161,6 +161,7 @@ def api_of(suite: Suite) -> psutil.Process:
     return next(psutil.Process(pid) for pid, label in family(suite.process.pid).items() if "anomaly_api" in label)
 
 
+@pytest.mark.thorough
 def test_a_target_that_stays_dead_is_looked_at_and_started_again(tmp_path: Path) -> None:
     suite = Suite(tmp_path, experiments="experiments: [redis-down, none]\n")
     try:

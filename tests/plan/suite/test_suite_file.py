@@ -12,6 +12,7 @@ from harness.model.errors import UsageError
 from harness.plan.experiment import Experiment
 from harness.plan.suite.items import experiment_of
 from harness.plan.suite.suite_file import MOST, SuiteFile, decode
+from harness.suite.prepare import plan_suite
 
 HARNESS = Path(sys.executable).parent / "harness"
 ONE = "experiments: [redis-down]\n"
@@ -35,7 +36,7 @@ def test_all_that_may_be_said_of_an_experiment() -> None:
     assert slow.may_fail == ("POST /x",) and slow.settings == {"fault_s": 30.0} and slow.weight == 2.0
     made = experiment_of(slow, Experiment(baseline_s=15.0))
     assert (made.baseline_s, made.fault_s) == (15.0, 30.0)
-    assert made.targets == ("fault: error_rate{GET /health} < 1%", "fault: p95 < 2s")
+    assert made.targets == ("fault: p95 < 2s",) and slow.must_hold == ("GET /health",)
     assert experiment_of(down, Experiment()).targets == ()
 
 
@@ -57,7 +58,6 @@ BAD = [
     ("experiments:\n  - {faults: [redis-down], weight: 1001}\n", "is no weight"),
     ("experiments:\n  - {faults: [redis-down], targets: [p95 <]}\n", "s.yaml:2: experiments[0].targets[0]"),
     ("experiments:\n  - {faults: [redis-down], must_hold: GET /}\n", "experiments[0].must_hold"),
-    ("experiments:\n  - {faults: [redis-down], must_hold: ['GET /}{\"']}\n", "experiments[0].must_hold[0]"),
     ("experiments:\n  - {faults: [redis-down], must_hold: ['']}\n", "experiments[0].must_hold[0]"),
     ("profile: standrad\n", "s.yaml:1: profile: no profile 'standrad'"),
     (ONE + "exclude: [redis-down]\n", "s.yaml:2: exclude"),
@@ -127,3 +127,10 @@ def test_a_suite_that_is_not_there_is_one_line(tmp_path: Path) -> None:
             [str(HARNESS), "suite", "run", name], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 2 and "Traceback" not in done.stderr and not list(tmp_path.iterdir()), done.stderr
+
+
+def test_what_is_expected_to_fail_is_known_to_the_plan_of_that_experiment_alone() -> None:
+    file = read("experiments:\n  - none\n  - {faults: [redis-down], may_fail: [GET /x]}\n")
+    control, down = plan_suite(Experiment(), None, file=file).items
+    assert down.plan.may_fail_with == {"GET /x": ("redis",)} and not control.plan.may_fail_with
+    assert down.plan.load.classes == control.plan.load.classes and down.plan.seed == control.plan.seed

@@ -18,6 +18,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/docker/test_compose_stack.py": 210,
         "tests/docker/test_compose_contract.py": 160,
         "tests/e2e/test_life_terminal.py": 115,
+        "tests/e2e/test_suite.py": 110,
         "tests/e2e/test_own_system.py": 115,
         "tests/docker/test_own_compose.py": 110,
         "tests/e2e/test_life_killed.py": 105,
