@@ -49,6 +49,7 @@ class Book:
         self._lock = threading.Lock()
         self._items: dict[str, PlannedItem] = {}
         self._reset: dict[str, str] = {}
+        self._last: dict[str, Carried] = {}
         self._attempts: dict[str, list[Attempt]] = {one.item.name: [] for one in planned.items}
         self._seconds_before = 0.0
         self._why: dict[str, str] = {}
@@ -69,6 +70,7 @@ class Book:
         with self._lock:
             self._items[carried.folder.name] = one
             self._reset[carried.folder.name] = carried.reset
+            self._last[one.item.name] = carried
         self.unverified += [
             f"{carried.folder.name}/{event.fault}: {event.left}; {event.mend}"
             for event in carried.events
@@ -118,7 +120,7 @@ class Book:
         planned, plan, provenance = self._planned, self._planned.base.plan, self._provenance
         with self._lock:
             experiments = tuple(self._experiment(one) for one in planned.items)
-        code = _exit_code(experiments, problem, interrupted, bool(left or self.unverified))
+        code = exit_code(experiments, problem, interrupted=interrupted, left=bool(left or self.unverified))
         if self.gate is not None and code not in (
             ExitCode.UNDO_UNVERIFIED,
             ExitCode.INTERRUPTED,
@@ -154,6 +156,10 @@ class Book:
             warnings=tuple(dict.fromkeys(text for one in planned.items for text in one.plan.warnings)),
         )
 
+    def _why_not_run(self, name: str) -> str:
+        last = self._last.get(name)
+        return self._why.get(name) or (last.unjudged if last is not None else "") or self._ended or NEVER
+
     def _experiment(self, one: PlannedItem) -> ExperimentResult:
         plan = one.plan
         attempts = tuple(self._attempts[one.item.name])
@@ -165,7 +171,7 @@ class Book:
             definition=definition(plan),
             weight=one.item.weight,
             outcome=outcome_of(attempts),
-            why="" if attempts else self._why.get(one.item.name, self._ended or NEVER),
+            why="" if attempts else self._why_not_run(one.item.name),
             attempts=attempts,
             command=command_for(plan),
         )
@@ -201,11 +207,12 @@ def _harm(run: Run) -> int | None:
     return None if isinstance(found, str) else round(found.harm)
 
 
-def _exit_code(
-    experiments: Sequence[ExperimentResult], problem: HarnessError | None, interrupted: bool, left: bool
+def exit_code(
+    experiments: Sequence[ExperimentResult], problem: HarnessError | None, *, interrupted: bool, left: bool
 ) -> ExitCode:
     """The first that occurs, worst first. What was not run leaves the suite undecided."""
-    codes = {ExitCode(attempt.exit_code) for one in experiments for attempt in one.attempts[-1:]}
+    last = {ExitCode(attempt.exit_code) for one in experiments for attempt in one.attempts[-1:]}
+    codes = last & set(WORST_FIRST[:3])
     codes |= {ExitCode.INCONCLUSIVE for one in experiments if one.outcome in ("not_run", "unknown")}
     codes |= {ExitCode.FAIL for one in experiments if one.outcome == "broken"}
     if left:

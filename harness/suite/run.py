@@ -303,10 +303,12 @@ def folder_name(number: int, name: str) -> str:
 
 
 def write_suite(run_dir: Path, result: SuiteResult, gate: GateResult | None, say: Say) -> None:
-    """suite.json and, of a suite that was compared, gate.json."""
+    """suite.json and, of a suite that was compared, gate.json; one of before does not stay."""
     for name, found in ((SUITE, result), (GATE, gate)):
         try:
-            if found is not None:
+            if found is None:
+                (run_dir / name).unlink(missing_ok=True)
+            else:
                 replace_file(run_dir / name, msgspec.json.format(encode(found), indent=2) + b"\n")
         except OSError as error:
             say(f"{name} could not be written: {error.strerror}")

@@ -25,6 +25,8 @@ class Carried(msgspec.Struct, kw_only=True):
     since: int
     reset: str = ""
     stuck: str = ""
+    unjudged: str = ""
+    """Why there is no result of it, where there is none."""
 
     @property
     def recovered(self) -> bool:

@@ -70,7 +70,8 @@ class Finisher:
                 self._done(carried, result)
                 self._learn(carried, result)
             except Exception as error:
-                self._say(f"{carried.folder.name} could not be judged: {type(error).__name__}: {error}")
+                carried.unjudged = f"it could not be judged: {type(error).__name__}: {error}"
+                self._say(f"{carried.folder.name}: {carried.unjudged}")
             finally:
                 self._todo.task_done()
 
