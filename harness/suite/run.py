@@ -24,7 +24,7 @@ from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import renewing
 from harness.fault import registered
 from harness.model.clock import monotonic, wall
-from harness.model.errors import HarnessError
+from harness.model.errors import HarnessError, SetupError
 from harness.model.files import replace_file
 from harness.model.jsonl import encode
 from harness.model.records.gate import Base, GateResult, Known
@@ -140,6 +140,10 @@ class _Running:
             self._carry_out()
         except HarnessError as error:
             problem = error
+        except OSError as error:
+            problem = SetupError(
+                f"the suite could not go on: {error.strerror or error}: {error.filename or ''}".rstrip(": ")
+            )
         session = self._session
         self._log.say(
             "stopping the servers and the keeper" if session.owns_stack else "releasing the locks and the keeper"
@@ -225,14 +229,14 @@ class _Running:
         return True
 
     def _experiments(self, series: Series) -> None:
-        for one in self._planned.items:
-            if one.item.name in self._done_before:
-                continue
-            why = self._why_not(one)
+        todo = [one for one in self._planned.items if one.item.name not in self._done_before]
+        for at, one in enumerate(todo, start=1):
+            why = self._why_not()
             if why:
                 self._book.not_run(one, why)
                 continue
-            if not self._one(series, one):
+            left = f"about {format_duration(round((len(todo) - at + 1) * self._each_s, -1))} left"
+            if not self._one(series, one, f"experiment {at} of {len(todo)}: {one.item.name}; {left}"):
                 return
         self._confirm(series)
 
@@ -247,18 +251,17 @@ class _Running:
             self._log.say(f"new or undecided, so twice more: {', '.join(names)}")
         for one in (one for one in self._planned.items if one.item.name in names):
             for _ in range(ATTEMPTS - 1):
-                if self._why_not(one) or not self._one(series, one):
+                if self._why_not() or not self._one(series, one, f"{one.item.name}, once more"):
                     return
 
-    def _one(self, series: Series, one: PlannedItem) -> bool:
-        """Carry one out; False where nothing can follow."""
+    def _one(self, series: Series, one: PlannedItem, part: str) -> bool:
+        """Carry one out; False where nothing can follow. part: of the suite, for people."""
         self._number += 1
         name = folder_name(self._number, one.item.name)
         folder = self._folder / name
         folder.mkdir()
-        of = f" of {len(self._planned.items)}" if self._number <= len(self._planned.items) else ", once more"
-        self._part = f"experiment {self._number}{of}: {one.item.name}{self._left_to_do()}"
-        self._log.say(self._part)
+        self._part = part
+        self._log.say(part)
         plan = replace(one.plan, experiment=f"{self._folder.name}/{name}", created=wall())
         carried = series.carry_out(plan, folder, lambda carried: self._book.carried(one, carried))
         if self._signals.count:
@@ -270,20 +273,15 @@ class _Running:
             return False
         return True
 
-    def _why_not(self, one: PlannedItem) -> str:
-        if self._limit_s is None:
-            return ""
-        takes_s = self._planned.seconds / max(1, len(self._planned.items))
-        if monotonic() - self._begun + takes_s <= self._limit_s:
+    def _why_not(self) -> str:
+        """Why no other experiment may begin; "" where one may."""
+        if self._limit_s is None or monotonic() - self._begun + self._each_s <= self._limit_s:
             return ""
         return f"the time limit of {format_duration(self._limit_s)} was reached"
 
-    def _left_to_do(self) -> str:
-        done, items = self._number - 1, len(self._planned.items)
-        if done >= items:
-            return ""
-        each_s = self._planned.seconds / items
-        return f"; about {format_duration(round((items - done) * each_s, -1))} left"
+    @property
+    def _each_s(self) -> float:
+        return self._planned.seconds / max(1, len(self._planned.items))
 
     def _show(self, state: LiveState) -> None:
         self._log.show(replace(state, part=self._part))

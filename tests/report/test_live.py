@@ -21,7 +21,7 @@ from rich.cells import cell_len
 from harness.cli.streams import view_of
 from harness.model.records.live import LiveFault, LiveNumbers, LiveState
 from harness.report.terminal.lines import LineView
-from harness.report.terminal.live import PHASES, History, LiveView, frame, sparkline
+from harness.report.terminal.live import PHASES, SHARED_PHASES, History, LiveView, frame, sparkline
 
 STATE = LiveState(
     experiment="20261123-160000-redis-down-target",
@@ -132,7 +132,7 @@ def test_every_phase_of_the_model_is_on_the_clock() -> None:
 
     from harness.model.records.targets import PhaseName
 
-    assert get_args(PhaseName) == PHASES
+    assert {*get_args(PhaseName)} == {*PHASES, *SHARED_PHASES}
 
 
 class Broken(io.StringIO):
@@ -313,3 +313,14 @@ def test_in_tmux_one_frame_is_on_the_screen_also_after_a_resize(tmux: list[str],
         rows = screen_when(width)
         assert sum("PROVEN" in row for row in rows) == 1, rows
         assert sum("RPS" in row for row in rows) == 1, rows
+
+
+def test_an_experiment_of_a_suite_says_which_it_is_and_a_single_run_has_no_phase_of_it() -> None:
+    def shown(state: LiveState) -> str:
+        return "\n".join(line.plain for line in frame(state, History(), 120, 40))
+
+    alone = shown(STATE)
+    assert "warmup" in alone and "tail" in alone and "settle" not in alone
+    shared = shown(msgspec.structs.replace(STATE, part="experiment 3 of 27: redis-down; about 21m left"))
+    assert "experiment 3 of 27: redis-down; about 21m left" in shared
+    assert "settle" in shared and "warmup" not in shared and "tail" not in shared

@@ -66,14 +66,22 @@ class Finisher:
     def _work(self) -> None:
         while (carried := self._todo.get()) is not None:
             try:
-                result = self._finish(carried)
-                self._done(carried, result)
-                self._learn(carried, result)
-            except Exception as error:
-                carried.unjudged = f"it could not be judged: {type(error).__name__}: {error}"
-                self._say(f"{carried.folder.name}: {carried.unjudged}")
+                self._judge(carried)
             finally:
                 self._todo.task_done()
+
+    def _judge(self, carried: Carried) -> None:
+        try:
+            result = self._finish(carried)
+            self._done(carried, result)
+        except Exception as error:
+            carried.unjudged = f"it could not be judged: {type(error).__name__}: {error}"
+            self._say(f"{carried.folder.name}: {carried.unjudged}")
+            return
+        try:
+            self._learn(carried, result)
+        except Exception as error:
+            self._say(f"{carried.folder.name}: its baseline is no yardstick for the others: {error}")
 
     def _finish(self, carried: Carried) -> Result:
         plan, folder = carried.plan, carried.folder

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
-PHASES = ("warmup", "settle", "baseline", "gap", "fault", "recovery", "after", "tail")
+PHASES = ("warmup", "baseline", "gap", "fault", "recovery", "after", "tail")
+SHARED_PHASES = ("settle", *PHASES[1:-1])
+"""Of an experiment of a suite: the load was there before, and goes on."""
 HISTORY_S = 60
 MIN_INTERVAL_S = 0.12
 LABEL = 11
@@ -145,7 +147,8 @@ def _title(state: LiveState, width: int) -> Text:
     from rich.text import Text
 
     right = f"{text.clock(state.at_s)}  {state.total_requests:,} requests"
-    left = f"{text.visible(state.experiment, 100)} ({state.scenario}, {state.stack})"
+    name = state.part or state.experiment
+    left = f"{text.visible(name, 100)} ({state.scenario}, {state.stack})"
     left = text.shorten(left, max(8, width - len(right) - 2))
     line = Text(left, style="bold")
     line.append(" " * max(1, width - len(left) - len(right)))
@@ -159,8 +162,9 @@ def _clock(state: LiveState, width: int, ascii_only: bool) -> list[Text]:
 
     done, now = ("x", ">") if ascii_only else ("✓", "▶")
     steps = Text()
-    at = PHASES.index(state.phase) if state.phase in PHASES else -1
-    for i, name in enumerate(PHASES):
+    phases = SHARED_PHASES if state.part else PHASES
+    at = phases.index(state.phase) if state.phase in phases else -1
+    for i, name in enumerate(phases):
         if i:
             steps.append("  ", style="dim")
         if i < at:
