@@ -30,7 +30,8 @@ def gate(base: Base, known: Sequence[Known], suite: SuiteResult, today: date) ->
     """What a suite's outcomes say against those that were accepted."""
     found = _Findings(base, known, suite, today, CONFIRMED)
     failed = found.new or found.worse or found.expired
-    code = ExitCode.FAIL if failed else ExitCode.INCONCLUSIVE if found.unknown else ExitCode.PASS
+    undecided = found.unknown or not found.compared
+    code = ExitCode.FAIL if failed else ExitCode.INCONCLUSIVE if undecided else ExitCode.PASS
     return GateResult(
         exit_code=int(code),
         sentence=_sentence(found, code),
@@ -224,6 +225,8 @@ def _sentence(found: _Findings, code: ExitCode) -> str:
         _counted(found.unknown, "decided before and unknown now"),
     ]
     said = [part for part in parts if part]
+    if not found.compared:
+        said.append("no experiment of the base could be compared")
     if owned:
         weaknesses = "known weakness" if len(owned) == 1 else "known weaknesses"
         next_day = min(until_of(one) for one in owned)

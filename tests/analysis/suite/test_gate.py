@@ -188,6 +188,16 @@ def test_new_changed_and_gone_experiments_are_listed() -> None:
     assert gate(base, known, now(GOOD), DAY).listed == ()
 
 
+def test_a_base_of_another_suite_lets_nothing_pass() -> None:
+    base, known = base_of(GOOD)
+    found = gate(base, known, suite(experiment("db-down", GOOD), experiment("db-hang", GOOD)), DAY)
+    assert (found.exit_code, found.sentence) == (3, "undecided, no experiment of the base could be compared")
+    assert (
+        "no experiment"
+        not in gate(base, known, suite(experiment("db-down", GOOD), experiment(DOWN, GOOD)), DAY).sentence
+    )
+
+
 def test_a_known_weakness_of_what_is_not_compared_still_expires() -> None:
     base, known = base_of(BAD)
     changed = suite(experiment(DOWN, BAD, definition="x"), experiment("control", GOOD))
