@@ -7,7 +7,7 @@ What this adds: the file is found and read before any other option is looked at,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -102,6 +102,31 @@ def from_file(ctx: click.Context, key: str, where: str) -> None:
 
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Tracebacks.")
 """Looked for in the words that were typed, wherever an error is told."""
+
+
+def laid_under(
+    values: dict[str, Any], settings: Mapping[str, Any], file: str, where: Callable[[str], str]
+) -> dict[str, Any]:
+    """The options with the settings of an experiment or suite file where nothing was typed on the command line.
+
+    So the file stands above harness.toml and the environment. Faults and abort conditions that were typed replace the
+    file's; its targets are a layer below those that were typed. file: its name. where: the line of a key.
+    """
+    context = click.get_current_context()
+    typed = {name for name in values if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    # --host and --stack choose the same thing: what was typed of either hides both of the file's.
+    hidden = typed | ({"host", "stack"} if typed & {"host", "stack"} else set())
+    found = dict(values)
+    for key, value in settings.items():
+        if key == "targets":
+            found["target_layers"] = (*values.get("target_layers", ()), value)
+        elif key not in hidden:
+            from_file(context, key, where(key))
+            if key == "faults":
+                found["faults"], found["timeline"] = (), value
+            else:
+                found[key] = str(Path(file).parent / value) if key in PATHS else value
+    return found
 
 
 def allow_host_option(help_text: str, envvar: str | None = None) -> Callable[[F], F]:

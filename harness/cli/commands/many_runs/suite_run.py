@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from harness.cli.options import experiment_options
-from harness.cli.settings import PATHS, Told, Written, from_file
+from harness.cli.settings import Told, Written, laid_under
 from harness.model.errors import UsageError
 from harness.model.files import read_limited
 from harness.model.options import DURATION
@@ -161,7 +160,7 @@ def planned_of(
     if values["faults"]:
         raise UsageError("--fault belongs to a single run", hint="choose experiments of the suite with --only")
     if file is not None:
-        values = laid_under(values, file, click.get_current_context())
+        values = laid_under(values, file.settings, file.name, file.where)
     return plan_suite(decode(values), values.get("config"), file=file, profile_name=profile_name, only=only)
 
 
@@ -187,17 +186,3 @@ def suite_in(path: str) -> SuiteFile | None:
     except FileNotFoundError:
         return None
     return decode(content, path) if is_suite(content, path) else None
-
-
-def laid_under(values: dict[str, Any], file: SuiteFile, context: click.Context) -> dict[str, Any]:
-    """The options with the file's settings where nothing was typed on the command line, as for an experiment file."""
-    typed = {name for name in values if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    hidden = typed | ({"host", "stack"} if typed & {"host", "stack"} else set())
-    found = dict(values)
-    for key, value in file.settings.items():
-        if key == "targets":
-            found["target_layers"] = (*values.get("target_layers", ()), value)
-        elif key not in hidden:
-            from_file(context, key, file.where(key))
-            found[key] = str(Path(file.name).parent / value) if key in PATHS else value
-    return found
