@@ -15,11 +15,9 @@ from msgspec.structs import replace
 
 from harness.analysis.record.clean import clean_rows, earlier, for_plan
 from harness.analysis.record.windows import FAILING_AFTER_S, WindowStore
-from harness.conductor.after_load import Before, ask_again
-from harness.conductor.fault_runner import FaultRunner
-from harness.conductor.loop import Conduct
+from harness.conductor.after_load import ask_again
+from harness.conductor.loop import conduct
 from harness.conductor.readback import read_back
-from harness.conductor.recording.annotations import Annotations
 from harness.conductor.recording.history import History
 from harness.conductor.recording.log import RunLog
 from harness.conductor.run import write_plan
@@ -114,7 +112,6 @@ class Series:
 
     def _conduct(self, plan: Plan, folder: Path) -> Carried:
         session, load, say = self._session, self._load, self._log.say
-        assert session.keeper is not None and session.journal is not None
         plan = bind(plan, self._up, self._faults)
         first = load.step_ahead()
         since = load.windows.stat().st_size if load.windows.exists() else 0
@@ -130,45 +127,25 @@ class Series:
         store = WindowStore(plan)
         # Of what is judged by now: the result may know one baseline more.
         store.earlier = earlier(clean_rows(for_plan(self._finisher.clean, plan)), plan)
-        before = Before(plan, store)
-        history.listen(before.note)
-        history.start(load.instant(first))
-        session.sample_into(history.t0, folder)
-        grafana = self._up.grafana
-        annotations = Annotations(grafana, plan.experiment, history, say) if grafana is not None else None
-        try:
-            runner = FaultRunner(
-                plan,
-                self._faults,
-                history,
-                session.journal,
-                session.keeper,
-                say=say,
-                restart_toxiproxy=session.restart_toxiproxy if session.owns_stack else None,
-                up=self._up,
-                prefix=f"{folder.name}/",
-            )
-            Conduct(
-                plan,
-                history=history,
-                faults=runner,
-                keeper=session.keeper,
-                load=load.process,
-                messages=load.messages,
-                store=store,
-                windows=load.windows,
-                signals=self._signals,
-                say=say,
-                show=self._show,
-                since=since,
-                restless=Restless(plan, folder, history, self._before, self._held_s),
-            ).run()
-        finally:
-            if annotations is not None:
-                renewing(session.keeper, annotations.close)
+        t0 = load.instant(first)
+        session.sample_into(t0, folder)
+        self._last_look = conduct(
+            plan,
+            session,
+            load,
+            history,
+            t0=t0,
+            faults=self._faults,
+            store=store,
+            signals=self._signals,
+            say=say,
+            show=self._show,
+            prefix=f"{folder.name}/",
+            since=since,
+            restless=Restless(plan, folder, history, self._before, self._held_s),
+        )
         ended = next((event.end_s for event in reversed(history.events) if isinstance(event, LoadEnded)), None)
         end = first + step_of(history.since_t0() if ended is None else ended)
-        self._last_look = before
         return Carried(plan=plan, folder=folder, history=history, first=first, end=end, since=since)
 
     def _interlude(self, carried: Carried) -> None:
