@@ -46,6 +46,11 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
         return self.stack.allowed if isinstance(self.stack, ExternalStack) else self.experiment.allow_hosts
 
     @property
+    def declared_reset(self) -> tuple[str, str] | None:
+        """(path, SHA-256) of the harness.toml that says how a suite brings its target back; None: none does."""
+        return self.stack.declared_reset if isinstance(self.stack, ExternalStack) else None
+
+    @property
     def told(self) -> Plan:
         """The plan with what `run` would refuse among its warnings; nothing of the system is asked for it."""
         if not isinstance(self.stack, ExternalStack):

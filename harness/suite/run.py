@@ -179,6 +179,7 @@ class _Running:
             show=self._show,
             signals=signals,
             done=self._done,
+            declared_reset=self._planned.base.declared_reset,
         )
         try:
             load.begin(monotonic() + START_LEAD_S)

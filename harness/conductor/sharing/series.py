@@ -26,7 +26,7 @@ from harness.conductor.session import Session
 from harness.conductor.sharing.carried import Carried
 from harness.conductor.sharing.finisher import Finisher, noted_of
 from harness.conductor.sharing.rest import Restless
-from harness.conductor.sharing.target_reset import reset_target
+from harness.conductor.sharing.target_reset import reset_by_command, reset_target
 from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import renewing
 from harness.fault import Fault
@@ -44,7 +44,8 @@ CUT_EVERY_S = 0.5
 
 
 class Series:
-    """faults: the registered kinds. done: called in another thread with each experiment's result, in order."""
+    """faults: the registered kinds. declared_reset: the harness.toml, and its SHA-256, whose command brings back a
+    target that is not ours. done: called in another thread with each experiment's result, in order."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Series:
         show: Callable[[LiveState], None],
         signals: Signals,
         done: Callable[[Carried, Result], None],
+        declared_reset: tuple[str, str] | None = None,
     ) -> None:
         self._session = session
         self._up = up
@@ -67,6 +69,7 @@ class Series:
         self._log = log
         self._show = show
         self._signals = signals
+        self._declared_reset = declared_reset
         self._before: Carried | None = None
         self._held_s = 0.0
         self._resets = 0
@@ -167,13 +170,19 @@ class Series:
             self._load.resume()
 
     def _reset(self, carried: Carried) -> None:
-        """The target is started anew, where that is ours to do. One that is still as it was left would spoil what comes
-        after it; what stopped the experiment otherwise need not have been the target."""
-        session = self._session
+        """The target is brought back, where that is ours to do or somebody declared how. One that is still as it was
+        left would spoil what comes after it; what stopped the experiment otherwise need not have been the target."""
+        session, before = self._session, self._before
         if session.journal is None or self._signals.count:
             return
         dead = carried.stopped in (None, "not_calm")
-        if not session.owns_stack:
+        if carried.stopped == "not_calm" and before is not None and before.reset:
+            carried.stuck = f"the target did not come back, although {before.reset}"
+            return
+        target = next((one for one in self._up.dependencies if one.target), None)
+        ours = session.owns_stack or (target is not None and target.process.keeper is not None)
+        declared = self._declared_reset
+        if not ours and declared is None:
             if dead and not carried.well_without_load:
                 carried.stuck = "the target did not come back, and it is not ours to start again"
             return
@@ -181,7 +190,10 @@ class Series:
         journal, record_id, found = session.journal, f"reset-{self._resets}", [""]
 
         def work() -> None:
-            found[0] = reset_target(self._up.dependencies, self._faults, journal, record_id, self._log.say)
+            if ours or declared is None:
+                found[0] = reset_target(self._up.dependencies, self._faults, journal, record_id, self._log.say)
+            else:
+                found[0] = reset_by_command(*declared, session.run_dir / "logs" / "reset.log", self._signals)
 
         try:
             renewing(session.keeper, work)
