@@ -16,7 +16,6 @@ from harness.conductor.recording.sampler import Sampler
 from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import Inbox, renewing
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
-from harness.model.records.faults import Dependency
 from harness.model.records.plan import Plan
 from harness.model.records.stack import SavesLogs, Stack, StackUp
 from harness.safety.journal.journal import Journal
@@ -208,11 +207,10 @@ class Session:
             self.turned_away = error if isinstance(error, Refused) else None
             raise
 
-    def start_sampler(self, t0: float, dependencies: Sequence[Dependency]) -> Sampler:
+    def start_sampler(self, t0: float) -> None:
         assert self.up is not None
         self._sampler = Sampler(say=self._say, allow_hosts=self._allowed)
-        self._sampler.start(t0, self.up.target, dependencies, self.run_dir / "samples.jsonl")
-        return self._sampler
+        self._sampler.start(t0, self.up.target, self.up.dependencies, self.run_dir / "samples.jsonl")
 
     def sample_into(self, t0: float, folder: Path) -> None:
         """From now on another experiment's samples.jsonl."""

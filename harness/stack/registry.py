@@ -11,6 +11,7 @@ import msgspec
 
 from harness.model.errors import AdapterError, Gone, SetupError
 from harness.model.paths import state_dir
+from harness.model.records.faults import Dependency
 from harness.model.records.stack import StackName, StackUp
 
 
@@ -61,7 +62,7 @@ def read(name: StackName = "embedded") -> Kept | None:
     if name != "embedded" or kept is None or kept.up is None or not keeper_alive(kept):
         return kept
     _learn_password(kept.state)
-    return msgspec.structs.replace(kept, up=renewed(kept.up, kept.state))
+    return msgspec.structs.replace(kept, up=renewed(kept.up))
 
 
 def _learn_password(keeper: str) -> None:
@@ -74,31 +75,35 @@ def _learn_password(keeper: str) -> None:
         valkey.learn_password(KeeperClient(keeper).input_of(valkey.NAME))
 
 
-def renewed(up: StackUp, keeper: str) -> StackUp:
-    """The same stack with its processes as they are now; as recorded where the keeper does not answer or knows none.
-
-    keeper: the state folder of the keeper that owns the servers.
-    """
+def renewed(up: StackUp) -> StackUp:
+    """The same stack with its processes as their owners know them now: one that was killed was started again as
+    another. As recorded where an owner does not answer or knows none."""
     from harness.adapters.keeper.client import KeeperClient
+    from harness.adapters.keeper.starter import serving
 
-    try:
-        now = KeeperClient(keeper).status().servers
-    except AdapterError:
-        return up
-    dependencies = []
-    for dependency in up.dependencies:
-        found = now.get(dependency.process.server or "")
-        proxy = now.get("toxiproxy") if dependency.proxy.pid is not None else None
-        dependency = dependency.but(
-            process={"pid": found.pid if found is not None else dependency.process.pid},
-            proxy={"pid": proxy.pid if proxy is not None else dependency.proxy.pid},
+    def pid_of(dependency: Dependency) -> int | None:
+        with contextlib.suppress(AdapterError):
+            if (found := serving(dependency)) is not None:
+                return found.pid
+        return dependency.process.pid
+
+    keeper = next((one.process.keeper for one in up.dependencies if one.process.keeper is not None), None)
+    proxy = None
+    if keeper is not None:
+        with contextlib.suppress(AdapterError):
+            proxy = KeeperClient(keeper).status().servers.get("toxiproxy")
+    dependencies = [
+        one.but(
+            process={"pid": pid_of(one)},
+            proxy={"pid": proxy.pid if proxy is not None and one.proxy.pid is not None else one.proxy.pid},
         )
-        dependencies.append(dependency)
-    target = now.get("api")
+        for one in up.dependencies
+    ]
+    target = next((one.process.pid for one in dependencies if one.target), up.target.pid)
     return msgspec.structs.replace(
         up,
         dependencies=tuple(dependencies),
-        target=msgspec.structs.replace(up.target, pid=target.pid if target is not None else up.target.pid),
+        target=msgspec.structs.replace(up.target, pid=target if up.target.pid is not None else None),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -34,6 +34,11 @@ class PlannedItem(msgspec.Struct, frozen=True, kw_only=True):
     item: Item
     plan: Plan
 
+    @property
+    def own_load(self) -> bool:
+        """It shares no load with others: it says itself what its own is, or that one jumps."""
+        return self.item.own_load or self.plan.load.jump_from is not None
+
 
 class PlannedSuite(msgspec.Struct, frozen=True, kw_only=True):
     """base: a control run on the same load, and the stack it is for. items: in the order in which they will run."""
@@ -45,8 +50,16 @@ class PlannedSuite(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def seconds(self) -> float:
         """What it takes where every target recovers at once and no phase has to go on."""
-        before = self.base.plan.phases.warmup_s + MIN_HOLD_S
-        return before + sum(shortest_run(sharing(one.plan.phases)) + BETWEEN_S for one in self.items)
+        return sum(self._starts) + sum(shortest_run(sharing(one.plan.phases)) + BETWEEN_S for one in self.items)
+
+    @property
+    def _starts(self) -> Iterator[float]:
+        """What the start of each load takes until the first experiment on it."""
+        shared = False
+        for one in self.items:
+            if one.own_load or not shared:
+                yield (one.plan if one.own_load else self.base.plan).phases.warmup_s + MIN_HOLD_S
+            shared = not one.own_load
 
     @property
     def envelope(self) -> Plan:
@@ -77,6 +90,7 @@ class PlannedSuite(msgspec.Struct, frozen=True, kw_only=True):
     def told(self) -> SuitePlan:
         """For people and programs, with what a run would refuse among its warnings."""
         plans = [(one.item, one.plan) for one in self.items]
+        own = {one.item.name for one in self.items if one.own_load}
         usual = {target.text for target in self.base.plan.targets if target.primary}
         names = declared_names(self.base.experiment, [one.item for one in self.items])
         refused = self.base.told.warnings[: -len(self.base.plan.warnings) or None]
@@ -89,6 +103,7 @@ class PlannedSuite(msgspec.Struct, frozen=True, kw_only=True):
                     name=item.name,
                     seconds=shortest_run(sharing(plan.phases)) + BETWEEN_S,
                     weight=item.weight,
+                    own_load=item.name in own,
                     may_fail=item.may_fail,
                     must_hold=must_hold(item, plan),
                     targets=tuple(t.text for t in plan.targets if t.primary and t.text not in usual),
@@ -121,13 +136,6 @@ def plan_suite(
     locustfile = describe(on.locustfile)
     control = replace(shared, faults=("none",))
     base = Planned(experiment=control, plan=on.plan(control, lambda: locustfile), stack=on.stack, running=on.running)
-    if base.plan.load.jump_from is not None:
-        raise UsageError(
-            f"scenario {shared.scenario!r} has a load that jumps, and a suite's load is the same throughout",
-            hint="choose another one for the suite, and run this one alone: harness run",
-            field="scenario",
-            lead="",
-        )
     chosen, left = _chosen(suite, only)
     shared = with_lengths(shared, suite.shared, base.plan.load, declared_names(shared, suite.items))
     items: list[PlannedItem] = []
@@ -141,9 +149,15 @@ def plan_suite(
         except HarnessError as error:
             error.args = (f"experiment {item.name}: {error}", *error.args[1:])
             raise
+        own_load = item.own_load or plan.load.jump_from is not None
+        if own_load and plan.load.remote is not None:
+            raise UsageError(
+                f"experiment {item.name}: it has a load of its own, and workers of other machines wait for one load",
+                hint="run it alone: harness run",
+            )
         plan = replace(
             plan,
-            load=replace(base.plan.load, limits_ms=plan.load.limits_ms),
+            load=plan.load if own_load else replace(base.plan.load, limits_ms=plan.load.limits_ms),
             may_fail_with=_may_fail_with(item, plan),
             warnings=(*plan.warnings, *warnings),
         )

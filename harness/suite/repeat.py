@@ -25,8 +25,6 @@ def repeated(planned: Planned, times: int) -> PlannedSuite:
     if not 2 <= times <= MOST:
         raise UsageError(f"--repeat {times}: from 2 to {MOST}")
     plan = planned.plan
-    if plan.load.jump_from is not None:
-        raise UsageError(f"--repeat: scenario {plan.scenario.name!r} has a load that jumps, and runs share one load")
     phases = replace(plan.phases, extend=tuple(name for name in plan.phases.extend if name != "fault"))
     name = plan.experiment.split("-", 1)[1]
     items = tuple(

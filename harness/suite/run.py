@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -10,12 +9,11 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from harness.analysis.record.window_reader import WINDOWS
 from harness.analysis.suite.gate import ATTEMPTS, gate, to_confirm
 from harness.analysis.suite.suite_file import GATE, SUITE
 from harness.conductor.recording.log import RunLog
 from harness.conductor.recording.provenance import provenance
-from harness.conductor.running_load import START_LEAD_S, RunningLoad
+from harness.conductor.running_load import RunningLoad
 from harness.conductor.session import Session, make_run_dir, opened
 from harness.conductor.sharing.carried import Carried
 from harness.conductor.sharing.series import Series
@@ -28,12 +26,12 @@ from harness.model.files import replace_file
 from harness.model.jsonl import encode
 from harness.model.records.gate import Base, GateResult, Known
 from harness.model.records.live import LiveState
-from harness.model.records.plan import Plan
 from harness.model.records.result import Result
 from harness.model.records.suite import SuiteResult
 from harness.model.units import format_duration
 from harness.plan.planner import bind
 from harness.report.suite.files import write_suite_reports
+from harness.suite.loads import Loads
 from harness.suite.outcome import Book
 from harness.suite.prepare import PlannedItem, PlannedSuite, told_length
 from harness.suite.resume import Earlier
@@ -165,44 +163,29 @@ class _Running:
         write_suite(self._folder, self._so_far(), None, say)
         if signals.count:
             return
-        plan = bind(base, up, faults)
-        load = RunningLoad.start(plan.load, session, session.run_dir / WINDOWS, signals, say)
-        if load is None:
-            return
-        series = Series(
-            session,
-            up,
-            load,
-            faults,
-            provenance=origin,
-            log=self._log,
-            show=self._show,
-            signals=signals,
-            done=self._done,
-            declared_reset=self._planned.base.declared_reset,
-        )
+
+        def on(load: RunningLoad, before: Series | None) -> Series:
+            return Series(
+                session,
+                up,
+                load,
+                faults,
+                provenance=origin,
+                log=self._log,
+                show=self._show,
+                signals=signals,
+                done=self._done,
+                before=before,
+                declared_reset=self._planned.base.declared_reset,
+            )
+
+        loads = Loads(session, base, lambda plan: bind(plan, up, faults), on, signals, say)
         try:
-            load.begin(monotonic() + START_LEAD_S)
-            session.start_sampler(load.t0, up.dependencies)
-            if self._warm_up(load, plan):
-                self._experiments(series)
+            self._experiments(loads)
         finally:
-            series.close()
+            loads.close()
 
-    def _warm_up(self, load: RunningLoad, plan: Plan) -> bool:
-        """The load ramps once; the first experiment waits for a whole hold, which is the rest of the warm-up. False
-        when it ended, or a signal came."""
-        ramp_s = max(plan.load.ramp_s, plan.phases.warmup_s - plan.phases.hold_s)
-        self._log.say(f"the load ramps up for {ramp_s:.0f} s")
-        assert self._session.keeper is not None
-        while monotonic() < load.t0 + ramp_s:
-            self._session.keeper.renew()
-            if self._signals.count or not load.process.running:
-                return False
-            time.sleep(POLL_S)
-        return True
-
-    def _experiments(self, series: Series) -> None:
+    def _experiments(self, loads: Loads) -> None:
         todo = [one for one in self._planned.items if one.item.name not in self._done_before]
         for at, one in enumerate(todo, start=1):
             why = self._why_not()
@@ -210,32 +193,36 @@ class _Running:
                 self._book.not_run(one, why)
                 continue
             left = f"about {format_duration(round((len(todo) - at + 1) * self._each_s, -1))} left"
-            if not self._one(series, one, f"experiment {at} of {len(todo)}: {one.item.name}; {left}"):
+            if not self._one(loads, one, f"experiment {at} of {len(todo)}: {one.item.name}; {left}"):
                 return
-        self._confirm(series)
+        self._confirm(loads)
 
-    def _confirm(self, series: Series) -> None:
+    def _confirm(self, loads: Loads) -> None:
         """What is new or undecided against the base is carried out twice more."""
         compared = self._accepted
         if compared is None:
             return
-        renewing(self._session.keeper, series.wait_until_judged)
+        renewing(self._session.keeper, loads.wait_until_judged)
         names = to_confirm(compared.base, compared.known, self._so_far(), compared.today)
         if names:
             self._log.say(f"new or undecided, so twice more: {', '.join(names)}")
         for one in (one for one in self._planned.items if one.item.name in names):
             for _ in range(ATTEMPTS - 1):
-                if self._why_not() or not self._one(series, one, f"{one.item.name}, once more"):
+                if self._why_not() or not self._one(loads, one, f"{one.item.name}, once more"):
                     return
 
-    def _one(self, series: Series, one: PlannedItem, part: str) -> bool:
+    def _one(self, loads: Loads, one: PlannedItem, part: str) -> bool:
         """Carry one out; False where nothing can follow. part: of the suite, for people."""
+        self._part = part
+        self._log.say(part)
+        series = loads.series_for(one.plan if one.own_load else None)
+        if series is None:
+            self._book.ended("it was interrupted" if self._signals.count else "the load ended before it")
+            return False
         self._number += 1
         name = folder_name(self._number, one.item.name)
         folder = self._folder / name
         folder.mkdir()
-        self._part = part
-        self._log.say(part)
         plan = replace(one.plan, experiment=f"{self._folder.name}/{name}", created=wall())
         carried = series.carry_out(plan, folder, lambda carried: self._book.carried(one, carried))
         if self._signals.count:

@@ -40,10 +40,10 @@ NAMES = ("01-redis-down", "02-kafka-latency", "03-control")
 class Suite(Run):
     """A real `harness suite run` process, as `Run` is one of `harness run`; its phases may be a few seconds long."""
 
-    def __init__(self, cwd: Path, *args: str, experiments: str = EXPERIMENTS) -> None:
+    def __init__(self, cwd: Path, *args: str, experiments: str = EXPERIMENTS, options: str = OPTIONS) -> None:
         self.cwd = cwd
         self.state = cwd / "state"
-        (cwd / "suite.yaml").write_text(OPTIONS + experiments)
+        (cwd / "suite.yaml").write_text(options + experiments)
         self.stderr = (cwd / "stderr.txt").open("wb")
         self.stdout = (cwd / "stdout.txt").open("wb")
         self.process = subprocess.Popen(
@@ -222,3 +222,43 @@ def test_sigkill_of_the_suite_leaves_nothing(tmp_path: Path) -> None:
         assert said.returncode == 0 and "nothing" in said.stdout + said.stderr
     finally:
         suite.kill_group()
+
+
+@pytest.mark.thorough
+def test_a_server_that_an_experiment_has_killed_is_looked_at_as_it_is_now(tmp_path: Path) -> None:
+    suite = Suite(tmp_path, experiments="experiments: [kafka-kill, kafka-restart, db-kill]\n")
+    try:
+        code = suite.end()
+    finally:
+        suite.kill_group()
+    assert code == 0, suite.text()
+    for name in ("01-kafka-kill", "02-kafka-restart", "03-db-kill"):
+        assert result(suite.dir / name)["faults"][0]["proven"], suite.text()
+    written = result(suite.dir / "03-db-kill")["acknowledged"]
+    assert written["lost"] == 0 and written["there"] > 0, "what was committed survives the server's own death"
+
+
+@pytest.mark.thorough
+def test_an_experiment_with_a_load_of_its_own_has_the_service_for_itself(tmp_path: Path) -> None:
+    experiments = (
+        "experiments:\n- none\n- {name: jump, faults: [redis-down], scenario: spike, users: 40}\n- kafka-latency\n"
+    )
+    suite = Suite(tmp_path, experiments=experiments, options=OPTIONS.replace("rps >= 1% of plan, ", ""))
+    try:
+        code = suite.end()
+    finally:
+        suite.kill_group()
+    assert code == 0, suite.text()
+    plans = [json.loads((folder / "plan.json").read_text()) for folder in sorted(suite.dir.glob("0?-*"))]
+    assert [plan["load"]["model"] for plan in plans] == ["open", "closed", "open"]
+    assert plans[1]["load"]["jump_from"] == 4 and plans[0]["load"]["rate"] == plans[2]["load"]["rate"] == 50
+    for folder, faults in (("02-jump", 1), ("03-kafka-latency", 1)):
+        own = result(suite.dir / folder)
+        assert own["verdict"] == "pass" and len(own["faults"]) == faults and own["faults"][0]["undo_verified"], own
+        assert sum(phase["requests"] for phase in own["phases"]) > 50, "what was sent on a load of its own is counted"
+        again = command("analyze", suite.dir / folder, cwd=suite.cwd)
+        assert again.returncode == 0, again.stderr
+    steady, jump = (
+        phase["rps"] for phase in result(suite.dir / "02-jump")["phases"] if phase["name"] in ("baseline", "fault")
+    )
+    assert jump > 2 * steady, "all of its users are there in the fault phase"

@@ -41,12 +41,19 @@ class Finisher:
     """Cuts the rows of each experiment out of the session's once they are final, and judges it, in a thread of its own:
     the next one has begun by then."""
 
-    def __init__(self, session: Session, load: RunningLoad, done: Callable[[Carried, Result], None], say: Say) -> None:
+    def __init__(
+        self,
+        session: Session,
+        load: RunningLoad,
+        done: Callable[[Carried, Result], None],
+        say: Say,
+        clean: tuple[CleanBaseline, ...],
+    ) -> None:
         self._session = session
         self._load = load
         self._done = done
         self._say = say
-        self.clean: tuple[CleanBaseline, ...] = ()
+        self.clean = clean
         """The baselines of what was judged so far in which nothing was wrong: a yardstick for those that follow."""
         self._todo: queue.Queue[Carried | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="finish experiments", daemon=True)

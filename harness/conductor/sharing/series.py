@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from harness.analysis.record.clean import clean_rows, earlier, for_plan
+from harness.analysis.record.clean import CleanBaseline, clean_rows, earlier, for_plan
 from harness.analysis.record.windows import FAILING_AFTER_S, WindowStore
 from harness.conductor.after_load import ask_again
 from harness.conductor.loop import conduct
@@ -39,13 +39,15 @@ from harness.model.records.result import Result
 from harness.model.records.stack import StackUp
 from harness.plan.phases import sharing
 from harness.plan.planner import bind
+from harness.stack.registry import renewed
 
 CUT_EVERY_S = 0.5
 
 
 class Series:
-    """faults: the registered kinds. declared_reset: the harness.toml, and its SHA-256, whose command brings back a
-    target that is not ours. done: called in another thread with each experiment's result, in order."""
+    """faults: the registered kinds. before: the one before it in the session, on a load that has ended. declared_reset:
+    the harness.toml, and its SHA-256, whose command brings back a target that is not ours. done: called in another
+    thread with each experiment's result, in order."""
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class Series:
         show: Callable[[LiveState], None],
         signals: Signals,
         done: Callable[[Carried, Result], None],
+        before: Series | None = None,
         declared_reset: tuple[str, str] | None = None,
     ) -> None:
         self._session = session
@@ -70,10 +73,11 @@ class Series:
         self._show = show
         self._signals = signals
         self._declared_reset = declared_reset
-        self._before: Carried | None = None
+        self._before: Carried | None = before._before if before is not None else None
         self._held_s = 0.0
-        self._resets = 0
-        self._finisher = Finisher(session, load, done, log.say)
+        self._resets: int = before._resets if before is not None else 0
+        clean: tuple[CleanBaseline, ...] = before._finisher.clean if before is not None else ()
+        self._finisher: Finisher = Finisher(session, load, done, log.say, clean)
 
     def carry_out(self, plan: Plan, folder: Path, ended: Callable[[Carried], None]) -> Carried:
         """One experiment, from a target at rest to its hold or its early end, and what has to be done before the next.
@@ -115,6 +119,8 @@ class Series:
 
     def _conduct(self, plan: Plan, folder: Path) -> Carried:
         session, load, say = self._session, self._load, self._log.say
+        # A process that an experiment before this one has killed was started again as another.
+        self._up = session.up = renewed(self._up)
         plan = bind(plan, self._up, self._faults)
         first = load.step_ahead()
         since = load.windows.stat().st_size if load.windows.exists() else 0
@@ -159,7 +165,7 @@ class Series:
         self._held_s = held_s if carried.recovered and carried.stopped is None else 0.0
         if carried.ends_session or self._signals.count:
             return
-        noted_of(carried, self._session.run_dir, carried.folder)
+        noted_of(carried, self._load.windows.parent, carried.folder)
         came_back = carried.recovered or carried.stopped in ("baseline_broken", "nothing_works")
         if not came_back:
             self._load.pause()

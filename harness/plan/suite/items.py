@@ -16,6 +16,8 @@ BASELINE_S = 20.0
 FAULT_S = 15.0
 """Of an experiment that says nothing: at 200 requests a second enough to decide every default target."""
 CONTROL = "control"
+LOAD_FIELDS = ("scenario", "scale", "rate", "users", "spawn_rate")
+"""What an experiment of a suite may say of its load, which is its own then."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +33,11 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     must_hold: tuple[str, ...] = ()
     settings: dict[str, Any] = {}
     weight: float = 1.0
+
+    @property
+    def own_load(self) -> bool:
+        """It says itself how many requests or users there are."""
+        return bool(self.settings.keys() & set(LOAD_FIELDS))
 
 
 class Left(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +70,9 @@ def experiment_of(item: Item, shared: Experiment) -> Experiment:
         "fault_s": shared.fault_s if shared.fault_s is not None else FAULT_S,
         **item.settings,
     }
+    if "scenario" in item.settings:
+        # What all say of another scenario's load is not meant for this one.
+        shared = msgspec.structs.replace(shared, rate=None, users=None, spawn_rate=None, model=None)
     return msgspec.structs.replace(
         shared,
         faults=(),

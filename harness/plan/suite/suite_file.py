@@ -33,7 +33,7 @@ from harness.plan.files.entries import FaultEntry
 from harness.plan.files.fault_list import fault_list
 from harness.plan.files.reader import Reader
 from harness.plan.files.strict_yaml import Mapping, Node, Text, parse
-from harness.plan.suite.items import CONTROL, Item
+from harness.plan.suite.items import CONTROL, LOAD_FIELDS, Item
 from harness.plan.suite.profile import PROFILES
 
 SHARED = {key: option for key, option in experiment_file.KEYS.items() if option.field != "faults"}
@@ -48,9 +48,10 @@ _OWN_FIELDS = (
     "extend_fault",
     "strict",
     "abort_if",
+    *LOAD_FIELDS,
 )
 OWN = {OPTIONS[field].key: OPTIONS[field] for field in _OWN_FIELDS}
-"""Options that an experiment may set for itself: its phases, and how it is judged."""
+"""Options that an experiment may set for itself: its phases, how it is judged, and a load of its own."""
 _KEYS = ("name", "faults", "targets", "may_fail", "must_hold", "weight", *OWN)
 _TOP = ("name", "profile", "exclude", "allow", "experiments")
 MOST = 200

@@ -9,12 +9,13 @@ from harness.plan.suite.items import Left
 
 
 class PlannedExperiment(msgspec.Struct, frozen=True, kw_only=True):
-    """seconds: as those of the suite. may_fail, must_hold: request names. targets: primary ones that the control run on
-    the same load does not have."""
+    """seconds: as those of the suite. own_load: it does not share that of the suite. may_fail, must_hold: request
+    names. targets: primary ones that the control run on the same load does not have."""
 
     name: str
     seconds: float
     weight: float
+    own_load: bool
     may_fail: tuple[str, ...]
     must_hold: tuple[str, ...]
     targets: tuple[str, ...]

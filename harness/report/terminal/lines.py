@@ -66,9 +66,17 @@ def line(state: LiveState, *, changed: bool) -> str:
         f"{text.visible(f.id, 60)} {f.state}{f' ({text.visible(f.detail, 100)})' if f.detail else ''}"
         for f in of_now(state.faults)
     ]
-    if state.recovery_s is not None:
-        parts.append(f"{text.seconds(state.recovery_s)} since the undo took effect")
+    if told := recovering(state):
+        parts.append(told)
     if state.message and changed:
         parts.append(text.visible(state.message, 200))
     arrow = ">" if changed else " "
     return f"[{text.clock(state.at_s):>6}] {arrow} {text.visible(state.phase, 20):<9} " + "  ".join(parts)
+
+
+def recovering(state: LiveState) -> str:
+    """How long recovery has taken so far; "" where it has not begun. A control run has no undo to begin with."""
+    if state.recovery_s is None or state.recovery_s < 0:
+        return ""
+    since = "since the undo took effect" if state.faults else "since its fault phase ended"
+    return f"{text.seconds(state.recovery_s)} {since}"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 from harness.model.records.live import FaultState, LiveFault, LiveNumbers, LiveState
 from harness.report.sentences import text
 from harness.report.terminal.flapping import of_now
+from harness.report.terminal.lines import recovering
 from harness.report.terminal.plain import styled
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ def frame(state: LiveState, history: History, width: int, height: int, *, ascii_
     ]
     faults = [_fault(fault, state.at_s, ascii_only) for fault in of_now(state.faults)]
     tail = []
-    if state.recovery_s is not None:
-        tail.append(Text(f"{text.seconds(state.recovery_s)} since the undo took effect", style="bold"))
+    if told := recovering(state):
+        tail.append(Text(told, style="bold"))
     if state.message:
         tail.append(Text(text.visible(state.message, 300), style="italic"))
     blank = Text("")

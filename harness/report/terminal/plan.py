@@ -44,19 +44,25 @@ def plan_text(plan: Plan, *, width: int = 100, ascii_only: bool = False) -> str:
 def load_text(plan: Plan, width: int, title: str) -> str:
     """What is sent where, below a title."""
     load = plan.load
-    rate = f"{load.rate:g} arrivals/s ({load.arrivals})" if load.rate is not None else "as fast as the users go"
     lines = [
         title,
         f"  scenario   {plan.scenario.name}: {plan.scenario.summary}",
         f"  stack      {plan.stack}, target {load.host or 'its own sample API'}",
-        f"  load       {load.model} model, {rate}, {load.users} users"
-        + (f", up to {load.max_in_flight} at once" if load.model == "open" else ""),
+        f"  load       {amount(load)}",
         wrapped("  requests   ", _requests(load), width),
         wrapped("  made by    ", _workers(load), width),
         f"  seed       {load.seed}",
     ]
     sentence = scaled_sentence(plan)
     return "\n".join([*lines, wrapped("  scale      ", sentence, width)] if sentence else lines)
+
+
+def amount(load: LoadPlan) -> str:
+    """How much is sent."""
+    rate = f"{load.rate:g} arrivals/s ({load.arrivals})" if load.rate is not None else "as fast as the users go"
+    jump = f", from {load.jump_from} of them" if load.jump_from is not None else ""
+    most = f", up to {load.max_in_flight} at once" if load.model == "open" else ""
+    return f"{load.model} model, {rate}, {load.users} users{jump}{most}"
 
 
 def _requests(load: LoadPlan) -> str:

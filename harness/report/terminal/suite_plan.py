@@ -8,7 +8,7 @@ from harness.model.units import format_duration, format_percent
 from harness.plan.loadplan import expected_mix
 from harness.plan.suite.suite_plan import PlannedExperiment, SuitePlan, Undecided
 from harness.report.sentences.text import visible
-from harness.report.terminal.plan import load_text, wrapped
+from harness.report.terminal.plan import amount, load_text, wrapped
 
 
 def suite_plan_text(suite: SuitePlan, *, width: int = 100) -> str:
@@ -51,6 +51,8 @@ def _of(one: PlannedExperiment) -> Iterable[tuple[str, str]]:
         f"{fault.spec.text or fault.id}{'' if not fault.at_s else f' at {_d(fault.at_s)}'}" for fault in one.plan.faults
     )
     yield "faults", "" if faults == one.name else faults or "none: a control run"
+    if one.own_load:
+        yield "own load", amount(one.plan.load)
     yield "targets", _list(one.targets)
     yield "may fail", _list(one.may_fail)
     yield "must hold", _list(one.must_hold)

@@ -52,7 +52,7 @@ BAD = [
     ("experiments:\n  - redis-down@1s\n  - redis-down@2s\n", "is there twice"),
     ("experiments:\n  - name: x\n", "s.yaml:2: experiments[0]: `faults` is missing"),
     ("experiments:\n  - fault: redis-down\n", "experiments[0].fault: unknown key"),
-    ("experiments:\n  - {faults: [redis-down], rate: 5}\n", "it is the same for all"),
+    ("experiments:\n  - {faults: [redis-down], request_timeout: 5s}\n", "it is the same for all"),
     ("experiments:\n  - {faults: [redis-down], weight: 0}\n", "0 is no weight"),
     ("experiments:\n  - {faults: [redis-down], weight: .nan}\n", "s.yaml:2: experiments[0].weight"),
     ("experiments:\n  - {faults: [redis-down], weight: 1001}\n", "is no weight"),
@@ -92,12 +92,16 @@ def test_bytes_that_are_no_text_are_one_line() -> None:
             decode(content, "s.yaml")
 
 
+def test_an_experiment_may_have_a_load_of_its_own() -> None:
+    file = decode(b"experiments: [none, {faults: [none], name: jump, scenario: spike}]\n", "s.yaml")
+    assert [item.own_load for item in file.items] == [False, True]
+
+
 COMMANDS = [
     ("experiments: [mysql-down]\n", [], "unknown fault 'mysql-down'"),
     ("experiments:\n  - none\n  - redis-dwon\n", [], "did you mean 'redis-down'"),
     ("experiments:\n  - {faults: [redis-latency:latncy=1s]}\n", [], "s.yaml:2"),
     (ONE + "scenario: targt\n", [], "did you mean 'target'"),
-    (ONE + "scenario: spike\n", [], "a load that jumps"),
     (ONE + "exclude: {kafka-down: x}\n", [], "the suite has no experiment 'kafka-down'"),
     (ONE + "exclude: {redis-down: x}\n", [], "the suite is empty"),
     ("profile: quick\nallow: [redis-flsh]\n", [], "s.yaml:2: allow: the suite has no experiment 'redis-flsh'"),
