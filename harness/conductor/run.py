@@ -66,7 +66,9 @@ def run_planned(planned: Planned, *, out: Path, view: str, command: str, signals
     except BaseException:
         locks.release()
         raise
-    stack = EmbeddedStack(logs=run_dir / "logs") if plan.stack == "embedded" else planned.stack
+    stack = planned.stack
+    if isinstance(stack, EmbeddedStack):
+        stack = EmbeddedStack(logs=run_dir / "logs", settings=stack.settings)
     with RunLog(run_dir, view) as log:
         for left in find_active():
             log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")

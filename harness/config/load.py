@@ -29,6 +29,7 @@ from harness.config.file import (
     TargetsTable,
     TargetTable,
     ToxiproxyTable,
+    VersionTable,
 )
 from harness.model.errors import UsageError
 from harness.model.files import read_limited
@@ -37,7 +38,7 @@ from harness.model.target_grammar import parse_targets
 
 NAME = "harness.toml"
 MAX_BYTES = 1_000_000
-TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets", "requests")
+TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets", "requests", "versions")
 
 S = TypeVar("S", bound=msgspec.Struct)
 Kinds = Mapping[str, type[DependencyTable]]
@@ -120,6 +121,9 @@ def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str, 
         requests={
             name: _convert(table, RequestTable, f'{where}requests."{name}"')
             for name, table in tables.get("requests", {}).items()
+        },
+        versions={
+            name: _version(name, table, f"{where}versions.{name}") for name, table in tables.get("versions", {}).items()
         },
     )
     _consistent(found, where)
@@ -214,6 +218,22 @@ def _runnable(found: R, where: str, folder: Path) -> R:
     return msgspec.structs.replace(
         found, pid_file=absolute(found.pid_file), cwd=absolute(found.cwd), log=absolute(found.log), start=argv
     )
+
+
+def _version(name: str, table: Any, where: str) -> VersionTable:
+    rules.check_name(name, where, "a version")
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} is a table", hint=f"write [versions.{name}] on a line of its own")
+    found = _convert(table, VersionTable, where)
+    if (found.host is None) == (found.env is None):
+        raise UsageError(
+            f"{where}: what tells it from the target is one of host and env",
+            hint='host = "http://127.0.0.1:8001" of a target of your own, env = { NAME = "value" } for the sample API',
+        )
+    if found.host is None:
+        return found
+    url = rules.base_url(found.host, f"{where}.host: ", example='host = "http://127.0.0.1:8001"')
+    return msgspec.structs.replace(found, host=url)
 
 
 def _run(table: dict[str, Any], where: str) -> dict[str, RunValue]:
