@@ -66,7 +66,7 @@ def sides(base: Path, new: Path | None) -> Sides:
 
 
 def _sides_of_one(base: Path, new: Path) -> Sides | None:
-    """Where BASE and NEW are the folders a and b of one group of pairs: they are compared as the pairs that they are."""
+    """Where BASE and NEW are the folders a and b of one group of pairs, they are compared as these pairs."""
     here, there = base.absolute(), new.absolute()
     if here.parent != there.parent or (here.name, there.name) not in ((A, B), (B, A)):
         return None

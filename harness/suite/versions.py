@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from msgspec.structs import replace
 
 from harness.conductor.prepare import Planned, prepare
@@ -26,6 +29,21 @@ def other_version(planned: Planned, name: str, configuration: Configuration | No
     return _by_env(planned, table, where) if table.host is None else _at_host(planned, table.host, where, configuration)
 
 
+def check_version(other: Planned, name: str) -> None:
+    """Look at it, as at any target before a run. Raises UsageError or Refused; nothing was touched then."""
+    with _said_of(f"versions.{name}"):
+        other.check()
+
+
+@contextmanager
+def _said_of(where: str) -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        error.message, error.field = f"{where}: {error}", None
+        raise
+
+
 def shown(table: VersionTable) -> str:
     """What tells it from the target, for people and for the record."""
     return table.host or " ".join(f"{key}={value}" for key, value in sorted((table.env or {}).items())) or "the same"
@@ -34,7 +52,7 @@ def shown(table: VersionTable) -> str:
 def _by_env(planned: Planned, table: VersionTable, where: str) -> Planned:
     if planned.plan.stack != "embedded":
         raise UsageError(
-            f"{where}.env is for the sample API of the embedded stack, and this target is on the {planned.plan.stack} one",
+            f"{where}.env is for the sample API of the embedded stack, and the target is on the {planned.plan.stack} one",
             hint='host = "http://127.0.0.1:8001" says where another version of your own target runs',
         )
     if planned.running is not None:
@@ -64,9 +82,5 @@ def _at_host(planned: Planned, host: str, where: str, configuration: Configurati
         configuration = replace(configuration, target=replace(table, port=None))
     # The seed that was drawn, so that faults drawn by it are the same ones.
     asked = replace(planned.experiment, host=host, seed=planned.plan.seed)
-    try:
+    with _said_of(where):
         return prepare(asked, configuration)
-    except UsageError as error:
-        error.args = (f"{where}: {error}", *error.args[1:])
-        error.message, error.field = f"{where}: {error.message}", None
-        raise

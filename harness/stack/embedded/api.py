@@ -62,7 +62,13 @@ def workers(environment: Mapping[str, str]) -> int:
 
 
 def spec(
-    folder: Path, port: int, redis: Address, db: Address, kafka: Address, log: Path, own: Mapping[str, str] = MappingProxyType({})
+    folder: Path,
+    port: int,
+    redis: Address,
+    db: Address,
+    kafka: Address,
+    log: Path,
+    own: Mapping[str, str] = MappingProxyType({}),
 ) -> ServerSpec:
     """redis, db, kafka: the proxies' addresses. own: settings before those of the environment."""
     return ServerSpec(
