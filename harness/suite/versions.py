@@ -52,7 +52,7 @@ def shown(table: VersionTable) -> str:
 def _by_env(planned: Planned, table: VersionTable, where: str) -> Planned:
     if planned.plan.stack != "embedded":
         raise UsageError(
-            f"{where}.env is for the sample API of the embedded stack, and the target is on the {planned.plan.stack} one",
+            f"{where}.env is for the sample API of the embedded stack, and the target is not on it",
             hint='host = "http://127.0.0.1:8001" says where another version of your own target runs',
         )
     if planned.running is not None:

@@ -65,8 +65,8 @@ def told(base: Planned, pairs: int, name: str, declared: str) -> tuple[str, ...]
     """What will be done. The least that it takes: every target recovers at once, and servers start in no time."""
     least = format_duration(round(2 * pairs * shortest_run(as_given(base.plan).phases)))
     return (
-        f"{pairs} pairs: A is the target as given, B {name} ({declared}); {2 * pairs} runs take {least} at least",
-        f"which of a pair comes first, and the arrivals of both, are drawn from seed {base.plan.seed}",
+        f"{pairs} pairs: A is the target as given, B is {name} ({declared}). {2 * pairs} runs take {least} at least",
+        f"Which of a pair comes first, and the arrivals of both, are drawn from seed {base.plan.seed}",
     )
 
 

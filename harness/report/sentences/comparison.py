@@ -67,9 +67,10 @@ def what_shows(shown: Shown, known: int, where: str, *, paired: bool) -> str:
         several = f", by a spread that too few {of} have shown to rely on"
     elif shown.low != shown.high:
         several = f", or {change(shown.low)} to {change(shown.high)}: few {of} have shown their spread"
+    cases = f"in {'' if paired else 'about '}nine cases of ten"
     return (
-        f"{_so_many(shown.pairs, paired)} find, in {'' if paired else 'about '}nine cases of ten, that harm has changed "
-        f"by {change(shown.change)}{several} (margin {percent(shown.margin)}; from the spread of {known} "
+        f"{_so_many(shown.pairs, paired)} find, {cases}, that harm has changed by"
+        f" {change(shown.change)}{several} (margin {percent(shown.margin)}; from the spread of {known} "
         f"{of} in {excerpt(where, 100)}{'' if paired else ', were the two sessions alike'})"
     )
 
@@ -79,8 +80,8 @@ def nothing_known(times: int, largest: float, where: str, *, paired: bool) -> st
     two = "of the two runs of a pair" if paired else "of two runs of the same"
     return (
         f"How much the harm {two} differs by chance is not known yet from {excerpt(where, 100)}: "
-        f"{_so_many(times, paired)} find a doubling in nine cases of ten where the logarithm of its ratio has a standard deviation of at most "
-        f"{number(round(largest, 2))}"
+        f"{_so_many(times, paired)} find a doubling in nine cases of ten where the logarithm of its ratio has a "
+        f"standard deviation of at most {number(round(largest, 2))}"
     )
 
 
