@@ -32,10 +32,10 @@ from harness.model.records.events import LoadEnded, ReadBack, Stopped, UndoNotVe
 from harness.model.records.live import LiveState
 from harness.model.records.plan import Plan
 from harness.model.records.result import Result
+from harness.model.records.stack import WritesLogs
 from harness.plan.planner import bind
 from harness.safety.locks.local import acquire
 from harness.safety.state_folders import active_dir, find_active
-from harness.stack.embedded import EmbeddedStack
 
 Say = Callable[[str], None]
 
@@ -67,8 +67,8 @@ def run_planned(planned: Planned, *, out: Path, view: str, command: str, signals
         locks.release()
         raise
     stack = planned.stack
-    if isinstance(stack, EmbeddedStack):
-        stack = EmbeddedStack(logs=run_dir / "logs", settings=stack.settings)
+    if isinstance(stack, WritesLogs):
+        stack = stack.logging_to(run_dir / "logs")
     with RunLog(run_dir, view) as log:
         for left in find_active():
             log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")

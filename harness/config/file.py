@@ -123,9 +123,13 @@ class RequestTable(msgspec.Struct, frozen=True, kw_only=True):
 
 class VersionTable(msgspec.Struct, frozen=True, kw_only=True):
     """Another version of the target, for --versus. host: where one runs already, which takes the place of the target's
-    url. env: for the sample API, on a stack of ours, beside the environment of the command."""
+    url. start: argv that starts one for a run, on the port of 127.0.0.1 that stands for {port} in it; cwd, log: as of
+    the target. env: for the sample API, on a stack of ours, beside the environment of the command."""
 
     host: str | None = None
+    start: tuple[str, ...] | None = None
+    cwd: str | None = None
+    log: str | None = None
     env: dict[str, str] | None = None
 
 

@@ -37,6 +37,8 @@ from harness.model.suggest import unknown
 from harness.model.target_grammar import parse_targets
 
 NAME = "harness.toml"
+PORT = "{port}"
+"""In the start command of a version: where it is to listen."""
 MAX_BYTES = 1_000_000
 TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets", "requests", "versions")
 
@@ -123,7 +125,8 @@ def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str, 
             for name, table in tables.get("requests", {}).items()
         },
         versions={
-            name: _version(name, table, f"{where}versions.{name}") for name, table in tables.get("versions", {}).items()
+            name: _version(name, table, f"{where}versions.{name}", folder)
+            for name, table in tables.get("versions", {}).items()
         },
     )
     _consistent(found, where)
@@ -208,9 +211,7 @@ def _runnable(found: R, where: str, folder: Path) -> R:
             )
     elif found.cwd is not None:
         raise UsageError(f"{where}.cwd is where `start` runs, and there is no start")
-    argv = found.start
-    if argv is not None and "/" in argv[0]:
-        argv = (str(folder / argv[0]), *argv[1:])
+    argv = None if found.start is None else _program(found.start, folder)
 
     def absolute(path: str | None) -> str | None:
         return None if path is None else str(folder / Path(path).expanduser())
@@ -220,20 +221,43 @@ def _runnable(found: R, where: str, folder: Path) -> R:
     )
 
 
-def _version(name: str, table: Any, where: str) -> VersionTable:
+def version_in(data: bytes, path: Path, name: str) -> VersionTable | None:
+    """One version of a file that was checked when it was read. Raises UsageError."""
+    table = _toml(data, str(path)).get("versions", {}).get(name)
+    return None if table is None else _version(name, table, f"{path}: versions.{name}", path.absolute().parent)
+
+
+def _version(name: str, table: Any, where: str, folder: Path) -> VersionTable:
     rules.check_name(name, where, "a version")
     if not isinstance(table, dict):
         raise UsageError(f"{where} is a table", hint=f"write [versions.{name}] on a line of its own")
     found = _convert(table, VersionTable, where)
-    if (found.host is None) == (found.env is None):
+    if sum(one is not None for one in (found.host, found.start, found.env)) != 1:
         raise UsageError(
-            f"{where}: what tells it from the target is one of host and env",
-            hint='host = "http://127.0.0.1:8001" of a target of your own, env = { NAME = "value" } for the sample API',
+            f"{where}: what tells it from the target is one of host, start and env",
+            hint='host = "http://127.0.0.1:8001" where it runs; start = ["./serve", "--port", "{port}"] starts it; '
+            'env = { NAME = "value" } is for the sample API',
         )
-    if found.host is None:
+    if found.host is not None:
+        url = rules.base_url(found.host, f"{where}.host: ", example='host = "http://127.0.0.1:8001"')
+        found = msgspec.structs.replace(found, host=url)
+    if found.start is None:
+        if found.cwd is not None or found.log is not None:
+            raise UsageError(f"{where}: cwd and log are of what `start` runs, and there is no start")
         return found
-    url = rules.base_url(found.host, f"{where}.host: ", example='host = "http://127.0.0.1:8001"')
-    return msgspec.structs.replace(found, host=url)
+    if not found.start or not found.start[0].strip() or not any(PORT in word for word in found.start):
+        raise UsageError(
+            f"{where}.start: a program and its arguments are wanted, with {PORT} for the port to listen on",
+            hint='start = ["./serve", "--port", "{port}"]',
+        )
+    argv = _program(found.start, folder)
+    cwd, log = (None if one is None else str(folder / Path(one).expanduser()) for one in (found.cwd, found.log))
+    return msgspec.structs.replace(found, start=argv, cwd=cwd, log=log)
+
+
+def _program(argv: tuple[str, ...], folder: Path) -> tuple[str, ...]:
+    """One that is not looked for on PATH is relative to the file."""
+    return (str(folder / argv[0]), *argv[1:]) if "/" in argv[0] else argv
 
 
 def _run(table: dict[str, Any], where: str) -> dict[str, RunValue]:

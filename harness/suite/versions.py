@@ -14,6 +14,8 @@ from harness.model.suggest import unknown
 from harness.stack.embedded import EmbeddedStack
 from harness.stack.embedded.api import settings
 from harness.stack.external.stack import target_url
+from harness.stack.external.started import StartedVersion
+from harness.stack.starting.ports import Ports
 
 
 def other_version(planned: Planned, name: str, configuration: Configuration | None) -> Planned:
@@ -26,7 +28,20 @@ def other_version(planned: Planned, name: str, configuration: Configuration | No
     if planned.experiment.remote_workers:
         raise UsageError("--versus starts a load for each run, and workers of other machines wait for one load")
     where, table = f"{configuration.shown}: versions.{name}", declared[name]
-    return _by_env(planned, table, where) if table.host is None else _at_host(planned, table.host, where, configuration)
+    if table.env is not None:
+        return _by_env(planned, table.env, where)
+    if planned.plan.stack != "external":
+        raise UsageError(
+            f"{where} is of a target of your own, and the one given is on the {planned.plan.stack} stack",
+            hint="name yours with --host URL or in [target]",
+        )
+    if table.host is not None:
+        return _at(planned, table.host, where, configuration)[0]
+    with Ports() as ports:
+        port = ports.take()
+    other, own = _at(planned, f"http://127.0.0.1:{port}", where, configuration)
+    stack = StartedVersion(name, port, planned.experiment.allow_hosts, file=configuration, configuration=own)
+    return replace(other, stack=stack)
 
 
 def check_version(other: Planned, name: str) -> None:
@@ -46,10 +61,11 @@ def _said_of(where: str) -> Iterator[None]:
 
 def shown(table: VersionTable) -> str:
     """What tells it from the target, for people and for the record."""
-    return table.host or " ".join(f"{key}={value}" for key, value in sorted((table.env or {}).items())) or "the same"
+    env = " ".join(f"{key}={value}" for key, value in sorted((table.env or {}).items()))
+    return table.host or " ".join(table.start or ()) or env or "the same"
 
 
-def _by_env(planned: Planned, table: VersionTable, where: str) -> Planned:
+def _by_env(planned: Planned, env: dict[str, str], where: str) -> Planned:
     if planned.plan.stack != "embedded":
         raise UsageError(
             f"{where}.env is for the sample API of the embedded stack, and the target is not on it",
@@ -59,18 +75,13 @@ def _by_env(planned: Planned, table: VersionTable, where: str) -> Planned:
         raise UsageError(
             f"{where}.env: the embedded stack is up with a sample API of its own", hint="stop it: harness stack down"
         )
-    env = table.env or {}
     if wrong := sorted(set(env) - set(settings(env))):
         raise UsageError(f"{where}.env: {wrong[0]!r} is no setting of the sample API", hint="see docs/sample-api.md")
     return replace(planned, stack=EmbeddedStack(settings=env))
 
 
-def _at_host(planned: Planned, host: str, where: str, configuration: Configuration) -> Planned:
-    if planned.plan.stack != "external":
-        raise UsageError(
-            f"{where}.host is a target of your own, and the one given is on the {planned.plan.stack} stack",
-            hint="name yours with --host URL or in [target]",
-        )
+def _at(planned: Planned, host: str, where: str, configuration: Configuration) -> tuple[Planned, Configuration]:
+    """And the configuration as it is of this target."""
     if target_url(host) == planned.plan.load.host:
         raise UsageError(f"{where}.host is the target's own", hint="name where the other version runs")
     if configuration.target is not None:
@@ -83,4 +94,4 @@ def _at_host(planned: Planned, host: str, where: str, configuration: Configurati
     # The seed that was drawn, so that faults drawn by it are the same ones.
     asked = replace(planned.experiment, host=host, seed=planned.plan.seed)
     with _said_of(where):
-        return prepare(asked, configuration)
+        return prepare(asked, configuration), configuration

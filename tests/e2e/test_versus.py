@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 FILE = '[versions.slow]\nenv = { ANOMALY_API_DEFECT = "sync-kafka" }\n'
 EXPERIMENT = (
     *("--fault", "kafka-latency:latency=2s", "--rate", "50", "--spawn-rate", "100000", "--warmup", "1s"),
-    *("--baseline", "4s", "--fault-for", "4s", "--hold", "3s", "--recovery-limit", "30s", "--request-timeout", "5s"),
+    *("--locustfile", str(Path(__file__).with_name("locustfile_predict.py"))),
+    *("--baseline", "4s", "--fault-for", "4s", "--hold", "2s", "--recovery-limit", "30s", "--request-timeout", "5s"),
     *("--target", "p95 < 1s", "--target", "error_rate < 90%", "--target", "rps >= 1% of plan", "--no-extend"),
 )
 MANY = ("--repeat", "2", "--versus", "slow")

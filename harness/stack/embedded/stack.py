@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -77,6 +77,10 @@ class EmbeddedStack:
         self._started: dict[str, ServerSpec] = {}
         self._addresses: Addresses | None = None
         self._lock = threading.Lock()
+
+    def logging_to(self, logs: Path) -> Self:
+        """The same for one run."""
+        return type(self)(logs, self.settings)
 
     def describe(self) -> tuple[Dependency, ...]:
         """The dependencies as declared, with no addresses, and the target itself; touches nothing."""
