@@ -55,7 +55,7 @@ def test_with_a_health_path_it_must_be_well_there(
 ) -> None:
     monkeypatch.setattr("harness.stack.external.started.READY_LIMIT_S", 1.5)
     stack = version(tmp_path, SERVE, '[target]\nurl = "http://127.0.0.1:1"\nhealth = "/health"\n')
-    with pytest.raises(SetupError, match="version new was not ready within .*404|version new was not ready"):
+    with pytest.raises(SetupError, match=r"version new was not ready within 2 s: .*404"):
         stack.up(launcher, lambda line: None)
 
 
@@ -81,6 +81,6 @@ def test_nothing_is_run_from_a_file_that_is_not_as_it_was(
         file.write_text(file.read_text().replace("http.server", "http.client"))
     else:
         file.chmod(0o666)
-    with pytest.raises(UsageError, match="has changed since the run was planned|may be written by others"):
+    with pytest.raises(UsageError, match=r"has changed since the run was planned|may be written by others"):
         stack.up(launcher, lambda line: None)
     assert launcher.names() == []

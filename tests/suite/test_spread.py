@@ -51,7 +51,7 @@ def test_the_spread_of_pairs_is_pooled_over_groups(tmp_path: Path) -> None:
     pairs(tmp_path / "2", replace(PAIRS, pairs=9, spread=0.6))
     pooled = math.sqrt((4 * 0.09 + 8 * 0.36) / 12)
     found = known_spread(PLAN, tmp_path, paired=True)
-    assert found is not None and (found.value, found.known) == (pytest.approx(pooled), 13)
+    assert found is not None and found.value == pytest.approx(pooled) and found.known == 13
     assert known_spread(PLAN, tmp_path, paired=False) is None
 
 
@@ -59,7 +59,7 @@ def test_runs_of_a_repeat_show_it_for_groups(tmp_path: Path) -> None:
     repeat(tmp_path / "1", 100, 140, None, 80)
     spread = math.sqrt(2) * statistics.stdev([math.log(harm + 10) for harm in (100, 140, 80)])
     found = known_spread(PLAN, tmp_path, paired=False)
-    assert found is not None and (found.value, found.known) == (pytest.approx(spread), 3)
+    assert found is not None and found.value == pytest.approx(spread) and found.known == 3
     assert known_spread(PLAN, tmp_path, paired=True) is None
 
 

@@ -12,13 +12,16 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Self
 
+from msgspec.structs import replace
+
 from harness.adapters.processes.start_command import StartCommand, version_command
 from harness.adapters.wire.http import Client
 from harness.config.file import Configuration
 from harness.model.errors import AdapterError, SetupError, UsageError
 from harness.model.records.process import Launcher, ServerSpec
-from harness.model.records.stack import Progress, StackUp
-from harness.stack.external.stack import ANSWER_LIMIT_S, ExternalStack
+from harness.model.records.stack import Progress, StackUp, TargetInfo
+from harness.stack.external.check import look
+from harness.stack.external.stack import ANSWER_LIMIT_S, ExternalStack, first_of
 from harness.stack.starting.ready import NotReady, fetched, wait_ready
 
 READY_LIMIT_S = 60.0
@@ -48,12 +51,16 @@ class StartedVersion(ExternalStack):
         )
 
     def check(self) -> None:
-        """That it can be started; it is looked at once it has been."""
+        """What it uses, and that it can be started; it is looked at itself once it has been."""
         program = self._command().argv[0]
         if shutil.which(program) is None:
-            raise UsageError(
-                f"{program}: no such program", hint="a program on PATH, or a path relative to harness.toml"
-            )
+            raise UsageError(f"{program}: no such program", hint="one on PATH, or one relative to harness.toml")
+        if self._config is None:
+            return
+        found = look(replace(self._config, target=None), self.url, allow_hosts=self._allow)
+        if troubles := [part.trouble for part in found.parts if part.trouble is not None]:
+            raise first_of(troubles)
+        self._up = StackUp(name=self.name, target=TargetInfo(url=self.url), dependencies=found.dependencies)
 
     def up(self, launcher: Launcher, progress: Progress) -> StackUp:
         command = self._command()
