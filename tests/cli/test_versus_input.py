@@ -1,4 +1,4 @@
-"""`--repeat` and `--versus` with what cannot be: one line, exit code 2, nothing touched; and what `plan` says of them."""
+"""`--repeat` and `--versus` with what cannot be: one line, exit code 2, nothing touched; what `plan` says of them."""
 
 from __future__ import annotations
 
