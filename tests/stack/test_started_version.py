@@ -12,6 +12,8 @@ import pytest
 
 from harness.dependencies.configuration import load
 from harness.model.errors import SetupError, UsageError
+from harness.safety.keeper.client import Keeper
+from harness.safety.state_folders import active_dir
 from harness.stack.external.started import StartedVersion
 from harness.stack.starting.ports import Ports
 from tests.support.servers.real import SubprocessLauncher
@@ -48,6 +50,21 @@ def test_it_is_started_on_the_port_answers_and_ends_with_the_run(tmp_path: Path,
     with urllib.request.urlopen(f"{stack.url}/here.txt", timeout=5) as answer:
         assert answer.read() == b"of this folder"
     assert (tmp_path / "logs" / "new.log").exists()
+
+
+def test_the_keeper_of_a_run_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    keeper = Keeper.start(active_dir() / "run", lease_s=600)
+    try:
+        stack = version(tmp_path, SERVE)
+        stack.up(keeper, lambda line: None)
+        with urllib.request.urlopen(stack.url, timeout=5) as answer:
+            assert answer.status == 200
+    finally:
+        report = keeper.finish(stop_servers=True)
+    assert report.left == ()
+    with pytest.raises(OSError, match=r"refused"):
+        urllib.request.urlopen(stack.url, timeout=5)
 
 
 def test_with_a_health_path_it_must_be_well_there(
