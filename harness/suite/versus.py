@@ -32,7 +32,6 @@ from harness.plan.phases import shortest_run
 from harness.suite.repeat import as_given, check_times, save_group
 
 COMPARISON = "comparison.json"
-WORDS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 JUDGED = (ExitCode.PASS, ExitCode.FAIL, ExitCode.INCONCLUSIVE)
 
 Label = Literal["A", "B"]
@@ -112,7 +111,8 @@ def run_pairs(
                     raise
                 code, why = int(getattr(error, "exit_code", ExitCode.HARNESS_FAILED)), str(error)
             if code in JUDGED and not signals.count:
-                say(f"pair {number} of {pairs}: {label}: {WORDS[ended.result.verdict]}. {why}")
+                said = ended.result.verdict.upper()
+                say(f"pair {number} of {pairs}: {label}: {why if why.startswith(said) else f'{said}: {why}'}")
                 continue
             if code in JUDGED:
                 code, why = int(ExitCode.INTERRUPTED), "it was interrupted"
