@@ -57,18 +57,27 @@ def test_pairs_of_two_versions_of_the_sample_api(tmp_path: Path) -> None:
         assert read(run.dir / one["directory"] / "result.json")["faults"][0]["undo_verified"]
     assert len(seeds[1]) == len(seeds[2]) == 1 and seeds[1] != seeds[2]
 
+    results = [read(run.dir / one["directory"] / "result.json") for one in group["runs"]]
+    busy = any(
+        result["generator"]["saturated"] for result in results
+    )  # the machine, for the load: such runs are left out
     for words in ((run.dir,), (run.dir / "a", run.dir / "b")):
         again = command("compare", *words, "--json", cwd=tmp_path)
+        if busy and again.returncode == 2:
+            assert "could not keep up" in again.stderr and not (run.dir / "comparison.json").exists()
+            continue
         assert again.returncode == 3, again.stderr
         found = json.loads(again.stdout)
-        assert (found["method"], found["pairs"]) == ("pairs", 2), said
+        assert found["method"] == "pairs" and (busy or found["pairs"] == 2), said
         assert "seed of the arrivals, within pairs" not in {one["what"] for one in found["differs"]}
-    assert found["change"] == read(run.dir / "comparison.json")["change"]
-    # Only B waits for the broker.
-    assert all(b["harm"] > a["harm"] + 20 for a, b in zip(found["base"], found["new"], strict=True)), found
+        assert found["change"] == read(run.dir / "comparison.json")["change"]
+        sides = zip(found["base"], found["new"], strict=True)
+        # Only B waits for the broker.
+        assert all(a["left_out"] or b["harm"] > a["harm"] + 20 for a, b in sides), found
     unpaired = command("compare", run.dir / "b", run.dir / "b", cwd=tmp_path)
     assert unpaired.returncode == 2 and "is on both sides" in unpaired.stderr
 
     plan = command("plan", *EXPERIMENT, "--repeat", "10", "--versus", "slow", cwd=tmp_path, shortened=True)
-    assert plan.returncode == 0 and "from the spread of 2 pairs in runs" in plan.stdout, plan.stdout + plan.stderr
+    assert plan.returncode == 0 and "10 pairs find" in plan.stdout, plan.stdout + plan.stderr
+    assert busy or "from the spread of 2 pairs in runs" in plan.stdout, plan.stdout
     assert not state_folders(tmp_path / "state")
