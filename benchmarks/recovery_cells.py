@@ -373,6 +373,13 @@ def _cells() -> list[Cell]:
             bursts,
             lambda rate, m=impact, failed=failed: [m, *verdicts(**failed)],  # type: ignore[misc]
         )
+        for share_of in (0.01, 0.015):
+            add(
+                15,
+                f"bursts of 20, {100 * share_of:g} % in all, {told}",
+                Case(shapes.bursty(share_of), session=many),
+                lambda rate: verdicts(),
+            )
         add(
             15,
             f"everything fails, with harmless pauses, {told}",

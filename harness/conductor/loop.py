@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -17,11 +17,16 @@ import msgspec
 from harness.analysis import live as live_rules
 from harness.analysis.record.window_reader import WindowReader
 from harness.analysis.record.windows import WindowStore
+from harness.conductor.after_load import Before
 from harness.conductor.fault_runner import FaultRunner
+from harness.conductor.recording.annotations import Annotations
 from harness.conductor.recording.history import History
+from harness.conductor.running_load import RunningLoad
+from harness.conductor.session import Session
 from harness.conductor.signals import Signals
 from harness.conductor.status import TOLD, StatusBoard
 from harness.conductor.worker_threads import Inbox, Pool, renewing
+from harness.fault import Fault
 from harness.load.ipc import protocol
 from harness.load.ipc.protocol import Drained, Failed, LoadMessage, Warned, WorkerLost
 from harness.load.process.launcher import LoadProcess
@@ -91,6 +96,64 @@ LOOK_EVERY_S = 3.0
 """How often it is looked whether somebody goes past a proxy with a fault on it: a look costs more than a probe."""
 DRAIN_SLACK_S = 15.0
 """A load that has not ended this long after its own time-out is killed."""
+
+
+def conduct(
+    plan: Plan,
+    session: Session,
+    load: RunningLoad,
+    history: History,
+    *,
+    t0: float,
+    faults: Mapping[str, Fault],
+    store: WindowStore,
+    signals: Signals,
+    say: Callable[[str], None],
+    show: Callable[[LiveState], None],
+    prefix: str = "",
+    since: int = 0,
+    restless: Callable[[WindowStore, float], str] = lambda store, now: "",
+) -> Before:
+    """Carry one experiment out on an open session whose load runs, with its marks in a Grafana; blocks until it is
+    over. t0: CLOCK_MONOTONIC, the zero of its clock. prefix: of its undo records' names in the journal. since,
+    restless: see Conduct. Returns how the target did in baseline."""
+    assert session.keeper is not None and session.journal is not None and session.up is not None
+    before = Before(plan, store)
+    history.listen(before.note)
+    grafana = session.up.grafana
+    annotations = Annotations(grafana, plan.experiment, history, say) if grafana is not None else None
+    history.start(t0)
+    try:
+        runner = FaultRunner(
+            plan,
+            faults,
+            history,
+            session.journal,
+            session.keeper,
+            say=say,
+            restart_toxiproxy=session.restart_toxiproxy if session.owns_stack else None,
+            up=session.up,
+            prefix=prefix,
+        )
+        Conduct(
+            plan,
+            history=history,
+            faults=runner,
+            keeper=session.keeper,
+            load=load.process,
+            messages=load.messages,
+            store=store,
+            windows=load.windows,
+            signals=signals,
+            say=say,
+            show=show,
+            since=since,
+            restless=restless,
+        ).run()
+    finally:
+        if annotations is not None:
+            renewing(session.keeper, annotations.close)
+    return before
 
 
 class Conduct:

@@ -46,6 +46,11 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
         return self.stack.allowed if isinstance(self.stack, ExternalStack) else self.experiment.allow_hosts
 
     @property
+    def declared_reset(self) -> tuple[str, str] | None:
+        """(path, SHA-256) of the harness.toml that says how a suite brings its target back; None: none does."""
+        return self.stack.declared_reset if isinstance(self.stack, ExternalStack) else None
+
+    @property
     def told(self) -> Plan:
         """The plan with what `run` would refuse among its warnings; nothing of the system is asked for it."""
         if not isinstance(self.stack, ExternalStack):
@@ -55,8 +60,6 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Look at the system. Raises UsageError or Refused where a run cannot begin there; nothing was touched then."""
-        from harness.conductor.session import refuse_beside_living_run
-
         if self.running is None:
             refuse_beside_living_run(self.plan)
             self.stack.check()
@@ -188,3 +191,24 @@ def own_stack(name: StackName) -> Stack:
 
         return ComposeStack()
     return EmbeddedStack()
+
+
+def lock_names(plan: Plan, running: StackUp | None) -> list[str]:
+    """What a run must have for itself: its target and every resource that it changes.
+
+    A stack that the run starts itself is nobody else's, so there is nothing to lock.
+    """
+    from harness.safety.locks.names import resource_names
+
+    if running is None and plan.stack != "external":
+        return []
+    return resource_names(plan.load.host, [fault.change.dependency for fault in plan.faults])
+
+
+def refuse_beside_living_run(plan: Plan) -> None:
+    """Before an external system is looked at: raise Refused, naming it, while a run on this machine is at it."""
+    from harness.safety.locks.local import refuse_beside_living
+    from harness.safety.locks.names import declared_names
+
+    if plan.stack == "external":
+        refuse_beside_living(declared_names(plan.load.host, [fault.change.dependency for fault in plan.faults]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,20 +9,17 @@ import msgspec
 
 from harness.analysis.record.window_reader import WINDOWS
 from harness.analysis.record.windows import WindowStore
-from harness.conductor.after_load import Before, ask_again
+from harness.conductor.after_load import ask_again
 from harness.conductor.asked import INTERRUPTED
-from harness.conductor.fault_runner import FaultRunner
 from harness.conductor.finish import judge_and_write
-from harness.conductor.loop import Conduct
+from harness.conductor.loop import conduct
 from harness.conductor.prepare import Planned
 from harness.conductor.readback import read_back
-from harness.conductor.recording.annotations import Annotations
 from harness.conductor.recording.history import History
 from harness.conductor.recording.provenance import provenance
 from harness.conductor.running_load import START_LEAD_S, RunningLoad
-from harness.conductor.session import Session, lock_names, make_run_dir
+from harness.conductor.session import Session, make_run_dir, opened
 from harness.conductor.signals import Signals
-from harness.conductor.worker_threads import renewing
 from harness.fault import Fault, registered
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError
@@ -32,10 +28,7 @@ from harness.model.records.events import LoadEnded, ReadBack, Stopped, UndoNotVe
 from harness.model.records.live import LiveState
 from harness.model.records.plan import Plan
 from harness.model.records.result import Result
-from harness.model.records.stack import WritesLogs
 from harness.plan.planner import bind
-from harness.safety.locks.local import acquire
-from harness.safety.state_folders import active_dir, find_active
 
 Say = Callable[[str], None]
 
@@ -56,35 +49,13 @@ def run_planned(planned: Planned, *, out: Path, view: str, command: str, signals
 
     Raises UsageError, and Refused for what another run has; nothing was touched then. All else is in the result.
     """
-    from harness.conductor.recording.log import RunLog  # structlog imports greenlet, where there is one
-
     plan = planned.plan
-    state_dir = active_dir() / plan.experiment
-    locks = acquire(lock_names(plan, planned.running), owner=plan.experiment, folder=state_dir)
-    try:
-        run_dir = make_run_dir(out, plan.experiment)
-    except BaseException:
-        locks.release()
-        raise
-    stack = planned.stack
-    if isinstance(stack, WritesLogs):
-        stack = stack.logging_to(run_dir / "logs")
-    with RunLog(run_dir, view) as log:
-        for left in find_active():
-            log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")
+    name = plan.experiment
+    with opened(planned, plan, lambda: make_run_dir(out, name), owner=name, view=view) as (session, log):
         for warning in plan.warnings:
             log.say(f"note: {warning}")
         if plan.control_run:
             log.say("control run: no fault will be injected (--fault NAME injects one; harness faults lists them)")
-        session = Session(
-            run_dir=run_dir,
-            state_dir=state_dir,
-            stack=stack,
-            running=planned.running,
-            allowed=planned.allowed,
-            say=log.say,
-            locks=locks,
-        )
         return run_experiment(
             plan, session, faults=registered(), command=command, say=log.say, show=log.show, signals=signals
         )
@@ -115,12 +86,7 @@ def run_experiment(
     except KeyboardInterrupt:  # pragma: no cover - Signals replaces the handler that raises it
         interrupted = True
     interrupted = interrupted or (signals.count > 0 and not ended_by_itself(history))
-    say("stopping the servers and the keeper" if session.owns_stack else "releasing the locks and the keeper")
-    session.unverified = [f"{e.fault}: {e.left}; {e.mend}" for e in history.events if isinstance(e, UndoNotVerified)]
-    session.close()
-    if session.turned_away is not None and not session.left:
-        shutil.rmtree(session.run_dir, ignore_errors=True)
-        raise session.turned_away
+    session.end([f"{e.fault}: {e.left}; {e.mend}" for e in history.events if isinstance(e, UndoNotVerified)])
     result = judge_and_write(plan, session, history, problem=problem, interrupted=interrupted, say=say)
     return Ended(
         plan=plan,
@@ -169,44 +135,18 @@ def _conduct(
     load = RunningLoad.start(plan.load, session, session.run_dir / WINDOWS, signals, say)
     if load is None:
         return plan
-    annotations = Annotations(up.grafana, session.run_dir.name, history, say) if up.grafana is not None else None
     try:
-        store = WindowStore(plan)
-        before = Before(plan, store)
-        history.listen(before.note)
         t0 = monotonic() + START_LEAD_S
-        history.start(t0)
         load.begin(t0)
         session.start_sampler(t0, up.dependencies)
-        fault_runner = FaultRunner(
-            plan,
-            faults,
-            history,
-            session.journal,
-            session.keeper,
-            say=say,
-            restart_toxiproxy=session.restart_toxiproxy if session.owns_stack else None,
-            up=up,
+        store = WindowStore(plan)
+        before = conduct(
+            plan, session, load, history, t0=t0, faults=faults, store=store, signals=signals, say=say, show=show
         )
-        Conduct(
-            plan,
-            history=history,
-            faults=fault_runner,
-            keeper=session.keeper,
-            load=load.process,
-            messages=load.messages,
-            store=store,
-            windows=load.windows,
-            signals=signals,
-            say=say,
-            show=show,
-        ).run()
         ask_again(plan, session, history, before, signals, say)
         read_back(plan, session, history, signals, say, session.run_dir)
     finally:
         load.kill()
-        if annotations is not None:
-            renewing(session.keeper, annotations.close)
     return plan
 
 

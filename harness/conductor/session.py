@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from harness.conductor.prepare import Planned, lock_names
 from harness.conductor.recording.sampler import Sampler
 from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import Inbox, renewing
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
 from harness.model.records.faults import Dependency
 from harness.model.records.plan import Plan
-from harness.model.records.stack import SavesLogs, Stack, StackUp
+from harness.model.records.stack import SavesLogs, Stack, StackUp, WritesLogs
 from harness.safety.journal.journal import Journal
 from harness.safety.keeper.client import Keeper
-from harness.safety.locks.local import Locks
+from harness.safety.locks.local import Locks, acquire
 from harness.safety.locks.remote import RemoteLocks, wanted
-from harness.safety.state_folders import retire
+from harness.safety.state_folders import active_dir, find_active, retire
+
+if TYPE_CHECKING:
+    from harness.conductor.recording.log import RunLog
 
 Say = Callable[[str], None]
 POLL_S = 0.05
@@ -54,25 +61,39 @@ def place_of(folder: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def lock_names(plan: Plan, running: StackUp | None) -> list[str]:
-    """What a run must have for itself: its target and every resource that it changes.
+@contextmanager
+def opened(
+    planned: Planned, locked: Plan, make: Callable[[], Path], *, owner: str, view: str
+) -> Iterator[tuple[Session, RunLog]]:
+    """The locks of `locked`, a run directory that `make` makes, its log and a session that is not open yet. owner: its
+    name on this machine. view: see RunLog.
 
-    A stack that the run starts itself is nobody else's, so there is nothing to lock.
-    """
-    from harness.safety.locks.names import resource_names
+    Raises UsageError, and Refused for what another run has; nothing was touched then."""
+    from harness.conductor.recording.log import RunLog  # structlog imports greenlet, where there is one
 
-    if running is None and plan.stack != "external":
-        return []
-    return resource_names(plan.load.host, [fault.change.dependency for fault in plan.faults])
-
-
-def refuse_beside_living_run(plan: Plan) -> None:
-    """Before an external system is looked at: raise Refused, naming it, while a run on this machine is at it."""
-    from harness.safety.locks.local import refuse_beside_living
-    from harness.safety.locks.names import declared_names
-
-    if plan.stack == "external":
-        refuse_beside_living(declared_names(plan.load.host, [fault.change.dependency for fault in plan.faults]))
+    state_dir = active_dir() / owner
+    locks = acquire(lock_names(locked, planned.running), owner=owner, folder=state_dir)
+    try:
+        run_dir = make()
+    except BaseException:
+        locks.release()
+        raise
+    stack = planned.stack
+    if isinstance(stack, WritesLogs):
+        stack = stack.logging_to(run_dir / "logs")
+    with RunLog(run_dir, view) as log:
+        for left in find_active():
+            log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")
+        session = Session(
+            run_dir=run_dir,
+            state_dir=state_dir,
+            stack=stack,
+            running=planned.running,
+            allowed=planned.allowed,
+            say=log.say,
+            locks=locks,
+        )
+        yield session, log
 
 
 class Session:
@@ -207,6 +228,16 @@ class Session:
             return self._stack.restart_toxiproxy(self.keeper)
         except HarnessError:
             return False
+
+    def end(self, unverified: Sequence[str]) -> None:
+        """Close, with what could not be undone. A folder in which nothing happened does not stay. Raises what turned
+        the session away."""
+        self._say("stopping the servers and the keeper" if self.owns_stack else "releasing the locks and the keeper")
+        self.unverified = list(unverified)
+        self.close()
+        if self.turned_away is not None and not self.left:
+            shutil.rmtree(self.run_dir, ignore_errors=True)
+            raise self.turned_away
 
     def close(self) -> None:
         """Stop the sampler, the servers and the keeper, keep the journal with the run. Never raises."""

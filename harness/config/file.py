@@ -106,6 +106,14 @@ class DependencyTable(Runnable, frozen=True, kw_only=True):
         return dependency
 
 
+class SuiteTable(msgspec.Struct, frozen=True, kw_only=True):
+    """reset: argv that brings the target back where it did not come back by itself, run in `cwd` (the file's own folder
+    when left out) and waited for."""
+
+    reset: tuple[str, ...] | None = None
+    cwd: str | None = None
+
+
 class TargetsTable(msgspec.Struct, frozen=True, kw_only=True):
     """Expressions as after --target; secondary ones warn only."""
 
@@ -156,6 +164,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     run: dict[str, RunValue] = {}
     targets: TargetsTable = TargetsTable()
     requests: dict[str, RequestTable] = {}
+    suite: SuiteTable = SuiteTable()
     versions: dict[str, VersionTable] = {}
 
     def process(self, name: str) -> Runnable | None:

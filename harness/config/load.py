@@ -26,6 +26,7 @@ from harness.config.file import (
     RequestTable,
     Runnable,
     RunValue,
+    SuiteTable,
     TargetsTable,
     TargetTable,
     ToxiproxyTable,
@@ -40,7 +41,7 @@ NAME = "harness.toml"
 PORT = "{port}"
 """In the start command of a version: where it is to listen."""
 MAX_BYTES = 1_000_000
-TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets", "requests", "versions")
+TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets", "requests", "suite", "versions")
 
 S = TypeVar("S", bound=msgspec.Struct)
 Kinds = Mapping[str, type[DependencyTable]]
@@ -79,6 +80,11 @@ def process_in(data: bytes, path: Path, name: str) -> Runnable | None:
         return None
     own = {key: value for key, value in table.items() if key in Runnable.__struct_fields__}
     return _runnable(_convert(own, Runnable, f"{path}: {name}"), f"{path}: {name}", path.absolute().parent)
+
+
+def suite_in(data: bytes, path: Path) -> SuiteTable:
+    """[suite] of a file that was checked when it was read. Raises UsageError."""
+    return _suite(_toml(data, str(path)).get("suite", {}), f"{path}: suite", path.absolute().parent)
 
 
 def _toml(data: bytes, shown: str) -> dict[str, Any]:
@@ -124,6 +130,7 @@ def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str, 
             name: _convert(table, RequestTable, f'{where}requests."{name}"')
             for name, table in tables.get("requests", {}).items()
         },
+        suite=_suite(tables.get("suite", {}), f"{where}suite", folder),
         versions={
             name: _version(name, table, f"{where}versions.{name}", folder)
             for name, table in tables.get("versions", {}).items()
@@ -211,13 +218,33 @@ def _runnable(found: R, where: str, folder: Path) -> R:
             )
     elif found.cwd is not None:
         raise UsageError(f"{where}.cwd is where `start` runs, and there is no start")
-    argv = None if found.start is None else _program(found.start, folder)
-
-    def absolute(path: str | None) -> str | None:
-        return None if path is None else str(folder / Path(path).expanduser())
-
     return msgspec.structs.replace(
-        found, pid_file=absolute(found.pid_file), cwd=absolute(found.cwd), log=absolute(found.log), start=argv
+        found,
+        pid_file=_absolute(folder, found.pid_file),
+        cwd=_absolute(folder, found.cwd),
+        log=_absolute(folder, found.log),
+        start=None if found.start is None else _found_from(folder, found.start),
+    )
+
+
+def _absolute(folder: Path, path: str | None) -> str | None:
+    return None if path is None else str(folder / Path(path).expanduser())
+
+
+def _found_from(folder: Path, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """A program with a slash in its name lies relative to the file; others are found on PATH."""
+    return (str(folder / argv[0]), *argv[1:]) if "/" in argv[0] else argv
+
+
+def _suite(table: dict[str, Any], where: str, folder: Path) -> SuiteTable:
+    found = _convert(table, SuiteTable, where)
+    if found.reset is None and found.cwd is not None:
+        raise UsageError(f"{where}.cwd is where `reset` runs, and there is no reset")
+    argv = found.reset
+    if argv is not None and not (argv and argv[0].strip()):
+        raise UsageError(f"{where}.reset: a program and its arguments are wanted", hint='reset = ["./restart-api"]')
+    return msgspec.structs.replace(
+        found, reset=None if argv is None else _found_from(folder, argv), cwd=_absolute(folder, found.cwd)
     )
 
 
@@ -250,14 +277,12 @@ def _version(name: str, table: Any, where: str, folder: Path) -> VersionTable:
             f"{where}.start: a program and its arguments are wanted, with {PORT} for the port to listen on",
             hint='start = ["./serve", "--port", "{port}"]',
         )
-    argv = _program(found.start, folder)
-    cwd, log = (None if one is None else str(folder / Path(one).expanduser()) for one in (found.cwd, found.log))
-    return msgspec.structs.replace(found, start=argv, cwd=cwd, log=log)
-
-
-def _program(argv: tuple[str, ...], folder: Path) -> tuple[str, ...]:
-    """One that is not looked for on PATH is relative to the file."""
-    return (str(folder / argv[0]), *argv[1:]) if "/" in argv[0] else argv
+    return msgspec.structs.replace(
+        found,
+        start=_found_from(folder, found.start),
+        cwd=_absolute(folder, found.cwd),
+        log=_absolute(folder, found.log),
+    )
 
 
 def _run(table: dict[str, Any], where: str) -> dict[str, RunValue]:

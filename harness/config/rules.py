@@ -42,7 +42,7 @@ def refuse_secrets(value: Any, where: str) -> None:
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             refuse_secrets(inner, f"{where}[{index}]")
-        if where.endswith(".start"):
+        if where.endswith((".start", ".reset")):
             _refuse_secret_arguments(value, where)
     elif isinstance(value, str) and _SECRET_TEXT.search(value):
         raise UsageError(f"{where}: a password does not belong in this file", hint=_ADVICE)
@@ -57,7 +57,7 @@ def _refuse_secret_arguments(argv: list[Any], where: str) -> None:
         if given or _SECRET_WORDS.search(word):
             raise UsageError(
                 f"{where}[{index + bool(given)}]: a password does not belong in this file",
-                hint="have the program read it from a file or a variable; what start runs inherits the environment",
+                hint="have the program read it from a file or a variable; what is run inherits the environment",
             )
 
 

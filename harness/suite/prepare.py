@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
 from msgspec.structs import replace
 
+from harness.adapters.processes.start_command import reset_command
 from harness.conductor.prepare import Ground, Planned, ground
 from harness.config.file import Configuration
 from harness.fault import registered
@@ -52,9 +54,24 @@ class PlannedSuite(msgspec.Struct, frozen=True, kw_only=True):
         faults = tuple(fault for one in self.items for fault in one.plan.faults)
         return replace(self.base.plan, faults=faults)
 
+    @property
+    def _reset(self) -> str:
+        if self.base.plan.stack != "external":
+            return "it is started again, and the suite goes on"
+        if self.base.declared_reset is None:
+            return (
+                "the rest is not run, unless it is well without load ([suite] reset in harness.toml declares a command)"
+            )
+        try:
+            return f"`{shlex.join(reset_command(*self.base.declared_reset).argv)}` is run, and the suite goes on"
+        except HarnessError as error:
+            return f"run will refuse this: {error}"
+
     def check(self) -> None:
         """See Planned."""
         replace(self.base, plan=self.envelope).check()
+        if self.base.declared_reset is not None:
+            reset_command(*self.base.declared_reset)
 
     @property
     def told(self) -> SuitePlan:
@@ -79,6 +96,7 @@ class PlannedSuite(msgspec.Struct, frozen=True, kw_only=True):
                 )
                 for item, plan in plans
             ),
+            reset=self._reset,
             left=self.suite.left,
             undecided=tuple(undecided(plans, names)),
             warnings=tuple(dict.fromkeys([*refused, *(text for _, plan in plans for text in plan.warnings)])),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from datetime import date
@@ -17,7 +16,7 @@ from harness.analysis.suite.suite_file import GATE, SUITE
 from harness.conductor.recording.log import RunLog
 from harness.conductor.recording.provenance import provenance
 from harness.conductor.running_load import START_LEAD_S, RunningLoad
-from harness.conductor.session import Session, lock_names, make_run_dir
+from harness.conductor.session import Session, make_run_dir, opened
 from harness.conductor.sharing.carried import Carried
 from harness.conductor.sharing.series import Series
 from harness.conductor.signals import Signals
@@ -35,9 +34,6 @@ from harness.model.records.suite import SuiteResult
 from harness.model.units import format_duration
 from harness.plan.planner import bind
 from harness.report.suite.files import write_suite_reports
-from harness.safety.locks.local import acquire
-from harness.safety.state_folders import active_dir, find_active
-from harness.stack.embedded import EmbeddedStack
 from harness.suite.outcome import Book
 from harness.suite.prepare import PlannedItem, PlannedSuite, told_length
 from harness.suite.resume import Earlier
@@ -85,26 +81,11 @@ def run_suite(
     base, name = planned.base, f"{planned.base.plan.experiment.partition('-')[0]}-suite"
     if earlier is not None:
         name = f"{earlier.folder.name}-on-{earlier.last_number}"
-    state_dir = active_dir() / name
-    locks = acquire(lock_names(planned.envelope, base.running), owner=name, folder=state_dir)
-    try:
-        run_dir = make_run_dir(out, name) if earlier is None else make_run_dir(earlier.folder, "session-on")
-    except BaseException:
-        locks.release()
-        raise
-    stack = EmbeddedStack(logs=run_dir / "logs") if base.plan.stack == "embedded" else base.stack
-    with RunLog(run_dir, view) as log:
-        for left in find_active():
-            log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")
-        session = Session(
-            run_dir=run_dir,
-            state_dir=state_dir,
-            stack=stack,
-            running=base.running,
-            allowed=base.allowed,
-            say=log.say,
-            locks=locks,
-        )
+
+    def make() -> Path:
+        return make_run_dir(out, name) if earlier is None else make_run_dir(earlier.folder, "session-on")
+
+    with opened(base, planned.envelope, make, owner=name, view=view) as (session, log):
         log.say(told_length(planned))
         return _Running(planned, session, log, signals, command, time_limit_s, accepted, earlier).run()
 
@@ -144,15 +125,7 @@ class _Running:
             problem = SetupError(
                 f"the suite could not go on: {error.strerror or error}: {error.filename or ''}".rstrip(": ")
             )
-        session = self._session
-        self._log.say(
-            "stopping the servers and the keeper" if session.owns_stack else "releasing the locks and the keeper"
-        )
-        session.unverified = self._book.unverified
-        session.close()
-        if session.turned_away is not None and not session.left:
-            shutil.rmtree(session.run_dir, ignore_errors=True)
-            raise session.turned_away
+        self._session.end(self._book.unverified)
         compared = self._accepted
         if compared is not None:
             self._book.gate = gate(compared.base, compared.known, self._so_far(), compared.today)
@@ -206,6 +179,7 @@ class _Running:
             show=self._show,
             signals=signals,
             done=self._done,
+            declared_reset=self._planned.base.declared_reset,
         )
         try:
             load.begin(monotonic() + START_LEAD_S)

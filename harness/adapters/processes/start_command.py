@@ -1,4 +1,4 @@
-"""The start command of a process of the user's, from the harness.toml that an undo record names.
+"""The commands of a harness.toml: what starts a process of the user's again, what resets the target of a suite.
 
 An undo record holds no command: it names the file and its SHA-256 when it was read. A file that has changed since is
 not what the run was planned with, so nothing from it is run. Nor is anything from a file that somebody else could have
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.config.load import MAX_BYTES, PORT, process_in, version_in
+from harness.config.load import MAX_BYTES, PORT, process_in, suite_in, version_in
 from harness.model.errors import Refused, UsageError
 
 RUN_DIRECTORY = ("plan.json", ("journal.jsonl", "keeper.jsonl", "history.jsonl"))
@@ -65,6 +65,18 @@ def _read_same(path: Path, sha256: str, name: str) -> bytes:
             hint=f"start {name} by hand, or put the file back as it was and run: harness heal --all",
         )
     return data
+
+
+def reset_command(config: str, sha256: str) -> StartCommand:
+    """How the target of a suite is brought back. Reads the file, runs nothing. Raises as start_command does."""
+    path = Path(config)
+    data = _read_own(path)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise UsageError(f"{config} has changed since the suite was planned, so its reset command is not run")
+    found = suite_in(data, path)
+    if found.reset is None:
+        raise UsageError(f"{config} holds no reset command")
+    return StartCommand(argv=found.reset, cwd=found.cwd or str(path.absolute().parent))
 
 
 def _read_own(path: Path) -> bytes:

@@ -101,8 +101,7 @@ def counted_limits(target: Target, facts: Facts) -> set[float]:
 
 
 def chances_of(target: Target, span: Span, facts: Facts, latency_ms: float | None) -> Chances:
-    seen = facts.dispersion(target.name, latency_ms, counts_failures(target, facts))
-    chances = Chances(phi=seen.phi, phi_held=seen.phi_held)
+    chances = facts.dispersion(target.name, latency_ms, counts_failures(target, facts)).chances
     return chances.two_looks() if span.name in facts.plan.phases.extend else chances
 
 

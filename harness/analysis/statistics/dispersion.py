@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from harness.analysis.statistics.binomial import BROKEN_BELOW, exceeds, more_often
+from harness.analysis.statistics.binomial import BROKEN_BELOW, Chances, exceeds, more_often
 from harness.analysis.statistics.series import Series
 from harness.analysis.statistics.violations import sums
 
@@ -32,15 +32,22 @@ error in baseline would else excuse a total outage of almost five seconds."""
 class Dispersion(msgspec.Struct, frozen=True):
     """phi: how many bad requests of a cluster tell as much as one (1.0: they come singly). phi_held: the same without
     baseline's worst second and 5 s on both sides of it: one pause of a second or two makes phi over 100, with which
-    later outages were not seen at all and nothing was ever held.
+    later outages were not seen at all and nothing was ever held. own_held: the same of its own baseline alone, without
+    the earlier ones of its session. With theirs a service that pauses harmlessly was never held, whatever it did.
     episodes: runs of seconds of baseline with a bad request; seconds: with any request. Of all baselines together."""
 
     phi: float = 1.0
     phi_held: float = 1.0
+    own_held: float = 1.0
     episodes: int = 0
     seconds: int = 0
     largest: int = 0
     """Bad requests in the largest of the episodes."""
+
+    @property
+    def chances(self) -> Chances:
+        """With what a proportion is judged."""
+        return Chances(phi=self.phi, phi_held=self.own_held)
 
 
 def dispersion(series: Series, start_step: int, end_step: int, earlier: Sequence[Series] = ()) -> Dispersion:
@@ -53,17 +60,16 @@ def dispersion(series: Series, start_step: int, end_step: int, earlier: Sequence
     for one in earlier:
         # Seconds without a request count for nothing, and keep those of two baselines apart.
         counts += [*_seconds(one, one.start, one.end), *[(0, 0)] * APART_SECONDS]
-    counts += _seconds(series, start_step, end_step)
+    own = _seconds(series, start_step, end_step)
+    counts += own
     if not any(bad for _, bad in counts):
         return Dispersion(seconds=sum(1 for n, _ in counts if n))
-    share = sum(bad for _, bad in counts) / sum(n for n, _ in counts)
-    worst = max(range(len(counts)), key=lambda i: counts[i][1] - counts[i][0] * share)
-    rest = [count for i, count in enumerate(counts) if abs(i - worst) > APART_SECONDS]
     by_second = [bad for _, bad in counts]
     found = episodes(by_second)
     return Dispersion(
         phi=_phi(counts),
-        phi_held=_phi(rest),
+        phi_held=_phi(_without_worst(counts)),
+        own_held=_phi(_without_worst(own)),
         episodes=len(found),
         seconds=sum(1 for n, _ in counts if n),
         largest=max(sum(by_second[first : last + 1]) for first, last in found),
@@ -124,6 +130,15 @@ def _seconds(series: Series, start_step: int, end_step: int) -> list[tuple[int, 
     n, bad = sums(series.n), sums(series.bad)
     at = range(low - series.start, high - series.start - SECOND + 1, SECOND)
     return [(n[i + SECOND] - n[i], bad[i + SECOND] - bad[i]) for i in at]
+
+
+def _without_worst(counts: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Without the second with the most bad requests beyond the mean share, and what lies APART_SECONDS around it."""
+    if not any(bad for _, bad in counts):
+        return counts
+    share = sum(bad for _, bad in counts) / sum(n for n, _ in counts)
+    worst = max(range(len(counts)), key=lambda i: counts[i][1] - counts[i][0] * share)
+    return [count for i, count in enumerate(counts) if abs(i - worst) > APART_SECONDS]
 
 
 def _phi(counts: list[tuple[int, int]]) -> float:

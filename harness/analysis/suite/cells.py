@@ -18,7 +18,7 @@ from harness.analysis.record.spans import Span, span_of
 from harness.analysis.rules.facts import Facts, sums_in
 from harness.analysis.rules.proportions import is_upper_proportion, watch_limit
 from harness.analysis.run_directory import Run, load_run, made_of
-from harness.analysis.statistics.binomial import Chances, judge_proportion, meets, needed
+from harness.analysis.statistics.binomial import judge_proportion, meets, needed
 from harness.analysis.verdict.judge import facts_of, judge
 from harness.model.records import events as ev
 from harness.model.records.load import STEP_S
@@ -99,8 +99,7 @@ def _share(facts: Facts, span: Span, name: str, limit_ms: float | None, allowed:
     bad, n = sums_in(facts.series(name, limit_ms, True), span)
     if n == 0:
         return "unknown", "it was not asked for while the fault was on"
-    phi = facts.dispersion(name, limit_ms, True)
-    chances = Chances(phi=phi.phi, phi_held=phi.phi_held)
+    chances = facts.dispersion(name, limit_ms, True).chances
     if allowed >= 1 or judge_proportion(bad, n, allowed, "<=", chances) == "held":
         return "held", ""
     said = f"{bad:,} of {n:,} were bad"

@@ -15,11 +15,9 @@ from msgspec.structs import replace
 
 from harness.analysis.record.clean import clean_rows, earlier, for_plan
 from harness.analysis.record.windows import FAILING_AFTER_S, WindowStore
-from harness.conductor.after_load import Before, ask_again
-from harness.conductor.fault_runner import FaultRunner
-from harness.conductor.loop import Conduct
+from harness.conductor.after_load import ask_again
+from harness.conductor.loop import conduct
 from harness.conductor.readback import read_back
-from harness.conductor.recording.annotations import Annotations
 from harness.conductor.recording.history import History
 from harness.conductor.recording.log import RunLog
 from harness.conductor.run import write_plan
@@ -28,7 +26,7 @@ from harness.conductor.session import Session
 from harness.conductor.sharing.carried import Carried
 from harness.conductor.sharing.finisher import Finisher, noted_of
 from harness.conductor.sharing.rest import Restless
-from harness.conductor.sharing.target_reset import reset_target
+from harness.conductor.sharing.target_reset import reset_by_command, reset_target
 from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import renewing
 from harness.fault import Fault
@@ -46,7 +44,8 @@ CUT_EVERY_S = 0.5
 
 
 class Series:
-    """faults: the registered kinds. done: called in another thread with each experiment's result, in order."""
+    """faults: the registered kinds. declared_reset: the harness.toml, and its SHA-256, whose command brings back a
+    target that is not ours. done: called in another thread with each experiment's result, in order."""
 
     def __init__(
         self,
@@ -60,6 +59,7 @@ class Series:
         show: Callable[[LiveState], None],
         signals: Signals,
         done: Callable[[Carried, Result], None],
+        declared_reset: tuple[str, str] | None = None,
     ) -> None:
         self._session = session
         self._up = up
@@ -69,6 +69,7 @@ class Series:
         self._log = log
         self._show = show
         self._signals = signals
+        self._declared_reset = declared_reset
         self._before: Carried | None = None
         self._held_s = 0.0
         self._resets = 0
@@ -114,7 +115,6 @@ class Series:
 
     def _conduct(self, plan: Plan, folder: Path) -> Carried:
         session, load, say = self._session, self._load, self._log.say
-        assert session.keeper is not None and session.journal is not None
         plan = bind(plan, self._up, self._faults)
         first = load.step_ahead()
         since = load.windows.stat().st_size if load.windows.exists() else 0
@@ -130,45 +130,25 @@ class Series:
         store = WindowStore(plan)
         # Of what is judged by now: the result may know one baseline more.
         store.earlier = earlier(clean_rows(for_plan(self._finisher.clean, plan)), plan)
-        before = Before(plan, store)
-        history.listen(before.note)
-        history.start(load.instant(first))
-        session.sample_into(history.t0, folder)
-        grafana = self._up.grafana
-        annotations = Annotations(grafana, plan.experiment, history, say) if grafana is not None else None
-        try:
-            runner = FaultRunner(
-                plan,
-                self._faults,
-                history,
-                session.journal,
-                session.keeper,
-                say=say,
-                restart_toxiproxy=session.restart_toxiproxy if session.owns_stack else None,
-                up=self._up,
-                prefix=f"{folder.name}/",
-            )
-            Conduct(
-                plan,
-                history=history,
-                faults=runner,
-                keeper=session.keeper,
-                load=load.process,
-                messages=load.messages,
-                store=store,
-                windows=load.windows,
-                signals=self._signals,
-                say=say,
-                show=self._show,
-                since=since,
-                restless=Restless(plan, folder, history, self._before, self._held_s),
-            ).run()
-        finally:
-            if annotations is not None:
-                renewing(session.keeper, annotations.close)
+        t0 = load.instant(first)
+        session.sample_into(t0, folder)
+        self._last_look = conduct(
+            plan,
+            session,
+            load,
+            history,
+            t0=t0,
+            faults=self._faults,
+            store=store,
+            signals=self._signals,
+            say=say,
+            show=self._show,
+            prefix=f"{folder.name}/",
+            since=since,
+            restless=Restless(plan, folder, history, self._before, self._held_s),
+        )
         ended = next((event.end_s for event in reversed(history.events) if isinstance(event, LoadEnded)), None)
         end = first + step_of(history.since_t0() if ended is None else ended)
-        self._last_look = before
         return Carried(plan=plan, folder=folder, history=history, first=first, end=end, since=since)
 
     def _interlude(self, carried: Carried) -> None:
@@ -190,13 +170,19 @@ class Series:
             self._load.resume()
 
     def _reset(self, carried: Carried) -> None:
-        """The target is started anew, where that is ours to do. One that is still as it was left would spoil what comes
-        after it; what stopped the experiment otherwise need not have been the target."""
-        session = self._session
+        """The target is brought back, where that is ours to do or somebody declared how. One that is still as it was
+        left would spoil what comes after it; what stopped the experiment otherwise need not have been the target."""
+        session, before = self._session, self._before
         if session.journal is None or self._signals.count:
             return
         dead = carried.stopped in (None, "not_calm")
-        if not session.owns_stack:
+        if carried.stopped == "not_calm" and before is not None and before.reset:
+            carried.stuck = f"the target did not come back, although {before.reset}"
+            return
+        target = next((one for one in self._up.dependencies if one.target), None)
+        ours = session.owns_stack or (target is not None and target.process.keeper is not None)
+        declared = self._declared_reset
+        if not ours and declared is None:
             if dead and not carried.well_without_load:
                 carried.stuck = "the target did not come back, and it is not ours to start again"
             return
@@ -204,7 +190,10 @@ class Series:
         journal, record_id, found = session.journal, f"reset-{self._resets}", [""]
 
         def work() -> None:
-            found[0] = reset_target(self._up.dependencies, self._faults, journal, record_id, self._log.say)
+            if ours or declared is None:
+                found[0] = reset_target(self._up.dependencies, self._faults, journal, record_id, self._log.say)
+            else:
+                found[0] = reset_by_command(*declared, session.run_dir / "logs" / "reset.log", self._signals)
 
         try:
             renewing(session.keeper, work)

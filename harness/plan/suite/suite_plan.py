@@ -32,12 +32,14 @@ class Undecided(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SuitePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """seconds: where every target recovers at once and no phase goes on. base: a control run on the same load."""
+    """seconds: where every target recovers at once and no phase goes on. reset: what happens where the target does not
+    come back by itself. base: a control run on the same load."""
 
     name: str
     profile: str
     seconds: float
     experiments: tuple[PlannedExperiment, ...]
+    reset: str
     left: tuple[Left, ...]
     undecided: tuple[Undecided, ...]
     warnings: tuple[str, ...]

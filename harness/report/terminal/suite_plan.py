@@ -16,6 +16,7 @@ def suite_plan_text(suite: SuitePlan, *, width: int = 100) -> str:
     long = format_duration(round(suite.seconds))
     title = f"{visible(suite.name, 100)}: {many}, about {long} if the target recovers at once each time"
     blocks = [load_text(suite.base, width, title), _experiments(suite, width)]
+    blocks.append(wrapped("Where the target does not come back by itself: ", visible(suite.reset, 500), width))
     if suite.left:
         blocks.append(
             "\n".join(["Left out", *(wrapped(f"  {visible(o.name, 60)}: ", o.why, width) for o in suite.left)])

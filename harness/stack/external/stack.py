@@ -39,6 +39,8 @@ class ExternalStack:
         self.url = target_url(url)
         self._allow = tuple(allow_hosts)
         self._config = configuration if configuration is not None and configuration.target is not None else None
+        self.declared_reset = _reset_in(configuration)
+        """(path, SHA-256) of the harness.toml that says how the target of a suite is brought back; None: none does."""
         self._up: StackUp | None = None
         self._stop = threading.Event()
 
@@ -144,6 +146,12 @@ class ExternalStack:
             name=self.name,
             target=TargetInfo(url=self.url, metrics_url=f"{self.url}/metrics", addresses=tuple(addresses)),
         )
+
+
+def _reset_in(configuration: Configuration | None) -> tuple[str, str] | None:
+    if configuration is None or configuration.suite.reset is None:
+        return None
+    return configuration.path, configuration.sha256
 
 
 def first_of(troubles: list[UsageError]) -> UsageError:
