@@ -15,6 +15,9 @@ from harness.model.jsonl import decoding_error
 from harness.model.records.group import SCHEMA, Group, GroupRun
 
 GROUP = "group.json"
+A, B = "a", "b"
+SIDES = {"A": A, "B": B}
+"""The folder of each side of a group of pairs, by its label."""
 MAX_BYTES = 1_000_000
 MOST_RUNS = MOST_PAIRS
 """On one side."""
@@ -38,6 +41,8 @@ class Sides(msgspec.Struct, frozen=True, kw_only=True):
 
 def sides(base: Path, new: Path | None) -> Sides:
     """Raises UsageError for what is no run and no group, and for two that are the same."""
+    if new is not None and (both := _sides_of_one(base, new)) is not None:
+        return both
     first = _read(base)
     if isinstance(first, Sides):
         if new is not None:
@@ -58,6 +63,20 @@ def sides(base: Path, new: Path | None) -> Sides:
                 f"{one.path} is on both sides", hint="name two runs, or two groups without a run in common"
             )
     return Sides(base=first, new=second, single=(first[0].path, second[0].path) == (base, new))
+
+
+def _sides_of_one(base: Path, new: Path) -> Sides | None:
+    """Where BASE and NEW are the folders a and b of one group of pairs, they are compared as these pairs."""
+    here, there = base.absolute(), new.absolute()
+    if here.parent != there.parent or (here.name, there.name) not in ((A, B), (B, A)):
+        return None
+    if base.is_symlink() or new.is_symlink() or not (here.parent / GROUP).exists():
+        return None
+    # With the names as they were given, as everywhere.
+    found = _read(base.parent if base.name == here.name else here.parent)
+    if not isinstance(found, Sides) or any(one.path.parent.name != A for one in found.base):
+        return None
+    return found if here.name == A else msgspec.structs.replace(found, base=found.new, new=found.base)
 
 
 def read_group(directory: Path) -> Group:
@@ -83,8 +102,9 @@ def read_group(directory: Path) -> Group:
 def _wrong(group: Group) -> str | None:
     seen: set[object] = set()
     for run in group.runs:
-        # A name in this folder and nothing else: what is compared must not be chosen by a path in a file.
-        if not run.directory or run.directory in (".", "..") or any(c in run.directory for c in "/\\\0"):
+        # A name in this folder or in its side's: what is compared must not be chosen by a path in a file.
+        name = run.directory.removeprefix(f"{SIDES[run.label]}/") if group.kind == "versus" else run.directory
+        if not name or name in (".", "..") or any(c in name for c in "/\\\0"):
             return f"{run.directory[:60]!r} is not the name of a run directory in it"
         if group.kind == "repeat" and run.label != "A":
             return "a repeat has no B"
@@ -127,8 +147,9 @@ def _versus(path: Path, group: Group) -> Sides:
 
 def _inside(path: Path, run: GroupRun) -> Path:
     inside = path / run.directory
-    if inside.is_symlink():
-        raise UsageError(f"{inside} is a link, not a run directory")
+    for one in (inside.parent, inside) if "/" in run.directory else (inside,):
+        if one.is_symlink():
+            raise UsageError(f"{one} is a link, not a run directory")
     return inside
 
 

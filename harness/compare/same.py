@@ -29,6 +29,10 @@ def refuse_others(first: Path, plan: Plan, others: Iterable[tuple[Path, Plan]]) 
                 )
 
 
+def same_experiment(one: Plan, other: Plan) -> bool:
+    return _experiment(one) == _experiment(other)
+
+
 def differences(base: Sequence[Plan], new: Sequence[Plan]) -> tuple[Difference, ...]:
     """What of the rest has more than one value in all."""
     tables = [[_rest(plan) for plan in side] for side in (base, new)]

@@ -17,13 +17,12 @@ from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import Inbox, renewing
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
 from harness.model.records.plan import Plan
-from harness.model.records.stack import SavesLogs, Stack, StackUp
+from harness.model.records.stack import SavesLogs, Stack, StackUp, WritesLogs
 from harness.safety.journal.journal import Journal
 from harness.safety.keeper.client import Keeper
 from harness.safety.locks.local import Locks, acquire
 from harness.safety.locks.remote import RemoteLocks, wanted
 from harness.safety.state_folders import active_dir, find_active, retire
-from harness.stack.embedded import EmbeddedStack
 
 if TYPE_CHECKING:
     from harness.conductor.recording.log import RunLog
@@ -78,7 +77,9 @@ def opened(
     except BaseException:
         locks.release()
         raise
-    stack = EmbeddedStack(logs=run_dir / "logs") if planned.plan.stack == "embedded" else planned.stack
+    stack = planned.stack
+    if isinstance(stack, WritesLogs):
+        stack = stack.logging_to(run_dir / "logs")
     with RunLog(run_dir, view) as log:
         for left in find_active():
             log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")

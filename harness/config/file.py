@@ -129,6 +129,18 @@ class RequestTable(msgspec.Struct, frozen=True, kw_only=True):
     independent_of: tuple[str, ...] = ()
 
 
+class VersionTable(msgspec.Struct, frozen=True, kw_only=True):
+    """Another version of the target, for --versus. host: where one runs already, which takes the place of the target's
+    url. start: argv that starts one for a run, on the port of 127.0.0.1 that stands for {port} in it; cwd, log: as of
+    the target. env: for the sample API, on a stack of ours, beside the environment of the command."""
+
+    host: str | None = None
+    start: tuple[str, ...] | None = None
+    cwd: str | None = None
+    log: str | None = None
+    env: dict[str, str] | None = None
+
+
 ASSUMED = "assumed"
 """Instead of an address as `path`: that the application uses the proxy is assumed, and no proof of it is asked for."""
 RunValue = str | bool | int | float | tuple[str, ...]
@@ -153,6 +165,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     targets: TargetsTable = TargetsTable()
     requests: dict[str, RequestTable] = {}
     suite: SuiteTable = SuiteTable()
+    versions: dict[str, VersionTable] = {}
 
     def process(self, name: str) -> Runnable | None:
         """The target or the dependency of that name, else Toxiproxy by its own; None when there is none."""

@@ -30,6 +30,7 @@ from harness.config.file import (
     TargetsTable,
     TargetTable,
     ToxiproxyTable,
+    VersionTable,
 )
 from harness.model.errors import UsageError
 from harness.model.files import read_limited
@@ -37,8 +38,10 @@ from harness.model.suggest import unknown
 from harness.model.target_grammar import parse_targets
 
 NAME = "harness.toml"
+PORT = "{port}"
+"""In the start command of a version: where it is to listen."""
 MAX_BYTES = 1_000_000
-TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets", "requests", "suite")
+TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets", "requests", "suite", "versions")
 
 S = TypeVar("S", bound=msgspec.Struct)
 Kinds = Mapping[str, type[DependencyTable]]
@@ -128,6 +131,10 @@ def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str, 
             for name, table in tables.get("requests", {}).items()
         },
         suite=_suite(tables.get("suite", {}), f"{where}suite", folder),
+        versions={
+            name: _version(name, table, f"{where}versions.{name}", folder)
+            for name, table in tables.get("versions", {}).items()
+        },
     )
     _consistent(found, where)
     return found
@@ -238,6 +245,43 @@ def _suite(table: dict[str, Any], where: str, folder: Path) -> SuiteTable:
         raise UsageError(f"{where}.reset: a program and its arguments are wanted", hint='reset = ["./restart-api"]')
     return msgspec.structs.replace(
         found, reset=None if argv is None else _found_from(folder, argv), cwd=_absolute(folder, found.cwd)
+    )
+
+
+def version_in(data: bytes, path: Path, name: str) -> VersionTable | None:
+    """One version of a file that was checked when it was read. Raises UsageError."""
+    table = _toml(data, str(path)).get("versions", {}).get(name)
+    return None if table is None else _version(name, table, f"{path}: versions.{name}", path.absolute().parent)
+
+
+def _version(name: str, table: Any, where: str, folder: Path) -> VersionTable:
+    rules.check_name(name, where, "a version")
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} is a table", hint=f"write [versions.{name}] on a line of its own")
+    found = _convert(table, VersionTable, where)
+    if sum(one is not None for one in (found.host, found.start, found.env)) != 1:
+        raise UsageError(
+            f"{where}: what tells it from the target is one of host, start and env",
+            hint='host = "http://127.0.0.1:8001" where it runs; start = ["./serve", "--port", "{port}"] starts it; '
+            'env = { NAME = "value" } is for the sample API',
+        )
+    if found.host is not None:
+        url = rules.base_url(found.host, f"{where}.host: ", example='host = "http://127.0.0.1:8001"')
+        found = msgspec.structs.replace(found, host=url)
+    if found.start is None:
+        if found.cwd is not None or found.log is not None:
+            raise UsageError(f"{where}: cwd and log are of what `start` runs, and there is no start")
+        return found
+    if not found.start or not found.start[0].strip() or not any(PORT in word for word in found.start):
+        raise UsageError(
+            f"{where}.start: a program and its arguments are wanted, with {PORT} for the port to listen on",
+            hint='start = ["./serve", "--port", "{port}"]',
+        )
+    return msgspec.structs.replace(
+        found,
+        start=_found_from(folder, found.start),
+        cwd=_absolute(folder, found.cwd),
+        log=_absolute(folder, found.log),
     )
 
 

@@ -61,11 +61,11 @@ def _refuse_secret_arguments(argv: list[Any], where: str) -> None:
             )
 
 
-def check_name(name: str, where: str) -> None:
+def check_name(name: str, where: str, what: str = "a dependency") -> None:
     """A name that faults can begin with: `redis` in `redis-down`."""
     if not _NAME.fullmatch(name) or len(name) > 60 or name == "none":
         raise UsageError(
-            f"{where}: {name!r} cannot be the name of a dependency",
+            f"{where}: {name!r} cannot be the name of {what}",
             hint="small letters, digits, and single - or _ between them, for example payments or orders-db",
         )
 

@@ -12,6 +12,7 @@ from harness.model.errors import UsageError
 from harness.model.files import replace_file
 from harness.model.jsonl import encode
 from harness.model.records.group import Group, GroupRun
+from harness.model.records.plan import Plan
 from harness.model.records.suite import SuiteResult
 from harness.plan.suite.items import Item, Suite
 from harness.suite.prepare import PlannedItem, PlannedSuite
@@ -20,16 +21,25 @@ GROUP = "group.json"
 MOST = 30
 
 
-def repeated(planned: Planned, times: int) -> PlannedSuite:
-    """A fault's length counts as given, so that every run has the same span. Raises UsageError."""
+def check_times(times: int) -> None:
+    """Raises UsageError."""
     if not 2 <= times <= MOST:
         raise UsageError(f"--repeat {times}: from 2 to {MOST}")
-    plan = planned.plan
-    phases = replace(plan.phases, extend=tuple(name for name in plan.phases.extend if name != "fault"))
+
+
+def as_given(plan: Plan) -> Plan:
+    """A fault's length counts as given: a phase that goes on in some of the runs would make others of them."""
+    extend = tuple(name for name in plan.phases.extend if name != "fault")
+    return replace(plan, phases=replace(plan.phases, extend=extend))
+
+
+def repeated(planned: Planned, times: int) -> PlannedSuite:
+    """A fault's length counts as given, so that every run has the same span. Raises UsageError."""
+    check_times(times)
+    plan = as_given(planned.plan)
     name = plan.experiment.split("-", 1)[1]
     items = tuple(
-        PlannedItem(item=Item(name=f"{name}-{number:02d}", entries=()), plan=replace(plan, phases=phases))
-        for number in range(1, times + 1)
+        PlannedItem(item=Item(name=f"{name}-{number:02d}", entries=()), plan=plan) for number in range(1, times + 1)
     )
     suite = Suite(name=f"{name}, {times} times", profile="", items=tuple(one.item for one in items))
     return PlannedSuite(suite=suite, base=planned, items=items)
@@ -42,5 +52,9 @@ def write_group(folder: Path, result: SuiteResult) -> None:
         GroupRun(directory=one.directory, label="A", pair=number) for number, one in enumerate(carried, start=1)
     )
     if runs:
-        group = Group(kind="repeat", runs=runs)
-        replace_file(folder / GROUP, msgspec.json.format(encode(group), indent=2) + b"\n")
+        save_group(folder, Group(kind="repeat", runs=runs))
+
+
+def save_group(folder: Path, group: Group) -> None:
+    """Raises OSError."""
+    replace_file(folder / GROUP, msgspec.json.format(encode(group), indent=2) + b"\n")

@@ -57,6 +57,18 @@ def test_what_is_promised() -> None:
     assert power.smallest_change(9, 0.45, 0.5) == power.smallest_change(9, 0.45, 0.5)
 
 
+def test_groups_of_as_many_find_about_as_much() -> None:
+    """What is said of N runs against N is computed as of N pairs."""
+    for runs in (7, 10):
+        spread, change = 0.45, math.log1p(power.smallest_change(runs, 0.45, 0.5))
+        draw, own = random.Random(f"{runs} runs"), spread / math.sqrt(2)
+        found = 0
+        for _ in range(100):
+            base, new = ([draw.gauss(moved, own) for _ in range(runs)] for moved in (0.0, change))
+            found += of_groups(base, new, 0.5).answer == "worse"
+        assert 80 <= found <= 100
+
+
 def test_the_expansion_is_the_exact_test() -> None:
     draw = random.Random(3)
     differ = 0

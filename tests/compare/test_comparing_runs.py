@@ -330,6 +330,14 @@ def test_a_sentence_has_its_condition() -> None:
 def test_what_pairs_show_is_said_with_its_range() -> None:
     well, few, hardly = (what_pairs_show(10, 0.45, known, 0.5) for known in (30, 8, 2))
     assert well is not None and few is not None and hardly is not None
-    assert what_shows(well) == "10 pairs find, in nine cases of ten, that harm has changed by +92.2% (margin 50%)"
-    assert ", or +71.5% to +219.4%: few pairs have shown their spread (margin" in what_shows(few)
-    assert "too few pairs" in what_shows(hardly) and " to +" not in what_shows(hardly)
+    said = what_shows(well, 30, "runs", paired=True)
+    assert said == (
+        "10 pairs find, in nine cases of ten, that harm has changed by +92.2% (margin 50%; from the spread of 30 pairs "
+        "in runs)"
+    )
+    assert ", or +71.5% to +219.4%: few pairs have shown their spread (margin" in what_shows(
+        few, 8, "runs", paired=True
+    )
+    said = what_shows(hardly, 2, "runs", paired=False)
+    assert "too few runs" in said and " to +" not in said and "pairs" not in said
+    assert said.startswith("10 runs against 10 find, in about nine") and said.endswith("were the two sessions alike)")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.adapters.processes.start_command import start_command
-from harness.config.file import ComposeTable, Contained, TargetTable, ToxiproxyTable
+from harness.config.file import ComposeTable, Contained, TargetTable, ToxiproxyTable, VersionTable
 from harness.config.load import MAX_BYTES, chosen, find
 from harness.dependencies.configuration import load, parse
 from harness.dependencies.kafka import KafkaTable
@@ -134,6 +134,18 @@ def test_the_documented_compose_project_is_complete_and_loads() -> None:
     assert load(config(Path(tempfile.mkdtemp()), text)).dependencies["redis"].container == "shop-redis-1"
 
 
+def test_versions_arrive_with_paths_relative_to_the_file(tmp_path: Path) -> None:
+    page = (DOCS / "configuration.md").read_text().split("[versions.candidate]")[1].split("```")[0]
+    found = load(config(tmp_path, f"[versions.candidate]{page}")).versions
+    assert found["candidate"] == VersionTable(host="http://127.0.0.1:8001")
+    assert found["next"] == VersionTable(
+        start=(str(tmp_path / "serve-next"), "--port", "{port}"),
+        cwd=str(tmp_path / "next"),
+        log=str(tmp_path / "next.log"),
+    )
+    assert found["slow"] == VersionTable(env={"ANOMALY_API_DEFECT": "sync-kafka"})
+
+
 def test_the_short_file_of_the_page_loads(tmp_path: Path) -> None:
     text = (DOCS / "configuration.md").read_text().split("```toml\n")[1].split("```")[0]
     assert set(load(config(tmp_path, text)).dependencies) == {"redis"}
@@ -196,6 +208,20 @@ BAD: list[tuple[str, str, str]] = [
     (GOOD + '[targets]\nprimary = ["~p95 < 1s"]\n', "targets.primary[0]: `~` marks a secondary", "move"),
     (GOOD + '[targets]\nsecondary = ["p95 < 1s", "p59 < 1s"]\n', "targets.secondary[1]: ", ""),
     (GOOD + "[targets]\nprimary = [1]\n", "targets.primary[0]: expected a text", ""),
+    ("versions = 3\n", "versions is a table", "[versions]"),
+    ("[versions]\nnew = 3\n", "versions.new is a table", "[versions.new]"),
+    ("[versions.New]\nenv = {}\n", "versions.New: 'New' cannot be the name of a version", "small letters"),
+    ("[versions.new]\n", "versions.new: what tells it from the target is one of host, start and env", "host ="),
+    ('[versions.new]\nhost = "http://h"\nstart = ["x", "{port}"]\n', "versions.new: what tells it", "{port}"),
+    ('[versions.new]\nhost = "http://h"\nenv = {}\n', "versions.new: what tells it", "env"),
+    ('[versions.new]\nhots = "http://h"\n', "versions.new: unknown key 'hots'", "did you mean 'host'?"),
+    ('[versions.new]\nhost = "h:1"\n', "versions.new.host: an http or https URL is wanted", "http://"),
+    ('[versions.new]\nhost = "http://me:hunter2@h"\n', "versions.new.host: a password does not belong", "_env"),
+    ('[versions.new]\nstart = ["./serve"]\n', "versions.new.start: a program and its arguments", "{port}"),
+    ("[versions.new]\nstart = []\n", "versions.new.start: a program and its arguments", "{port}"),
+    ('[versions.new]\nenv = {}\ncwd = "x"\n', "versions.new: cwd and log are of what `start` runs", ""),
+    ("[versions.new]\nenv = { A = 1 }\n", "versions.new.env[...]: expected a text", ""),
+    ('[versions.new]\nenv = { ANOMALY_API_PASSWORD = "hunter2" }\n', "ANOMALY_API_PASSWORD: a secret does not", "_env"),
 ]
 
 

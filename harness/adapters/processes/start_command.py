@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.config.load import MAX_BYTES, process_in, suite_in
+from harness.config.load import MAX_BYTES, PORT, process_in, suite_in, version_in
 from harness.model.errors import Refused, UsageError
 
 RUN_DIRECTORY = ("plan.json", ("journal.jsonl", "keeper.jsonl", "history.jsonl"))
@@ -39,16 +39,32 @@ def start_command(config: str, sha256: str, name: str) -> StartCommand:
     it is not this user's own.
     """
     path = Path(config)
-    data = _read_own(path)
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise UsageError(
-            f"{config} has changed since the run was planned, so its start command for {name} is not run",
-            hint=f"start {name} by hand, or put the file back as it was and run: harness heal --all",
-        )
+    data = _read_same(path, sha256, name)
     process = process_in(data, path, name)
     if process is None or process.start is None:
         raise UsageError(f"{config} holds no start command for {name}", hint=f"start {name} by hand")
     return StartCommand(argv=process.start, cwd=process.cwd or str(path.absolute().parent), log=process.log)
+
+
+def version_command(config: str, sha256: str, name: str, port: int) -> StartCommand:
+    """How a version of the target is started on this port of 127.0.0.1. Reads the file, runs nothing. Raises as
+    `start_command` does."""
+    path = Path(config)
+    version = version_in(_read_same(path, sha256, name), path, name)
+    if version is None or version.start is None:
+        raise UsageError(f"{config} holds no start command for {name}")
+    argv = tuple(word.replace(PORT, str(port)) for word in version.start)
+    return StartCommand(argv=argv, cwd=version.cwd or str(path.absolute().parent), log=version.log)
+
+
+def _read_same(path: Path, sha256: str, name: str) -> bytes:
+    data = _read_own(path)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise UsageError(
+            f"{path} has changed since the run was planned, so its start command for {name} is not run",
+            hint=f"start {name} by hand, or put the file back as it was and run: harness heal --all",
+        )
+    return data
 
 
 def reset_command(config: str, sha256: str) -> StartCommand:

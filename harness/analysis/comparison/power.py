@@ -86,6 +86,21 @@ def smallest_change(pairs: int, spread: float, margin: float) -> float:
     return math.expm1(high * spread)
 
 
+def largest_spread(pairs: int, change: float, margin: float) -> float | None:
+    """With which so many pairs still find this change, of more than the margin, in FOUND of the sets; None where so few
+    can show nothing."""
+    if not LEAST_PAIRS <= pairs <= MOST_PAIRS:
+        return None
+    low, high = 0.0, math.log1p(change)
+    while high - low > 0.01:
+        middle = (low + high) / 2
+        if _found(pairs, math.log1p(change) / middle, math.log1p(margin) / middle, WORSE_BELOW) < FOUND:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
 def pairs_needed(log_change: float, spread: float, margin: float, *, more_than: int) -> int | None:
     """The fewest pairs, beyond `more_than`, that tell in FOUND of the cases, were the true change the one seen: that it
     is worse where it lies beyond the margin, else that it is not. None where MOST_PAIRS do not."""

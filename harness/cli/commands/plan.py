@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.commands.many_runs.repeat import repeat_options
 from harness.cli.options import experiment_options
 from harness.cli.settings import Told, debug_option
+from harness.model.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.plan.suite.suite_file import SuiteFile
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 @click.command(cls=Told)
 @click.argument("experiment", required=False, metavar="[EXPERIMENT.yaml|SUITE.yaml]")
 @experiment_options
+@repeat_options
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON, as plan.json would be.")
 @debug_option
 def plan(**values: Any) -> int:
@@ -28,21 +31,35 @@ def plan(**values: Any) -> int:
     decided at this rate. Executes the locustfile (in a child process, to read its classes) and touches nothing else.
     """
     from harness.cli.commands.experiment import with_file
+    from harness.cli.commands.many_runs.repeat import beforehand, other_of, refuse
     from harness.cli.commands.many_runs.suite_run import suite_in
     from harness.cli.options import plan_from
 
     width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
     file = suite_in(values["experiment"]) if values["experiment"] is not None else None
     if file is not None:
+        if values["repeat"] is not None or values["versus"] is not None:
+            raise UsageError("--repeat is for a single experiment, and this file holds a suite")
         click.echo(_of_suite(values, file, width))
         return 0
-    shown = plan_from(with_file(values)).told
+    refuse(values)
+    values = with_file(values)
+    planned = plan_from(values)
+    other = other_of(planned, values)
+    shown = planned.told
+    more = beforehand(planned, values)
+    if other is not None:
+        more += [f"note: of B: {line}" for line in other.told.warnings if line not in shown.warnings]
     if values["as_json"]:
         click.echo(_json(shown))
+        for line in more:
+            click.echo(line, err=True)
         return 0
     from harness.report.terminal.plan import plan_text
 
     click.echo(plan_text(shown, width=width, ascii_only=not _shows("\u2588\u258c\u25b2\u2502")))
+    for line in ("", *more) if more else ():
+        click.echo(line)
     return 0
 
 

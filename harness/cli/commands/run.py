@@ -6,26 +6,19 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from harness.cli.commands.many_runs.repeat import repeat_options
 from harness.cli.options import experiment_options
 from harness.cli.settings import Told
-
-if TYPE_CHECKING:
-    from harness.conductor.prepare import Planned
 
 
 @click.command(cls=Told)
 @click.argument("experiment", required=False, metavar="[EXPERIMENT.yaml]")
 @experiment_options
-@click.option(
-    "--out", envvar="HARNESS_OUT", default="runs", show_default=True, metavar="DIR", help="Where run directories go."
-)
-@click.option(
-    "--repeat", type=int, metavar="N", help="N times in one session, from 2 to 30: a group for `harness compare`."
-)
+@repeat_options
 @click.option("--keep", is_flag=True, help="Leave the stack up after the run, as `harness stack up` does.")
 @click.option("--json", "as_json", is_flag=True, help="Print result.json on stdout, and nothing else there.")
 @click.option("--quiet", is_flag=True, help="No progress, only the result.")
@@ -43,26 +36,34 @@ def run(**values: Any) -> int:
     harness run chaos.yaml --seed 7
     harness run --fault none --scenario baseline --host http://127.0.0.1:8000 --locustfile shop.py
     harness run --fault db-connection-limit:limit=2 --target 'fault: error_rate < 5%'
+    harness run --fault redis-latency --repeat 10 --versus candidate
     """
     import msgspec
 
     from harness.cli.commands.experiment import with_file
+    from harness.cli.commands.many_runs.repeat import other_of, refuse, run_repeat, run_versus
     from harness.cli.options import plan_from
     from harness.cli.streams import print_result, view_of
     from harness.conductor.run import run_planned
     from harness.conductor.signals import Signals
     from harness.report.terminal import summary as terminal
+    from harness.suite.versions import check_version
 
     values = with_file(values)
+    refuse(values)
     planned = plan_from(values)
+    other = other_of(planned, values)
     planned.check()
+    if other is not None:
+        check_version(other, values["versus"])
+        return run_versus(planned, other, values)
     if values["keep"] and planned.running is None and planned.plan.stack != "external":
         from harness.cli.commands.stack import ensure_up
 
         ensure_up(planned.plan.stack, lambda line: click.echo(line, err=True) if not values["quiet"] else None)
         planned = plan_from(values)  # once more, for the stack that is up now
     if values["repeat"] is not None:
-        return _repeat(planned, values)
+        return run_repeat(planned, values)
     with Signals() as signals:
         ended = run_planned(
             planned,
@@ -78,35 +79,5 @@ def run(**values: Any) -> int:
             width = min(os.get_terminal_size().columns, 120) if sys.stdout.isatty() else 100
             text = terminal.summary(ended.plan, ended.result, ended.run_dir, width=width, colour=colour)
         print_result(text, f"{ended.run_dir}/result.json")
-        signals.ignore_from_now()
-    return ended.result.exit_code
-
-
-def _repeat(planned: Planned, values: dict[str, Any]) -> int:
-    from harness.analysis.suite.suite_file import SUITE
-    from harness.cli.streams import print_result, view_of
-    from harness.conductor.signals import Signals
-    from harness.report.terminal.suite_summary import summary
-    from harness.suite.repeat import repeated, write_group
-    from harness.suite.run import run_suite
-
-    suite = repeated(planned, values["repeat"])
-    with Signals() as signals:
-        ended = run_suite(
-            suite,
-            out=Path(values["out"]),
-            view=view_of(values),
-            command=shlex.join(["harness", *sys.argv[1:]]),
-            signals=signals,
-        )
-        write_group(ended.run_dir, ended.result)
-        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        as_json = values["as_json"]
-        text = (
-            (ended.run_dir / SUITE).read_text()
-            if as_json
-            else summary(ended.result, ended.run_dir, None, colour=colour)
-        )
-        print_result(text, f"{ended.run_dir}/{SUITE}")
         signals.ignore_from_now()
     return ended.result.exit_code

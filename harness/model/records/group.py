@@ -20,7 +20,8 @@ Method = Literal["pairs", "groups", "one_to_one"]
 
 
 class GroupRun(msgspec.Struct, frozen=True, kw_only=True):
-    """directory: a name in the group's own. pair: from 1; the A and the B of one number belong together."""
+    """directory: a name in the group's own, or in its folder a or b. pair: from 1; the A and the B of one number belong
+    together."""
 
     directory: str
     label: Literal["A", "B"]
@@ -28,11 +29,18 @@ class GroupRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """group.json. kind: repeat, the same again, all of them A; versus, two versions A and B in pairs."""
+    """group.json. kind: repeat, the same again, all of them A; versus, two versions A and B in pairs.
+
+    runs: in the order in which they were carried out. version, declared: B's name, and what tells it from A. seed: from
+    which the order within the pairs and the arrivals of each were drawn.
+    """
 
     schema: int = SCHEMA
     kind: Literal["repeat", "versus"]
     runs: tuple[GroupRun, ...]
+    version: str = ""
+    declared: str = ""
+    seed: int | None = None
 
 
 class RunFigures(msgspec.Struct, frozen=True, kw_only=True):

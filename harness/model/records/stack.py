@@ -71,6 +71,13 @@ class Stack(Protocol):
 
 
 @runtime_checkable
+class WritesLogs(Protocol):
+    """A stack whose servers write their logs to a folder of the run."""
+
+    def logging_to(self, logs: Path) -> Stack: ...
+
+
+@runtime_checkable
 class SavesLogs(Protocol):
     """A stack whose servers' logs are not files of its own."""
 

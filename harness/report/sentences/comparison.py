@@ -8,7 +8,7 @@ from harness.analysis.comparison.answer import LEAST_KNOWN
 from harness.analysis.comparison.power import LEAST_PAIRS, Shown
 from harness.analysis.statistics.sign_flip import MOST_PAIRS
 from harness.model.records.group import Comparison
-from harness.report.sentences.text import UNKNOWN, number, percent, seconds
+from harness.report.sentences.text import UNKNOWN, excerpt, number, percent, seconds
 
 HEADS = {"worse": "WORSE", "not_worse": "NOT WORSE", "cannot_tell": "CANNOT TELL"}
 _MANY = 4.0
@@ -59,17 +59,40 @@ def notes(found: Comparison) -> Iterator[str]:
         yield "Runs that are no pairs: weaker than pairs, because what changed between their sessions counts as well."
 
 
-def what_shows(shown: Shown) -> str:
-    """Before pairs are made: what so many of them find."""
-    several = ""
+def what_shows(shown: Shown, known: int, where: str, *, paired: bool) -> str:
+    """Before runs are made: what so many of them find. known: pairs, or runs of a repeat, that have shown the spread.
+    where: the folder in which they are."""
+    several, of = "", "pairs" if paired else "runs"
     if shown.low is None or shown.high is None:
-        several = ", by a spread that too few pairs have shown to rely on"
+        several = f", by a spread that too few {of} have shown to rely on"
     elif shown.low != shown.high:
-        several = f", or {change(shown.low)} to {change(shown.high)}: few pairs have shown their spread"
+        several = f", or {change(shown.low)} to {change(shown.high)}: few {of} have shown their spread"
+    cases = f"in {'' if paired else 'about '}nine cases of ten"
     return (
-        f"{shown.pairs} pairs find, in nine cases of ten, that harm has changed by {change(shown.change)}{several} "
-        f"(margin {percent(shown.margin)})"
+        f"{_so_many(shown.pairs, paired)} find, {cases}, that harm has changed by"
+        f" {change(shown.change)}{several} (margin {percent(shown.margin)}; from the spread of {known} "
+        f"{of} in {excerpt(where, 100)}{'' if paired else ', were the two sessions alike'})"
     )
+
+
+def nothing_known(times: int, largest: float, where: str, *, paired: bool) -> str:
+    """The same where no spread is known. largest: with which a doubling is found still."""
+    two = "of the two runs of a pair" if paired else "of two runs of the same"
+    return (
+        f"How much the harm {two} differs by chance is not known yet from {excerpt(where, 100)}: "
+        f"{_so_many(times, paired)} find a doubling in nine cases of ten where the logarithm of its ratio has a "
+        f"standard deviation of at most {number(round(largest, 2))}"
+    )
+
+
+def too_few(times: int, *, paired: bool) -> str:
+    if paired:
+        return f"{times} pairs cannot show that it is worse: that takes {LEAST_PAIRS} at least"
+    return f"What {times} runs against {times} can show is not known beforehand: it is from {LEAST_PAIRS} on"
+
+
+def _so_many(times: int, paired: bool) -> str:
+    return f"{times} pairs" if paired else f"{times} runs against {times}"
 
 
 def _needed(found: Comparison) -> str:

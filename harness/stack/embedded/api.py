@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from harness.model.errors import SetupError
 from harness.model.records.faults import Address
@@ -60,14 +61,22 @@ def workers(environment: Mapping[str, str]) -> int:
     return max(1, int(text)) if text.isdecimal() else 1
 
 
-def spec(folder: Path, port: int, redis: Address, db: Address, kafka: Address, log: Path) -> ServerSpec:
-    """redis, db, kafka: the proxies' addresses."""
+def spec(
+    folder: Path,
+    port: int,
+    redis: Address,
+    db: Address,
+    kafka: Address,
+    log: Path,
+    own: Mapping[str, str] = MappingProxyType({}),
+) -> ServerSpec:
+    """redis, db, kafka: the proxies' addresses. own: settings before those of the environment."""
     return ServerSpec(
         name=NAME,
         argv=(sys.executable, "-m", "anomaly_api"),
         env={
             **server_env(folder),
-            **settings(os.environ),
+            **settings({**os.environ, **own}),
             "PYTHONPATH": str(resource("compose", "api")),
             "PYTHONUNBUFFERED": "1",
             "HOST": "127.0.0.1",

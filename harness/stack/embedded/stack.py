@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self
 
 import msgspec
 
@@ -60,20 +61,26 @@ class Addresses(msgspec.Struct, frozen=True):
 class EmbeddedStack:
     """Valkey, PostgreSQL and Kafka, each behind a proxy of one Toxiproxy, and the sample API that uses them.
 
-    logs: folder for one log file a server (a run's `logs`); None: inside the stack's private folder.
+    logs: folder for one log file a server (a run's `logs`); None: inside the stack's private folder. settings: of the
+    sample API, before those of the environment.
     `up` may be stopped from another thread by `down`.
     """
 
     name: StackName = "embedded"
 
-    def __init__(self, logs: Path | None = None) -> None:
+    def __init__(self, logs: Path | None = None, settings: Mapping[str, str] = MappingProxyType({})) -> None:
         valkey.password()  # drawn now: the keeper, which is started before the servers, takes it along
         self._logs = logs
+        self.settings = settings
         self._stop = threading.Event()
         self._launcher: Launcher | None = None
         self._started: dict[str, ServerSpec] = {}
         self._addresses: Addresses | None = None
         self._lock = threading.Lock()
+
+    def logging_to(self, logs: Path) -> Self:
+        """The same for one run."""
+        return type(self)(logs, self.settings)
 
     def describe(self) -> tuple[Dependency, ...]:
         """The dependencies as declared, with no addresses, and the target itself; touches nothing."""
@@ -215,18 +222,23 @@ class EmbeddedStack:
             )
             # The API connects through the proxies when it starts, so their servers must answer by then.
             version: list[str | None] = []
-            target = run(
-                api.TITLE,
-                api.spec(folder.sub(api.NAME), at.api.port, at.redis_path, at.db_path, at.kafka_path, logs / "api.log"),
-                lambda: version.append(api.probe(at.api)),
+            spec = api.spec(
+                folder.sub(api.NAME),
+                at.api.port,
+                at.redis_path,
+                at.db_path,
+                at.kafka_path,
+                logs / "api.log",
+                self.settings,
             )
+            target = run(api.TITLE, spec, lambda: version.append(api.probe(at.api)))
         return StackUp(
             name=self.name,
             target=TargetInfo(
                 url=f"http://{at.api}",
                 metrics_url=f"http://{at.api}/metrics",
                 pid=target.pid,
-                workers=api.workers(os.environ),
+                workers=api.workers({**os.environ, **self.settings}),
                 version=version[-1],
                 health="/health",
             ),
