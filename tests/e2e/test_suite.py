@@ -241,7 +241,7 @@ def test_a_server_that_an_experiment_has_killed_is_looked_at_as_it_is_now(tmp_pa
 @pytest.mark.thorough
 def test_an_experiment_with_a_load_of_its_own_has_the_service_for_itself(tmp_path: Path) -> None:
     experiments = (
-        "experiments:\n- none\n- {name: jump, faults: [redis-down], scenario: spike, users: 40}\n- kafka-latency\n"
+        "experiments:\n- none\n- {name: jump, faults: [redis-down], scenario: spike, users: 120}\n- kafka-latency\n"
     )
     suite = Suite(tmp_path, experiments=experiments, options=OPTIONS.replace("rps >= 1% of plan, ", ""))
     try:
@@ -251,7 +251,7 @@ def test_an_experiment_with_a_load_of_its_own_has_the_service_for_itself(tmp_pat
     assert code == 0, suite.text()
     plans = [json.loads((folder / "plan.json").read_text()) for folder in sorted(suite.dir.glob("0?-*"))]
     assert [plan["load"]["model"] for plan in plans] == ["open", "closed", "open"]
-    assert plans[1]["load"]["jump_from"] == 4 and plans[0]["load"]["rate"] == plans[2]["load"]["rate"] == 50
+    assert plans[1]["load"]["jump_from"] == 12 and plans[0]["load"]["rate"] == plans[2]["load"]["rate"] == 50
     for folder, faults in (("02-jump", 1), ("03-kafka-latency", 1)):
         own = result(suite.dir / folder)
         assert own["verdict"] == "pass" and len(own["faults"]) == faults and own["faults"][0]["undo_verified"], own
