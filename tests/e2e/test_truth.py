@@ -21,7 +21,7 @@ from tests.e2e.observe import Run
 from tests.e2e.programmable import FLAP_S, Kind, Programmable, outage
 from tests.e2e.standing import harness_command
 
-pytestmark = [pytest.mark.slow, pytest.mark.calm, pytest.mark.stack]
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
 RPS = 200
 # At 200 requests a second, five seconds of each phase decide its targets: 1,000 where 299 are needed.
@@ -51,6 +51,7 @@ def doubt(result: dict[str, Any], truth: Truth) -> float:
     return 0.1 + max(read_late, default=0.0) + (result["generator"]["lateness_p99_ms"] or 0.0) / 1000
 
 
+@pytest.mark.calm
 @pytest.mark.parametrize("kind", ["flapping", pytest.param("hang", marks=pytest.mark.thorough)])
 def test_recovery_is_placed_when_the_service_was_really_well_again(system: MeasuredSystem, kind: Kind) -> None:
     run, truth = measured(system, kind)
@@ -67,6 +68,7 @@ def test_recovery_is_placed_when_the_service_was_really_well_again(system: Measu
     assert abs(result["impact"]["start_s"] - truth.start) <= 0.3 + slack, (result["impact"], truth)
 
 
+@pytest.mark.calm
 def test_a_service_that_copes_with_the_fault_is_mitigated_when_it_was_and_recovers_in_no_time(
     system: MeasuredSystem,
 ) -> None:
