@@ -1,4 +1,8 @@
-"""Bad input: exit code 2, one clear line, and nothing touched. Each case runs the real command."""
+"""Bad input: exit code 2, one clear line, and nothing touched.
+
+A case of BAD is the command's own main function in this process, without the half second that Python takes to start;
+one of each command, and all others here, are real processes.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import main
 from tests.support.servers.ports import free_port
 
 HARNESS = Path(sys.executable).parent / "harness"
@@ -66,14 +71,34 @@ BAD: list[tuple[list[str], str]] = [
 ]
 
 
+FIRST = {args[0]: " ".join(args) for args, _ in reversed(BAD)}
+
+
+def refused(code: object, out: str, err: str, says: str, folder: Path) -> None:
+    assert code == 2, err
+    assert says in err, err
+    assert len(err.strip().splitlines()) <= 2 and "Traceback" not in err
+    assert out == ""
+    assert not (folder / "runs").exists(), "no run directory was made"
+
+
 @pytest.mark.parametrize(("args", "says"), BAD, ids=[" ".join(args) for args, _ in BAD])
-def test_bad_input_is_one_clear_line_and_touches_nothing(args: list[str], says: str, tmp_path: Path) -> None:
-    done = harness(*args, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert says in done.stderr, done.stderr
-    assert len(done.stderr.strip().splitlines()) <= 2 and "Traceback" not in done.stderr
-    assert done.stdout == ""
-    assert not (tmp_path / "runs").exists(), "no run directory was made"
+def test_bad_input_is_one_clear_line_and_touches_nothing(
+    args: list[str], says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(sys, "argv", ["harness", *args])
+    out, err = tmp_path / "out.txt", tmp_path / "err.txt"
+    with out.open("w") as stdout, err.open("w") as stderr:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    refused(ended.value.code, out.read_text(), err.read_text(), says, tmp_path)
+    if FIRST[args[0]] == " ".join(args):
+        done = harness(*args, cwd=tmp_path)
+        refused(done.returncode, done.stdout, done.stderr, says, tmp_path)
 
 
 def test_a_locustfile_that_does_not_import_is_named_with_its_line(tmp_path: Path) -> None:

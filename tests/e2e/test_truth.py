@@ -94,6 +94,7 @@ def test_a_service_that_is_not_broken_shows_no_impact_and_analyze_agrees(system:
     result = run.result()
     # A machine that is too busy for the load may forbid a PASS; it never makes an outage.
     assert result["verdict"] == "pass" or (result["verdict"] == "inconclusive" and result["generator"]["saturated"])
+    assert run.process.returncode == result["exit_code"] == (0 if result["verdict"] == "pass" else 3)
     assert result["recovery"]["outcome"] == "no_impact" and result["recovery"]["seconds"] == 0
     assert result["impact"]["start_s"] is None and result["impact"]["violating_s"] == 0
     again = harness_command("analyze", str(run.dir), "--dry-run", "--json")
