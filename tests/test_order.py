@@ -57,5 +57,13 @@ def test_tests_that_share_servers_are_dealt_together() -> None:
     assert group("tests/plan/test_a.py::test_a") != group("tests/plan/test_a.py::test_b")
 
 
+def test_what_lies_with_the_tests_on_an_engine_is_run_with_them() -> None:
+    """`.ci/test` looks nowhere in there, and `.ci/docker` for this mark."""
+    unmarked = [
+        path.name for path in (ROOT / "tests/docker").glob("test_*.py") if "mark.docker" not in path.read_text()
+    ]
+    assert unmarked == []
+
+
 def test_the_long_files_exist() -> None:
     assert [file for file in SECONDS.keys() | SINGLY if not (ROOT / file).is_file()] == []
