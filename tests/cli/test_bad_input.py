@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from tests.support.command import command
 from tests.support.servers.ports import free_port
 
 HARNESS = Path(sys.executable).parent / "harness"
@@ -74,31 +74,19 @@ BAD: list[tuple[list[str], str]] = [
 FIRST = {args[0]: " ".join(args) for args, _ in reversed(BAD)}
 
 
-def refused(code: object, out: str, err: str, says: str, folder: Path) -> None:
-    assert code == 2, err
-    assert says in err, err
-    assert len(err.strip().splitlines()) <= 2 and "Traceback" not in err
-    assert out == ""
+def refused(done: subprocess.CompletedProcess[str], says: str, folder: Path) -> None:
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2 and "Traceback" not in done.stderr
+    assert done.stdout == ""
     assert not (folder / "runs").exists(), "no run directory was made"
 
 
 @pytest.mark.parametrize(("args", "says"), BAD, ids=[" ".join(args) for args, _ in BAD])
-def test_bad_input_is_one_clear_line_and_touches_nothing(
-    args: list[str], says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(sys, "argv", ["harness", *args])
-    out, err = tmp_path / "out.txt", tmp_path / "err.txt"
-    with out.open("w") as stdout, err.open("w") as stderr:
-        monkeypatch.setattr(sys, "stdout", stdout)
-        monkeypatch.setattr(sys, "stderr", stderr)
-        with pytest.raises(SystemExit) as ended:
-            main()
-    refused(ended.value.code, out.read_text(), err.read_text(), says, tmp_path)
+def test_bad_input_is_one_clear_line_and_touches_nothing(args: list[str], says: str, tmp_path: Path) -> None:
+    refused(command(*args, cwd=tmp_path), says, tmp_path)
     if FIRST[args[0]] == " ".join(args):
-        done = harness(*args, cwd=tmp_path)
-        refused(done.returncode, done.stdout, done.stderr, says, tmp_path)
+        refused(harness(*args, cwd=tmp_path), says, tmp_path)
 
 
 def test_a_locustfile_that_does_not_import_is_named_with_its_line(tmp_path: Path) -> None:
@@ -204,7 +192,7 @@ def test_help_of_every_command_is_complete(tmp_path: Path) -> None:
     text = harness("--help", cwd=tmp_path).stdout
     for code in ("0", "1", "2", "3", "4", "5", "130"):
         assert f" {code}  " in text
-    for command in ("run", "plan", "faults", "scenarios", "analyze", "report", "check", "heal", "stack"):
-        assert f"  {command} " in text
-        done = harness(command, "--help", cwd=tmp_path)
-        assert done.returncode == 0 and "Usage: harness" in done.stdout, command
+    for name in ("run", "plan", "faults", "scenarios", "analyze", "report", "check", "heal", "stack"):
+        assert f"  {name} " in text
+        done = harness(name, "--help", cwd=tmp_path)
+        assert done.returncode == 0 and "Usage: harness" in done.stdout, name
