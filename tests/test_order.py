@@ -31,7 +31,9 @@ def test_each_worker_begins_with_its_share_of_the_long_files() -> None:
     work = []
     for stretch in stretches:
         files = list(dict.fromkeys(stretch))
-        lengths = [SECONDS.get(file, 0) for file in files]
+        bundles = list(dict.fromkeys(next((one for one in TOGETHER if file in one), (file,)) for file in files))
+        assert files == [file for one in bundles for file in files if file in one], "a bundle stays in one piece"
+        lengths = [sum(SECONDS.get(file, 0) for file in one) for one in bundles]
         assert lengths[-1] == 0 and lengths == sorted(lengths, reverse=True), files
         work.append(sum(SECONDS[file] for file in files[:-1]))
     assert max(work) - min(work) < 0.1 * max(work), work

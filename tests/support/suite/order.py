@@ -125,16 +125,14 @@ def longest_first(tests: Sequence[str], workers: int) -> list[int]:
     alone = SECONDS.keys() - {file for bundle in TOGETHER for file in bundle}
     bundles = [[file for file in bundle if file in files] for bundle in (*TOGETHER, *((file,) for file in alone))]
     lasting = [(sum(SECONDS[file] for file in bundle), bundle) for bundle in bundles if bundle]
+    # A bundle stays in one piece: what its tests share is taken down after the last of them.
     dealt: list[list[str]] = [[] for _ in range(workers)]
     work = [0.0] * workers
     for seconds, bundle in sorted(lasting, key=lambda one: (-one[0], one[1])):
         least = work.index(min(work))
-        dealt[least] += bundle
+        dealt[least] += sorted(bundle, key=lambda file: (-SECONDS[file], file))
         work[least] += seconds
-    stretches = [
-        [place for file in sorted(some, key=lambda file: (-SECONDS[file], file)) for place in files.pop(file)]
-        for some in dealt
-    ]
+    stretches = [[place for file in some for place in files.pop(file)] for some in dealt]
     short = [place for places in files.values() for place in places]
     ordered: list[int] = []
     for number, stretch in enumerate(stretches):
