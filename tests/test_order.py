@@ -31,7 +31,9 @@ def test_each_worker_begins_with_its_share_of_the_long_files() -> None:
     work = []
     for stretch in stretches:
         files = list(dict.fromkeys(stretch))
-        lengths = [SECONDS.get(file, 0) for file in files]
+        bundles = list(dict.fromkeys(next((one for one in TOGETHER if file in one), (file,)) for file in files))
+        assert files == [file for one in bundles for file in files if file in one], "a bundle stays in one piece"
+        lengths = [sum(SECONDS.get(file, 0) for file in one) for one in bundles]
         assert lengths[-1] == 0 and lengths == sorted(lengths, reverse=True), files
         work.append(sum(SECONDS[file] for file in files[:-1]))
     assert max(work) - min(work) < 0.1 * max(work), work
@@ -55,6 +57,14 @@ def test_tests_that_share_servers_are_dealt_together() -> None:
     for file in SINGLY:
         assert group(f"{file}::test_a") != group(f"{file}::test_b")
     assert group("tests/plan/test_a.py::test_a") != group("tests/plan/test_a.py::test_b")
+
+
+def test_what_lies_with_the_tests_on_an_engine_is_run_with_them() -> None:
+    """`.ci/test` looks nowhere in there, and `.ci/docker` for this mark."""
+    unmarked = [
+        path.name for path in (ROOT / "tests/docker").glob("test_*.py") if "mark.docker" not in path.read_text()
+    ]
+    assert unmarked == []
 
 
 def test_the_long_files_exist() -> None:

@@ -176,7 +176,7 @@ SCENES: dict[str, Scene] = {
 }
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("name", SCENES)
 def test_a_cut_is_judged_as_the_same_stretch_alone(tmp_path: Path, name: str, seed: int) -> None:
     session = Session(changed(SCENES[name], seed=seed), seed)

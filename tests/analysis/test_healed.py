@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,20 @@ from harness.model.records.result import Result
 from harness.report.files import FORMATS, render
 
 SCENE = Scene(service=failing(INJECTED, ZERO + 1, 0.5, "refused"), recovery_s=1.1)
-RUN = SCENE.build()
+
+
+@cache
+def recorded() -> Run:
+    return SCENE.build()
+
+
 KILLED_AT = INJECTED + 3.0
 
 
 def killed(folder: Path, *lines: dict[str, Any]) -> Path:
     """A run cut off while its fault was on, with these lines in keeper.jsonl, `at` in seconds since t0."""
-    RUN.cut(KILLED_AT).write(folder)
-    zero = datetime.fromisoformat(next(e.wall for e in RUN.events if isinstance(e, ev.Started)))
+    recorded().cut(KILLED_AT).write(folder)
+    zero = datetime.fromisoformat(next(e.wall for e in recorded().events if isinstance(e, ev.Started)))
     text = ""
     for line in lines:
         wall = (zero + timedelta(seconds=line["at"])).isoformat(timespec="milliseconds")
@@ -32,7 +39,7 @@ def killed(folder: Path, *lines: dict[str, Any]) -> Path:
     return folder
 
 
-FAULT = RUN.plan.faults[0].id
+FAULT = SCENE.plan().faults[0].id
 HEALING = {"entry": "healing", "at": KILLED_AT, "why": "the run died"}
 VERIFIED = {"entry": "outcome", "at": KILLED_AT + 0.2, "id": FAULT, "state": "verified"}
 
@@ -102,7 +109,7 @@ def test_the_reports_of_a_killed_run_can_be_made(tmp_path: Path) -> None:
 
 
 def test_an_orderly_run_is_read_from_its_history_alone(tmp_path: Path) -> None:
-    folder = RUN.write(tmp_path)
+    folder = recorded().write(tmp_path)
     before = analyze(folder)
     (folder / "keeper.jsonl").write_text(json.dumps({**VERIFIED, "at": "2026-01-01T00:00:00Z", "crc": ""}) + "\n")
     assert analyze(folder) == before
@@ -110,7 +117,7 @@ def test_an_orderly_run_is_read_from_its_history_alone(tmp_path: Path) -> None:
 
 
 def test_a_run_without_faults_has_nothing_to_heal(tmp_path: Path) -> None:
-    run = Run(RUN.plan, [], [])
+    run = Run(recorded().plan, [], [])
     folder = run.write(tmp_path)
     (folder / "keeper.jsonl").write_text(json.dumps({**VERIFIED, "at": "x"}) + "\n")
     assert analyze(folder).exit_code == 4

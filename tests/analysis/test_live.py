@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 
 import msgspec
 import pytest
@@ -20,14 +21,16 @@ def until(run: Run, now: float) -> WindowStore:
     return run.cut(now).store()
 
 
-OUTAGE = Scene(service=failing(INJECTED, ZERO + 3, 1.0, "refused"), recovery_s=3.1, after_s=30.0).build()
+@cache
+def outage() -> Run:
+    return Scene(service=failing(INJECTED, ZERO + 3, 1.0, "refused"), recovery_s=3.1, after_s=30.0).build()
 
 
 def test_recovery_is_found_a_hold_after_it_came_and_not_before() -> None:
     step = None
     for now in range(int(ZERO) + 10, int(ZERO) + 30):
-        store = until(OUTAGE, float(now))
-        step = live.recovered_live(store, OUTAGE.plan, ZERO, float(now))
+        store = until(outage(), float(now))
+        step = live.recovered_live(store, outage().plan, ZERO, float(now))
         assert step is None or now >= ZERO + 3 + 15
         if step is not None:
             break
@@ -229,7 +232,7 @@ def test_abort_parses() -> None:
 
 def test_abort_needs_the_condition_all_the_time() -> None:
     abort = live.parse_abort("error_rate > 50% for 5s")
-    fired = [now for now in range(20, 50) if live.abort_fires(abort, until(OUTAGE, float(now)), float(now))]
+    fired = [now for now in range(20, 50) if live.abort_fires(abort, until(outage(), float(now)), float(now))]
     assert fired[0] == pytest.approx(INJECTED + 5 + 1, abs=1)
     flaky = Scene(service=lambda at, draw: Reply(5.0, "status" if int(at) % 3 else None)).build()
     assert not any(live.abort_fires(abort, until(flaky, float(now)), float(now)) for now in range(10, 60, 3))
@@ -257,28 +260,28 @@ def test_a_lost_worker_does_not_blind_the_live_rules() -> None:
         return run.store()
 
     abort = live.parse_abort("error_rate > 50% for 5s")
-    store = silent(OUTAGE, 40.0)
+    store = silent(outage(), 40.0)
     assert not live.abort_fires(abort, store, 40.0), "until it is known to be lost"
     store.lose("w1")
     assert live.abort_fires(abort, store, 40.0)
     assert live.live_numbers(store, 40.0).error_rate == 1.0
-    later = silent(OUTAGE, ZERO + 25)
+    later = silent(outage(), ZERO + 25)
     later.lose("w1")
-    step = live.recovered_live(later, OUTAGE.plan, ZERO, ZERO + 25)
+    step = live.recovered_live(later, outage().plan, ZERO, ZERO + 25)
     assert step == pytest.approx((ZERO + 3) * 10, abs=2)
 
 
 def test_abort_does_not_fire_on_old_or_missing_windows() -> None:
     abort = live.parse_abort("error_rate > 50% for 5s")
-    assert not live.abort_fires(abort, until(OUTAGE, 35.0), 45.0)
-    assert not live.abort_fires(abort, WindowStore(OUTAGE.plan), 45.0)
+    assert not live.abort_fires(abort, until(outage(), 35.0), 45.0)
+    assert not live.abort_fires(abort, WindowStore(outage().plan), 45.0)
 
 
 def test_what_was_bad_before_the_fault_phase_aborts_nothing() -> None:
     abort = live.parse_abort("error_rate > 50% for 5s")
-    first = next(now for now in range(20, 50) if live.abort_fires(abort, until(OUTAGE, float(now)), float(now)))
-    assert not live.abort_fires(abort, until(OUTAGE, float(first)), float(first), since_s=first - 3.0)
-    assert live.abort_fires(abort, until(OUTAGE, first + 4.0), first + 4.0, since_s=first - 3.0)
+    first = next(now for now in range(20, 50) if live.abort_fires(abort, until(outage(), float(now)), float(now)))
+    assert not live.abort_fires(abort, until(outage(), float(first)), float(first), since_s=first - 3.0)
+    assert live.abort_fires(abort, until(outage(), first + 4.0), first + 4.0, since_s=first - 3.0)
 
 
 def test_other_metrics_abort_too() -> None:

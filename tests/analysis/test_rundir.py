@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -24,28 +25,34 @@ from harness.model.records.windows import DeltaRow, ErrorRow, MarkRow, Row, flat
 from harness.model.target_grammar import parse_targets
 
 FORMER = Path(__file__).parent / "former" / "schema-1"
-RUN = Scene(service=failing(INJECTED, ZERO + 1, 0.5, "refused"), recovery_s=1.1).build()
+
+
+@cache
+def recorded() -> Run:
+    return Scene(service=failing(INJECTED, ZERO + 1, 0.5, "refused"), recovery_s=1.1).build()
 
 
 def test_what_was_written_is_judged_as_it_was(tmp_path: Path) -> None:
-    folder = RUN.write(tmp_path / "run")
+    folder = recorded().write(tmp_path / "run")
     result = analyze(folder)
-    assert result == RUN.judge()
+    assert result == recorded().judge()
     assert read_result(write_result(folder, result).parent) == result
     assert not list(folder.glob("*.part"))
     plan, history, store, samples = load_run(folder)
-    assert plan == RUN.plan and len(history) == len(RUN.events) and len(samples) == len(RUN.samples)
-    assert store.total_requests == RUN.store().total_requests
+    assert (
+        plan == recorded().plan and len(history) == len(recorded().events) and len(samples) == len(recorded().samples)
+    )
+    assert store.total_requests == recorded().store().total_requests
 
 
 def test_extra_targets(tmp_path: Path) -> None:
-    result = analyze(RUN.write(tmp_path), parse_targets("after: p95 < 1ms"))
+    result = analyze(recorded().write(tmp_path), parse_targets("after: p95 < 1ms"))
     assert any(t.target == "after: p95 < 1ms" and t.outcome == "broken" for t in result.targets)
 
 
 @pytest.mark.parametrize("name", ["windows.jsonl", "history.jsonl", "samples.jsonl"])
 def test_a_torn_last_line_is_ignored(tmp_path: Path, name: str) -> None:
-    folder = RUN.write(tmp_path)
+    folder = recorded().write(tmp_path)
     before = analyze(folder)
     with (folder / name).open("ab") as file:
         file.write(b'{"row":"mark","worker":"w0","a')
@@ -54,7 +61,7 @@ def test_a_torn_last_line_is_ignored(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["windows.jsonl", "history.jsonl", "samples.jsonl", "plan.json"])
 def test_damage_elsewhere_names_the_file(tmp_path: Path, name: str) -> None:
-    folder = RUN.write(tmp_path)
+    folder = recorded().write(tmp_path)
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:50] + b"\x00garbage\n" + content[50:])
     with pytest.raises(UsageError, match=name):
@@ -63,7 +70,7 @@ def test_damage_elsewhere_names_the_file(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["windows.jsonl", "history.jsonl", "samples.jsonl", "plan.json"])
 def test_a_file_that_is_no_file_is_named(tmp_path: Path, name: str) -> None:
-    folder = RUN.write(tmp_path)
+    folder = recorded().write(tmp_path)
     (folder / name).unlink()
     (folder / name).mkdir()
     with pytest.raises(UsageError, match=rf"{name} is a folder, not a file"):
@@ -71,7 +78,7 @@ def test_a_file_that_is_no_file_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_a_line_that_is_no_utf8_is_named(tmp_path: Path) -> None:
-    folder = RUN.write(tmp_path)
+    folder = recorded().write(tmp_path)
     with (folder / "history.jsonl").open("ab") as file:
         file.write(b'{"event":"note","at":1.0,"wall":"","experiment":"x","text":"\xff"}\n')
     with pytest.raises(UsageError, match=r"history\.jsonl line \d+"):
@@ -80,7 +87,7 @@ def test_a_line_that_is_no_utf8_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["windows.jsonl", "history.jsonl", "plan.json"])
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
-    folder = RUN.write(tmp_path)
+    folder = recorded().write(tmp_path)
     (folder / name).unlink()
     with pytest.raises(UsageError, match=name):
         analyze(folder)
@@ -94,7 +101,7 @@ def test_no_such_directory(tmp_path: Path) -> None:
 
 
 def test_a_run_that_failed_before_its_load_has_a_result(tmp_path: Path) -> None:
-    folder = Run(RUN.plan, [], []).write(tmp_path)
+    folder = Run(recorded().plan, [], []).write(tmp_path)
     (folder / "windows.jsonl").unlink()
     (folder / "samples.jsonl").unlink()
     result = analyze(folder)
@@ -104,7 +111,7 @@ def test_a_run_that_failed_before_its_load_has_a_result(tmp_path: Path) -> None:
 def test_every_prefix_of_a_run_can_be_judged(tmp_path: Path) -> None:
     """Whenever the machine stops, the record up to then gives a result and never a PASS."""
     for at in range(0, 60, 4):
-        result = RUN.cut(float(at)).judge()
+        result = recorded().cut(float(at)).judge()
         assert result.verdict == "inconclusive" or result.exit_code == 5, at
         assert result.exit_code in (3, 4, 5)
         assert result.reasons
@@ -115,7 +122,7 @@ def test_every_prefix_of_a_run_can_be_judged(tmp_path: Path) -> None:
 
 def test_a_torn_row_waits_to_be_completed(tmp_path: Path) -> None:
     path = tmp_path / "windows.jsonl"
-    with closing(WindowReader(path, RUN.plan)) as windows:
+    with closing(WindowReader(path, recorded().plan)) as windows:
         with pytest.raises(FileNotFoundError):
             list(windows.poll())
         line = encode_line(MarkRow(worker="1", at=0.1, done=1))
@@ -134,7 +141,7 @@ def test_a_damaged_row_is_named_while_it_is_followed(tmp_path: Path, line: bytes
     path = tmp_path / "windows.jsonl"
     path.write_bytes(b"\n" + line + b"\n")
     with (
-        closing(WindowReader(path, RUN.plan)) as windows,
+        closing(WindowReader(path, recorded().plan)) as windows,
         pytest.raises(ValueError, match=rf"windows\.jsonl line 2: .*{says}"),
     ):
         list(windows.poll())
@@ -207,10 +214,12 @@ def test_an_experiment_is_its_own_stretch_of_a_shared_load(tmp_path: Path, rate:
 
 
 def test_chart_data_is_the_run() -> None:
-    chart = chart_data(RUN.store(), RUN.samples)
+    chart = chart_data(recorded().store(), recorded().samples)
     assert chart.step_s == 0.5 and len(chart.t) == len(chart.rps) == len(chart.p95_ms) == len(chart.in_flight)
     total = sum(v for v in chart.planned_rps if v is not None) * chart.step_s
-    assert total == pytest.approx(RUN.store().totals(0, 10**6).arrivals.planned, rel=0.01)  # the last bin is half full
+    assert total == pytest.approx(
+        recorded().store().totals(0, 10**6).arrivals.planned, rel=0.01
+    )  # the last bin is half full
     at = chart.t.index(30.0)
     assert chart.failures["refused"][at] == pytest.approx(100, abs=60)
     assert chart.failures["refused"][chart.t.index(10.0)] == 0
@@ -237,17 +246,21 @@ def test_no_bar_begins_before_the_fault() -> None:
 
 def test_charts_end_with_the_load() -> None:
     """What the harness reads back afterwards is no traffic of the service, and no cold cache."""
-    end = next(e.end_s for e in RUN.events if isinstance(e, ev.LoadEnded))
+    end = next(e.end_s for e in recorded().events if isinstance(e, ev.LoadEnded))
     late = Sample(at=end + 4, signals={"cache_hit_rate": 0.0, "http_requests_total": 1e6})
-    chart = chart_data(RUN.store(), [*RUN.samples, late], RUN.events)
+    chart = chart_data(recorded().store(), [*recorded().samples, late], recorded().events)
     assert chart.sample_t[-1] <= end and 0.0 not in chart.signals["cache_hit_rate"]
     assert chart.t[-1] + chart.lengths_s[-1] == pytest.approx(end)
-    without = [e for e in RUN.events if not isinstance(e, ev.LoadEnded)]
-    assert chart_data(RUN.store(), [*RUN.samples, late], without).sample_t[-1] == end + 4
+    without = [e for e in recorded().events if not isinstance(e, ev.LoadEnded)]
+    assert chart_data(recorded().store(), [*recorded().samples, late], without).sample_t[-1] == end + 4
 
 
 def test_what_was_not_recorded_is_a_gap_and_not_zero() -> None:
-    lost = Run(RUN.plan, RUN.events, [r for r in RUN.rows if not (isinstance(r, DeltaRow) and 300 <= r.step < 320)])
+    lost = Run(
+        recorded().plan,
+        recorded().events,
+        [r for r in recorded().rows if not (isinstance(r, DeltaRow) and 300 <= r.step < 320)],
+    )
     chart = chart_data(lost.store(), [])
     at = chart.t.index(30.5)
     assert chart.rps[at] is None and chart.p95_ms[at] is None and chart.failures["refused"][at] is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from histories import (
     INJECTED,
@@ -19,9 +21,20 @@ from harness.model.records.result import TargetResult
 from harness.model.records.samples import ProcessUse, Sample
 from harness.model.target_grammar import parse_targets
 
-HEALTHY = Scene().build()
-OUTAGE = Scene(service=failing(INJECTED, ZERO + 1.5, 1.0, "refused"), recovery_s=1.6).build()
-FEW = Scene(rate=4.0, targets=("p95 < 1s",)).build()
+
+@cache
+def well() -> Run:
+    return Scene().build()
+
+
+@cache
+def outage() -> Run:
+    return Scene(service=failing(INJECTED, ZERO + 1.5, 1.0, "refused"), recovery_s=1.6).build()
+
+
+@cache
+def sparse() -> Run:
+    return Scene(rate=4.0, targets=("p95 < 1s",)).build()
 
 
 def judged(run: Run, text: str) -> TargetResult:
@@ -32,11 +45,11 @@ def judged(run: Run, text: str) -> TargetResult:
 
 
 def test_percentile_held_broken_undecided() -> None:
-    assert judged(HEALTHY, "fault: p95 < 200ms").outcome == "held"
+    assert judged(well(), "fault: p95 < 200ms").outcome == "held"
     slow_run = Scene(service=slow(INJECTED, ZERO, 900.0, 0.08)).build()
     found = judged(slow_run, "fault: p95 < 200ms")
     assert found.outcome == "broken" and found.observed == pytest.approx(900, rel=0.02)
-    few = judged(FEW, "fault: p99 < 1s")
+    few = judged(sparse(), "fault: p99 < 1s")
     assert few.outcome == "undecided" and "299 are needed" in few.why
 
 
@@ -55,14 +68,14 @@ def test_percentile_exactly_at_its_share_is_met() -> None:
 
 def test_a_phase_without_success_breaks_every_latency_target() -> None:
     for text in ("fault: p50 < 10s", "fault: p99.9 < 10s", "fault: max < 10s", "fault: p95{GET /items} < 10s"):
-        found = judged(OUTAGE, text)
+        found = judged(outage(), text)
         assert found.outcome == "broken" and found.observed is None, text
         assert "not one of" in found.why
 
 
 def test_a_name_that_was_never_seen_is_undecided() -> None:
     for text in ("fault: p95{GET /nothing} < 1s", "fault: error_rate{GET /nothing} < 1%"):
-        found = judged(HEALTHY, text)
+        found = judged(well(), text)
         assert found.outcome == "undecided" and "GET /nothing" in found.why
 
 
@@ -91,25 +104,25 @@ def test_an_exact_limit_is_decided_inside_one_bucket() -> None:
 
 
 def test_a_lower_bound_on_latency_is_literal_too() -> None:
-    assert judged(HEALTHY, "fault: p95 > 10ms").outcome == "held"
-    assert judged(HEALTHY, "fault: p95 > 100ms").outcome == "broken"
+    assert judged(well(), "fault: p95 > 10ms").outcome == "held"
+    assert judged(well(), "fault: p95 > 100ms").outcome == "broken"
 
 
 def test_max_is_literal() -> None:
-    assert judged(HEALTHY, "fault: max < 61ms").outcome == "held"
-    assert judged(HEALTHY, "fault: max < 50ms").outcome == "broken"
+    assert judged(well(), "fault: max < 61ms").outcome == "held"
+    assert judged(well(), "fault: max < 50ms").outcome == "broken"
 
 
 # -- error_rate ------------------------------------------------------------------------------------------------------
 
 
 def test_error_rate_outcomes() -> None:
-    assert judged(HEALTHY, "fault: error_rate < 1%").outcome == "held"
-    assert judged(OUTAGE, "fault: error_rate < 1%").outcome == "broken"
-    assert judged(FEW, "fault: error_rate < 1%").outcome == "undecided"
-    assert judged(OUTAGE, "fault: error_rate > 50%").outcome == "held"
-    assert judged(HEALTHY, "fault: error_rate > 50%").outcome == "broken"
-    assert judged(HEALTHY, "fault: error_rate <= 0%").outcome == "held"
+    assert judged(well(), "fault: error_rate < 1%").outcome == "held"
+    assert judged(outage(), "fault: error_rate < 1%").outcome == "broken"
+    assert judged(sparse(), "fault: error_rate < 1%").outcome == "undecided"
+    assert judged(outage(), "fault: error_rate > 50%").outcome == "held"
+    assert judged(well(), "fault: error_rate > 50%").outcome == "broken"
+    assert judged(well(), "fault: error_rate <= 0%").outcome == "held"
     single = Scene(service=failing(30.0, 30.02, 1.0)).build()
     assert judged(single, "fault: error_rate <= 0%").outcome == "broken"
 
@@ -135,7 +148,7 @@ def test_unsent_and_failed_arrivals_are_errors_of_the_whole_only() -> None:
 def test_what_the_locustfile_kept_from_being_sent_is_said_to_be_its_own() -> None:
     run = Scene(service=failing(INJECTED, ZERO, 0.3, "unsent_task")).build()
     assert "because of the locustfile" in judged(run, "fault: error_rate < 1%").why
-    assert "locustfile" not in judged(OUTAGE, "fault: error_rate < 1%").why
+    assert "locustfile" not in judged(outage(), "fault: error_rate < 1%").why
 
 
 # -- rps -------------------------------------------------------------------------------------------------------------
@@ -150,7 +163,7 @@ def test_tasks_that_ask_for_nothing_are_not_held_against_the_plan() -> None:
 
 
 def test_rps_of_plan_counts_replies_and_error_replies() -> None:
-    assert judged(HEALTHY, "fault: rps >= 95% of plan").outcome == "held"
+    assert judged(well(), "fault: rps >= 95% of plan").outcome == "held"
     replies = Scene(service=failing(INJECTED, ZERO, 0.5, "status")).build()
     assert judged(replies, "fault: rps >= 95% of plan").outcome == "held"
     silent = Scene(service=failing(INJECTED, ZERO, 0.1, "timeout")).build()
@@ -160,8 +173,8 @@ def test_rps_of_plan_counts_replies_and_error_replies() -> None:
 
 
 def test_rps_absolute_and_of_baseline() -> None:
-    assert judged(HEALTHY, "fault: rps >= 150").outcome == "held"
-    assert judged(HEALTHY, "fault: rps >= 300").outcome == "broken"
+    assert judged(well(), "fault: rps >= 150").outcome == "held"
+    assert judged(well(), "fault: rps >= 300").outcome == "broken"
     half = Scene(service=failing(INJECTED, ZERO, 0.5, "timeout")).build()
     assert judged(half, "fault: rps >= 90% of baseline").outcome == "broken"
     found = judged(half, "after: rps >= 80% of baseline")
@@ -183,8 +196,8 @@ def test_the_closed_model_has_no_plan() -> None:
 
 
 def test_relative_latency_is_resolved_from_the_baseline() -> None:
-    base = next(p for p in HEALTHY.judge().phases if p.name == "baseline").p95_ms
-    found = judged(HEALTHY, "fault: p95 < 2x baseline")
+    base = next(p for p in well().judge().phases if p.name == "baseline").p95_ms
+    found = judged(well(), "fault: p95 < 2x baseline")
     assert base is not None and found.limit == pytest.approx(2 * base) and found.outcome == "held"
     slower = Scene(service=slow(INJECTED, ZERO, 180.0)).build()
     assert judged(slower, "fault: p95 < 2x baseline").outcome == "broken"
@@ -200,8 +213,8 @@ def test_relative_to_a_baseline_without_anything_is_undecided() -> None:
 
 
 def test_cpu_is_a_share_of_what_the_target_may_use() -> None:
-    assert judged(HEALTHY, "fault: cpu < 80%").observed == pytest.approx(0.4, abs=0.01)
-    assert judged(HEALTHY, "fault: cpu < 30%").outcome == "broken"
+    assert judged(well(), "fault: cpu < 80%").observed == pytest.approx(0.4, abs=0.01)
+    assert judged(well(), "fault: cpu < 30%").outcome == "broken"
     restarted = Scene(sample=lambda at: Sample(at=at, trees={"target": ProcessUse(cpu_s=0.4 * (at % 30), rss=10**8)}))
     assert judged(restarted.build(), "fault: cpu < 80%").observed == pytest.approx(0.4, abs=0.01)
     nothing = Scene(samples=False).build()
@@ -211,19 +224,19 @@ def test_cpu_is_a_share_of_what_the_target_may_use() -> None:
 
 
 def test_signals_are_means_and_counters_are_rates() -> None:
-    assert judged(HEALTHY, "fault: cache_hit_rate >= 50%").outcome == "held"
-    assert judged(HEALTHY, "fault: cache_hit_rate >= 90%").outcome == "broken"
-    assert judged(HEALTHY, "fault: http_requests_total > 150").observed == pytest.approx(200)
-    assert judged(HEALTHY, "fault: no_such_signal > 1").outcome == "undecided"
-    signals = HEALTHY.judge().signals
+    assert judged(well(), "fault: cache_hit_rate >= 50%").outcome == "held"
+    assert judged(well(), "fault: cache_hit_rate >= 90%").outcome == "broken"
+    assert judged(well(), "fault: http_requests_total > 150").observed == pytest.approx(200)
+    assert judged(well(), "fault: no_such_signal > 1").outcome == "undecided"
+    signals = well().judge().signals
     assert signals["http_requests_total"].counter and not signals["cache_hit_rate"].counter
 
 
 def test_violating_time_is_of_the_phase() -> None:
-    found = judged(OUTAGE, "fault: violating < 2s")
+    found = judged(outage(), "fault: violating < 2s")
     assert found.outcome == "broken" and found.observed == pytest.approx(20.1, abs=0.2)
-    assert judged(OUTAGE, "after: violating < 2s").observed == 0
-    assert judged(HEALTHY, "fault: violating < 2s").outcome == "held"
+    assert judged(outage(), "after: violating < 2s").observed == 0
+    assert judged(well(), "fault: violating < 2s").outcome == "held"
 
 
 def test_memory_growth_outcomes() -> None:
@@ -239,11 +252,11 @@ def test_memory_growth_outcomes() -> None:
 
 
 def test_recovery_outcomes() -> None:
-    assert judged(OUTAGE, "recovery < 30s").outcome == "held"
-    assert judged(OUTAGE, "recovery < 1s").outcome == "broken"
-    between = judged(OUTAGE, "recovery < 1.5s")
+    assert judged(outage(), "recovery < 30s").outcome == "held"
+    assert judged(outage(), "recovery < 1s").outcome == "broken"
+    between = judged(outage(), "recovery < 1.5s")
     assert between.outcome == "undecided" and "between" in between.why
-    assert judged(HEALTHY, "recovery < 30s").outcome == "held"
+    assert judged(well(), "recovery < 30s").outcome == "held"
 
 
 def test_the_end_of_load_before_the_hold_is_complete_is_undecided() -> None:

@@ -26,7 +26,7 @@ from harness.model.records.stack import TargetInfo
 from tests.support.servers.proxied import proxied, raw
 from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.calm]
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 BEFORE_S, DURING_S, AFTER_S = 4.0, 5.0, 5.0
 

@@ -12,17 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import psycopg
 from networks import ends_in, ports_in
 from small_container import docker, limits_in
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
 
-from worlds import HARNESS, say
+from worlds import HARNESS, kept_dependency, say
 
 from harness.model.records.faults import Dependency
-from harness.model.records.stack import StackUp
 from harness.stack.compose import ComposeStack
 from tests.support.servers.proxied import raw
 
@@ -40,7 +38,7 @@ def busy(container: str) -> Iterator[None]:
 
 
 class Compose:
-    """`harness stack up --stack compose`, and what `harness stack status --json` says about it."""
+    """`harness stack up --stack compose`, and what every process reads that finds it up."""
 
     declared = ComposeStack().describe()
 
@@ -56,10 +54,7 @@ class Compose:
         assert done.returncode == 0, done.stderr
 
     def dependency(self, name: str) -> Dependency:
-        done = self._harness("status", "--stack", "compose", "--json")
-        assert done.returncode == 0, done.stderr
-        up = msgspec.json.decode(done.stdout, type=StackUp)
-        return next(one for one in up.dependencies if one.name == name)
+        return kept_dependency(name, self.env, "compose")
 
     def outside(self, dependency: Dependency) -> dict[str, Any]:
         """Of every container of the project: state, limits, networks, published ports. Of the project: its networks

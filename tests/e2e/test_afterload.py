@@ -16,7 +16,7 @@ from tests.e2e.measured import LOCUSTFILE, MeasuredSystem
 from tests.e2e.observe import Run, wait_until
 from tests.e2e.programmable import Segment
 
-pytestmark = [pytest.mark.slow, pytest.mark.calm, pytest.mark.stack]
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
 OPTIONS = (
     *("--fault", "payments-down", "--scenario", "target", "--locustfile", str(LOCUSTFILE), "--rate", "100"),

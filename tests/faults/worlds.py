@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
+from unittest.mock import patch
 
-import msgspec
 import psutil
 import psycopg
 
@@ -25,7 +25,8 @@ from harness.dependencies.configuration import load
 from harness.dependencies.result import secret
 from harness.model.errors import HarnessError
 from harness.model.records.faults import Dependency
-from harness.model.records.stack import StackUp
+from harness.model.records.stack import StackName
+from harness.stack import registry
 from harness.stack.embedded import EmbeddedStack, postgres, valkey
 from harness.stack.embedded.private_folder import give, server_user, temporary_base
 from harness.stack.external.declared import dependencies
@@ -51,8 +52,16 @@ class World(Protocol):
     def close(self) -> None: ...
 
 
+def kept_dependency(name: str, env: dict[str, str], stack: StackName) -> Dependency:
+    """Of the stack that `harness stack up` keeps up, as `harness stack status --json` prints it."""
+    with patch.dict(os.environ, env):
+        kept = registry.read(stack)
+    assert kept is not None and kept.up is not None
+    return next(one for one in kept.up.dependencies if one.name == name)
+
+
 class Embedded:
-    """`harness stack up`, and what `harness stack status --json` says about it."""
+    """`harness stack up`, and what every process reads that finds it up."""
 
     declared = EmbeddedStack().describe()
 
@@ -62,9 +71,7 @@ class Embedded:
         assert done.returncode == 0, done.stderr
 
     def dependency(self, name: str) -> Dependency:
-        done = self._harness("status", "--json")
-        up = msgspec.json.decode(done.stdout, type=StackUp)
-        return next(one for one in up.dependencies if one.name == name)
+        return kept_dependency(name, self.env, "embedded")
 
     def close(self) -> None:
         self._harness("down", "--force")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -11,7 +12,6 @@ from pathlib import Path
 import pytest
 from load_run import Run, make_plan, named
 from load_target import Target
-from test_locust import locust, table
 
 from harness.load.ipc.protocol import Failed, Warned
 from harness.load.process.launcher import describe
@@ -43,14 +43,27 @@ def test_any_true_exception_is_a_failure_and_any_false_one_is_none(target: Targe
         assert (requests[name].ok, requests[name].fail) == (0, {"exception": counts.planned}), name
 
 
-def test_plain_locust_counts_the_same_as_failed(target: Target, tmp_path: Path) -> None:
-    locust(
-        "-f", FOREIGN, "--host", target.url, "--headless", "-u", "2", "-r", "2", "-t", "2s", "--csv", "out", "Texts",
-        cwd=tmp_path,
-    )  # fmt: skip
-    rows = table(tmp_path / "out_stats.csv")
-    for name, failed in (("connect", False), ("empty text", False), ("zero", False), ("query", True), ("code", True)):
-        assert rows[name]["Failure Count"] == (rows[name]["Request Count"] if failed else "0"), name
+COUNTED = """
+import json, sys
+from locust.env import Environment
+from locust.util.load_locustfile import load_locustfile
+texts = load_locustfile(sys.argv[1])[0]["Texts"]
+environment = Environment(user_classes=[texts], host="http://127.0.0.1:1")
+environment.create_local_runner()
+user = texts(environment)
+for _ in range(3):
+    user.call()
+print(json.dumps({name: [row.num_requests, row.num_failures] for (name, _), row in environment.stats.entries.items()}))
+"""
+"""Plain Locust's own statistics of a task that a user has done three times."""
+
+
+def test_plain_locust_counts_the_same_as_failed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTED, str(FOREIGN)], capture_output=True, text=True, timeout=120, check=True
+    )
+    failed = {"connect": 0, "empty text": 0, "zero": 0, "query": 3, "code": 3, "measured": 3}
+    assert json.loads(done.stdout) == {name: [3, count] for name, count in failed.items()}
 
 
 def test_a_with_block_left_early_counts_by_its_reply(target: Target, tmp_path: Path) -> None:

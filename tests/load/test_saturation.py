@@ -8,15 +8,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 from load_run import Run, make_plan, named
 from load_target import Target
 
-from harness.load.ipc.protocol import Warned
+from harness.load.ipc.protocol import Ready, Warned
 
 PATHS = Path(__file__).parent / "files" / "paths.py"
 BURNS = (
@@ -121,19 +122,32 @@ def test_a_generator_that_has_no_files_left_says_so_and_does_not_accuse_the_targ
 
 
 @pytest.mark.calm
-@pytest.mark.parametrize("cap", [5000, 40])
-def test_a_target_that_hangs_does_not_read_as_saturation(target: Target, tmp_path: Path, cap: int) -> None:
-    """Everything times out, or no user is left: the arrivals are taken off the schedule in time all the same."""
-    plan = make_plan(PATHS, target.url, rate=100.0, max_in_flight=cap, request_timeout_s=2.0, classes=named("Right"))
-    with Run(plan, tmp_path) as run:
-        run.begin().at(3)
+def test_a_target_that_hangs_does_not_read_as_saturation(target: Target, tmp_path: Path) -> None:
+    """Everything times out, or no user is left: the arrivals are taken off the schedule in time all the same. Both at
+    once, by a load each."""
+    plan = make_plan(PATHS, target.url, rate=100.0, request_timeout_s=2.0, classes=named("Right"))
+    for cap in (5000, 40):
+        (tmp_path / str(cap)).mkdir()
+    with ExitStack() as both:
+        runs = {
+            cap: both.enter_context(Run(msgspec.structs.replace(plan, max_in_flight=cap), tmp_path / str(cap)))
+            for cap in (5000, 40)
+        }
+        for run in runs.values():
+            run.message(Ready)
+        for run in runs.values():
+            run.begin()
+        last = list(runs.values())[-1]
+        last.at(3)
         target.default = "hang"
-        run.at(12)
-        before_the_end = saturated(run, 8, 12)
-        run.finish(125)
+        last.at(12)
+        before_the_end = {cap: saturated(run, 8, 12) for cap, run in runs.items()}
+        for run in runs.values():
+            run.finish(125)
         target.default = "ok"
+    assert before_the_end == {5000: [], 40: []}, "five seconds and more of nothing but a hang"
+    for cap, run in runs.items():
         counts, requests = run.classes(range(40, 120))["Right"], run.requests(range(40, 120))["/right"]
-    assert not before_the_end, "five seconds and more of nothing but a hang"
-    assert counts.unsent_generator == 0
-    assert requests.fail["timeout"] > 0 and requests.ok < 0.1 * requests.fail["timeout"]
-    assert (counts.unsent_cap > 0) == (cap == 40)
+        assert counts.unsent_generator == 0
+        assert requests.fail["timeout"] > 0 and requests.ok < 0.1 * requests.fail["timeout"]
+        assert (counts.unsent_cap > 0) == (cap == 40)

@@ -13,6 +13,7 @@ from harness.plan.experiment import Experiment
 from harness.plan.suite.items import experiment_of
 from harness.plan.suite.suite_file import MOST, SuiteFile, decode
 from harness.suite.prepare import plan_suite
+from tests.support.command import command
 
 HARNESS = Path(sys.executable).parent / "harness"
 ONE = "experiments: [redis-down]\n"
@@ -116,9 +117,7 @@ COMMANDS = [
 @pytest.mark.parametrize(("text", "options", "said"), COMMANDS)
 def test_a_suite_that_cannot_be_touches_nothing(tmp_path: Path, text: str, options: list[str], said: str) -> None:
     (tmp_path / "s.yaml").write_text(text)
-    env = {"XDG_STATE_HOME": str(tmp_path / "state"), "PATH": "/usr/bin:/bin"}
-    words = [str(HARNESS), "suite", "run", "s.yaml", *options]
-    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = command("suite", "run", "s.yaml", *options, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     first, *hints = done.stderr.splitlines()
     assert first.startswith("error: ") and said in done.stderr and len(hints) <= 1 and "Traceback" not in done.stderr

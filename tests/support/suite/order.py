@@ -12,25 +12,27 @@ from types import MappingProxyType
 
 SECONDS: Mapping[str, float] = MappingProxyType(
     {
-        "tests/faults/test_contract.py": 330,
-        "tests/docker/test_compose_headline.py": 300,
-        "tests/e2e/test_headline.py": 250,
+        "tests/docker/test_compose_headline.py": 280,
+        "tests/faults/test_contract.py": 220,
         "tests/docker/test_compose_stack.py": 210,
         "tests/docker/test_compose_contract.py": 160,
+        "tests/e2e/test_headline.py": 160,
         "tests/e2e/test_life_terminal.py": 115,
         "tests/e2e/test_own_system.py": 115,
-        "tests/docker/test_own_compose.py": 110,
         "tests/e2e/test_suite.py": 110,
         "tests/e2e/test_life_killed.py": 105,
         "tests/load/test_lean_client.py": 105,
         "tests/docker/test_compose_file.py": 100,
-        "tests/e2e/test_truth.py": 100,
-        "tests/cli/test_bad_input.py": 80,
+        "tests/docker/test_own_compose.py": 90,
+        "tests/e2e/test_afterload.py": 80,
         "tests/e2e/test_life_files.py": 80,
+        "tests/e2e/test_truth.py": 80,
         "tests/load/test_processes.py": 80,
-        "tests/load/test_foreign_files.py": 75,
+        "tests/conductor/test_counters.py": 75,
         "tests/load/test_remote_workers.py": 75,
         "tests/report/test_html.py": 75,
+        "tests/test_api.py": 75,
+        "tests/load/test_foreign_files.py": 70,
         "tests/load/test_open_model.py": 70,
         "tests/e2e/test_life_phases.py": 65,
         "tests/docker/test_life_killed_containers.py": 60,
@@ -42,22 +44,23 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/api/test_api_defects.py": 50,
         "tests/docker/test_life_engine.py": 50,
         "tests/e2e/test_remote_worker.py": 50,
-        "tests/load/test_closed_loop_hang.py": 50,
         "tests/cli/test_foreign_input.py": 45,
         "tests/load/test_lean_limits.py": 40,
-        "tests/load/test_strangers.py": 40,
+        "tests/load/test_saturation.py": 40,
         "tests/e2e/test_control_bypass.py": 35,
+        "tests/load/test_closed_loop_hang.py": 35,
         "tests/load/test_silence.py": 35,
+        "tests/cli/test_bad_input.py": 30,
         "tests/conductor/test_proofs.py": 30,
         "tests/e2e/test_control_bug.py": 30,
         "tests/e2e/test_control_changes.py": 30,
         "tests/e2e/test_starved.py": 30,
         "tests/load/test_closed_model.py": 30,
+        "tests/load/test_strangers.py": 30,
         "tests/safety/test_deaths.py": 30,
         "tests/stack/test_cli_stack.py": 30,
         "tests/conductor/test_outside.py": 25,
         "tests/faults/test_hog.py": 25,
-        "tests/load/test_saturation.py": 25,
         "tests/safety/test_heal.py": 25,
         "tests/stack/test_embedded.py": 25,
         "tests/test_troubleshooting.py": 25,
@@ -99,7 +102,7 @@ TOGETHER: tuple[tuple[str, ...], ...] = (
     ),
     (
         *("tests/api/test_api_defects.py", "tests/api/test_api_faults.py", "tests/api/test_api_endpoints.py"),
-        *("tests/api/test_api_pool.py", "tests/conductor/test_proofs.py"),
+        *("tests/api/test_api_pool.py", "tests/conductor/test_proofs.py", "tests/conductor/test_counters.py"),
     ),
 )
 """Files whose tests use the same standing stack, or the session's Kafka: one worker has them, for each that had some
@@ -122,16 +125,14 @@ def longest_first(tests: Sequence[str], workers: int) -> list[int]:
     alone = SECONDS.keys() - {file for bundle in TOGETHER for file in bundle}
     bundles = [[file for file in bundle if file in files] for bundle in (*TOGETHER, *((file,) for file in alone))]
     lasting = [(sum(SECONDS[file] for file in bundle), bundle) for bundle in bundles if bundle]
+    # A bundle stays in one piece: what its tests share is taken down after the last of them.
     dealt: list[list[str]] = [[] for _ in range(workers)]
     work = [0.0] * workers
     for seconds, bundle in sorted(lasting, key=lambda one: (-one[0], one[1])):
         least = work.index(min(work))
-        dealt[least] += bundle
+        dealt[least] += sorted(bundle, key=lambda file: (-SECONDS[file], file))
         work[least] += seconds
-    stretches = [
-        [place for file in sorted(some, key=lambda file: (-SECONDS[file], file)) for place in files.pop(file)]
-        for some in dealt
-    ]
+    stretches = [[place for file in some for place in files.pop(file)] for some in dealt]
     short = [place for places in files.values() for place in places]
     ordered: list[int] = []
     for number, stretch in enumerate(stretches):
