@@ -1,6 +1,6 @@
 """How much does harm differ from run to run of the same? What a comparison can show depends on it.
 
-    python benchmarks/harm_spread.py                                    30 runs of kafka-latency on the defect sync-kafka
+    python benchmarks/harm_spread.py                               30 runs of kafka-latency on the defect sync-kafka
     python benchmarks/harm_spread.py --defect no-fallback --fault redis-down --runs 30 --rate 100
 
 Runs the experiment so many times in one session on the embedded stack (`harness run --repeat`), and prints each run's
