@@ -169,6 +169,7 @@ class Book:
             dependency="+".join(dict.fromkeys(fault.spec.dependency for fault in plan.faults)),
             kind="+".join(dict.fromkeys(fault.spec.kind for fault in plan.faults)),
             definition=definition(plan),
+            on_target=bool(plan.faults) and all(fault.change.dependency.target for fault in plan.faults),
             weight=one.item.weight,
             outcome=outcome_of(attempts),
             why="" if attempts else self._why_not_run(one.item.name),

@@ -52,11 +52,11 @@ class Isolation(msgspec.Struct, frozen=True, kw_only=True):
 
 def isolation(experiments: Iterable[ExperimentResult]) -> tuple[Isolation, ...]:
     """By dependency, in the order of the suite. An experiment that hits two tells of neither by itself, and a control
-    run of none."""
+    run of none; that every request needs the service itself, nobody has to be told."""
     by_dependency: dict[str, dict[str, tuple[Cell, ...]]] = {}
     for one in experiments:
         cells = cells_of_most(one)
-        if one.dependency and "+" not in one.dependency and cells:
+        if one.dependency and "+" not in one.dependency and not one.on_target and cells:
             by_dependency.setdefault(one.dependency, {})[one.name] = cells
     return tuple(_of(dependency, found) for dependency, found in by_dependency.items())
 

@@ -74,7 +74,8 @@ class ExperimentResult(msgspec.Struct, frozen=True, kw_only=True):
 
     name: unique in it. faults: as they would be written after --fault. dependency, kind: of its fault, joined with +
     where there are several; both "" in a control run. definition: hash of what it is, its own targets, faults and
-    lengths included, so that a changed one is seen. outcome: of most attempts. why: of one that was not run.
+    lengths included, so that a changed one is seen. on_target: its faults are the service's own end or pause, not that
+    of a dependency. outcome: of most attempts. why: of one that was not run.
     """
 
     name: str
@@ -82,6 +83,7 @@ class ExperimentResult(msgspec.Struct, frozen=True, kw_only=True):
     dependency: str
     kind: str
     definition: str
+    on_target: bool = False
     weight: float = 1.0
     outcome: ExperimentOutcome = "not_run"
     why: str = ""

@@ -20,7 +20,9 @@ from harness.report.findings.rules import findings
 from harness.report.suite.sentences import Weakness
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-NO_REMEDY = frozenset({"undecided", "next-experiment"})
+NO_REMEDY = frozenset(
+    {"undecided", "next-experiment", "saturated-generator", "baseline-broken", "fault-not-proven", "unsent-task"}
+)
 """Findings that are advice on the next run, not on what is broken."""
 MOST_READ = 100
 """Results of experiments; no suite has as many weaknesses."""

@@ -53,6 +53,7 @@ def test_control_runs_pairs_and_what_was_not_run_tell_of_no_dependency() -> None
     broken = attempt("broken", {"A": "broken"})
     assert isolation([experiment("control", broken), experiment("redis-down")]) == ()
     assert isolation([experiment("both", broken, dependency="redis+db", kind="down+down")]) == ()
+    assert isolation([experiment("api-kill", broken, on_target=True)]) == (), "everything needs the service itself"
 
 
 def test_one_attempt_of_three_that_is_broken_is_no_need() -> None:
