@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from harness.model.records.faults import Change
 from harness.model.records.plan import Plan
 from harness.model.records.result import ErrorResult, GeneratorResult, MemoryResult, Result, SignalResult
 from harness.report.findings import dependency as dependency_findings
@@ -52,6 +53,22 @@ def test_time_outs_mean_a_missing_time_out() -> None:
 
 def test_refusals_mean_that_the_service_itself_went_down() -> None:
     assert "target-down" in keys(plan_of("fail"), errors("refused"))
+    assert "one-instance" not in keys(plan_of("fail"), errors("refused"))
+
+
+@pytest.mark.parametrize("kind", ["refused", "timeout", "status"])
+def test_of_a_service_that_was_ended_on_purpose_no_dependency_is_blamed(kind: str) -> None:
+    planned = plan_of("fail")
+    killed = msgspec.structs.replace(planned.faults[0], change=_on_target(planned.faults[0].change))
+    found = keys(msgspec.structs.replace(planned, faults=(killed,)), errors(kind))
+    assert "one-instance" in found
+    assert not {"target-down", "missing-timeout", "no-fallback", "everything-waits", "one-endpoint"} & set(found)
+    both = msgspec.structs.replace(planned, faults=(killed, *planned.faults))
+    assert "one-instance" not in keys(both, errors(kind))
+
+
+def _on_target(change: Change) -> Change:
+    return msgspec.structs.replace(change, dependency=msgspec.structs.replace(change.dependency, target=True))
 
 
 def test_errors_outside_the_fault_are_not_blamed_on_it() -> None:

@@ -23,6 +23,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 Rule = Callable[[Plan, Result], Iterator[Finding]]
 
 
+def of_target(plan: Plan) -> bool:
+    """Every fault ends or stops the service itself: nothing that was seen tells of how it copes with a dependency."""
+    return bool(plan.faults) and all(fault.change.dependency.target for fault in plan.faults)
+
+
 def dependencies(plan: Plan) -> str:
     names = dict.fromkeys(fault.spec.dependency for fault in plan.faults)
     return " and ".join(text.visible(name, 40) for name in names) or "the dependency"

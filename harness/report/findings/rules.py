@@ -11,7 +11,7 @@ from harness.model.records.result import Result
 from harness.report.findings import dependency as dependency_findings
 from harness.report.findings import run as run_findings
 from harness.report.findings import service as service_findings
-from harness.report.findings.finding import Finding, Rule
+from harness.report.findings.finding import Finding, Rule, of_target
 
 RULES: tuple[Rule, ...] = (
     run_findings.left_behind,
@@ -20,6 +20,7 @@ RULES: tuple[Rule, ...] = (
     run_findings.unproven,
     run_findings.undecided,
     dependency_findings.lost,
+    service_findings.itself,
     service_findings.down,
     service_findings.health,
     service_findings.fallback,
@@ -38,6 +39,18 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+OF_A_DEPENDENCY: tuple[Rule, ...] = (
+    service_findings.down,
+    service_findings.health,
+    service_findings.fallback,
+    service_findings.all_wait,
+    service_findings.timeout,
+    service_findings.one_endpoint,
+)
+"""They point to how the service copes without something else."""
+
+
 def findings(plan: Plan, result: Result) -> tuple[Finding, ...]:
     """Every rule's findings, in the rules' order."""
-    return tuple(finding for rule in RULES for finding in rule(plan, result))
+    left_out = OF_A_DEPENDENCY if of_target(plan) else ()
+    return tuple(finding for rule in RULES if rule not in left_out for finding in rule(plan, result))

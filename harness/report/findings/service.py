@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from harness.analysis.verdict.after_load import LONG_S
 from harness.model.records.plan import Plan
 from harness.model.records.result import PhaseResult, Result
-from harness.report.findings.finding import Finding, begins_in, counted, dependencies, errors_in, rose
+from harness.report.findings.finding import Finding, begins_in, counted, dependencies, errors_in, of_target, rose
 from harness.report.sentences import text
 from harness.report.sentences.by_request_name import all_slowed, alone, failing, is_health_check, slowed, starved
 from harness.report.sentences.recovery_words import relapse_words
@@ -36,6 +36,23 @@ def down(plan: Plan, result: Result) -> Iterator[Finding]:
             "should not. Usual causes are a start-up or health check that insists on the dependency, and an unhandled "
             "exception in a connection callback.",
         )
+
+
+def itself(plan: Plan, result: Result) -> Iterator[Finding]:
+    """The service was ended or stopped on purpose, and its callers noticed."""
+    fault = result.phase("fault")
+    if not of_target(plan) or fault is None or (rose(result) is None and not all_slowed(result)):
+        return
+    slow = "" if fault.p95_ms is None else f", and of those that did not, 5 % took {text.ms(fault.p95_ms)} or longer"
+    failed = text.percent(fault.error_rate)
+    yield Finding(
+        key="one-instance",
+        title="Nobody answered in the service's place",
+        seen=f"While it was ended or stopped on purpose, {failed} of the requests failed{slow}.",
+        advice="What ends a process ends a service that has only one. Where callers must not notice, run more than one "
+        "instance behind something that sees quickly that one is gone: short health checks, a short connect time-out, "
+        "one retry on another instance. Else what counts is how long it takes to start.",
+    )
 
 
 def health(plan: Plan, result: Result) -> Iterator[Finding]:
@@ -182,7 +199,8 @@ def slow_recovery(plan: Plan, result: Result) -> Iterator[Finding]:
         yield Finding(
             key="slow-recovery",
             title=title,
-            seen="The dependency was whole again, and the targets were still broken when the load ended" + seen,
+            seen=f"{_whose(plan).capitalize()} was whole again, and the targets were still broken when the load ended"
+            + seen,
             advice="Look for connections that are never replaced (a pool that hands out dead ones or lost its slots "
             "to leaks), a circuit breaker that never closes, a backlog that grows faster than it drains, and "
             f"retries that keep the load up.{more}",
@@ -199,7 +217,7 @@ def slow_recovery(plan: Plan, result: Result) -> Iterator[Finding]:
         yield Finding(
             key="slow-recovery",
             title="Recovery is slow",
-            seen=f"{text.seconds(recovery.seconds)} passed between the dependency's return and healthy answers.",
+            seen=f"{text.seconds(recovery.seconds)} passed between the return of {_whose(plan)} and healthy answers.",
             advice="Cap the pause between reconnects (a few hundred milliseconds, with jitter), let the circuit "
             "breaker probe often, validate pooled connections when they are taken, and bound queues so that no "
             "backlog has to be worked off. A cold cache needs request coalescing.",
@@ -214,6 +232,10 @@ def slow_recovery(plan: Plan, result: Result) -> Iterator[Finding]:
             advice="Retries arriving in step, an expiring cache, or a breaker that closes on one lucky call all look "
             "like this. Add jitter to retries and expiry, and let the breaker close gradually.",
         )
+
+
+def _whose(plan: Plan) -> str:
+    return "the service's process" if of_target(plan) else "the dependency"
 
 
 def bad_at_end(result: Result) -> bool:
