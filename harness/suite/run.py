@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
+from harness.analysis.record.clean import CleanBaseline
 from harness.analysis.suite.gate import ATTEMPTS, gate, to_confirm
 from harness.analysis.suite.suite_file import GATE, SUITE
 from harness.conductor.recording.log import RunLog
@@ -164,7 +165,7 @@ class _Running:
         if signals.count:
             return
 
-        def on(load: RunningLoad, before: Series | None) -> Series:
+        def on(load: RunningLoad, before: Series | None, clean: tuple[CleanBaseline, ...]) -> Series:
             return Series(
                 session,
                 up,
@@ -176,6 +177,7 @@ class _Running:
                 signals=signals,
                 done=self._done,
                 before=before,
+                clean=clean,
                 declared_reset=self._planned.base.declared_reset,
             )
 
