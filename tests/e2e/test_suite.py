@@ -258,7 +258,7 @@ def test_an_experiment_with_a_load_of_its_own_has_the_service_for_itself(tmp_pat
         assert len(own["faults"]) == faults and own["faults"][0]["undo_verified"], own
         assert sum(phase["requests"] for phase in own["phases"]) > 50, "what was sent on a load of its own is counted"
         again = command("analyze", suite.dir / folder, cwd=suite.cwd)
-        assert again.returncode == 0, again.stderr
+        assert again.returncode == own["exit_code"], again.stderr
     steady, jump = (
         phase["rps"] for phase in result(suite.dir / "02-jump")["phases"] if phase["name"] in ("baseline", "fault")
     )
