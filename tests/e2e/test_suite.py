@@ -248,7 +248,7 @@ def test_an_experiment_with_a_load_of_its_own_has_the_service_for_itself(tmp_pat
         code = suite.end()
     finally:
         suite.kill_group()
-    # A machine that is starved judges nothing; what was sent, broken and undone on which load is looked at all the same.
+    # A machine that is starved judges nothing; what was sent, broken and undone on which load is looked at.
     assert code == 0 or "could not keep up" in suite.text(), suite.text()
     plans = [json.loads((folder / "plan.json").read_text()) for folder in sorted(suite.dir.glob("0?-*"))]
     assert [plan["load"]["model"] for plan in plans] == ["open", "closed", "open"]
