@@ -102,6 +102,7 @@ class Book:
             harm=_harm(run),
             lost_writes=result.acknowledged.lost if result.acknowledged is not None else 0,
             cells=cells(run, result),
+            target_version=run.plan.provenance.target_version if run.plan.provenance is not None else None,
             reset=self._reset.get(name, ""),
         )
         with self._lock:

@@ -70,7 +70,7 @@ def _comment(suite_dir: Path, base_file: Path | None) -> str:
     from harness.analysis.suite.suite_file import read_suite
     from harness.cli.commands.many_runs.suite import base_path, today
     from harness.report import comment
-    from harness.suite.base_files import known_file, read_base, read_known
+    from harness.analysis.suite.base_files import known_file, read_base, read_known
 
     path, day = base_path(base_file), today()
     suite, base = read_suite(suite_dir), read_base(path)

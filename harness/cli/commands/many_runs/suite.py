@@ -60,7 +60,7 @@ def accept(suite_dir: Path, owner: str, reason: str, until: str | None, ticket: 
     from harness.analysis.suite.suite_file import read_suite
     from harness.model.errors import UsageError
     from harness.report.sentences.text import visible
-    from harness.suite.base_files import known_file, read_base, read_known, write_accepted
+    from harness.analysis.suite.base_files import known_file, read_base, read_known, write_accepted
 
     if not owner.strip():
         raise UsageError("--owner must not be empty", hint="a person or a team that can be asked")
@@ -84,7 +84,7 @@ def accept(suite_dir: Path, owner: str, reason: str, until: str | None, ticket: 
 
 
 def base_path(given: Path | None) -> Path:
-    from harness.suite.base_files import BASE
+    from harness.analysis.suite.base_files import BASE
 
     return given if given is not None else Path(BASE)
 

@@ -118,7 +118,7 @@ def _accepted(given: Path | None) -> Accepted | None:
     """What was accepted, and is owned. Raises UsageError for a file that is named and is not there."""
     from datetime import UTC, datetime
 
-    from harness.suite.base_files import BASE, known_file, read_base, read_known
+    from harness.analysis.suite.base_files import BASE, known_file, read_base, read_known
     from harness.suite.run import Accepted
 
     path, today = given or Path(BASE), datetime.now(UTC).date()
