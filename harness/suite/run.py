@@ -20,7 +20,7 @@ from harness.conductor.sharing.series import Series
 from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import renewing
 from harness.fault import registered
-from harness.model.clock import monotonic, wall
+from harness.model.clock import monotonic, today, wall
 from harness.model.errors import HarnessError, SetupError
 from harness.model.files import replace_file
 from harness.model.jsonl import encode
@@ -129,7 +129,7 @@ class _Running:
             self._book.gate = gate(compared.base, compared.known, self._so_far(), compared.today)
         result = self._so_far(problem)
         write_suite(self._folder, result, self._book.gate, self._log.say)
-        write_suite_reports(self._folder, self._log.say)
+        write_suite_reports(self._folder, self._log.say, today())
         return SuiteEnded(
             result=result,
             run_dir=self._folder,

@@ -61,10 +61,19 @@ def stale_words(one: Stale) -> str:
     return f"{one.why}: {named}{f' and {more} more' if more > 0 else ''}"
 
 
+def stale_lines(suite: SuiteResult, today: date) -> list[str]:
+    """What of a suite is no longer taken for what is, by reason; nothing where nothing is. Not yet escaped."""
+    return [f"Stale, as of {today.isoformat()}: {stale_words(one)}." for one in by_reason(stale(suite, today))]
+
+
 def owned_words(known: Known, day: date | None) -> str:
     """`known for 40 days, owner Ada, until 12 January 2027, 43 days left`, as of that day. Not yet escaped."""
     since, last = day_of(known.since), day_of(known.until)
-    said = [f"known for {_days((day - since).days)}"] if since is not None and day is not None and day >= since else []
+    said = (
+        [f"known for {days_words((day - since).days)}"]
+        if since is not None and day is not None and day >= since
+        else []
+    )
     said.append(f"owner {known.owner[:80]}")
     if last is None:
         return ", ".join([*said, f"until {known.until[:20]}"])
@@ -72,9 +81,9 @@ def owned_words(known: Known, day: date | None) -> str:
     if day is None:
         said.append(f"until {shown}")
     elif last < day:
-        said += [f"expired on {shown}", f"{_days((day - last).days)} ago"]
+        said += [f"expired on {shown}", f"{days_words((day - last).days)} ago"]
     else:
-        said += [f"until {shown}", f"{_days((last - day).days)} left"]
+        said += [f"until {shown}", f"{days_words((last - day).days)} left"]
     return ", ".join(said)
 
 
@@ -95,5 +104,5 @@ def _date(field: str, said: str) -> date:
         raise UsageError(f"{field} = {said[:40]!r} is no date", hint=f'for example {field} = "2027-01-31"') from None
 
 
-def _days(count: int) -> str:
+def days_words(count: int) -> str:
     return f"{count:,} day{'' if count == 1 else 's'}"

@@ -242,9 +242,7 @@ def _sentence(found: _Findings, code: ExitCode) -> str:
     if remove:
         said.append("1 known weakness holds now: remove it" if remove == 1 else f"{remove} hold now: remove them")
     if found.stale:
-        said.append(
-            f"{len(found.stale)} of {len(found.compared)} outcomes of the base are stale and count all the same"
-        )
+        said.append(f"{len(found.stale)} of {len(found.compared)} outcomes compared with are stale, and count")
     head = {ExitCode.FAIL: "failed", ExitCode.INCONCLUSIVE: "undecided"}.get(code, "passed")
     return ", ".join([head, *said])
 

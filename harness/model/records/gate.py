@@ -40,7 +40,8 @@ class BaseExperiment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True):
-    """accepted: day, ISO 8601. day: on which its outcomes were found; empty: not on record. by: who. suite: hash of all definitions. load: as in suite.json."""
+    """accepted: day, ISO 8601. day: on which its outcomes were found; empty: not on record. by: who. suite: hash of all
+    definitions. load: as in suite.json."""
 
     schema: int = SCHEMA
     name: str
@@ -58,8 +59,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A known weakness: what is broken, who owns it, and until when.
 
     request: the request name, or empty for `target` as a whole. at_most: the share of that request's requests that may
-    be bad, or seconds of a recovery target; null: however much. since: the day on which it was first accepted; empty: not on record.
-    until: the last one on which it is known. Days are ISO 8601.
+    be bad, or seconds of a recovery target; null: however much. since: the day on which it was first
+    accepted; empty: not on record. until: the last one on which it is known. Days are ISO 8601.
     """
 
     experiment: str
@@ -96,8 +97,8 @@ class GateResult(msgspec.Struct, frozen=True, kw_only=True):
 
     new: newly broken. worse: known, and beyond at_most. expired: known until a day that has passed. unknown: decided
     in the base. known: broken as before and owned. fixed: known or broken in the base, and it holds now; a known one is
-    to be removed. listed: what cannot be compared, in sentences: new, changed and gone experiments, another load. stale: of what was compared, what is stale in the base; it counts all the same.
-    day: of the comparison.
+    to be removed. listed: what cannot be compared, in sentences: new, changed and gone experiments, another load.
+    stale: of what was compared, what is stale in the base; it counts all the same. day: of the comparison.
     """
 
     exit_code: int
