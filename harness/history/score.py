@@ -110,8 +110,8 @@ def _outcomes(suite: _Suite, common: Mapping[str, float], newest: _Suite) -> dic
 def _point(
     suite: _Suite, common: Mapping[str, float], newest: _Suite, previous: _Suite | None, day: date
 ) -> SuitePoint:
-    """As of that day: what held and is stale by then is unknown, and what was broken stays so: it widens the interval and
-    raises neither end."""
+    """As of that day: what held and is stale by then is unknown, what was broken stays so. That widens the interval
+    and raises neither end."""
     outcomes = _outcomes(suite, common, newest)
     old = [name for name in stale(suite.result, day) if name in outcomes]
     outcomes |= {name: "unknown" for name in old if outcomes[name] == "held"}

@@ -59,6 +59,19 @@ def test_a_suite_that_broke_nothing_has_no_weaknesses_and_no_gate(tmp_path: Path
         assert said not in page
 
 
+def test_what_is_old_is_marked_as_stale(tmp_path: Path) -> None:
+    at = folder(tmp_path, mixed(), gate_of_mixed())
+    later = date(2026, 12, 31)
+    for format_ in ("html", "md", "junit"):
+        assert "tale" not in render(at, format_)
+    page = render(at, "html", later)
+    assert "Stale, as of 2026-12-31: 31 days old: redis-down, db-down" in first_screen(page)
+    assert "Stale, as of" in render(at, "md", later) and "❌ broken, stale" in render(at, "md", later)
+    assert "Stale, as of" in render(at, "junit", later)
+    # An experiment that was not run has no outcome that could be.
+    assert page.count('<span class="observed">stale') == 6  # the undecided one is listed twice
+
+
 def test_an_empty_suite_has_a_page() -> None:
     assert "Nothing was tried" in _page(suite())
 
