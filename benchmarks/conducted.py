@@ -171,7 +171,7 @@ class _Conductor:
         service = self.case.shape(self._instants(), random.Random(draw.random()), self.rate)
         rows = [row for row in recording.advance(service, first + steps) if isinstance(row, DeltaRow)]
         own = tuple(replace(row, step=row.step - first, ended=None) for row in rows)
-        return CleanBaseline(rows=own, steps=steps, limits_ms=plan.load.limits_ms)
+        return CleanBaseline(rows=own, steps=steps, limits_ms=plan.load.limits_ms, of=what_of(plan))
 
     def run(self) -> Instants:
         """Baseline, gap, fault, recovery, after, tail."""

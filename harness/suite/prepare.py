@@ -168,7 +168,7 @@ def plan_suite(
     if not items:
         raise UsageError(
             f"nothing is left of the suite: {left[-1].name}: {left[-1].why}",
-            hint="allow = [...] in the suite file names it",
+            hint=f"allow: [{left[-1].name}] in the suite file, if it may be done all the same",
         )
     return PlannedSuite(suite=replace(suite, left=(*suite.left, *left)), base=base, items=tuple(items))
 

@@ -24,7 +24,7 @@ APART = 1000
 
 
 def test_the_finisher_hands_clean_baselines_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finisher, "write_reports", lambda folder, say: None)
+    monkeypatch.setattr(finisher, "write_reports", lambda folder, say, run: None)
     windows = tmp_path / "windows.jsonl"
     services: list[Service] = [
         failing(INJECTED, ZERO, 0.5),
@@ -53,7 +53,7 @@ def test_the_finisher_hands_clean_baselines_on(tmp_path: Path, monkeypatch: pyte
     found: list[Result] = []
     told: list[str] = []
     one = Finisher(
-        cast(Any, SimpleNamespace(state_dir=tmp_path)), cast(Any, load), lambda c, r: found.append(r), told.append
+        cast(Any, SimpleNamespace(state_dir=tmp_path)), cast(Any, load), lambda c, run, r: found.append(r), told.append
     )
     for each in carried:
         one.add(each)

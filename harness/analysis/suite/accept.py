@@ -67,7 +67,10 @@ def accepted(
         outcome = BaseExperiment(
             definition=one.definition,
             outcome=one.outcome,
-            **{state: tuple(sorted(names)) for state, names in by_state.items()},
+            held=tuple(sorted(by_state.get("held", ()))),
+            broken=tuple(sorted(by_state.get("broken", ()))),
+            allowed=tuple(sorted(by_state.get("allowed", ()))),
+            unknown=tuple(sorted(by_state.get("unknown", ()))),
             targets=tuple(sorted(target for request, target in broken if not request)),
         )
         day, version = (_iso(shown.started), shown.target_version or "") if shown is not None else ("", "")

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from harness.analysis.record.clean import CleanBaseline, clean_rows, earlier, for_plan
 from harness.analysis.record.windows import FAILING_AFTER_S, WindowStore
+from harness.analysis.run_directory import Run
 from harness.conductor.after_load import ask_again
 from harness.conductor.loop import conduct
 from harness.conductor.readback import read_back
@@ -45,8 +46,8 @@ CUT_EVERY_S = 0.5
 
 
 class Series:
-    """faults: the registered kinds. before: the one before it in the session, on a load that has ended. declared_reset:
-    the harness.toml, and its SHA-256, whose command brings back a target that is not ours. done: called in another
+    """faults: the registered kinds. before: the one before it in the session, on a load that has ended. clean:
+    baselines that are known before the first one. declared_reset: the harness.toml, and its SHA-256, whose command brings back a target that is not ours. done: called in another
     thread with each experiment's result, in order."""
 
     def __init__(
@@ -60,8 +61,9 @@ class Series:
         log: RunLog,
         show: Callable[[LiveState], None],
         signals: Signals,
-        done: Callable[[Carried, Result], None],
+        done: Callable[[Carried, Run, Result], None],
         before: Series | None = None,
+        clean: tuple[CleanBaseline, ...] = (),
         declared_reset: tuple[str, str] | None = None,
     ) -> None:
         self._session = session
@@ -76,8 +78,8 @@ class Series:
         self._before: Carried | None = before._before if before is not None else None
         self._held_s = 0.0
         self._resets: int = before._resets if before is not None else 0
-        clean: tuple[CleanBaseline, ...] = before._finisher.clean if before is not None else ()
-        self._finisher: Finisher = Finisher(session, load, done, log.say, clean)
+        known = before._finisher.clean if before is not None else clean
+        self._finisher: Finisher = Finisher(session, load, done, log.say, known)
 
     def carry_out(self, plan: Plan, folder: Path, ended: Callable[[Carried], None]) -> Carried:
         """One experiment, from a target at rest to its hold or its early end, and what has to be done before the next.
