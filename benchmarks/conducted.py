@@ -24,7 +24,7 @@ from msgspec.structs import replace  # noqa: E402
 from simulated import Lengths, Service  # noqa: E402
 
 from harness.analysis import live  # noqa: E402
-from harness.analysis.record.clean import CleanBaseline, clean_rows, earlier  # noqa: E402
+from harness.analysis.record.clean import CleanBaseline, clean_rows, earlier, what_of  # noqa: E402
 from harness.analysis.record.windows import WindowStore  # noqa: E402
 from harness.analysis.verdict.judge import judge  # noqa: E402
 from harness.model.records.result import Result  # noqa: E402

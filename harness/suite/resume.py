@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -67,8 +68,12 @@ def clean_before(earlier: Earlier) -> tuple[CleanBaseline, ...]:
         if Path(attempt.directory).name != attempt.directory or folder.is_symlink():
             continue
         with suppress(HarnessError, OSError, ValueError):
-            found += made_of(folder, lambda at=folder: clean_of(at, load_run(at), read_result(at)))
+            found += made_of(folder, partial(_clean, folder))
     return tuple(found)
+
+
+def _clean(folder: Path) -> tuple[CleanBaseline, ...]:
+    return clean_of(folder, load_run(folder), read_result(folder))
 
 
 def check_same(earlier: Earlier, planned: PlannedSuite) -> None:

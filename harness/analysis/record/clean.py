@@ -30,8 +30,8 @@ LEAST_STEPS = 50
 
 
 class CleanBaseline(msgspec.Struct, frozen=True, kw_only=True):
-    """rows: their steps count from its first. limits_ms: the latency limits that were counted exactly in it. of: what it
-    is a baseline of, see what_of."""
+    """rows: their steps count from its first. limits_ms: the latency limits that were counted exactly in it. of: see
+    what_of."""
 
     rows: tuple[DeltaRow, ...]
     steps: int
@@ -62,8 +62,8 @@ def recorded(run_dir: Path, plan: Plan, baseline: Span) -> CleanBaseline:
 
 
 def what_of(plan: Plan) -> str:
-    """What baselines must have in common, beside their limits: the load, the target and its version. Stacks of ours have
-    another address in each session."""
+    """What baselines must have in common, beside their limits: the load, the target and its version. A stack of ours
+    has another address in each session."""
     version = plan.provenance.target_version if plan.provenance is not None else None
     return f"{load_of(plan)} {plan.load.host if plan.stack == 'external' else plan.stack} {version}"
 

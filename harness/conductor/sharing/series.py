@@ -47,8 +47,8 @@ CUT_EVERY_S = 0.5
 
 class Series:
     """faults: the registered kinds. before: the one before it in the session, on a load that has ended. clean:
-    baselines that are known before the first one. declared_reset: the harness.toml, and its SHA-256, whose command brings back a target that is not ours. done: called in another
-    thread with each experiment's result, in order."""
+    baselines known before the first one. declared_reset: the harness.toml, and its SHA-256, whose command brings back a
+    target that is not ours. done: called in another thread with each experiment's record and result, in order."""
 
     def __init__(
         self,
