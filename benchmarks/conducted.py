@@ -24,7 +24,7 @@ from msgspec.structs import replace  # noqa: E402
 from simulated import Lengths, Service  # noqa: E402
 
 from harness.analysis import live  # noqa: E402
-from harness.analysis.record.clean import CleanBaseline, clean_rows, earlier  # noqa: E402
+from harness.analysis.record.clean import CleanBaseline, clean_rows, earlier, what_of  # noqa: E402
 from harness.analysis.record.windows import WindowStore  # noqa: E402
 from harness.analysis.verdict.judge import judge  # noqa: E402
 from harness.model.records.result import Result  # noqa: E402
@@ -171,7 +171,7 @@ class _Conductor:
         service = self.case.shape(self._instants(), random.Random(draw.random()), self.rate)
         rows = [row for row in recording.advance(service, first + steps) if isinstance(row, DeltaRow)]
         own = tuple(replace(row, step=row.step - first, ended=None) for row in rows)
-        return CleanBaseline(rows=own, steps=steps, limits_ms=plan.load.limits_ms)
+        return CleanBaseline(rows=own, steps=steps, limits_ms=plan.load.limits_ms, of=what_of(plan))
 
     def run(self) -> Instants:
         """Baseline, gap, fault, recovery, after, tail."""

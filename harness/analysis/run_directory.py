@@ -96,7 +96,11 @@ def load_beside(run_dir: Path) -> tuple[Plan, tuple[ev.Event, ...], tuple[Sample
 
 def analyze(run_dir: Path, extra_targets: Sequence[Target] = ()) -> Result:
     """Judge a recorded run again, with other or further targets if asked. Reads the files, writes nothing."""
-    run = load_run(run_dir)
+    return judged(run_dir, load_run(run_dir), extra_targets)
+
+
+def judged(run_dir: Path, run: Run, extra_targets: Sequence[Target] = ()) -> Result:
+    """The same of a record that was read already."""
     result = made_of(run_dir, lambda: judge(run.plan, run.history, run.store, run.samples, extra_targets=extra_targets))
     left = left_at_the_end(run_dir, run.plan)
     if not left:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from harness.analysis.record.windows import WindowStore
-from harness.analysis.run_directory import analyze, load_run, write_result
+from harness.analysis.run_directory import Run, analyze, load_run, write_result
 from harness.analysis.verdict.judge import judge
 from harness.conductor.recording.history import History
 from harness.conductor.session import Session
@@ -111,15 +111,16 @@ def import_reports() -> threading.Thread:
     return thread
 
 
-def write_reports(run_dir: Path, say: Say) -> None:
-    """report.html, report.md and junit.xml from the files of a run directory that has a result.json."""
+def write_reports(run_dir: Path, say: Say, run: Run | None = None) -> None:
+    """report.html, report.md and junit.xml from the files of a run directory that has a result.json. run: its record,
+    where that was read already."""
     from harness.report.files import FORMATS, rendered
 
     for format_, name in FORMATS.items():
         if format_ == "json":
             continue
         try:
-            replace_file(run_dir / name, rendered(run_dir, format_).encode("utf-8", "backslashreplace"))
+            replace_file(run_dir / name, rendered(run_dir, format_, run).encode("utf-8", "backslashreplace"))
         except Exception as error:  # a bug in one report must neither take the others nor the verdict's exit code
             bug = "" if isinstance(error, (HarnessError, OSError, ValueError)) else f"{type(error).__name__}: "
             say(f"{name} could not be written: {bug}{error}")

@@ -21,9 +21,11 @@ from harness.analysis.run_directory import PRUNED
 from harness.history.reading import Found
 from harness.model.clock import wall
 from harness.model.jsonl import encode_line
-from harness.safety.state_folders import known
+from harness.safety.state_folders import state_folders
 
 RAW = ("windows.jsonl", "clean.jsonl", "samples.jsonl", "log.jsonl", "acknowledged.jsonl", "logs")
+OF_SESSION = re.compile(r"session-on(-\d+)?|load-\d{2,}")
+"""In a suite's folder: what a session that went on with it has recorded, and what a load beside the first one has."""
 QUIET_S = 3600.0
 """One whose raw records were written to within this time is taken for one that is going on, whatever it says."""
 
@@ -40,13 +42,15 @@ def prune(found: Iterable[Found], before: float, *, dry_run: bool) -> Pruned:
     """Drop the raw records of what began before that time (seconds since 1970), of a suite with its experiments."""
     runs = freed = 0
     skipped = []
+    # A session that goes on with a suite has its number behind the suite's name.
+    going = {re.sub(r"-on-\d+\Z", "", folder.name) for folder in state_folders()}
     for one in found:
         if one.at >= before:
             continue
-        if any(known(name) is not None for name in _names(one.path)):
+        if going & _names(one.path):
             skipped.append((one.entry.directory, "it is going on, or something of it is left to undo"))
             continue
-        for folder in [one.path, *(_experiments(one.path) if one.suite is not None else ())]:
+        for folder in [one.path, *(_parts(one.path) if one.suite is not None else ())]:
             try:
                 size = _prune(folder, dry_run)
             except OSError as error:
@@ -72,16 +76,20 @@ def _names(path: Path) -> set[str]:
 
 
 def _told(one: Found, folder: Path) -> str:
-    return one.entry.directory if folder == one.path else f"{one.entry.directory}/{folder.name}"
+    return "/".join((one.entry.directory, *folder.relative_to(one.path).parts))
 
 
-def _experiments(suite: Path) -> list[Path]:
+def _parts(suite: Path, *, session: bool = False) -> list[Path]:
+    """Its experiments, and what its session has in folders of their own. session: of a session that went on with it."""
     with os.scandir(suite) as entries:
-        return sorted(
-            Path(e.path)
-            for e in entries
-            if e.is_dir(follow_symlinks=False) and Path(e.path, "plan.json").is_file() and e.name not in RAW
-        )
+        folders = sorted(Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and e.name not in RAW)
+    found: list[Path] = []
+    for path in folders:
+        if OF_SESSION.fullmatch(path.name):
+            found += [path, *([] if session else _parts(path, session=True))]
+        elif not session and (path / "plan.json").is_file():
+            found.append(path)
+    return found
 
 
 def _prune(folder: Path, dry_run: bool) -> int | None:

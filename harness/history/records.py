@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from harness.model.records.gate import Stale
 from harness.model.records.result import RecoveryOutcome, Verdict
 from harness.model.records.targets import JudgedPhase, Unit
 
@@ -117,7 +118,8 @@ class SuitePoint(msgspec.Struct, frozen=True, kw_only=True):
     """One suite in the line of the score. counts, low, high: over the common experiments.
 
     added, removed, changed: experiments against the suite before it; load_changed: its scenario, rate, mix or
-    locustfile is another one.
+    locustfile is another one. stale: common experiments that are too old for what held of them to count: as of the
+    suite's last day, of the newest one today.
     """
 
     directory: str
@@ -130,11 +132,13 @@ class SuitePoint(msgspec.Struct, frozen=True, kw_only=True):
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     load_changed: bool = False
+    stale: int = 0
 
 
 class Weakness(msgspec.Struct, frozen=True, kw_only=True):
     """An experiment that is broken in the newest suite. since: the first suite from which on it never held;
-    at_least: that is the oldest one there is. owner and below: of its entry among the known ones, else empty."""
+    at_least: that is the oldest one there is. owner and below: of its entry among the known ones, else empty;
+    known_since: when it was first accepted. owned: what is said of that entry to people."""
 
     experiment: str
     since: str
@@ -145,6 +149,8 @@ class Weakness(msgspec.Struct, frozen=True, kw_only=True):
     ticket: str = ""
     until: str = ""
     expired: bool = False
+    known_since: str = ""
+    owned: str = ""
 
 
 class ScoreTrend(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +159,7 @@ class ScoreTrend(msgspec.Struct, frozen=True, kw_only=True):
     fixed: broken in the oldest, held in the newest; newly_broken: the other way about; undecided: decided in the
     oldest, not in the newest. weaknesses: all that are broken in the newest. holds_again: known ones that held in it.
     carried_out, decided: of the `experiments` of the newest suite; decided_cells: of its cells. days_old: its age.
+    stale: experiments whose outcome is.
     """
 
     schema: int = SCHEMA
@@ -170,6 +177,7 @@ class ScoreTrend(msgspec.Struct, frozen=True, kw_only=True):
     cells: int
     decided_cells: int
     days_old: int
+    stale: tuple[Stale, ...]
     excluded: tuple[str, ...]
     left_out: tuple[Unread, ...]
     unreadable: tuple[Unread, ...] = ()

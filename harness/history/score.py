@@ -8,10 +8,11 @@ from datetime import UTC, date, datetime
 
 import msgspec
 
-from harness.history.known import KnownWeakness
+from harness.analysis.suite.age import by_reason, last_day, owned_words, stale, until_of
 from harness.history.reading import Found, counts_of, versions
 from harness.history.records import ScoreTrend, SuitePoint, Unread, Weakness
 from harness.model.errors import UsageError
+from harness.model.records.gate import Known
 from harness.model.records.suite import ExperimentOutcome, ExperimentResult, SuiteResult
 
 DECIDED = ("held", "broken")
@@ -23,7 +24,7 @@ class _Suite(msgspec.Struct, frozen=True, kw_only=True):
     experiments: dict[str, ExperimentResult]
 
 
-def score_trend(found: Sequence[Found], known: Sequence[KnownWeakness], today: date, shown: int) -> ScoreTrend:
+def score_trend(found: Sequence[Found], known: Sequence[Known], today: date, shown: int) -> ScoreTrend:
     """found: newest first. The newest suite says which others are of its kind; the last `shown` are kept (0: all)."""
     every = [_of(one, one.suite) for one in found if one.suite is not None][::-1]
     if not every:
@@ -40,7 +41,10 @@ def score_trend(found: Sequence[Found], known: Sequence[KnownWeakness], today: d
         if name in oldest.experiments and oldest.experiments[name].definition == one.definition
     }
     before, after = _outcomes(oldest, common, newest), _outcomes(newest, common, newest)
-    points = [_point(one, common, newest, previous) for one, previous in zip(line, [None, *line], strict=False)]
+    points = [
+        _point(one, common, newest, previous, today if one is newest else last_day(one.result) or today)
+        for one, previous in zip(line, [None, *line], strict=False)
+    ]
     cells = [cell for one in newest.result.experiments if one.shown is not None for cell in one.shown.cells]
     weaknesses = [name for name, one in newest.experiments.items() if one.outcome == "broken"]
     return ScoreTrend(
@@ -64,6 +68,7 @@ def score_trend(found: Sequence[Found], known: Sequence[KnownWeakness], today: d
         cells=len(cells),
         decided_cells=sum(cell.outcome in DECIDED for cell in cells),
         days_old=_days(newest, today),
+        stale=by_reason(stale(newest.result, today)),
         excluded=tuple(one.name for one in newest.result.excluded),
         left_out=tuple(
             Unread(
@@ -102,8 +107,14 @@ def _outcomes(suite: _Suite, common: Mapping[str, float], newest: _Suite) -> dic
     return found
 
 
-def _point(suite: _Suite, common: Mapping[str, float], newest: _Suite, previous: _Suite | None) -> SuitePoint:
+def _point(
+    suite: _Suite, common: Mapping[str, float], newest: _Suite, previous: _Suite | None, day: date
+) -> SuitePoint:
+    """As of that day: what held and is stale by then is unknown, what was broken stays so. That widens the interval
+    and raises neither end."""
     outcomes = _outcomes(suite, common, newest)
+    old = [name for name in stale(suite.result, day) if name in outcomes]
+    outcomes |= {name: "unknown" for name in old if outcomes[name] == "held"}
     weight: dict[str, float] = defaultdict(float)
     for name, outcome in outcomes.items():
         weight[outcome] += common[name]
@@ -119,11 +130,12 @@ def _point(suite: _Suite, common: Mapping[str, float], newest: _Suite, previous:
         added=tuple(name for name in now if name not in then),
         removed=tuple(name for name in then if name not in now),
         changed=tuple(name for name in now if name in then and now[name].definition != then[name].definition),
+        stale=len(old),
         load_changed=previous is not None and previous.result.load != suite.result.load,
     )
 
 
-def _weakness(name: str, line: Sequence[_Suite], known: Sequence[KnownWeakness], today: date) -> Weakness:
+def _weakness(name: str, line: Sequence[_Suite], known: Sequence[Known], today: date) -> Weakness:
     """Since when: back over the suites in which it did not hold, as far as it was the same experiment."""
     definition = line[-1].experiments[name].definition
     since, at_least = line[-1], True
@@ -145,6 +157,8 @@ def _weakness(name: str, line: Sequence[_Suite], known: Sequence[KnownWeakness],
         owner=owned.owner if owned else "",
         reason=owned.reason if owned else "",
         ticket=owned.ticket if owned else "",
-        until=owned.until.isoformat() if owned else "",
-        expired=owned is not None and owned.until < today,
+        until=owned.until if owned else "",
+        expired=owned is not None and until_of(owned) < today,
+        known_since=owned.since if owned else "",
+        owned=owned_words(owned, today) if owned else "",
     )

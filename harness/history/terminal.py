@@ -27,8 +27,6 @@ Row = tuple[str, str]
 """A line, and the colour of it: "" for none."""
 _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 BAR = "#"
-STALE_DAYS = 30
-"""What a suite found longer ago than this is no longer taken for what is."""
 NAMED = 3
 """Of unreadable folders so many are named; --json has all."""
 
@@ -167,7 +165,8 @@ def changes(point: SuitePoint) -> list[str]:
     """What of the suite itself is another than before."""
     found = (("added", point.added), ("removed", point.removed), ("changed", point.changed))
     said = [f"suite: {what} {', '.join(visible(name, 60) for name in names)}" for what, names in found if names]
-    return [*said, "suite: another load"] if point.load_changed else said
+    said += ["suite: another load"] if point.load_changed else []
+    return [*said, f"stale: {point.stale}; what held of these is unknown by now"] if point.stale else said
 
 
 def sections(found: ScoreTrend) -> list[tuple[str, list[str]]]:
@@ -185,19 +184,18 @@ def sections(found: ScoreTrend) -> list[tuple[str, list[str]]]:
 
 
 def weakness(one: Weakness) -> str:
-    """`redis-hang (broken for 41 days, Ada, until 2027-01-12: no time-out)`."""
+    """`redis-hang (broken for 41 days, known for 40 days, owner Ada, until 12 January 2027, ...)`."""
     least = "at least " if one.at_least else ""
     said = [f"broken for {least}{one.days} day{'s' if one.days != 1 else ''}"]
     if one.owner:
-        said.append(visible(one.owner, 60))
-        said.append(f"{'expired' if one.expired else 'until'} {one.until}")
+        said.append(visible(one.owned, 200))
     said += [visible(text, 120) for text in (one.ticket, one.reason) if text]
     return f"{visible(one.experiment, 80)} ({', '.join(said)})"
 
 
 def coverage(found: ScoreTrend) -> str:
     cells = f"; {found.decided_cells} of {found.cells} cells decided" if found.cells else ""
-    stale = f"; stale, it is {found.days_old} days old" if found.days_old > STALE_DAYS else ""
+    stale = "".join(f"; {len(one.experiments)} stale, {visible(one.why, 160)}" for one in found.stale)
     return (
         f"coverage of the newest suite: {found.carried_out} of {found.experiments} experiments carried out, "
         f"{found.decided} decided{cells}{stale}"

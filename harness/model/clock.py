@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
 from harness.model.records.load import STEP_S
@@ -19,6 +19,11 @@ def wall(ahead_s: float = 0.0) -> str:
     """Now, or so many seconds from now; UTC, ISO 8601 with milliseconds."""
     moment = datetime.now(UTC) + timedelta(seconds=ahead_s)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def today() -> date:
+    """The day, UTC, as known weaknesses and the age of results are counted."""
+    return datetime.now(UTC).date()
 
 
 def step_of(at_s: float) -> int:

@@ -6,25 +6,29 @@ Every line begins with words of ours, so that none that carries outside text can
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 
+from harness.analysis.suite.age import day_of, owned_words, stale_lines, stale_words
 from harness.model.records.gate import Finding, GateResult
 from harness.model.records.suite import ExperimentResult, SuiteResult
 from harness.report.sentences import text
 
 MAX_LINES = 60
 _SIGNS = {0: "✅", 1: "❌", 3: "❔"}
-_MOST = {"New": 15, "Unknown": 8, "Holds now": 6, "Known": 8, "Not compared": 4}
+_MOST = {"New": 12, "Unknown": 6, "Holds now": 6, "Known": 8, "Stale in the base": 2, "Not compared": 4}
 """Lines of each section. With their headings, 4 lines of head and "n more" they are 60."""
 
 
-def render(suite: SuiteResult, gate: GateResult | None) -> str:
-    """gate: None where nothing has been accepted yet; then what is broken or unknown is listed by itself."""
+def render(suite: SuiteResult, gate: GateResult | None, today: date) -> str:
+    """gate: None where nothing has been accepted yet; then what is broken or unknown is listed by itself. today:
+    what is stale by then is said."""
     score = suite.score
     counts = f"held {score.held}, broken {score.broken}, unknown {score.unknown + score.not_run}"
     of = f"{counts} of {len(suite.experiments)}; score {int(score.low)}–{-int(-score.high // 1)} of 100"
     sign = _SIGNS.get(suite.exit_code if gate is None else gate.exit_code, "❔")
     said = "no base to compare with" if gate is None else gate.sentence
-    lines = [f"### {sign} Resilience: {said}", "", f"Suite {_esc(suite.name)}: {of}."]
+    old = "".join(f" {_esc(line, 300)}" for line in stale_lines(suite, today)[:3])
+    lines = [f"### {sign} Resilience: {said}", "", f"Suite {_esc(suite.name)}: {of}.{old}"]
     if gate is None:
         sections = {
             "Broken": [_experiment(one) for one in suite.experiments if one.outcome == "broken"],
@@ -32,12 +36,16 @@ def render(suite: SuiteResult, gate: GateResult | None) -> str:
         }
     else:
         commands = {one.name: one.command for one in suite.experiments}
-        new = [_finding(one, commands.get(one.experiment, "")) for one in (*gate.new, *gate.worse, *gate.expired)]
+        new = [
+            _finding(one, commands.get(one.experiment, ""), day_of(gate.day))
+            for one in (*gate.new, *gate.worse, *gate.expired)
+        ]
         sections = {
             "New": new,
             "Unknown": [_finding(one) for one in gate.unknown],
             "Holds now": [_finding(one) + (": remove it" if one.known else "") for one in gate.fixed],
-            "Known": [_finding(one) for one in gate.known],
+            "Known": [_finding(one, day=day_of(gate.day)) for one in gate.known],
+            "Stale in the base": [_esc(stale_words(one), 500) for one in gate.stale],
             "Not compared": [_esc(one) for one in gate.listed],
         }
     for title, found in sections.items():
@@ -53,14 +61,14 @@ def _section(title: str, found: Sequence[str]) -> list[str]:
     return ["", f"**{title}**", *(f"- {one}" for one in found[:most]), *more]
 
 
-def _finding(found: Finding, command: str = "") -> str:
+def _finding(found: Finding, command: str = "", day: date | None = None) -> str:
     what = text.markdown_code(found.request or found.target, 100) if found.request or found.target else "as a whole"
     said = f"{text.markdown_code(found.experiment, 100)}, {what}"
     if found.why:
         said += f": {_esc(found.why)}"
     if found.known is not None:
         ticket = f", {_esc(found.known.ticket, 60)}" if found.known.ticket else ""
-        said += f" (owner {_esc(found.known.owner, 60)}, until {_esc(found.known.until, 20)}{ticket})"
+        said += f" ({_esc(owned_words(found.known, day), 200)}{ticket})"
     return said + (f"; again: {text.markdown_code(command, 300)}" if command else "")
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from harness.model.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.analysis.run_directory import Run
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {"html": "report.html", "md": "report.md", "json": "result.json", "junit": "junit.xml"}
@@ -39,8 +43,9 @@ def render(run_dir: Path, format_: str) -> str:
     return run_directory.made_of(run_dir, lambda: rendered(run_dir, format_))
 
 
-def rendered(run_dir: Path, format_: str) -> str:
-    """The same for a directory of this run's own: what is wrong with its numbers is a bug, and raised as it is."""
+def rendered(run_dir: Path, format_: str, run: Run | None = None) -> str:
+    """The same for a directory of this run's own: what is wrong with its numbers is a bug, and raised as it is.
+    run: its record, where that was read already."""
     from harness.analysis import run_directory
     from harness.model.files import read_limited
 
@@ -56,7 +61,7 @@ def rendered(run_dir: Path, format_: str) -> str:
             # The run failed before anything could happen; its result says why, and that deserves a page too.
             plan = run_directory.read_plan(run_dir)
             return html.render(plan, result, chart_data(WindowStore(plan), ()), (), run_dir)
-        run = run_directory.load_run(run_dir)
+        run = run or run_directory.load_run(run_dir)
         return html.render(run.plan, result, chart_data(run.store, run.samples, run.history), run.history, run_dir)
     plan = run_directory.read_plan(run_dir)
     if format_ == "md":

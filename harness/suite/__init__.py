@@ -1,4 +1,4 @@
-"""Suites: many experiments on one session, and the two files that their gate compares with; repeats, pairs of versions.
+"""Suites: many experiments on one session; repeats, pairs of versions.
 
 The command line and the API come in. Imports the conductor and what is below it, never the API or the command line.
 """

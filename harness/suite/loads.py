@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.analysis.record.clean import CleanBaseline
 from harness.analysis.record.window_reader import WINDOWS
 from harness.conductor.running_load import START_LEAD_S, RunningLoad
 from harness.conductor.session import Session
@@ -23,14 +22,14 @@ Say = Callable[[str], None]
 
 class Loads:
     """base: a plan of the shared load. bound: a plan as it is on the stack that is up. series: what carries experiments
-    out on a running load, after the one before, with the clean baselines of the same load that are known already."""
+    out on a running load, after the one before."""
 
     def __init__(
         self,
         session: Session,
         base: Plan,
         bound: Callable[[Plan], Plan],
-        series: Callable[[RunningLoad, Series | None, tuple[CleanBaseline, ...]], Series],
+        series: Callable[[RunningLoad, Series | None], Series],
         signals: Signals,
         say: Say,
     ) -> None:
@@ -41,7 +40,6 @@ class Loads:
         self._signals = signals
         self._say = say
         self._series: Series | None = None
-        self._clean: tuple[CleanBaseline, ...] = ()
         self._running = False
         self._shared = False
         self._started = 0
@@ -66,15 +64,13 @@ class Loads:
         """Stop the load, where one runs, and finish the records of what was carried out on it."""
         if self._series is not None and self._running:
             self._series.close()
-            if self._shared:
-                self._clean = self._series.clean
         self._running = False
 
     def _start(self, plan: Plan, folder: Path, *, shared: bool) -> Series | None:
         load = RunningLoad.start(plan.load, self._session, folder / WINDOWS, self._signals, self._say)
         if load is None:
             return None
-        self._series = series = self._make(load, self._series, self._clean if shared else ())
+        self._series = series = self._make(load, self._series)
         self._running, self._shared = True, shared
         load.begin(monotonic() + START_LEAD_S)
         if self._started == 1:

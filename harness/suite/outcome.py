@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import threading
 from collections.abc import Sequence
 
 from harness.analysis.comparison.harm import harm_of, p95_target
-from harness.analysis.run_directory import Run, load_run
+from harness.analysis.run_directory import Run
 from harness.analysis.suite.cells import cells
 from harness.analysis.suite.score import outcome_of, score
 from harness.conductor.sharing.carried import Carried
 from harness.model.errors import HarnessError
 from harness.model.exit_codes import ExitCode
-from harness.model.jsonl import encode
 from harness.model.records.events import UndoNotVerified
 from harness.model.records.gate import GateResult
 from harness.model.records.plan import Plan, Provenance
@@ -22,7 +20,7 @@ from harness.model.records.result import Result, Verdict
 from harness.model.records.stack import StackUp
 from harness.model.records.suite import Attempt, Excluded, ExperimentOutcome, ExperimentResult, SuiteResult
 from harness.model.units import format_duration
-from harness.plan.suite.items import definition
+from harness.plan.suite.items import definition, load_of
 from harness.suite.prepare import PlannedItem, PlannedSuite
 
 OUTCOMES: dict[Verdict, ExperimentOutcome] = {"pass": "held", "fail": "broken", "inconclusive": "unknown"}
@@ -77,10 +75,10 @@ class Book:
             if isinstance(event, UndoNotVerified)
         ]
 
-    def judged(self, carried: Carried, result: Result) -> None:
+    def judged(self, carried: Carried, run: Run, result: Result) -> None:
+        """run: its record, as it was judged."""
         name = carried.folder.name
         recovery, impact = result.recovery, result.impact
-        run = load_run(carried.folder)
         primary = [target for target in result.targets if target.primary]
 
         def texts(outcome: str) -> tuple[str, ...]:
@@ -102,6 +100,7 @@ class Book:
             harm=_harm(run),
             lost_writes=result.acknowledged.lost if result.acknowledged is not None else 0,
             cells=cells(run, result),
+            target_version=run.plan.provenance.target_version if run.plan.provenance is not None else None,
             reset=self._reset.get(name, ""),
         )
         with self._lock:
@@ -223,11 +222,3 @@ def exit_code(
     if problem is not None:
         codes.add(problem.exit_code)
     return next((code for code in WORST_FIRST if code in codes), ExitCode.PASS)
-
-
-def load_of(plan: Plan) -> str:
-    """Hash of what is sent: scenario, rate or users, mix and locustfile."""
-    load = plan.load
-    mix = [(one.name, one.weight, [(task.name, task.share) for task in one.tasks]) for one in load.classes]
-    what = (plan.scenario.name, load.model, load.rate, load.users, load.locustfile_sha256, mix)
-    return hashlib.sha256(encode(what)).hexdigest()[:16]

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from harness.adapters.processes.start_command import reset_command
 from harness.conductor.prepare import Ground, Planned, ground
 from harness.config.file import Configuration
-from harness.fault import registered
+from harness.fault import registered, traits_of
 from harness.load.process.launcher import describe
 from harness.model.errors import HarnessError, UsageError
 from harness.model.records.plan import Plan
@@ -22,7 +22,7 @@ from harness.plan.experiment import Experiment
 from harness.plan.phases import MIN_HOLD_S, sharing, shortest_run
 from harness.plan.suite.declared import declared_names, must_hold, own_targets, undecided, with_lengths
 from harness.plan.suite.items import Item, Left, Suite, experiment_of
-from harness.plan.suite.profile import profile
+from harness.plan.suite.profile import NOT_OURS, harmful, profile
 from harness.plan.suite.suite_file import SuiteFile
 from harness.plan.suite.suite_plan import PlannedExperiment, SuitePlan
 
@@ -149,6 +149,9 @@ def plan_suite(
         except HarnessError as error:
             error.args = (f"experiment {item.name}: {error}", *error.args[1:])
             raise
+        if not_allowed(item, plan, file):
+            left += (Left(name=item.name, why=NOT_OURS),)
+            continue
         own_load = item.own_load or plan.load.jump_from is not None
         if own_load and plan.load.remote is not None:
             raise UsageError(
@@ -162,6 +165,11 @@ def plan_suite(
             warnings=(*plan.warnings, *warnings),
         )
         items.append(PlannedItem(item=item, plan=plan))
+    if not items:
+        raise UsageError(
+            f"nothing is left of the suite: {left[-1].name}: {left[-1].why}",
+            hint=f"allow: [{left[-1].name}] in the suite file, if it may be done all the same",
+        )
     return PlannedSuite(suite=replace(suite, left=(*suite.left, *left)), base=base, items=tuple(items))
 
 
@@ -189,7 +197,7 @@ def _suite(on: Ground, shared: Experiment, file: SuiteFile | None, profile_name:
         name=file.title or (made.name if made is not None else "suite"),
         profile=file.profile,
         items=tuple(item for name, item in items.items() if name not in file.exclude),
-        left=(*(made.left if made is not None else ()), *left),
+        left=(*(one for one in (made.left if made is not None else ()) if one.name not in items), *left),
         shared=made.shared if made is not None else {},
     )
 
@@ -205,6 +213,14 @@ def _chosen(suite: Suite, only: Sequence[str]) -> tuple[tuple[Item, ...], tuple[
         )
     left = (Left(name=item.name, why="left out by --only") for item in suite.items if item not in chosen)
     return chosen, tuple(left)
+
+
+def not_allowed(item: Item, plan: Plan, file: SuiteFile | None) -> bool:
+    """Whether it does to a stack that is not ours what nobody can undo, and the suite does not say that it may."""
+    if plan.stack != "external" or (file is not None and item.name in file.allow):
+        return False
+    faults = registered()
+    return any(harmful((*one.change.traits, *traits_of(faults[one.spec.kind]))) for one in plan.faults)
 
 
 def _may_fail_with(item: Item, plan: Plan) -> dict[str, tuple[str, ...]]:

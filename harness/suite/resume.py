@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
+from harness.analysis.record.clean import CleanBaseline
+from harness.analysis.run_directory import load_run, made_of, read_result
 from harness.analysis.suite.suite_file import read_suite
-from harness.model.errors import Refused, UsageError
+from harness.conductor.sharing.finisher import clean_of
+from harness.model.errors import HarnessError, Refused, UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.records.suite import SuiteResult
-from harness.plan.suite.items import definition
+from harness.plan.suite.items import definition, load_of
 from harness.safety.state_folders import known
-from harness.suite.outcome import load_of
 from harness.suite.prepare import PlannedSuite
 
 BROKEN_OFF = (ExitCode.INTERRUPTED, ExitCode.HARNESS_FAILED)
@@ -52,6 +56,24 @@ def read_earlier(folder: Path) -> Earlier:
             hint=f"once its process has ended: harness heal {active}",
         )
     return Earlier(folder=folder, result=replace(result, experiments=whole))
+
+
+def clean_before(earlier: Earlier) -> tuple[CleanBaseline, ...]:
+    """The clean baselines of what the suite has carried out so far, in order; what is too little, damaged or pruned is
+    none. Which of them are of the same load and version the experiments that follow say (for_plan)."""
+    attempts = [attempt for one in earlier.result.experiments for attempt in one.attempts]
+    found: list[CleanBaseline] = []
+    for attempt in sorted(attempts, key=lambda each: each.started or ""):
+        folder = earlier.folder / attempt.directory
+        if Path(attempt.directory).name != attempt.directory or folder.is_symlink():
+            continue
+        with suppress(HarnessError, OSError, ValueError):
+            found += made_of(folder, partial(_clean, folder))
+    return tuple(found)
+
+
+def _clean(folder: Path) -> tuple[CleanBaseline, ...]:
+    return clean_of(folder, load_run(folder), read_result(folder))
 
 
 def check_same(earlier: Earlier, planned: PlannedSuite) -> None:

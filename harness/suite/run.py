@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from harness.analysis.record.clean import CleanBaseline
+from harness.analysis.run_directory import Run
 from harness.analysis.suite.gate import ATTEMPTS, gate, to_confirm
 from harness.analysis.suite.suite_file import GATE, SUITE
 from harness.conductor.recording.log import RunLog
@@ -21,7 +21,7 @@ from harness.conductor.sharing.series import Series
 from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import renewing
 from harness.fault import registered
-from harness.model.clock import monotonic, wall
+from harness.model.clock import monotonic, today, wall
 from harness.model.errors import HarnessError, SetupError
 from harness.model.files import replace_file
 from harness.model.jsonl import encode
@@ -35,7 +35,7 @@ from harness.report.suite.files import write_suite_reports
 from harness.suite.loads import Loads
 from harness.suite.outcome import Book
 from harness.suite.prepare import PlannedItem, PlannedSuite, told_length
-from harness.suite.resume import Earlier
+from harness.suite.resume import Earlier, clean_before
 
 POLL_S = 0.05
 
@@ -103,6 +103,7 @@ class _Running:
     ) -> None:
         self._accepted = accepted
         self._folder = earlier.folder if earlier is not None else session.run_dir
+        self._earlier = earlier
         self._done_before = earlier.done if earlier is not None else frozenset()
         self._planned = planned
         self._session = session
@@ -130,7 +131,7 @@ class _Running:
             self._book.gate = gate(compared.base, compared.known, self._so_far(), compared.today)
         result = self._so_far(problem)
         write_suite(self._folder, result, self._book.gate, self._log.say)
-        write_suite_reports(self._folder, self._log.say)
+        write_suite_reports(self._folder, self._log.say, today())
         return SuiteEnded(
             result=result,
             run_dir=self._folder,
@@ -165,7 +166,9 @@ class _Running:
         if signals.count:
             return
 
-        def on(load: RunningLoad, before: Series | None, clean: tuple[CleanBaseline, ...]) -> Series:
+        clean = clean_before(self._earlier) if self._earlier is not None else ()
+
+        def on(load: RunningLoad, before: Series | None) -> Series:
             return Series(
                 session,
                 up,
@@ -249,8 +252,8 @@ class _Running:
     def _show(self, state: LiveState) -> None:
         self._log.show(replace(state, part=self._part))
 
-    def _done(self, carried: Carried, result: Result) -> None:
-        self._book.judged(carried, result)
+    def _done(self, carried: Carried, run: Run, result: Result) -> None:
+        self._book.judged(carried, run, result)
         # A suite that is killed has its result up to here, and can go on.
         write_suite(self._folder, self._so_far(), None, self._log.say)
         shown = {"pass": "held", "fail": "BROKEN", "inconclusive": "unknown"}[result.verdict]

@@ -26,7 +26,7 @@ from histories import (
 )
 
 from harness.analysis.live import recovered_live
-from harness.analysis.record.clean import CLEAN, CleanBaseline, clean_rows, earlier, for_plan, recorded
+from harness.analysis.record.clean import CLEAN, CleanBaseline, clean_rows, earlier, for_plan, recorded, what_of
 from harness.analysis.record.spans import Span
 from harness.analysis.run_directory import analyze, load_run
 from harness.analysis.statistics.dispersion import dispersion
@@ -78,7 +78,7 @@ def baselines(service: Service, how_many: int = 5) -> tuple[CleanBaseline, ...]:
             for row in scene.deltas(plan, step, worker, counts, draw, {})
         ]
         limits = tuple(sorted(plan.load.limits_ms))
-        found.append(CleanBaseline(rows=tuple(rows), steps=STEPS, limits_ms=limits))
+        found.append(CleanBaseline(rows=tuple(rows), steps=STEPS, limits_ms=limits, of=what_of(plan)))
     return tuple(found)
 
 
@@ -179,13 +179,15 @@ def test_what_is_kept_of_a_session() -> None:
     plan = Scene().plan()
     limits = tuple(sorted(plan.load.limits_ms))
 
-    def one(steps: int, limits: tuple[float, ...] = limits) -> CleanBaseline:
+    def one(steps: int, limits: tuple[float, ...] = limits, of: str = "") -> CleanBaseline:
         rows = tuple(DeltaRow(worker="w0", step=step) for step in range(steps))
-        return CleanBaseline(rows=rows, steps=steps, limits_ms=limits)
+        return CleanBaseline(rows=rows, steps=steps, limits_ms=limits, of=of or what_of(plan))
 
     assert [b.steps for b in for_plan([one(200)] * 9, plan)] == [200] * 6
     assert [b.steps for b in for_plan([one(600), one(450), one(300)], plan)] == [450, 450, 300]
     assert for_plan([one(600), one(450), one(300)], plan)[0].rows[0].step == 0
+    assert for_plan([one(200, of="another load"), one(200)], plan)[0].of == what_of(plan)
+    assert len(for_plan([one(200, of="another load"), one(200)], plan)) == 1
     # Less than 5 s are left for the oldest, and no window of that length would fit.
     assert [b.steps for b in for_plan([one(200), one(580), one(580)], plan)] == [580, 580]
     assert for_plan([one(200, (1.0,))], plan) == ()

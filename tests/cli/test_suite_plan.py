@@ -71,6 +71,36 @@ def test_the_plans_as_json(folder: Path) -> None:
     assert made["seconds"] > sum(one["seconds"] for one in made["experiments"])
 
 
+OURS_NOT = """\
+[target]
+url = "http://127.0.0.1:9"
+[toxiproxy]
+url = "http://127.0.0.1:9"
+[dependencies.redis]
+kind = "redis"
+proxy = "redis"
+direct = "127.0.0.1:9"
+allow_flush = true
+"""
+
+
+@pytest.mark.parametrize(("allow", "runs"), [("", False), ("allow: [redis-flush]\n", False), ("allow: [wipe]\n", True)])
+def test_what_loses_data_is_left_out_of_a_list_on_somebody_s_stack_unless_allowed(
+    tmp_path: Path, allow: str, runs: bool
+) -> None:
+    (tmp_path / "harness.toml").write_text(OURS_NOT)
+    other = "  - redis-flush\n" if "flush" in allow else "  - none\n"
+    (tmp_path / "x.yaml").write_text(f"{allow}experiments:\n  - {{name: wipe, faults: [redis-flush]}}\n{other}")
+    done = harness("plan", "x.yaml", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert ("wipe" in [one["name"] for one in made["experiments"]]) == runs
+    assert made["left"] == ([] if runs else [{"name": "wipe", "why": "it cannot be undone, and the stack is not ours"}])
+    said = harness("plan", "x.yaml", cwd=tmp_path).stdout
+    assert ("wipe: it cannot be undone, and the stack is not ours" in " ".join(said.split())) == (not runs)
+    assert "wipe" in harness("plan", "x.yaml", "--stack", "embedded", cwd=tmp_path).stdout
+
+
 @pytest.mark.parametrize(
     ("text", "words", "said"),
     [

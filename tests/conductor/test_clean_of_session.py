@@ -10,21 +10,24 @@ import pytest
 from msgspec.structs import replace
 
 from harness.analysis.record.clean import CLEAN
-from harness.analysis.run_directory import analyze, load_run, read_result
+from harness.analysis.run_directory import Run, analyze, load_run, read_result
+from harness.analysis.suite.cells import cells
 from harness.conductor.recording.history import History
 from harness.conductor.sharing import finisher
 from harness.conductor.sharing.carried import Carried
 from harness.conductor.sharing.finisher import Finisher
 from harness.model.jsonl import encode_line
 from harness.model.records.result import Result
+from harness.suite.resume import Earlier, clean_before
 from tests.analysis.histories import INJECTED, ZERO, Scene, Service, failing, healthy
+from tests.analysis.suite.suites import attempt, experiment, suite
 
 APART = 1000
 """Steps from the beginning of one experiment to that of the next."""
 
 
 def test_the_finisher_hands_clean_baselines_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finisher, "write_reports", lambda folder, say: None)
+    monkeypatch.setattr(finisher, "write_reports", lambda folder, say, run: None)
     windows = tmp_path / "windows.jsonl"
     services: list[Service] = [
         failing(INJECTED, ZERO, 0.5),
@@ -52,9 +55,13 @@ def test_the_finisher_hands_clean_baselines_on(tmp_path: Path, monkeypatch: pyte
     load = SimpleNamespace(windows=windows, instant=lambda step: 0.0, process=SimpleNamespace(running=False))
     found: list[Result] = []
     told: list[str] = []
-    one = Finisher(
-        cast(Any, SimpleNamespace(state_dir=tmp_path)), cast(Any, load), lambda c, r: found.append(r), told.append
-    )
+
+    def judged(carried: Carried, run: Run, result: Result) -> None:
+        found.append(result)
+        # What is made of the record that was judged is what a fresh one gives.
+        assert cells(run, result) == cells(load_run(carried.folder), result)
+
+    one = Finisher(cast(Any, SimpleNamespace(state_dir=tmp_path)), cast(Any, load), judged, told.append, ())
     for each in carried:
         one.add(each)
     one.close()
@@ -70,3 +77,12 @@ def test_the_finisher_hands_clean_baselines_on(tmp_path: Path, monkeypatch: pyte
     # A directory by itself gives the same result again.
     assert all(analyze(c.folder) == read_result(c.folder) == r for c, r in zip(carried, found, strict=True))
     assert len(one.clean) == 3
+
+    # A suite that goes on there knows them, too; what is no experiment of it, or was pruned, is passed by.
+    attempts = [attempt("held", directory=c.folder.name, started=f"{i}") for i, c in enumerate(carried)]
+    strange = [attempt("held", directory=name) for name in ("../x", "/etc", "none", "linked")]
+    (tmp_path / "linked").symlink_to(carried[0].folder)
+    result = suite(*(experiment(f"e{i}", each) for i, each in enumerate([*attempts, *strange])))
+    assert clean_before(Earlier(folder=tmp_path, result=result)) == one.clean
+    (carried[0].folder / "windows.jsonl").unlink()
+    assert clean_before(Earlier(folder=tmp_path, result=result)) == one.clean[1:]

@@ -47,6 +47,28 @@ def test_a_suite_goes_with_its_experiments(tmp_path: Path) -> None:
     assert files(below) == KEPT and "suite.json" in files(made) and "windows.jsonl" not in files(made)
 
 
+def test_what_a_suites_sessions_and_loads_recorded_goes_with_it(tmp_path: Path) -> None:
+    runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    made = suite(runs, "s", ago(days=31), experiment("redis-down", "held"))
+    sessions = ("load-02", "session-on", "session-on-2", "session-on-2/load-02")
+    others = ("photos", "load-x", "session-on-2/01-x", "session-on/load-02/load-03")
+    for name in (*sessions, *others):
+        (made / name).mkdir(parents=True, exist_ok=True)
+        (made / name / "windows.jsonl").write_text("x" * 1000)
+    elsewhere.mkdir()
+    (elsewhere / "windows.jsonl").write_text("x")
+    (made / "load-03").symlink_to(elsewhere)
+    (made / "session-on" / "acknowledged.jsonl").write_text("x" * 1000)
+    settle(made)
+    (active_dir() / "s-on-4").mkdir(parents=True)
+    assert "left alone: s: it is going on" in typed(runs, "--prune", "--older-than", "30d")[1]
+    (active_dir() / "s-on-4").rmdir()
+    assert "of 4 run directories: 5KB" in typed(runs, "--prune", "--older-than", "30d")[1]
+    left = {path.parent for path in made.rglob("windows.jsonl")}
+    assert left == {made / name for name in others}
+    assert (elsewhere / "windows.jsonl").exists()
+
+
 def test_what_is_going_on_is_left_alone(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     made = [run(runs, name, ago(days=31), raw=True) for name in ("going", "going-2", "fresh", "unjudged")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.model.records.suite import Excluded
-from tests.history.folders import ago, experiment, suite
+from tests.history.folders import ago, experiment, replace, suite
 from tests.history.test_history import refused, typed
 
 
@@ -33,7 +33,7 @@ def known(folder: Path, *entries: tuple[str, int]) -> Path:
     until = [(name, (datetime.now(UTC) + timedelta(days=days)).date()) for name, days in entries]
     path.write_text(
         "".join(
-            f'[[known]]\nexperiment = "{name}"\nowner = "Ada"\nuntil = {day}\n'
+            f'[[known]]\nexperiment = "{name}"\nowner = "Ada"\nuntil = {day}\nsince = "{ago(days=8)[:10]}"\n'
             f'reason = "no time-out"\nticket = "OPS-7"\n'
             for name, day in until
         )
@@ -81,8 +81,9 @@ def test_the_lines_on_a_terminal(suites: Path) -> None:
 def test_known_weaknesses_have_age_and_owner(suites: Path, tmp_path: Path) -> None:
     file = known(tmp_path, ("db-kill", 10), ("redis-down", 10), ("redis-hang", -1), ("gone", 5))
     said = "\n".join(typed(suites, "--trend", "score", "--known", file)[1].splitlines())
-    assert "db-kill (broken for at least 40 days, Ada, until " in said and "OPS-7, no time-out)" in said
-    assert "redis-hang (broken for 1 day, Ada, expired " in said
+    assert "db-kill (broken for at least 40 days, known for 8 days, owner Ada, until " in said
+    assert "10 days left, OPS-7, no time-out)" in said
+    assert "redis-hang (broken for 1 day, known for 8 days, owner Ada, expired on " in said
     assert "known, and held in the newest suite: its entry can go: redis-down" in said
     assert "owned by nobody" not in said and "gone" not in said
 
@@ -151,15 +152,30 @@ def test_the_page_for_the_quarter(suites: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["[[known]", "[[known]]\nexperiment = 3", '[[known]]\nexperiment = "a"', "\xff"])
 def test_a_damaged_file_of_known_weaknesses_is_one_line(suites: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "k.toml").write_bytes(text.encode("latin-1"))
-    assert "k.toml is damaged: " in refused(suites, "--trend", "score", "--known", tmp_path / "k.toml")
+    said = refused(suites, "--trend", "score", "--known", tmp_path / "k.toml")
+    assert "k.toml is damaged: " in said or "k.toml: not TOML: " in said
     assert refused(suites, "--trend", "score", "--known", tmp_path / "no.toml").endswith("no.toml: no such file")
 
 
 def test_a_suite_of_long_ago_is_stale(tmp_path: Path) -> None:
-    suite(tmp_path, "s", ago(days=31), experiment("redis-down", "held"))
-    assert typed(tmp_path, "--trend", "score")[1].endswith("1 of 1 cells decided; stale, it is 31 days old\n")
-    suite(tmp_path, "t", ago(days=30), experiment("redis-down", "held"))
+    suite(tmp_path, "s", ago(days=31), experiment("redis-down", "held"), experiment("db-down", "broken"))
+    said = typed(tmp_path, "--trend", "score")[1]
+    assert said.endswith("2 of 2 cells decided; 2 stale, 31 days old\n")
+    assert "stale: 2; what held of these is unknown by now" in said
+    # It widens, and what was broken does not raise the upper end.
+    point = score(tmp_path)["points"][0]  # type: ignore[index]
+    assert (point["low"], point["high"]) == (0.0, 50.0)
+    suite(tmp_path, "t", ago(days=30), experiment("redis-down", "held"), experiment("db-down", "broken"))
     assert "stale" not in typed(tmp_path, "--trend", "score")[1]
+
+
+def test_what_a_resumed_suite_found_on_another_version_is_stale(tmp_path: Path) -> None:
+    one, two = experiment("redis-down", "held"), experiment("db-down", "held")
+    former = replace(one, attempts=(replace(one.attempts[0], target_version="0.9"),))
+    suite(tmp_path, "s", ago(days=1), former, two)
+    found = score(tmp_path)
+    assert found["stale"] == [{"why": "of target version 0.9, and it is 1.0.0 now", "experiments": ["redis-down"]}]
+    assert found["points"][0]["low"] == 50.0  # type: ignore[index]
 
 
 def test_only_a_suite_that_changed_is_marked_in_the_chart(suites: Path, tmp_path: Path) -> None:

@@ -97,10 +97,10 @@ def test_without_a_base_the_suite_speaks_for_itself() -> None:
     made = suite(
         experiment("redis-down", BAD), experiment("db-down", why="the time was up"), experiment("control", GOOD)
     )
-    said = comment.render(made, None)
+    said = comment.render(made, None, TODAY)
     assert "held 1, broken 1, unknown 1 of 3; score 33–67 of 100." in said
     assert "**Broken**\n- `redis-down`: it was broken." in said and "**Unknown**\n- `db-down`: the time was up" in said
-    assert "**Broken**" not in comment.render(suite(experiment("control", GOOD)), None)
+    assert "**Broken**" not in comment.render(suite(experiment("control", GOOD)), None, TODAY)
 
 
 def hostile(count: int) -> SuiteResult:
@@ -126,7 +126,7 @@ def test_a_comment_has_sixty_lines_at_most_and_no_command_of_others(count: int) 
     mixed = suite(*made.experiments[: count // 2], *(experiment(f"{NASTY} new {i}", BAD) for i in range(count)))
     for seen in (made, mixed):
         for found in (gate(base, known, seen, TODAY), gate(base, known[:3], seen, TODAY), None):
-            said = comment.render(seen, found)
+            said = comment.render(seen, found, TODAY)
             lines = said.splitlines()
             assert len(lines) <= comment.MAX_LINES
             for line in lines:

@@ -20,6 +20,7 @@ from harness.analysis.record.windows import WindowStore
 from harness.model.clock import step_start
 from harness.model.records.plan import Plan
 from harness.model.records.windows import DeltaRow, MarkRow, Row
+from harness.plan.suite.items import load_of
 
 CLEAN = "clean.jsonl"
 MOST_STEPS = 1200
@@ -29,17 +30,19 @@ LEAST_STEPS = 50
 
 
 class CleanBaseline(msgspec.Struct, frozen=True, kw_only=True):
-    """rows: their steps count from its first. limits_ms: the latency limits that were counted exactly in it."""
+    """rows: their steps count from its first. limits_ms: the latency limits that were counted exactly in it. of: see
+    what_of."""
 
     rows: tuple[DeltaRow, ...]
     steps: int
     limits_ms: tuple[float, ...]
+    of: str
 
     def last(self, steps: int) -> CleanBaseline:
         """No more than so many steps, the last ones."""
         by = max(0, self.steps - steps)
         rows = tuple(replace(row, step=row.step - by) for row in self.rows if row.step >= by)
-        return CleanBaseline(rows=rows, steps=self.steps - by, limits_ms=self.limits_ms)
+        return replace(self, rows=rows, steps=self.steps - by)
 
 
 def recorded(run_dir: Path, plan: Plan, baseline: Span) -> CleanBaseline:
@@ -50,15 +53,27 @@ def recorded(run_dir: Path, plan: Plan, baseline: Span) -> CleanBaseline:
             for row in windows.poll()
             if isinstance(row, DeltaRow) and baseline.start <= row.step < baseline.end
         )
-    return CleanBaseline(rows=rows, steps=baseline.end - baseline.start, limits_ms=tuple(sorted(plan.load.limits_ms)))
+    return CleanBaseline(
+        rows=rows,
+        steps=baseline.end - baseline.start,
+        limits_ms=tuple(sorted(plan.load.limits_ms)),
+        of=what_of(plan),
+    )
+
+
+def what_of(plan: Plan) -> str:
+    """What baselines must have in common, beside their limits: the load, the target and its version. A stack of ours
+    has another address in each session."""
+    version = plan.provenance.target_version if plan.provenance is not None else None
+    return f"{load_of(plan)} {plan.load.host if plan.stack == 'external' else plan.stack} {version}"
 
 
 def for_plan(baselines: Sequence[CleanBaseline], plan: Plan) -> tuple[CleanBaseline, ...]:
-    """The newest of a session's, oldest first, MOST_STEPS together: those in which the plan's latency limits were
-    counted."""
-    limits, left, found = tuple(sorted(plan.load.limits_ms)), MOST_STEPS, []
+    """The newest of a session's, oldest first, MOST_STEPS together: those of the same load and target in which the
+    plan's latency limits were counted."""
+    of, limits, left, found = what_of(plan), tuple(sorted(plan.load.limits_ms)), MOST_STEPS, []
     for one in reversed(baselines):
-        if one.limits_ms == limits and left >= LEAST_STEPS:
+        if (one.of, one.limits_ms) == (of, limits) and left >= LEAST_STEPS:
             found.append(one.last(left))
             left -= found[-1].steps
     return tuple(reversed(found))

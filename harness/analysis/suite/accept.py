@@ -7,8 +7,11 @@ import math
 from collections.abc import Sequence
 from datetime import date, timedelta
 
+from msgspec.structs import replace
+
 from harness.analysis.statistics.binomial import BROKEN_BELOW, upper_bound
-from harness.analysis.suite.gate import beyond, is_recovery, until_of
+from harness.analysis.suite.age import day_of, until_of
+from harness.analysis.suite.gate import beyond, found_on, is_recovery
 from harness.analysis.suite.outcomes import Item, Seen, items
 from harness.model.errors import UsageError
 from harness.model.records.gate import MOST_DAYS, Base, BaseExperiment, Known
@@ -31,18 +34,27 @@ def accepted(
 ) -> tuple[Base, tuple[Known, ...]]:
     """The base and the known weaknesses that this suite leaves. base, known: those of before.
 
-    A weakness that is known already, and has neither expired nor changed for the worse, keeps its owner and its day. An
-    experiment that was not run stays as it was. Raises UsageError where something is broken that nobody owns.
+    A weakness that is known already, and has neither expired nor changed for the worse, keeps its owner and its last
+    day; one that is accepted anew keeps the day since which it is known. An experiment that was not run stays as it
+    was. Raises UsageError where something is broken that nobody owns.
     """
     check_until(until, today)
     former = {(one.experiment, one.request, "" if one.request else one.target): one for one in known}
     experiments: dict[str, BaseExperiment] = {}
     weaknesses: list[Known] = []
     missing: list[str] = []
+    found_day = day_of(suite.started) or today
+
+    def of_base(one: BaseExperiment, day: str, version: str) -> BaseExperiment:
+        """With when and of which version it was found, where that is not what the base says of all."""
+        other = version if version != suite.target_version else ""
+        return replace(one, day=day if day != found_day.isoformat() else "", target_version=other)
+
     for one in suite.experiments:
         before = base.experiments.get(one.name) if base is not None else None
         if one.outcome == "not_run" and before is not None and before.definition == one.definition:
-            experiments[one.name] = before
+            day, version = found_on(base, before) if base is not None else ("", "")
+            experiments[one.name] = of_base(before, day, version)
             weaknesses += [known for key, known in former.items() if key[0] == one.name]
             continue
         found = items(one)
@@ -51,12 +63,18 @@ def accepted(
             if request:
                 by_state.setdefault(seen.state, []).append(request)
         broken = {item: seen for item, seen in found.items() if seen.state == "broken"}
-        experiments[one.name] = BaseExperiment(
+        shown = one.shown
+        outcome = BaseExperiment(
             definition=one.definition,
             outcome=one.outcome,
-            **{state: tuple(sorted(names)) for state, names in by_state.items()},
+            held=tuple(sorted(by_state.get("held", ()))),
+            broken=tuple(sorted(by_state.get("broken", ()))),
+            allowed=tuple(sorted(by_state.get("allowed", ()))),
+            unknown=tuple(sorted(by_state.get("unknown", ()))),
             targets=tuple(sorted(target for request, target in broken if not request)),
         )
+        day, version = (_iso(shown.started), shown.target_version or "") if shown is not None else ("", "")
+        experiments[one.name] = of_base(outcome, day, version)
         for item, seen in broken.items():
             kept = former.get((one.name, *item))
             if kept is not None and until_of(kept) >= today and not _worse(kept, seen):
@@ -74,6 +92,7 @@ def accepted(
                         owner=owner,
                         reason=reason,
                         ticket=ticket,
+                        since=kept.since if kept is not None else today.isoformat(),
                         until=until.isoformat(),
                     )
                 )
@@ -92,9 +111,15 @@ def accepted(
         load=suite.load,
         harness=suite.harness,
         target_version=suite.target_version,
+        day=found_day.isoformat(),
         experiments=dict(sorted(experiments.items())),
     )
     return new, tuple(sorted(weaknesses, key=lambda one: (one.experiment, one.request, one.target)))
+
+
+def _iso(started: str | None) -> str:
+    day = day_of(started)
+    return day.isoformat() if day is not None else ""
 
 
 def check_until(until: date | None, today: date) -> None:

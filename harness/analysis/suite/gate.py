@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from datetime import date
 
 from harness.analysis.statistics.binomial import BROKEN_BELOW, tail
+from harness.analysis.suite.age import by_reason, day_of, since_of, until_of, why_stale
 from harness.analysis.suite.outcomes import CONFIRMED, Item, Seen, base_states, items
 from harness.analysis.suite.score import carried_out
 from harness.model.errors import UsageError
@@ -42,6 +43,8 @@ def gate(base: Base, known: Sequence[Known], suite: SuiteResult, today: date) ->
         known=tuple(found.known),
         fixed=tuple(found.fixed),
         listed=tuple(found.listed),
+        stale=by_reason(found.stale),
+        day=today.isoformat(),
     )
 
 
@@ -62,14 +65,6 @@ def to_confirm(base: Base | None, known: Sequence[Known], suite: SuiteResult, to
     )
 
 
-def until_of(known: Known) -> date:
-    """Its last day. Raises UsageError for what is none: a file that somebody may have changed by hand."""
-    try:
-        return date.fromisoformat(known.until)
-    except ValueError:
-        raise UsageError(f"until = {known.until[:40]!r} is no date", hint='for example until = "2027-01-31"') from None
-
-
 class _Findings:
     """needed: attempts that must show what is broken before it counts."""
 
@@ -83,6 +78,8 @@ class _Findings:
         self.fixed: list[Finding] = []
         self.listed: list[str] = []
         self.compared: set[str] = set()
+        self.stale: dict[str, str] = {}
+        self.base, self.version = base, suite.target_version
         self.other_load = base.load != suite.load
         if self.other_load:
             self.listed.append(
@@ -118,6 +115,9 @@ class _Findings:
 
     def _compare(self, experiment: ExperimentResult, before: BaseExperiment, owned: Sequence[Known]) -> None:
         self.compared.add(experiment.name)
+        day, version = found_on(self.base, before)
+        if why := why_stale(day_of(day), version, today=self.today, now=self.version):
+            self.stale[experiment.name] = why
         states = base_states(before)
         # Of a request name the target is only told: what it breaks may differ from night to night.
         by_item: dict[Item, Known] = {(one.request, "" if one.request else one.target): one for one in owned}
@@ -168,6 +168,11 @@ class _Findings:
             self.unknown.append(_finding(experiment, item, "unknown", f"{worse[0]}: not confirmed", known))
         else:
             self.known.append(_finding(experiment, item, "broken", "", known))
+
+
+def found_on(base: Base, one: BaseExperiment) -> tuple[str, str]:
+    """When and of which version of the target an outcome of the base was found."""
+    return one.day or base.day or base.accepted, one.target_version or base.target_version or ""
 
 
 def _finding(
@@ -230,10 +235,14 @@ def _sentence(found: _Findings, code: ExitCode) -> str:
     if owned:
         weaknesses = "known weakness" if len(owned) == 1 else "known weaknesses"
         next_day = min(until_of(one) for one in owned)
-        said.append(f"{len(owned)} {weaknesses}, next expires on {_day(next_day)}")
+        ages = [(found.today - since).days for one in owned if (since := since_of(one)) is not None]
+        oldest = f", {'' if len(owned) == 1 else 'the oldest '}known for {max(ages)} days" if any(ages) else ""
+        said.append(f"{len(owned)} {weaknesses}{oldest}, next expires on {_day(next_day)}")
     remove = sum(1 for one in found.fixed if one.known is not None)
     if remove:
         said.append("1 known weakness holds now: remove it" if remove == 1 else f"{remove} hold now: remove them")
+    if found.stale:
+        said.append(f"{len(found.stale)} of {len(found.compared)} outcomes compared with are stale, and count")
     head = {ExitCode.FAIL: "failed", ExitCode.INCONCLUSIVE: "undecided"}.get(code, "passed")
     return ", ".join([head, *said])
 

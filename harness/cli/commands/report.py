@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.commands.many_runs.suite import base_option
+from harness.cli.commands.many_runs.suite import base_option, base_path
 from harness.cli.settings import debug_option
 
 
@@ -35,6 +35,7 @@ def report(run_dir: Path, format_: str, out: Path | None, base_file: Path | None
     harness report runs/20261123-160000-redis-down-target --format md
     harness report runs/20261123-160000-redis-down-target --out report.html
     """
+    from harness.model.clock import today
     from harness.model.errors import UsageError
     from harness.report.files import render
     from harness.report.sentences.text import visible_lines
@@ -50,7 +51,8 @@ def report(run_dir: Path, format_: str, out: Path | None, base_file: Path | None
     if format_ == "comment":
         text = _comment(run_dir, base_file)
     else:
-        text = (suite_files.render if suite_files.is_suite(run_dir) else render)(run_dir, format_)
+        of_suite = suite_files.is_suite(run_dir)
+        text = suite_files.render(run_dir, format_, today()) if of_suite else render(run_dir, format_)
     if out is None or str(out) == "-":
         if format_ != "html":  # escaped already, and no terminal
             text = visible_lines(text)
@@ -66,13 +68,13 @@ def report(run_dir: Path, format_: str, out: Path | None, base_file: Path | None
 
 def _comment(suite_dir: Path, base_file: Path | None) -> str:
     """A suite against what was accepted of it."""
+    from harness.analysis.suite.base_files import known_file, read_base, read_known
     from harness.analysis.suite.gate import gate
     from harness.analysis.suite.suite_file import read_suite
-    from harness.cli.commands.many_runs.suite import base_path, today
+    from harness.model.clock import today
     from harness.report import comment
-    from harness.suite.base_files import known_file, read_base, read_known
 
     path, day = base_path(base_file), today()
     suite, base = read_suite(suite_dir), read_base(path)
     known = read_known(known_file(path), day)
-    return comment.render(suite, None if base is None else gate(base, known, suite, day))
+    return comment.render(suite, None if base is None else gate(base, known, suite, day), day)

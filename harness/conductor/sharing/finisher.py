@@ -15,7 +15,7 @@ from harness.adapters.keeper.protocol import KEEPER_JOURNAL
 from harness.analysis.record.clean import CLEAN, CleanBaseline, clean_rows, for_plan, recorded
 from harness.analysis.record.cut import cut, settled
 from harness.analysis.record.window_reader import WINDOWS
-from harness.analysis.run_directory import analyze, load_run, write_result
+from harness.analysis.run_directory import Run, judged, load_run, write_result
 from harness.analysis.verdict.judge import clean_baseline
 from harness.conductor.finish import write_reports
 from harness.conductor.readback import NOTED
@@ -25,6 +25,7 @@ from harness.conductor.sharing.carried import Carried
 from harness.model.clock import monotonic, step_start
 from harness.model.jsonl import LineReader, encode_line, read_lines
 from harness.model.records.acknowledged import Noted
+from harness.model.records.events import LoadEnded
 from harness.model.records.plan import Plan
 from harness.model.records.result import Result
 from harness.model.records.windows import Row
@@ -45,7 +46,7 @@ class Finisher:
         self,
         session: Session,
         load: RunningLoad,
-        done: Callable[[Carried, Result], None],
+        done: Callable[[Carried, Run, Result], None],
         say: Say,
         clean: tuple[CleanBaseline, ...],
     ) -> None:
@@ -79,35 +80,36 @@ class Finisher:
 
     def _judge(self, carried: Carried) -> None:
         try:
-            result = self._finish(carried)
-            self._done(carried, result)
+            run, result = self._finish(carried)
+            self._done(carried, run, result)
         except Exception as error:
             carried.unjudged = f"it could not be judged: {type(error).__name__}: {error}"
             self._say(f"{carried.folder.name}: {carried.unjudged}")
             return
         try:
-            self._learn(carried, result)
+            self._learn(carried, run, result)
         except Exception as error:
             self._say(f"{carried.folder.name}: its baseline is no yardstick for the others: {error}")
 
-    def _finish(self, carried: Carried) -> Result:
+    def _finish(self, carried: Carried) -> tuple[Run, Result]:
+        """Its record, read once for all that is made of it, and its result."""
         plan, folder = carried.plan, carried.folder
         write_cut(self._rows(carried), carried, folder / WINDOWS)
         for name in (JOURNAL, KEEPER_JOURNAL):
             _own_entries(self._session.state_dir / name, folder / name, f"{folder.name}/")
         write_clean(self.clean, plan, folder / CLEAN)
-        result = analyze(folder)
+        run = load_run(folder)
+        result = judged(folder, run)
         write_result(folder, result)
-        write_reports(folder, self._say)
+        # Judging has counted what was open in a record that broke off; a chart is of the record as it is.
+        whole = any(isinstance(event, LoadEnded) for event in run.history)
+        write_reports(folder, self._say, run if whole else None)
         assert plan.experiment == result.experiment
-        return result
+        return run, result
 
-    def _learn(self, carried: Carried, result: Result) -> None:
-        """What its baseline tells of those that follow. Raises what load_run does."""
-        run = load_run(carried.folder)
-        baseline = clean_baseline(run.plan, run.history, run.store, result)
-        if baseline is not None:
-            self.clean += (recorded(carried.folder, run.plan, baseline),)
+    def _learn(self, carried: Carried, run: Run, result: Result) -> None:
+        """What its baseline tells of those that follow."""
+        self.clean += clean_of(carried.folder, run, result)
 
     def _rows(self, carried: Carried) -> list[Row]:
         """Those of the session since the experiment began, as soon as they are final."""
@@ -122,6 +124,12 @@ class Finisher:
                 if final or over or monotonic() > until:
                     return rows
                 time.sleep(CUT_EVERY_S)
+
+
+def clean_of(run_dir: Path, run: Run, result: Result) -> tuple[CleanBaseline, ...]:
+    """The baseline of a judged experiment, where later ones may be measured by it. Raises what WindowReader does."""
+    baseline = clean_baseline(run.plan, run.history, run.store, result)
+    return (recorded(run_dir, run.plan, baseline),) if baseline is not None else ()
 
 
 def write_cut(rows: list[Row], carried: Carried, path: Path) -> None:

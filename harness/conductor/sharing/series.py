@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from harness.analysis.record.clean import CleanBaseline, clean_rows, earlier, for_plan
 from harness.analysis.record.windows import FAILING_AFTER_S, WindowStore
+from harness.analysis.run_directory import Run
 from harness.conductor.after_load import ask_again
 from harness.conductor.loop import conduct
 from harness.conductor.readback import read_back
@@ -45,9 +46,9 @@ CUT_EVERY_S = 0.5
 
 
 class Series:
-    """faults: the registered kinds. before: the one before it in the session, its load has ended. clean: baselines
-    of a load like its own that are known already. declared_reset: the harness.toml, and its SHA-256, whose command
-    brings back a target that is not ours. done: called in another thread with each experiment's result, in order."""
+    """faults: the registered kinds. before: the one before it in the session, on a load that has ended. clean:
+    baselines known before the first one. declared_reset: the harness.toml, and its SHA-256, whose command brings back a
+    target that is not ours. done: called in another thread with each experiment's record and result, in order."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class Series:
         log: RunLog,
         show: Callable[[LiveState], None],
         signals: Signals,
-        done: Callable[[Carried, Result], None],
+        done: Callable[[Carried, Run, Result], None],
         before: Series | None = None,
         clean: tuple[CleanBaseline, ...] = (),
         declared_reset: tuple[str, str] | None = None,
@@ -77,7 +78,8 @@ class Series:
         self._before: Carried | None = before._before if before is not None else None
         self._held_s = 0.0
         self._resets: int = before._resets if before is not None else 0
-        self._finisher = Finisher(session, load, done, log.say, clean)
+        known = before._finisher.clean if before is not None else clean
+        self._finisher: Finisher = Finisher(session, load, done, log.say, known)
 
     def carry_out(self, plan: Plan, folder: Path, ended: Callable[[Carried], None]) -> Carried:
         """One experiment, from a target at rest to its hold or its early end, and what has to be done before the next.
@@ -107,11 +109,6 @@ class Series:
                 time.sleep(CUT_EVERY_S / 10)
         self._load.kill()
         renewing(self._session.keeper, self._finisher.close)
-
-    @property
-    def clean(self) -> tuple[CleanBaseline, ...]:
-        """The clean baselines of its load, so far as they are judged."""
-        return self._finisher.clean
 
     @property
     def _load_timeout_s(self) -> float:

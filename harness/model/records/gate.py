@@ -24,7 +24,8 @@ class BaseExperiment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """What was accepted of one experiment: request names by outcome. allowed: those that were broken and may be.
 
     targets: what else was broken: texts of primary targets that no request name explains, LOST_WRITES, WHOLE.
-    definition: hash of what the experiment is.
+    definition: hash of what the experiment is. day, target_version: when and of what it was found, where the base's own
+    are another's: of an experiment that was not run when the base was accepted.
     """
 
     definition: str
@@ -34,10 +35,13 @@ class BaseExperiment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     allowed: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    day: str = ""
+    target_version: str = ""
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True):
-    """accepted: day, ISO 8601. by: who. suite: hash of all definitions. load: as in suite.json."""
+    """accepted: day, ISO 8601. day: on which its outcomes were found; empty: not on record. by: who. suite: hash of all
+    definitions. load: as in suite.json."""
 
     schema: int = SCHEMA
     name: str
@@ -47,6 +51,7 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     load: str
     harness: str
     target_version: str | None
+    day: str = ""
     experiments: dict[str, BaseExperiment]
 
 
@@ -54,7 +59,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A known weakness: what is broken, who owns it, and until when.
 
     request: the request name, or empty for `target` as a whole. at_most: the share of that request's requests that may
-    be bad, or seconds of a recovery target; null: however much. until: ISO 8601 day, the last one on which it is known.
+    be bad, or seconds of a recovery target; null: however much. since: the day on which it was first
+    accepted; empty: not on record. until: the last one on which it is known. Days are ISO 8601.
     """
 
     experiment: str
@@ -64,7 +70,15 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     owner: str
     reason: str
     ticket: str = ""
+    since: str = ""
     until: str
+
+
+class Stale(msgspec.Struct, frozen=True, kw_only=True):
+    """Experiments whose outcome is older than what is, and why that is so: a clause."""
+
+    why: str
+    experiments: tuple[str, ...]
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +98,7 @@ class GateResult(msgspec.Struct, frozen=True, kw_only=True):
     new: newly broken. worse: known, and beyond at_most. expired: known until a day that has passed. unknown: decided
     in the base. known: broken as before and owned. fixed: known or broken in the base, and it holds now; a known one is
     to be removed. listed: what cannot be compared, in sentences: new, changed and gone experiments, another load.
+    stale: of what was compared, what is stale in the base; it counts all the same. day: of the comparison.
     """
 
     exit_code: int
@@ -95,3 +110,5 @@ class GateResult(msgspec.Struct, frozen=True, kw_only=True):
     known: tuple[Finding, ...] = ()
     fixed: tuple[Finding, ...] = ()
     listed: tuple[str, ...] = ()
+    stale: tuple[Stale, ...] = ()
+    day: str = ""

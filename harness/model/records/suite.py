@@ -65,6 +65,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     lost_writes: int = 0
     """Acknowledged writes that were gone."""
     cells: tuple[Cell, ...] = ()
+    target_version: str | None = None
     reset: str = ""
     """What was done to the target afterwards, because it had not come back; empty: nothing."""
 

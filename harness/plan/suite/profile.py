@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from harness.model.errors import UsageError
@@ -19,6 +19,7 @@ QUICK = ("down", "hang", "latency", "kill")
 STANDARD = ("down", "hang", "latency", "reset", "pause", "kill", "restart")
 OF_TARGET = ("kill", "pause")
 PARAMS = {"latency": "latency=300ms"}
+NOT_OURS = "it cannot be undone, and the stack is not ours"
 QUICK_LENGTHS = {"baseline_s": 15.0, "fault_s": 10.0}
 
 
@@ -39,8 +40,8 @@ def profile(
     for one_of in (each for each in dependencies if not each.target):
         for kind in kinds_for(name, one_of, faults):
             fault = f"{one_of.name}-{kind}"
-            if not ours and harmful(faults[kind]) and fault not in allow:
-                left.append(Left(name=fault, why="it cannot be undone, and the stack is not ours"))
+            if not ours and harmful(getattr(faults[kind], "traits", ())) and fault not in allow:
+                left.append(Left(name=fault, why=NOT_OURS))
             elif possible(faults[kind], one_of):
                 items.append(one(fault, f"{fault}:{PARAMS[kind]}" if kind in PARAMS else fault))
             else:
@@ -65,9 +66,9 @@ def kinds_for(name: str, dependency: Dependency, faults: Mapping[str, FaultDescr
     return (*(kind for kind in STANDARD if kind in faults), *own)
 
 
-def harmful(fault: FaultDescription) -> bool:
-    """What it does to the data or the roles of a cluster nobody can take back."""
-    return any(trait in ("loses_data", "moves_roles") for trait in getattr(fault, "traits", ()))
+def harmful(traits: Iterable[str]) -> bool:
+    """What such a fault does to the data or the roles of a cluster nobody can take back."""
+    return bool({"loses_data", "moves_roles"} & set(traits))
 
 
 def possible(fault: FaultDescription, dependency: Dependency) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,15 +31,15 @@ ROOMS = (
 HERE = Path(__file__).with_name("templates")
 
 
-def render(suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness], by: Evidence) -> str:
-    """The whole page, with as much of an absurd suite as fits into MAX_BYTES."""
+def render(suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness], by: Evidence, today: date) -> str:
+    """The whole page, as it is true today, with as much of an absurd suite as fits into MAX_BYTES."""
     css = "\n".join(
         path.read_text(encoding="utf-8").strip() for path in (TEMPLATES / "report.css", HERE / "resilience.css")
     )
     made = ""
     for room in ROOMS:
         made = template().render(
-            page=page(suite, gate, found, by, room),
+            page=page(suite, gate, found, by, room, today),
             css=css,
             policy=f"{NOTHING_ELSE}; style-src {hash_of(css)}",
             icon=icon,

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from datetime import date
 
+from harness.analysis.suite.age import stale_lines
 from harness.model.exit_codes import ExitCode
 from harness.model.records.gate import GateResult
 from harness.model.records.suite import ExperimentResult, SuiteResult
@@ -21,7 +23,7 @@ from harness.report.suite.sentences import Weakness
 JUDGED = (ExitCode.PASS, ExitCode.FAIL, ExitCode.INCONCLUSIVE)
 
 
-def render(suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness], by: Evidence) -> str:
+def render(suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness], by: Evidence, today: date) -> str:
     root = ET.Element("testsuite")
     broken = {one.experiment.name: one for one in found}
     owned = known_only(gate)
@@ -44,7 +46,7 @@ def render(suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness
     if suite.exit_code not in JUDGED:
         case = add_case(root, "suite", "session", suite.seconds)
         mark(case, "error", "ended", "\n".join(suite.reasons) or f"exit code {suite.exit_code}")
-    said = [say.headline(suite), say.interval(suite), *suite.reasons[:20]]
+    said = [say.headline(suite), say.interval(suite), *stale_lines(suite, today), *suite.reasons[:20]]
     said += [f"left out: {one.name}: {one.why}" for one in suite.excluded[:100]]
     return document(root, f"resilience / {suite.name}", suite.seconds, suite.started, said)
 

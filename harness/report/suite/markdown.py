@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 
+from harness.analysis.suite.age import day_of, stale, stale_lines
 from harness.analysis.suite.isolation import isolation
 from harness.model.records.gate import GateResult
 from harness.model.records.suite import SuiteResult
@@ -25,18 +27,18 @@ def esc(said: str, limit: int = 600) -> str:
     return text.markdown_escape(said, limit).replace("@", "@\u200b")
 
 
-def render(suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness], by: Evidence) -> str:
+def render(suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness], by: Evidence, today: date) -> str:
     css, word = say.verdict(suite)
     facts = say.facts(suite, sum(len(one.attempts) for one in suite.experiments))
     blocks = [
         f"# {HEADS[css]} Resilience: {esc(suite.name, 100)}",
         f"**{word.capitalize()}: {say.headline(suite)}.** {say.interval(suite)}",
-        _list(suite.reasons),
+        _list([*stale_lines(suite, today), *suite.reasons]),
         f"Against the accepted base: {esc(gate.sentence)}." if gate is not None else "",
         say.nothing_broken(suite),
         _worst(found, by),
-        _section("Known weaknesses", say.known(gate, say.day_of(suite))),
-        "## Experiments\n\n" + _experiments(suite, by) if suite.experiments else "",
+        _section("Known weaknesses", say.known(gate, day_of(suite.started))),
+        "## Experiments\n\n" + _experiments(suite, by, today) if suite.experiments else "",
         _section("What nobody declared", [line for one in isolation(suite.experiments) for line in say.needs(one)]),
         *(_section(title, lines) for title, lines in (say.changes(gate) if gate is not None else [])),
         _weaknesses(found, gate, by),
@@ -69,11 +71,11 @@ def _worst(found: Sequence[Weakness], by: Evidence) -> str:
     return "\n".join(lines)
 
 
-def _experiments(suite: SuiteResult, by: Evidence) -> str:
-    rows = []
+def _experiments(suite: SuiteResult, by: Evidence, today: date) -> str:
+    rows, old = [], stale(suite, today)
     for one in sorted(suite.experiments, key=lambda each: ORDER.index(each.outcome))[:MAX_ROWS]:
         attempt, link = one.shown, by.link(one.shown)
-        word = f"{SIGNS[one.outcome]} {WORDS[one.outcome]}"
+        word = f"{SIGNS[one.outcome]} {WORDS[one.outcome]}{', stale' if one.name in old else ''}"
         why = say.why_undecided(one) if one.outcome in ("unknown", "not_run") else ""
         rows.append(
             [

@@ -8,6 +8,7 @@ from datetime import date
 import msgspec
 from markupsafe import Markup
 
+from harness.analysis.suite.age import day_of, stale, stale_lines
 from harness.analysis.suite.isolation import Isolation, isolation
 from harness.model.records.gate import GateResult
 from harness.model.records.suite import Attempt, Cell, ExperimentResult, SuiteResult
@@ -43,13 +44,16 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     more: tuple[str, ...] = ()
 
 
-def page(suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness], by: Evidence, room: Room) -> Page:
+def page(
+    suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness], by: Evidence, room: Room, today: date
+) -> Page:
     isolations = isolation(suite.experiments)
     tried = [one for one in suite.experiments if one.dependency and "+" not in one.dependency]
     others = [one for one in suite.experiments if one not in tried]
     css, word = say.verdict(suite)
     undecided = [one for one in suite.experiments if one.outcome in ("unknown", "not_run")]
-    day = say.day_of(suite)
+    old = stale(suite, today)
+    day = day_of(suite.started)
     return Page(
         css=css,
         word=word,
@@ -59,13 +63,13 @@ def page(suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness],
         bar=bar(suite),
         nothing=say.nothing_broken(suite),
         undecided=say.undecided(suite),
-        reasons=_cut([text.visible(one, 300) for one in suite.reasons], 5),
+        reasons=_cut([*(text.visible(one, 400) for one in (*stale_lines(suite, today), *suite.reasons))], 5),
         worst=tuple(_weak(one, gate, by) for one in found[: say.WORST]),
         others=max(0, len(found) - say.WORST),
         gate=gate.sentence if gate is not None else "",
         known=_cut(say.known(gate, day), room.lines),
-        map=_map(tried[: room.experiments], by),
-        not_mapped=tuple(_mark(one, by) for one in others[: room.experiments]),
+        map=_map(tried[: room.experiments], by, old),
+        not_mapped=tuple(_mark(one, by, old) for one in others[: room.experiments]),
         left_out=max(0, len(tried) - room.experiments) + max(0, len(others) - room.experiments),
         isolation=_isolation(suite, isolations, room.names),
         coupling=_cut([line for one in isolations for line in say.needs(one)], room.lines),
@@ -73,7 +77,7 @@ def page(suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness],
         weaknesses=tuple(_weak(one, gate, by) for one in found[: room.weaknesses]),
         more_weak=max(0, len(found) - room.weaknesses),
         not_decided=tuple(
-            (_mark(one, by), text.visible(say.why_undecided(one), 300), _excerpt(one.command))
+            (_mark(one, by, old), text.visible(say.why_undecided(one), 300), _excerpt(one.command))
             for one in undecided[: room.lines]
         ),
         more_undecided=max(0, len(undecided) - room.lines),
@@ -208,10 +212,10 @@ def _attempt(attempt: Attempt, by: Evidence) -> Mark:
     return Mark(css=CSS[attempt.outcome], word=WORDS[attempt.outcome], link=by.link(attempt))
 
 
-def _mark(one: ExperimentResult, by: Evidence) -> Mark:
-    """more: recovery, bad requests, attempts, what of these is on record."""
+def _mark(one: ExperimentResult, by: Evidence, old: Mapping[str, str]) -> Mark:
+    """more: whether it is stale, recovery, bad requests, attempts, what of these is on record. old: why, by name."""
     attempt = one.shown or next(iter(one.attempts), None)
-    more = []
+    more = ["stale"] if one.name in old else []
     if attempt is not None:
         if recovered := say.recovery(attempt):
             more.append(recovered)
@@ -226,11 +230,11 @@ def _mark(one: ExperimentResult, by: Evidence) -> Mark:
     )
 
 
-def _map(tried: Sequence[ExperimentResult], by: Evidence) -> Grid:
+def _map(tried: Sequence[ExperimentResult], by: Evidence, old: Mapping[str, str]) -> Grid:
     """Kinds of faults down, dependencies across: there are few of these. What was not tried is an empty cell."""
     found: dict[tuple[str, str], list[Mark]] = {}
     for one in tried:
-        found.setdefault((one.kind, one.dependency), []).append(_mark(one, by))
+        found.setdefault((one.kind, one.dependency), []).append(_mark(one, by, old))
     columns = _unique(one.dependency for one in tried)
     rows = [
         Row(name=_excerpt(kind), cells=tuple(tuple(found.get((kind, each), ())) for each in columns))

@@ -7,6 +7,7 @@ from datetime import date
 
 import msgspec
 
+from harness.analysis.suite.age import owned_words, stale_words
 from harness.analysis.suite.isolation import MOSTLY, Isolation
 from harness.analysis.suite.score import cells_of_most
 from harness.model.records.gate import Finding, GateResult, Known
@@ -234,24 +235,12 @@ def known(gate: GateResult | None, day: date | None) -> list[str]:
 
 
 def known_words(found: Finding, owned: Known, day: date | None) -> str:
-    said = f"{item(found)}: owner {_name(owned.owner)}, {_until(owned.until, day)}"
+    said = f"{item(found)}: {text.visible(owned_words(owned, day), 200)}"
     if owned.ticket:
         said += f", {_name(owned.ticket)}"
     if owned.reason:
         said += f". Reason: {text.visible(owned.reason, 200)}"
     return said + (f" ({text.visible(found.why, 200)})" if found.why else "")
-
-
-def _until(until: str, day: date | None) -> str:
-    try:
-        last = date.fromisoformat(until)
-    except ValueError:
-        return f"until {text.visible(until, 20)}"
-    shown = f"{last.day} {last:%B %Y}"
-    if day is None:
-        return f"until {shown}"
-    left = (last - day).days
-    return f"until {shown}, {_n(left, 'day')} left" if left >= 0 else f"expired on {shown}, {_n(-left, 'day')} ago"
 
 
 def item(found: Finding) -> str:
@@ -271,6 +260,7 @@ def changes(gate: GateResult) -> list[tuple[str, list[str]]]:
         ("Known until a day that has passed", said(gate.expired)),
         ("Decided in the base, unknown now", said(gate.unknown)),
         ("Holds now", [one + remove for one, remove in zip(said(gate.fixed), map(_remove, gate.fixed), strict=True)]),
+        ("Stale in the base, and compared all the same", [text.visible(stale_words(one), 500) for one in gate.stale]),
         ("Not compared", [text.visible(one, 300) for one in gate.listed]),
     ]
     return [(title, lines) for title, lines in sections if lines]
@@ -315,13 +305,6 @@ def facts(suite: SuiteResult, attempts: int) -> list[tuple[str, str]]:
         ("Locustfile", f"sha256 {suite.locustfile_sha256}"),
     ]
     return [(name, text.visible(said, 300)) for name, said in found if said]
-
-
-def day_of(suite: SuiteResult) -> date | None:
-    try:
-        return date.fromisoformat((suite.started or "")[:10])
-    except ValueError:
-        return None
 
 
 def names(found: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.analysis.suite.age import stale_words
 from harness.model.records.gate import GateResult
 from harness.model.records.suite import Attempt, ExperimentResult, SuiteResult
 from harness.model.units import format_duration
@@ -19,6 +20,7 @@ def summary(suite: SuiteResult, run_dir: Path, gate: GateResult | None, *, colou
     lines = [counts_sentence(suite)]
     if gate is not None:
         lines.append(f"Against the base: {visible(gate.sentence, 400)}")
+        lines += [f"  stale in the base: {visible(stale_words(one), 400)}" for one in gate.stale]
     lines.append("")
     for reason in suite.reasons:
         lines.append(visible(reason, 400))

@@ -104,7 +104,7 @@ def test_it_expires_after_its_day() -> None:
     assert said([BAD], [BAD], today=UNTIL).exit_code == 0
     found = said([BAD], [BAD], today=date(2027, 1, 13))
     assert (found.exit_code, where(found)) == (1, {"expired": ["A"]})
-    assert found.sentence == "failed, 1 known until a day that has passed"
+    assert found.sentence.startswith("failed, 1 known until a day that has passed, ")
     assert "next expires" not in found.sentence
     assert said([BAD], [UNDECIDED], today=date(2027, 1, 13)).exit_code == 1
     fixed = said([BAD], [GOOD], today=date(2027, 1, 13))
@@ -271,6 +271,46 @@ def test_accepting_keeps_what_was_not_run() -> None:
     assert after.experiments == base.experiments and still == known
     first, _ = accepted(partial, owner="you", today=DAY)
     assert first.experiments[DOWN].outcome == "not_run"
+
+
+def test_a_stale_base_counts_and_is_said() -> None:
+    started = "2026-11-30T10:00:00Z"
+    base, known = base_of(GOOD, started=started)
+    last, old = date(2026, 12, 30), date(2026, 12, 31)
+    assert gate(base, known, now(GOOD), last).stale == ()
+    found = gate(base, known, now(GOOD), old)
+    assert (found.exit_code, where(found)) == (0, {})
+    assert found.sentence == "passed, 2 of 2 outcomes compared with are stale, and count"
+    assert [(one.why, one.experiments) for one in found.stale] == [("31 days old", (DOWN, "control"))]
+    assert gate(base, known, now(BAD, BAD, BAD), old).exit_code == 1
+    (other,) = gate(base, known, now(GOOD, target_version="1.1"), DAY).stale
+    assert other.why == "of target version 1.0, and it is 1.1 now"
+    assert gate(base, known, now(GOOD, target_version=None), DAY).stale == ()
+
+
+def test_what_is_accepted_is_as_old_as_it_was_found() -> None:
+    base, known = base_of(GOOD, started="2026-10-01T10:00:00Z")
+    assert (base.day, base.accepted) == ("2026-10-01", "2026-11-30")
+    assert len(gate(base, known, now(GOOD), DAY).stale) == 1
+    # What was not run when the base was accepted anew stays as old as it is.
+    partial = suite(experiment(DOWN), experiment("control", GOOD), started="2026-11-30T10:00:00Z", target_version="2")
+    after, known = accepted(partial, owner="me", today=DAY, base=base, known=known)
+    assert (after.experiments[DOWN].day, after.experiments[DOWN].target_version) == ("2026-10-01", "1.0")
+    assert after.experiments["control"].day == ""
+    assert gate(after, known, now(GOOD, target_version="2"), DAY).stale[0].experiments == (DOWN,)
+
+
+def test_a_weakness_is_known_since_it_was_first_accepted() -> None:
+    base, known = base_of(BAD)
+    assert [one.since for one in known] == ["2026-11-30"]
+    later = date(2027, 1, 9)
+    assert "1 known weakness, known for 40 days, next" in gate(base, known, now(BAD), later).sentence
+    _, again = accepted(
+        now(BAD), owner="you", reason="still", until=date(2027, 6, 1), today=date(2027, 2, 1), base=base, known=known
+    )
+    assert [(one.since, one.owner) for one in again] == [("2026-11-30", "you")]
+    unknown = [msgspec.structs.replace(one, since="") for one in known]
+    assert "known for" not in gate(base, unknown, now(BAD), later).sentence
 
 
 def test_the_base_is_the_same_whatever_the_order() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,19 @@ from harness.cli.commands.report import report
 from harness.model.errors import UsageError
 from harness.model.jsonl import encode
 from harness.report.html.document import MAX_BYTES, NOTHING_ELSE, hash_of
-from harness.report.suite.files import render, write_suite_reports
+from harness.report.suite import files
 from tests.analysis.suite.suites import attempt, cell, experiment, suite
 from tests.report import browser, sample
 from tests.report.browser import Elements
 
 from .samples import HOSTILE, folder, gate_of_mixed, held, large, mixed
+
+DAY = date(2026, 12, 1)
+"""The samples were made the day before."""
+
+
+def render(at: Path, format_: str, today: date = DAY) -> str:
+    return files.render(at, format_, today)
 
 
 def first_screen(page: str) -> str:
@@ -51,6 +59,19 @@ def test_a_suite_that_broke_nothing_has_no_weaknesses_and_no_gate(tmp_path: Path
         assert said not in page
 
 
+def test_what_is_old_is_marked_as_stale(tmp_path: Path) -> None:
+    at = folder(tmp_path, mixed(), gate_of_mixed())
+    later = date(2026, 12, 31)
+    for format_ in ("html", "md", "junit"):
+        assert "tale" not in render(at, format_)
+    page = render(at, "html", later)
+    assert "Stale, as of 2026-12-31: 31 days old: redis-down, db-down" in first_screen(page)
+    assert "Stale, as of" in render(at, "md", later) and "❌ broken, stale" in render(at, "md", later)
+    assert "Stale, as of" in render(at, "junit", later)
+    # An experiment that was not run has no outcome that could be.
+    assert page.count('<span class="observed">stale') == 6  # the undecided one is listed twice
+
+
 def test_an_empty_suite_has_a_page() -> None:
     assert "Nothing was tried" in _page(suite())
 
@@ -60,7 +81,7 @@ def _page(found: object) -> str:
     from harness.report.suite.html import render as html
     from harness.report.suite.sentences import weaknesses
 
-    return html(found, None, weaknesses(found), Evidence())  # type: ignore[arg-type]
+    return html(found, None, weaknesses(found), Evidence(), DAY)  # type: ignore[arg-type]
 
 
 def test_there_is_no_script_and_the_policy_allows_none(tmp_path: Path) -> None:
@@ -82,7 +103,7 @@ def test_a_browser_shows_it_without_a_complaint_and_fetches_nothing(tmp_path: Pa
 
 
 def _written(at: Path) -> Path:
-    write_suite_reports(at, print)
+    files.write_suite_reports(at, print, DAY)
     return at / "report.html"
 
 
@@ -239,10 +260,10 @@ def test_the_command_makes_every_form_of_a_suite(tmp_path: Path) -> None:
 def test_a_suite_writes_its_reports_and_says_what_is_in_the_way(tmp_path: Path) -> None:
     said: list[str] = []
     at = folder(tmp_path, held())
-    write_suite_reports(at, said.append)
+    files.write_suite_reports(at, said.append, DAY)
     assert said == []
     assert {"report.html", "report.md", "junit.xml"} <= {path.name for path in at.iterdir()}
     (at / "gate.json").write_text("{", encoding="utf-8")
-    write_suite_reports(at, said.append)
+    files.write_suite_reports(at, said.append, DAY)
     assert len(said) == 3
     assert all("could not be made" in line for line in said)

@@ -159,19 +159,16 @@ def _trend(read: Folder, found: Sequence[Found], options: dict[str, Any], limit:
 def _score(read: Folder, found: Sequence[Found], options: dict[str, Any], limit: int, now: float) -> int:
     import msgspec
 
+    from harness.analysis.suite.base_files import BASE, known_file, read_known
     from harness.history import page, terminal
-    from harness.history.known import KNOWN, read_known
     from harness.history.score import score_trend
     from harness.model.errors import UsageError
 
-    path = options["known"]
-    try:
-        known = read_known(path if path is not None else Path(KNOWN))
-    except FileNotFoundError:
-        if path is not None:
-            raise UsageError(f"{path}: no such file") from None
-        known = ()
-    drawn = score_trend(found, known, datetime.fromtimestamp(now, UTC).date(), limit)
+    path, day = options["known"], datetime.fromtimestamp(now, UTC).date()
+    if path is not None and not path.exists():
+        raise UsageError(f"{path}: no such file")
+    known = read_known(path or known_file(Path(BASE)), day)
+    drawn = score_trend(found, known, day, limit)
     drawn = msgspec.structs.replace(drawn, unreadable=read.unreadable)
     if options["out"] is not None:
         page.write_score(options["out"], drawn)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.commands.many_runs.suite_run import run
 from harness.cli.settings import debug_option
-
-if TYPE_CHECKING:
-    from datetime import date
 
 base_option = click.option(
     "--base",
@@ -57,10 +54,12 @@ def accept(suite_dir: Path, owner: str, reason: str, until: str | None, ticket: 
     harness suite accept runs/20261123-160000-suite --owner me --reason "no fallback yet" --until 2027-01-31
     """
     from harness.analysis.suite.accept import accepted
+    from harness.analysis.suite.age import by_reason, stale, stale_words
+    from harness.analysis.suite.base_files import known_file, read_base, read_known, write_accepted
     from harness.analysis.suite.suite_file import read_suite
+    from harness.model.clock import today
     from harness.model.errors import UsageError
     from harness.report.sentences.text import visible
-    from harness.suite.base_files import known_file, read_base, read_known, write_accepted
 
     if not owner.strip():
         raise UsageError("--owner must not be empty", hint="a person or a team that can be asked")
@@ -77,6 +76,8 @@ def accept(suite_dir: Path, owner: str, reason: str, until: str | None, ticket: 
         base=read_base(path),
         known=read_known(known_file(path), day),
     )
+    for one in by_reason(stale(found, day)):
+        click.echo(f"stale, and accepted all the same: {visible(stale_words(one), 500)}", err=True)
     for written in write_accepted(path, base, known):
         click.echo(f"written: {visible(str(written), 4000)}", err=True)
     click.echo(f"accepted: {len(base.experiments)} experiments, {len(known)} known weaknesses")
@@ -84,20 +85,12 @@ def accept(suite_dir: Path, owner: str, reason: str, until: str | None, ticket: 
 
 
 def base_path(given: Path | None) -> Path:
-    from harness.suite.base_files import BASE
+    from harness.analysis.suite.base_files import BASE
 
     return given if given is not None else Path(BASE)
 
 
-def today() -> date:
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC).date()
-
-
 def _day(text: str | None) -> date | None:
-    from datetime import date
-
     from harness.model.errors import UsageError
 
     try:

@@ -116,18 +116,17 @@ def run(**values: Any) -> int:
 
 def _accepted(given: Path | None) -> Accepted | None:
     """What was accepted, and is owned. Raises UsageError for a file that is named and is not there."""
-    from datetime import UTC, datetime
-
-    from harness.suite.base_files import BASE, known_file, read_base, read_known
+    from harness.analysis.suite.base_files import BASE, known_file, read_base, read_known
+    from harness.model.clock import today
     from harness.suite.run import Accepted
 
-    path, today = given or Path(BASE), datetime.now(UTC).date()
+    path, day = given or Path(BASE), today()
     base = read_base(path)
     if base is None:
         if given is not None:
             raise UsageError(f"--base {given}: no such file", hint="harness suite accept DIR writes one")
         return None
-    return Accepted(base=base, known=read_known(known_file(path), today), today=today)
+    return Accepted(base=base, known=read_known(known_file(path), day), today=day)
 
 
 def _last(out: Path) -> SuiteResult | None:

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from harness.analysis.suite.accept import accepted
+from harness.analysis.suite.base_files import BASE, MAX_BASE, known_file, read_base, read_known, write_accepted
 from harness.analysis.suite.suite_file import read_suite
 from harness.model.errors import UsageError
 from harness.model.records.gate import Base, Known
-from harness.suite.base_files import BASE, MAX_BASE, known_file, read_base, read_known, write_accepted
 from tests.analysis.suite.suites import attempt, cell, experiment, suite
 
 DAY = date(2026, 11, 30)
@@ -107,6 +107,9 @@ GOOD = '[[known]]\nexperiment = "e"\nrequest = "A"\nowner = "me"\nreason = "r"\n
         ("schema = 2", "schema 2"),
         (GOOD.replace("owner", "ovner"), "is damaged"),
         (GOOD + "typo = 1\n", "is damaged"),
+        (GOOD + 'since = "2026-12-01"\n', "yet to come"),
+        (GOOD + 'since = "\\u001b[31m"\n', "no date"),
+        (GOOD + "since = 2026-11-30T10:00:00\n", "no date"),
         (GOOD.replace('"me"', '" "'), "must not be empty"),
         (GOOD.replace('"r"', '""'), "must not be empty"),
         (GOOD.replace("2027-01-12", "soon"), "is no date"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from harness.analysis.suite.accept import check_until
-from harness.analysis.suite.gate import until_of
+from harness.analysis.suite.age import since_of, until_of
 from harness.model.errors import UsageError
 from harness.model.files import read_limited, replace_file
 from harness.model.jsonl import decoding_error, encode
@@ -71,7 +71,7 @@ def read_known(path: Path, today: date) -> tuple[Known, ...]:
     except ValueError as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
     try:
-        found = msgspec.convert(tables, _KnownFile)
+        found = msgspec.convert(msgspec.to_builtins(tables), _KnownFile)  # a date of TOML is text, too
     except msgspec.ValidationError as error:
         raise UsageError(f"{path} is damaged: {decoding_error(error)}") from error
     _check_schema(path, found.schema)
@@ -80,12 +80,15 @@ def read_known(path: Path, today: date) -> tuple[Known, ...]:
         where = f"{path}: known weakness {number}"
         try:
             check_until(until_of(one) if until_of(one) >= today else None, today)
+            since = since_of(one)
         except UsageError as error:
             raise UsageError(f"{where}: {error}", hint=error.hint) from error
         if not one.owner.strip() or not one.reason.strip():
             raise UsageError(f"{where}: owner and reason must not be empty")
         if one.at_most is not None and not 0 <= one.at_most < math.inf:
             raise UsageError(f"{where}: at_most = {one.at_most} is neither a share nor a number of seconds")
+        if since is not None and since > today:
+            raise UsageError(f"{where}: since {since.isoformat()}: that day is yet to come")
         key = (one.experiment, one.request, "" if one.request else one.target)
         if key in seen:
             raise UsageError(f"{where}: {one.experiment[:60]!r} has the same weakness twice")
