@@ -151,6 +151,7 @@ def conduct(
             restless=restless,
         ).run()
     finally:
+        history.unlisten()
         if annotations is not None:
             renewing(session.keeper, annotations.close)
     return before

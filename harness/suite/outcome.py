@@ -105,6 +105,8 @@ class Book:
         )
         with self._lock:
             self._attempts[self._items[name].item.name].append(attempt)
+            # With all that was recorded of it, which would add up.
+            self._last.pop(self._items[name].item.name, None)
 
     def not_run(self, one: PlannedItem, why: str) -> None:
         self._why[one.item.name] = why

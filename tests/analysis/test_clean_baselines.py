@@ -26,7 +26,7 @@ from histories import (
 )
 
 from harness.analysis.live import recovered_live
-from harness.analysis.record.clean import CLEAN, CleanBaseline, clean_rows, earlier, for_plan, recorded, what_of
+from harness.analysis.record.clean import CLEAN, CleanBaseline, clean_rows, earlier, for_plan, newest, recorded, what_of
 from harness.analysis.record.spans import Span
 from harness.analysis.run_directory import analyze, load_run
 from harness.analysis.statistics.dispersion import dispersion
@@ -271,3 +271,17 @@ def test_what_was_wrong_makes_it_no_yardstick() -> None:
     starved = mark(0, 10.05, 100, {}, saturated=True)
     assert clean(Run(run.plan, run.events, [*run.rows, starved])) is None
     assert clean(run.cut(15.0, stopped("interrupt", 15.0))) is None
+
+
+def test_a_session_keeps_no_more_than_later_experiments_can_use() -> None:
+    def baseline(limits_ms: tuple[float, ...], of: str = "load") -> CleanBaseline:
+        return CleanBaseline(rows=(), steps=STEPS, limits_ms=limits_ms, of=of)
+
+    kept: tuple[CleanBaseline, ...] = ()
+    for number in range(60):
+        kept = newest((*kept, baseline((100.0,)), baseline((200.0,)), *([baseline((100.0,), "other")] * (number < 2))))
+    steps = {kind: sum(one.steps for one in kept if (one.of, one.limits_ms) == kind) for kind in KINDS}
+    assert steps == {("load", (100.0,)): 1200, ("load", (200.0,)): 1200, ("other", (100.0,)): 2 * STEPS}
+
+
+KINDS = (("load", (100.0,)), ("load", (200.0,)), ("other", (100.0,)))

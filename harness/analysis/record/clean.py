@@ -69,13 +69,20 @@ def what_of(plan: Plan) -> str:
 
 
 def for_plan(baselines: Sequence[CleanBaseline], plan: Plan) -> tuple[CleanBaseline, ...]:
-    """The newest of a session's, oldest first, MOST_STEPS together: those of the same load and target in which the
-    plan's latency limits were counted."""
-    of, limits, left, found = what_of(plan), tuple(sorted(plan.load.limits_ms)), MOST_STEPS, []
-    for one in reversed(baselines):
-        if (one.of, one.limits_ms) == (of, limits) and left >= LEAST_STEPS:
-            found.append(one.last(left))
-            left -= found[-1].steps
+    """Those of the same load and target in which the plan's latency limits were counted, as newest() chooses."""
+    kind = what_of(plan), tuple(sorted(plan.load.limits_ms))
+    return newest(one for one in baselines if (one.of, one.limits_ms) == kind)
+
+
+def newest(baselines: Iterable[CleanBaseline]) -> tuple[CleanBaseline, ...]:
+    """Of each kind the newest, MOST_STEPS together; oldest first."""
+    left: dict[tuple[str, tuple[float, ...]], int] = {}
+    found: list[CleanBaseline] = []
+    for one in reversed(tuple(baselines)):
+        room = left.get(kind := (one.of, one.limits_ms), MOST_STEPS)
+        if room >= LEAST_STEPS:
+            found.append(one.last(room))
+            left[kind] = room - found[-1].steps
     return tuple(reversed(found))
 
 

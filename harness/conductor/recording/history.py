@@ -38,6 +38,10 @@ class History:
         """Call it with every event from now on, in the thread that adds it: it must not block and must not raise."""
         self._listeners.append(listener)
 
+    def unlisten(self) -> None:
+        """Nobody is called any more: a history is kept for longer than those who follow it."""
+        self._listeners.clear()
+
     def since_t0(self, reading: float | None = None) -> float:
         """Seconds since t0 of a CLOCK_MONOTONIC reading, or of now."""
         return (monotonic() if reading is None else reading) - self.t0

@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from harness.adapters.keeper.protocol import KEEPER_JOURNAL
-from harness.analysis.record.clean import CLEAN, CleanBaseline, clean_rows, for_plan, recorded
+from harness.analysis.record.clean import CLEAN, CleanBaseline, clean_rows, for_plan, newest, recorded
 from harness.analysis.record.cut import cut, settled
 from harness.analysis.record.window_reader import WINDOWS
 from harness.analysis.run_directory import Run, judged, load_run, write_result
@@ -108,8 +108,8 @@ class Finisher:
         return run, result
 
     def _learn(self, carried: Carried, run: Run, result: Result) -> None:
-        """What its baseline tells of those that follow."""
-        self.clean += clean_of(carried.folder, run, result)
+        """What its baseline tells of those that follow; what none of them can need any more is let go."""
+        self.clean = newest((*self.clean, *clean_of(carried.folder, run, result)))
 
     def _rows(self, carried: Carried) -> list[Row]:
         """Those of the session since the experiment began, as soon as they are final."""
