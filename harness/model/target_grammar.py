@@ -324,7 +324,9 @@ def _limit(text: str, metric: str, value: str) -> Limit:
     if match := _OF.fullmatch(value):
         return _relative(text, metric, match)
     if match := _PLUS.fullmatch(value):
-        if metric not in RELATIVE or metric == "rps":
+        if metric not in RELATIVE:
+            raise UsageError(f"{what} {value!r}: {metric} has no baseline to compare with; write a value with its unit")
+        if metric == "rps":
             raise UsageError(f"{what} {value!r}: nothing can be added to the baseline's {metric}; write a factor of it")
         added = _absolute(text, metric, match[1])
         if added <= 0:

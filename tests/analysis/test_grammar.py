@@ -77,6 +77,8 @@ def test_request_names_hold_any_character(name: str) -> None:
         ("p95 < 95% of plan", "only rps has a plan"),
         ("baseline: p95 < 2x baseline", "compared with itself"),
         ("violating < 2x baseline", "no baseline to compare"),
+        ("violating < baseline + 1s", "no baseline to compare"),
+        ("rps > baseline + 5", "nothing can be added"),
         ("rps >= 95% of plane", "did you mean 'plan'"),
         ("falt: p95 < 2s", "did you mean 'fault'"),
         ("warmup: p95 < 2s", "not judged"),
