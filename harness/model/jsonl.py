@@ -47,9 +47,14 @@ def append_line(path: Path, line: bytes) -> None:
             raise
 
 
+MOST_SAID = 400
+
+
 def decoding_error(error: Exception) -> str:
     """What msgspec says of a text; "unexpected" is our word for bugs, and this is none."""
-    return str(error).replace("unexpected ", "")
+    said = str(error).replace("unexpected ", "")
+    # It repeats a value that is wrong, however long; what it is and where it stands are at the ends.
+    return said if len(said) <= MOST_SAID else f"{said[: MOST_SAID // 2]}...{said[-MOST_SAID // 2 :]}"
 
 
 def _spelt(value: Any) -> Any:

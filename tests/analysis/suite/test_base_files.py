@@ -74,6 +74,8 @@ def test_a_link_is_replaced_and_what_it_leads_to_is_left_alone(tmp_path: Path) -
         (b"null", "is damaged"),
         (b'{"schema": 2}', "schema 2"),
         (b'{"schema": 1, "name": 3}', "is damaged"),
+        (b'{"schema": 1, "name": "' + b"x" * 90_000, "is damaged"),
+        (b'{"experiments": {"a": {"definition": "", "outcome": "' + b"x" * 90_000 + b'"}}}', "outcome`|is damaged"),
         (b" " * 100_001, "over 0.1 MB"),
     ],
 )
@@ -82,7 +84,7 @@ def test_a_damaged_base_is_one_line(tmp_path: Path, data: bytes, words: str) -> 
     path.write_bytes(data)
     with pytest.raises(UsageError, match=words) as caught:
         read_base(path)
-    assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2 and "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize("cut", [0.1, 0.5, 0.99])
