@@ -23,7 +23,7 @@ from harness.model.clock import wall
 from harness.model.jsonl import encode_line
 from harness.safety.state_folders import known
 
-RAW = ("windows.jsonl", "clean.jsonl", "samples.jsonl", "log.jsonl", "acknowledged.jsonl", "logs")
+RAW = ("windows.jsonl", "clean.jsonl", "samples.jsonl", "alerts.jsonl", "log.jsonl", "acknowledged.jsonl", "logs")
 QUIET_S = 3600.0
 """One whose raw records were written to within this time is taken for one that is going on, whatever it says."""
 
