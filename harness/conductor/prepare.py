@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from harness.adapters.alerts.sources import check_sources
 from harness.analysis.live import parse_abort
 from harness.config.file import Configuration
 from harness.dependencies.configuration import load
@@ -53,13 +54,17 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def told(self) -> Plan:
         """The plan with what `run` would refuse among its warnings; nothing of the system is asked for it."""
-        if not isinstance(self.stack, ExternalStack):
-            return self.plan
-        refused = (f"run will refuse this: {text}" for text in self.stack.refusals())
+        texts = [*self.stack.refusals()] if isinstance(self.stack, ExternalStack) else []
+        try:
+            check_sources(self.plan.alerts, self.plan.load.allow_hosts)
+        except UsageError as error:
+            texts.append(f"{error}; {error.hint}" if error.hint else str(error))
+        refused = (f"run will refuse this: {text}" for text in texts)
         return msgspec.structs.replace(self.plan, warnings=(*refused, *self.plan.warnings))
 
     def check(self) -> None:
         """Look at the system. Raises UsageError or Refused where a run cannot begin there; nothing was touched then."""
+        check_sources(self.plan.alerts, self.plan.load.allow_hosts)
         if self.running is None:
             refuse_beside_living_run(self.plan)
             self.stack.check()

@@ -290,7 +290,7 @@ def _version(name: str, table: Any, where: str, folder: Path) -> VersionTable:
 
 def _alerts(table: dict[str, Any], where: str) -> AlertsPlan:
     found = _convert(table, AlertsTable, where)
-    urls = {}
+    urls: dict[str, str | None] = {}
     for key, port in (("prometheus", 9090), ("alertmanager", 9093)):
         url = getattr(found, key)
         example = f'{key} = "http://127.0.0.1:{port}"'
@@ -304,7 +304,12 @@ def _alerts(table: dict[str, Any], where: str) -> AlertsPlan:
         rules.check_alert(name, f"{where}.expected[{index}]")
         if name in found.expected[:index]:
             raise UsageError(f"{where}.expected[{index}]: {name!r} is there already")
-    return AlertsPlan(**urls, webhook=None if listen is None else str(listen), expected=found.expected)
+    return AlertsPlan(
+        prometheus=urls["prometheus"],
+        alertmanager=urls["alertmanager"],
+        webhook=None if listen is None else str(listen),
+        expected=found.expected,
+    )
 
 
 def _run(table: dict[str, Any], where: str) -> dict[str, RunValue]:

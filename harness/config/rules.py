@@ -137,5 +137,6 @@ def check_alert(name: str, where: str) -> None:
     """The name of an alert, as its rule has it. Prometheus takes any text; one that no rule has is a slip."""
     if not name.strip() or len(name) > MAX_NAME or not name.isprintable() or set("{}") & set(name):
         raise UsageError(
-            f"{where}: {name[:60]!r} cannot be the name of an alert", hint="as after `alert:` in the rule, without { and }"
+            f"{where}: {name[:60]!r} cannot be the name of an alert",
+            hint="as after `alert:` in the rule, without { and }",
         )

@@ -24,7 +24,8 @@
     ~cpu < 80%                           "~": secondary, a warning and not a verdict
 
 Operators are literal: < and <= differ. A target without a phase is expanded to one per judged phase; `recovery`,
-`memory_growth`, `detect` and `false_alarms` are of the whole run and take none. "of plan" is for rps, and only the open model has a plan.
+`memory_growth`, `detect` and `false_alarms` are of the whole run and take none. "of plan" is for rps, and only the open
+model has a plan.
 A request name may hold any character, braces included: it ends at the last "}" before an operator.
 """
 
@@ -146,7 +147,7 @@ def parse_expression(text: str) -> Target:
 
 def _alert(text: str, metric: str, name: str | None) -> str:
     if name is None:
-        raise UsageError(f"target {text!r}: {metric} is of one alert: which?", hint="for example detect{ServiceDown} < 60s")
+        raise UsageError(f"target {text!r}: {metric} is of one alert: which?", hint="for example detect{Down} < 60s")
     return name
 
 

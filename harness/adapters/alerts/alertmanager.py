@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.adapters.alerts.told import Told, active, ask, limited
+from harness.adapters.alerts.told import Active, Told, active, ask, limited
 from harness.adapters.wire.http import Client
 
 PATH = "/api/v2/alerts"
@@ -26,15 +26,10 @@ class _Alert(msgspec.Struct):
 
 def read(client: Client, url: str) -> Told:
     """url: of the server, without a slash at its end. Raises AdapterError."""
-    found = ask(client, url + PATH, list[_Alert])
-    states = ("suppressed" if one.status.state == "suppressed" else "firing" for one in found)
-    return Told(
-        active=limited(
-            (
-                # Since when it is suppressed nobody says.
-                active(one.labels, "suppressed", None) if state == "suppressed" else active(one.labels, "firing", one.startsAt)
-                for one, state in zip(found, states, strict=True)
-            ),
-            url + PATH,
-        )
-    )
+    return Told(active=limited((_active(one) for one in ask(client, url + PATH, list[_Alert])), url + PATH))
+
+
+def _active(one: _Alert) -> Active | None:
+    if one.status.state == "suppressed":
+        return active(one.labels, "suppressed", None)  # since when nobody says
+    return active(one.labels, "firing", one.startsAt)

@@ -90,4 +90,5 @@ def _rule(group: _Group, rule: _Rule) -> AlertRule:
 
 
 def _length(seconds: float) -> float:
-    return min(max(seconds, 0.0), LONGEST_S) if math.isfinite(seconds) else 0.0
+    """A number of seconds that can be calculated with."""
+    return min(seconds, LONGEST_S) if math.isfinite(seconds) and seconds >= 0.001 else 0.0

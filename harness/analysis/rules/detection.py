@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from harness.analysis.record.spans import Span, fault_intervals, span_of
+from harness.analysis.record.spans import Span, fault_intervals
 from harness.analysis.rules.facts import Facts
 from harness.analysis.rules.proportions import result_of
 from harness.model.records import events as ev
@@ -147,7 +147,9 @@ def _alert(case: _Case, name: str) -> AlertResult:
     rules = [rule for rule in case.rules if rule.alert == name]
     least_s = min((rule.least_s for rule in rules), default=None)
     until = case.end_s if case.first is None else case.first
-    false = [one for one in firing if case.baseline.start_s <= one.start_s < until and not _explained(case, one, least_s)]
+    false = [
+        one for one in firing if case.baseline.start_s <= one.start_s < until and not _explained(case, one, least_s)
+    ]
     since = [] if case.first is None else [one for one in firing if case.first <= one.start_s < case.end_s]
     found = AlertResult(alert=name, outcome="not_judged", false_alarms=len(false), times=len(since), least_s=least_s)
     if any(one.start_s < case.baseline.start_s and (one.end_s is None or one.end_s > until) for one in firing):
@@ -163,7 +165,9 @@ def _alert(case: _Case, name: str) -> AlertResult:
         return _as(found, "not_judged", "the fault broke no target: there was nothing to detect")
     if since:
         return _detected(case, found, since, case.impact_s)
-    if any(start < case.first and end > case.first for start, end in ((e.start_s, e.end_s or case.end_s) for e in firing)):
+    if any(
+        start < case.first and end > case.first for start, end in ((e.start_s, e.end_s or case.end_s) for e in firing)
+    ):
         return _as(found, "not_judged", "it fired when the fault was injected, as targets were broken before")
     return _silent(case, found, rules)
 
@@ -195,7 +199,9 @@ def _detected(case: _Case, found: AlertResult, since: Sequence[Episode], impact_
         why.append(f"it began to fire {len(since)} times")
     if last is None:
         why.append("it still fired when the record ended")
-    told = [e.start_s for e in episodes(case.rows, found.alert, "webhook", "notified") if e.start_s >= (case.first or 0.0)]
+    told = [
+        e.start_s for e in episodes(case.rows, found.alert, "webhook", "notified") if e.start_s >= (case.first or 0.0)
+    ]
     resolved = None if last is None or case.recovered_s is None else max(0.0, last - case.recovered_s)
     return msgspec.structs.replace(
         found,
@@ -222,8 +228,8 @@ def _silent(case: _Case, found: AlertResult, rules: Sequence[AlertRule]) -> Aler
             found = msgspec.structs.replace(found, fired_s=round(fired[0].start_s, 3))
             return _as(found, "held_back", "it fired in Prometheus and did not come to Alertmanager: nobody was told")
     if not case.rules_known:
-        why = "how long its condition must last is not known: [alerts] names no Prometheus that answers"
-        return _as(found, "not_judged", why)
+        unknown = "how long its condition must last is not known: [alerts] names no Prometheus that answers"
+        return _as(found, "not_judged", unknown)
     if not rules:
         return _as(found, "never_fired", "Prometheus has no alerting rule of this name")
     broken_s, least_s = case.broken_s, found.least_s or 0.0
@@ -283,7 +289,9 @@ def _false_alarms(target: Target, found: DetectionResult) -> TargetResult:
     if not found.baseline_seen:
         return result_of(target, count, target.value, "undecided", f"{found.source} did not answer all the time")
     if all(one.outcome == "carried_over" for one in found.alerts):
-        return result_of(target, count, target.value, "not_judged", "every expected alert fired already before baseline")
+        return result_of(
+            target, count, target.value, "not_judged", "every expected alert fired already before baseline"
+        )
     return result_of(target, count, target.value, "held", why)
 
 

@@ -293,8 +293,8 @@ class AlertResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DetectionResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Did anybody notice? source: whose word counts for firing: the last one before people that is polled. false_alarms:
-    of the expected alerts together. unseen: [start_s, end_s] in which that source did not answer."""
+    """Did anybody notice? source: whose word counts for firing. false_alarms: of the expected alerts together. unseen:
+    [start_s, end_s] in which that source did not answer."""
 
     source: Literal["prometheus", "alertmanager", "webhook"]
     alerts: tuple[AlertResult, ...] = ()
