@@ -138,5 +138,5 @@ def check_alert(name: str, where: str) -> None:
     if not name.strip() or len(name) > MAX_NAME or not name.isprintable() or set("{}") & set(name):
         raise UsageError(
             f"{where}: {name[:60]!r} cannot be the name of an alert",
-            hint="as after `alert:` in the rule, without { and }",
+            hint="as its rule says after `alert:`, without { and }",
         )

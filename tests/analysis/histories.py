@@ -27,6 +27,7 @@ from harness.model.records.faults import Change, Dependency, Evidence, FaultSpec
 from harness.model.records.load import LoadPlan, Scenario, UserClass
 from harness.model.records.plan import PhasePlan, Plan, PlannedFault, Provenance
 from harness.model.records.result import Result, TargetResult
+from harness.model.records.alerts import AlertRow
 from harness.model.records.samples import ProcessUse, Sample
 from harness.model.records.targets import PhaseName, Target
 from harness.model.records.windows import (
@@ -300,9 +301,9 @@ class Run:
             self._stored = list(self.rows), store
         return self._stored[1]
 
-    def judge(self, *extra: str) -> Result:
+    def judge(self, *extra: str, alerts: Sequence[AlertRow] = ()) -> Result:
         targets = tuple(t for text in extra for t in parse_targets(text))
-        return judge(self.plan, self.events, self.store(), self.samples, extra_targets=targets)
+        return judge(self.plan, self.events, self.store(), self.samples, alerts, extra_targets=targets)
 
     def without(self, *kinds: type) -> Run:
         """The same run without events of these kinds."""

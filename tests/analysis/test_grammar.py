@@ -167,8 +167,11 @@ def test_the_canonical_text_parses_back_to_the_same_target(
     metric: str, op: str, number: object, phase: str, soft: bool
 ) -> None:
     unit = {"ms": "ms", "s": "s", "proportion": "%", "per_h": "%/h", "per_s": "/s", "number": ""}
-    where = "" if metric in ("recovery", "memory_growth") else phase
-    target = parse_expression(f"{where}{metric} {op} {number}{unit[unit_of(metric)]}")
+    where = "" if metric in WHOLE_RUN else phase
+    if metric in METRICS and METRICS[metric].of_alert:
+        metric += "{ServiceDown}"
+    assume(not (metric.partition("{")[0] in OF_ALERTS and op.startswith(">")))
+    target = parse_expression(f"{where}{metric} {op} {number}{unit[unit_of(metric.partition("{")[0])]}")
     again = parse_expression(("~" if soft else "") + target.text)
     assert (again.text, again.value, again.op) == (target.text, target.value, target.op)
 

@@ -6,6 +6,7 @@ suppresses nobody is told), else Prometheus, else the webhook.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 
@@ -66,7 +67,7 @@ def unseen(rows: Iterable[AlertRow], source: Source, start_s: float, end_s: floa
     answered = [r.at for r in rows if isinstance(r, Looked) and r.source == source and not r.trouble]
     edges = [start_s, *sorted(at for at in answered if start_s < at < end_s), end_s]
     found: list[tuple[float, float]] = []
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         if high - low > UNSEEN_AFTER_S:
             found.append((round(low, 3), round(high, 3)))
     return tuple(found)
@@ -147,9 +148,8 @@ def _alert(case: _Case, name: str) -> AlertResult:
     rules = [rule for rule in case.rules if rule.alert == name]
     least_s = min((rule.least_s for rule in rules), default=None)
     until = case.end_s if case.first is None else case.first
-    false = [
-        one for one in firing if case.baseline.start_s <= one.start_s < until and not _explained(case, one, least_s)
-    ]
+    early = [one for one in firing if case.baseline.start_s <= one.start_s < until]
+    false = [one for one in early if not _explained(case, one, least_s)]
     since = [] if case.first is None else [one for one in firing if case.first <= one.start_s < case.end_s]
     found = AlertResult(alert=name, outcome="not_judged", false_alarms=len(false), times=len(since), least_s=least_s)
     if any(one.start_s < case.baseline.start_s and (one.end_s is None or one.end_s > until) for one in firing):
@@ -165,9 +165,7 @@ def _alert(case: _Case, name: str) -> AlertResult:
         return _as(found, "not_judged", "the fault broke no target: there was nothing to detect")
     if since:
         return _detected(case, found, since, case.impact_s)
-    if any(
-        start < case.first and end > case.first for start, end in ((e.start_s, e.end_s or case.end_s) for e in firing)
-    ):
+    if any(one.end_s is None or one.end_s > case.first for one in early):
         return _as(found, "not_judged", "it fired when the fault was injected, as targets were broken before")
     return _silent(case, found, rules)
 
@@ -199,9 +197,8 @@ def _detected(case: _Case, found: AlertResult, since: Sequence[Episode], impact_
         why.append(f"it began to fire {len(since)} times")
     if last is None:
         why.append("it still fired when the record ended")
-    told = [
-        e.start_s for e in episodes(case.rows, found.alert, "webhook", "notified") if e.start_s >= (case.first or 0.0)
-    ]
+    notified = episodes(case.rows, found.alert, "webhook", "notified")
+    told = [one.start_s for one in notified if one.start_s >= (case.first or 0.0)]
     resolved = None if last is None or case.recovered_s is None else max(0.0, last - case.recovered_s)
     return msgspec.structs.replace(
         found,
@@ -289,9 +286,8 @@ def _false_alarms(target: Target, found: DetectionResult) -> TargetResult:
     if not found.baseline_seen:
         return result_of(target, count, target.value, "undecided", f"{found.source} did not answer all the time")
     if all(one.outcome == "carried_over" for one in found.alerts):
-        return result_of(
-            target, count, target.value, "not_judged", "every expected alert fired already before baseline"
-        )
+        why = "every expected alert fired before baseline"
+        return result_of(target, count, target.value, "not_judged", why)
     return result_of(target, count, target.value, "held", why)
 
 

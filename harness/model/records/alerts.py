@@ -12,7 +12,7 @@ import msgspec
 
 Source = Literal["prometheus", "alertmanager", "webhook"]
 State = Literal["pending", "firing", "suppressed", "resolved", "lapsed", "notified"]
-"""suppressed: it fires, and Alertmanager tells nobody (inhibited or silenced). lapsed: it was pending and never fired."""
+"""suppressed: it fires, and Alertmanager tells nobody (inhibited or silenced). lapsed: it was pending, no more."""
 
 MAX_NAME = 200
 MAX_LABELS = 300
