@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from harness.adapters.alerts.sources import check_sources
+from harness.adapters.alerts.sources import check_sources, rules_of
 from harness.analysis.live import parse_abort
 from harness.config.file import Configuration
 from harness.dependencies.configuration import load
@@ -17,7 +17,7 @@ from harness.load.ipc.keys import check_sockets
 from harness.load.process.launcher import describe
 from harness.model.clock import wall
 from harness.model.cores import useful_cores
-from harness.model.errors import UsageError, about
+from harness.model.errors import HarnessError, UsageError, about
 from harness.model.options import HOST
 from harness.model.records.faults import Dependency
 from harness.model.records.load import Locustfile
@@ -69,6 +69,19 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
             refuse_beside_living_run(self.plan)
             self.stack.check()
         refuse_sample_requests(self)
+
+
+def with_rules(plan: Plan) -> Plan:
+    """With the rules of the Prometheus in [alerts], which is asked for them; a note where it does not tell."""
+    alerts = plan.alerts
+    if alerts is None or alerts.prometheus is None:
+        return plan
+    try:
+        rules = rules_of(alerts, plan.load.allow_hosts)
+    except HarnessError as error:
+        note = f"the rules of the expected alerts were not read: {error}"
+        return msgspec.structs.replace(plan, warnings=(*plan.warnings, note))
+    return msgspec.structs.replace(plan, alerts=msgspec.structs.replace(alerts, rules=rules))
 
 
 def planned_for(experiment: Experiment, config: Path | None = None) -> Planned:

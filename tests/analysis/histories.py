@@ -23,11 +23,11 @@ from harness.analysis.record.windows import WindowStore
 from harness.analysis.verdict.judge import judge
 from harness.model.jsonl import encode_line
 from harness.model.records import events as ev
+from harness.model.records.alerts import AlertRow
 from harness.model.records.faults import Change, Dependency, Evidence, FaultSpec
 from harness.model.records.load import LoadPlan, Scenario, UserClass
 from harness.model.records.plan import PhasePlan, Plan, PlannedFault, Provenance
 from harness.model.records.result import Result, TargetResult
-from harness.model.records.alerts import AlertRow
 from harness.model.records.samples import ProcessUse, Sample
 from harness.model.records.targets import PhaseName, Target
 from harness.model.records.windows import (

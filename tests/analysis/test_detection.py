@@ -1,4 +1,4 @@
-"""Expected alerts against an impact whose truth is known: what each outcome is said for, and what it is not said for."""
+"""Expected alerts against an impact whose truth is known: what each outcome is said for, and what it is not."""
 
 from __future__ import annotations
 

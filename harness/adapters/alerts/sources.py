@@ -8,11 +8,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from harness.adapters.alerts import prometheus
 from harness.adapters.alerts.webhook import Receiver
 from harness.adapters.allowed_hosts import check_url, url_address
 from harness.adapters.processes.listeners import command_of, listener
+from harness.adapters.wire.http import Client
 from harness.model.errors import AdapterError, UsageError
-from harness.model.records.alerts import AlertsPlan
+from harness.model.records.alerts import AlertRule, AlertsPlan
 from harness.model.records.faults import Address
 
 _PROGRAMS = ("prometheus", "alertmanager")
@@ -40,6 +42,16 @@ def _pinned(url: str | None, key: str, allow_hosts: Collection[str]) -> str | No
     if urlsplit(url).scheme != "http":
         return url
     return urlunsplit(urlsplit(url)._replace(netloc=str(Address(address, port))))
+
+
+def rules_of(alerts: AlertsPlan, allow_hosts: Collection[str]) -> tuple[AlertRule, ...]:
+    """The rules of the declared Prometheus as they are now; none where none is declared. Raises AdapterError, and what
+    `pinned` raises."""
+    url = pinned(alerts, allow_hosts).prometheus
+    if url is None:
+        return ()
+    with Client() as client:
+        return prometheus.read(client, url).rules
 
 
 def check_sources(alerts: AlertsPlan | None, allow_hosts: Collection[str]) -> None:

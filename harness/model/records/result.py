@@ -274,8 +274,8 @@ class AlertResult(msgspec.Struct, frozen=True, kw_only=True):
     """One expected alert (harness/analysis/rules/detection.py).
 
     seconds: from the impact's start until it fired, between lower_s and upper_s. fired_s, notified_s: since t0; the
-    latter is null where no webhook tells. resolved_after_s: after recovery. times: how often it began to fire since the first
-    injection. false_alarms: how often without impact. least_s: how long its condition must last, as its rule says.
+    latter is null where no webhook tells. resolved_after_s: after recovery. times: how often it began to fire since the
+    first injection. false_alarms: how often without impact. least_s: how long its condition must last, by its rule.
     """
 
     alert: str
