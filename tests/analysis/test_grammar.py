@@ -96,7 +96,7 @@ def test_request_names_hold_any_character(name: str) -> None:
         ("detect{} < 60s", "empty"),
         ("detect{Down} > 60s", "upper limit"),
         ("detect{Down} < 60", "the unit is missing"),
-        ("detect{Down} < 2x baseline", "is not understood"),
+        ("detect{Down} < 2x baseline", "no baseline to compare"),
         ("fault: detect{Down} < 60s", "whole run"),
         ("false_alarms{Down} < 1", "not known by request name"),
         ("false_alarms >= 1", "upper limit"),
