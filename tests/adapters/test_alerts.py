@@ -214,4 +214,3 @@ def test_sources_are_held_to_the_allowed_hosts_and_pinned() -> None:
 def test_only_a_prometheus_of_this_machine_has_our_clock_for_sure(page: Page) -> None:
     assert not has_our_clock(page.url)  # some process forwards it, perhaps
     assert not has_our_clock("http://10.1.2.3:9090") and not has_our_clock("http://localhost:1")
-
