@@ -16,12 +16,12 @@ from harness.analysis.record.window_reader import WINDOWS, WindowReader, latest_
 from harness.analysis.record.windows import WindowStore
 from harness.analysis.rules.detection import nothing_to_detect
 from harness.analysis.verdict.judge import judge
+from harness.model.alerts import AlertRow
 from harness.model.errors import HarnessError, UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.files import cannot_be_read, read_limited, replace_file
 from harness.model.jsonl import decoding_error, encode, read_lines
 from harness.model.records import events as ev
-from harness.model.records.alerts import AlertRow
 from harness.model.records.former import plan_of_schema_1
 from harness.model.records.load import STEP_S
 from harness.model.records.plan import READ_SCHEMAS, Plan

@@ -121,7 +121,7 @@ def parse_expression(text: str) -> Target:
         raise UsageError(f"target {text!r}: {metric} is of the whole run; leave out `{phase}:`")
     op: Op = match["op"]  # type: ignore[assignment]  # the pattern admits exactly these four
     if metric in METRICS and METRICS[metric].upper and op not in ("<", "<="):
-        raise UsageError(f"target {text!r}: {metric} has an upper limit; write < or <=")
+        raise UsageError(f"{metric} in target {text!r} has an upper limit; write < or <=")
     limits = _limits(text, metric, op, match["value"].strip())
     first, other = limits[0], limits[1] if len(limits) > 1 else None
     if all(limit.value == 0 and not limit.plus for limit in limits) and op == "<" and metric != "memory_growth":
@@ -147,7 +147,7 @@ def parse_expression(text: str) -> Target:
 
 def _alert(text: str, metric: str, name: str | None) -> str:
     if name is None:
-        raise UsageError(f"target {text!r}: {metric} is of one alert: which?", hint="for example detect{Down} < 60s")
+        raise UsageError(f"{metric} in target {text!r} is of one alert: which?", hint="for example detect{Down} < 60s")
     return name
 
 

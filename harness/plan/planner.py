@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from harness.model.alerts import AlertsPlan
 from harness.model.errors import UsageError
-from harness.model.records.alerts import AlertsPlan
 from harness.model.records.faults import Dependency
 from harness.model.records.load import Locustfile, Scenario
 from harness.model.records.plan import PhasePlan, Plan, PlannedFault, Provenance
@@ -173,7 +173,7 @@ def _alerts(alerts: AlertsPlan | None, targets: tuple[Target, ...]) -> AlertsPla
     for target in targets:
         if target.metric in OF_ALERTS and alerts is None:
             raise UsageError(
-                f"target `{target.text}`: nobody looks at alerts",
+                f"nobody looks at alerts, as target `{target.text}` needs",
                 hint='[alerts] in harness.toml, and prometheus = "http://127.0.0.1:9090" in it',
             )
     if alerts is None:
@@ -181,7 +181,7 @@ def _alerts(alerts: AlertsPlan | None, targets: tuple[Target, ...]) -> AlertsPla
     named = (target.name for target in targets if target.metric == "detect" and target.name is not None)
     expected = tuple(dict.fromkeys((*alerts.expected, *named)))
     if not expected and any(target.metric == "false_alarms" for target in targets):
-        raise UsageError("target `false_alarms`: of which alerts?", hint='[alerts] and expected = ["ServiceDown"]')
+        raise UsageError("target `false_alarms` of which alerts?", hint='[alerts] and expected = ["ServiceDown"]')
     return msgspec.structs.replace(alerts, expected=expected)
 
 

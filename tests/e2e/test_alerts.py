@@ -16,7 +16,7 @@ from tests.e2e.observe import Run, wait_until
 from tests.support.servers.alerting import Exporter, alerting
 from tests.support.servers.ports import free_port
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.calm]
 
 SERVICE = """
 import http.server, os, sys
@@ -49,7 +49,8 @@ class Reader(HttpUser):
 """
 ARGS = (
     *("--locustfile", "locustfile.py", "--rate", "20", "--spawn-rate", "5000", "--warmup", "3s"),
-    *("--request-timeout", "2s", "--baseline", "5s", "--fault", "api-pause", "--fault-for", "8s", "--hold", "4s"),
+    *("--target", "p95 < 4s", "--target", "baseline: rps >= 50% of plan", "--target", "after: rps >= 50% of plan"),
+    *("--request-timeout", "5s", "--baseline", "5s", "--fault", "api-pause", "--fault-for", "8s", "--hold", "4s"),
     *("--recovery-limit", "30s", "--target", "detect{ApiDown} < 15s", "--target", "false_alarms < 1"),
 )
 

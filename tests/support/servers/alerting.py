@@ -32,7 +32,6 @@ class Exporter(http.server.ThreadingHTTPServer):
     def address(self) -> str:
         return f"127.0.0.1:{self.server_address[1]}"
 
-
     def handle_error(self, request: object, client_address: object) -> None:
         """A scrape that took too long on a busy machine."""
 
