@@ -11,18 +11,18 @@ from typing import Any, TypeVar
 import msgspec
 
 from harness.analysis.record.clean import CLEAN, read_earlier
+from harness.analysis.record.former import plan_of_schema_1
 from harness.analysis.record.healed import healing_events, left_at_the_end
 from harness.analysis.record.window_reader import WINDOWS, WindowReader, latest_s
 from harness.analysis.record.windows import WindowStore
 from harness.analysis.rules.detection import nothing_to_detect
 from harness.analysis.verdict.judge import judge
-from harness.model.alerts import AlertRow
 from harness.model.errors import HarnessError, UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.files import cannot_be_read, read_limited, replace_file
 from harness.model.jsonl import decoding_error, encode, read_lines
 from harness.model.records import events as ev
-from harness.model.records.former import plan_of_schema_1
+from harness.model.records.alerts import AlertRow
 from harness.model.records.load import STEP_S
 from harness.model.records.plan import READ_SCHEMAS, Plan
 from harness.model.records.result import SCHEMA as RESULT_SCHEMA

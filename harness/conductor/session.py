@@ -17,8 +17,8 @@ from harness.conductor.recording.alerts import AlertRecorder
 from harness.conductor.recording.sampler import Sampler
 from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import Inbox, renewing
-from harness.model.alerts import AlertsPlan
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
+from harness.model.records.alerts import AlertsPlan
 from harness.model.records.plan import Plan
 from harness.model.records.stack import SavesLogs, Stack, StackUp, WritesLogs
 from harness.safety.journal.journal import Journal

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from harness.model.alerts import AlertsPlan
+from harness.model.records.alerts import AlertsPlan
 from harness.model.records.faults import Dependency
 
 DEFAULT_TARGET = "api"

@@ -33,9 +33,9 @@ from harness.config.file import (
     ToxiproxyTable,
     VersionTable,
 )
-from harness.model.alerts import AlertsPlan
 from harness.model.errors import UsageError
 from harness.model.files import read_limited
+from harness.model.records.alerts import AlertsPlan
 from harness.model.suggest import unknown
 from harness.model.target_grammar import parse_targets
 

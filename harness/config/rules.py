@@ -7,8 +7,8 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from harness.model.alerts import MAX_NAME
 from harness.model.errors import UsageError
+from harness.model.records.alerts import MAX_NAME
 from harness.model.records.faults import Address
 
 _NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")

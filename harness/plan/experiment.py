@@ -12,8 +12,8 @@ from typing import Annotated
 
 import msgspec
 
-from harness.model.alerts import AlertsPlan
 from harness.model.options import COUNT, DURATION, EXPR, FLAG, HOST, NUMBER, PATH, Option, Unit, one_of, options_of
+from harness.model.records.alerts import AlertsPlan
 from harness.model.records.load import Arrivals, Model
 from harness.model.records.stack import StackName
 from harness.plan.files.entries import Entry

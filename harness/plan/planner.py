@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from harness.model.alerts import AlertsPlan
 from harness.model.errors import UsageError
+from harness.model.records.alerts import AlertsPlan
 from harness.model.records.faults import Dependency
 from harness.model.records.load import Locustfile, Scenario
 from harness.model.records.plan import PhasePlan, Plan, PlannedFault, Provenance

@@ -14,8 +14,8 @@ from harness.adapters.alerts import alertmanager, prometheus, webhook
 from harness.adapters.alerts.sources import check_sources, has_our_clock, pinned
 from harness.adapters.alerts.told import MAX_ANSWER, Active, instant
 from harness.adapters.wire.http import Client
-from harness.model.alerts import AlertsPlan
 from harness.model.errors import AdapterError, Refused, Unreachable, UsageError
+from harness.model.records.alerts import AlertsPlan
 
 
 class Page(http.server.ThreadingHTTPServer):

@@ -21,9 +21,9 @@ import msgspec
 
 from harness.analysis.record.windows import WindowStore
 from harness.analysis.verdict.judge import judge
-from harness.model.alerts import AlertRow
 from harness.model.jsonl import encode_line
 from harness.model.records import events as ev
+from harness.model.records.alerts import AlertRow
 from harness.model.records.faults import Change, Dependency, Evidence, FaultSpec
 from harness.model.records.load import LoadPlan, Scenario, UserClass
 from harness.model.records.plan import PhasePlan, Plan, PlannedFault, Provenance

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from histories import INJECTED, ZERO, Run, Scene, failing, target
 
-from harness.model.alerts import AlertRow, AlertRule, AlertsPlan, Changed, Looked, RuleSeen, Source, State
+from harness.model.records.alerts import AlertRow, AlertRule, AlertsPlan, Changed, Looked, RuleSeen, Source, State
 from harness.model.records.result import AlertResult, Result
 
 DOWN = "ServiceDown"

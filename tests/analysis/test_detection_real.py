@@ -19,10 +19,10 @@ from harness.analysis.record.windows import WindowStore
 from harness.analysis.rules.detection import detection
 from harness.analysis.rules.facts import Facts
 from harness.conductor.recording.alerts import AlertRecorder
-from harness.model.alerts import AlertRow, AlertsPlan, Changed, Looked
 from harness.model.clock import monotonic, step_of
 from harness.model.jsonl import read_lines
 from harness.model.records import events as ev
+from harness.model.records.alerts import AlertRow, AlertsPlan, Changed, Looked
 from harness.model.records.result import ImpactResult, RecoveryResult
 from tests.support.servers.alerting import Exporter, alerting
 from tests.support.servers.ports import free_port

@@ -15,9 +15,9 @@ import pytest
 
 from harness.adapters.alerts.told import Active, Told
 from harness.conductor.recording.alerts import MAX_CHANGES, AlertRecorder, _Book
-from harness.model.alerts import AlertRow, AlertRule, AlertsPlan, Changed, Looked, RuleSeen
 from harness.model.clock import monotonic
 from harness.model.jsonl import read_lines
+from harness.model.records.alerts import AlertRow, AlertRule, AlertsPlan, Changed, Looked, RuleSeen
 
 
 class Prometheus(http.server.ThreadingHTTPServer):

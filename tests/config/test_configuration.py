@@ -19,8 +19,8 @@ from harness.dependencies.kafka import KafkaTable
 from harness.dependencies.postgres import PostgresTable
 from harness.dependencies.redis import RedisTable
 from harness.dependencies.registry import tables
-from harness.model.alerts import AlertsPlan
 from harness.model.errors import UsageError
+from harness.model.records.alerts import AlertsPlan
 from harness.stack.external.stack import ExternalStack
 
 GOOD = """

@@ -91,7 +91,9 @@ def test_an_alert_that_fires_with_the_fault_is_detected(tmp_path: Path) -> None:
     assert result.detection is not None, run.text()
     (one,) = result.detection.alerts
     assert one.outcome == "detected" and one.seconds is not None and 0.0 < one.seconds < 8.0, (one, run.text())
-    assert one.notified_s is not None and one.resolved_after_s is not None and one.least_s == 3.0
+    assert one.notified_s is not None and one.least_s == 3.0 and one.false_alarms == 0
+    recovered = result.recovery is not None and result.recovery.outcome == "recovered"
+    assert (one.resolved_after_s is not None) == recovered or "still fired" in one.why
     judged = {each.target: each.outcome for each in result.targets}
     assert (judged["detect{ApiDown} < 15s"], judged["false_alarms < 1"]) == ("held", "held")
     assert analyze(run.dir).detection == result.detection

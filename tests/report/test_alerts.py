@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from harness.model.alerts import AlertRule, AlertsPlan
+from harness.model.records.alerts import AlertRule, AlertsPlan
 from harness.model.records.result import AlertResult, DetectionResult, Result
 from harness.report import junit, markdown
 from harness.report.html import tables

@@ -14,8 +14,8 @@ import msgspec
 
 from harness.adapters.alerts.told import Active, Told, active, ask, instant, limited
 from harness.adapters.wire.http import Client
-from harness.model.alerts import MAX_NAME, MAX_QUERY, AlertRule
 from harness.model.errors import Rejected
+from harness.model.records.alerts import MAX_NAME, MAX_QUERY, AlertRule
 
 PATH = "/api/v1/rules?type=alert"
 MAX_RULES = 5_000

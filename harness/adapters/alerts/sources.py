@@ -13,8 +13,8 @@ from harness.adapters.alerts.webhook import Receiver
 from harness.adapters.allowed_hosts import check_url, url_address
 from harness.adapters.processes.listeners import command_of, listener
 from harness.adapters.wire.http import Client
-from harness.model.alerts import AlertRule, AlertsPlan
 from harness.model.errors import AdapterError, UsageError
+from harness.model.records.alerts import AlertRule, AlertsPlan
 from harness.model.records.faults import Address
 
 _PROGRAMS = ("prometheus", "alertmanager")

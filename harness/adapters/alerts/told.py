@@ -11,9 +11,9 @@ from typing import TypeVar
 import msgspec
 
 from harness.adapters.wire.http import Client
-from harness.model.alerts import MAX_LABELS, MAX_NAME, AlertRule, State
 from harness.model.errors import Rejected
 from harness.model.jsonl import decoding_error
+from harness.model.records.alerts import MAX_LABELS, MAX_NAME, AlertRule, State
 
 TIMEOUT_S = 2.0
 MAX_ANSWER = 8 * 2**20

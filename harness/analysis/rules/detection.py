@@ -15,8 +15,8 @@ import msgspec
 from harness.analysis.record.spans import Span, fault_intervals
 from harness.analysis.rules.facts import Facts
 from harness.analysis.rules.proportions import result_of
-from harness.model.alerts import AlertRow, AlertRule, AlertsPlan, Changed, Looked, RuleSeen, Source, State
 from harness.model.records import events as ev
+from harness.model.records.alerts import AlertRow, AlertRule, AlertsPlan, Changed, Looked, RuleSeen, Source, State
 from harness.model.records.result import AlertOutcome, AlertResult, DetectionResult, ImpactResult, Outcome, TargetResult
 from harness.model.records.targets import Target
 from harness.model.units import format_duration

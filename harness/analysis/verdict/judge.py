@@ -37,9 +37,9 @@ from harness.analysis.verdict.acknowledged import acknowledged_result
 from harness.analysis.verdict.after_load import after_load_result, ending
 from harness.analysis.verdict.proofs import fault_results, left_over
 from harness.analysis.verdict.verdict import MIX_POINTS, Case, rule
-from harness.model.alerts import AlertRow
 from harness.model.clock import step_of
 from harness.model.records import events as ev
+from harness.model.records.alerts import AlertRow
 from harness.model.records.load import STEP_S
 from harness.model.records.plan import Plan
 from harness.model.records.result import (

@@ -12,7 +12,10 @@ from harness.adapters.alerts.sources import has_our_clock, listening, pinned
 from harness.adapters.alerts.told import Active, Told
 from harness.adapters.alerts.webhook import Receiver
 from harness.adapters.wire.http import Client
-from harness.model.alerts import (
+from harness.model.clock import monotonic
+from harness.model.errors import HarnessError
+from harness.model.jsonl import append_line, encode_line
+from harness.model.records.alerts import (
     MAX_NAME,
     AlertRow,
     AlertRule,
@@ -23,9 +26,6 @@ from harness.model.alerts import (
     Source,
     State,
 )
-from harness.model.clock import monotonic
-from harness.model.errors import HarnessError
-from harness.model.jsonl import append_line, encode_line
 
 INTERVAL_S = 1.0
 STOP_LIMIT_S = 3.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.model.alerts import AlertsPlan
+from harness.model.records.alerts import AlertsPlan
 from harness.model.records.faults import Change, FaultSpec
 from harness.model.records.load import LoadPlan, Scenario
 from harness.model.records.stack import StackName

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.model.alerts import AlertRule
+from harness.model.records.alerts import AlertRule
 from harness.model.records.plan import Plan
 from harness.model.units import format_duration
 from harness.report.sentences.text import visible
