@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,25 +68,11 @@ def service(folder: Path) -> Iterator[str]:
 
 
 def test_an_alert_that_fires_with_the_fault_is_detected(tmp_path: Path) -> None:
-    exporter, webhook = Exporter(), f"127.0.0.1:{free_port()}"
-    exporter.metrics = {"app_up": 1.0}
-    (tmp_path / "servers").mkdir()
-    (tmp_path / "locustfile.py").write_text(LOCUSTFILE)
-    with (
-        service(tmp_path) as port,
-        alerting(tmp_path / "servers", RULES, exporter, webhook) as (prometheus, _),
-    ):
-        (tmp_path / "harness.toml").write_text(
-            f'[target]\nurl = "http://127.0.0.1:{port}"\nmetrics = ""\npid_file = "service.pid"\n'
-            f'[alerts]\nprometheus = "{prometheus}"\nwebhook = "{webhook}"\n'
-        )
-        run = Run(tmp_path, *ARGS, shortened=True)
-        try:
-            # The exporter tells of the service what somebody beside it would have seen.
-            threading.Thread(target=_follow, args=(run, exporter), daemon=True).start()
-            run.end()
-        finally:
-            run.kill_group()
+    for attempt in range(3):
+        (tmp_path / f"try{attempt}").mkdir()
+        run = one_run(tmp_path / f"try{attempt}")
+        if run.count("fault_injected"):
+            break  # else the machine was too busy for a baseline, and the run has said so
     result = read_result(run.dir)
     assert result.detection is not None, run.text()
     (one,) = result.detection.alerts
@@ -102,7 +88,22 @@ def test_an_alert_that_fires_with_the_fault_is_detected(tmp_path: Path) -> None:
     assert "alert ApiDown: detected" in run.text()
 
 
-def _follow(run: Run, exporter: Exporter) -> None:
-    for event, up in (("fault_injected", 0.0), ("undone", 1.0)):
-        run.wait_for(lambda found, event=event: found["event"] == event)
-        exporter.metrics = {"app_up": up}
+def one_run(folder: Path) -> Run:
+    exporter, webhook = Exporter(), f"127.0.0.1:{free_port()}"
+    exporter.metrics = {"app_up": 1.0}
+    (folder / "servers").mkdir()
+    (folder / "locustfile.py").write_text(LOCUSTFILE)
+    with service(folder) as port, alerting(folder / "servers", RULES, exporter, webhook) as (prometheus, _):
+        (folder / "harness.toml").write_text(
+            f'[target]\nurl = "http://127.0.0.1:{port}"\nmetrics = ""\npid_file = "service.pid"\n'
+            f'[alerts]\nprometheus = "{prometheus}"\nwebhook = "{webhook}"\n'
+        )
+        run = Run(folder, *ARGS, shortened=True)
+        try:
+            # The exporter tells of the service what somebody beside it would have seen.
+            while not run.ended():
+                exporter.metrics = {"app_up": float(run.count("fault_injected") == run.count("undone"))}
+                time.sleep(0.1)
+        finally:
+            run.kill_group()
+    return run
