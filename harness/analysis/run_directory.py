@@ -1,4 +1,4 @@
-"""A run directory, read back: plan.json, history, keeper, windows and samples .jsonl -> result.json."""
+"""A run directory, read back: plan.json, history, keeper, windows, samples and alerts .jsonl -> result.json."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from typing import Any, TypeVar
 import msgspec
 
 from harness.analysis.record.clean import CLEAN, read_earlier
+from harness.analysis.record.former import plan_of_schema_1
 from harness.analysis.record.healed import healing_events, left_at_the_end
 from harness.analysis.record.window_reader import WINDOWS, WindowReader, latest_s
 from harness.analysis.record.windows import WindowStore
+from harness.analysis.rules.detection import nothing_to_detect
 from harness.analysis.verdict.judge import judge
 from harness.model.errors import HarnessError, UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.files import cannot_be_read, read_limited, replace_file
 from harness.model.jsonl import decoding_error, encode, read_lines
 from harness.model.records import events as ev
-from harness.model.records.former import plan_of_schema_1
+from harness.model.records.alerts import AlertRow
 from harness.model.records.load import STEP_S
 from harness.model.records.plan import READ_SCHEMAS, Plan
 from harness.model.records.result import SCHEMA as RESULT_SCHEMA
@@ -32,6 +34,7 @@ from harness.model.target_grammar import parse_targets
 PLAN = "plan.json"
 HISTORY = "history.jsonl"
 SAMPLES = "samples.jsonl"
+ALERTS = "alerts.jsonl"
 RESULT = "result.json"
 PRUNED = "pruned.json"
 """Stands where `harness history --prune` has dropped the raw records."""
@@ -53,6 +56,7 @@ class Run(msgspec.Struct, frozen=True):
     history: tuple[ev.Event, ...]
     store: WindowStore
     samples: tuple[Sample, ...]
+    alerts: tuple[AlertRow, ...] = ()
 
     def __iter__(self) -> Iterator[Any]:
         """So that `plan, history, store, samples = load_run(...)` reads as it should."""
@@ -77,7 +81,8 @@ def _load(run_dir: Path) -> Run:
             store.add(row)
     for stretches in _told(run_dir / CLEAN, (read_earlier(run_dir, plan) for _ in "1"), needed=False):
         store.earlier = stretches
-    return Run(plan, history, store, samples)
+    rows: Iterator[AlertRow] = read_lines(run_dir / ALERTS, AlertRow, _in_time(latest_s(plan)))
+    return Run(plan, history, store, samples, tuple(_told(run_dir / ALERTS, rows, needed=False)))
 
 
 def load_beside(run_dir: Path) -> tuple[Plan, tuple[ev.Event, ...], tuple[Sample, ...]]:
@@ -101,7 +106,10 @@ def analyze(run_dir: Path, extra_targets: Sequence[Target] = ()) -> Result:
 
 def judged(run_dir: Path, run: Run, extra_targets: Sequence[Target] = ()) -> Result:
     """The same of a record that was read already."""
-    result = made_of(run_dir, lambda: judge(run.plan, run.history, run.store, run.samples, extra_targets=extra_targets))
+    result = made_of(
+        run_dir,
+        lambda: judge(run.plan, run.history, run.store, run.samples, run.alerts, extra_targets=extra_targets),
+    )
     left = left_at_the_end(run_dir, run.plan)
     if not left:
         return result
@@ -159,7 +167,10 @@ def read_result(run_dir: Path) -> Result:
 def _against_pass(result: Result, plan: Plan) -> str | None:
     """What no result has that passed. plan: what had to be judged, so that nothing of it is left out."""
     for one in result.targets:
-        if one.primary and one.outcome != "held" and not (one.metric == "recovery" and plan.control_run):
+        moot = (one.metric == "recovery" and plan.control_run) or (
+            one.outcome == "not_judged" and nothing_to_detect(one.metric, result.impact)
+        )
+        if one.primary and one.outcome != "held" and not moot:
             return f"the target {one.target[:60]} is {one.outcome.replace('_', ' ')}"
     for wanted in plan.targets:
         # Another target in its place is one of `harness analyze --target`.

@@ -89,6 +89,7 @@ def decode(values: dict[str, Any]) -> Experiment:
         ),
         may_fail_with=config.may_fail_with if config is not None else {},
         independent_of=config.independent_of if config is not None else {},
+        alerts=config.alerts if config is not None else None,
         cores=useful_cores(),
     )
 

@@ -91,7 +91,7 @@ def _figures(one: Named, limit_ms: float | None, seen: dict[tuple[str, float], P
     harm = made_of(one.path, lambda: harm_of(run.plan, run.history, run.store, limit_ms))
     if isinstance(harm, str):
         return _but(found, left_out=harm)
-    result = made_of(one.path, lambda: judge(run.plan, run.history, run.store, run.samples))
+    result = made_of(one.path, lambda: judge(run.plan, run.history, run.store, run.samples, run.alerts))
     found = _but(found, verdict=result.verdict)
     if any(not fault.proven for fault in result.faults):
         return _but(found, left_out="its fault is not proven")

@@ -59,7 +59,7 @@ def _judge(plan: Plan, run_dir: Path, history: History, say: Say) -> Result:
             return analyze(run_dir)
         # The file lacks what could not be written (a full disk), an undo perhaps: memory has it.
         run = load_run(run_dir)
-        return judge(plan, history.events, run.store, run.samples)
+        return judge(plan, history.events, run.store, run.samples, run.alerts)
     except (HarnessError, OSError, ValueError) as error:
         # The files are gone or incomplete (disk full, folder deleted): what is in memory still tells the story.
         if history.events:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from harness.adapters.alerts.sources import check_sources, rules_of
 from harness.analysis.live import parse_abort
 from harness.config.file import Configuration
 from harness.dependencies.configuration import load
@@ -16,7 +17,7 @@ from harness.load.ipc.keys import check_sockets
 from harness.load.process.launcher import describe
 from harness.model.clock import wall
 from harness.model.cores import useful_cores
-from harness.model.errors import UsageError, about
+from harness.model.errors import HarnessError, UsageError, about
 from harness.model.options import HOST
 from harness.model.records.faults import Dependency
 from harness.model.records.load import Locustfile
@@ -53,17 +54,34 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def told(self) -> Plan:
         """The plan with what `run` would refuse among its warnings; nothing of the system is asked for it."""
-        if not isinstance(self.stack, ExternalStack):
-            return self.plan
-        refused = (f"run will refuse this: {text}" for text in self.stack.refusals())
+        texts = [*self.stack.refusals()] if isinstance(self.stack, ExternalStack) else []
+        try:
+            check_sources(self.plan.alerts, self.plan.load.allow_hosts)
+        except UsageError as error:
+            texts.append(f"{error}; {error.hint}" if error.hint else str(error))
+        refused = (f"run will refuse this: {text}" for text in texts)
         return msgspec.structs.replace(self.plan, warnings=(*refused, *self.plan.warnings))
 
     def check(self) -> None:
         """Look at the system. Raises UsageError or Refused where a run cannot begin there; nothing was touched then."""
+        check_sources(self.plan.alerts, self.plan.load.allow_hosts)
         if self.running is None:
             refuse_beside_living_run(self.plan)
             self.stack.check()
         refuse_sample_requests(self)
+
+
+def with_rules(plan: Plan) -> Plan:
+    """With the rules of the Prometheus in [alerts], which is asked for them; a note where it does not tell."""
+    alerts = plan.alerts
+    if alerts is None or alerts.prometheus is None:
+        return plan
+    try:
+        rules = rules_of(alerts, plan.load.allow_hosts)
+    except HarnessError as error:
+        note = f"the rules of the expected alerts were not read: {error}"
+        return msgspec.structs.replace(plan, warnings=(*plan.warnings, note))
+    return msgspec.structs.replace(plan, alerts=msgspec.structs.replace(alerts, rules=rules))
 
 
 def planned_for(experiment: Experiment, config: Path | None = None) -> Planned:
@@ -75,6 +93,7 @@ def planned_for(experiment: Experiment, config: Path | None = None) -> Planned:
         changes["target_layers"] = (configuration.target_texts, *experiment.target_layers)
         changes["may_fail_with"] = {**configuration.may_fail_with, **experiment.may_fail_with}
         changes["independent_of"] = {**configuration.independent_of, **experiment.independent_of}
+        changes["alerts"] = experiment.alerts or configuration.alerts
     own = configuration.target.url if configuration is not None and configuration.target is not None else None
     host = experiment.host or own
     if host is not None:

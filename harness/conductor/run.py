@@ -138,7 +138,7 @@ def _conduct(
     try:
         t0 = monotonic() + START_LEAD_S
         load.begin(t0)
-        session.start_sampler(t0)
+        session.start_sampler(t0, plan.alerts)
         store = WindowStore(plan)
         before = conduct(
             plan, session, load, history, t0=t0, faults=faults, store=store, signals=signals, say=say, show=show

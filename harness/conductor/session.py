@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.analysis.run_directory import ALERTS
 from harness.conductor.prepare import Planned, lock_names
+from harness.conductor.recording.alerts import AlertRecorder
 from harness.conductor.recording.sampler import Sampler
 from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import Inbox, renewing
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
+from harness.model.records.alerts import AlertsPlan
 from harness.model.records.plan import Plan
 from harness.model.records.stack import SavesLogs, Stack, StackUp, WritesLogs
 from harness.safety.journal.journal import Journal
@@ -122,6 +125,7 @@ class Session:
         self._locks = locks
         self._remote_locks = RemoteLocks()
         self._sampler: Sampler | None = None
+        self._alerts: AlertRecorder | None = None
         self.keeper: Keeper | None = None
         self.journal: Journal | None = None
         self.up: StackUp | None = None
@@ -208,13 +212,19 @@ class Session:
             self.turned_away = error if isinstance(error, Refused) else None
             raise
 
-    def start_sampler(self, t0: float) -> None:
+    def start_sampler(self, t0: float, alerts: AlertsPlan | None) -> None:
+        """And the recorder of alerts, where somebody is to look at them."""
         assert self.up is not None
+        if alerts is not None:
+            self._alerts = AlertRecorder(alerts, self._say, self._allowed)
+            self._alerts.start(t0, self.run_dir / ALERTS)
         self._sampler = Sampler(say=self._say, allow_hosts=self._allowed)
         self._sampler.start(t0, self.up.target, self.up.dependencies, self.run_dir / "samples.jsonl")
 
     def sample_into(self, t0: float, folder: Path) -> None:
-        """From now on another experiment's samples.jsonl."""
+        """From now on another experiment's samples.jsonl and alerts.jsonl."""
+        if self._alerts is not None:
+            self._alerts.turn_to(t0, folder / ALERTS)
         if self._sampler is not None:
             self._sampler.turn_to(t0, folder / "samples.jsonl")
 
@@ -238,7 +248,7 @@ class Session:
             raise self.turned_away
 
     def close(self) -> None:
-        """Stop the sampler, the servers and the keeper, keep the journal with the run. Never raises."""
+        """Stop what records, the servers and the keeper, keep the journal with the run. Never raises."""
         for step in (
             self._stop_sampler,
             self._save_logs,
@@ -254,8 +264,9 @@ class Session:
                 self.left.append(f"{error}{hint}")
 
     def _stop_sampler(self) -> None:
-        if self._sampler is not None:
-            renewing(self.keeper, self._sampler.stop)
+        for recorder in (self._sampler, self._alerts):
+            if recorder is not None:
+                renewing(self.keeper, recorder.stop)
 
     def _save_logs(self) -> None:
         """What containers have said goes with them, so it is fetched before."""

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from harness.model.records.alerts import AlertsPlan
 from harness.model.records.faults import Dependency
 
 DEFAULT_TARGET = "api"
@@ -129,6 +130,16 @@ class RequestTable(msgspec.Struct, frozen=True, kw_only=True):
     independent_of: tuple[str, ...] = ()
 
 
+class AlertsTable(msgspec.Struct, frozen=True, kw_only=True):
+    """prometheus, alertmanager: URLs that are read each second. webhook: HOST:PORT of loopback, where the harness
+    receives an Alertmanager's notifications. expected: names of alerts that a fault is to set off."""
+
+    prometheus: str | None = None
+    alertmanager: str | None = None
+    webhook: str | None = None
+    expected: tuple[str, ...] = ()
+
+
 class VersionTable(msgspec.Struct, frozen=True, kw_only=True):
     """Another version of the target, for --versus. host: where one runs already, which takes the place of the target's
     url. start: argv that starts one for a run, on the port of 127.0.0.1 that stands for {port} in it; cwd, log: as of
@@ -166,6 +177,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     requests: dict[str, RequestTable] = {}
     suite: SuiteTable = SuiteTable()
     versions: dict[str, VersionTable] = {}
+    alerts: AlertsPlan | None = None
 
     def process(self, name: str) -> Runnable | None:
         """The target or the dependency of that name, else Toxiproxy by its own; None when there is none."""

@@ -20,6 +20,7 @@ from harness.config import containers, rules
 from harness.config.file import (
     ASSUMED,
     DEFAULT_TARGET,
+    AlertsTable,
     ComposeTable,
     Configuration,
     DependencyTable,
@@ -34,6 +35,7 @@ from harness.config.file import (
 )
 from harness.model.errors import UsageError
 from harness.model.files import read_limited
+from harness.model.records.alerts import AlertsPlan
 from harness.model.suggest import unknown
 from harness.model.target_grammar import parse_targets
 
@@ -41,7 +43,7 @@ NAME = "harness.toml"
 PORT = "{port}"
 """In the start command of a version: where it is to listen."""
 MAX_BYTES = 1_000_000
-TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets", "requests", "suite", "versions")
+TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets", "requests", "suite", "versions", "alerts")
 
 S = TypeVar("S", bound=msgspec.Struct)
 Kinds = Mapping[str, type[DependencyTable]]
@@ -135,6 +137,7 @@ def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str, 
             name: _version(name, table, f"{where}versions.{name}", folder)
             for name, table in tables.get("versions", {}).items()
         },
+        alerts=_alerts(tables["alerts"], f"{where}alerts") if "alerts" in tables else None,
     )
     _consistent(found, where)
     return found
@@ -282,6 +285,30 @@ def _version(name: str, table: Any, where: str, folder: Path) -> VersionTable:
         start=_found_from(folder, found.start),
         cwd=_absolute(folder, found.cwd),
         log=_absolute(folder, found.log),
+    )
+
+
+def _alerts(table: dict[str, Any], where: str) -> AlertsPlan:
+    found = _convert(table, AlertsTable, where)
+    urls: dict[str, str | None] = {}
+    for key, port in (("prometheus", 9090), ("alertmanager", 9093)):
+        url = getattr(found, key)
+        example = f'{key} = "http://127.0.0.1:{port}"'
+        urls[key] = None if url is None else rules.base_url(url, f"{where}.{key}: ", example=example)
+    if found.prometheus is None and found.alertmanager is None and found.webhook is None:
+        raise UsageError(
+            f"{where}: where are alerts to be seen?", hint='for example prometheus = "http://127.0.0.1:9090"'
+        )
+    listen = None if found.webhook is None else rules.loopback_address(found.webhook, f"{where}.webhook")
+    for index, name in enumerate(found.expected):
+        rules.check_alert(name, f"{where}.expected[{index}]")
+        if name in found.expected[:index]:
+            raise UsageError(f"{where}.expected[{index}]: {name!r} is there already")
+    return AlertsPlan(
+        prometheus=urls["prometheus"],
+        alertmanager=urls["alertmanager"],
+        webhook=None if listen is None else str(listen),
+        expected=found.expected,
     )
 
 

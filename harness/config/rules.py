@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 from harness.model.errors import UsageError
+from harness.model.records.alerts import MAX_NAME
 from harness.model.records.faults import Address
 
 _NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
@@ -114,3 +116,27 @@ def address(text: str, where: str) -> Address:
     if matched is None or not 0 < int(matched[2]) < 65536:
         raise UsageError(f"{where}: {text!r} is no address", hint="write HOST:PORT, for example 127.0.0.1:6379")
     return Address(matched[1].strip("[]"), int(matched[2]))
+
+
+def loopback_address(text: str, where: str) -> Address:
+    """HOST:PORT of this machine's loopback. Raises UsageError."""
+    found = address(text, where)
+    try:
+        near = ip_address(found.host).is_loopback
+    except ValueError:
+        near = False
+    if not near:
+        raise UsageError(
+            f"{where}: {found.host} is no loopback address: nobody else may tell the harness of alerts",
+            hint='write webhook = "127.0.0.1:9099"',
+        )
+    return found
+
+
+def check_alert(name: str, where: str) -> None:
+    """The name of an alert, as its rule has it. Prometheus takes any text; one that no rule has is a slip."""
+    if not name.strip() or len(name) > MAX_NAME or not name.isprintable() or set("{}") & set(name):
+        raise UsageError(
+            f"{where}: {name[:60]!r} cannot be the name of an alert",
+            hint="as its rule says after `alert:`, without { and }",
+        )

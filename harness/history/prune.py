@@ -23,7 +23,7 @@ from harness.model.clock import wall
 from harness.model.jsonl import encode_line
 from harness.safety.state_folders import state_folders
 
-RAW = ("windows.jsonl", "clean.jsonl", "samples.jsonl", "log.jsonl", "acknowledged.jsonl", "logs")
+RAW = ("windows.jsonl", "clean.jsonl", "samples.jsonl", "alerts.jsonl", "log.jsonl", "acknowledged.jsonl", "logs")
 OF_SESSION = re.compile(r"session-on(-\d+)?|load-\d{2,}")
 """In a suite's folder: what a session that went on with it has recorded, and what a load beside the first one has."""
 QUIET_S = 3600.0

@@ -3,16 +3,16 @@
     target   = [ "~" ] [ phase ":" ] metric [ "{" request-name "}" ] operator value
     phase    = "baseline" | "fault" | "after"
     metric   = "p50" | "p90" | "p95" | "p99" | "p99.9" | "max" | "error_rate" | "rps"
-             | "violating" | "cpu" | "recovery" | "memory_growth" | signal
+             | "violating" | "cpu" | "recovery" | "memory_growth" | "detect" | "false_alarms" | signal
     signal   = a Prometheus name: letters, digits, "_" and ":", for example cache_hit_rate
     operator = "<" | "<=" | ">" | ">="
     value    = limit | "max(" limit "," limit ")"                         max: for < and <=
     limit    = absolute | percent "of" ( "plan" | "baseline" ) | number "x" ( "plan" | "baseline" )
              | "baseline +" absolute
-    absolute = duration      p50 .. p99.9, max, recovery, violating        200ms  1.5s  1m30s
+    absolute = duration      p50 .. p99.9, max, recovery, violating, detect   200ms  1.5s  1m30s
              | percent       error_rate, cpu                               1%
              | percent "/h"  memory_growth                                 10%/h
-             | number        rps (also 100/s), signals (also percent)      190
+             | number        rps (also 100/s), false_alarms, signals (also percent)   190
 
     p95 < 200ms                          in every judged phase
     fault: error_rate <= 5%              in the fault phase only
@@ -20,10 +20,12 @@
     rps >= 95% of plan                   arrivals that got a reply, of those scheduled
     p95 < 2x baseline                    relative to this run's own baseline (fault and after)
     p95 < max(1.3x baseline, baseline + 50ms)   whichever is larger: it holds where either side does
+    detect{ServiceDown} < 60s            an alert by its name: for detect, which needs one
     ~cpu < 80%                           "~": secondary, a warning and not a verdict
 
-Operators are literal: < and <= differ. A target without a phase is expanded to one per judged phase; `recovery` and
-`memory_growth` are of the whole run and take none. "of plan" is for rps, and only the open model has a plan.
+Operators are literal: < and <= differ. A target without a phase is expanded to one per judged phase; `recovery`,
+`memory_growth`, `detect` and `false_alarms` are of the whole run and take none. "of plan" is for rps, and only the open
+model has a plan.
 A request name may hold any character, braces included: it ends at the last "}" before an operator.
 """
 
@@ -50,7 +52,8 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     """What a target may be about. label: for people.
 
     by_name: known for each request name, second by second. relative: may be compared with baseline or the plan.
-    whole_run: it is of no single phase. by_generator: a saturated generator worsens it by itself.
+    whole_run: it is of no single phase. by_generator: a saturated generator worsens it by itself. of_alert: it is of
+    an alert, whose name it needs. upper: only < and <= make sense.
     """
 
     unit: Unit
@@ -59,6 +62,8 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     relative: bool = False
     whole_run: bool = False
     by_generator: bool = False
+    of_alert: bool = False
+    upper: bool = False
 
 
 def _of_requests(unit: Unit, label: str) -> Metric:
@@ -74,9 +79,13 @@ METRICS: dict[str, Metric] = {
     "violating": Metric(unit="s", label="Violating Time", by_generator=True),
     "cpu": Metric(unit="proportion", label="CPU", relative=True),
     "memory_growth": Metric(unit="per_h", label="Memory Growth", whole_run=True),
+    "detect": Metric(unit="s", label="Time to Detect", whole_run=True, of_alert=True, upper=True),
+    "false_alarms": Metric(unit="number", label="False Alarms", whole_run=True, upper=True),
 }
 WHOLE_RUN = tuple(name for name, metric in METRICS.items() if metric.whole_run)
 NAMED = tuple(name for name, metric in METRICS.items() if metric.by_name)
+OF_ALERTS = ("detect", "false_alarms")
+"""What alerts must be looked at for."""
 RELATIVE = tuple(name for name, metric in METRICS.items() if metric.relative)
 
 _TARGET = re.compile(
@@ -103,12 +112,16 @@ def parse_expression(text: str) -> Target:
     metric = _metric(text, match["metric"])
     name = match["name"]
     if name is not None and not name.strip():
-        raise UsageError(f"target {text!r}: the request name between the braces is empty")
-    if name is not None and metric not in NAMED:
+        raise UsageError(f"target {text!r}: the name between the braces is empty")
+    if metric in METRICS and METRICS[metric].of_alert:
+        name = _alert(text, metric, name)
+    elif name is not None and metric not in NAMED:
         raise UsageError(f"target {text!r}: {metric} is not known by request name; leave out {{{name}}}")
     if phase is not None and metric in WHOLE_RUN:
         raise UsageError(f"target {text!r}: {metric} is of the whole run; leave out `{phase}:`")
     op: Op = match["op"]  # type: ignore[assignment]  # the pattern admits exactly these four
+    if metric in METRICS and METRICS[metric].upper and op not in ("<", "<="):
+        raise UsageError(f"{metric} in target {text!r} has an upper limit; write < or <=")
     limits = _limits(text, metric, op, match["value"].strip())
     first, other = limits[0], limits[1] if len(limits) > 1 else None
     if all(limit.value == 0 and not limit.plus for limit in limits) and op == "<" and metric != "memory_growth":
@@ -130,6 +143,12 @@ def parse_expression(text: str) -> Target:
         explicit=True,
     )
     return msgspec.structs.replace(target, text=canonical(target))
+
+
+def _alert(text: str, metric: str, name: str | None) -> str:
+    if name is None:
+        raise UsageError(f"{metric} in target {text!r} is of one alert: which?", hint="for example detect{Down} < 60s")
+    return name
 
 
 def parse_targets(text: str) -> tuple[Target, ...]:

@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 
 from harness.model.options import COUNT, DURATION, EXPR, FLAG, HOST, NUMBER, PATH, Option, Unit, one_of, options_of
+from harness.model.records.alerts import AlertsPlan
 from harness.model.records.load import Arrivals, Model
 from harness.model.records.stack import StackName
 from harness.plan.files.entries import Entry
@@ -28,11 +29,12 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     faults, targets, abort_if: texts as written.
     extend: a phase may go on once where a target is met but not yet held; extend_fault: the fault's, too, where its
     length was given.
-    The last five are no options. timeline: the faults of an experiment file, beside `faults`.
+    The last six are no options. timeline: the faults of an experiment file, beside `faults`.
     target_layers: targets of lower layers of settings (harness.toml, then the experiment file), each replacing those
     of the layers before with the same phase, metric and name; `targets` come last.
     may_fail_with: request name -> dependencies during whose faults it may fail; independent_of: those that it does
     not need.
+    alerts: where alerts are seen, and which are expected.
     cores: how many load processes this machine has room for.
     """
 
@@ -102,6 +104,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     target_layers: tuple[tuple[str, ...], ...] = ()
     may_fail_with: dict[str, tuple[str, ...]] = {}
     independent_of: dict[str, tuple[str, ...]] = {}
+    alerts: AlertsPlan | None = None
     cores: int = 1
 
 

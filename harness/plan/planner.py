@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from harness.model.errors import UsageError
+from harness.model.records.alerts import AlertsPlan
 from harness.model.records.faults import Dependency
 from harness.model.records.load import Locustfile, Scenario
 from harness.model.records.plan import PhasePlan, Plan, PlannedFault, Provenance
 from harness.model.records.stack import StackUp
 from harness.model.records.targets import JudgedPhase, Target
 from harness.model.suggest import unknown
-from harness.model.target_grammar import ALLOWED_OVER, defaults, merge, parse_targets, refuse_impossible
+from harness.model.target_grammar import ALLOWED_OVER, OF_ALERTS, defaults, merge, parse_targets, refuse_impossible
 from harness.model.units import format_duration
 from harness.plan import loadplan, phases
 from harness.plan.experiment import Experiment
@@ -55,6 +56,7 @@ def build_plan(
     lasting = [f for f in planned if f.for_s is not None]
     targets = _targets(request, has_rate=load.rate is not None)
     refuse_impossible(targets, open_model=load.rate is not None)
+    alerts = _alerts(request.alerts, targets)
     one_shot_s = (
         phases.ONE_SHOT_S if lasting else phases.shortest(phases.ONE_SHOT_S, load.rate, phases.ONE_SHOT_ARRIVALS)
     )
@@ -90,6 +92,7 @@ def build_plan(
         strict=request.strict,
         may_fail_with=request.may_fail_with,
         independent_of=request.independent_of,
+        alerts=alerts,
         provenance=provenance,
     )
     return msgspec.structs.replace(plan, warnings=(*plan_warnings(plan, request), *file_notes(locustfile, load)))
@@ -163,6 +166,23 @@ def _targets(request: Experiment, *, has_rate: bool) -> tuple[Target, ...]:
     for layer in (*request.target_layers, request.targets):
         merged = merge(merged, (target for text in layer for target in parse_targets(text)))
     return merge(merged, (), strict=request.strict)
+
+
+def _alerts(alerts: AlertsPlan | None, targets: tuple[Target, ...]) -> AlertsPlan | None:
+    """With those that targets name among the expected ones. Raises UsageError for targets that nothing can decide."""
+    for target in targets:
+        if target.metric in OF_ALERTS and alerts is None:
+            raise UsageError(
+                f"nobody looks at alerts, as target `{target.text}` needs",
+                hint='[alerts] in harness.toml, and prometheus = "http://127.0.0.1:9090" in it',
+            )
+    if alerts is None:
+        return None
+    named = (target.name for target in targets if target.metric == "detect" and target.name is not None)
+    expected = tuple(dict.fromkeys((*alerts.expected, *named)))
+    if not expected and any(target.metric == "false_alarms" for target in targets):
+        raise UsageError("target `false_alarms` of which alerts?", hint='[alerts] and expected = ["ServiceDown"]')
+    return msgspec.structs.replace(alerts, expected=expected)
 
 
 def _seed(created: str) -> int:

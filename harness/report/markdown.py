@@ -9,7 +9,7 @@ from harness.model.records.result import Result
 from harness.report.findings.dependency import acknowledged_sentence
 from harness.report.findings.notes import notes
 from harness.report.findings.rules import findings
-from harness.report.sentences import text
+from harness.report.sentences import detection, text
 from harness.report.sentences.assessment import Line
 from harness.report.sentences.evidence import fold
 from harness.report.sentences.figures import FIGURES, columns_for, figures
@@ -50,6 +50,7 @@ def render(plan: Plan, result: Result) -> str:
         "## Targets",
         _targets(lines_of(plan, result)),
         _phases(result),
+        _alerts(result),
         _faults(plan, result),
         _requests(result),
         _errors(result),
@@ -99,6 +100,14 @@ def _phases(result: Result) -> str:
     if len(columns) > len(FIGURES):
         head += " What failed requests took is in the last columns."
     return f"{head}\n\n{table(('Phase', 'From', 'Length', *columns), rows)}"
+
+
+def _alerts(result: Result) -> str:
+    found = result.detection
+    if found is None:
+        return ""
+    rows = [[esc(cell, 300) for cell in detection.cells(one)] for one in found.alerts[:MAX_ROWS]]
+    return f"## Alerts\n\n{esc(detection.lead(found), 500)}\n\n{table(detection.COLUMNS, rows, len(detection.COLUMNS))}"
 
 
 def _faults(plan: Plan, result: Result) -> str:

@@ -74,7 +74,7 @@ class Loads:
         self._running, self._shared = True, shared
         load.begin(monotonic() + START_LEAD_S)
         if self._started == 1:
-            self._session.start_sampler(load.t0)
+            self._session.start_sampler(load.t0, plan.alerts)
         else:
             self._session.sample_into(load.t0, folder)
         return series if self._ramped(load, plan) else None

@@ -23,6 +23,7 @@ from harness.analysis.record.windows import WindowStore
 from harness.analysis.verdict.judge import judge
 from harness.model.jsonl import encode_line
 from harness.model.records import events as ev
+from harness.model.records.alerts import AlertRow
 from harness.model.records.faults import Change, Dependency, Evidence, FaultSpec
 from harness.model.records.load import LoadPlan, Scenario, UserClass
 from harness.model.records.plan import PhasePlan, Plan, PlannedFault, Provenance
@@ -300,9 +301,9 @@ class Run:
             self._stored = list(self.rows), store
         return self._stored[1]
 
-    def judge(self, *extra: str) -> Result:
+    def judge(self, *extra: str, alerts: Sequence[AlertRow] = ()) -> Result:
         targets = tuple(t for text in extra for t in parse_targets(text))
-        return judge(self.plan, self.events, self.store(), self.samples, extra_targets=targets)
+        return judge(self.plan, self.events, self.store(), self.samples, alerts, extra_targets=targets)
 
     def without(self, *kinds: type) -> Run:
         """The same run without events of these kinds."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from harness.model.errors import UsageError
 from harness.model.target_grammar import (
     METRICS,
+    OF_ALERTS,
+    WHOLE_RUN,
     defaults,
     merge,
     parse_expression,
@@ -27,6 +29,8 @@ def test_a_target_without_a_phase_is_expanded() -> None:
     assert texts("fault:error_rate<=5%") == ["fault: error_rate <= 5%"]
     assert texts("recovery < 30s") == ["recovery < 30s"]
     assert texts("memory_growth < 10%/h") == ["memory_growth < 10%/h"]
+    assert texts("detect{Service Down} < 1m") == ["detect{Service Down} < 60s"]
+    assert texts("~ false_alarms<1") == ["false_alarms < 1"]
 
 
 def test_relative_to_baseline_is_not_asked_of_the_baseline() -> None:
@@ -90,6 +94,15 @@ def test_request_names_hold_any_character(name: str) -> None:
         ("latency < 1s", "did you mean 'p95'"),
         ("memory_growth < 10%", "10%/h"),
         ("cpu{/a} < 80%", "not known by request name"),
+        ("detect < 60s", "of one alert: which"),
+        ("detect{} < 60s", "empty"),
+        ("detect{Down} > 60s", "upper limit"),
+        ("detect{Down} < 60", "the unit is missing"),
+        ("detect{Down} < 2x baseline", "no baseline to compare"),
+        ("fault: detect{Down} < 60s", "whole run"),
+        ("false_alarms{Down} < 1", "not known by request name"),
+        ("false_alarms >= 1", "upper limit"),
+        ("false_alarms < 0", "nothing is below 0"),
     ],
 )
 def test_what_does_not_parse_is_refused_in_one_line(text: str, says: str) -> None:
@@ -169,8 +182,11 @@ def test_the_canonical_text_parses_back_to_the_same_target(
     metric: str, op: str, number: object, phase: str, soft: bool
 ) -> None:
     unit = {"ms": "ms", "s": "s", "proportion": "%", "per_h": "%/h", "per_s": "/s", "number": ""}
-    where = "" if metric in ("recovery", "memory_growth") else phase
-    target = parse_expression(f"{where}{metric} {op} {number}{unit[unit_of(metric)]}")
+    where = "" if metric in WHOLE_RUN else phase
+    if metric in METRICS and METRICS[metric].of_alert:
+        metric += "{ServiceDown}"
+    assume(not (metric.partition("{")[0] in OF_ALERTS and op.startswith(">")))
+    target = parse_expression(f"{where}{metric} {op} {number}{unit[unit_of(metric.partition('{')[0])]}")
     again = parse_expression(("~" if soft else "") + target.text)
     assert (again.text, again.value, again.op) == (target.text, target.value, target.op)
 

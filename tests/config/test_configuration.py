@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.adapters.processes.start_command import start_command
-from harness.config.file import ComposeTable, Contained, TargetTable, ToxiproxyTable, VersionTable
+from harness.config.file import AlertsTable, ComposeTable, Contained, TargetTable, ToxiproxyTable, VersionTable
 from harness.config.load import MAX_BYTES, chosen, find
 from harness.dependencies.configuration import load, parse
 from harness.dependencies.kafka import KafkaTable
@@ -20,6 +20,7 @@ from harness.dependencies.postgres import PostgresTable
 from harness.dependencies.redis import RedisTable
 from harness.dependencies.registry import tables
 from harness.model.errors import UsageError
+from harness.model.records.alerts import AlertsPlan
 from harness.stack.external.stack import ExternalStack
 
 GOOD = """
@@ -95,6 +96,50 @@ secondary = ["p99 < 1s", "~p50 < 20ms"]
     assert found.target_texts == ("p95 < 150ms", "~p99 < 1s", "~p50 < 20ms")
 
 
+ALERTS = """
+[alerts]
+prometheus = "http://127.0.0.1:9090/"
+alertmanager = "https://[::1]:9093/am"
+webhook = "[::1]:9099"
+expected = ["ServiceDown", "Service slow (p95)"]
+"""
+
+
+def test_alerts_are_declared_without_a_target(tmp_path: Path) -> None:
+    assert load(config(tmp_path, ALERTS)).alerts == AlertsPlan(
+        prometheus="http://127.0.0.1:9090",
+        alertmanager="https://[::1]:9093/am",
+        webhook="[::1]:9099",
+        expected=("ServiceDown", "Service slow (p95)"),
+    )
+    assert load(config(tmp_path, GOOD)).alerts is None
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("", "alerts: where are alerts to be seen"),
+        ('expected = ["A"]', "alerts: where are alerts to be seen"),
+        ('prometheus = "127.0.0.1:9090"', "alerts.prometheus: an http or https URL is wanted"),
+        ('prometheus = "http://u:p@127.0.0.1"', "alerts.prometheus: a password does not belong in this file"),
+        ('alertmanager = "http://h/?q=1"', "alerts.alertmanager: no query"),
+        ('webhook = "9099"', "alerts.webhook: '9099' is no address"),
+        ('webhook = "0.0.0.0:9099"', "alerts.webhook: 0.0.0.0 is no loopback address"),
+        ('webhook = "localhost:9099"', "alerts.webhook: localhost is no loopback address"),
+        ('webhook = "127.0.0.1:9099"\nexpected = "A"', "alerts.expected: expected a list"),
+        ('webhook = "127.0.0.1:9099"\nexpected = [""]', "alerts.expected[0]: '' cannot be the name"),
+        ('webhook = "127.0.0.1:9099"\nexpected = ["a{b}"]', "cannot be the name of an alert"),
+        ('webhook = "127.0.0.1:9099"\nexpected = ["A", "A"]', "alerts.expected[1]: 'A' is there already"),
+        ('prometeus = "http://127.0.0.1"', "alerts: unknown key"),
+        ("prometheus = 9090", "alerts.prometheus: expected"),
+    ],
+)
+def test_what_is_wrong_with_alerts_is_told_by_its_key(tmp_path: Path, line: str, says: str) -> None:
+    with pytest.raises(UsageError) as error:
+        load(config(tmp_path, f"[alerts]\n{line}\n"))
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
@@ -105,6 +150,7 @@ def test_the_documented_file_is_complete_and_loads() -> None:
     containers = set(Contained.__struct_fields__)  # they have a page of their own, see below
     assert set(written["target"]) == set(TargetTable.__struct_fields__) - containers
     assert set(written["toxiproxy"]) == set(ToxiproxyTable.__struct_fields__) - containers
+    assert set(written["alerts"]) == set(AlertsTable.__struct_fields__)
     everything = {key for table in written["dependencies"].values() for key in table}
     for type_ in tables().values():
         own = set(type_.__struct_fields__) - {"cwd", "log"} - containers  # shown for the target

@@ -42,7 +42,7 @@ def test_the_shared_load_is_stopped_around_one_of_its_own(tmp_path: Path, monkey
     session = SimpleNamespace(
         run_dir=tmp_path,
         keeper=SimpleNamespace(renew=lambda: None),
-        start_sampler=lambda t0: log.append("sampler"),
+        start_sampler=lambda t0, alerts: log.append("sampler"),
         sample_into=lambda t0, folder: log.append(f"sample into {folder.name}"),
     )
 
@@ -72,7 +72,7 @@ def test_a_load_that_ended_while_it_ramped_up_carries_nothing_out(
     dead.process.running = False
     monkeypatch.setattr(module.RunningLoad, "start", lambda *_: dead, raising=True)
     session = SimpleNamespace(
-        run_dir=tmp_path, keeper=SimpleNamespace(renew=lambda: None), start_sampler=lambda t0: None
+        run_dir=tmp_path, keeper=SimpleNamespace(renew=lambda: None), start_sampler=lambda t0, alerts: None
     )
     slow = plan("all")
     slow.load.ramp_s = 60.0

@@ -11,7 +11,7 @@ from harness.analysis.record.windows import WindowStore
 from harness.analysis.statistics.dispersion import Dispersion, dispersion
 from harness.analysis.statistics.series import Series
 from harness.model.records.plan import Plan
-from harness.model.records.result import MemoryResult, RecoveryResult
+from harness.model.records.result import DetectionResult, MemoryResult, RecoveryResult
 from harness.model.records.samples import Sample
 
 EMPTY = Series(start=0, n=[], bad=[], limit=0.5)
@@ -19,8 +19,8 @@ EMPTY = Series(start=0, n=[], bad=[], limit=0.5)
 
 @dataclass
 class Facts:
-    """violating: stretches in which a target of recovery was broken. recovery and memory are None until they are known
-    (while baseline is judged, for one)."""
+    """violating: stretches in which a target of recovery was broken. recovery, memory and detection are None until they
+    are known (while baseline is judged, for one)."""
 
     plan: Plan
     store: WindowStore
@@ -28,6 +28,7 @@ class Facts:
     samples: Sequence[Sample] = ()
     recovery: RecoveryResult | None = None
     memory: MemoryResult | None = None
+    detection: DetectionResult | None = None
     violating: Sequence[tuple[float, float]] = ()
     cut: Sequence[tuple[int, int]] = ()
     """Steps [start, end) of baseline that do not count: the generator could not keep up in them."""

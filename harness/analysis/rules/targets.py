@@ -12,14 +12,14 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 
 from harness.analysis.record.spans import Span, span_of
-from harness.analysis.rules import proportions
+from harness.analysis.rules import detection, proportions
 from harness.analysis.rules.facts import Facts
 from harness.analysis.rules.proportions import is_upper_proportion, result_of
 from harness.analysis.rules.sampled import cpu_share, signal_mean
 from harness.model.records.plan import Plan
 from harness.model.records.result import Outcome, TargetResult
 from harness.model.records.targets import Op, Target
-from harness.model.target_grammar import ALLOWED_OVER, METRICS
+from harness.model.target_grammar import ALLOWED_OVER, METRICS, OF_ALERTS
 from harness.model.units import format_duration, format_percent
 
 COMPARE: Mapping[Op, Callable[[float, float], bool]] = {
@@ -36,6 +36,8 @@ def judge_target(target: Target, facts: Facts) -> TargetResult:
         return _recovery(target, facts)
     if target.metric == "memory_growth":
         return _memory(target, facts)
+    if target.metric in OF_ALERTS:
+        return detection.judge(target, facts.detection)
     span = span_of(facts.spans, target.phase or "")
     if span is None:
         return result_of(target, None, None, "not_judged", f"the run had no {target.phase} phase")

@@ -35,7 +35,7 @@ PHASES = ("fault", "after")
 def cells_of(run_dir: Path) -> tuple[Cell, ...]:
     """Of a run directory, read and judged again. Raises UsageError for one that is damaged."""
     run = load_run(run_dir)
-    return made_of(run_dir, lambda: cells(run, judge(run.plan, run.history, run.store, run.samples)))
+    return made_of(run_dir, lambda: cells(run, judge(run.plan, run.history, run.store, run.samples, run.alerts)))
 
 
 def cells(run: Run, result: Result) -> tuple[Cell, ...]:

@@ -11,6 +11,7 @@ from harness.analysis.record.limit_counts import proven
 from harness.analysis.record.spans import Span, fault_intervals, span_of, spans
 from harness.analysis.record.windows import WindowStore
 from harness.analysis.rules import recovery_and_impact
+from harness.analysis.rules.detection import detection
 from harness.analysis.rules.facts import Facts, sums_in
 from harness.analysis.rules.fresh import fresh_connections, told
 from harness.analysis.rules.generator import (
@@ -38,6 +39,7 @@ from harness.analysis.verdict.proofs import fault_results, left_over
 from harness.analysis.verdict.verdict import MIX_POINTS, Case, rule
 from harness.model.clock import step_of
 from harness.model.records import events as ev
+from harness.model.records.alerts import AlertRow
 from harness.model.records.load import STEP_S
 from harness.model.records.plan import Plan
 from harness.model.records.result import (
@@ -59,6 +61,7 @@ def judge(
     history: Sequence[ev.Event],
     store: WindowStore,
     samples: Sequence[Sample],
+    alerts: Sequence[AlertRow] = (),
     *,
     extra_targets: Sequence[Target] = (),
 ) -> Result:
@@ -80,7 +83,6 @@ def judge(
     facts.violating = recovery_and_impact.violating(watched, first, last)
     facts.recovery = recovery_and_impact.recovery_result(facts, watched, history, injected, unseen)
     facts.memory = _memory(plan, phases, history, samples)
-    judged = tuple((target, _failed_of_names(target, judge_target(target, facts), facts)) for target in plan.targets)
     seen = [span for span in phases if span.end > span.start]
     unsent = sum(facts.totals(span).arrivals.unsent for span in seen if span.name not in ("warmup", "settle"))
     made = generator(store, first / 10, last / 10, unsent)
@@ -89,6 +91,8 @@ def judge(
         impact = msgspec.structs.replace(impact, mitigated_s=None, mitigated_at_least=False, end_unseen=True)
     if impact is not None and impact.by_name:
         impact = msgspec.structs.replace(impact, by_name_failed=_failed_by_name(facts, impact, faults))
+    facts.detection = detection(facts, history, impact, alerts)
+    judged = tuple((target, _failed_of_names(target, judge_target(target, facts), facts)) for target in plan.targets)
     fresh = fresh_connections(facts, samples, max((span.end_s for span in phases), default=0.0), unseen)
     ruling = rule(
         Case(
@@ -103,6 +107,7 @@ def judge(
             tainted=_tainted(facts, judged, made.saturated, history),
             gaps=gaps,
             cut_s=round(sum(b - a for a, b in cut) / 10, 1),
+            impact=impact,
             before_s=impact.before_s if impact is not None else None,
             by_name={n: (bad, impact.by_name_failed.get(n)) for n, bad in impact.by_name.items()} if impact else {},
             over_before=_over_before(facts.recovery, impact),
@@ -148,6 +153,7 @@ def judge(
         signals=signals(samples, seen),
         cpu_by_phase=cpu_by_phase(samples, seen, plan),
         signatures=signatures_of(plan, history, phases, store, samples),
+        detection=facts.detection,
         acknowledged=acknowledged_result(history),
         after_load=after_load_result(history),
         fresh_connections=fresh,
@@ -306,8 +312,9 @@ def _tainted(
     """Texts of broken targets that the saturated generator may have made up; "recovery" for the run's recovery."""
     if not saturated:
         return frozenset()
+    # The impact that a starved generator may have made up is what an alert was held against.
+    found = {target.text for target, one in judged if target.metric == "detect" and one.outcome == "broken"}
     steps = frozenset(number for a, b in saturated for number in range(step_of(a), step_of(b) + 1))
-    found = set()
     for target, result in judged:
         span = span_of(facts.spans, target.phase or "")
         if result.outcome != "broken" or span is None or not span.overlaps(saturated):

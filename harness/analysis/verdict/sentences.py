@@ -122,6 +122,10 @@ def _broken(result: TargetResult) -> str:
         return f"the service used {seen} of the CPU it may use, {asked}"
     if result.metric == "memory_growth":
         return f"the memory of the service grew by {seen}, {asked}"
+    if result.metric == "detect":
+        return f"the alert{of} took {seen} to fire, {asked}"
+    if result.metric == "false_alarms":
+        return f"expected alerts fired {seen} times while no target was broken, {asked}"
     if result.metric == "recovery":
         return f"recovery took {seen}, {asked}"
     return f"{result.metric} was {seen}, {asked}"

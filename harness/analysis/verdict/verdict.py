@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.analysis.record.spans import Span, phase_at, span_of
+from harness.analysis.rules.detection import nothing_to_detect
 from harness.analysis.rules.generator import clocks
 from harness.analysis.verdict import sentences
 from harness.analysis.verdict.after_load import NOTHING, Ending
@@ -27,7 +28,7 @@ from harness.model.exit_codes import ExitCode
 from harness.model.records import events as ev
 from harness.model.records.load import STEP_S
 from harness.model.records.plan import Plan
-from harness.model.records.result import FaultResult, RecoveryResult, TargetResult, Verdict
+from harness.model.records.result import FaultResult, ImpactResult, RecoveryResult, TargetResult, Verdict
 from harness.model.units import format_duration, format_percent
 
 HURT_WITHIN_S = 10.0
@@ -78,6 +79,7 @@ class Case:
     lost: tuple[int, int] = (0, 0)
     cut_s: float = 0.0
     before_s: float | None = None
+    impact: ImpactResult | None = None
     by_name: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
     over_before: bool = False
     violating: Sequence[tuple[float, float]] = ()
@@ -270,6 +272,8 @@ def _undecided(case: Case) -> list[str]:
         if not target.primary or target.outcome in ("held", "broken"):
             continue
         if target.metric == "recovery" and case.plan.control_run:
+            continue
+        if target.outcome == "not_judged" and nothing_to_detect(target.metric, case.impact):
             continue
         if target.outcome == "not_judged" and _early_end(case):
             continue  # that the run ended early is the reason

@@ -28,12 +28,14 @@ def plan(**values: Any) -> int:
     """Show the timeline, the exact changes and their undo, and the expected request mix.
 
     Takes the arguments of `run`; of a suite file it shows every experiment, how long all take, and what cannot be
-    decided at this rate. Executes the locustfile (in a child process, to read its classes) and touches nothing else.
+    decided at this rate. Executes the locustfile (in a child process, to read its classes), reads the rules of the
+    Prometheus in [alerts], and touches nothing else.
     """
     from harness.cli.commands.experiment import with_file
     from harness.cli.commands.many_runs.repeat import beforehand, other_of, refuse
     from harness.cli.commands.many_runs.suite_run import suite_in
     from harness.cli.options import plan_from
+    from harness.conductor.prepare import with_rules
 
     width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
     file = suite_in(values["experiment"]) if values["experiment"] is not None else None
@@ -46,7 +48,7 @@ def plan(**values: Any) -> int:
     values = with_file(values)
     planned = plan_from(values)
     other = other_of(planned, values)
-    shown = planned.told
+    shown = with_rules(planned.told)
     more = beforehand(planned, values)
     if other is not None:
         more += [f"note: of B: {line}" for line in other.told.warnings if line not in shown.warnings]

@@ -1,4 +1,4 @@
-"""What a run writes down beside requests: history, log, samples, provenance, annotations.
+"""What a run writes down beside requests: history, log, samples, alerts, provenance, annotations.
 
 The conductor comes in. A write that fails never stops an undo.
 """

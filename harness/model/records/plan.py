@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from harness.model.records.alerts import AlertsPlan
 from harness.model.records.faults import Change, FaultSpec
 from harness.model.records.load import LoadPlan, Scenario
 from harness.model.records.stack import StackName
@@ -90,6 +91,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Request name -> dependencies during whose faults it may fail, as declared."""
     independent_of: dict[str, tuple[str, ...]] = {}
     """Request name -> dependencies that it does not need, as declared."""
+    alerts: AlertsPlan | None = None
+    """Null where nobody looks at alerts."""
     target_workers: int = 1
     """Worker processes of the target (TargetInfo.workers): what its CPU share is a share of."""
 

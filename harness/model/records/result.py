@@ -15,6 +15,7 @@ SCHEMA = 1
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 Outcome = Literal["held", "broken", "undecided", "not_judged"]
+AlertOutcome = Literal["detected", "held_back", "never_fired", "fired_without_impact", "carried_over", "not_judged"]
 RecoveryOutcome = Literal["recovered", "no_impact", "not_recovered", "undecided", "not_judged"]
 
 
@@ -269,6 +270,40 @@ class SignatureResult(msgspec.Struct, frozen=True, kw_only=True):
     extra: float | None = None
 
 
+class AlertResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One expected alert (harness/analysis/rules/detection.py).
+
+    seconds: from the impact's start until it fired, between lower_s and upper_s. fired_s, notified_s: since t0; the
+    latter is null where no webhook tells. resolved_after_s: after recovery. times: how often it began to fire since the
+    first injection. false_alarms: how often without impact. least_s: how long its condition must last, by its rule.
+    """
+
+    alert: str
+    outcome: AlertOutcome
+    why: str = ""
+    seconds: float | None = None
+    lower_s: float | None = None
+    upper_s: float | None = None
+    fired_s: float | None = None
+    notified_s: float | None = None
+    resolved_after_s: float | None = None
+    times: int = 0
+    false_alarms: int = 0
+    least_s: float | None = None
+
+
+class DetectionResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Did anybody notice? source: whose word counts for firing. false_alarms: of the expected alerts together. unseen:
+    [start_s, end_s] in which that source did not answer."""
+
+    source: Literal["prometheus", "alertmanager", "webhook"]
+    alerts: tuple[AlertResult, ...] = ()
+    false_alarms: int = 0
+    unseen: tuple[tuple[float, float], ...] = ()
+    baseline_seen: bool = True
+    """Whether the source answered wherever false alarms are counted: in baseline, or all along a control run."""
+
+
 class AcknowledgedResult(msgspec.Struct, frozen=True, kw_only=True):
     """Acknowledged writes, read back after the load: there + lost + unchecked = chosen, chosen <= noted.
 
@@ -329,6 +364,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     signals: dict[str, SignalResult] = {}
     cpu_by_phase: dict[str, float] = {}
     signatures: tuple[SignatureResult, ...] = ()
+    detection: DetectionResult | None = None
+    """Null where nobody looked at alerts, or none was expected."""
     acknowledged: AcknowledgedResult | None = None
     """Null when the locustfile notes no acknowledged writes, or none was acknowledged."""
     after_load: AfterLoadResult | None = None

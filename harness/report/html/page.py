@@ -19,6 +19,7 @@ from harness.report.html.axis import axis_of, recovery_rows
 from harness.report.html.svg import strip
 from harness.report.sentences import text
 from harness.report.sentences.assessment import interval
+from harness.report.sentences.detection import lead
 from harness.report.sentences.event_log import moments
 from harness.report.sentences.recovery_words import recovery_sentence, relapse_words
 from harness.report.sentences.story import (
@@ -93,6 +94,8 @@ def page(
         "recovery_targets": tables.recovery_targets(result),
         "recovery_strip": _recovery_strip(plan, result, chart, history),
         "impact": _impact(plan, result),
+        "detection": lead(result.detection) if result.detection is not None else "",
+        "alerts": tables.alerts(result),
         "findings": findings(plan, result),
         "faults": tuple(_fault(plan, fault) for fault in shown),
         "more_faults": len(result.faults) - len(shown),

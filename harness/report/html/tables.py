@@ -11,7 +11,7 @@ from harness.model.records.faults import Evidence
 from harness.model.records.result import RecoveryOutcome, Result
 from harness.model.target_grammar import unit_of
 from harness.report.html.svg import sparkline
-from harness.report.sentences import text
+from harness.report.sentences import detection, text
 from harness.report.sentences.assessment import Line, mark
 from harness.report.sentences.event_log import Moment
 from harness.report.sentences.evidence import fold
@@ -100,6 +100,23 @@ def targets(lines: Sequence[Line]) -> Table:
             cells.append(Cell(_words(mark(found.outcome, found.primary)), css, more))
         rows.append(row_of(*cells))
     return Table(columns, tuple(rows))
+
+
+def alerts(result: Result) -> Table:
+    """One row an expected alert."""
+    found = result.detection
+    name, outcome, *others = detection.COLUMNS
+    columns = (
+        Column(name, "name"),
+        Column(outcome),
+        *(Column(other, "number") for other in others[:-1]),
+        Column("Why"),
+    )
+    rows = []
+    for one in found.alerts[:MAX_ROWS] if found is not None else ():
+        first, word, *rest = detection.cells(one)
+        rows.append(row_of(first, Cell(word, detection.AS_TARGET[one.outcome]), *rest))
+    return Table(columns, (*rows, *_more(len(found.alerts) if found is not None else 0, len(columns))))
 
 
 def recovery_targets(result: Result) -> Table:

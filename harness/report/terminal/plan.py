@@ -19,6 +19,7 @@ from harness.plan.loadplan import expected_mix
 from harness.plan.phases import MOST_EXTENDED, longest_run, shortest_run
 from harness.plan.warnings import scaled_sentence
 from harness.report.sentences.text import visible
+from harness.report.terminal.plan_alerts import alerts
 from harness.report.terminal.plan_blast_radius import blast_radius
 from harness.report.terminal.timeline import plan_timeline
 
@@ -34,6 +35,7 @@ def plan_text(plan: Plan, *, width: int = 100, ascii_only: bool = False) -> str:
         _changes(plan, width),
         blast_radius(plan),
         _targets(plan, width),
+        alerts(plan),
         _mix(plan),
     ]
     if plan.warnings:

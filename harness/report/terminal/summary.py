@@ -11,7 +11,7 @@ from harness.model.records.plan import Plan
 from harness.model.records.result import PhaseResult, RequestResult, Result
 from harness.report.findings.dependency import acknowledged_sentence, signature
 from harness.report.findings.notes import notes
-from harness.report.sentences import text
+from harness.report.sentences import detection, text
 from harness.report.sentences.assessment import Line
 from harness.report.sentences.by_request_name import slowed
 from harness.report.sentences.evidence import fold
@@ -56,6 +56,7 @@ def summary(plan: Plan, result: Result, run_dir: Path | str | None = None, *, wi
         _print(console, promised, "bold red" if result.acknowledged and result.acknowledged.lost else "")
     for note in notes(plan, result):
         _print(console, note)
+    _alerts(console, result)
     for finding in signature(plan, result):
         _print(console, f"{finding.title}: {finding.seen}", "yellow")
     _print(console, "")
@@ -264,6 +265,17 @@ def _faults(console: Console, plan: Plan, result: Result) -> None:
         if len(seen) > 8:
             _print(console, f"  ... and {len(seen) - 8} more kinds of observation, in history.jsonl")
     _print(console, "")
+
+
+def _alerts(console: Console, result: Result) -> None:
+    found = result.detection
+    if found is None:
+        return
+    _print(console, detection.lead(found))
+    for one in found.alerts[:MAX_ROWS]:
+        _print(console, f"  alert {detection.sentence(one)}", STYLES[detection.AS_TARGET[one.outcome]])
+    if len(found.alerts) > MAX_ROWS:
+        _print(console, f"  ... and {len(found.alerts) - MAX_ROWS} more, in result.json")
 
 
 def _verdict(console: Console, plan: Plan, result: Result, run_dir: Path | str | None) -> None:

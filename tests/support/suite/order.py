@@ -49,6 +49,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/load/test_saturation.py": 40,
         "tests/e2e/test_control_bypass.py": 35,
         "tests/load/test_closed_loop_hang.py": 35,
+        "tests/e2e/test_detection.py": 35,
         "tests/load/test_silence.py": 35,
         "tests/cli/test_bad_input.py": 30,
         "tests/conductor/test_proofs.py": 30,

@@ -1,0 +1,235 @@
+"""alerts.jsonl: what became of every alert while a run lasted, asked about once a second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+from harness.adapters.alerts import alertmanager, prometheus
+from harness.adapters.alerts.sources import has_our_clock, listening, pinned
+from harness.adapters.alerts.told import Active, Told
+from harness.adapters.alerts.webhook import Receiver
+from harness.adapters.wire.http import Client
+from harness.model.clock import monotonic
+from harness.model.errors import HarnessError
+from harness.model.jsonl import append_line, encode_line
+from harness.model.records.alerts import (
+    MAX_NAME,
+    AlertRow,
+    AlertRule,
+    AlertsPlan,
+    Changed,
+    Looked,
+    RuleSeen,
+    Source,
+    State,
+)
+
+INTERVAL_S = 1.0
+STOP_LIMIT_S = 3.0
+MAX_CHANGES = 50_000
+"""Of one source in one experiment: labels that are new at every look must not fill the disk."""
+READERS: dict[Source, Callable[[Client, str], Told]] = {
+    "prometheus": prometheus.read,
+    "alertmanager": alertmanager.read,
+}
+
+
+class AlertRecorder:
+    """A thread for each source that is polled, one for the webhook. Nothing here can fail a run: what cannot be read is
+    a row that says so, and a line when it begins and when it is over. allow_hosts: --allow-host."""
+
+    def __init__(
+        self,
+        alerts: AlertsPlan,
+        say: Callable[[str], None],
+        allow_hosts: Collection[str] = (),
+        *,
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        self._alerts = alerts
+        self._say = say
+        self._allow_hosts = allow_hosts
+        self._interval_s = interval_s
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._books: list[_Book] = []
+        self._receiver: Receiver | None = None
+        self._t0 = 0.0
+        self._out = Path()
+
+    def start(self, t0: float, out: Path) -> None:
+        """t0: CLOCK_MONOTONIC reading of the run's zero. Appends to `out`. Returns at once; call it once."""
+        self.turn_to(t0, out)
+        try:
+            alerts = pinned(self._alerts, self._allow_hosts)
+            if alerts.webhook is not None:
+                book = self._book("webhook", our_clock=False)
+                notified = _Notified(book, self._write)
+                self._receiver = Receiver(*listening(alerts.webhook), notified.told, self._say)
+                self._spawn("webhook", notified.tick, lambda: None)
+        except HarnessError as error:
+            self._say(f"alerts are not looked at: {error}")
+            return
+        for source, url in (("prometheus", alerts.prometheus), ("alertmanager", alerts.alertmanager)):
+            if url is not None:
+                self._poll("prometheus" if source == "prometheus" else "alertmanager", url)
+
+    def turn_to(self, t0: float, out: Path) -> None:
+        """From the next look on another run's zero and file, which then begins with all that is active."""
+        with self._lock:
+            self._t0, self._out = t0, out
+            for book in self._books:
+                book.forget()
+
+    def stop(self) -> None:
+        """Ends the threads. Safe to repeat, and before start."""
+        self._stop.set()
+        if self._receiver is not None:
+            self._receiver.close()
+            self._receiver = None
+        for thread in self._threads:
+            thread.join(STOP_LIMIT_S)
+
+    def _book(self, source: Source, *, our_clock: bool) -> _Book:
+        book = _Book(source, our_clock)
+        self._books.append(book)
+        return book
+
+    def _poll(self, source: Source, url: str) -> None:
+        book, client, read = self._book(source, our_clock=has_our_clock(url)), Client(), READERS[source]
+
+        def look() -> None:
+            asked = monotonic()
+            try:
+                told = read(client, url)
+            except HarnessError as error:
+                self._failed(book, str(error))
+                return
+            if book.failing:
+                self._say(f"{source} answers again: alerts are looked at")
+                book.failing = False
+            self._write(lambda t0: book.compared(told, asked, monotonic(), t0))
+
+        self._spawn(source, look, client.close)
+
+    def _failed(self, book: _Book, why: str) -> None:
+        if not book.failing:
+            self._say(f"alerts are not seen: {why}")
+        book.failing = True
+        self._write(lambda t0: [Looked(at=round(monotonic() - t0, 3), source=book.source, trouble=why[:300])])
+
+    def _write(self, rows: Callable[[float], Iterable[AlertRow]]) -> None:
+        with self._lock:
+            lines = b"".join(encode_line(row) for row in rows(self._t0))
+            if lines:
+                append_line(self._out, lines)
+
+    def _spawn(self, what: str, work: Callable[[], None], close: Callable[[], None]) -> None:
+        begun, told = monotonic(), False
+
+        def repeat() -> None:
+            nonlocal told
+            tick = 0
+            while True:
+                try:
+                    work()
+                except Exception as error:  # whatever it is, the run is worth more than its alerts
+                    if not told:
+                        self._say(f"alerts of {what} are not recorded: {type(error).__name__}: {error}")
+                    told = True
+                tick = max(tick + 1, int((monotonic() - begun) / self._interval_s) + 1)
+                if self._stop.wait(begun + tick * self._interval_s - monotonic()):
+                    close()
+                    return
+
+        thread = threading.Thread(target=repeat, name=f"alerts {what}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+
+class _Book:
+    """What a source said last, and what is new in what it says now."""
+
+    def __init__(self, source: Source, our_clock: bool) -> None:
+        self.source = source
+        self.failing = False
+        self._our_clock = our_clock
+        self.forget()
+
+    def forget(self) -> None:
+        """Another experiment begins: what is active then is told anew."""
+        self._known: dict[str, Active] = {}
+        self._rules: frozenset[AlertRule] = frozenset()
+        self._before: float | None = None
+        self._changes = 0
+
+    def compared(self, told: Told, asked: float, now: float, t0: float) -> list[AlertRow]:
+        """Rows of one look. asked, now: CLOCK_MONOTONIC just before and just after it."""
+        wall = time.time()
+        rows: list[AlertRow] = []
+
+        def changed(one: Active, state: State, since: float | None) -> None:
+            at, clock = now - t0, "seen"
+            if self._our_clock and since is not None and self._before is not None:
+                # By its own account, as far as that agrees with what was seen.
+                own = since - wall + now
+                if self._before - 0.1 <= own <= now + 0.1:
+                    at, clock = min(max(own, self._before), now) - t0, "own"
+            rows.append(
+                Changed(
+                    at=round(at, 3),
+                    not_before=None if self._before is None else round(self._before - t0, 3),
+                    alert=one.alert[:MAX_NAME],
+                    series=one.series,
+                    labels=one.labels,
+                    state=state,
+                    source=self.source,
+                    clock="own" if clock == "own" else "seen",
+                )
+            )
+
+        active = {one.series: one for one in told.active}
+        for series, one in self._known.items():
+            if series not in active:
+                gone: State = "lapsed" if one.state == "pending" else "resolved"
+                changed(one, gone, told.evaluated.get(one.alert))
+        for series, one in active.items():
+            before = self._known.get(series)
+            if before is None or before.state != one.state:
+                changed(one, one.state, one.since)
+        self._changes += len(rows)
+        trouble = ""
+        if self._changes > MAX_CHANGES:
+            rows, trouble = [], f"more than {MAX_CHANGES:,} changes: they are not recorded any more"
+        rules = frozenset(told.rules)
+        rows += [RuleSeen(at=round(now - t0, 3), rule=rule) for rule in told.rules if rule not in self._rules]
+        self._known, self._rules, self._before = active, rules, asked
+        return [*rows, Looked(at=round(now - t0, 3), source=self.source, trouble=trouble)]
+
+
+class _Notified:
+    """What notifications have told so far, which stays so until they say otherwise."""
+
+    def __init__(self, book: _Book, write: Callable[[Callable[[float], Iterable[AlertRow]]], None]) -> None:
+        self._book = book
+        self._write = write
+        self._lock = threading.Lock()
+        self._active: dict[str, Active] = {}
+
+    def told(self, found: tuple[Active, ...]) -> None:
+        with self._lock:
+            for one in found:
+                self._active.pop(one.series, None)
+                if one.state == "notified" and len(self._active) < 10_000:
+                    self._active[one.series] = one
+        self.tick()
+
+    def tick(self) -> None:
+        now = monotonic()
+        with self._lock:
+            active = tuple(self._active.values())
+        self._write(lambda t0: self._book.compared(Told(active=active), now, now, t0))
