@@ -29,9 +29,8 @@ class Noted:
 
 
 def plan(name: str) -> Any:
-    return SimpleNamespace(
-        load=SimpleNamespace(ramp_s=0.0, name=name), phases=SimpleNamespace(warmup_s=0.0, hold_s=0.0)
-    )
+    load, phases = SimpleNamespace(ramp_s=0.0, name=name), SimpleNamespace(warmup_s=0.0, hold_s=0.0)
+    return SimpleNamespace(load=load, phases=phases, alerts=None)
 
 
 def test_the_shared_load_is_stopped_around_one_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
