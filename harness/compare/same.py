@@ -87,7 +87,8 @@ def _rest(plan: Plan) -> dict[str, str]:
     load, phases, origin = plan.load, plan.phases, plan.provenance
     found = {
         "stack": plan.stack,
-        "target": load.host,
+        # A stack of ours has another address in each session.
+        "target": load.host if plan.stack == "external" else plan.stack,
         "targets": ", ".join(target.text for target in plan.targets),
         "warmup": format_duration(phases.warmup_s),
         "after the hold": format_duration(phases.after_s - phases.hold_s),

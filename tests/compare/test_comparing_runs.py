@@ -20,6 +20,7 @@ from harness.model.errors import UsageError
 from harness.model.records import events as ev
 from harness.model.records.group import Comparison, Group, GroupRun, Middle
 from harness.model.records.plan import Plan
+from harness.model.records.stack import StackName
 from harness.model.records.windows import DeltaRow, RequestCounts
 from harness.report.sentences.comparison import first_sentence, what_shows
 from harness.report.terminal.comparison import lines
@@ -151,6 +152,18 @@ def test_what_else_differs_is_listed(folder: Path, tmp_path: Path) -> None:
     assert "machine: BASE test; NEW \\x1b[31mother" in said and "\x1b" not in said
     assert "version of redis: BASE not on record; NEW 8" in said
     assert "different" not in command(folder / "base" / "00", folder / "worse" / "00").stdout
+
+
+@pytest.mark.parametrize(("stack", "differs"), [("embedded", []), ("external", ["target"])])
+def test_the_address_of_a_stack_of_ours_is_no_difference(
+    folder: Path, tmp_path: Path, stack: StackName, differs: list[str]
+) -> None:
+    def at(port: int) -> Callable[[Plan], Plan]:
+        return lambda plan: replace(plan, stack=stack, load=replace(plan.load, host=f"http://127.0.0.1:{port}"))
+
+    base = changed(Path(shutil.copytree(folder / "base" / "00", tmp_path / "base")), at(1001))
+    new = changed(Path(shutil.copytree(folder / "worse" / "00", tmp_path / "new")), at(1002))
+    assert [one.what for one in api.compare(base, new).differs] == differs
 
 
 def test_a_run_that_is_left_out_holds_an_answer_back(folder: Path, tmp_path: Path) -> None:
