@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from histories import Scene, make
 
 from harness.adapters.alerts.alertmanager import read
 from harness.adapters.wire.http import Client
@@ -24,6 +23,7 @@ from harness.model.jsonl import read_lines
 from harness.model.records import events as ev
 from harness.model.records.alerts import AlertRow, AlertsPlan, Changed, Looked
 from harness.model.records.result import ImpactResult, RecoveryResult
+from tests.analysis.histories import Scene, make
 from tests.support.servers.alerting import Exporter, alerting
 from tests.support.servers.ports import free_port
 

@@ -133,7 +133,8 @@ def test_times_count_from_each_experiment_s_own_beginning(done: tuple[Suite, int
         began.append(started["monotonic"])
         samples = [one["at"] for one in entries(suite.dir / name, "samples.jsonl")]
         assert samples == sorted(samples) and samples[0] < 2.5 and samples[-1] > ended["end_s"] - 3, samples
-        assert max(samples) < ended["end_s"] + 30
+        # Until the next one begins: a target that is looked at without load takes a minute.
+        assert max(samples) < ended["end_s"] + 100
         plan = json.loads((suite.dir / name / "plan.json").read_text())
         rows = entries(suite.dir / name, "windows.jsonl")
         first, length = plan["load"]["first_step"], round(ended["end_s"] * 10)

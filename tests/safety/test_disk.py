@@ -105,7 +105,9 @@ def test_heal_works_from_a_read_only_disk(disk: Path, proxy: Proxy, monkeypatch:
         run.kill()
         run.process.wait(30)
         wait_for("keeper gone", lambda: gone(run.said["keeper"]))
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        # What has ended may hold its last files for a moment longer.
+        remount = ["mount", "-o", "remount,ro", str(disk)]
+        wait_for("nothing writes there any more", lambda: subprocess.run(remount, check=False).returncode == 0)
         monkeypatch.setenv("XDG_STATE_HOME", str(disk))
         said: list[str] = []
         (healed,) = heal_all(said.append)
