@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from harness.analysis.suite.accept import accepted  # noqa: E402
 from harness.analysis.suite.gate import gate, to_confirm  # noqa: E402
-from harness.model.records.suite import Attempt, CellOutcome, SuiteResult  # noqa: E402
+from harness.model.records.many_runs.suite import Attempt, CellOutcome, SuiteResult  # noqa: E402
 from tests.analysis.suite.suites import attempt, experiment, suite  # noqa: E402
 
 BROKEN, UNDECIDED = 0.009, 0.015

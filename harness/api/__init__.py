@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from harness.model.records.faults import Evidence as Evidence
     from harness.model.records.faults import ParamInfo as ParamInfo
     from harness.model.records.faults import UndoRecord as UndoRecord
-    from harness.model.records.group import Comparison as Comparison
+    from harness.model.records.many_runs.group import Comparison as Comparison
     from harness.model.records.plan import Plan as Plan
     from harness.model.records.result import Result as Result
     from harness.plan.experiment import Experiment as Experiment
@@ -86,7 +86,7 @@ _HOMES = {
         "ParamInfo",
         "UndoRecord",
     ),
-    "harness.model.records.group": ("Comparison",),
+    "harness.model.records.many_runs.group": ("Comparison",),
     "harness.model.records.plan": ("Plan",),
     "harness.model.records.result": ("Result",),
     "harness.plan.experiment": ("Experiment",),

@@ -18,7 +18,7 @@ from harness.compare.same import differences, other_arrivals, refuse_others
 from harness.model.errors import UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.records import events as ev
-from harness.model.records.group import Answer, Comparison, ComparisonRow, Method, Middle, RunFigures
+from harness.model.records.many_runs.group import Answer, Comparison, ComparisonRow, Method, Middle, RunFigures
 from harness.model.records.plan import Plan
 from harness.model.records.result import PhaseResult, Result
 

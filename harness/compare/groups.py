@@ -12,7 +12,7 @@ from harness.analysis.statistics.sign_flip import MOST_PAIRS
 from harness.model.errors import UsageError
 from harness.model.files import cannot_be_read, read_limited
 from harness.model.jsonl import decoding_error
-from harness.model.records.group import SCHEMA, Group, GroupRun
+from harness.model.records.many_runs.group import SCHEMA, Group, GroupRun
 
 GROUP = "group.json"
 A, B = "a", "b"

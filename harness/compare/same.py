@@ -9,7 +9,7 @@ import msgspec
 
 from harness.model.errors import UsageError
 from harness.model.jsonl import encode
-from harness.model.records.group import Difference
+from harness.model.records.many_runs.group import Difference
 from harness.model.records.plan import Plan
 from harness.model.units import format_duration
 

@@ -22,11 +22,11 @@ from harness.model.errors import UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.files import read_limited
 from harness.model.jsonl import decoding_error
+from harness.model.records.many_runs.suite import SCHEMA as SUITE_SCHEMA
+from harness.model.records.many_runs.suite import SuiteResult
 from harness.model.records.plan import READ_SCHEMAS
 from harness.model.records.result import SCHEMA as RESULT_SCHEMA
 from harness.model.records.result import RecoveryOutcome, Verdict
-from harness.model.records.suite import SCHEMA as SUITE_SCHEMA
-from harness.model.records.suite import SuiteResult
 
 SUITE = "suite.json"
 AHEAD_S = 86400.0

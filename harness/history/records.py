@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from harness.model.records.gate import Stale
+from harness.model.records.many_runs.gate import Stale
 from harness.model.records.result import RecoveryOutcome, Verdict
 from harness.model.records.targets import JudgedPhase, Unit
 

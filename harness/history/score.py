@@ -12,8 +12,8 @@ from harness.analysis.suite.age import by_reason, last_day, owned_words, stale, 
 from harness.history.reading import Found, counts_of, versions
 from harness.history.records import ScoreTrend, SuitePoint, Unread, Weakness
 from harness.model.errors import UsageError
-from harness.model.records.gate import Known
-from harness.model.records.suite import ExperimentOutcome, ExperimentResult, SuiteResult
+from harness.model.records.many_runs.gate import Known
+from harness.model.records.many_runs.suite import ExperimentOutcome, ExperimentResult, SuiteResult
 
 DECIDED = ("held", "broken")
 

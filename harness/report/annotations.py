@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from harness.model.records.gate import Finding, GateResult
-from harness.model.records.suite import SuiteResult
+from harness.model.records.many_runs.gate import Finding, GateResult
+from harness.model.records.many_runs.suite import SuiteResult
 from harness.report.sentences.text import visible
 
 Kind = Literal["error", "warning", "notice"]

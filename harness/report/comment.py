@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from datetime import date
 
 from harness.analysis.suite.age import day_of, owned_words, stale_lines, stale_words
-from harness.model.records.gate import Finding, GateResult
-from harness.model.records.suite import ExperimentResult, SuiteResult
+from harness.model.records.many_runs.gate import Finding, GateResult
+from harness.model.records.many_runs.suite import ExperimentResult, SuiteResult
 from harness.report.sentences import text
 
 MAX_LINES = 60

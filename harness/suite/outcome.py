@@ -14,11 +14,11 @@ from harness.conductor.sharing.carried import Carried
 from harness.model.errors import HarnessError
 from harness.model.exit_codes import ExitCode
 from harness.model.records.events import UndoNotVerified
-from harness.model.records.gate import GateResult
+from harness.model.records.many_runs.gate import GateResult
+from harness.model.records.many_runs.suite import Attempt, Excluded, ExperimentOutcome, ExperimentResult, SuiteResult
 from harness.model.records.plan import Plan, Provenance
 from harness.model.records.result import Result, Verdict
 from harness.model.records.stack import StackUp
-from harness.model.records.suite import Attempt, Excluded, ExperimentOutcome, ExperimentResult, SuiteResult
 from harness.model.units import format_duration
 from harness.plan.suite.items import definition, load_of
 from harness.suite.prepare import PlannedItem, PlannedSuite

@@ -15,8 +15,8 @@ from harness.config.file import Configuration
 from harness.fault import registered, traits_of
 from harness.load.process.launcher import describe
 from harness.model.errors import HarnessError, UsageError
+from harness.model.records.many_runs.suite import SuiteResult
 from harness.model.records.plan import Plan
-from harness.model.records.suite import SuiteResult
 from harness.model.units import format_duration
 from harness.plan.experiment import Experiment
 from harness.plan.phases import MIN_HOLD_S, sharing, shortest_run

@@ -11,9 +11,9 @@ from harness.conductor.prepare import Planned
 from harness.model.errors import UsageError
 from harness.model.files import replace_file
 from harness.model.jsonl import encode
-from harness.model.records.group import Group, GroupRun
+from harness.model.records.many_runs.group import Group, GroupRun
+from harness.model.records.many_runs.suite import SuiteResult
 from harness.model.records.plan import Plan
-from harness.model.records.suite import SuiteResult
 from harness.plan.suite.items import Item, Suite
 from harness.suite.prepare import PlannedItem, PlannedSuite
 

@@ -15,7 +15,7 @@ from harness.analysis.suite.suite_file import read_suite
 from harness.conductor.sharing.finisher import clean_of
 from harness.model.errors import HarnessError, Refused, UsageError
 from harness.model.exit_codes import ExitCode
-from harness.model.records.suite import SuiteResult
+from harness.model.records.many_runs.suite import SuiteResult
 from harness.plan.suite.items import definition, load_of
 from harness.safety.state_folders import known
 from harness.suite.prepare import PlannedSuite

@@ -25,10 +25,10 @@ from harness.model.clock import monotonic, today, wall
 from harness.model.errors import HarnessError, SetupError
 from harness.model.files import replace_file
 from harness.model.jsonl import encode
-from harness.model.records.gate import Base, GateResult, Known
 from harness.model.records.live import LiveState
+from harness.model.records.many_runs.gate import Base, GateResult, Known
+from harness.model.records.many_runs.suite import SuiteResult
 from harness.model.records.result import Result
-from harness.model.records.suite import SuiteResult
 from harness.model.units import format_duration
 from harness.plan.planner import bind
 from harness.report.suite.files import write_suite_reports

@@ -19,7 +19,7 @@ from harness.compare.groups import GROUP, MAX_BYTES, read_group
 from harness.compare.same import same_experiment
 from harness.model.errors import UsageError
 from harness.model.files import read_limited
-from harness.model.records.group import Comparison, Group
+from harness.model.records.many_runs.group import Comparison, Group
 from harness.model.records.plan import Plan
 from harness.report.sentences.comparison import nothing_known, too_few, what_shows
 from harness.suite.versus import COMPARISON

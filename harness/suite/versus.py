@@ -25,7 +25,7 @@ from harness.model.errors import HarnessError, UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.files import replace_file
 from harness.model.jsonl import encode
-from harness.model.records.group import Comparison, Group, GroupRun
+from harness.model.records.many_runs.group import Comparison, Group, GroupRun
 from harness.model.records.plan import Plan
 from harness.model.units import format_duration
 from harness.plan.phases import shortest_run

@@ -18,7 +18,7 @@ from harness.analysis.comparison.power import what_pairs_show
 from harness.cli import cli
 from harness.model.errors import UsageError
 from harness.model.records import events as ev
-from harness.model.records.group import Comparison, Group, GroupRun, Middle
+from harness.model.records.many_runs.group import Comparison, Group, GroupRun, Middle
 from harness.model.records.plan import Plan
 from harness.model.records.stack import StackName
 from harness.model.records.windows import DeltaRow, RequestCounts

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from harness.model.jsonl import encode
+from harness.model.records.many_runs.suite import Attempt, Cell, ExperimentOutcome, ExperimentResult, Score, SuiteResult
 from harness.model.records.plan import Plan
 from harness.model.records.result import Result
-from harness.model.records.suite import Attempt, Cell, ExperimentOutcome, ExperimentResult, Score, SuiteResult
 from tests.report import sample
 
 NOW = datetime.now(UTC)

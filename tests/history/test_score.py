@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.model.records.suite import Excluded
+from harness.model.records.many_runs.suite import Excluded
 from tests.history.folders import ago, experiment, replace, suite
 from tests.history.test_history import refused, typed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 
-from harness.model.records.gate import Finding, GateResult, Known
+from harness.model.records.many_runs.gate import Finding, GateResult, Known
 from harness.report.annotations import annotations_of
 from tests.analysis.suite.suites import attempt, experiment, suite
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import yaml
 
-from harness.model.records.suite import SuiteResult
+from harness.model.records.many_runs.suite import SuiteResult
 from tests.analysis.suite.suites import attempt, experiment, suite
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from harness.analysis.comparison.power import largest_spread, smallest_change
-from harness.model.records.group import Comparison, Group, GroupRun
+from harness.model.records.many_runs.group import Comparison, Group, GroupRun
 from harness.model.records.plan import Plan
 from harness.suite.spread import Spread, beforehand, known_spread
 from tests.analysis.histories import Scene

@@ -14,7 +14,7 @@ from harness.analysis.suite.accept import accepted
 from harness.analysis.suite.gate import gate
 from harness.cli import cli
 from harness.model.errors import UsageError
-from harness.model.records.suite import SuiteResult
+from harness.model.records.many_runs.suite import SuiteResult
 from harness.report import comment
 from tests.analysis.suite.suites import attempt, cell, experiment, suite
 

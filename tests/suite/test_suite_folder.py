@@ -9,7 +9,7 @@ import pytest
 from harness.analysis.suite.suite_file import GATE, SUITE, read_suite
 from harness.model.errors import SetupError
 from harness.model.exit_codes import ExitCode
-from harness.model.records.gate import GateResult
+from harness.model.records.many_runs.gate import GateResult
 from harness.suite.outcome import exit_code
 from harness.suite.run import folder_name, write_suite
 from tests.analysis.suite.suites import attempt, experiment, suite

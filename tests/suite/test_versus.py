@@ -16,7 +16,7 @@ from harness.conductor.prepare import Planned, prepare
 from harness.conductor.run import Ended
 from harness.conductor.signals import Signals
 from harness.model.errors import Refused, SetupError, UsageError
-from harness.model.records.group import Comparison
+from harness.model.records.many_runs.group import Comparison
 from harness.plan.experiment import Experiment
 from harness.suite import versus
 from harness.suite.versus import VersusEnded, draw, run_pairs

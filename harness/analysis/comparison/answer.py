@@ -11,7 +11,7 @@ import msgspec
 from harness.analysis.comparison.power import LEAST_PAIRS, NOT_WORSE_BELOW, WORSE_BELOW, pairs_needed
 from harness.analysis.statistics.rank_sum import rank_sum_p, shift, shift_upper
 from harness.analysis.statistics.sign_flip import mean_upper, sign_flip_p
-from harness.model.records.group import Answer
+from harness.model.records.many_runs.group import Answer
 
 ADDED = 10.0
 """To each harm before its logarithm: from 0 to 3 bad requests is no tripling that anybody should hear of."""

@@ -14,8 +14,8 @@ from harness.analysis.suite.age import day_of, until_of
 from harness.analysis.suite.gate import beyond, found_on, is_recovery
 from harness.analysis.suite.outcomes import Item, Seen, items
 from harness.model.errors import UsageError
-from harness.model.records.gate import MOST_DAYS, Base, BaseExperiment, Known
-from harness.model.records.suite import SuiteResult
+from harness.model.records.many_runs.gate import MOST_DAYS, Base, BaseExperiment, Known
+from harness.model.records.many_runs.suite import SuiteResult
 
 LONGER = 1.5
 """How much longer than when it was accepted a recovery may take: it varies by itself."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import date
 
 from harness.model.errors import UsageError
-from harness.model.records.gate import Known, Stale
-from harness.model.records.suite import SuiteResult
+from harness.model.records.many_runs.gate import Known, Stale
+from harness.model.records.many_runs.suite import SuiteResult
 
 STALE_DAYS = 30
 """What was found longer ago than this is no longer taken for what is."""

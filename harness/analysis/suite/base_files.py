@@ -16,7 +16,7 @@ from harness.analysis.suite.age import since_of, until_of
 from harness.model.errors import UsageError
 from harness.model.files import read_limited, replace_file
 from harness.model.jsonl import decoding_error, encode
-from harness.model.records.gate import SCHEMA, Base, Known
+from harness.model.records.many_runs.gate import SCHEMA, Base, Known
 
 BASE = "resilience-base.json"
 MAX_BASE = 100_000

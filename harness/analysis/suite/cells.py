@@ -22,8 +22,8 @@ from harness.analysis.statistics.binomial import judge_proportion, meets, needed
 from harness.analysis.verdict.judge import facts_of, judge
 from harness.model.records import events as ev
 from harness.model.records.load import STEP_S
+from harness.model.records.many_runs.suite import Cell, CellOutcome
 from harness.model.records.result import Result, TargetResult
-from harness.model.records.suite import Cell, CellOutcome
 from harness.model.records.targets import Target
 from harness.model.target_grammar import parse_targets
 from harness.model.units import format_percent

@@ -19,8 +19,8 @@ from harness.analysis.suite.outcomes import CONFIRMED, Item, Seen, base_states, 
 from harness.analysis.suite.score import carried_out
 from harness.model.errors import UsageError
 from harness.model.exit_codes import ExitCode
-from harness.model.records.gate import Base, BaseExperiment, Finding, GateResult, Known
-from harness.model.records.suite import Attempt, Cell, CellOutcome, ExperimentResult, SuiteResult
+from harness.model.records.many_runs.gate import Base, BaseExperiment, Finding, GateResult, Known
+from harness.model.records.many_runs.suite import Attempt, Cell, CellOutcome, ExperimentResult, SuiteResult
 from harness.model.target_grammar import parse_targets
 from harness.model.units import format_duration, format_percent
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from harness.analysis.suite.score import cells_of_most
-from harness.model.records.suite import Cell, ExperimentResult
+from harness.model.records.many_runs.suite import Cell, ExperimentResult
 
 MOSTLY = 0.5
 """A name of whose bad requests more than this share failed fails; the others are slow."""

@@ -11,8 +11,8 @@ import msgspec
 from harness.analysis.rules.proportions import is_upper_proportion
 from harness.analysis.suite.score import carried_out, majority
 from harness.model.errors import UsageError
-from harness.model.records.gate import LOST_WRITES, WHOLE, BaseExperiment
-from harness.model.records.suite import Attempt, Cell, ExperimentResult
+from harness.model.records.many_runs.gate import LOST_WRITES, WHOLE, BaseExperiment
+from harness.model.records.many_runs.suite import Attempt, Cell, ExperimentResult
 from harness.model.target_grammar import parse_targets
 
 State = Literal["held", "broken", "allowed", "unknown"]

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from harness.model.records.suite import Attempt, Cell, ExperimentOutcome, ExperimentResult, Score
+from harness.model.records.many_runs.suite import Attempt, Cell, ExperimentOutcome, ExperimentResult, Score
 
 T = TypeVar("T", bound=str)
 

@@ -12,8 +12,8 @@ from harness.model.errors import UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.files import read_limited
 from harness.model.jsonl import decoding_error
-from harness.model.records.gate import GateResult
-from harness.model.records.suite import SCHEMA, Cell, ExperimentOutcome, SuiteResult
+from harness.model.records.many_runs.gate import GateResult
+from harness.model.records.many_runs.suite import SCHEMA, Cell, ExperimentOutcome, SuiteResult
 
 SUITE = "suite.json"
 GATE = "gate.json"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from harness.analysis.comparison.answer import LEAST_KNOWN
 from harness.analysis.comparison.power import LEAST_PAIRS, Shown
 from harness.analysis.statistics.sign_flip import MOST_PAIRS
-from harness.model.records.group import Comparison
+from harness.model.records.many_runs.group import Comparison
 from harness.report.sentences.text import UNKNOWN, excerpt, number, percent, seconds
 
 HEADS = {"worse": "WORSE", "not_worse": "NOT WORSE", "cannot_tell": "CANNOT TELL"}

@@ -13,7 +13,7 @@ import msgspec
 
 from harness.analysis import run_directory
 from harness.model.errors import UsageError
-from harness.model.records.suite import Attempt, SuiteResult
+from harness.model.records.many_runs.suite import Attempt, SuiteResult
 from harness.report.files import FORMATS
 from harness.report.findings.finding import Finding
 from harness.report.findings.rules import findings

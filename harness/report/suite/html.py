@@ -12,8 +12,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.model.records.gate import GateResult
-from harness.model.records.suite import SuiteResult
+from harness.model.records.many_runs.gate import GateResult
+from harness.model.records.many_runs.suite import SuiteResult
 from harness.report.html.document import MAX_BYTES, NOTHING_ELSE, TEMPLATES, hash_of
 from harness.report.html.svg import icon
 from harness.report.suite.evidence import Evidence

@@ -12,8 +12,8 @@ from datetime import date
 
 from harness.analysis.suite.age import stale_lines
 from harness.model.exit_codes import ExitCode
-from harness.model.records.gate import GateResult
-from harness.model.records.suite import ExperimentResult, SuiteResult
+from harness.model.records.many_runs.gate import GateResult
+from harness.model.records.many_runs.suite import ExperimentResult, SuiteResult
 from harness.report.junit import add_case, document, mark
 from harness.report.suite import sentences as say
 from harness.report.suite.evidence import Evidence

@@ -7,8 +7,8 @@ from datetime import date
 
 from harness.analysis.suite.age import day_of, stale, stale_lines
 from harness.analysis.suite.isolation import isolation
-from harness.model.records.gate import GateResult
-from harness.model.records.suite import SuiteResult
+from harness.model.records.many_runs.gate import GateResult
+from harness.model.records.many_runs.suite import SuiteResult
 from harness.report.markdown import table
 from harness.report.sentences import text
 from harness.report.suite import sentences as say

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from harness.analysis.suite.age import day_of, stale, stale_lines
 from harness.analysis.suite.isolation import Isolation, isolation
-from harness.model.records.gate import GateResult
-from harness.model.records.suite import Attempt, Cell, ExperimentResult, SuiteResult
+from harness.model.records.many_runs.gate import GateResult
+from harness.model.records.many_runs.suite import Attempt, Cell, ExperimentResult, SuiteResult
 from harness.report.findings.finding import Finding
 from harness.report.html.svg import tag
 from harness.report.sentences import text

@@ -10,8 +10,8 @@ import msgspec
 from harness.analysis.suite.age import owned_words, stale_words
 from harness.analysis.suite.isolation import MOSTLY, Isolation
 from harness.analysis.suite.score import cells_of_most
-from harness.model.records.gate import Finding, GateResult, Known
-from harness.model.records.suite import Attempt, Cell, ExperimentResult, SuiteResult
+from harness.model.records.many_runs.gate import Finding, GateResult, Known
+from harness.model.records.many_runs.suite import Attempt, Cell, ExperimentResult, SuiteResult
 from harness.report.sentences import text
 
 WORST = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from harness.model.records.group import Comparison, Middle
+from harness.model.records.many_runs.group import Comparison, Middle
 from harness.report.sentences import text
 from harness.report.sentences.comparison import first_sentence, notes
 

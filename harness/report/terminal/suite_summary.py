@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.analysis.suite.age import stale_words
-from harness.model.records.gate import GateResult
-from harness.model.records.suite import Attempt, ExperimentResult, SuiteResult
+from harness.model.records.many_runs.gate import GateResult
+from harness.model.records.many_runs.suite import Attempt, ExperimentResult, SuiteResult
 from harness.model.units import format_duration
 from harness.report.sentences.text import visible
 

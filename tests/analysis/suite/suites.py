@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.analysis.suite.score import outcome_of, score
+from harness.model.records.many_runs.suite import (
+    Attempt,
+    Cell,
+    CellOutcome,
+    ExperimentOutcome,
+    ExperimentResult,
+    SuiteResult,
+)
 from harness.model.records.result import Verdict
-from harness.model.records.suite import Attempt, Cell, CellOutcome, ExperimentOutcome, ExperimentResult, SuiteResult
 
 VERDICTS: dict[str, Verdict] = {"held": "pass", "broken": "fail", "unknown": "inconclusive", "not_run": "inconclusive"}
 ERRORS = "fault: error_rate < 1%"

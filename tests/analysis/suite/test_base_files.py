@@ -12,7 +12,7 @@ from harness.analysis.suite.accept import accepted
 from harness.analysis.suite.base_files import BASE, MAX_BASE, known_file, read_base, read_known, write_accepted
 from harness.analysis.suite.suite_file import read_suite
 from harness.model.errors import UsageError
-from harness.model.records.gate import Base, Known
+from harness.model.records.many_runs.gate import Base, Known
 from tests.analysis.suite.suites import attempt, cell, experiment, suite
 
 DAY = date(2026, 11, 30)

@@ -12,8 +12,8 @@ from harness.analysis.run_directory import Run as Record
 from harness.analysis.suite.cells import cells, cells_of
 from harness.model.errors import UsageError
 from harness.model.records import events as ev
+from harness.model.records.many_runs.suite import Cell
 from harness.model.records.plan import Plan
-from harness.model.records.suite import Cell
 from harness.model.records.windows import MarkRow
 from tests.analysis.histories import INJECTED, ZERO, Reply, Run, Scene, Service, healthy, stopped
 from tests.analysis.test_by_name import rare

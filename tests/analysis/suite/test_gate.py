@@ -11,8 +11,8 @@ import pytest
 from harness.analysis.suite.accept import accepted
 from harness.analysis.suite.gate import gate, to_confirm
 from harness.model.errors import UsageError
-from harness.model.records.gate import LOST_WRITES, WHOLE, Base, GateResult, Known
-from harness.model.records.suite import Attempt, SuiteResult
+from harness.model.records.many_runs.gate import LOST_WRITES, WHOLE, Base, GateResult, Known
+from harness.model.records.many_runs.suite import Attempt, SuiteResult
 from tests.analysis.suite.suites import attempt, cell, experiment, suite
 
 DAY = date(2026, 11, 30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.analysis.suite.score import cells_of_most, majority, outcome_of, score
-from harness.model.records.suite import ExperimentOutcome, ExperimentResult
+from harness.model.records.many_runs.suite import ExperimentOutcome, ExperimentResult
 from tests.analysis.suite.suites import attempt, experiment
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.model.records import suite as records
+from harness.model.records.many_runs import suite as records
 from harness.plan.suite.profile import PARAMS, PROFILES, QUICK, STANDARD
 from harness.plan.suite.suite_file import _KEYS, _TOP, SHARED, decode, is_suite
 

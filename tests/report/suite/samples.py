@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from harness.model.jsonl import encode
-from harness.model.records.gate import Finding, GateResult, Known
-from harness.model.records.suite import Excluded, SuiteResult
+from harness.model.records.many_runs.gate import Finding, GateResult, Known
+from harness.model.records.many_runs.suite import Excluded, SuiteResult
 from tests.analysis.suite.suites import attempt, cell, experiment, suite
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\x1b[31m\u202e::error::@team [a](javascript:1) |"

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from harness.analysis.suite.isolation import isolation
-from harness.model.records.gate import Finding, GateResult
+from harness.model.records.many_runs.gate import Finding, GateResult
 from harness.report.suite import sentences as say
 from tests.analysis.suite.suites import attempt, cell, experiment, suite
 

@@ -17,7 +17,7 @@ from harness.model.files import read_limited
 from harness.model.options import DURATION
 
 if TYPE_CHECKING:
-    from harness.model.records.suite import SuiteResult
+    from harness.model.records.many_runs.suite import SuiteResult
     from harness.plan.suite.suite_file import SuiteFile
     from harness.suite.prepare import PlannedSuite
     from harness.suite.run import Accepted

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.model.records.suite import CellOutcome, ExperimentOutcome
+from harness.model.records.many_runs.suite import CellOutcome, ExperimentOutcome
 
 SCHEMA = 1
 """Of both files."""
