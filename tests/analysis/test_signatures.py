@@ -104,11 +104,18 @@ def test_a_cache_that_never_warms_up_again_has_no_end() -> None:
 
 
 def test_consumer_lag_has_a_peak_and_a_time_to_drain() -> None:
-    slow = consumer_lag("kafka", gauge({(42.0, 85.0): 5000.0}, 40.0), BASELINE, FAULT[0], ZERO)
+    slow = consumer_lag("kafka", gauge({(42.0, 85.0): 5000.0}, 40.0), [], BASELINE, FAULT[0], ZERO)
     assert slow is not None and slow.found and slow.observed == 5000 and slow.seconds == pytest.approx(25.3)
-    quick = consumer_lag("kafka", gauge({(42.0, 65.0): 5000.0}, 40.0), BASELINE, FAULT[0], ZERO)
+    quick = consumer_lag("kafka", gauge({(42.0, 65.0): 5000.0}, 40.0), [], BASELINE, FAULT[0], ZERO)
     assert quick is not None and not quick.found and quick.seconds == pytest.approx(5.3)
-    never = consumer_lag("kafka", gauge({(42.0, 200.0): 5000.0}, 40.0), BASELINE, FAULT[0], ZERO)
+    never = consumer_lag("kafka", gauge({(42.0, 200.0): 5000.0}, 40.0), [], BASELINE, FAULT[0], ZERO)
     assert never is not None and never.found and never.seconds is None
-    usual = consumer_lag("kafka", gauge({(42.0, 200.0): 90.0}, 40.0), BASELINE, FAULT[0], ZERO)
+    usual = consumer_lag("kafka", gauge({(42.0, 200.0): 90.0}, 40.0), [], BASELINE, FAULT[0], ZERO)
     assert usual is not None and not usual.found
+    # As seen after a broker was killed: no backlog, but committed in another rhythm than before.
+    lag = gauge({(42.0, 65.0): 2325.0, (65.0, 200.0): 160.0}, 20.0)
+    written = [(s + 0.3, 200.0 * s) for s in range(END)]
+    rhythm = consumer_lag("kafka", lag, written, BASELINE, FAULT[0], ZERO)
+    assert rhythm is not None and not rhythm.found and rhythm.seconds == pytest.approx(5.3)
+    few = consumer_lag("kafka", lag, [(at, count / 10) for at, count in written], BASELINE, FAULT[0], ZERO)
+    assert few is not None and few.found and few.seconds is None

@@ -281,10 +281,10 @@ def test_a_consumer_that_stands_still_is_behind_until_it_goes_on(broker: Depende
     samples: list[Sample] = list(read_lines(out, Sample))
     at = {name: instant - t0 for name, instant in instants.items()}
     lag = signatures.points(samples, broker.name, "lag")
-    seen = signatures.consumer_lag("kafka", lag, (at["begun"], at["stopped"]), at["stopped"], at["zero"])
+    seen = signatures.consumer_lag("kafka", lag, [], (at["begun"], at["stopped"]), at["stopped"], at["zero"])
     assert seen is not None and seen.observed > signatures.LEAST_LAG > seen.baseline, (seen, lag)
     # It was behind for as long as it stood still, and is not accused of that: it caught up soon.
     assert seen.seconds is not None and seen.seconds >= at["went on"] - at["zero"] - 1.1 and not seen.found, (seen, lag)
     cut = [(when, value) for when, value in lag if when < at["went on"]]
-    never = signatures.consumer_lag("kafka", cut, (at["begun"], at["stopped"]), at["stopped"], at["zero"])
+    never = signatures.consumer_lag("kafka", cut, [], (at["begun"], at["stopped"]), at["stopped"], at["zero"])
     assert never is not None and never.found and never.seconds is None, (never, cut)

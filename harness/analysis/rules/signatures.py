@@ -51,7 +51,10 @@ COLD_LEAST_S = 2.0
 LAG_RATIO = 5.0
 LEAST_LAG = 200.0
 DRAIN_S = 15.0
-"""Consumer lag: over 5 x baseline's worst and 200, and more than 15 s after the undo until it is down to twice that."""
+COMMITTED_S = 2.0
+"""Consumer lag: over 5 x baseline's worst and 200, and more than 15 s after the undo until it is down to twice
+baseline's worst, 100, or what is written in 2 s: consumers commit once a second, and in another rhythm after the broker
+was away."""
 STEADY = 3
 """So many readings in a row make a return."""
 
@@ -112,7 +115,7 @@ def signatures(
             misses = read(one.name, "misses")
             found.append(cold_cache(one.name, hits, misses, databases, before, zero_s))
         if lag := read(one.name, "lag"):
-            found.append(consumer_lag(one.name, lag, before, faults[0][0], zero_s))
+            found.append(consumer_lag(one.name, lag, read(one.name, "written"), before, faults[0][0], zero_s))
     return tuple(one for one in found if one is not None)
 
 
@@ -131,7 +134,8 @@ def not_back(
         hits, misses, lag = (points(samples, name, counter) for counter in ("hits", "misses", "lag"))
         if hits and (cold := cold_cache(name, hits, misses, {}, before, zero_s)) is not None and cold.seconds is None:
             found.append(f"the cache of {name} is cold ({cold.observed:.0%} hits, {cold.baseline:.0%} before)")
-        behind = consumer_lag(name, lag, before, faults[0][0], zero_s) if lag else None
+        written = points(samples, name, "written")
+        behind = consumer_lag(name, lag, written, before, faults[0][0], zero_s) if lag else None
         if behind is not None and behind.observed > behind.limit and behind.seconds is None:
             found.append(f"the backlog of {name} is not worked off")
     return tuple(found)
@@ -244,7 +248,9 @@ def cold_cache(
     )
 
 
-def consumer_lag(name: str, lag: Points, baseline: Stretch, injected_s: float, zero_s: float) -> SignatureResult | None:
+def consumer_lag(
+    name: str, lag: Points, written: Points, baseline: Stretch, injected_s: float, zero_s: float
+) -> SignatureResult | None:
     """The most that consumers were behind from the injection on, and how long after the undo they had caught up.
 
     seconds: None when they had not by the end.
@@ -256,7 +262,9 @@ def consumer_lag(name: str, lag: Points, baseline: Stretch, injected_s: float, z
     worst = max(before)
     limit = max(LAG_RATIO * worst, LEAST_LAG)
     peak = max(value for _, value in later)
-    normal = max(2 * worst, LEAST_LAG / 2)
+    made = [(at, value) for at, value in written if baseline[0] <= at < baseline[1]]
+    per_s = (made[-1][1] - made[0][1]) / (made[-1][0] - made[0][0]) if len(made) > 1 else 0.0
+    normal = max(2 * worst, LEAST_LAG / 2, COMMITTED_S * per_s)
     back = _steady([(at, value) for at, value in later if at > zero_s], lambda value: value <= normal)
     seconds = None if back is None else max(0.0, back - zero_s)
     return SignatureResult(
