@@ -159,7 +159,8 @@ def test_undo_records_are_each_one_s_own_and_nothing_is_left(done: tuple[Suite, 
 
 
 def api_of(suite: Suite) -> psutil.Process:
-    return next(psutil.Process(pid) for pid, label in family(suite.process.pid).items() if "anomaly_api" in label)
+    # PostgreSQL's backends have the name of its role in their titles.
+    return next(psutil.Process(pid) for pid, label in family(suite.process.pid).items() if "-m anomaly_api" in label)
 
 
 @pytest.mark.thorough
