@@ -37,6 +37,7 @@ from harness.model.records.events import (
     LoadEnded,
     LoadLost,
     Note,
+    Ordered,
     PhaseExtended,
     PhaseStarted,
     Stopped,
@@ -65,6 +66,7 @@ from harness.plan.machine import (
     LoadOver,
     Prepare,
     Prepared,
+    RecordOrder,
     RecordStop,
     State,
     StopLoad,
@@ -445,6 +447,8 @@ class Conduct:
                 self._stop_load(end_s, at_once)
             case HandOn(end_s=end_s):
                 self._history.add(LoadEnded, end_s=end_s, handed_on=True)
+            case RecordOrder(order=order, who=who, until_s=until_s):
+                self._history.add(Ordered, order=order, who=who, until_s=until_s)
             case RecordStop(why=why, text=text):
                 self._history.add(Stopped, why=why, text=text, expression=self._board.expression)
                 text = TOLD.get(why, "") + text

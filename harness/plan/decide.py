@@ -12,7 +12,7 @@ import math
 
 import msgspec
 
-from harness.model.records.events import StopWhy
+from harness.model.records.events import OrderKind, StopWhy
 from harness.model.records.plan import Plan
 from harness.model.records.targets import PhaseName
 from harness.plan.machine import (
@@ -30,8 +30,10 @@ from harness.plan.machine import (
     JudgeBaseline,
     Jump,
     LoadOver,
+    Order,
     Prepare,
     Prepared,
+    RecordOrder,
     RecordStop,
     State,
     Status,
@@ -59,6 +61,9 @@ ZERO_PATIENCE_S = 1.0
 """How long the end of recovery's search waits past its limit for late windows."""
 STOPPING: tuple[StopWhy | None, ...] = ("interrupt", "lost_load", "lost_keeper", "silent", "file_quit")
 """Ends after which no other experiment can have the load."""
+ON: tuple[Status, ...] = ("injecting", "active", "undoing")
+MOST_EXTENSION_S = 60.0
+"""By which people may extend a fault phase; by as much as it was planned for, where that is longer."""
 AT_ONCE: tuple[StopWhy | None, ...] = ("interrupt", "lost_keeper")
 """Ends that do not wait for open requests."""
 
@@ -95,6 +100,8 @@ def decide(state: State, event: Input) -> tuple[State, tuple[Effect, ...]]:
             state = _undone(state, event)
         case LoadOver():
             state, effects = _load_over(state, event)
+        case Order():
+            state, effects = _order(state, event)
         case StopRequest():
             state, effects = _stop(state, event)
     state, more = _settle(state)
@@ -138,12 +145,73 @@ def _tick(state: State, tick: Tick) -> Step:
 def _settle_tick(state: State, tick: Tick) -> Step:
     limit_s = state.plan.phases.settle_s or 0.0
     if tick.calm:
-        start = on_grid(tick.now)
-        return _enter(state, "baseline", start, round(start + state.plan.phases.baseline_s, 1))
+        return _begin_baseline(state)
     if tick.now >= limit_s:
         text = f"the target, on the load of its suite, did not come to rest within {limit_s:g} s"
         return _stop(state, StopRequest(now=tick.now, why="not_calm", text=text))
     return state, []
+
+
+def _begin_baseline(state: State) -> Step:
+    start = on_grid(state.now)
+    return _enter(state, "baseline", start, round(start + state.plan.phases.baseline_s, 1))
+
+
+def refused(state: State, order: OrderKind, seconds: float = 0.0) -> str:
+    """Why people cannot have that now, a clause; "" where they can."""
+    if state.stop is not None or state.load != "on":
+        return "the experiment is ending already"
+    match order:
+        case "abort":
+            return ""
+        case "begin_anyway":
+            return "" if state.phase == "settle" else "nothing is waited for"
+    if state.cleared:
+        return "its faults were cleared already"
+    if state.phase != "fault" or not any(track.status in ("waiting", *ON) for track in state.tracks):
+        return "no fault is on"
+    if order == "extend":
+        most = max(MOST_EXTENSION_S, state.plan.phases.fault_s)
+        if state.extended:
+            return "it was extended already, and once is all there is"
+        if not any(track.undo_at is not None for track in state.tracks):
+            return "no fault that lasts is on"
+        if not 0 < seconds <= most:
+            return f"by {seconds:g} s is not possible: more than 0 and at most {most:g} s"
+    return ""
+
+
+def _order(state: State, asked: Order) -> Step:
+    """What cannot be had changes nothing: whoever asked was told by `refused`."""
+    if refused(state, asked.order, asked.seconds):
+        return state, []
+    record = RecordOrder(order=asked.order, who=asked.who)
+    match asked.order:
+        case "abort":
+            state, effects = _stop(state, StopRequest(now=asked.now, why="by_hand", text=f"by {asked.who}"))
+        case "begin_anyway":
+            state, effects = _begin_baseline(state)
+        case "extend":
+            end = round((state.phase_end or state.now) + on_grid(asked.seconds), 1)
+            state = msgspec.structs.replace(_later(state, end), extended=True)
+            effects, record = [], msgspec.structs.replace(record, until_s=end)
+        case "clear":
+            state, effects = _cleared(state), []
+    return state, [record, *effects]
+
+
+def _cleared(state: State) -> State:
+    """As if the time of every fault were over."""
+    tracks = tuple(
+        msgspec.structs.replace(
+            track,
+            status="skipped" if track.status == "waiting" else track.status,
+            undo_at=state.now if track.status == "active" else track.undo_at,
+        )
+        for track in state.tracks
+    )
+    looked = (*state.looked, state.phase)
+    return msgspec.structs.replace(state, tracks=tracks, looked=looked, phase_end=state.now, cleared=True)
 
 
 def may_look(state: State) -> bool:
@@ -176,15 +244,19 @@ def _look(state: State, length_s: float) -> Step:
     end = on_grid(min(state.phase_start + length_s, most))
     if end <= planned:
         return state, []
-    later = round(end - planned, 1)
+    return _later(state, end), [Extend(phase=state.phase, end_s=end)]
+
+
+def _later(state: State, end: float) -> State:
+    """The phase ends then; faults that are on stay on for as much longer."""
+    later = round(end - (state.phase_end if state.phase_end is not None else state.phase_start), 1)
     tracks = tuple(
         track
         if track.undo_at is None or state.phase != "fault"
         else msgspec.structs.replace(track, undo_at=round(track.undo_at + later, 1))
         for track in state.tracks
     )
-    state = msgspec.structs.replace(state, phase_end=end, tracks=tracks)
-    return state, [Extend(phase=state.phase, end_s=end)]
+    return msgspec.structs.replace(state, phase_end=end, tracks=tracks)
 
 
 def _baseline_judged(state: State, judged: BaselineJudged) -> Step:
@@ -269,6 +341,8 @@ def _injected(state: State, fault_id: str) -> State:
     track = next(track for track in state.tracks if track.id == fault_id)
     base = track.inject_at if track.inject_at is not None else state.now
     undo_at, next_check = round(base + planned.for_s, 1), state.now + CHECK_EVERY_S
+    if state.cleared:
+        undo_at = state.now
     return _put(state, msgspec.structs.replace(track, status="active", undo_at=undo_at, next_check=next_check))
 
 
@@ -355,7 +429,8 @@ def _faults_over(state: State) -> bool:
     if not state.tracks:
         return state.phase_end is not None and state.now >= state.phase_end and _looked(state)
     lasting = any(fault.for_s is not None for fault in state.plan.faults)
-    if state.now < state.phase_start + (ONE_SHOT_S if lasting else state.plan.phases.fault_s):
+    least_s = ONE_SHOT_S if lasting or state.cleared else state.plan.phases.fault_s
+    if state.now < state.phase_start + least_s:
         return False
     return all(track.status in ("undone", "skipped") for track in state.tracks)
 
@@ -379,4 +454,4 @@ def _way_out(state: State) -> Step:
 
 
 def _on(state: State) -> bool:
-    return any(track.status in ("injecting", "active", "undoing") for track in state.tracks)
+    return any(track.status in ON for track in state.tracks)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from harness.model.records.events import StopWhy
+from harness.model.records.events import OrderKind, StopWhy
 from harness.model.records.plan import Plan
 from harness.model.records.targets import PhaseName
 
@@ -27,7 +27,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """phase_end: planned end of the phase, None = open. zero: recovery's zero.
 
     looked: phases at whose planned end it was decided whether they go on. recovered: first second of the hold, once
-    found. stop: the first reason to end early; at_once: it, or one that came after it, does not wait for open requests.
+    found. extended, cleared: by people. stop: the first reason to end early; at_once: it, or one that came after it,
+    does not wait for open requests.
     """
 
     plan: Plan
@@ -44,6 +45,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     load: Literal["on", "stopping", "ended"] = "on"
     stop: StopWhy | None = None
     at_once: bool = False
+    extended: bool = False
+    cleared: bool = False
     finished: bool = False
 
 
@@ -98,12 +101,20 @@ class LoadOver(_Input, frozen=True, kw_only=True, tag=True):
     text: str = ""
 
 
+class Order(_Input, frozen=True, kw_only=True, tag=True):
+    """Somebody wants it. seconds: of an extension, how long the faults stay on beyond the planned end."""
+
+    order: OrderKind
+    who: str
+    seconds: float = 0.0
+
+
 class StopRequest(_Input, frozen=True, kw_only=True, tag=True):
     why: StopWhy
     text: str
 
 
-Input = Tick | BaselineJudged | Prepared | Injected | InjectFailed | Undone | LoadOver | StopRequest
+Input = Tick | BaselineJudged | Prepared | Injected | InjectFailed | Undone | LoadOver | Order | StopRequest
 
 
 class EnterPhase(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -168,9 +179,19 @@ class RecordStop(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     text: str
 
 
+class RecordOrder(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """It was accepted, and holds from now on."""
+
+    order: OrderKind
+    who: str
+    until_s: float | None = None
+
+
 class Finish(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pass
 
 
 Loading = Jump | StopLoad | HandOn
-Effect = EnterPhase | Extend | JudgeBaseline | Prepare | Inject | Check | Undo | Loading | RecordStop | Finish
+Effect = (
+    EnterPhase | Extend | JudgeBaseline | Prepare | Inject | Check | Undo | Loading | RecordStop | RecordOrder | Finish
+)

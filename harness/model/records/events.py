@@ -149,6 +149,7 @@ StopWhy = Literal[
     "lost_load",
     "lost_keeper",
     "not_calm",
+    "by_hand",
     "baseline_broken",
     "nothing_works",
     "file_quit",
@@ -159,6 +160,7 @@ StopWhy = Literal[
 class Stopped(_Event, frozen=True, kw_only=True, tag="stopped"):
     """The run ended early. nothing_works: not one request succeeded before anything was broken. file_quit: the
     locustfile asked for it. not_calm: the target, shared with experiments before, did not come to rest in time.
+    by_hand: somebody aborted it.
 
     expression: the abort condition, where one fired.
     """
@@ -166,6 +168,20 @@ class Stopped(_Event, frozen=True, kw_only=True, tag="stopped"):
     why: StopWhy
     text: str
     expression: str | None = None
+
+
+OrderKind = Literal["begin_anyway", "extend", "clear", "abort"]
+"""What people may do to an experiment that is going on. begin_anyway: take the baseline though the target is not at
+rest, so that nothing is judged. extend: leave the faults on for longer, once. clear: undo them now, as if their time
+were over. abort: undo everything and end the experiment."""
+
+
+class Ordered(_Event, frozen=True, kw_only=True, tag="ordered"):
+    """Somebody did that, in whose name it was done. until_s: new end of the fault phase, of an extension."""
+
+    order: OrderKind
+    who: str
+    until_s: float | None = None
 
 
 class Note(_Event, frozen=True, kw_only=True, tag="note"):
@@ -233,6 +249,7 @@ Event = (
     | LoadEnded
     | ClockDoubt
     | Stopped
+    | Ordered
     | Note
     | DataLost
     | ReadBack
