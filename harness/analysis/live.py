@@ -321,6 +321,11 @@ def forget(store: WindowStore, plan: Plan, aborts: Sequence[AbortRule], since_s:
     store.forget(step_of(min(now_s - back_s, now_s if since_s is None else since_s - step_start(BEFORE_ZERO_STEPS))))
 
 
+def forget_settled(store: WindowStore, plan: Plan, now_s: float) -> None:
+    """Drop from the store, while a target is waited for, what `restless` cannot ask for any more."""
+    store.forget(max(0, _decided(store, now_s) - next_step(plan.phases.hold_s + KEPT_S)))
+
+
 def _met(target: Target, store: WindowStore, start: int, end: int, now_s: float) -> bool:
     compare = COMPARE[target.op]
     if target.metric in ("rps", "max"):

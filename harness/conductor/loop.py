@@ -19,6 +19,7 @@ from harness.analysis.record.window_reader import WindowReader
 from harness.analysis.record.windows import WindowStore
 from harness.conductor.after_load import Before
 from harness.conductor.fault_runner import FaultRunner
+from harness.conductor.orders import Orders
 from harness.conductor.recording.annotations import Annotations
 from harness.conductor.recording.history import History
 from harness.conductor.running_load import RunningLoad
@@ -48,7 +49,7 @@ from harness.model.records.events import (
 from harness.model.records.live import LiveState
 from harness.model.records.plan import Plan
 from harness.model.records.targets import PhaseName
-from harness.plan.decide import begin, decide, may_look, will_look
+from harness.plan.decide import begin, decide, may_look, refused, will_look
 from harness.plan.machine import (
     BaselineJudged,
     Check,
@@ -64,6 +65,7 @@ from harness.plan.machine import (
     JudgeBaseline,
     Jump,
     LoadOver,
+    Order,
     Prepare,
     Prepared,
     RecordOrder,
@@ -115,10 +117,12 @@ def conduct(
     prefix: str = "",
     since: int = 0,
     restless: Callable[[WindowStore, float], str] = lambda store, now: "",
+    orders: Orders | None = None,
+    waits: bool = False,
 ) -> Before:
     """Carry one experiment out on an open session whose load runs, with its marks in a Grafana; blocks until it is
     over. t0: CLOCK_MONOTONIC, the zero of its clock. prefix: of its undo records' names in the journal. since,
-    restless: see Conduct. Returns how the target did in baseline."""
+    restless, orders, waits: see Conduct. Returns how the target did in baseline."""
     assert session.keeper is not None and session.journal is not None and session.up is not None
     before = Before(plan, store)
     history.listen(before.note)
@@ -151,9 +155,13 @@ def conduct(
             show=show,
             since=since,
             restless=restless,
+            orders=orders,
+            waits=waits,
         ).run()
     finally:
         history.unlisten()
+        if orders is not None:
+            orders.close()
         if annotations is not None:
             renewing(session.keeper, annotations.close)
     return before
@@ -163,7 +171,8 @@ class Conduct:
     """run() returns when the experiment is over and every fault is undone or told as left.
 
     since: byte of `windows` from which this experiment's rows are. restless: where the load is shared, what keeps the
-    target from being at rest, given the store and seconds since t0; "" for nothing.
+    baseline from beginning, given the store and seconds since t0; "" for nothing. orders: of people, where there are
+    any. waits: for their order alone; a target that does not work meanwhile is theirs to mend.
     """
 
     def __init__(
@@ -182,10 +191,14 @@ class Conduct:
         show: Callable[[LiveState], None],
         since: int = 0,
         restless: Callable[[WindowStore, float], str] = lambda store, now: "",
+        orders: Orders | None = None,
+        waits: bool = False,
     ) -> None:
         self._plan = plan
         self._first_step = plan.load.first_step
         self._restless = restless
+        self._orders = orders
+        self._looked_at: tuple[PhaseName, ...] = () if waits else ("warmup", "settle", "baseline")
         self._history = history
         self._fault_runner = faults
         self._keeper = keeper
@@ -240,6 +253,7 @@ class Conduct:
         self._read_windows()
         self._read_messages()
         self._watch()
+        self._take_orders()
         try:
             self._feed(self._inputs.get(timeout=TICK_S))
             while True:
@@ -268,8 +282,7 @@ class Conduct:
     def _is_calm(self, now: float) -> bool:
         if not self._board.due("calm", now, CALM_EVERY_S):
             return False
-        waiting = self._restless(self._store, now)
-        self._board.message = f"not yet at rest: {waiting}" if waiting else ""
+        self._board.message = waiting = self._restless(self._store, now)
         return not waiting
 
     def _length_wanted(self) -> float:
@@ -303,6 +316,8 @@ class Conduct:
             self._store.add(row)
         if rows:
             self._last_row = self._history.since_t0()
+        if self._state.phase == "settle" and self._board.due("forget", self._last_row, FORGET_EVERY_S):
+            live_rules.forget_settled(self._store, self._plan, self._last_row)
         if self._state.phase in FORGETTING and self._board.due("forget", self._last_row, FORGET_EVERY_S):
             state = self._state
             since = state.zero if state.phase == "recovery" else state.phase_start if will_look(state) else None
@@ -331,6 +346,13 @@ class Conduct:
                     self._history.add(Note, text=text)
                     self._say(text)
 
+    def _take_orders(self) -> None:
+        for asked in self._orders.taken() if self._orders is not None else ():
+            why_not = refused(self._state, asked.order, asked.seconds)
+            now = self._history.since_t0()
+            self._feed(Order(now=now, order=asked.order, who=asked.who, seconds=asked.seconds))
+            asked.answer(why_not)
+
     def _load_exited(self, code: int, now: float) -> None:
         self._read_windows()
         if self._state.load == "on" and self._state.stop != "file_quit":
@@ -354,7 +376,7 @@ class Conduct:
             self._stop("lost_keeper", "the keeper died: everything is undone now by the run itself")
         if self._silent(now) and self._state.load == "on" and self._state.stop is None:
             self._stop("silent", f"nothing was recorded for {SILENT_AFTER_S:g} s")
-        if self._state.phase in ("warmup", "settle", "baseline") and self._state.stop is None:
+        if self._state.phase in self._looked_at and self._state.stop is None:
             self._see_that_it_works(now)
         if self._state.phase in ABORTABLE and self._state.load == "on" and self._state.stop is None:
             for abort in self._aborts:

@@ -164,7 +164,7 @@ def refused(state: State, order: OrderKind, seconds: float = 0.0) -> str:
     match order:
         case "abort":
             return ""
-        case "begin_anyway":
+        case "begin_anyway" | "proceed":
             return "" if state.phase == "settle" else "nothing is waited for"
     if state.cleared:
         return "its faults were cleared already"
@@ -191,6 +191,8 @@ def _order(state: State, asked: Order) -> Step:
             state, effects = _stop(state, StopRequest(now=asked.now, why="by_hand", text=f"by {asked.who}"))
         case "begin_anyway":
             state, effects = _begin_baseline(state)
+        case "proceed":
+            state, effects = _stop_load(state, on_grid(state.now))
         case "extend":
             end = round((state.phase_end or state.now) + on_grid(asked.seconds), 1)
             state = msgspec.structs.replace(_later(state, end), extended=True)

@@ -92,3 +92,13 @@ def test_what_cannot_be_had_changes_nothing_and_says_why() -> None:
         assert world.state == before
     world.give(StopRequest(now=world.now, why="interrupt", text="SIGINT"))
     assert "ending" in refused(world.state, "abort")
+
+
+def test_a_wait_ends_when_people_go_on_and_nothing_was_begun() -> None:
+    world = Shared(shared(fault("redis-down")), calm_at=None)
+    world.run(until=50.0)
+    assert not refused(world.state, "proceed")
+    order(world, "proceed")
+    world.run()
+    assert recorded(world) == ["proceed"] and reason(world) is None and set(world.phases()) == {"settle"}
+    assert world.when(HandOn)[0] == pytest.approx(50.0, abs=0.2) and not world.when(Inject)

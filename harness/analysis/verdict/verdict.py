@@ -46,7 +46,11 @@ _STOPPED: dict[str, str] = {
     "not_calm": "Nothing was injected: {text}",
     "error": "The harness failed in the {phase} phase: {text}",
     "abort": "The run was aborted in the {phase} phase: {text}",
+    "by_hand": "It was aborted in the {phase} phase {text}",
 }
+
+WITHOUT_BASELINE: tuple[ev.StopWhy, ...] = ("nothing_works", "file_quit", "not_calm", "by_hand")
+"""Ends before a baseline that are no failure of the harness."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,11 @@ def _distrust(case: Case) -> list[str]:
         f"{format_duration(STEP_S)} that this result claims."
         for clock in clocks(case.history)
         if clock.doubt_s > STEP_S
+    ]
+    found += [
+        f"{event.who} began the baseline though the target was not at rest, so nothing can be compared with it."
+        for event in case.history
+        if isinstance(event, ev.Ordered) and event.order == "begin_anyway"
     ]
     found += [_broken_in_baseline(t, case) for t in case.targets if _baseline_broken(t)]
     found += [
@@ -397,7 +406,7 @@ def _exit_code(case: Case, verdict: Verdict) -> ExitCode:
         return ExitCode.UNDO_UNVERIFIED
     if any(isinstance(e, ev.Stopped) and e.why == "interrupt" for e in case.history):
         return ExitCode.INTERRUPTED
-    if any(isinstance(e, ev.Stopped) and e.why in ("nothing_works", "file_quit", "not_calm") for e in case.history):
+    if any(isinstance(e, ev.Stopped) and e.why in WITHOUT_BASELINE for e in case.history):
         return ExitCode.INCONCLUSIVE
     if not case.baseline_judged:
         return ExitCode.HARNESS_FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -39,14 +40,30 @@ class Restless:
             if now_s - self._looked >= SAMPLES_EVERY_S:
                 self._looked = now_s
                 self._left = self._of_dependencies(self._before)
+                if not self._left:
+                    self._before = None  # it is back, and is not looked at again
             found = "; ".join(self._left)
-        return found
+        return f"not yet at rest: {found}" if found else ""
 
     def _of_dependencies(self, before: Carried) -> tuple[str, ...]:
         later_s = self._history.t0 - before.history.t0
         samples = [*_samples(before.folder), *(_moved(one, later_s) for one in _samples(self._folder))]
         phases = spans(before.events, before.end - before.first)
         return not_back(before.plan, before.events, phases, samples)
+
+
+class Waiting:
+    """The same while people are waited for: at rest or not, no baseline begins. at_rest: as it was seen last."""
+
+    def __init__(self, restless: Restless, told: Callable[[str], str]) -> None:
+        self._restless = restless
+        self._told = told
+        self.at_rest = False
+
+    def __call__(self, store: WindowStore, now_s: float) -> str:
+        found = self._restless(store, now_s)
+        self.at_rest = not found
+        return self._told(found)
 
 
 def _samples(folder: Path) -> list[Sample]:

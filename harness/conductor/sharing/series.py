@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -18,6 +19,7 @@ from harness.analysis.record.windows import FAILING_AFTER_S, WindowStore
 from harness.analysis.run_directory import Run
 from harness.conductor.after_load import ask_again
 from harness.conductor.loop import conduct
+from harness.conductor.orders import Orders
 from harness.conductor.readback import read_back
 from harness.conductor.recording.history import History
 from harness.conductor.recording.log import RunLog
@@ -26,7 +28,7 @@ from harness.conductor.running_load import RunningLoad
 from harness.conductor.session import Session
 from harness.conductor.sharing.carried import Carried
 from harness.conductor.sharing.finisher import Finisher, noted_of
-from harness.conductor.sharing.rest import Restless
+from harness.conductor.sharing.rest import Restless, Waiting
 from harness.conductor.sharing.target_reset import reset_by_command, reset_target
 from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import renewing
@@ -43,6 +45,11 @@ from harness.plan.planner import bind
 from harness.stack.registry import renewed
 
 CUT_EVERY_S = 0.5
+MOST_WAIT_S = 86_400.0
+"""Nobody plays for longer than a day."""
+
+Settles = Callable[[Plan, Path, History, Carried | None, float], Callable[[WindowStore, float], str]]
+"""Makes what says why a baseline cannot begin yet; see Restless."""
 
 
 class Series:
@@ -81,18 +88,34 @@ class Series:
         known = before._finisher.clean if before is not None else clean
         self._finisher: Finisher = Finisher(session, load, done, log.say, known)
 
-    def carry_out(self, plan: Plan, folder: Path, ended: Callable[[Carried], None]) -> Carried:
+    def carry_out(
+        self, plan: Plan, folder: Path, ended: Callable[[Carried], None], orders: Orders | None = None
+    ) -> Carried:
         """One experiment, from a target at rest to its hold or its early end, and what has to be done before the next.
-        Blocks. folder: made for it, inside the session's. ended: called before it is judged.
+        Blocks. folder: made for it, inside the session's. ended: called before it is judged. orders: of people.
 
         Raises HarnessError where it cannot begin at all; nothing was changed then.
         """
         with self._log.also_in(folder):
-            carried = self._conduct(plan, folder)
+            carried = self._conduct(replace(plan, phases=sharing(plan.phases)), folder, Restless, orders)
             self._interlude(carried)
         ended(carried)
         self._finisher.add(carried)
         self._before = carried
+        return carried
+
+    def wait(self, plan: Plan, folder: Path, orders: Orders, told: Callable[[str], str]) -> Carried:
+        """Between two experiments, until people order that it proceeds: the load goes on, nothing is judged. Blocks.
+        folder: see carry_out. told: what is waited for, given what keeps the target from being at rest."""
+        waiting: list[Waiting] = []
+
+        def patient(*args: Any) -> Waiting:
+            waiting.append(Waiting(Restless(*args), told))
+            return waiting[0]
+
+        phases = replace(sharing(plan.phases), settle_s=MOST_WAIT_S)
+        carried = self._conduct(replace(plan, phases=phases), folder, patient, orders, waits=True)
+        self._held_s = self._hold_s(plan) if waiting and waiting[0].at_rest else 0.0
         return carried
 
     def wait_until_judged(self) -> None:
@@ -119,7 +142,9 @@ class Series:
         if self._session.keeper is not None:
             self._session.keeper.renew()
 
-    def _conduct(self, plan: Plan, folder: Path) -> Carried:
+    def _conduct(
+        self, plan: Plan, folder: Path, settles: Settles, orders: Orders | None, *, waits: bool = False
+    ) -> Carried:
         session, load, say = self._session, self._load, self._log.say
         # A process that an experiment before this one has killed was started again as another.
         self._up = session.up = renewed(self._up)
@@ -129,7 +154,6 @@ class Series:
         plan = replace(
             plan,
             load=replace(plan.load, first_step=first),
-            phases=sharing(plan.phases),
             provenance=self._provenance,
         )
         load.count_limits(plan.load.limits_ms, first)
@@ -153,7 +177,9 @@ class Series:
             show=self._show,
             prefix=f"{folder.name}/",
             since=since,
-            restless=Restless(plan, folder, history, self._before, self._held_s),
+            restless=settles(plan, folder, history, self._before, self._held_s),
+            orders=orders,
+            waits=waits,
         )
         ended = next((event.end_s for event in reversed(history.events) if isinstance(event, LoadEnded)), None)
         end = first + step_of(history.since_t0() if ended is None else ended)
@@ -162,13 +188,11 @@ class Series:
     def _interlude(self, carried: Carried) -> None:
         """What belongs to an experiment after its end: is the target still dead, or only under this load; is what it
         had acknowledged still there. A target that did not come back is started again, where the stack is ours."""
-        # What lies less than FAILING_AFTER_S back is decided for nobody; here it was seen to its end.
-        held_s = carried.plan.phases.hold_s + FAILING_AFTER_S
-        self._held_s = held_s if carried.recovered and carried.stopped is None else 0.0
+        self._held_s = self._hold_s(carried.plan) if carried.recovered and carried.stopped is None else 0.0
         if carried.ends_session or self._signals.count:
             return
         noted_of(carried, self._load.windows.parent, carried.folder)
-        came_back = carried.recovered or carried.stopped in ("baseline_broken", "nothing_works")
+        came_back = carried.recovered or carried.stopped in ("baseline_broken", "nothing_works", "by_hand")
         if not came_back:
             self._load.pause()
             ask_again(carried.plan, self._session, carried.history, self._last_look, self._signals, self._log.say)
@@ -176,6 +200,11 @@ class Series:
         if not came_back:
             self._reset(carried)
             self._load.resume()
+
+    @staticmethod
+    def _hold_s(plan: Plan) -> float:
+        # What lies less than FAILING_AFTER_S back is decided for nobody; here it was seen to its end.
+        return plan.phases.hold_s + FAILING_AFTER_S
 
     def _reset(self, carried: Carried) -> None:
         """The target is brought back, where that is ours to do or somebody declared how. One that is still as it was

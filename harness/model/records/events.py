@@ -170,10 +170,10 @@ class Stopped(_Event, frozen=True, kw_only=True, tag="stopped"):
     expression: str | None = None
 
 
-OrderKind = Literal["begin_anyway", "extend", "clear", "abort"]
-"""What people may do to an experiment that is going on. begin_anyway: take the baseline though the target is not at
-rest, so that nothing is judged. extend: leave the faults on for longer, once. clear: undo them now, as if their time
-were over. abort: undo everything and end the experiment."""
+OrderKind = Literal["proceed", "begin_anyway", "extend", "clear", "abort"]
+"""What people may do to an experiment that is going on. proceed: end the wait between two. begin_anyway: take the
+baseline though the target is not at rest, so that nothing is judged. extend: leave the faults on for longer, once.
+clear: undo them now, as if their time were over. abort: undo everything and end the experiment."""
 
 
 class Ordered(_Event, frozen=True, kw_only=True, tag="ordered"):

@@ -9,6 +9,14 @@ import msgspec
 from harness.model.records import events as ev
 from harness.report.sentences import text
 
+_ORDERED: dict[ev.OrderKind, str] = {
+    "proceed": "went on",
+    "begin_anyway": "began though the target was not at rest",
+    "extend": "extended the fault",
+    "clear": "cleared the fault",
+    "abort": "aborted",
+}
+
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
     """at: seconds since t0. loud: it matters at a glance."""
@@ -62,6 +70,9 @@ def _say(event: ev.Event) -> tuple[str, bool]:
             return f"load ended at {text.moment(event.end_s)}, drained", False
         case ev.Stopped():
             return f"stopped early ({event.why}): {show(event.text)}", True
+        case ev.Ordered():
+            until = f" to {text.moment(event.until_s)}" if event.until_s is not None else ""
+            return f"{show(event.who)} {_ORDERED[event.order]}{until}", True
         case ev.Note():
             return f"note: {show(event.text)}", False
         case ev.DataLost():

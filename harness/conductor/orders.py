@@ -1,0 +1,69 @@
+"""What people want of the experiment that is going on: asked in any thread, answered by its loop."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
+
+from harness.conductor.worker_threads import Inbox
+from harness.model.records.events import OrderKind
+
+ANSWER_S = 5.0
+"""A loop turns every 20 ms; one that does not answer in this time hangs."""
+HEALING: tuple[OrderKind, ...] = ("clear", "abort")
+"""Done however late."""
+OVER = "the experiment is over"
+
+
+class Asked:
+    def __init__(self, order: OrderKind, who: str, seconds: float) -> None:
+        self.order: OrderKind = order
+        self.who = who
+        self.seconds = seconds
+        self.answered: Future[str] = Future()
+
+    def answer(self, why_not: str) -> None:
+        if not self.answered.done():
+            self.answered.set_result(why_not)
+
+
+class Orders:
+    """Of one experiment: what is asked after its end is refused, and can never reach the next one."""
+
+    def __init__(self) -> None:
+        self._asked: Inbox[Asked] = Inbox()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def ask(self, order: OrderKind, who: str, seconds: float = 0.0) -> str:
+        """Blocks until it is done; returns "", or why it is not, a clause. seconds: of an extension."""
+        asked = Asked(order, who, seconds)
+        with self._lock:
+            if self._closed:
+                return OVER
+            self._asked.put(asked)
+        try:
+            return asked.answered.result(timeout=ANSWER_S)
+        except NotInTime:
+            if order in HEALING or not asked.answered.cancel():
+                return f"the experiment did not answer within {ANSWER_S:g} s; it is done as soon as it does"
+            return f"the experiment did not answer within {ANSWER_S:g} s: nothing was done"
+
+    def taken(self) -> Iterator[Asked]:
+        """What was asked since the last time. For the loop."""
+        while True:
+            try:
+                asked = self._asked.get_nowait()
+            except queue.Empty:
+                return
+            if asked.answered.set_running_or_notify_cancel():
+                yield asked
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        for asked in self.taken():
+            asked.answer(OVER)
