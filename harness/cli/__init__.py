@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("harness.cli.commands.report", "Render a run's report: html, md, json or junit."),
     "check": ("harness.cli.commands.check", "Gate: TARGET ASSESSMENT of a run or of Locust's stats.csv."),
     "suite": ("harness.cli.commands.many_runs.suite", "Run many experiments in one session; accept its outcomes."),
+    "gameday": ("harness.cli.commands.many_runs.gameday", "Drill with people, on one running load; leave a record."),
     "history": ("harness.cli.commands.many_runs.history", "Runs and suites over time; trends; dropping raw records."),
     "compare": ("harness.cli.commands.many_runs.compare", "Is NEW worse than BASE? Two runs, or two groups of them."),
     "heal": ("harness.cli.commands.heal", "Undo what an interrupted run left behind."),

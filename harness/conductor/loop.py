@@ -350,7 +350,10 @@ class Conduct:
         for asked in self._orders.taken() if self._orders is not None else ():
             why_not = refused(self._state, asked.order, asked.seconds)
             now = self._history.since_t0()
-            self._feed(Order(now=now, order=asked.order, who=asked.who, seconds=asked.seconds))
+            if not why_not and asked.order == "begin_anyway" and not self._restless(self._store, now):
+                self._feed(Tick(now=now, calm=True))  # it is at rest: nothing is begun in spite of that
+            else:
+                self._feed(Order(now=now, order=asked.order, who=asked.who, seconds=asked.seconds))
             asked.answer(why_not)
 
     def _load_exited(self, code: int, now: float) -> None:

@@ -52,6 +52,12 @@ class Orders:
                 return f"the experiment did not answer within {ANSWER_S:g} s; it is done as soon as it does"
             return f"the experiment did not answer within {ANSWER_S:g} s: nothing was done"
 
+    def later(self, order: OrderKind, who: str) -> None:
+        """Ask, and wait for no answer."""
+        with self._lock:
+            if not self._closed:
+                self._asked.put(Asked(order, who, 0.0))
+
     def taken(self) -> Iterator[Asked]:
         """What was asked since the last time. For the loop."""
         while True:

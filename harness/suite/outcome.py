@@ -6,7 +6,7 @@ import shlex
 import threading
 from collections.abc import Sequence
 
-from harness.analysis.comparison.harm import harm_of, p95_target
+from harness.analysis.comparison.harm import whole_harm
 from harness.analysis.run_directory import Run
 from harness.analysis.suite.cells import cells
 from harness.analysis.suite.score import outcome_of, score
@@ -97,7 +97,7 @@ class Book:
             violating_s=impact.violating_s if impact is not None else None,
             broken_targets=texts("broken"),
             undecided_targets=texts("undecided"),
-            harm=_harm(run),
+            harm=whole_harm(run.plan, run.history, run.store),
             lost_writes=result.acknowledged.lost if result.acknowledged is not None else 0,
             cells=cells(run, result),
             target_version=run.plan.provenance.target_version if run.plan.provenance is not None else None,
@@ -197,16 +197,6 @@ def command_for(plan: Plan) -> str:
         if target.explicit:
             words += ["--target", target.text]
     return shlex.join(words)
-
-
-def _harm(run: Run) -> int | None:
-    """In whole requests. A limit that is relative to baseline is not asked for here: then failures alone are bad."""
-    if run.plan.control_run:
-        return None
-    target = p95_target(run.plan)
-    limit_ms = target.value if target is not None and not target.of_baseline else None
-    found = harm_of(run.plan, run.history, run.store, limit_ms)
-    return None if isinstance(found, str) else round(found.harm)
 
 
 def exit_code(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -15,6 +15,7 @@ from harness.config.file import Configuration
 from harness.fault import registered, traits_of
 from harness.load.process.launcher import describe
 from harness.model.errors import HarnessError, UsageError
+from harness.model.records.load import Locustfile
 from harness.model.records.many_runs.suite import SuiteResult
 from harness.model.records.plan import Plan
 from harness.model.units import format_duration
@@ -41,11 +42,13 @@ class PlannedItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlannedSuite(msgspec.Struct, frozen=True, kw_only=True):
-    """base: a control run on the same load, and the stack it is for. items: in the order in which they will run."""
+    """base: a control run on the same load, and the stack it is for. items: in the order in which they will run.
+    another: plans one that was not asked for beforehand, where that is possible; see planned_item."""
 
     suite: Suite
     base: Planned
     items: tuple[PlannedItem, ...]
+    another: Callable[[Item], PlannedItem] | None = None
 
     @property
     def seconds(self) -> float:
@@ -138,39 +141,49 @@ def plan_suite(
     base = Planned(experiment=control, plan=on.plan(control, lambda: locustfile), stack=on.stack, running=on.running)
     chosen, left = _chosen(suite, only)
     shared = with_lengths(shared, suite.shared, base.plan.load, declared_names(shared, suite.items))
+
+    def another(item: Item) -> PlannedItem:
+        return planned_item(item, on, shared, base.plan, locustfile)
+
     items: list[PlannedItem] = []
     for item in chosen:
-        experiment = replace(experiment_of(item, shared), seed=base.plan.seed)
-        try:
-            plan = on.plan(experiment, lambda: locustfile)
-            targets, warnings = own_targets(item, plan)
-            if targets:
-                plan = on.plan(replace(experiment, targets=(*experiment.targets, *targets)), lambda: locustfile)
-        except HarnessError as error:
-            error.args = (f"experiment {item.name}: {error}", *error.args[1:])
-            raise
-        if not_allowed(item, plan, file):
+        one = another(item)
+        if not_allowed(item, one.plan, file):
             left += (Left(name=item.name, why=NOT_OURS),)
-            continue
-        own_load = item.own_load or plan.load.jump_from is not None
-        if own_load and plan.load.remote is not None:
+        elif one.own_load and one.plan.load.remote is not None:
             raise UsageError(
                 f"experiment {item.name}: it has a load of its own, and workers of other machines wait for one load",
                 hint="run it alone: harness run",
             )
-        plan = replace(
-            plan,
-            load=plan.load if own_load else replace(base.plan.load, limits_ms=plan.load.limits_ms),
-            may_fail_with=_may_fail_with(item, plan),
-            warnings=(*plan.warnings, *warnings),
-        )
-        items.append(PlannedItem(item=item, plan=plan))
+        else:
+            items.append(one)
     if not items:
         raise UsageError(
             f"nothing is left of the suite: {left[-1].name}: {left[-1].why}",
             hint=f"allow: [{left[-1].name}] in the suite file, if it may be done all the same",
         )
-    return PlannedSuite(suite=replace(suite, left=(*suite.left, *left)), base=base, items=tuple(items))
+    return PlannedSuite(suite=replace(suite, left=(*suite.left, *left)), base=base, items=tuple(items), another=another)
+
+
+def planned_item(item: Item, on: Ground, shared: Experiment, base: Plan, locustfile: Locustfile) -> PlannedItem:
+    """One experiment of those that share settings, and the load of base unless it says otherwise. Raises UsageError."""
+    experiment = replace(experiment_of(item, shared), seed=base.seed)
+    try:
+        plan = on.plan(experiment, lambda: locustfile)
+        targets, warnings = own_targets(item, plan)
+        if targets:
+            plan = on.plan(replace(experiment, targets=(*experiment.targets, *targets)), lambda: locustfile)
+    except HarnessError as error:
+        error.args = (f"experiment {item.name}: {error}", *error.args[1:])
+        raise
+    own_load = item.own_load or plan.load.jump_from is not None
+    plan = replace(
+        plan,
+        load=plan.load if own_load else replace(base.load, limits_ms=plan.load.limits_ms),
+        may_fail_with=_may_fail_with(item, plan),
+        warnings=(*plan.warnings, *warnings),
+    )
+    return PlannedItem(item=item, plan=plan)
 
 
 def broken_first(planned: PlannedSuite, last: SuiteResult) -> PlannedSuite:

@@ -13,14 +13,10 @@ from harness.analysis.run_directory import Run
 from harness.analysis.suite.gate import ATTEMPTS, gate, to_confirm
 from harness.analysis.suite.suite_file import GATE, SUITE
 from harness.conductor.recording.log import RunLog
-from harness.conductor.recording.provenance import provenance
-from harness.conductor.running_load import RunningLoad
 from harness.conductor.session import Session, make_run_dir, opened
 from harness.conductor.sharing.carried import Carried
-from harness.conductor.sharing.series import Series
 from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import renewing
-from harness.fault import registered
 from harness.model.clock import monotonic, today, wall
 from harness.model.errors import HarnessError, SetupError
 from harness.model.files import replace_file
@@ -30,14 +26,12 @@ from harness.model.records.many_runs.gate import Base, GateResult, Known
 from harness.model.records.many_runs.suite import SuiteResult
 from harness.model.records.result import Result
 from harness.model.units import format_duration
-from harness.plan.planner import bind
 from harness.report.suite.files import write_suite_reports
 from harness.suite.loads import Loads
 from harness.suite.outcome import Book
 from harness.suite.prepare import PlannedItem, PlannedSuite, told_length
 from harness.suite.resume import Earlier, clean_before
-
-POLL_S = 0.05
+from harness.suite.standing import stand_up
 
 Say = Callable[[str], None]
 
@@ -149,42 +143,15 @@ class _Running:
         )
 
     def _carry_out(self) -> None:
-        session, say, signals, base = self._session, self._log.say, self._signals, self._planned.base.plan
-        up = session.open(signals)
-        if up is None:
+        standing = stand_up(self._planned, self._session, self._book.command, self._signals, self._log)
+        if standing is None:
             return
-        if session.owns_stack:
-            say(f"the stack is ready after {up.ready_s:.1f} s: {up.target.url}")
-        faults = registered()
-        envelope = bind(self._planned.envelope, up, faults)
-        session.lock_shared(
-            envelope, [f.spec.dependency for f in envelope.faults if "changes_server" in f.change.traits]
-        )
-        origin = provenance(self._book.command, up.versions, up.target.version)
-        self._book.begun(up, origin, wall())
-        write_suite(self._folder, self._so_far(), None, say)
-        if signals.count:
+        self._book.begun(standing.up, standing.provenance, wall())
+        write_suite(self._folder, self._so_far(), None, self._log.say)
+        if self._signals.count:
             return
-
         clean = clean_before(self._earlier) if self._earlier is not None else ()
-
-        def on(load: RunningLoad, before: Series | None) -> Series:
-            return Series(
-                session,
-                up,
-                load,
-                faults,
-                provenance=origin,
-                log=self._log,
-                show=self._show,
-                signals=signals,
-                done=self._done,
-                before=before,
-                clean=clean,
-                declared_reset=self._planned.base.declared_reset,
-            )
-
-        loads = Loads(session, base, lambda plan: bind(plan, up, faults), on, signals, say)
+        loads = standing.loads(self._show, self._done, clean)
         try:
             self._experiments(loads)
         finally:

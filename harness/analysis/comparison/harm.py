@@ -71,3 +71,14 @@ def _start(plan: Plan, history: Sequence[ev.Event]) -> int | None:
         return step_of(min(sent)) if sent else None
     began = [event.start_s for event in history if isinstance(event, ev.PhaseStarted) and event.phase == "fault"]
     return next_step(min(began)) if began else None
+
+
+def whole_harm(plan: Plan, history: Sequence[ev.Event], store: WindowStore) -> int | None:
+    """In whole requests; None where there is none. A limit that is relative to baseline is not asked for here: then
+    failures alone are bad."""
+    if plan.control_run:
+        return None
+    target = p95_target(plan)
+    limit_ms = target.value if target is not None and not target.of_baseline else None
+    found = harm_of(plan, history, store, limit_ms)
+    return None if isinstance(found, str) else round(found.harm)

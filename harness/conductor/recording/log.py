@@ -34,6 +34,7 @@ class RunLog:
 
     def __init__(self, run_dir: Path, view: str) -> None:
         self._view = make_view(view)
+        self._silent = False
         self._file = _Sink(run_dir / "log.jsonl", self.note)
         self._logger = _logger(self._file)
 
@@ -52,7 +53,22 @@ class RunLog:
             self._logger = mine
             both.close()
 
+    @contextmanager
+    def silent(self, silent: bool) -> Iterator[None]:
+        """People are told nothing meanwhile, where that is so; the log has it."""
+        self._silent = silent
+        try:
+            yield
+        finally:
+            self._silent = False
+
     def note(self, text: str) -> None:
+        """One line for people."""
+        if not self._silent:
+            self.answer(text)
+
+    def answer(self, text: str) -> None:
+        """The same to somebody who has asked: never held back."""
         try:
             if self._view is not None:
                 self._view.say(text)

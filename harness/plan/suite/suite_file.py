@@ -20,6 +20,7 @@ Every error names the file, the line and the path of the key. Decoding is pure; 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -118,14 +119,15 @@ def _items(node: Node, reader: Reader) -> tuple[Item, ...]:
         raise reader.error(node, "experiments", f"{len(nodes)} experiments, and a suite has {MOST} at most")
     found: dict[str, Item] = {}
     for number, one in enumerate(nodes):
-        item = _item(one, f"experiments[{number}]", reader)
+        item = item_of(one, f"experiments[{number}]", reader)
         if item.name in found:
             raise reader.error(one, f"experiments[{number}]", f"the name {item.name!r} is there twice", "name it anew")
         found[item.name] = item
     return tuple(found.values())
 
 
-def _item(node: Node, path: str, reader: Reader) -> Item:
+def item_of(node: Node, path: str, reader: Reader, more: Collection[str] = ()) -> Item:
+    """One experiment: the text of a fault, or a mapping. more: its keys that somebody else reads. Raises UsageError."""
     if isinstance(node, Text):
         text = reader.text(node, path)
         entry = FaultEntry(where=f"{reader.name}:{node.line}: {path}", fault=text)
@@ -133,7 +135,7 @@ def _item(node: Node, path: str, reader: Reader) -> Item:
     if not isinstance(node, Mapping):
         raise reader.error(node, path, "not an experiment", "write a fault, or a mapping with `faults`")
     node = experiment_file.underscored(node, reader)
-    reader.only(node, path, _KEYS, dict.fromkeys(SHARED, "it is the same for all: write it at the top"))
+    reader.only(node, path, (*_KEYS, *more), dict.fromkeys(SHARED, "it is the same for all: write it at the top"))
     read = node.values
     if "faults" not in read:
         raise reader.error(node, path, "`faults` is missing", "for a control run write: faults: [none]")

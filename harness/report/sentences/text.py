@@ -85,6 +85,12 @@ def xml_clean(text: str, limit: int = 2000) -> str:
     return "\n".join(visible(line, limit) for line in text.split("\n"))
 
 
+def csv_cell(text: str, limit: int = 1000) -> str:
+    """A value of CSV that no spreadsheet takes for a formula (OWASP: CSV injection)."""
+    shown = visible(text, limit)
+    return f"'{shown}" if shown[:1] in tuple("=+-@") else shown
+
+
 def shorten(text: str, width: int) -> str:
     """At most `width` characters, the middle left out: both ends of a path tell more than one."""
     if len(text) <= width or width < 8:

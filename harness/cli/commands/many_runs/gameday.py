@@ -1,0 +1,154 @@
+"""`harness gameday`: drills with people, on one session; a plan to begin with, and the record made anew."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.options import experiment_options
+from harness.cli.settings import Told, debug_option, laid_under
+from harness.model.errors import UsageError
+from harness.model.files import read_limited
+
+if TYPE_CHECKING:
+    from harness.gameday.prepare import PlannedGameDay
+
+
+class GameDayGroup(click.Group):
+    """`harness gameday PLAN.yaml` runs one; a file of the name of a subcommand is written ./init."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = args[:1] and (args[0] in self.commands or args[0] == "--help")
+        return super().parse_args(ctx, args if known or not args else ["run", *args])
+
+
+@click.group(cls=GameDayGroup)
+def gameday() -> None:
+    """Drill with people: break things on purpose, on one running load, and leave a record."""
+
+
+@gameday.command(cls=Told)
+@click.argument("plan_file", metavar="PLAN.yaml")
+@click.option("--rehearse", is_flag=True, help="Nobody is there: every drill once with short phases; would it work?")
+@click.option("--no-web", is_flag=True, help="Commands are typed into this terminal.")
+@experiment_options
+@click.option(
+    "--out", envvar="HARNESS_OUT", default="runs", show_default=True, metavar="DIR", help="Where its folder goes."
+)
+@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@click.option("--debug", is_flag=True, help="Tracebacks and debug logs.")
+def run(**values: Any) -> int:
+    """Carry a game day out: the load runs all the time, drills begin when people say so.
+
+    \b
+    harness gameday init > gameday.yaml
+    harness gameday gameday.yaml --rehearse
+    harness gameday gameday.yaml --no-web
+    """
+    from harness.conductor.signals import Signals
+    from harness.gameday.run import planned_length, run_game_day
+    from harness.gameday.terminal import typed
+    from harness.report.gameday import sentences
+
+    planned = planned_from(values)
+    planned.check()
+    if values["rehearse"]:
+        return _rehearse(planned, values)
+    if not values["no_web"]:
+        raise UsageError("a game day is typed into the terminal for now", hint="add --no-web")
+    click.echo(planned_length(planned), err=True)
+    with Signals() as signals:
+        ended = run_game_day(
+            planned,
+            out=Path(values["out"]),
+            view="none" if values["quiet"] else "lines",
+            command=shlex.join(["harness", *sys.argv[1:]]),
+            signals=signals,
+            opens=typed,
+        )
+        if ended.problem:
+            click.echo(f"{ended.problem}{f' ({ended.hint})' if ended.hint else ''}", err=True)
+        if ended.record is not None:
+            click.echo(sentences.headline(ended.record))
+            click.echo(f"{ended.run_dir}/record.md")
+        signals.ignore_from_now()
+    return int(ended.exit_code)
+
+
+@gameday.command(cls=Told)
+@experiment_options
+@debug_option
+def init(**values: Any) -> int:
+    """Print a commented plan, made from what is declared, for you to read, correct and save. Nothing is started."""
+    from harness.cli.options import decode
+    from harness.conductor.prepare import ground
+    from harness.fault import registered
+    from harness.plan.gameday.template import template
+
+    on = ground(decode(values), values.get("config"))
+    click.echo(template(on.dependencies, registered(), ours=on.stack.name != "external"), nl=False)
+    return 0
+
+
+@gameday.command(name="report")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(("md", "csv", "checklist", "json")),
+    help="Print this form, and write nothing.  [default: write all]",
+)
+@debug_option
+def report(folder: Path, format_: str | None) -> int:
+    """Make the record of a game day anew, from what people did and what its drills found."""
+    from harness.cli.streams import print_result
+    from harness.report.gameday.files import render, write_game_day_reports
+
+    if format_ is not None:
+        print_result(render(folder, format_).rstrip("\n"), str(folder))
+        return 0
+    render(folder, "md")
+    write_game_day_reports(folder, lambda line: click.echo(line, err=True))
+    click.echo(f"{folder}/record.md")
+    return 0
+
+
+def planned_from(values: dict[str, Any]) -> PlannedGameDay:
+    """Raises UsageError; nothing was touched but that the locustfile was described."""
+    from harness.cli.options import decode
+    from harness.gameday.prepare import plan_game_day
+    from harness.plan.files.strict_yaml import MAX_BYTES
+    from harness.plan.gameday.plan_file import decode as decode_plan
+
+    if values["faults"]:
+        raise UsageError("--fault belongs to a single run", hint="list drills in the plan")
+    path = values["plan_file"]
+    try:
+        content = read_limited(Path(path), MAX_BYTES)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file", hint="harness gameday init prints one to begin with") from None
+    file = decode_plan(content, path)
+    values = laid_under(values, file.suite.settings, file.suite.name, file.suite.where)
+    return plan_game_day(file, decode(values), values.get("config"))
+
+
+def _rehearse(planned: PlannedGameDay, values: dict[str, Any]) -> int:
+    from harness.conductor.signals import Signals
+    from harness.gameday.rehearse import rehearse
+
+    with Signals() as signals:
+        found = rehearse(
+            planned,
+            out=Path(values["out"]),
+            view="none" if values["quiet"] else "lines",
+            command=shlex.join(["harness", *sys.argv[1:]]),
+            signals=signals,
+        )
+        for line in found.lines:
+            click.echo(line)
+        signals.ignore_from_now()
+    return int(found.exit_code)

@@ -1,0 +1,248 @@
+"""The desk of a game day: where people say what they want, in any thread, and where it is written down who did.
+
+It knows which drill is next and which is on; what is asked of the experiment that is going on goes to its loop.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from harness.analysis.gameday.files import PEOPLE
+from harness.conductor.orders import Orders
+from harness.gameday.commands import ALLOWED, Command
+from harness.model.clock import monotonic, wall
+from harness.model.errors import HarnessError
+from harness.model.jsonl import encode_line
+from harness.model.records.events import OrderKind
+from harness.model.records.live import LiveState
+from harness.model.records.many_runs.gameday import Act, DrillPlan, GameDayPlan, Role
+from harness.suite.prepare import PlannedItem
+
+MOST_ACTS = 20_000
+"""A day has so many; beyond it nothing but orders is written down."""
+_DRILL_ORDERS: dict[str, OrderKind] = {
+    "begin_anyway": "begin_anyway",
+    "extend": "extend",
+    "clear": "clear",
+    "abort": "abort",
+}
+HEALING = ("clear", "abort", "end")
+
+
+class Next(msgspec.Struct, frozen=True, kw_only=True):
+    """The drill that people have begun."""
+
+    drill: DrillPlan
+    planned: PlannedItem
+    who: str
+    anyway: bool = False
+    ad_hoc: bool = False
+
+
+class Desk:
+    """plan: of the day. items: of its drills, in order. another: plans a fault that was not planned; raises
+    HarnessError. zero: CLOCK_MONOTONIC, at which the day begins. say: one line for people."""
+
+    def __init__(
+        self,
+        plan: GameDayPlan,
+        items: tuple[PlannedItem, ...],
+        another: Callable[[str, int], tuple[DrillPlan, PlannedItem]],
+        folder: Path,
+        zero: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self.plan = plan
+        self.acts: list[Act] = []
+        self.ended = False
+        self.next: Next | None = None
+        self.live: LiveState | None = None
+        self._todo = list(zip(plan.drills, items, strict=True))
+        self._another = another
+        self._number = len(plan.drills)
+        self._path = folder / PEOPLE
+        self._zero = zero
+        self._say = say
+        self._lock = threading.RLock()
+        self._orders: Orders | None = None
+        self._on: DrillPlan | None = None
+
+    # -- what people do ----------------------------------------------------------------------------------------
+
+    def do(self, who: str, role: Role, command: Command) -> str:
+        """Returns "" when it is done, else why it is not, a clause. Every act that was done is on disk by then."""
+        if command.kind not in ALLOWED[role]:
+            return f"{command.kind.replace('_', ' ')} is for the operator" if role != "operator" else "not yours"
+        if len(self.acts) >= MOST_ACTS and command.kind not in HEALING:
+            return "enough was written down today"
+        match command.kind:
+            case "begin" | "begin_anyway" | "skip" | "inject" | "end":
+                return self._decide(who, role, command)
+            case "extend" | "clear" | "abort":
+                return self._order(who, role, command)
+            case "tick":
+                return self._tick(who, role, command)
+            case "reveal":
+                return self._reveal(who, role, command)
+            case _:
+                self._write(who, role, command)
+                return ""
+
+    def _decide(self, who: str, role: Role, command: Command) -> str:
+        """What is asked of the wait between two drills."""
+        with self._lock:
+            on, orders = self._on, self._orders
+            if on is not None and command.kind not in ("begin_anyway", "end"):
+                return f"drill {on.number} is on; abort or clear it first"
+            if on is None or command.kind == "end":
+                why_not = self._decided(who, role, command)
+                if why_not or command.kind == "skip":
+                    return why_not
+        if on is not None and command.kind == "begin_anyway":
+            return self._order(who, role, command)
+        # Where no wait goes on the day looks at what was decided before it waits again. The lock is not held: the loop
+        # that answers shows what the desk knows.
+        if orders is not None:
+            orders.ask("proceed" if on is None else "abort", who)
+        return ""
+
+    def _decided(self, who: str, role: Role, command: Command) -> str:
+        if command.kind == "end":
+            self.ended = True
+            self._write(who, role, command)
+            return ""
+        if command.kind == "inject":
+            try:
+                drill, planned = self._another(command.text, self._number + 1)
+            except HarnessError as error:
+                return f"{error}; {error.hint}" if error.hint else str(error)
+            self._number += 1
+            self.next = Next(drill=drill, planned=planned, who=who, ad_hoc=True)
+        elif not self._todo:
+            return "no drill is left: type end, or inject something"
+        else:
+            drill, planned = self._todo.pop(0)
+            if command.kind != "skip":
+                self.next = Next(drill=drill, planned=planned, who=who, anyway=command.kind == "begin_anyway")
+        self._write(who, role, command, drill.number)
+        return ""
+
+    def _order(self, who: str, role: Role, command: Command) -> str:
+        """What is asked of the experiment that is going on. An abort in a wait goes the whole way as well."""
+        orders = self._orders
+        if orders is None:
+            return "" if command.kind == "abort" else "nothing is on"
+        why_not = orders.ask(_DRILL_ORDERS[command.kind], who, command.seconds or 0.0)
+        if not why_not:
+            self._write(who, role, command)
+        return why_not
+
+    def _tick(self, who: str, role: Role, command: Command) -> str:
+        number = command.what or 0
+        if not 1 <= number <= len(self.plan.prerequisites):
+            return f"there are {len(self.plan.prerequisites)} prerequisites"
+        self._write(who, role, command)
+        return ""
+
+    def _reveal(self, who: str, role: Role, command: Command) -> str:
+        with self._lock:
+            hidden = [number for number in self.hidden if self._on is None or number != self._on.number]
+            if not hidden and self._on is not None and self._on.blind:
+                return "wait for the end of the drill"
+            if not hidden:
+                return "nothing is hidden"
+            for number in hidden:
+                self._write(who, role, command, number)
+        return ""
+
+    @property
+    def hidden(self) -> list[int]:
+        """Numbers of blind drills that were begun and not revealed."""
+        with self._lock:
+            begun = {act.drill for act in self.acts if act.kind == "started"}
+            revealed = {act.drill for act in self.acts if act.kind == "reveal"}
+            return [d.number for d in self.plan.drills if d.blind and d.number in begun - revealed]
+
+    # -- what the day tells it ---------------------------------------------------------------------------------
+
+    def waits(self, orders: Orders) -> bool:
+        """People decide what comes next. False when they have already."""
+        with self._lock:
+            self._on = None
+            if self.ended or self.next is not None:
+                return False
+            self._orders = orders
+            return True
+
+    def begins(self) -> Next | None:
+        """What people have decided, once."""
+        with self._lock:
+            found, self.next, self._orders = self.next, None, None
+            return found
+
+    def starts(self, begun: Next, directory: str, orders: Orders) -> None:
+        with self._lock:
+            self._on, self._orders = begun.drill, orders
+            text = begun.drill.name if begun.ad_hoc else ""
+            self._harness("started", begun.drill.number, directory=directory, text=text)
+
+    def over(self, number: int, t0: float) -> None:
+        """t0: CLOCK_MONOTONIC, at which the drill's own clock was at 0. Orders find nothing that is on any more."""
+        with self._lock:
+            self._orders = None
+            self._harness("over", number, seconds=round(t0 - self._zero, 3))
+
+    def close(self) -> None:
+        with self._lock:
+            self._orders = None
+            self._harness("closed")
+
+    @property
+    def left(self) -> tuple[DrillPlan, ...]:
+        with self._lock:
+            return tuple(drill for drill, _ in self._todo)
+
+    @property
+    def on(self) -> DrillPlan | None:
+        return self._on
+
+    # -- what is written ---------------------------------------------------------------------------------------
+
+    def _harness(
+        self, kind: str, drill: int | None = None, *, directory: str = "", seconds: float | None = None, text: str = ""
+    ) -> None:
+        act = Act(at=0.0, wall="", who="harness", role="harness", kind=kind, drill=drill)  # type: ignore[arg-type]
+        self._append(replace(act, directory=directory, seconds=seconds, text=text))
+
+    def _write(self, who: str, role: Role, command: Command, drill: int | None = None) -> None:
+        on = self._on
+        act = Act(
+            at=0.0,
+            wall="",
+            who=who,
+            role=role,
+            kind=command.kind,
+            drill=drill if drill is not None else on.number if on is not None else None,
+            text=command.text,
+            seconds=command.seconds,
+            what=command.what,
+            owner=command.owner,
+            due=command.due,
+            severity=command.severity,
+        )
+        self._append(act)
+
+    def _append(self, act: Act) -> None:
+        with self._lock:
+            act = replace(act, at=round(monotonic() - self._zero, 2), wall=wall())
+            self.acts.append(act)
+            try:
+                with self._path.open("ab") as file:
+                    file.write(encode_line(act))
+            except OSError as error:
+                self._say(f"{PEOPLE} cannot be written: {error.strerror}")
