@@ -35,16 +35,16 @@ FLOORS = {
     "conductor": 6,
     "suite": 7,
     "history": 6,
-    "gameday": 7,
-    "api": 8,
-    "cli": 9,
+    "gameday": 8,
+    "api": 9,
+    "cli": 10,
 }
 """A module imports from lower floors and from its own only. `load`, `stack`, `safety`, `report` and `compare` do not
 know each other; `analysis` may redraw the schedule of `plan`. Rooms of one floor make no circle."""
 
 WITHIN = {
     "safety": (("keeper",), ("healing",), ("locks",), ("journal",)),
-    "analysis": (("suite",), ("verdict", "comparison"), ("rules",), ("record",), ("statistics",)),
+    "analysis": (("suite", "gameday"), ("verdict", "comparison"), ("rules",), ("record",), ("statistics",)),
     "load": (
         ("process",),
         ("master", "after_load"),

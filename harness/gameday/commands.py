@@ -55,6 +55,10 @@ _OPTION = re.compile(r"(?:^|\s)(owner|due|severity)=(\"[^\"]*\"|\S+)")
 _SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 
 
+class NotUnderstood(Exception):
+    """What was typed is no command: in one line."""
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """See Act. text: of `inject`, the fault as after --fault."""
 
@@ -68,44 +72,47 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse(line: str) -> Command:
-    """What was typed. Raises UsageError in one line."""
+    """What was typed. Raises NotUnderstood."""
     word, _, rest = line.strip().partition(" ")
     word, rest = word.lower(), rest.strip()
     if len(line) > MOST_CHARACTERS:
-        raise UsageError(f"that has {len(line):,} characters, and {MOST_CHARACTERS} are the most")
+        raise NotUnderstood(f"that has {len(line):,} characters, and {MOST_CHARACTERS} are the most")
     match word:
         case "begin":
             if rest not in ("", "anyway"):
-                raise UsageError("type begin, or begin anyway")
+                raise NotUnderstood("type begin, or begin anyway")
             return Command(kind="begin_anyway" if rest else "begin")
         case "extend":
-            return Command(kind="extend", seconds=DURATION.parse(rest))
+            try:
+                return Command(kind="extend", seconds=DURATION.parse(rest))
+            except UsageError as error:
+                raise NotUnderstood(f"extend by how much? {error}") from None
         case "tick":
             if not rest.isascii() or not rest.isdigit() or not 1 <= int(rest[:4]) <= 999:
-                raise UsageError("tick which? type the number of a prerequisite")
+                raise NotUnderstood("tick which? type the number of a prerequisite")
             return Command(kind="tick", what=int(rest[:4]))
         case "action":
             return action(rest)
     for kind in _PLAIN:
         if word == kind:
             if not rest and kind in _NEEDS_TEXT:
-                raise UsageError(f"{word} what?")
+                raise NotUnderstood(f"{word} what?")
             return Command(kind=kind, text=rest)
-    raise UsageError(f"{word[:40]!r} is no command", hint="type help")
+    raise NotUnderstood(f"{word[:40]!r} is no command: type help")
 
 
 def action(text: str) -> Command:
-    """`write a runbook owner=Bo due=2027-01-31 severity=high`. Raises UsageError."""
+    """`write a runbook owner=Bo due=2027-01-31 severity=high`. Raises NotUnderstood."""
     options = {key: value.strip('"') for key, value in _OPTION.findall(text)}
     plain = " ".join(_OPTION.sub(" ", text).split())
     if not plain:
-        raise UsageError("action what?")
+        raise NotUnderstood("action what?")
     severity = next((one for one in _SEVERITIES if one == options.get("severity")), None)
     if "severity" in options and severity is None:
-        raise UsageError(f"severity={options['severity'][:40]}: one of {', '.join(_SEVERITIES)}")
+        raise NotUnderstood(f"severity={options['severity'][:40]}: one of {', '.join(_SEVERITIES)}")
     due = options.get("due", "")
     try:
         due = date.fromisoformat(due).isoformat() if due else ""
     except ValueError:
-        raise UsageError(f"due={due[:40]} is no date", hint="for example due=2027-01-31") from None
+        raise NotUnderstood(f"due={due[:40]} is no date: write for example due=2027-01-31") from None
     return Command(kind="action", text=plain, owner=options.get("owner", ""), due=due, severity=severity)

@@ -8,9 +8,8 @@ import sys
 import threading
 from collections.abc import Callable
 
-from harness.gameday.commands import HELP, parse
+from harness.gameday.commands import HELP, NotUnderstood, parse
 from harness.gameday.desk import Desk
-from harness.model.errors import UsageError
 from harness.model.records.many_runs.gameday import Role
 from harness.report.sentences import text
 
@@ -82,8 +81,8 @@ def answer(desk: Desk, line: str, say: Say) -> None:
             who, line = in_the_name_of(desk, line[3:])
             role = role_of(desk, who)
         command = parse(line)
-    except UsageError as error:
-        say(f"{error}; {error.hint}" if error.hint else str(error))
+    except NotUnderstood as error:
+        say(str(error))
         return
     why_not = desk.do(who, role, command)  # type: ignore[arg-type]
     say(f"not done: {why_not}" if why_not else f"{command.kind.replace('_', ' ')}: done")
@@ -94,14 +93,14 @@ def operator(desk: Desk) -> str:
 
 
 def in_the_name_of(desk: Desk, rest: str) -> tuple[str, str]:
-    """(name, command). A name of the plan may have spaces; another one is a word. Raises UsageError."""
+    """(name, command). A name of the plan may have spaces; another one is a word. Raises NotUnderstood."""
     for names in desk.plan.roles.values():
         for name in names:
             if rest.lower().startswith(f"{name.lower()} "):
                 return name, rest[len(name) :].strip()
     name, _, line = rest.strip().partition(" ")
     if not name or not line:
-        raise UsageError("as whom, and what? for example: as Bo note the dashboard is red")
+        raise NotUnderstood("as whom, and what? for example: as Bo note the dashboard is red")
     return name[:60], line
 
 

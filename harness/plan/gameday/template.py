@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.fault import Fault
 from harness.model.records.faults import Dependency
 from harness.plan.suite.items import CONTROL, Item
 from harness.plan.suite.profile import profile
+from harness.plan.timeline import FaultDescription
 
 HEAD = """\
 # A game day: an hour in which a team breaks things on purpose, on one running load, and leaves with a record.
@@ -56,7 +56,7 @@ EXPECT: dict[str, str] = {
 MOST = 4
 
 
-def template(dependencies: Sequence[Dependency], faults: Mapping[str, Fault], *, ours: bool) -> str:
+def template(dependencies: Sequence[Dependency], faults: Mapping[str, FaultDescription], *, ours: bool) -> str:
     """The text of a plan. ours: the stack is one that the harness starts."""
     made = profile("quick", dependencies, faults, ours=ours)
     chosen = _chosen([item for item in made.items if item.name != CONTROL])
