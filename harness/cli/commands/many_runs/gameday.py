@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.options import experiment_options
-from harness.cli.settings import Told, debug_option, laid_under
+from harness.cli.settings import RunGroup, Told, debug_option, laid_under
 from harness.model.errors import UsageError
 from harness.model.files import read_limited
 
@@ -18,15 +18,7 @@ if TYPE_CHECKING:
     from harness.gameday.prepare import PlannedGameDay
 
 
-class GameDayGroup(click.Group):
-    """`harness gameday PLAN.yaml` runs one; a file of the name of a subcommand is written ./init."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        known = args[:1] and (args[0] in self.commands or args[0] == "--help")
-        return super().parse_args(ctx, args if known or not args else ["run", *args])
-
-
-@click.group(cls=GameDayGroup)
+@click.group(cls=RunGroup)
 def gameday() -> None:
     """Drill with people: break things on purpose, on one running load, and leave a record."""
 
