@@ -210,6 +210,8 @@ class Conduct:
         self._say = say
         self._show = show
         self._inputs: Inbox[Input] = Inbox()
+        if orders is not None:
+            faults.on_mended = self._inputs.put
         self._pool = Pool(4 + 2 * len(plan.faults), self._inputs, history.since_t0, say)
         self._checks: dict[str, Future[None]] = {}
         self._bypass: Future[None] | None = None

@@ -30,6 +30,7 @@ from harness.plan.machine import (
     JudgeBaseline,
     Jump,
     LoadOver,
+    Mended,
     Order,
     Prepare,
     Prepared,
@@ -98,6 +99,8 @@ def decide(state: State, event: Input) -> tuple[State, tuple[Effect, ...]]:
             state, effects = _inject_failed(state, event)
         case Undone():
             state = _undone(state, event)
+        case Mended():
+            state, effects = _mended(state, event)
         case LoadOver():
             state, effects = _load_over(state, event)
         case Order():
@@ -358,6 +361,13 @@ def _undone(state: State, undone: Undone) -> State:
     if undone.zero is not None:
         state = msgspec.structs.replace(state, zero=max(state.zero or 0.0, undone.zero))
     return state
+
+
+def _mended(state: State, mended: Mended) -> Step:
+    track = next(track for track in state.tracks if track.id == mended.fault)
+    if track.status != "active":
+        return state, []
+    return _become(state, mended.fault, "undoing"), [Undo(fault=mended.fault, hurry=True)]
 
 
 def _become(state: State, fault_id: str, status: Status) -> State:

@@ -95,6 +95,12 @@ class Undone(_Input, frozen=True, kw_only=True, tag=True):
     zero: float | None = None
 
 
+class Mended(_Input, frozen=True, kw_only=True, tag=True):
+    """People have ended a fault that was on: what is left is to verify it."""
+
+    fault: str
+
+
 class LoadOver(_Input, frozen=True, kw_only=True, tag=True):
     """The load process is gone: expected after StopLoad, otherwise lost."""
 
@@ -114,7 +120,7 @@ class StopRequest(_Input, frozen=True, kw_only=True, tag=True):
     text: str
 
 
-Input = Tick | BaselineJudged | Prepared | Injected | InjectFailed | Undone | LoadOver | Order | StopRequest
+Input = Tick | BaselineJudged | Prepared | Injected | InjectFailed | Undone | Mended | LoadOver | Order | StopRequest
 
 
 class EnterPhase(msgspec.Struct, frozen=True, kw_only=True, tag=True):
