@@ -46,7 +46,8 @@ class Next(msgspec.Struct, frozen=True, kw_only=True):
 
 class Desk:
     """plan: of the day. items: of its drills, in order. another: plans a fault that was not planned; raises
-    HarnessError. zero: CLOCK_MONOTONIC, at which the day begins. say: one line for people."""
+    HarnessError. zero: CLOCK_MONOTONIC, at which the day begins. say: one line for people. revealed: told
+    the number of a blind drill that is blind no more."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Desk:
         folder: Path,
         zero: float,
         say: Callable[[str], None],
+        revealed: Callable[[int], None] = lambda number: None,
     ) -> None:
         self.plan = plan
         self.acts: list[Act] = []
@@ -68,6 +70,7 @@ class Desk:
         self._path = folder / PEOPLE
         self._zero = zero
         self._say = say
+        self._revealed = revealed
         self._lock = threading.RLock()
         self._orders: Orders | None = None
         self._on: DrillPlan | None = None
@@ -158,6 +161,7 @@ class Desk:
                 return "nothing is hidden"
             for number in hidden:
                 self._write(who, role, command, number)
+                self._revealed(number)
         return ""
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from msgspec.structs import replace
 
 from harness.analysis.gameday.files import write_plan_told
 from harness.analysis.run_directory import Run
-from harness.conductor.orders import Orders
+from harness.conductor.orders import Orders, People
+from harness.conductor.recording.annotations import Annotations
+from harness.conductor.recording.history import History
 from harness.conductor.recording.log import RunLog
 from harness.conductor.session import Session, make_run_dir, opened
 from harness.conductor.sharing.carried import Carried
@@ -82,6 +85,7 @@ class _Running:
         self._desk: Desk | None = None
         self._waits = 0
         self._unverified: list[str] = []
+        self._hidden: dict[int, History] = {}
         self._why = ""
 
     def run(self) -> GameDayEnded:
@@ -133,6 +137,8 @@ class _Running:
             finally:
                 close()
                 desk.close()
+                for number in tuple(self._hidden):
+                    self._revealed(number)
         finally:
             loads.close()
 
@@ -155,7 +161,8 @@ class _Running:
             command=self._command,
         )
         write_plan_told(folder, told)
-        return Desk(told, planned.suite.items, planned.another, folder, monotonic(), self._log.note)
+        items, zero = planned.suite.items, monotonic()
+        return Desk(told, items, planned.another, folder, zero, self._log.note, self._revealed)
 
     def _day(self, desk: Desk, series: Series, loads: Loads) -> None:
         while not desk.ended and not self._signals.count:
@@ -186,7 +193,8 @@ class _Running:
         self._log.say(f"drill {begun.drill.number} begins")
         with self._log.silent(begun.drill.blind):
             plan, folder = self._named(begun.planned.plan, name), self._folder(name)
-            carried = series.carry_out(plan, folder, lambda carried: self._over(begun, carried), orders)
+            people = People(orders=orders, hidden=begun.drill.blind)
+            carried = series.carry_out(plan, folder, lambda carried: self._over(begun, carried), people)
         self._log.say(f"drill {begun.drill.number} is over")
         return carried.ends_session or None
 
@@ -197,7 +205,17 @@ class _Running:
             if isinstance(event, UndoNotVerified)
         ]
         assert self._desk is not None
+        if begun.drill.blind:
+            self._hidden[begun.drill.number] = carried.history
         self._desk.over(begun.drill.number, carried.history.t0)
+
+    def _revealed(self, number: int) -> None:
+        """What was held back is told now, with its true times."""
+        history, up = self._hidden.pop(number, None), self._session.up
+        if history is None or up is None or up.grafana is None:
+            return
+        args = (up.grafana, f"{self._session.run_dir.name}/drill-{number:02d}", history, self._log.say)
+        threading.Thread(target=Annotations.afterwards, args=args, name="reveal", daemon=True).start()
 
     def _named(self, plan: Plan, name: str) -> Plan:
         return replace(plan, experiment=f"{self._session.run_dir.name}/{name}", created=wall())
