@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from harness.analysis.gameday.files import write_plan_told
+from harness.analysis.gameday.record import ANSWERS
 from harness.analysis.run_directory import Run
 from harness.conductor.orders import Orders, People
 from harness.conductor.recording.annotations import Annotations
@@ -35,6 +36,8 @@ from harness.suite.loads import Loads
 from harness.suite.standing import Standing, stand_up
 
 Say = Callable[[str], None]
+Opens = Callable[[Desk, Say, Path], Callable[[], None]]
+"""Opens a desk to people, given a folder that nobody else may enter; what it returns closes it."""
 
 
 class GameDayEnded(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,10 +57,9 @@ def run_game_day(
     view: str,
     command: str,
     signals: Signals,
-    opens: Callable[[Desk, Say], Callable[[], None]],
+    opens: Opens,
 ) -> GameDayEnded:
-    """Carry a game day out that was checked; its folder is made below `out`. opens: the doors of its desk for people,
-    once the load runs; what it returns closes them.
+    """Carry a game day out that was checked; its folder is made below `out`. opens: see Opens; once the load runs.
 
     Raises UsageError, and Refused for what another run has; nothing was touched then. All else is in the result.
     """
@@ -74,7 +76,7 @@ class _Running:
         log: RunLog,
         signals: Signals,
         command: str,
-        opens: Callable[[Desk, Say], Callable[[], None]],
+        opens: Opens,
     ) -> None:
         self._planned = planned
         self._session = session
@@ -131,7 +133,7 @@ class _Running:
                 self._why = "" if self._signals.count else "the load ended before the first drill"
                 return
             self._desk = desk = self._desk_of(standing)
-            close = self._opens(desk, self._log.answer)
+            close = self._opens(desk, self._log.answer, self._session.state_dir)
             try:
                 self._day(desk, series, loads)
             finally:
@@ -230,7 +232,7 @@ class _Running:
         part = ""
         if desk is not None:
             on = desk.on
-            desk.live = state
+            desk.shows(state)
             part = f"{desk.plan.title}: " + (f"drill {on.number}" if on is not None else "between drills")
             if on is not None and on.blind:
                 state = replace(state, faults=(), phase="drill", message="", recovery_s=None, phase_left_s=None)
@@ -239,9 +241,12 @@ class _Running:
     def _done(self, carried: Carried, run: Run, result: Result) -> None:
         desk = self._desk
         number = int(carried.folder.name.rpartition("-")[2])
-        if desk is None or number in desk.hidden:
+        if desk is None:
             return
-        answer = {"pass": "confirmed", "fail": "REFUTED", "inconclusive": "not decided"}[result.verdict]
+        answer = ANSWERS[result.verdict]
+        desk.judged(number, answer)
+        if number in desk.hidden:
+            return
         self._log.say(f"drill {number}: {answer}. {result.reasons[0] if result.reasons else ''}")
 
 

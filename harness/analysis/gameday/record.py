@@ -81,7 +81,7 @@ def record_of(plan: GameDayPlan, acts: Sequence[Act], drilled: Mapping[str, Dril
         ),
         abort_tried=_abort_tried(acts),
         drills=drills,
-        timeline=tuple(_moment(act) for act in acts),
+        timeline=tuple(moment_of(act) for act in acts),
         notes=tuple(Said(at=act.at, who=act.who, text=act.text) for act in acts if act.kind in ("note", "mark")),
         actions=tuple(
             ActionItem(
@@ -233,7 +233,7 @@ def names(said: str, plan: DrillPlan) -> bool:
     return any(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", said, re.IGNORECASE) for one in plan.dependencies)
 
 
-def _moment(act: Act) -> Moment:
+def moment_of(act: Act) -> Moment:
     about = act.text
     if act.kind == "tick" and act.what is not None:
         about = str(act.what)
