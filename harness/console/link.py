@@ -141,6 +141,8 @@ class Console:
             child.wait()
         for thread in self._threads:
             thread.join(GOODBYE_S)
+        if child is not None:
+            _let_go(child)
 
     def _start(self, port: int) -> None:
         with self._log.open("ab") as log:
@@ -210,6 +212,8 @@ class Console:
         """It died: whoever sat there cannot end anything any more, so everything is undone; then a new one."""
         child.kill()
         child.wait()
+        with self._writing:
+            _let_go(child)
         cleared = self._desk.console_lost()
         self._deaths += 1
         if self._deaths > MOST_DEATHS:
@@ -257,6 +261,13 @@ class Console:
             return Given(why_not="whom?")
         token = self.doors.invite(name, wanted.role)
         return Given(url=f"{self.guests_address}/enter/{token}") if token else Given(why_not="too many are invited")
+
+
+def _let_go(child: subprocess.Popen[bytes]) -> None:
+    for pipe in (child.stdin, child.stdout):
+        with suppress(OSError, ValueError):
+            if pipe is not None:
+                pipe.close()
 
 
 def opened(place: Place, desk: Desk, say: Say, private: Path) -> Callable[[], None]:
