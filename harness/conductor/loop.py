@@ -149,6 +149,7 @@ def conduct(
             show=show,
             since=since,
             restless=restless,
+            unresolved=session.unresolved(plan),
         ).run()
     finally:
         history.unlisten()
@@ -161,7 +162,8 @@ class Conduct:
     """run() returns when the experiment is over and every fault is undone or told as left.
 
     since: byte of `windows` from which this experiment's rows are. restless: where the load is shared, what keeps the
-    target from being at rest, given the store and seconds since t0; "" for nothing.
+    target from being at rest, given the store and seconds since t0; "" for nothing. unresolved: which expected alerts
+    are waited for once nothing else is, given seconds since t0.
     """
 
     def __init__(
@@ -180,10 +182,13 @@ class Conduct:
         show: Callable[[LiveState], None],
         since: int = 0,
         restless: Callable[[WindowStore, float], str] = lambda store, now: "",
+        unresolved: Callable[[float], str] = lambda now: "",
     ) -> None:
         self._plan = plan
         self._first_step = plan.load.first_step
         self._restless = restless
+        self._unresolved = unresolved
+        self._awaited = ""
         self._history = history
         self._fault_runner = faults
         self._keeper = keeper
@@ -260,15 +265,26 @@ class Conduct:
         if self._state.phase == "recovery":
             clean_from = self._clean_from(now)
         calm = self._state.phase == "settle" and self._is_calm(now)
+        if self._state.phase == "warmup" and now >= self._plan.phases.warmup_s:
+            self._look_at_alerts(now)
+        alerts = self._state.phase in ("warmup", "settle") and bool(self._awaited)
         length_s = self._length_wanted() if may_look(msgspec.structs.replace(self._state, now=now)) else None
-        return Tick(now=now, final_s=final_s or 0.0, clean_from=clean_from, length_s=length_s, calm=calm)
+        return Tick(now=now, final_s=final_s or 0.0, clean_from=clean_from, length_s=length_s, calm=calm, alerts=alerts)
 
     def _is_calm(self, now: float) -> bool:
         if not self._board.due("calm", now, CALM_EVERY_S):
             return False
         waiting = self._restless(self._store, now)
+        self._awaited = "" if waiting else self._unresolved(now)
+        waiting = waiting or self._awaited
         self._board.message = f"not yet at rest: {waiting}" if waiting else ""
         return not waiting
+
+    def _look_at_alerts(self, now: float) -> None:
+        if self._board.due("alerts", now, CALM_EVERY_S):
+            self._awaited = self._unresolved(now)
+            if self._awaited:
+                self._board.message = f"not yet: {self._awaited}"
 
     def _length_wanted(self) -> float:
         """How long the phase should be, asked once, near its planned end."""

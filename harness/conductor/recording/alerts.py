@@ -17,6 +17,7 @@ from harness.model.errors import HarnessError
 from harness.model.jsonl import append_line, encode_line
 from harness.model.records.alerts import (
     MAX_NAME,
+    UNKNOWN_WAIT_S,
     AlertRow,
     AlertRule,
     AlertsPlan,
@@ -84,6 +85,21 @@ class AlertRecorder:
             self._t0, self._out = t0, out
             for book in self._books:
                 book.forget()
+
+    def active(self, expected: Collection[str]) -> dict[str, float] | None:
+        """Which of these are not inactive, by the source that says whether they fire and by Prometheus: how long
+        each is worth waiting for. None before the first look; of a source that does not answer nothing is known."""
+        with self._lock:
+            books = [book for book in self._books if book.source != "webhook"] or self._books
+            books = [book for book in books if not book.failing]
+            if any(book.looked is None for book in books):
+                return None
+            found = {one.alert for book in books for one in book.known.values() if one.alert in expected}
+            rules = [rule for book in books for rule in book.rules]
+        return {
+            name: max((rule.wait_s for rule in rules if rule.alert == name), default=UNKNOWN_WAIT_S)
+            for name in sorted(found)
+        }
 
     def stop(self) -> None:
         """Ends the threads. Safe to repeat, and before start."""
@@ -162,9 +178,9 @@ class _Book:
 
     def forget(self) -> None:
         """Another experiment begins: what is active then is told anew."""
-        self._known: dict[str, Active] = {}
-        self._rules: frozenset[AlertRule] = frozenset()
-        self._before: float | None = None
+        self.known: dict[str, Active] = {}
+        self.rules: frozenset[AlertRule] = frozenset()
+        self.looked: float | None = None
         self._changes = 0
 
     def compared(self, told: Told, asked: float, now: float, t0: float) -> list[AlertRow]:
@@ -174,15 +190,15 @@ class _Book:
 
         def changed(one: Active, state: State, since: float | None) -> None:
             at, clock = now - t0, "seen"
-            if self._our_clock and since is not None and self._before is not None:
+            if self._our_clock and since is not None and self.looked is not None:
                 # By its own account, as far as that agrees with what was seen.
                 own = since - wall + now
-                if self._before - 0.1 <= own <= now + 0.1:
-                    at, clock = min(max(own, self._before), now) - t0, "own"
+                if self.looked - 0.1 <= own <= now + 0.1:
+                    at, clock = min(max(own, self.looked), now) - t0, "own"
             rows.append(
                 Changed(
                     at=round(at, 3),
-                    not_before=None if self._before is None else round(self._before - t0, 3),
+                    not_before=None if self.looked is None else round(self.looked - t0, 3),
                     alert=one.alert[:MAX_NAME],
                     series=one.series,
                     labels=one.labels,
@@ -193,12 +209,12 @@ class _Book:
             )
 
         active = {one.series: one for one in told.active}
-        for series, one in self._known.items():
+        for series, one in self.known.items():
             if series not in active:
                 gone: State = "lapsed" if one.state == "pending" else "resolved"
                 changed(one, gone, told.evaluated.get(one.alert))
         for series, one in active.items():
-            before = self._known.get(series)
+            before = self.known.get(series)
             if before is None or before.state != one.state:
                 changed(one, one.state, one.since)
         self._changes += len(rows)
@@ -206,8 +222,8 @@ class _Book:
         if self._changes > MAX_CHANGES:
             rows, trouble = [], f"more than {MAX_CHANGES:,} changes: they are not recorded any more"
         rules = frozenset(told.rules)
-        rows += [RuleSeen(at=round(now - t0, 3), rule=rule) for rule in told.rules if rule not in self._rules]
-        self._known, self._rules, self._before = active, rules, asked
+        rows += [RuleSeen(at=round(now - t0, 3), rule=rule) for rule in told.rules if rule not in self.rules]
+        self.known, self.rules, self.looked = active, rules, asked
         return [*rows, Looked(at=round(now - t0, 3), source=self.source, trouble=trouble)]
 
 
