@@ -53,8 +53,8 @@ class _Input(msgspec.Struct, frozen=True, kw_only=True):
 
 class Tick(_Input, frozen=True, kw_only=True, tag=True):
     """Time passed. final_s: every step before it is final; clean_from: first second of a clean hold, if found.
-    calm: the target is at rest, so that a baseline may begin. alerts: nothing but an expected alert that is still active
-    from before keeps it from beginning.
+    calm: the target is at rest, so that a baseline may begin. alerts: nothing but an expected alert that is still
+    active from before keeps it from beginning.
     length_s: how long the phase is to be, decided once, LOOK_LEAD_S before its planned end; None: not decided."""
 
     final_s: float = 0.0

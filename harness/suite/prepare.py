@@ -140,8 +140,8 @@ def plan_suite(
     shared = with_lengths(shared, suite.shared, base.plan.load, declared_names(shared, suite.items))
     items: list[PlannedItem] = []
     for item in chosen:
-        experiment = replace(experiment_of(item, shared), seed=base.plan.seed)
         try:
+            experiment = replace(experiment_of(item, shared), seed=base.plan.seed)
             plan = on.plan(experiment, lambda: locustfile)
             targets, warnings = own_targets(item, plan)
             if targets:
