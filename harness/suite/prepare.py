@@ -146,8 +146,8 @@ def plan_suite(
             targets, warnings = own_targets(item, plan)
             if targets:
                 plan = on.plan(replace(experiment, targets=(*experiment.targets, *targets)), lambda: locustfile)
-        except HarnessError as error:
-            error.args = (f"experiment {item.name}: {error}", *error.args[1:])
+        except UsageError as error:
+            error.message = f"experiment {item.name}: {error.message}"
             raise
         if not_allowed(item, plan, file):
             left += (Left(name=item.name, why=NOT_OURS),)

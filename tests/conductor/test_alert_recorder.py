@@ -7,6 +7,7 @@ import http.server
 import json
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from harness.adapters.alerts.listener import listen
 from harness.adapters.alerts.told import Active, Told
 from harness.conductor.recording.alerts import MAX_CHANGES, AlertRecorder, _Book
 from harness.conductor.recording.unresolved import Unresolved
@@ -147,6 +149,34 @@ def test_a_refused_host_or_a_port_that_is_taken_fails_no_run(prometheus: Prometh
         recorder.stop()
         assert len(said) == 1 and said[0].startswith("alerts are not looked at: ")
     assert rows(tmp_path / "a.jsonl") == []
+
+
+def test_a_run_reads_from_the_listener_that_has_its_port_and_leaves_it_there(tmp_path: Path) -> None:
+    said: list[str] = []
+    receiver = listen("127.0.0.1", 0, lambda _: None, said.append)
+    out = tmp_path / "a.jsonl"
+    try:
+        recorder = AlertRecorder(AlertsPlan(webhook=f"127.0.0.1:{receiver.port}"), said.append, interval_s=0.05)
+        recorder.start(monotonic(), out)
+        for status, state in (("firing", "notified"), ("resolved", "resolved")):
+            body = {"version": "4", "alerts": [{"status": status, "labels": {"alertname": "Down", "job": "a"}}]}
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{receiver.port}/", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            )
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5) as reply:
+                assert reply.status == 200
+            wait(lambda state=state: states(out)[-1:] == [("job=a", state)])  # type: ignore[misc]
+        recorder.stop()
+        assert {row.source for row in rows(out) if isinstance(row, Changed)} == {"webhook"} and not said
+        other = AlertRecorder(AlertsPlan(webhook=f"127.0.0.1:{receiver.port}"), said.append, interval_s=0.05)
+        other.start(monotonic(), tmp_path / "b.jsonl")
+        wait(lambda: bool(rows(tmp_path / "b.jsonl")))
+        receiver.close()
+        wait(lambda: any(isinstance(row, Looked) and row.trouble for row in rows(tmp_path / "b.jsonl")))
+        other.stop()
+        assert said[0].startswith("alerts are not seen: ")
+    finally:
+        receiver.close()
 
 
 def active(series: str, state: str = "firing", since: float | None = None) -> Active:

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from harness.adapters.alerts import alertmanager, prometheus
+from harness.adapters.alerts import alertmanager, listener, prometheus
 from harness.adapters.alerts.sources import has_our_clock, listening, pinned
 from harness.adapters.alerts.told import Active, Told
-from harness.adapters.alerts.webhook import Receiver
+from harness.adapters.alerts.webhook import Receiver, Standing
 from harness.adapters.wire.http import Client
 from harness.model.clock import monotonic
-from harness.model.errors import HarnessError
+from harness.model.errors import HarnessError, Unreachable
 from harness.model.jsonl import append_line, encode_line
 from harness.model.records.alerts import (
     MAX_NAME,
@@ -35,7 +35,9 @@ MAX_CHANGES = 50_000
 READERS: dict[Source, Callable[[Client, str], Told]] = {
     "prometheus": prometheus.read,
     "alertmanager": alertmanager.read,
+    "webhook": listener.read,
 }
+"""The webhook is asked for where `harness alerts listen` has its port."""
 
 
 class AlertRecorder:
@@ -68,10 +70,7 @@ class AlertRecorder:
         try:
             alerts = pinned(self._alerts, self._allow_hosts)
             if alerts.webhook is not None:
-                book = self._book("webhook", our_clock=False)
-                notified = _Notified(book, self._write)
-                self._receiver = Receiver(*listening(alerts.webhook), notified.told, self._say)
-                self._spawn("webhook", notified.tick, lambda: None)
+                self._receive(alerts.webhook)
         except HarnessError as error:
             self._say(f"alerts are not looked at: {error}")
             return
@@ -114,6 +113,20 @@ class AlertRecorder:
         book = _Book(source, our_clock)
         self._books.append(book)
         return book
+
+    def _receive(self, webhook: str) -> None:
+        """From a port of our own, or from the listener that has it. Raises Unreachable where somebody else has."""
+        book = _Book("webhook", our_clock=False)
+        notified = _Notified(book, self._write)
+        try:
+            self._receiver = Receiver(*listening(webhook), notified.told, self._say)
+        except Unreachable:
+            if not listener.answers(webhook):
+                raise
+            self._poll("webhook", f"http://{webhook}")
+            return
+        self._books.append(book)
+        self._spawn("webhook", notified.tick, lambda: None)
 
     def _poll(self, source: Source, url: str) -> None:
         book, client, read = self._book(source, our_clock=has_our_clock(url)), Client(), READERS[source]
@@ -228,24 +241,18 @@ class _Book:
 
 
 class _Notified:
-    """What notifications have told so far, which stays so until they say otherwise."""
+    """What the webhook was told, as rows: at once, and each second that it listens."""
 
     def __init__(self, book: _Book, write: Callable[[Callable[[float], Iterable[AlertRow]]], None]) -> None:
         self._book = book
         self._write = write
-        self._lock = threading.Lock()
-        self._active: dict[str, Active] = {}
+        self._standing = Standing()
 
     def told(self, found: tuple[Active, ...]) -> None:
-        with self._lock:
-            for one in found:
-                self._active.pop(one.series, None)
-                if one.state == "notified" and len(self._active) < 10_000:
-                    self._active[one.series] = one
+        self._standing.told(found)
         self.tick()
 
     def tick(self) -> None:
         now = monotonic()
-        with self._lock:
-            active = tuple(self._active.values())
+        active = self._standing.active
         self._write(lambda t0: self._book.compared(Told(active=active), now, now, t0))
