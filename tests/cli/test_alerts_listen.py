@@ -26,7 +26,7 @@ def post(port: int, body: object) -> None:
 
 def test_what_comes_is_printed_and_a_second_listener_is_refused() -> None:
     port = free_port()
-    command = [HARNESS, "alerts", "listen", "--port", str(port)]
+    command = [str(HARNESS), "alerts", "listen", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         listened(process, port)
 

@@ -61,13 +61,15 @@ class AlertRule(msgspec.Struct, frozen=True, kw_only=True):
 class AlertsPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Where alerts are seen, and which are expected. webhook: HOST:PORT on which the harness is told.
 
-    rules: as `harness plan` read them; a run has them in its record instead."""
+    rules: as `harness plan` read them; a run has them in its record instead. of_stack: of the servers that the stack
+    brings up itself, whose addresses are known once it is up."""
 
     prometheus: str | None = None
     alertmanager: str | None = None
     webhook: str | None = None
     expected: tuple[str, ...] = ()
     rules: tuple[AlertRule, ...] = ()
+    of_stack: bool = False
 
     @property
     def sources(self) -> tuple[Source, ...]:

@@ -22,6 +22,8 @@ def alerts(plan: Plan) -> str:
 def seen_by(plan: Plan) -> str:
     asked = plan.alerts
     places = [f"{name} {url}, read each second" for name, url in _urls(plan)]
+    if asked is not None and asked.of_stack and not places:
+        places = ["the Prometheus and the Alertmanager that the stack brings, read each second"]
     places += [f"a webhook on {asked.webhook}"] if asked is not None and asked.webhook is not None else []
     return "\n".join(["Alerts", *(f"  seen by    {visible(place, 400)}" for place in places)])
 
