@@ -226,8 +226,8 @@ def logs(
 ) -> int:
     """The last lines of the servers' logs.
 
-    PART: toxiproxy, valkey, postgres, kafka, api, with alerts prometheus or alertmanager (compose: its services), or a name of harness.toml whose `log` it
-    names; all of them without.
+    PART: toxiproxy, valkey, postgres, kafka, api, prometheus or alertmanager (compose: its services), or a name of
+    harness.toml whose `log` it names; all of them without.
     """
     from harness.cli import log_tail as following
     from harness.model.errors import UsageError
