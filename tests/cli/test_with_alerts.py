@@ -87,4 +87,4 @@ def test_its_rules_and_files_are_right_by_the_tools_of_their_programs(tmp_path: 
 
         checked = answer_of(promtool, "check", "config", tmp_path / "prometheus.yml")
         assert checked is not None and checked.returncode == 0, checked
-        assert "4 rules found" in checked.stdout
+        assert "5 rules found" in checked.stdout

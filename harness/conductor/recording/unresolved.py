@@ -13,13 +13,15 @@ FIRST_LOOK_S = 5.0
 
 class Unresolved:
     """Asked once nothing else keeps a baseline from beginning: what is waited for, "" for nothing. Time runs from the
-    first such moment; what is still active when its own is over is carried over. say: told once of each that is."""
+    first such moment; what is still active when its own is over is carried over. say: told of each once, when the wait begins and when it is
+    given up."""
 
     def __init__(self, recorder: AlertRecorder | None, expected: Collection[str], say: Callable[[str], None]) -> None:
         self._recorder = recorder if expected else None
         self._expected = expected
         self._say = say
         self._since: float | None = None
+        self._waited: set[str] = set()
         self._given_up: set[str] = set()
 
     def __call__(self, now_s: float) -> str:
@@ -31,6 +33,11 @@ class Unresolved:
         if active is None:
             return "the first look at alerts" if waited_s < FIRST_LOOK_S else ""
         for name, most_s in active.items():
+            if name not in self._waited:
+                self._waited.add(name)
+                self._say(
+                    f"alert {name!r} is still active: no baseline before it is over, or {format_duration(most_s)}"
+                )
             if waited_s >= most_s and name not in self._given_up:
                 self._given_up.add(name)
                 self._say(f"alert {name!r} is still active after {format_duration(most_s)}: it is carried over")

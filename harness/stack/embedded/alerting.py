@@ -34,6 +34,7 @@ groups:
     for: 4s
     labels: {severity: critical}
     annotations: {summary: "The sample API does not answer, fails over 1 % of requests, or has a p95 over 200 ms."}
+  - {alert: SampleApiDown, expr: 'up{job="sample-api"} == 0', for: 4s, labels: {severity: critical}}
   - {alert: RedisDown, expr: redis_up == 0, for: 4s, labels: {severity: warning}}
   - {alert: DatabaseDown, expr: db_up == 0, for: 4s, labels: {severity: warning}}
   - {alert: KafkaDown, expr: kafka_up == 0, for: 4s, labels: {severity: warning}}
