@@ -13,8 +13,8 @@ FIRST_LOOK_S = 5.0
 
 class Unresolved:
     """Asked once nothing else keeps a baseline from beginning: what is waited for, "" for nothing. Time runs from the
-    first such moment; what is still active when its own is over is carried over. say: told of each once, when the wait begins and when it is
-    given up."""
+    first such moment; what is still active when its own is over is carried over. say: told of each once when the wait
+    begins, and when it is given up."""
 
     def __init__(self, recorder: AlertRecorder | None, expected: Collection[str], say: Callable[[str], None]) -> None:
         self._recorder = recorder if expected else None
