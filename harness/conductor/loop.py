@@ -155,6 +155,7 @@ def conduct(
             since=since,
             restless=restless,
             people=people,
+            unresolved=session.unresolved(plan),
         ).run()
     finally:
         history.unlisten()
@@ -169,8 +170,8 @@ class Conduct:
     """run() returns when the experiment is over and every fault is undone or told as left.
 
     since: byte of `windows` from which this experiment's rows are. restless: where the load is shared, what keeps the
-    baseline from beginning, given the store and seconds since t0; "" for nothing. people: who may do
-    something to it, where there are any.
+    baseline from beginning, given the store and seconds since t0; "" for nothing. people: who may do something to it,
+    where there are any. unresolved: which expected alerts are waited for once nothing else is, given seconds since t0.
     """
 
     def __init__(
@@ -190,6 +191,7 @@ class Conduct:
         since: int = 0,
         restless: Callable[[WindowStore, float], str] = lambda store, now: "",
         people: People | None = None,
+        unresolved: Callable[[float], str] = lambda now: "",
     ) -> None:
         self._plan = plan
         self._first_step = plan.load.first_step
@@ -197,6 +199,8 @@ class Conduct:
         self._orders = people.orders if people is not None else None
         waits = people is not None and people.waits
         self._looked_at: tuple[PhaseName, ...] = () if waits else ("warmup", "settle", "baseline")
+        self._unresolved = unresolved
+        self._awaited = ""
         self._history = history
         self._fault_runner = faults
         self._keeper = keeper
@@ -276,14 +280,25 @@ class Conduct:
         if self._state.phase == "recovery":
             clean_from = self._clean_from(now)
         calm = self._state.phase == "settle" and self._is_calm(now)
+        if self._state.phase == "warmup" and now >= self._plan.phases.warmup_s:
+            self._look_at_alerts(now)
+        alerts = self._state.phase in ("warmup", "settle") and bool(self._awaited)
         length_s = self._length_wanted() if may_look(msgspec.structs.replace(self._state, now=now)) else None
-        return Tick(now=now, final_s=final_s or 0.0, clean_from=clean_from, length_s=length_s, calm=calm)
+        return Tick(now=now, final_s=final_s or 0.0, clean_from=clean_from, length_s=length_s, calm=calm, alerts=alerts)
 
     def _is_calm(self, now: float) -> bool:
         if not self._board.due("calm", now, CALM_EVERY_S):
             return False
-        self._board.message = waiting = self._restless(self._store, now)
-        return not waiting
+        waiting = self._restless(self._store, now)
+        self._awaited = "" if waiting else self._unresolved(now)
+        self._board.message = waiting or (f"not yet: {self._awaited}" if self._awaited else "")
+        return not waiting and not self._awaited
+
+    def _look_at_alerts(self, now: float) -> None:
+        if self._board.due("alerts", now, CALM_EVERY_S):
+            self._awaited = self._unresolved(now)
+            if self._awaited:
+                self._board.message = f"not yet: {self._awaited}"
 
     def _length_wanted(self) -> float:
         """How long the phase should be, asked once, near its planned end."""

@@ -40,6 +40,7 @@ import msgspec
 
 from harness.model import units
 from harness.model.errors import UsageError
+from harness.model.records.alerts import MAX_NAME
 from harness.model.records.targets import JudgedPhase, Limit, Op, Target, Unit
 
 JUDGED_PHASES: tuple[JudgedPhase, ...] = get_args(JudgedPhase)
@@ -143,6 +144,15 @@ def parse_expression(text: str) -> Target:
         explicit=True,
     )
     return msgspec.structs.replace(target, text=canonical(target))
+
+
+def check_alert(name: str, where: str) -> None:
+    """The name of an alert, as its rule has it. Prometheus takes any text; one that no rule has is a slip."""
+    if not name.strip() or len(name) > MAX_NAME or not name.isprintable() or set("{}") & set(name):
+        raise UsageError(
+            f"{where}: {name[:60]!r} cannot be the name of an alert",
+            hint="as its rule says after `alert:`, without { and }",
+        )
 
 
 def _alert(text: str, metric: str, name: str | None) -> str:

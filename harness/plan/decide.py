@@ -123,7 +123,10 @@ def _tick(state: State, tick: Tick) -> Step:
     if tick.length_s is not None and may_look(state):
         return _look(state, tick.length_s)
     if state.phase == "warmup" and tick.now >= phases.warmup_s:
-        return _enter(state, "baseline", phases.warmup_s, phases.warmup_s + phases.baseline_s)
+        if tick.alerts:
+            return msgspec.structs.replace(state, phase_end=None), []
+        start = state.phase_end if state.phase_end is not None else on_grid(tick.now)
+        return _enter(state, "baseline", start, round(start + phases.baseline_s, 1))
     if state.phase == "settle":
         return _settle_tick(state, tick)
     if state.phase == "baseline" and state.phase_end is not None and _is_over(state, tick):
@@ -149,7 +152,7 @@ def _settle_tick(state: State, tick: Tick) -> Step:
     limit_s = state.plan.phases.settle_s or 0.0
     if tick.calm:
         return _begin_baseline(state)
-    if tick.now >= limit_s:
+    if tick.now >= limit_s and not tick.alerts:
         text = f"the target, on the load of its suite, did not come to rest within {limit_s:g} s"
         return _stop(state, StopRequest(now=tick.now, why="not_calm", text=text))
     return state, []

@@ -151,7 +151,11 @@ def bind(plan: Plan, up: StackUp, faults: Mapping[str, FaultDescription]) -> Pla
         for fault in plan.faults
     )
     load = msgspec.structs.replace(plan.load, host=up.target.url, addresses=up.target.addresses)
-    return msgspec.structs.replace(plan, faults=bound, load=load, target_workers=up.target.workers)
+    alerts = plan.alerts
+    if alerts is not None and alerts.of_stack and up.alerts is not None:
+        own = up.alerts
+        alerts = msgspec.structs.replace(alerts, prometheus=own.prometheus, alertmanager=own.alertmanager)
+    return msgspec.structs.replace(plan, faults=bound, load=load, target_workers=up.target.workers, alerts=alerts)
 
 
 def latency_limits(targets: tuple[Target, ...]) -> tuple[float, ...]:
