@@ -6,10 +6,11 @@ from typing import Literal
 
 import msgspec
 
+from harness.model.records.metrics import Metric, Unit, metric_traits
+
 PhaseName = Literal["warmup", "settle", "baseline", "gap", "fault", "recovery", "after", "tail"]
 JudgedPhase = Literal["baseline", "fault", "after"]
 Op = Literal["<", "<=", ">", ">="]
-Unit = Literal["ms", "proportion", "per_s", "s", "per_h", "number"]
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +46,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     explicit: bool = False
     plus: bool = False
     other: Limit | None = None
+
+    @property
+    def traits(self) -> Metric:
+        return metric_traits(self.metric)
 
     @property
     def limits(self) -> tuple[Limit, ...]:

@@ -1,0 +1,179 @@
+"""What a target may be about: one row a metric, and all that the rest of the harness asks of it.
+
+Nobody else compares a metric's name (tests/test_architecture.py): they ask `target.traits`. How a metric is computed
+and judged is in the tables of harness/analysis/rules/targets.py.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Literal
+
+import msgspec
+
+Unit = Literal["ms", "proportion", "per_s", "s", "per_h", "number"]
+
+ALLOWED_OVER: dict[str, float] = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01, "p99.9": 0.001}
+"""Percentile metric -> the proportion of ok requests that may take the limit or longer."""
+
+
+class Origin(Enum):
+    """Where a metric's value comes from."""
+
+    REQUESTS = auto()
+    VIOLATIONS = auto()
+    RECOVERY = auto()
+    CPU = auto()
+    MEMORY = auto()
+    ALERTS = auto()
+    SIGNAL = auto()
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """label: for people.
+
+    by_name: known for each request name, second by second. relative: may be compared with baseline. of_plan: with what
+    the schedule asked for as well. whole_run: it is of no single phase. by_generator: a saturated generator worsens
+    it by itself. of_alert: it is of an alert, whose name it needs. upper: only < and <= make sense.
+
+    watched: a share of bad requests, told step by step: recovery waits for it, a phase may go on for it, each request
+    name is judged by itself. failures: the bad ones are those that failed, not those that were slow. slow: its limit is
+    where a request counts as slow in harm and in the cells of a suite.
+
+    broken, headline: what a reason and a report's first sentence say where it is broken. {metric} (its name; in a
+    headline its label), {seen} and {of}; {the}: where {of} is given; {few}: where it fell short.
+    field: of the result's rows of phases and requests. column: of Locust's CSV file.
+    """
+
+    unit: Unit
+    origin: Origin
+    label: str = ""
+    by_name: bool = False
+    relative: bool = False
+    of_plan: bool = False
+    whole_run: bool = False
+    by_generator: bool = False
+    of_alert: bool = False
+    upper: bool = False
+    watched: bool = False
+    failures: bool = False
+    slow: bool = False
+    broken: str = "{metric} was {seen}"
+    headline: str = "{metric}{of} was {seen}"
+    field: str = ""
+    column: str = ""
+
+    @property
+    def share(self) -> bool:
+        """Of all requests: so many decide it, and so many of them it hurt."""
+        return self.unit == "proportion" and self.origin is Origin.REQUESTS
+
+
+def _percentile(name: str) -> Metric:
+    return Metric(
+        unit="ms",
+        origin=Origin.REQUESTS,
+        label=f"{name.upper()} Latency",
+        by_name=True,
+        relative=True,
+        by_generator=True,
+        watched=True,
+        slow=name == "p95",
+        broken=f"the {{metric}} latency{{of}} was {{seen}} ({name[1:]}% of successful requests were faster)",
+        field=f"{name}_ms" if name in ("p50", "p95", "p99") else "",
+        column=f"{name[1:]}%",
+    )
+
+
+METRICS: dict[str, Metric] = {
+    **{name: _percentile(name) for name in ALLOWED_OVER},
+    "max": Metric(
+        unit="ms",
+        origin=Origin.REQUESTS,
+        label="Max Latency",
+        by_name=True,
+        relative=True,
+        by_generator=True,
+        broken="the slowest successful request{of} took {seen}",
+        field="max_ms",
+        column="Max Response Time",
+    ),
+    "error_rate": Metric(
+        unit="proportion",
+        origin=Origin.REQUESTS,
+        label="Failure Rate",
+        by_name=True,
+        relative=True,
+        by_generator=True,
+        watched=True,
+        failures=True,
+        broken="{seen} of the requests{of} failed",
+        headline="{seen} of {the}requests{of} failed",
+        field="error_rate",
+        column="Failure Count",
+    ),
+    "rps": Metric(
+        unit="per_s",
+        origin=Origin.REQUESTS,
+        label="RPS",
+        by_name=True,
+        relative=True,
+        of_plan=True,
+        by_generator=True,
+        broken="only {seen} replies a second came{of}",
+        headline="{few}{seen} requests{of} a second were answered",
+        field="rps",
+        column="Requests/s",
+    ),
+    "recovery": Metric(
+        unit="s", origin=Origin.RECOVERY, label="Recovery", whole_run=True, broken="recovery took {seen}"
+    ),
+    "violating": Metric(
+        unit="s",
+        origin=Origin.VIOLATIONS,
+        label="Violating Time",
+        by_generator=True,
+        broken="targets were broken for {seen}",
+        headline="targets were broken for {seen}",
+        field="violating_s",
+    ),
+    "cpu": Metric(
+        unit="proportion",
+        origin=Origin.CPU,
+        label="CPU",
+        relative=True,
+        broken="the service used {seen} of the CPU it may use",
+    ),
+    "memory_growth": Metric(
+        unit="per_h",
+        origin=Origin.MEMORY,
+        label="Memory Growth",
+        whole_run=True,
+        broken="the memory of the service grew by {seen}",
+    ),
+    "detect": Metric(
+        unit="s",
+        origin=Origin.ALERTS,
+        label="Time to Detect",
+        whole_run=True,
+        of_alert=True,
+        upper=True,
+        broken="the alert{of} took {seen} to fire",
+    ),
+    "false_alarms": Metric(
+        unit="number",
+        origin=Origin.ALERTS,
+        label="False Alarms",
+        whole_run=True,
+        upper=True,
+        broken="expected alerts fired {seen} times while no target was broken",
+    ),
+}
+NAMED = tuple(name for name, metric in METRICS.items() if metric.by_name)
+
+_SIGNAL = Metric(unit="number", origin=Origin.SIGNAL)
+
+
+def metric_traits(metric: str) -> Metric:
+    """A metric's row; a name that is none is that of a signal, whose unit is a bare number."""
+    return METRICS.get(metric, _SIGNAL)
