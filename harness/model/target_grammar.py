@@ -309,11 +309,8 @@ def _limit(text: str, metric: str, value: str) -> Limit:
 
 def _absolute(text: str, metric: str, value: str) -> float:
     what = f"target {text!r}: value"
-    if (
-        metric in METRICS
-        and not metric_traits(metric).of_plan
-        and re.search(r"\bof\b|\bx\b|\bbaseline\b|\bplan\b", value)
-    ):
+    traits = metric_traits(metric)
+    if metric in METRICS and not traits.of_plan and re.search(r"\bof\b|\bx\b|\bbaseline\b|\bplan\b", value):
         raise UsageError(f"{what} {value!r} is not understood; write `2x baseline` or `baseline + VALUE`")
     match traits.unit:
         case "ms":

@@ -90,16 +90,16 @@ def recovery_targets(plan: Plan) -> tuple[Target, ...]:
     return tuple(t for t in plan.targets if t.primary and t.phase == "after" and is_upper_proportion(t))
 
 
-def _max(target: Target, span: Span, facts: Facts) -> TargetResult:
-    limit = resolve(target, facts)
-    totals = facts.totals(span)
-    names = totals.of(target.name)
+def _figure(target: Target, span: Span, facts: Facts) -> TargetResult:
+    """Compared as it is."""
+    limit, totals = resolve(target, facts), facts.totals(span)
+    observed = figure(target, totals)
     if limit is None:
-        return result_of(target, names.max_ms or None, None, "undecided", "the baseline showed nothing to compare with")
-    if names.ok == 0:
-        attempts = totals.attempts if target.name is None else names.requests
+        return result_of(target, observed, None, "undecided", "the baseline showed nothing to compare with")
+    if observed is None:
+        attempts = totals.attempts if target.name is None else totals.of(target.name).requests
         return proportions.without_success(target, limit, attempts)
-    return _literal(target, names.max_ms, limit)
+    return _literal(target, observed, limit)
 
 
 def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
@@ -108,10 +108,7 @@ def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
     if target.relative == "baseline" and facts.open_model and target.name is None:
         return _replied_as_in_baseline(target, span, facts)
     if target.relative != "plan":
-        limit = resolve(target, facts)
-        if limit is None:
-            return result_of(target, observed, None, "undecided", "the baseline showed nothing to compare with")
-        return _literal(target, observed, limit)
+        return _figure(target, span, facts)
     if not facts.open_model:
         return result_of(target, observed, None, "not_judged", "the closed model has no plan to compare with")
     if target.name is not None:
@@ -228,7 +225,7 @@ _OF_RUN: Mapping[str, Callable[[Target, Facts], TargetResult]] = {
 }
 _OF_PHASE: Mapping[str, Callable[[Target, Span, Facts], TargetResult]] = {
     **dict.fromkeys((*ALLOWED_OVER, "error_rate"), proportions.judge),
-    "max": _max,
+    "max": _figure,
     "rps": _rps,
     "violating": _violating,
     "cpu": _cpu,

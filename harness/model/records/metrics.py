@@ -7,6 +7,7 @@ and judged is in the tables of harness/analysis/rules/targets.py.
 from __future__ import annotations
 
 from enum import Enum, auto
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -69,17 +70,18 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
         return self.unit == "proportion" and self.origin is Origin.REQUESTS
 
 
+_of_requests = partial(Metric, origin=Origin.REQUESTS, by_name=True, relative=True, by_generator=True)
+_of_run = partial(Metric, whole_run=True)
+_of_alerts = partial(_of_run, origin=Origin.ALERTS, upper=True)
+
+
 def _percentile(name: str) -> Metric:
-    return Metric(
+    return _of_requests(
         unit="ms",
-        origin=Origin.REQUESTS,
         label=f"{name.upper()} Latency",
-        by_name=True,
-        relative=True,
-        by_generator=True,
         watched=True,
         slow=name == "p95",
-        broken=f"the {{metric}} latency{{of}} was {{seen}} ({name[1:]}% of successful requests were faster)",
+        broken=f"the {name} latency{{of}} was {{seen}} ({name[1:]}% of successful requests were faster)",
         field=f"{name}_ms" if name in ("p50", "p95", "p99") else "",
         column=f"{name[1:]}%",
     )
@@ -87,24 +89,16 @@ def _percentile(name: str) -> Metric:
 
 METRICS: dict[str, Metric] = {
     **{name: _percentile(name) for name in ALLOWED_OVER},
-    "max": Metric(
+    "max": _of_requests(
         unit="ms",
-        origin=Origin.REQUESTS,
         label="Max Latency",
-        by_name=True,
-        relative=True,
-        by_generator=True,
         broken="the slowest successful request{of} took {seen}",
         field="max_ms",
         column="Max Response Time",
     ),
-    "error_rate": Metric(
+    "error_rate": _of_requests(
         unit="proportion",
-        origin=Origin.REQUESTS,
         label="Failure Rate",
-        by_name=True,
-        relative=True,
-        by_generator=True,
         watched=True,
         failures=True,
         broken="{seen} of the requests{of} failed",
@@ -112,22 +106,16 @@ METRICS: dict[str, Metric] = {
         field="error_rate",
         column="Failure Count",
     ),
-    "rps": Metric(
+    "rps": _of_requests(
         unit="per_s",
-        origin=Origin.REQUESTS,
         label="RPS",
-        by_name=True,
-        relative=True,
         of_plan=True,
-        by_generator=True,
         broken="only {seen} replies a second came{of}",
         headline="{few}{seen} requests{of} a second were answered",
         field="rps",
         column="Requests/s",
     ),
-    "recovery": Metric(
-        unit="s", origin=Origin.RECOVERY, label="Recovery", whole_run=True, broken="recovery took {seen}"
-    ),
+    "recovery": _of_run(unit="s", origin=Origin.RECOVERY, label="Recovery", broken="recovery took {seen}"),
     "violating": Metric(
         unit="s",
         origin=Origin.VIOLATIONS,
@@ -144,29 +132,12 @@ METRICS: dict[str, Metric] = {
         relative=True,
         broken="the service used {seen} of the CPU it may use",
     ),
-    "memory_growth": Metric(
-        unit="per_h",
-        origin=Origin.MEMORY,
-        label="Memory Growth",
-        whole_run=True,
-        broken="the memory of the service grew by {seen}",
+    "memory_growth": _of_run(
+        unit="per_h", origin=Origin.MEMORY, label="Memory Growth", broken="the memory of the service grew by {seen}"
     ),
-    "detect": Metric(
-        unit="s",
-        origin=Origin.ALERTS,
-        label="Time to Detect",
-        whole_run=True,
-        of_alert=True,
-        upper=True,
-        broken="the alert{of} took {seen} to fire",
-    ),
-    "false_alarms": Metric(
-        unit="number",
-        origin=Origin.ALERTS,
-        label="False Alarms",
-        whole_run=True,
-        upper=True,
-        broken="expected alerts fired {seen} times while no target was broken",
+    "detect": _of_alerts(unit="s", label="Time to Detect", of_alert=True, broken="the alert{of} took {seen} to fire"),
+    "false_alarms": _of_alerts(
+        unit="number", label="False Alarms", broken="expected alerts fired {seen} times while no target was broken"
     ),
 }
 NAMED = tuple(name for name, metric in METRICS.items() if metric.by_name)
