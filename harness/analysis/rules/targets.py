@@ -41,14 +41,14 @@ request name has a row, unless it is watched (proportions.py)."""
 
 def judge_target(target: Target, facts: Facts) -> TargetResult:
     """Judge one target in its phase."""
-    if (of_run := _OF_RUN.get(target.metric)) is not None:
+    if (of_run := OF_RUN.get(target.metric)) is not None:
         return of_run(target, facts)
     span = span_of(facts.spans, target.phase or "")
     if span is None:
         return result_of(target, None, None, "not_judged", f"the run had no {target.phase} phase")
     if facts.store.end <= span.start and target.traits.origin is Origin.REQUESTS:
         return result_of(target, None, None, "undecided", "nothing was recorded in this phase")
-    return _OF_PHASE.get(target.metric, _signal)(target, span, facts)
+    return OF_PHASE.get(target.metric, _signal)(target, span, facts)
 
 
 def resolve(target: Target, facts: Facts) -> float | None:
@@ -218,12 +218,13 @@ def _literal(target: Target, observed: float, limit: float, why: str = "") -> Ta
     return result_of(target, observed, limit, "held" if COMPARE[target.op](observed, limit) else "broken", why)
 
 
-_OF_RUN: Mapping[str, Callable[[Target, Facts], TargetResult]] = {
+# How each metric is judged; what has no row is a signal.
+OF_RUN: Mapping[str, Callable[[Target, Facts], TargetResult]] = {
     "recovery": _recovery,
     "memory_growth": _memory,
     **dict.fromkeys(("detect", "false_alarms"), lambda target, facts: detection.judge(target, facts.detection)),
 }
-_OF_PHASE: Mapping[str, Callable[[Target, Span, Facts], TargetResult]] = {
+OF_PHASE: Mapping[str, Callable[[Target, Span, Facts], TargetResult]] = {
     **dict.fromkeys((*ALLOWED_OVER, "error_rate"), proportions.judge),
     "max": _figure,
     "rps": _rps,
