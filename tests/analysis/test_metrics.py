@@ -23,7 +23,6 @@ from harness.report.sentences.story import headline
 
 REFUSED = Metric(
     unit="proportion",
-    origin=Origin.REQUESTS,
     label="Rejected Rate",
     broken="{seen} of the requests{of} were refused",
 )

@@ -6,7 +6,7 @@ and judged is in the tables of harness/analysis/rules/targets.py.
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from enum import Enum
 from functools import partial
 from typing import Literal
 
@@ -18,20 +18,13 @@ ALLOWED_OVER: dict[str, float] = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.
 """Percentile metric -> the proportion of ok requests that may take the limit or longer."""
 
 
-class Origin(Enum):
-    """Where a metric's value comes from."""
-
-    REQUESTS = auto()
-    VIOLATIONS = auto()
-    RECOVERY = auto()
-    CPU = auto()
-    MEMORY = auto()
-    ALERTS = auto()
-    SIGNAL = auto()
+Origin = Enum("Origin", "REQUESTS VIOLATIONS RECOVERY CPU MEMORY ALERTS SIGNAL")
+"""Where a metric's value comes from."""
 
 
-class Metric(msgspec.Struct, frozen=True, kw_only=True):
-    """label: for people.
+class Metric(msgspec.Struct, frozen=True):
+    """label: for people. broken, headline: what a reason and a report's first sentence say where it is broken, of
+    {metric} (its name; in a headline its label), {seen}, {of}; {the}: where {of} is given; {few}: where it fell short.
 
     by_name: known for each request name, second by second. relative: may be compared with baseline. of_plan: with what
     the schedule asked for as well. whole_run: it is of no single phase. by_generator: a saturated generator worsens
@@ -41,14 +34,14 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     name is judged by itself. failures: the bad ones are those that failed, not those that were slow. slow: its limit is
     where a request counts as slow in harm and in the cells of a suite.
 
-    broken, headline: what a reason and a report's first sentence say where it is broken. {metric} (its name; in a
-    headline its label), {seen} and {of}; {the}: where {of} is given; {few}: where it fell short.
     field: of the result's rows of phases and requests. column: of Locust's CSV file.
     """
 
     unit: Unit
-    origin: Origin
     label: str = ""
+    broken: str = "{metric} was {seen}"
+    headline: str = "{metric}{of} was {seen}"
+    origin: Origin = Origin.REQUESTS
     by_name: bool = False
     relative: bool = False
     of_plan: bool = False
@@ -59,8 +52,6 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     watched: bool = False
     failures: bool = False
     slow: bool = False
-    broken: str = "{metric} was {seen}"
-    headline: str = "{metric}{of} was {seen}"
     field: str = ""
     column: str = ""
 
@@ -70,79 +61,70 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
         return self.unit == "proportion" and self.origin is Origin.REQUESTS
 
 
-_of_requests = partial(Metric, origin=Origin.REQUESTS, by_name=True, relative=True, by_generator=True)
+_of_requests = partial(Metric, by_name=True, relative=True, by_generator=True)
 _of_run = partial(Metric, whole_run=True)
 _of_alerts = partial(_of_run, origin=Origin.ALERTS, upper=True)
 
 
 def _percentile(name: str) -> Metric:
-    return _of_requests(
-        unit="ms",
-        label=f"{name.upper()} Latency",
-        watched=True,
-        slow=name == "p95",
-        broken=f"the {name} latency{{of}} was {{seen}} ({name[1:]}% of successful requests were faster)",
-        field=f"{name}_ms" if name in ("p50", "p95", "p99") else "",
-        column=f"{name[1:]}%",
-    )
+    broken = f"the {name} latency{{of}} was {{seen}} ({name[1:]}% of successful requests were faster)"
+    field = f"{name}_ms" if name in ("p50", "p95", "p99") else ""
+    kept = partial(_of_requests, watched=True, slow=name == "p95")
+    return kept("ms", f"{name.upper()} Latency", broken, field=field, column=f"{name[1:]}%")
 
 
 METRICS: dict[str, Metric] = {
     **{name: _percentile(name) for name in ALLOWED_OVER},
     "max": _of_requests(
-        unit="ms",
-        label="Max Latency",
-        broken="the slowest successful request{of} took {seen}",
+        "ms",
+        "Max Latency",
+        "the slowest successful request{of} took {seen}",
         field="max_ms",
         column="Max Response Time",
     ),
     "error_rate": _of_requests(
-        unit="proportion",
-        label="Failure Rate",
+        "proportion",
+        "Failure Rate",
+        "{seen} of the requests{of} failed",
+        "{seen} of {the}requests{of} failed",
         watched=True,
         failures=True,
-        broken="{seen} of the requests{of} failed",
-        headline="{seen} of {the}requests{of} failed",
         field="error_rate",
         column="Failure Count",
     ),
     "rps": _of_requests(
-        unit="per_s",
-        label="RPS",
+        "per_s",
+        "RPS",
+        "only {seen} replies a second came{of}",
+        "{few}{seen} requests{of} a second were answered",
         of_plan=True,
-        broken="only {seen} replies a second came{of}",
-        headline="{few}{seen} requests{of} a second were answered",
         field="rps",
         column="Requests/s",
     ),
-    "recovery": _of_run(unit="s", origin=Origin.RECOVERY, label="Recovery", broken="recovery took {seen}"),
+    "recovery": _of_run("s", "Recovery", "recovery took {seen}", origin=Origin.RECOVERY),
     "violating": Metric(
-        unit="s",
+        "s",
+        "Violating Time",
+        "targets were broken for {seen}",
+        "targets were broken for {seen}",
         origin=Origin.VIOLATIONS,
-        label="Violating Time",
         by_generator=True,
-        broken="targets were broken for {seen}",
-        headline="targets were broken for {seen}",
         field="violating_s",
     ),
     "cpu": Metric(
-        unit="proportion",
-        origin=Origin.CPU,
-        label="CPU",
-        relative=True,
-        broken="the service used {seen} of the CPU it may use",
+        "proportion", "CPU", "the service used {seen} of the CPU it may use", origin=Origin.CPU, relative=True
     ),
     "memory_growth": _of_run(
-        unit="per_h", origin=Origin.MEMORY, label="Memory Growth", broken="the memory of the service grew by {seen}"
+        "per_h", "Memory Growth", "the memory of the service grew by {seen}", origin=Origin.MEMORY
     ),
-    "detect": _of_alerts(unit="s", label="Time to Detect", of_alert=True, broken="the alert{of} took {seen} to fire"),
+    "detect": _of_alerts("s", "Time to Detect", "the alert{of} took {seen} to fire", of_alert=True),
     "false_alarms": _of_alerts(
-        unit="number", label="False Alarms", broken="expected alerts fired {seen} times while no target was broken"
+        "number", "False Alarms", "expected alerts fired {seen} times while no target was broken"
     ),
 }
 NAMED = tuple(name for name, metric in METRICS.items() if metric.by_name)
 
-_SIGNAL = Metric(unit="number", origin=Origin.SIGNAL)
+_SIGNAL = Metric("number", origin=Origin.SIGNAL)
 
 
 def metric_traits(metric: str) -> Metric:
