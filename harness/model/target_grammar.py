@@ -2,17 +2,16 @@
 
     target   = [ "~" ] [ phase ":" ] metric [ "{" request-name "}" ] operator value
     phase    = "baseline" | "fault" | "after"
-    metric   = "p50" | "p90" | "p95" | "p99" | "p99.9" | "max" | "error_rate" | "rps"
-             | "violating" | "cpu" | "recovery" | "memory_growth" | "detect" | "false_alarms" | signal
+    metric   = a name of METRICS (records/metrics.py), for example p95 | signal
     signal   = a Prometheus name: letters, digits, "_" and ":", for example cache_hit_rate
     operator = "<" | "<=" | ">" | ">="
     value    = limit | "max(" limit "," limit ")"                         max: for < and <=
     limit    = absolute | percent "of" ( "plan" | "baseline" ) | number "x" ( "plan" | "baseline" )
              | "baseline +" absolute
-    absolute = duration      p50 .. p99.9, max, recovery, violating, detect   200ms  1.5s  1m30s
-             | percent       error_rate, cpu                               1%
-             | percent "/h"  memory_growth                                 10%/h
-             | number        rps (also 100/s), false_alarms, signals (also percent)   190
+    absolute = duration      of ms and s           200ms  1.5s  1m30s         by the unit of the metric
+             | percent       of a proportion       1%
+             | percent "/h"  of per_h              10%/h
+             | number        of per_s (also 100/s), and of signals (also percent)   190
 
     p95 < 200ms                          in every judged phase
     fault: error_rate <= 5%              in the fault phase only
@@ -23,9 +22,8 @@
     detect{ServiceDown} < 60s            an alert by its name: for detect, which needs one
     ~cpu < 80%                           "~": secondary, a warning and not a verdict
 
-Operators are literal: < and <= differ. A target without a phase is expanded to one per judged phase; `recovery`,
-`memory_growth`, `detect` and `false_alarms` are of the whole run and take none. "of plan" is for rps, and only the open
-model has a plan.
+Operators are literal: < and <= differ. A target without a phase is expanded to one per judged phase; a metric of the
+whole run takes none. "of plan" is for rps, and only the open model has a plan.
 A request name may hold any character, braces included: it ends at the last "}" before an operator.
 """
 
