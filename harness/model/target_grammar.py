@@ -8,10 +8,11 @@
     value    = limit | "max(" limit "," limit ")"                         max: for < and <=
     limit    = absolute | percent "of" ( "plan" | "baseline" ) | number "x" ( "plan" | "baseline" )
              | "baseline +" absolute
-    absolute = duration      of ms and s           200ms  1.5s  1m30s         by the unit of the metric
-             | percent       of a proportion       1%
-             | percent "/h"  of per_h              10%/h
-             | number        of per_s (also 100/s), and of signals (also percent)   190
+    absolute = by the unit of the metric:
+               duration      ms, s          200ms  1.5s  1m30s
+             | percent       proportion     1%
+             | percent "/h"  per_h          10%/h
+             | number        per_s (also 100/s), number (also percent)   190
 
     p95 < 200ms                          in every judged phase
     fault: error_rate <= 5%              in the fault phase only

@@ -21,9 +21,9 @@ from harness.model.target_grammar import defaults, merge, parse_targets
 from harness.plan.warnings import allowed_proportion
 from harness.report.sentences.story import headline
 
-REFUSED = Metric(
+MADE_UP = Metric(
     unit="proportion",
-    label="Rejected Rate",
+    label="Made-up Rate",
     broken="{seen} of the requests{of} were refused",
 )
 
@@ -36,44 +36,44 @@ def refused(one: Target, span: Span, facts: Facts) -> TargetResult:
 
 
 @pytest.fixture
-def with_rejected_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METRICS, "rejected_rate", REFUSED)
-    monkeypatch.setitem(targets.OF_PHASE, "rejected_rate", refused)  # type: ignore[arg-type]
+def with_made_up_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "made_up_rate", MADE_UP)
+    monkeypatch.setitem(targets.OF_PHASE, "made_up_rate", refused)  # type: ignore[arg-type]
 
 
 def _run(kind: str) -> Run:
-    explicit = parse_targets("fault: rejected_rate < 2%")
+    explicit = parse_targets("fault: made_up_rate < 2%")
     quiet = parse_targets("fault: error_rate < 60%") + parse_targets("fault: p95 < 10s")
     plan_targets = tuple(t for t in merge(defaults(True), quiet + explicit) if t.phase == "fault" or t.phase is None)
     return Scene(service=failing(INJECTED, ZERO, 0.3, kind), plan_targets=plan_targets).build()
 
 
-@pytest.mark.usefixtures("with_rejected_rate")
+@pytest.mark.usefixtures("with_made_up_rate")
 def test_a_new_metric_is_judged_and_told() -> None:
     run = _run("refused")
     result = run.judge()
-    found = target(result, "fault: rejected_rate < 2%")
+    found = target(result, "fault: made_up_rate < 2%")
     assert found.outcome == "broken" and found.observed == pytest.approx(0.3, abs=0.03)
     assert any("of the requests were refused, the target is less than 2%" in reason for reason in result.reasons)
-    assert "Rejected Rate was" in headline(run.plan, result)
-    assert target(_run("status").judge(), "fault: rejected_rate < 2%").outcome == "held"
+    assert "Made-up Rate was" in headline(run.plan, result)
+    assert target(_run("status").judge(), "fault: made_up_rate < 2%").outcome == "held"
 
 
-@pytest.mark.usefixtures("with_rejected_rate")
+@pytest.mark.usefixtures("with_made_up_rate")
 def test_a_new_metric_is_what_its_row_says() -> None:
-    (one,) = parse_targets("fault: rejected_rate < 2%")
+    (one,) = parse_targets("fault: made_up_rate < 2%")
     assert allowed_proportion(one) == 0.02
-    assert [subject.unit for subject in subjects("fault: rejected_rate")] == ["proportion"]
+    assert [subject.unit for subject in subjects("fault: made_up_rate")] == ["proportion"]
     with pytest.raises(UsageError, match="is not known by request name"):
-        parse_targets("fault: rejected_rate{GET /items} < 2%")
+        parse_targets("fault: made_up_rate{GET /items} < 2%")
     with pytest.raises(UsageError, match="is not known second by second"):
-        parse_abort("rejected_rate > 2% for 10s")
+        parse_abort("made_up_rate > 2% for 10s")
     with pytest.raises(UsageError, match="no baseline to compare with"):
-        parse_targets("fault: rejected_rate < 2x baseline")
+        parse_targets("fault: made_up_rate < 2x baseline")
 
 
 def test_without_its_row_it_is_the_name_of_a_signal() -> None:
-    assert metric_traits("rejected_rate").origin is Origin.SIGNAL
+    assert metric_traits("made_up_rate").origin is Origin.SIGNAL
 
 
 def test_every_metric_has_its_computation() -> None:
