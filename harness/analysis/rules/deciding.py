@@ -25,7 +25,7 @@ class Tells(msgspec.Struct, frozen=True):
 
 
 def tells(target: Target, plan: Plan) -> Tells | None:
-    """Of a primary, absolute percentile or error_rate target; None for others, and without a planned rate."""
+    """Of a primary, absolute percentile or share of requests; None for others, and without a planned rate."""
     rate = plan.load.rate
     p = ALLOWED_OVER.get(target.metric, target.value if target.traits.share else 0.0)
     if rate is None or target.phase is None or target.of_baseline or not 0 < p < 1 or target.op not in ("<", "<="):
