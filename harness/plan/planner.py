@@ -178,9 +178,8 @@ def _alerts(alerts: AlertsPlan | None, targets: tuple[Target, ...]) -> AlertsPla
         return None
     named = (target.name for target in targets if target.traits.of_alert and target.name is not None)
     expected = tuple(dict.fromkeys((*alerts.expected, *named)))
-    of_all = next((t.metric for t in targets if t.traits.origin is Origin.ALERTS and not t.traits.of_alert), None)
-    if not expected and of_all is not None:
-        raise UsageError(f"target `{of_all}` of which alerts?", hint='[alerts] and expected = ["ServiceDown"]')
+    if not expected and any(t.traits.origin is Origin.ALERTS and not t.traits.of_alert for t in targets):
+        raise UsageError("target `false_alarms` of which alerts?", hint='[alerts] and expected = ["ServiceDown"]')
     return msgspec.structs.replace(alerts, expected=expected)
 
 
