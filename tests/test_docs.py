@@ -15,7 +15,7 @@ import pytest
 from harness.cli import COMMANDS, cli
 from harness.cli.settings import RunGroup
 from harness.model.options import FLAG
-from harness.model.target_grammar import METRICS
+from harness.model.records.metrics import METRICS
 from harness.plan.experiment import OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,6 +16,7 @@ from harness.analysis.rules.facts import Facts
 from harness.analysis.rules.proportions import result_of
 from harness.model.records import events as ev
 from harness.model.records.alerts import AlertRow, AlertRule, AlertsPlan, Changed, Looked, RuleSeen, Source, State
+from harness.model.records.metrics import metric_traits
 from harness.model.records.result import AlertOutcome, AlertResult, DetectionResult, ImpactResult, Outcome, TargetResult
 from harness.model.records.targets import Target
 from harness.model.units import format_duration
@@ -245,7 +246,7 @@ def judge(target: Target, found: DetectionResult | None) -> TargetResult:
     """`detect{NAME} < ...` or `false_alarms < ...`."""
     if found is None:
         return result_of(target, None, target.value, "not_judged", "no alerts were looked at")
-    if target.metric == "false_alarms":
+    if not target.traits.of_alert:
         return _false_alarms(target, found)
     one = next((each for each in found.alerts if each.alert == target.name), None)
     if one is None:
@@ -283,4 +284,4 @@ def _false_alarms(target: Target, found: DetectionResult) -> TargetResult:
 
 def nothing_to_detect(metric: str, impact: ImpactResult | None) -> bool:
     """No target was broken by a fault: a target of detection that is not judged then is no missing data."""
-    return metric == "detect" and impact is not None and impact.start_s is None
+    return metric_traits(metric).of_alert and impact is not None and impact.start_s is None
