@@ -64,12 +64,15 @@ def letters(text: str) -> int:
 
 def messages_in(path: Path) -> Iterator[tuple[str, str]]:
     """(where, message) of every error that a module makes."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    source = path.read_text(encoding="utf-8")
+    if not any(name in source for name in (*NAMES, "Bye")):
+        return
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Assign, ast.Call))]
     known: dict[str, list[str]] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             known.setdefault(node.targets[0].id, []).extend(t for t in words(node.value, {}) if letters(t))
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Call):
             name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
             said = node.args[:1] if name in NAMES else []
