@@ -74,6 +74,11 @@ def modules() -> list[Path]:
 
 
 @cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports(path: Path, *, runtime_only: bool = False) -> tuple[str, ...]:
     """What a file imports, also within a function. runtime_only: without what only a type checker sees."""
     found: list[str] = []
@@ -91,7 +96,7 @@ def imports(path: Path, *, runtime_only: bool = False) -> tuple[str, ...]:
             for child in ast.iter_child_nodes(node):
                 visit(child)
 
-    visit(ast.parse(path.read_text(encoding="utf-8")))
+    visit(parsed(path))
     return tuple(found)
 
 
