@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 PIECES = ("clock", "numbers", "faults", "controls", "drills", "prerequisites", "actions", "timeline")
-METRICS = (
-    ("rps", "Requests a second", "rps"),
-    ("error_rate", "Failed", "error_rate"),
-    ("p50_ms", "p50", "p50"),
-    ("p95_ms", "p95", "p95"),
-    ("p99_ms", "p99", "p99"),
+METRICS: tuple[tuple[str, str, str, Callable[[float | None], str]], ...] = (
+    ("rps", "Requests a second", "rps", text.rps),
+    ("error_rate", "Failed", "error_rate", text.percent),
+    ("p50_ms", "p50", "p50", text.ms),
+    ("p95_ms", "p95", "p95", text.ms),
+    ("p99_ms", "p99", "p99", text.ms),
 )
+"""Field of the numbers, what it is called, the metric of its limit, how it is written."""
 WIDTH, HEIGHT = 240, 36
 
 
@@ -39,11 +40,10 @@ def page(name: str, **values: object) -> str:
 def _metrics(board: Board) -> list[dict[str, str]]:
     numbers = board.numbers
     found = []
-    for key, label, metric in METRICS:
+    for key, label, metric, written in METRICS:
         value = getattr(numbers, key) if numbers is not None else None
-        shown = {"rps": text.rps, "error_rate": text.percent}.get(key, text.ms)(value)
         limit = board.limits.get(metric, "")
-        found.append({"label": label, "value": shown, "limit": limit, "line": line(board.seen.get(key, ()))})
+        found.append({"label": label, "value": written(value), "limit": limit, "line": line(board.seen.get(key, ()))})
     return found
 
 

@@ -166,6 +166,7 @@ def test_what_a_blind_drill_breaks_is_on_no_page_of_a_guest(open_day: Day) -> No
     for word in ("db", "latency", "slow store", "proven", "fault"):
         assert not re.search(rf"\b{word}\b", page), word
     open_day.desk.over(2, 0.0)
+    open_day.desk.waits(open_day.orders)
     own.do("reveal")
     assert wait_until(lambda: "slow store" in responder.ask("GET", "/")[1], 10)
 
