@@ -34,6 +34,6 @@ def checked(one: ActionItem) -> str:
     """One line of Markdown."""
     owner = text.markdown_escape(one.owner, 100) if one.owner else "nobody yet"
     said = f"{text.markdown_escape(one.text, 500)} ({owner}"
-    said += f", due {one.due}" if one.due else ", no date"
+    said += f", due {text.markdown_escape(one.due, 40)}" if one.due else ", no date"
     said += f", {one.severity})" if one.severity is not None else ")"
     return f"{said}; test again: {text.markdown_code(one.retest, 1000)}" if one.retest else said
