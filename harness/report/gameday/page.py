@@ -22,7 +22,7 @@ SIGNS = {
     "not run": "not_judged",
 }
 """Classes of the report's style sheet, with the icons of svg.icon."""
-OF_SEVERITY: dict[Severity | None, str] = {"high": "broken", "medium": "warn", "low": "not_judged"}
+OF_SEVERITY: dict[Severity, str] = {"high": "broken", "medium": "warn", "low": "not_judged"}
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +70,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     spoken: Sequence[str]
     alerts: Sequence[str]
     panels: tuple[Panel, ...]
+    injected: bool
     link: str
     command: str
 
@@ -194,6 +195,7 @@ def _told(drill: DrillRecord, by: Evidence, room: Room) -> Told:
         spoken=_lines([say.spoken(one) for one in heard.said] if heard is not None else [], room.lines // 5, cut),
         alerts=_lines(drill.alerts, room.lines // 5, 200),
         panels=drawn.panels(room.points) if drawn is not None else (),
+        injected=drill.proven is not None,
         link=by.link(drill),
         command=text.visible(drill.command, 600),
     )
@@ -204,7 +206,7 @@ def _action(one: ActionItem, cut: int) -> Act:
         text=text.visible(one.text, cut),
         owner=text.visible(one.owner, 60) or "nobody yet",
         due=text.visible(one.due, 20) or "no date",
-        severity=Badge(OF_SEVERITY.get(one.severity, ""), one.severity or "not said"),
+        severity=Badge(OF_SEVERITY[one.severity], one.severity) if one.severity else Badge("", "not said"),
         drill=str(one.drill) if one.drill is not None else "",
         retest=text.visible(one.retest, 600),
     )

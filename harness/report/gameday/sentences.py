@@ -171,7 +171,7 @@ def responders(drill: DrillRecord) -> list[str]:
     elif heard.counted_from == "impact" and drill.recovery != "not_recovered":
         lines.append("When the service was well again is not known.")
     elif heard.counted_from == "injection" and drill.answer == "confirmed":
-        lines.append("No target was broken, so there was little to notice.")
+        lines.append("No target was broken.")
     return lines
 
 
