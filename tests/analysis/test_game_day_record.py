@@ -149,6 +149,7 @@ def test_a_service_that_did_not_recover_is_not_well_again() -> None:
 
 def test_people_prerequisites_notes_and_actions() -> None:
     plan = day_plan(drill_plan(1), prerequisites=("say stop", "tell on-call"))
+    runbook = act(60.0, "action", text="a runbook", owner="Bo", due="2027-01-31", severity="high", drill=1)
     acts = [
         act(1.0, "tick", what=2),
         act(2.0, "tick", "Bo", what=2),
@@ -162,14 +163,15 @@ def test_people_prerequisites_notes_and_actions() -> None:
     assert day.people == {"Ada": "operator", "Bo": "responder", "Cy": "observer"}
     assert [(one.ticked_by, one.at) for one in day.prerequisites] == [("", None), ("Ada", 1.0)]
     assert [(one.who, one.text, one.kind) for one in day.notes] == [("Cy", "hello", "note")]
-    runbook, dashboard = day.actions
-    assert runbook.retest == "harness run --fault redis-down" and dashboard.retest == "" and dashboard.drill is None
+    first, dashboard = day.actions
+    assert (first.owner, first.severity, first.retest) == ("Bo", "high", "harness run --fault redis-down")
+    assert dashboard.retest == "" and dashboard.drill is None
     said = [one.said for one in day.timeline]
     assert said[0] == "ticks prerequisite 2" and "notes: hello" in said and "drill 1 started" in said
 
 
 def test_where_people_say_nothing_but_orders_the_harness_fills_in_most() -> None:
-    """60 % at least: of a day with drills that are blind and that are not, and with prerequisites that nobody ticked."""
+    """60 % at least: of a day with drills that are blind and that are not, with prerequisites that nobody ticked."""
     plan = day_plan(drill_plan(1), drill_plan(2, "db", blind=True), prerequisites=("say stop", "tell on-call"))
     day = record([*carried_out(1, 25.0), *carried_out(2, 300.0)], {1: found("pass"), 2: found("fail", 9)}, plan)
     assert day.filled.by_harness >= 0.6
