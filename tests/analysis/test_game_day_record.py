@@ -154,9 +154,7 @@ def test_people_prerequisites_notes_and_actions() -> None:
         act(1.0, "tick", what=2),
         act(2.0, "tick", "Bo", what=2),
         act(3.0, "note", "Cy", text="hello", role="observer"),
-        *carried_out(
-            1, 25.0, act(60.0, "action", text="a runbook", owner="Bo", due="2027-01-31", severity="high", drill=1)
-        ),
+        *carried_out(1, 25.0, runbook),
         act(240.0, "action", text="a dashboard"),
     ]
     day = record(acts, {1: found()}, plan)

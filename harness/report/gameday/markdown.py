@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.model.records.many_runs.gameday import DrillRecord, GameDayRecord
 from harness.report.gameday import sentences as say
-from harness.report.gameday.actions import checked
+from harness.report.gameday.actions import checked, esc
 from harness.report.gameday.evidence import Evidence
 from harness.report.markdown import table
 from harness.report.sentences import text
@@ -14,10 +14,6 @@ from harness.report.sentences import text
 MAX_MOMENTS = 500
 MOST = 100
 """Of anything else."""
-
-
-def esc(said: str, limit: int = 600) -> str:
-    return text.markdown_escape(said, limit).replace("@", "@\u200b")
 
 
 def render(record: GameDayRecord, by: Evidence) -> str:
