@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from harness.model.records.many_runs.gameday import DrillRecord, GameDayRecord
+from harness.model.records.many_runs.gameday import DrillRecord, GameDayRecord, Prerequisite, Said
 from harness.report.gameday import sentences as say
 from harness.report.gameday.actions import checked, esc
 from harness.report.gameday.evidence import Evidence
 from harness.report.markdown import table
 from harness.report.sentences import text
+
+T = TypeVar("T")
 
 MAX_MOMENTS = 500
 MOST = 100
@@ -36,23 +39,23 @@ def render(record: GameDayRecord, by: Evidence) -> str:
 
 
 def _people(record: GameDayRecord) -> str:
-    return _list("People", [f"- {esc(name, 100)}: {esc(role, 40)}" for name, role in record.people.items()])
+    return _list("People", list(record.people.items()), lambda one: f"- {esc(one[0], 100)}: {esc(one[1], 40)}")
 
 
 def _prerequisites(record: GameDayRecord) -> str:
-    lines = [
-        f"- [x] {esc(one.text)} ({esc(one.ticked_by, 100)})" if one.ticked_by else f"- [ ] {esc(one.text)}"
-        for one in record.prerequisites
-    ]
-    return _list("Prerequisites", lines)
+    def said(one: Prerequisite) -> str:
+        return f"- [x] {esc(one.text)} ({esc(one.ticked_by, 100)})" if one.ticked_by else f"- [ ] {esc(one.text)}"
+
+    return _list("Prerequisites", record.prerequisites, said)
 
 
-def _list(title: str, lines: Sequence[str]) -> str:
-    return f"## {title}\n\n" + "\n".join(_cut(lines)) if lines else ""
+def _list(title: str, found: Sequence[T], said: Callable[[T], str]) -> str:
+    return f"## {title}\n\n{_lines(found, said)}" if found else ""
 
 
-def _cut(lines: Sequence[str]) -> list[str]:
-    return [*lines[:MOST], *([f"- and {len(lines) - MOST:,} more in gameday.json"] if len(lines) > MOST else [])]
+def _lines(found: Sequence[T], said: Callable[[T], str]) -> str:
+    shown = [said(one) for one in found[:MOST]]
+    return "\n".join([*shown, *([f"- and {len(found) - MOST:,} more in gameday.json"] if len(found) > MOST else [])])
 
 
 def _drills(record: GameDayRecord) -> str:
@@ -89,23 +92,25 @@ def _drill(drill: DrillRecord, link: str) -> str:
     parts += [esc(say.found(drill))]
     parts += ["\n".join(f"- {esc(reason)}" for reason in drill.reasons[:10])]
     parts += [f"Expected to be seen: {esc(drill.plan.expect)}"] if drill.plan.expect else []
-    parts += ["\n".join(_cut([f"- Observed by {esc(one.who, 100)}: {esc(one.text)}" for one in drill.observed]))]
-    said = drill.responders.said if drill.responders is not None else ()
-    parts += ["\n".join(_cut([f"- {esc(line)}" for line in (*say.responders(drill), *map(say.spoken, said))]))]
-    parts += ["\n".join(_cut([f"- Alert {esc(line)}" for line in drill.alerts]))]
+    parts += [_lines(drill.observed, lambda one: f"- Observed by {esc(one.who, 100)}: {esc(one.text)}")]
+    parts += ["\n".join(f"- {esc(line)}" for line in say.responders(drill))]
+    parts += [_lines(drill.responders.said, lambda one: f"- {esc(say.spoken(one))}")] if drill.responders else []
+    parts += [_lines(drill.alerts, lambda line: f"- Alert {esc(line)}")]
     parts += [f"Its own report: [{drill.directory}]({link})"] if link else []
     parts += [f"Again: {text.markdown_code(drill.command, 1000)}"] if drill.command else []
     return "\n\n".join(part for part in parts if part)
 
 
 def _actions(record: GameDayRecord) -> str:
-    return _list("Action items", [f"- [ ] {checked(one)}" for one in record.actions] or ["None were written down."])
+    listed = _list("Action items", record.actions, lambda one: f"- [ ] {checked(one)}")
+    return listed or "## Action items\n\nNone were written down."
 
 
 def _notes(record: GameDayRecord) -> str:
-    return _list(
-        "Notes", [f"- {text.clock(one.at)} {esc(one.who, 100)}: {esc(one.text) or '(mark)'}" for one in record.notes]
-    )
+    def said(one: Said) -> str:
+        return f"- {text.clock(one.at)} {esc(one.who, 100)}: {esc(one.text) or '(mark)'}"
+
+    return _list("Notes", record.notes, said)
 
 
 def _timeline(record: GameDayRecord) -> str:

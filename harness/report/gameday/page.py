@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -11,6 +12,8 @@ from harness.report.gameday import sentences as say
 from harness.report.gameday.evidence import Evidence
 from harness.report.html.charts import Panel
 from harness.report.sentences import text
+
+T = TypeVar("T")
 
 SIGNS = {
     "confirmed": "held",
@@ -190,9 +193,9 @@ def _told(drill: DrillRecord, by: Evidence, room: Room) -> Told:
         found=text.visible(say.found(drill), 600),
         reasons=_lines(drill.reasons, 6, 400),
         expect=text.visible(plan.expect, cut),
-        observed=_lines([f"{one.who}: {one.text}" for one in drill.observed], room.lines // 5, cut),
+        observed=_lines(drill.observed, room.lines // 5, cut, lambda one: f"{one.who}: {one.text}"),
         responders=_lines(say.responders(drill), 6, 300),
-        spoken=_lines([say.spoken(one) for one in heard.said] if heard is not None else [], room.lines // 5, cut),
+        spoken=_lines(heard.said if heard is not None else (), room.lines // 5, cut, say.spoken),
         alerts=_lines(drill.alerts, room.lines // 5, 200),
         panels=drawn.panels(room.points) if drawn is not None else (),
         injected=drill.proven is not None,
@@ -212,6 +215,6 @@ def _action(one: ActionItem, cut: int) -> Act:
     )
 
 
-def _lines(lines: Sequence[str], most: int, characters: int) -> Sequence[str]:
-    shown = [text.visible(line, characters) for line in lines[:most]]
-    return [*shown, *([f"and {len(lines) - most:,} more in gameday.json"] if len(lines) > most else [])]
+def _lines(found: Sequence[T], most: int, characters: int, said: Callable[[T], str] = str) -> Sequence[str]:
+    shown = [text.visible(said(one), characters) for one in found[:most]]
+    return [*shown, *([f"and {len(found) - most:,} more in gameday.json"] if len(found) > most else [])]

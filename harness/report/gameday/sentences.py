@@ -13,6 +13,8 @@ ANSWERS: dict[Answer, str] = {
 }
 MOST_NAMED = 3
 """Prerequisites in a caution."""
+MOST_NUMBERS = 20
+"""Of drills in one."""
 
 
 def headline(record: GameDayRecord) -> str:
@@ -58,10 +60,19 @@ def cautions(record: GameDayRecord) -> list[str]:
         more = f"; and {len(open_) - MOST_NAMED} more" if len(open_) > MOST_NAMED else ""
         named = "; ".join(text.excerpt(one, 120) for one in open_[:MOST_NAMED])
         found.append(f"{len(open_)} of {_many(len(record.prerequisites), 'prerequisite')} not ticked: {named}{more}.")
-    found += [f"The undo of drill {one.plan.number} could not be verified." for one in begun if one.undone is False]
-    found += [f"The fault of drill {one.plan.number} was not proven." for one in begun if one.proven is False]
-    found += [f"Drill {one.plan.number} has no end on record." for one in begun if one.ended is None]
+    if left := [one for one in begun if one.undone is False]:
+        found.append(f"The undo could not be verified of {_numbers(left)}.")
+    if unproven := [one for one in begun if one.proven is False]:
+        found.append(f"The fault was not proven of {_numbers(unproven)}.")
+    if endless := [one for one in begun if one.ended is None]:
+        found.append(f"No end is on record of {_numbers(endless)}.")
     return found
+
+
+def _numbers(drills: list[DrillRecord]) -> str:
+    shown = ", ".join(str(one.plan.number) for one in drills[:MOST_NUMBERS])
+    more = f" and {len(drills) - MOST_NUMBERS:,} more" if len(drills) > MOST_NUMBERS else ""
+    return f"drill{'s' if len(drills) > 1 else ''} {shown}{more}"
 
 
 def facts(record: GameDayRecord) -> list[tuple[str, str]]:
