@@ -1,8 +1,10 @@
-"""The record of a game day, from what people did and from what its drills found. Pure but for the folders read."""
+"""The record of a game day, from what people did and what its drills found; docs/gameday-record.md has every field."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -238,3 +240,37 @@ def test_a_drill_whose_result_is_damaged_says_so(tmp_path: Path) -> None:
 def test_a_record_can_be_read_back() -> None:
     day = record([*carried_out(1, 25.0, act(99.0, "see", "Bo", drill=1))], {1: found("fail", 3)})
     assert msgspec.json.decode(encode(day), type=records.GameDayRecord) == day
+
+
+# -- its page ----------------------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "gameday-record.md"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        records.GameDayRecord,
+        records.DrillRecord,
+        records.Responders,
+        records.Said,
+        records.ActionItem,
+        records.Prerequisite,
+        records.Moment,
+        records.Filled,
+        records.GameDayPlan,
+        records.DrillPlan,
+        records.Act,
+    ],
+)
+def test_every_field_has_a_row(kind: type[msgspec.Struct]) -> None:
+    title = "## Plan" if kind is records.GameDayPlan else f"### {kind.__name__}"
+    section = re.split(r"\n##+ ", PAGE.read_text("utf-8").partition(f"\n{title}\n")[2])[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(kind.__struct_fields__)
+
+
+def test_every_kind_of_act_is_on_the_page() -> None:
+    (row,) = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| `kind` |")]
+    assert set(get_args(records.ActKind)) == set(re.findall(r"`([^`]+)`", row.split("|")[2]))
