@@ -175,11 +175,11 @@ def test_a_folder_that_is_none_or_cannot_be_written_is_a_line(tmp_path: Path, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("harness.report.gameday.files.replace_file", full)
-    with pytest.raises(UsageError, match="the record could not be written: No space left on device"):
+    with pytest.raises(UsageError, match="cannot be written: No space left on device"):
         write(at)
     said: list[str] = []
     made = write_game_day_reports(at, said.append)
-    assert made is not None and said == ["the record could not be written: No space left on device"]
+    assert made is not None and said == ["the record cannot be written: No space left on device"]
 
 
 # -- what people wrote is text -----------------------------------------------------------------------------------------

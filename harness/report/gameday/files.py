@@ -37,7 +37,7 @@ def write(folder: Path) -> GameDayRecord:
     try:
         _write(folder, record, by)
     except OSError as error:
-        raise UsageError(f"the record could not be written: {error.strerror or error}") from error
+        raise UsageError(f"{folder} cannot be written: {error.strerror or error}") from error
     return record
 
 
@@ -51,7 +51,7 @@ def write_game_day_reports(folder: Path, say: Callable[[str], None]) -> GameDayR
     try:
         _write(folder, record, by)
     except OSError as error:
-        say(f"the record could not be written: {error.strerror or error}")
+        say(f"the record cannot be written: {error.strerror or error}")
     return record
 
 
