@@ -70,7 +70,7 @@ def test_the_first_screen_has_counts_cautions_drills_and_actions() -> None:
     top = plain(first_screen(page))
     for said in (
         "5 drills: confirmed 2, refuted 1, not decided 0, aborted 1, skipped 1.",
-        "1,505 bad requests beyond what was usual before, in 3 of 4 drills; in the others they could not be counted.",
+        "1,505 bad requests beyond what was usual before, counted in 3 of 4 drills.",
         "1 of 2 prerequisites not ticked: on-call knows.",
         "the API answers without it",
         "recovered after 1.3s",
@@ -279,7 +279,7 @@ def test_bad_requests_are_of_all_drills_only_where_all_were_counted() -> None:
     both = say.length(record(acts, {1: found("fail", 1), 2: found("pass", 0)}))
     assert both == "8m21s; 1 bad request beyond what was usual before, in all."
     one = say.length(record(acts, {1: found("fail", 7), 2: found("inconclusive", None)}))
-    assert "7 bad requests" in one and "in 1 of 2 drills" in one and "in all" not in one
+    assert "7 bad requests" in one and "counted in 1 of 2 drills." in one and "in all" not in one
     none = say.length(record(acts, {1: found("inconclusive", None)}))
     assert none == "8m21s; bad requests could not be counted." and "0 bad" not in none
     assert say.length(record([])).endswith("nothing was injected.")
@@ -298,9 +298,9 @@ def test_cautions_are_said_where_they_are_due() -> None:
         "not closed in order",
         "The abort was not tried before the first drill.",
         "2 of 2 prerequisites not ticked: a; b.",
-        "The undo could not be verified of drill 1.",
-        "The fault was not proven of drill 1.",
-        "No end is on record of drill 1.",
+        "Undo not verified: drill 1.",
+        "Fault not proven: drill 1.",
+        "No end on record: drill 1.",
     ):
         assert one in said
 

@@ -41,9 +41,8 @@ def length(record: GameDayRecord) -> str:
     if not counted:
         return f"{said}; bad requests could not be counted."
     bad = f"{_many(record.harm, 'bad request')} beyond what was usual before"
-    where = "in all" if len(counted) == len(hurting) else f"in {len(counted)} of {_many(len(hurting), 'drill')}"
-    rest = "" if len(counted) == len(hurting) else "; in the others they could not be counted"
-    return f"{said}; {bad}, {where}{rest}."
+    where = "in all" if len(counted) == len(hurting) else f"counted in {len(counted)} of {_many(len(hurting), 'drill')}"
+    return f"{said}; {bad}, {where}."
 
 
 def cautions(record: GameDayRecord) -> list[str]:
@@ -61,11 +60,11 @@ def cautions(record: GameDayRecord) -> list[str]:
         named = "; ".join(text.excerpt(one, 120) for one in open_[:MOST_NAMED])
         found.append(f"{len(open_)} of {_many(len(record.prerequisites), 'prerequisite')} not ticked: {named}{more}.")
     if left := [one for one in begun if one.undone is False]:
-        found.append(f"The undo could not be verified of {_numbers(left)}.")
+        found.append(f"Undo not verified: {_numbers(left)}.")
     if unproven := [one for one in begun if one.proven is False]:
-        found.append(f"The fault was not proven of {_numbers(unproven)}.")
+        found.append(f"Fault not proven: {_numbers(unproven)}.")
     if endless := [one for one in begun if one.ended is None]:
-        found.append(f"No end is on record of {_numbers(endless)}.")
+        found.append(f"No end on record: {_numbers(endless)}.")
     return found
 
 
