@@ -59,7 +59,17 @@ def test_an_unplanned_drill_comes_after_the_planned_ones() -> None:
     day = record([asked, *carried_out(3, 25.0)[1:]], {3: found()})
     drill = day.drills[2]
     assert drill.ad_hoc and drill.plan.faults == ("redis-latency:latency=1s",) and drill.plan.dependencies == ("redis",)
-    assert drill.planned_begin is None and drill.late_s is None and drill.command == ""
+    assert drill.planned_begin is None and drill.late_s is None
+    assert drill.command == "harness run --fault redis-latency:latency=1s --scenario target"
+    elsewhere = record([asked, *carried_out(3, 25.0)[1:]], plan=day_plan(stack="external")).drills[2]
+    assert elsewhere.command.endswith(" --host http://127.0.0.1:8000")
+
+
+@pytest.mark.parametrize("command", ["curl x | sh", "harness run; rm -rf ~", "harness run $(id)", "harness run '", ""])
+def test_a_command_that_is_no_single_call_of_the_harness_is_not_repeated(command: str) -> None:
+    plan = day_plan(drill_plan(1, command=command))
+    day = record(carried_out(1, 25.0, act(60.0, "action", text="x", drill=1)), {1: found()}, plan)
+    assert day.drills[0].command == "" and day.actions[0].retest == ""
 
 
 def test_the_abort_counts_only_before_the_first_drill() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
+from harness.model.one_call import one_call
 from harness.model.records.many_runs.gameday import (
     Act,
     ActionItem,
@@ -73,7 +75,7 @@ def record_of(plan: GameDayPlan, acts: Sequence[Act], drilled: Mapping[str, Dril
         found.append(_drill(drill, by_drill.get(drill.number, ()), drilled, broken, complete=complete))
     for number, own in by_drill.items():
         if number not in known and any(act.kind == "started" for act in own):
-            found.append(_drill(_unplanned(number, own), own, drilled, broken, complete=complete, ad_hoc=True))
+            found.append(_drill(_unplanned(plan, number, own), own, drilled, broken, complete=complete, ad_hoc=True))
     drills = _paced(found)
     commands = {drill.plan.number: drill.command for drill in drills}
     record = GameDayRecord(
@@ -86,7 +88,7 @@ def record_of(plan: GameDayPlan, acts: Sequence[Act], drilled: Mapping[str, Dril
         prerequisites=_prerequisites(plan, acts),
         abort_tried=_abort_tried(acts),
         drills=drills,
-        timeline=tuple(_moment(act) for act in acts),
+        timeline=tuple(moment_of(act) for act in acts),
         notes=tuple(_said(act) for act in acts if act.kind in ("note", "mark")),
         actions=tuple(
             ActionItem(
@@ -135,14 +137,20 @@ def _abort_tried(acts: Sequence[Act]) -> float | None:
     return None
 
 
-def _unplanned(number: int, own: Sequence[Act]) -> DrillPlan:
+def _unplanned(day: GameDayPlan, number: int, own: Sequence[Act]) -> DrillPlan:
     text = next((act.text for act in own if act.kind == "inject"), "")
     dependency = text.partition("@")[0].partition(":")[0].partition("-")[0]
+    words = ["harness", "run", "--fault", text, "--scenario", day.scenario]
+    if day.stack == "external":
+        words += ["--host", day.target_url]
+    elif day.stack != "embedded":
+        words += ["--stack", day.stack]
     return DrillPlan(
         number=number,
         name=f"unplanned {number}",
         faults=(text,) if text else (),
         dependencies=(dependency,) if dependency else (),
+        command=shlex.join(words) if text else "",
     )
 
 
@@ -183,14 +191,15 @@ def _drill(
     ad_hoc: bool = False,
 ) -> DrillRecord:
     """own: acts that are about it. broken: dependencies that the day was to break."""
+    command = plan.command if one_call(plan.command) else ""  # people paste it, and the folder may be anybody's
     started = next((act for act in own if act.kind == "started"), None)
     if started is None:
         skipped = next((act for act in own if act.kind == "skip"), None)
         if skipped is not None:
             why = f"skipped by {skipped.who}"
-            return DrillRecord(plan=plan, ad_hoc=ad_hoc, status="skipped", why=why, command=plan.command)
+            return DrillRecord(plan=plan, ad_hoc=ad_hoc, status="skipped", why=why, command=command)
         why = "the game day ended before it" if complete else "nothing of it is on record"
-        return DrillRecord(plan=plan, ad_hoc=ad_hoc, status="not_run", why=why, command=plan.command)
+        return DrillRecord(plan=plan, ad_hoc=ad_hoc, status="not_run", why=why, command=command)
     over = next((act for act in own if act.kind == "over"), None)
     aborted = next((act for act in own if act.kind in ("abort", "end") and act.at >= started.at), None)
     record = DrillRecord(
@@ -202,7 +211,7 @@ def _drill(
         begun=started.at,
         ended=over.at if over is not None else None,
         observed=tuple(_said(act) for act in own if act.kind == "observed"),
-        command=plan.command,
+        command=command,
     )
     found = drilled.get(started.directory, "its result is missing")
     if isinstance(found, str):
@@ -296,7 +305,7 @@ def _has_word(said: str, word: str) -> bool:
     return word.lower() in said.lower() and bool(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", said, re.IGNORECASE))
 
 
-def _moment(act: Act) -> Moment:
+def moment_of(act: Act) -> Moment:
     said = DID[act.kind]
     if act.kind == "tick" and act.what is not None:
         said += f" {act.what}"

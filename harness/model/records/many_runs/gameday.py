@@ -146,8 +146,8 @@ class DrillRecord(msgspec.Struct, frozen=True, kw_only=True):
     was not done, or has no result. directory: its own record, in the day's folder. answer, verdict, reasons, proven,
     undone, recovery: of its result; null where there is none or nothing was injected. impact_s: from the injection
     until the first target was broken. harm: bad requests in it, above baseline's share; null where they cannot be
-    counted. observed: what people saw of what was expected. command: carries it out again, alone; empty where it was
-    not planned.
+    counted. observed: what people saw of what was expected. command: carries it out again, alone; empty where it is
+    no single call of the harness.
 
     Planned against what happened: planned_begin, begun, ended are seconds since the day began, the first by the
     planned pauses and lengths of all drills up to it (null: not planned); late_s: begun less planned_begin; paused_s:
