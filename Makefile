@@ -35,7 +35,7 @@ check: setup  ## lint, and the tests that start no server: about a minute
 	$(BIN)/ruff format --check .
 	@# mypy has one core; what it says comes when the tests are done.
 	@said=$$(mktemp); $(BIN)/mypy >"$$said" 2>&1 & mypy=$$!; code=0; \
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not simulation and not slow" $(CHECKED) || code=$$?; \
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not simulation and not slow and not thorough" $(CHECKED) || code=$$?; \
 	wait $$mypy || code=$$?; cat "$$said"; rm -f "$$said"; exit $$code
 
 # Tests that need a Docker engine are left out, and that is said; .ci/docker brings what they need and runs them.

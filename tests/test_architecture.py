@@ -9,11 +9,13 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from harness.model.records.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,6 +74,11 @@ def modules() -> list[Path]:
 
 
 @cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports(path: Path, *, runtime_only: bool = False) -> tuple[str, ...]:
     """What a file imports, also within a function. runtime_only: without what only a type checker sees."""
     found: list[str] = []
@@ -89,7 +96,7 @@ def imports(path: Path, *, runtime_only: bool = False) -> tuple[str, ...]:
             for child in ast.iter_child_nodes(node):
                 visit(child)
 
-    visit(ast.parse(path.read_text(encoding="utf-8")))
+    visit(parsed(path))
     return tuple(found)
 
 
@@ -258,6 +265,73 @@ def test_help_imports_no_heavy_library() -> None:
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_are_short_enough_to_read_in_one_sitting(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+NO_METRICS = {
+    "harness/analysis/live.py": {"recovery"},
+    "harness/analysis/rules/recovery_and_impact.py": {"recovery"},
+    "harness/conductor/loop.py": {"recovery"},
+    "harness/conductor/status.py": {"recovery"},
+    "harness/plan/decide.py": {"recovery"},
+    # Phases, of which one is called recovery; then Case.tainted's word for the run's recovery.
+    "harness/analysis/verdict/verdict.py": {"recovery"},
+    # Slots of a page, columns of a table, and fields of ComparisonRow.
+    "harness/report/html/page.py": {"recovery"},
+    "harness/report/sentences/figures.py": {"p50", "p95", "p99"},
+    "harness/report/terminal/comparison.py": {"error_rate", "rps"},
+}
+"""Words that are a metric's name and mean something else there; beside `metric` they mean it."""
+
+
+def _compared(node: ast.AST) -> list[ast.expr]:
+    match node:
+        case ast.Compare():
+            return [node.left, *node.comparators]
+        case ast.Dict():
+            return [key for key in node.keys if key is not None]
+        case ast.MatchValue():
+            return [node.value]
+        case ast.Call(func=ast.Attribute(attr="get" | "startswith")):
+            return node.args
+        case _:
+            return []
+
+
+def _compares_metrics(source: str, others: Collection[str]) -> list[str]:
+    """Where something is compared with, or looked up by, a metric's name: its line and the name."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        inside = [each for part in _compared(node) for each in ast.walk(part)]
+        sure = any("metric" in (getattr(each, "attr", ""), getattr(each, "id", "")) for each in inside)
+        words = {each.value for each in inside if isinstance(each, ast.Constant)} & set(METRICS)
+        found += [f"{getattr(node, 'lineno', 0)}: {word}" for word in sorted(words) if sure or word not in others]
+    return found
+
+
+def test_a_metric_is_asked_for_its_traits_and_not_for_its_name() -> None:
+    """So that a new one is a row of METRICS and its computation, and no report is forgotten."""
+    table = "harness/analysis/rules/targets.py"
+    others = {str(p.relative_to(ROOT)): p for p in modules() if not p.is_relative_to(ROOT / "harness/model")}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in others.items() if name != table}
+    wrong = {name: _compares_metrics(text, NO_METRICS.get(name, ())) for name, text in texts.items()}
+    assert {name: found for name, found in wrong.items() if found} == {}
+    needless = {name: words for name, words in NO_METRICS.items() if not _compares_metrics(texts[name], ())}
+    assert needless == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'target.metric == "recovery"',
+        'if metric in (*ALLOWED_OVER, "error_rate"): pass',
+        'unit = {"p95": 1}[name]',
+        'match one.metric:\n    case "rps":\n        pass',
+        'found = FIELDS.get("max")',
+    ],
+)
+def test_a_comparison_with_a_metric_s_name_is_seen(code: str) -> None:
+    assert _compares_metrics(code, {"recovery"})
+    assert not _compares_metrics('phase == "recovery" and f(metric="rps")', {"recovery"})
 
 
 def test_nothing_of_the_harness_knows_the_sample_api_s_defects() -> None:

@@ -13,9 +13,9 @@ import click
 import pytest
 
 from harness.cli import COMMANDS, cli
-from harness.cli.commands.many_runs.suite import SuiteGroup
+from harness.cli.settings import RunGroup
 from harness.model.options import FLAG
-from harness.model.target_grammar import METRICS
+from harness.model.records.metrics import METRICS
 from harness.plan.experiment import OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,11 +39,11 @@ def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     context = click.Context(cli)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         found = command.get_command(context, words[0].split("|")[0])
-        if found is None and isinstance(command, SuiteGroup):
+        if found is None and isinstance(command, RunGroup):
             break
         assert found is not None, f"no command {words[0]!r}"
         command, words = found, words[1:]
-    return (command.commands["run"] if isinstance(command, SuiteGroup) else command), words
+    return (command.commands["run"] if isinstance(command, RunGroup) else command), words
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.suite.order import SECONDS, SINGLY, TOGETHER, group, longest_first
+from tests.support.suite.order import SECONDS, SINGLY, TOGETHER, WHOLE_RUNS, group, longest_first
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,7 +53,10 @@ def test_tests_that_share_servers_are_dealt_together() -> None:
     file = "tests/docker/test_compose_headline.py"
     assert group(f"{file}::test_a") == group(f"{file}::test_b[x]") != group(one)
     file = "tests/docker/test_compose_stack.py"
-    assert group(f"{file}::test_a") == group(f"{file}::test_b") != group(f"{file}::test_kill_9[starting]")
+    whole = {group(test) for test in (f"{file}::{name}" for name in WHOLE_RUNS)}
+    assert whole == {group(f"{file}::{WHOLE_RUNS[0]}_and_more")} != {group(f"{file}::test_kill_9[starting]")}
+    assert all(f"def {name}" in (ROOT / file).read_text("utf-8") for name in WHOLE_RUNS)
+    assert group(f"{file}::test_kill_9[starting]") == group(f"{file}::test_kill_9[fault]")
     for file in SINGLY:
         assert group(f"{file}::test_a") != group(f"{file}::test_b")
     assert group("tests/plan/test_a.py::test_a") != group("tests/plan/test_a.py::test_b")

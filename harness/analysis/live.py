@@ -23,7 +23,7 @@ from harness.analysis.rules.proportions import (
     watch_limit,
 )
 from harness.analysis.rules.recovery import recovered_step
-from harness.analysis.rules.targets import COMPARE, judge_target, recovery_targets
+from harness.analysis.rules.targets import COMPARE, FIGURES, figure, judge_target, recovery_targets
 from harness.analysis.statistics.binomial import BROKEN_BELOW, exceeds
 from harness.analysis.statistics.dispersion import Dispersion, dispersion, excused, without
 from harness.analysis.statistics.violations import Baseline, violating, worst_baseline
@@ -32,9 +32,10 @@ from harness.model.clock import next_step, step_of, step_start
 from harness.model.errors import UsageError
 from harness.model.records import events as ev
 from harness.model.records.live import LiveNumbers
+from harness.model.records.metrics import ALLOWED_OVER, NAMED, Origin
 from harness.model.records.plan import Plan
 from harness.model.records.targets import PhaseName, Target
-from harness.model.target_grammar import ALLOWED_OVER, NAMED, format_limit, parse_expression
+from harness.model.target_grammar import format_limit, parse_expression
 from harness.model.units import parse_duration
 
 LATE_S = 3.0
@@ -188,7 +189,7 @@ def baseline_broken(store: WindowStore, plan: Plan, history: Sequence[ev.Event])
         return ["no request was recorded in baseline"]
     found = []
     for target in plan.targets:
-        if target.primary and target.phase == "baseline" and target.metric != "cpu":
+        if target.primary and target.phase == "baseline" and target.traits.origin is not Origin.CPU:
             result = judge_target(target, facts)
             if result.outcome == "broken":
                 found.append(sentences.broken(result, control=plan.control_run).rstrip("."))
@@ -285,7 +286,7 @@ def parse_abort(text: str) -> AbortRule:
     target = parse_expression(match[1])
     if target.phase is not None or not target.primary or target.relative is not None or target.other is not None:
         raise UsageError(f"abort condition {text!r}: only METRIC OP VALUE for DURATION, without phase, `~` or `of`")
-    if target.metric not in NAMED:
+    if not target.traits.by_name:
         known = ", ".join(NAMED)
         raise UsageError(f"abort condition {text!r}: {target.metric} is not known second by second; use {known}")
     for_s = parse_duration(match[2], f"abort condition {text!r}: time")
@@ -328,17 +329,14 @@ def forget_settled(store: WindowStore, plan: Plan, now_s: float) -> None:
 
 def _met(target: Target, store: WindowStore, start: int, end: int, now_s: float) -> bool:
     compare = COMPARE[target.op]
-    if target.metric in ("rps", "max"):
-        totals = store.totals(start, end)
-        names = totals.of(target.name)
-        if target.metric == "rps":
-            return compare(names.replies / totals.seconds, target.value)
-        return names.ok > 0 and compare(names.max_ms, target.value)
+    if target.metric in FIGURES:
+        seen = figure(target, store.totals(start, end))
+        return seen is not None and compare(seen, target.value)
     series = store.series(target, start, end, now_s)
     n, bad = sum(series.n), sum(series.bad)
     if n == 0:
         return False
-    if target.metric == "error_rate":
+    if target.traits.failures:
         return compare(bad / n, target.value)
     # The percentile lies above the limit when more than its share is over it; failed requests are.
     above = bad / n > ALLOWED_OVER[target.metric]

@@ -20,9 +20,10 @@ from harness.model.errors import UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.files import read_limited
 from harness.model.records.load import Scenario
+from harness.model.records.metrics import ALLOWED_OVER, METRICS, NAMED
 from harness.model.records.result import Outcome, TargetResult, Verdict
 from harness.model.records.targets import Target
-from harness.model.target_grammar import ALLOWED_OVER, NAMED, did_you_mean, merge, parse_expression
+from harness.model.target_grammar import did_you_mean, merge, parse_expression
 from harness.model.units import format_rps
 
 AGGREGATED = "Aggregated"
@@ -32,10 +33,8 @@ MAX_BYTES = 64_000_000
 MAX_VALUE = 1e12
 
 _COLUMNS = {
-    **{name: f"{name[1:]}%" for name in ALLOWED_OVER},
-    "max": "Max Response Time",
+    **{name: METRICS[name].column for name in NAMED if METRICS[name].column},
     "mean": "Average Response Time",
-    "rps": "Requests/s",
     "requests": "Request Count",
     "failures": "Failure Count",
 }
@@ -92,12 +91,12 @@ def _checked(
     row = _row(rows, name, path)
     parsed = tuple(_target(text) for text in targets)
     base = tuple(parse_expression(text) for text in DEFAULTS)
-    if scenario is not None and scenario.rate is not None and not any(t.metric == "rps" for t in parsed):
+    if scenario is not None and scenario.rate is not None and not any(t.traits.of_plan for t in parsed):
         base = (parse_expression(f"rps >= {RPS_SHARE * scenario.rate * scale:.12g}"), *base)
     wanted = merge(base, parsed)
     results = [_judge(t, row if t.name is None else _row(rows, t.name, path)) for t in wanted]
     rps = _number(row, "rps") or 0.0
-    if not any(target.metric == "rps" for target in wanted):
+    if not any(target.traits.of_plan for target in wanted):
         results.insert(0, _reported(rps))
     reasons = tuple(_reason(result) for result in results if result.primary and result.outcome != "held")
     outcomes = {result.outcome for result in results if result.primary}
@@ -129,7 +128,7 @@ def _target(text: str) -> Target:
     relative = next((limit.relative for limit in target.limits if limit.relative is not None), None)
     if relative is not None or target.other is not None:
         raise UsageError(f"target {text!r}: a Locust CSV file has no {relative or 'phases'}; write a number")
-    if target.metric not in NAMED:
+    if not target.traits.column:
         raise UsageError(f"target {text!r}: {target.metric} is not in a Locust CSV file")
     return target
 
@@ -139,10 +138,10 @@ def _judge(target: Target, row: _Row) -> TargetResult:
     outcome: Outcome
     if requests == 0:
         return _result(target, None, "undecided", "no requests")
-    observed = failures / requests if target.metric == "error_rate" else _number(row, target.metric)
+    observed = failures / requests if target.traits.failures else _number(row, target.metric)
     if observed is None:
         return _result(target, None, "undecided", "Locust wrote no value")
-    if target.metric == "error_rate":
+    if target.traits.failures:
         outcome = "held" if COMPARE[target.op](observed, target.value) else "broken"
         why = f"{failures:,} of {requests:,} requests failed"
         if 0 < target.value < 1 and requests < needed(target.value):
@@ -183,13 +182,10 @@ def _reported(rps: float) -> TargetResult:
 
 
 def _reason(result: TargetResult) -> str:
-    seen = "nothing was seen" if result.observed is None else f"observed {result.observed:,.6g}"
-    if result.metric == "rps" and result.observed is not None:
-        seen = f"observed {format_rps(result.observed)} requests/s"
-    elif result.metric == "error_rate" and result.observed is not None:
-        seen = f"observed {result.observed:.2%}"
-    elif result.observed is not None:
-        seen = f"observed {result.observed:g}ms"
+    seen = "nothing was seen"
+    if result.observed is not None:
+        shown = {"per_s": f"{format_rps(result.observed)} requests/s", "proportion": f"{result.observed:.2%}"}
+        seen = f"observed {shown.get(result.traits.unit, f'{result.observed:g}ms')}"
     state = "is broken" if result.outcome == "broken" else "could not be decided"
     return f"{result.target} {state}: {seen}" + (f" ({result.why})." if result.why else ".")
 

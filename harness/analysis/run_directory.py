@@ -24,6 +24,7 @@ from harness.model.jsonl import decoding_error, encode, read_lines
 from harness.model.records import events as ev
 from harness.model.records.alerts import AlertRow
 from harness.model.records.load import STEP_S
+from harness.model.records.metrics import Origin
 from harness.model.records.plan import READ_SCHEMAS, Plan
 from harness.model.records.result import SCHEMA as RESULT_SCHEMA
 from harness.model.records.result import Result
@@ -167,7 +168,7 @@ def read_result(run_dir: Path) -> Result:
 def _against_pass(result: Result, plan: Plan) -> str | None:
     """What no result has that passed. plan: what had to be judged, so that nothing of it is left out."""
     for one in result.targets:
-        moot = (one.metric == "recovery" and plan.control_run) or (
+        moot = (one.traits.origin is Origin.RECOVERY and plan.control_run) or (
             one.outcome == "not_judged" and nothing_to_detect(one.metric, result.impact)
         )
         if one.primary and one.outcome != "held" and not moot:

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "heal": ("harness.cli.commands.heal", "Undo what an interrupted run left behind."),
     "init": ("harness.cli.commands.init", "Print a harness.toml to begin with, or an override with Toxiproxy."),
     "stack": ("harness.cli.commands.stack", "Keep the embedded servers up between runs."),
+    "alerts": ("harness.cli.commands.alerts", "Be an Alertmanager's webhook receiver, and print what it tells."),
     "worker": ("harness.cli.commands.worker", "A load worker on another machine."),
 }
 

@@ -19,18 +19,25 @@ from harness.plan.experiment import OPTIONS, Experiment
 if TYPE_CHECKING:
     from harness.conductor.prepare import Planned
     from harness.config.file import Configuration
+    from harness.model.records.alerts import AlertsPlan
 
 OURS: tuple[StackName, ...] = ("embedded", "compose")
 """The stacks that the harness starts itself."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+WITH_ALERTS = click.option(
+    "--with-alerts",
+    is_flag=True,
+    help="With a Prometheus and an Alertmanager of PATH that look at the embedded stack's API.",
+)
+
 
 def experiment_options(command: F) -> F:
     """Add every option that says what experiment it is."""
     for option in reversed(list(OPTIONS.values())):
         command = _added(option)(command)
-    return config_option(command)
+    return config_option(WITH_ALERTS(command))
 
 
 def _added(option: Option) -> Callable[[F], F]:
@@ -89,9 +96,29 @@ def decode(values: dict[str, Any]) -> Experiment:
         ),
         may_fail_with=config.may_fail_with if config is not None else {},
         independent_of=config.independent_of if config is not None else {},
-        alerts=config.alerts if config is not None else None,
+        alerts=_alerts(values, asked["stack"]),
         cores=useful_cores(),
     )
+
+
+def _alerts(values: dict[str, Any], stack: StackName) -> AlertsPlan | None:
+    """Where alerts are seen: as harness.toml says, or by what the stack brings. Raises UsageError for both."""
+    config: Configuration | None = values.get("config")
+    declared = config.alerts if config is not None else None
+    if not values.get("with_alerts"):
+        return declared
+    if stack != "embedded":
+        raise UsageError(
+            f"--with-alerts belongs to the embedded stack, and the target is on the {stack} one",
+            hint="name the Prometheus that looks at it in [alerts] of harness.toml",
+        )
+    if declared is not None:
+        raise UsageError(
+            "--with-alerts: [alerts] in harness.toml names where alerts are seen already", hint="leave one of them out"
+        )
+    from harness.stack.embedded.alerting import wanted
+
+    return wanted()
 
 
 def plan_from(values: dict[str, Any]) -> Planned:

@@ -70,6 +70,15 @@ class Setting(click.Option):
             raise UsageError(f"{origin}: {error.message.rstrip('.')}") from error
 
 
+class RunGroup(click.Group):
+    """What follows its name is a subcommand's name, or is meant for its `run`; a file that is called like a subcommand
+    is written ./NAME."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = args[:1] and args[0] in self.commands
+        return super().parse_args(ctx, args if known else ["run", *args])
+
+
 class Told(click.Command):
     """A command whose errors about an option's value say where it is from."""
 

@@ -18,8 +18,8 @@ from harness.conductor.signals import Signals
 from harness.load.ipc.look_protocol import Looked, LookStart
 from harness.model.clock import monotonic
 from harness.model.records.events import AfterLoad, Event, LoadEnded, LoadLost, Note, PhaseStarted, Stopped
+from harness.model.records.metrics import ALLOWED_OVER
 from harness.model.records.plan import Plan
-from harness.model.target_grammar import ALLOWED_OVER
 
 LOOK_FOR_S = 60.0
 """After the end of load, for a target that did not recover."""

@@ -22,6 +22,7 @@ from harness.model.errors import Gone, HarnessError, OutcomeUnknown
 from harness.model.records.events import (
     FaultEvidence,
     FaultInjected,
+    FaultMended,
     FaultNotProven,
     FaultProven,
     FaultRequested,
@@ -58,15 +59,16 @@ class _FaultRun:
     """One planned fault on its way. Seconds since t0.
 
     record: once it was captured. begun: its injection was announced, so that something may be on. unsure: nobody knows
-    whether it was injected. unproven: why it does not count was told. seen_on: when it was last seen as it should be.
-    recorded: when that was last written down. undoing, ended: its undo has begun, was carried out.
+    whether it was injected. unproven: why it does not count was told. mended: people have ended it. seen_on: when it
+    was last seen as it should be. recorded: when that was last written down. undoing, ended: its undo has begun, was
+    carried out.
     """
 
     def __init__(self, planned: PlannedFault, fault: Fault) -> None:
         self.planned = planned
         self.fault = fault
         self.record: UndoRecord | None = None
-        self.begun = self.unsure = self.unproven = self.undoing = self.ended = False
+        self.begun = self.unsure = self.unproven = self.mended = self.undoing = self.ended = False
         self.seen_on: float | None = None
         self.recorded = 0.0
 
@@ -87,7 +89,8 @@ class _FaultRun:
 class FaultRunner:
     """All faults of a run. Its methods may run in different threads at the same time.
 
-    prefix: before the names of its undo records, where a journal has those of several experiments.
+    prefix: before the names of its undo records, where a journal has those of several experiments. on_mended: told of a
+    fault that people have ended; None where nobody is to do that, and a fault that does not last is not proven.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class FaultRunner:
         up: StackUp | None = None,
         prefix: str = "",
     ) -> None:
+        self.on_mended: Callable[[machine.Mended], None] | None = None
         self._prefix = prefix
         self._plan = plan
         self._history = history
@@ -263,16 +267,36 @@ class FaultRunner:
         if stage == "injected" or run.seen_on is None:
             self._not_proven(run.id, what)
             return
+        if self._mended(run, run.seen_on):
+            return
         now = format_duration(self._history.since_t0())
         on = f"it was on {format_duration(run.seen_on)} after the start"
         self._not_proven(run.id, f"it did not last: {on}, at {now} {what}")
+
+    def _mended(self, run: _FaultRun, seen_on: float) -> bool:
+        """Whether what it had changed is as it was before, without an undo of ours: somebody has mended it."""
+        tell = self.on_mended
+        if tell is None or run.undoing or run.unproven:
+            return False
+        try:
+            evidence = run.fault.verify_undone(record_at_present(run.captured))
+        except HarnessError:
+            return False
+        if not evidence or not all(item.held for item in evidence):
+            return False
+        now, run.mended, run.undoing = self._history.since_t0(), True, True
+        self._history.add(FaultMended, at=now, fault=run.id, seen_on_s=seen_on)
+        if not self._another_on(run):
+            self._zero(now, seen_on, now, "probe")
+        tell(machine.Mended(now=now, fault=run.id))
+        return True
 
     def undo(self, fault_id: str, *, hurry: bool) -> machine.Undone:
         """Undo, verify, and find recovery's zero."""
         run = self._runs[fault_id]
         prober: Prober | None = None
         run.undoing = True
-        if not run.planned.change.blind_probe and not self._another_on(run):
+        if not run.planned.change.blind_probe and not self._another_on(run) and not run.mended:
             prober = _prober(run.captured)
             prober.start()
             if not hurry:
@@ -321,7 +345,7 @@ class FaultRunner:
         self._journal.undone(outcome)
         zero: float | None = None
         if outcome.state != "unverified":
-            if applied is not None and run.planned.change.blind_probe:
+            if applied is not None and run.planned.change.blind_probe and not run.mended:
                 zero = self._zero(since(applied.replied), since(applied.sent), since(applied.replied), "undo")
             elif prober is not None:
                 found = prober.first_good_after(applied.sent if applied is not None else requested)

@@ -19,7 +19,7 @@ from harness.analysis.record.window_reader import WindowReader
 from harness.analysis.record.windows import WindowStore
 from harness.conductor.after_load import Before
 from harness.conductor.fault_runner import FaultRunner
-from harness.conductor.orders import Orders
+from harness.conductor.orders import People
 from harness.conductor.recording.annotations import Annotations
 from harness.conductor.recording.history import History
 from harness.conductor.running_load import RunningLoad
@@ -117,16 +117,15 @@ def conduct(
     prefix: str = "",
     since: int = 0,
     restless: Callable[[WindowStore, float], str] = lambda store, now: "",
-    orders: Orders | None = None,
-    waits: bool = False,
+    people: People | None = None,
 ) -> Before:
     """Carry one experiment out on an open session whose load runs, with its marks in a Grafana; blocks until it is
     over. t0: CLOCK_MONOTONIC, the zero of its clock. prefix: of its undo records' names in the journal. since,
-    restless, orders, waits: see Conduct. Returns how the target did in baseline."""
+    restless, people: see Conduct. Returns how the target did in baseline."""
     assert session.keeper is not None and session.journal is not None and session.up is not None
     before = Before(plan, store)
     history.listen(before.note)
-    grafana = session.up.grafana
+    grafana = session.up.grafana if people is None or not people.hidden else None
     annotations = Annotations(grafana, plan.experiment, history, say) if grafana is not None else None
     history.start(t0)
     try:
@@ -155,13 +154,13 @@ def conduct(
             show=show,
             since=since,
             restless=restless,
-            orders=orders,
-            waits=waits,
+            people=people,
+            unresolved=session.unresolved(plan),
         ).run()
     finally:
         history.unlisten()
-        if orders is not None:
-            orders.close()
+        if people is not None:
+            people.orders.close()
         if annotations is not None:
             renewing(session.keeper, annotations.close)
     return before
@@ -171,8 +170,8 @@ class Conduct:
     """run() returns when the experiment is over and every fault is undone or told as left.
 
     since: byte of `windows` from which this experiment's rows are. restless: where the load is shared, what keeps the
-    baseline from beginning, given the store and seconds since t0; "" for nothing. orders: of people, where there are
-    any. waits: for their order alone; a target that does not work meanwhile is theirs to mend.
+    baseline from beginning, given the store and seconds since t0; "" for nothing. people: who may do something to it,
+    where there are any. unresolved: which expected alerts are waited for once nothing else is, given seconds since t0.
     """
 
     def __init__(
@@ -191,14 +190,17 @@ class Conduct:
         show: Callable[[LiveState], None],
         since: int = 0,
         restless: Callable[[WindowStore, float], str] = lambda store, now: "",
-        orders: Orders | None = None,
-        waits: bool = False,
+        people: People | None = None,
+        unresolved: Callable[[float], str] = lambda now: "",
     ) -> None:
         self._plan = plan
         self._first_step = plan.load.first_step
         self._restless = restless
-        self._orders = orders
+        self._orders = people.orders if people is not None else None
+        waits = people is not None and people.waits
         self._looked_at: tuple[PhaseName, ...] = () if waits else ("warmup", "settle", "baseline")
+        self._unresolved = unresolved
+        self._awaited = ""
         self._history = history
         self._fault_runner = faults
         self._keeper = keeper
@@ -210,6 +212,8 @@ class Conduct:
         self._say = say
         self._show = show
         self._inputs: Inbox[Input] = Inbox()
+        if people is not None:
+            faults.on_mended = self._inputs.put
         self._pool = Pool(4 + 2 * len(plan.faults), self._inputs, history.since_t0, say)
         self._checks: dict[str, Future[None]] = {}
         self._bypass: Future[None] | None = None
@@ -276,14 +280,25 @@ class Conduct:
         if self._state.phase == "recovery":
             clean_from = self._clean_from(now)
         calm = self._state.phase == "settle" and self._is_calm(now)
+        if self._state.phase == "warmup" and now >= self._plan.phases.warmup_s:
+            self._look_at_alerts(now)
+        alerts = self._state.phase in ("warmup", "settle") and bool(self._awaited)
         length_s = self._length_wanted() if may_look(msgspec.structs.replace(self._state, now=now)) else None
-        return Tick(now=now, final_s=final_s or 0.0, clean_from=clean_from, length_s=length_s, calm=calm)
+        return Tick(now=now, final_s=final_s or 0.0, clean_from=clean_from, length_s=length_s, calm=calm, alerts=alerts)
 
     def _is_calm(self, now: float) -> bool:
         if not self._board.due("calm", now, CALM_EVERY_S):
             return False
-        self._board.message = waiting = self._restless(self._store, now)
-        return not waiting
+        waiting = self._restless(self._store, now)
+        self._awaited = "" if waiting else self._unresolved(now)
+        self._board.message = waiting or (f"not yet: {self._awaited}" if self._awaited else "")
+        return not waiting and not self._awaited
+
+    def _look_at_alerts(self, now: float) -> None:
+        if self._board.due("alerts", now, CALM_EVERY_S):
+            self._awaited = self._unresolved(now)
+            if self._awaited:
+                self._board.message = f"not yet: {self._awaited}"
 
     def _length_wanted(self) -> float:
         """How long the phase should be, asked once, near its planned end."""

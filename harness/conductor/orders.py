@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
 
+import msgspec
+
 from harness.conductor.worker_threads import Inbox
 from harness.model.records.events import OrderKind
 
@@ -73,3 +75,12 @@ class Orders:
             self._closed = True
         for asked in self.taken():
             asked.answer(OVER)
+
+
+class People(msgspec.Struct, frozen=True, kw_only=True):
+    """How people take part in an experiment. waits: it goes on until they say so, and nothing else is done; a target
+    that does not work meanwhile is theirs to mend. hidden: nobody outside is told of it while it goes on."""
+
+    orders: Orders
+    waits: bool = False
+    hidden: bool = False

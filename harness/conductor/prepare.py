@@ -146,8 +146,14 @@ def ground(experiment: Experiment, configuration: Configuration | None) -> Groun
     if experiment.host is not None:
         stack = ExternalStack(experiment.host, allow_hosts=experiment.allow_hosts, configuration=configuration)
     else:
-        stack = own_stack(experiment.stack)
+        with_alerts = experiment.alerts is not None and experiment.alerts.of_stack
+        stack = own_stack(experiment.stack, with_alerts=with_alerts)
         running = registry.running(experiment.stack)
+        if running is not None and with_alerts and running.alerts is None:
+            raise UsageError(
+                "--with-alerts: the stack that is up was brought up without",
+                hint="harness stack down; then: harness stack up --with-alerts",
+            )
     file = Path(experiment.locustfile) if experiment.locustfile else resource(*BUILT_IN)
     check_locustfile(file)
     return Ground(
@@ -203,13 +209,13 @@ def refuse_sample_requests(planned: Planned) -> None:
     )
 
 
-def own_stack(name: StackName) -> Stack:
+def own_stack(name: StackName, *, with_alerts: bool = False) -> Stack:
     """One of the stacks that the harness starts."""
     if name == "compose":
         from harness.stack.compose import ComposeStack
 
         return ComposeStack()
-    return EmbeddedStack()
+    return EmbeddedStack(with_alerts=with_alerts)
 
 
 def lock_names(plan: Plan, running: StackUp | None) -> list[str]:

@@ -15,6 +15,7 @@ from harness.analysis.run_directory import ALERTS
 from harness.conductor.prepare import Planned, lock_names
 from harness.conductor.recording.alerts import AlertRecorder
 from harness.conductor.recording.sampler import Sampler
+from harness.conductor.recording.unresolved import Unresolved
 from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import Inbox, renewing
 from harness.model.errors import HarnessError, Refused, SetupError, UsageError
@@ -220,6 +221,10 @@ class Session:
             self._alerts.start(t0, self.run_dir / ALERTS)
         self._sampler = Sampler(say=self._say, allow_hosts=self._allowed)
         self._sampler.start(t0, self.up.target, self.up.dependencies, self.run_dir / "samples.jsonl")
+
+    def unresolved(self, plan: Plan) -> Unresolved:
+        """What its expected alerts are still waited for, from now on."""
+        return Unresolved(self._alerts, plan.alerts.expected if plan.alerts is not None else (), self._say)
 
     def sample_into(self, t0: float, folder: Path) -> None:
         """From now on another experiment's samples.jsonl and alerts.jsonl."""

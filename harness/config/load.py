@@ -37,7 +37,7 @@ from harness.model.errors import UsageError
 from harness.model.files import read_limited
 from harness.model.records.alerts import AlertsPlan
 from harness.model.suggest import unknown
-from harness.model.target_grammar import parse_targets
+from harness.model.target_grammar import check_alert, parse_targets
 
 NAME = "harness.toml"
 PORT = "{port}"
@@ -301,7 +301,7 @@ def _alerts(table: dict[str, Any], where: str) -> AlertsPlan:
         )
     listen = None if found.webhook is None else rules.loopback_address(found.webhook, f"{where}.webhook")
     for index, name in enumerate(found.expected):
-        rules.check_alert(name, f"{where}.expected[{index}]")
+        check_alert(name, f"{where}.expected[{index}]")
         if name in found.expected[:index]:
             raise UsageError(f"{where}.expected[{index}]: {name!r} is there already")
     return AlertsPlan(

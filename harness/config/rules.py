@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.model.errors import UsageError
-from harness.model.records.alerts import MAX_NAME
 from harness.model.records.faults import Address
 
 _NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
@@ -131,12 +130,3 @@ def loopback_address(text: str, where: str) -> Address:
             hint='write webhook = "127.0.0.1:9099"',
         )
     return found
-
-
-def check_alert(name: str, where: str) -> None:
-    """The name of an alert, as its rule has it. Prometheus takes any text; one that no rule has is a slip."""
-    if not name.strip() or len(name) > MAX_NAME or not name.isprintable() or set("{}") & set(name):
-        raise UsageError(
-            f"{where}: {name[:60]!r} cannot be the name of an alert",
-            hint="as its rule says after `alert:`, without { and }",
-        )

@@ -13,7 +13,9 @@ import msgspec
 from msgspec.structs import replace
 
 from harness.analysis.gameday.files import PEOPLE
+from harness.analysis.gameday.record import moment_of
 from harness.conductor.orders import Orders
+from harness.gameday.board import LAST_ACTS, ActionRow, ActRow, Board, DrillRow, PrerequisiteRow, Sparks, may_now
 from harness.gameday.commands import ALLOWED, Command
 from harness.model.clock import monotonic, wall
 from harness.model.errors import HarnessError
@@ -46,7 +48,8 @@ class Next(msgspec.Struct, frozen=True, kw_only=True):
 
 class Desk:
     """plan: of the day. items: of its drills, in order. another: plans a fault that was not planned; raises
-    HarnessError. zero: CLOCK_MONOTONIC, at which the day begins. say: one line for people."""
+    HarnessError. zero: CLOCK_MONOTONIC, at which the day begins. say: one line for people. revealed: told
+    the number of a blind drill that is blind no more."""
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Desk:
         folder: Path,
         zero: float,
         say: Callable[[str], None],
+        revealed: Callable[[int], None] = lambda number: None,
     ) -> None:
         self.plan = plan
         self.acts: list[Act] = []
@@ -65,10 +69,15 @@ class Desk:
         self._todo = list(zip(plan.drills, items, strict=True))
         self._another = another
         self._number = len(plan.drills)
+        self.folder = folder
         self._path = folder / PEOPLE
         self._zero = zero
         self._say = say
+        self._revealed = revealed
         self._lock = threading.RLock()
+        self._sparks = Sparks()
+        self._drills = list(plan.drills)
+        self._answers: dict[int, str] = {}
         self._orders: Orders | None = None
         self._on: DrillPlan | None = None
 
@@ -122,6 +131,7 @@ class Desk:
             except HarnessError as error:
                 return f"{error}; {error.hint}" if error.hint else str(error)
             self._number += 1
+            self._drills.append(drill)
             self.next = Next(drill=drill, planned=planned, who=who, ad_hoc=True)
         elif not self._todo:
             return "no drill is left: type end, or inject something"
@@ -158,6 +168,7 @@ class Desk:
                 return "nothing is hidden"
             for number in hidden:
                 self._write(who, role, command, number)
+                self._revealed(number)
         return ""
 
     @property
@@ -168,7 +179,97 @@ class Desk:
             revealed = {act.drill for act in self.acts if act.kind == "reveal"}
             return [d.number for d in self.plan.drills if d.blind and d.number in begun - revealed]
 
+    def board(self, *, hidden: bool) -> Board:
+        """What people look at. hidden: of a blind drill that is not revealed nothing is shown."""
+        with self._lock:
+            at, live, on = monotonic() - self._zero, self.live, self._on
+            secret = set(self._blind()) if hidden else set()
+            veiled = on is not None and on.number in secret
+            known = live if live is not None and not veiled else None
+            aborted = next((act.at for act in self.acts if act.kind == "abort"), None)
+            first = next((act.at for act in self.acts if act.kind == "started"), None)
+            return Board(
+                title=self.plan.title,
+                at=at,
+                on=on.number if on is not None else None,
+                on_name="" if on is None else "blind" if veiled else on.name,
+                phase=known.phase if known is not None else "",
+                phase_at_s=known.phase_at_s if known is not None else 0.0,
+                phase_left_s=known.phase_left_s if known is not None else None,
+                message=known.message if known is not None else "",
+                numbers=live.numbers if live is not None else None,
+                limits=known.limits if known is not None else {},
+                faults=known.faults if known is not None else (),
+                seen=self._sparks.seen(at),
+                drills=tuple(self._row(drill, drill.number in secret) for drill in self._drills),
+                prerequisites=tuple(self._prerequisite(*one) for one in enumerate(self.plan.prerequisites, start=1)),
+                acts=tuple(self._act(act, secret) for act in self.acts[-LAST_ACTS:]),
+                actions=tuple(
+                    ActionRow(text=act.text, owner=act.owner, due=act.due, severity=act.severity)
+                    for act in self.acts
+                    if act.kind == "action"
+                ),
+                may=may_now(on is not None, live, todo=bool(self._todo), ended=self.ended)
+                if not hidden
+                else ("abort",),
+                ended=self.ended,
+                abort_tried=aborted is not None and (first is None or aborted < first),
+            )
+
+    def _blind(self) -> list[int]:
+        """Numbers of blind drills that are not revealed, begun or not."""
+        revealed = {act.drill for act in self.acts if act.kind == "reveal"}
+        return [drill.number for drill in self.plan.drills if drill.blind and drill.number not in revealed]
+
+    def _row(self, drill: DrillPlan, secret: bool) -> DrillRow:
+        left = {one.number for one, _ in self._todo}
+        kinds = {act.kind for act in self.acts if act.drill == drill.number}
+        status = "over" if "over" in kinds else "on" if "started" in kinds else "skipped" if "skip" in kinds else ""
+        if not status:
+            status = "next" if left and drill.number == min(left) else "planned"
+        if drill.number in self._answers and not secret:
+            status = self._answers[drill.number]
+        return DrillRow(
+            number=drill.number,
+            name="blind" if secret else drill.name,
+            faults="" if secret else ", ".join(drill.faults),
+            status=status,
+            blind=drill.blind,
+            hypothesis="" if secret else drill.hypothesis,
+            expect="" if secret else drill.expect,
+        )
+
+    def _prerequisite(self, number: int, text: str) -> PrerequisiteRow:
+        ticked = next((act for act in self.acts if act.kind == "tick" and act.what == number), None)
+        return PrerequisiteRow(number=number, text=text, ticked_by=ticked.who if ticked is not None else "")
+
+    def _act(self, act: Act, secret: set[int]) -> ActRow:
+        moment = moment_of(act)
+        # What was injected without a plan is told to nobody from whom drills are hidden: it may be the next one's.
+        said = "begins an unplanned drill" if secret and act.kind == "inject" else moment.said
+        return ActRow(at=act.at, who=act.who, said=said)
+
     # -- what the day tells it ---------------------------------------------------------------------------------
+
+    def shows(self, live: LiveState) -> None:
+        """As the experiment or the wait is now."""
+        with self._lock:
+            self.live = live
+            self._sparks.add(monotonic() - self._zero, live.numbers)
+
+    def judged(self, number: int, answer: str) -> None:
+        with self._lock:
+            self._answers[number] = answer
+
+    def console_lost(self) -> bool:
+        """Nobody may be there to end it: what is on is undone, and the load goes on. True where something was on."""
+        with self._lock:
+            on, orders = self._on, self._orders
+            if on is not None:
+                self._harness("abort", on.number, text="console lost")
+        if on is not None and orders is not None:
+            orders.ask("abort", "the harness: its console was lost")
+        return on is not None
 
     def waits(self, orders: Orders) -> bool:
         """People decide what comes next. False when they have already."""

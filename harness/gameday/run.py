@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import msgspec
 from msgspec.structs import replace
 
 from harness.analysis.gameday.files import write_plan_told
+from harness.analysis.gameday.record import ANSWERS
 from harness.analysis.run_directory import Run
-from harness.conductor.orders import Orders
+from harness.conductor.orders import Orders, People
+from harness.conductor.recording.annotations import Annotations
+from harness.conductor.recording.history import History
 from harness.conductor.recording.log import RunLog
 from harness.conductor.session import Session, make_run_dir, opened
 from harness.conductor.sharing.carried import Carried
@@ -32,6 +36,8 @@ from harness.suite.loads import Loads
 from harness.suite.standing import Standing, stand_up
 
 Say = Callable[[str], None]
+Opens = Callable[[Desk, Say, Path], Callable[[], None]]
+"""Opens a desk to people, given a folder that nobody else may enter; what it returns closes it."""
 
 
 class GameDayEnded(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,10 +57,9 @@ def run_game_day(
     view: str,
     command: str,
     signals: Signals,
-    opens: Callable[[Desk, Say], Callable[[], None]],
+    opens: Opens,
 ) -> GameDayEnded:
-    """Carry a game day out that was checked; its folder is made below `out`. opens: the doors of its desk for people,
-    once the load runs; what it returns closes them.
+    """Carry a game day out that was checked; its folder is made below `out`. opens: see Opens; once the load runs.
 
     Raises UsageError, and Refused for what another run has; nothing was touched then. All else is in the result.
     """
@@ -71,7 +76,7 @@ class _Running:
         log: RunLog,
         signals: Signals,
         command: str,
-        opens: Callable[[Desk, Say], Callable[[], None]],
+        opens: Opens,
     ) -> None:
         self._planned = planned
         self._session = session
@@ -82,6 +87,7 @@ class _Running:
         self._desk: Desk | None = None
         self._waits = 0
         self._unverified: list[str] = []
+        self._hidden: dict[int, History] = {}
         self._why = ""
 
     def run(self) -> GameDayEnded:
@@ -127,12 +133,14 @@ class _Running:
                 self._why = "" if self._signals.count else "the load ended before the first drill"
                 return
             self._desk = desk = self._desk_of(standing)
-            close = self._opens(desk, self._log.answer)
+            close = self._opens(desk, self._log.answer, self._session.state_dir)
             try:
                 self._day(desk, series, loads)
             finally:
                 close()
                 desk.close()
+                for number in tuple(self._hidden):
+                    self._revealed(number)
         finally:
             loads.close()
 
@@ -155,7 +163,8 @@ class _Running:
             command=self._command,
         )
         write_plan_told(folder, told)
-        return Desk(told, planned.suite.items, planned.another, folder, monotonic(), self._log.note)
+        items, zero = planned.suite.items, monotonic()
+        return Desk(told, items, planned.another, folder, zero, self._log.note, self._revealed)
 
     def _day(self, desk: Desk, series: Series, loads: Loads) -> None:
         while not desk.ended and not self._signals.count:
@@ -186,7 +195,8 @@ class _Running:
         self._log.say(f"drill {begun.drill.number} begins")
         with self._log.silent(begun.drill.blind):
             plan, folder = self._named(begun.planned.plan, name), self._folder(name)
-            carried = series.carry_out(plan, folder, lambda carried: self._over(begun, carried), orders)
+            people = People(orders=orders, hidden=begun.drill.blind)
+            carried = series.carry_out(plan, folder, lambda carried: self._over(begun, carried), people)
         self._log.say(f"drill {begun.drill.number} is over")
         return carried.ends_session or None
 
@@ -197,7 +207,17 @@ class _Running:
             if isinstance(event, UndoNotVerified)
         ]
         assert self._desk is not None
+        if begun.drill.blind:
+            self._hidden[begun.drill.number] = carried.history
         self._desk.over(begun.drill.number, carried.history.t0)
+
+    def _revealed(self, number: int) -> None:
+        """What was held back is told now, with its true times."""
+        history, up = self._hidden.pop(number, None), self._session.up
+        if history is None or up is None or up.grafana is None:
+            return
+        args = (up.grafana, f"{self._session.run_dir.name}/drill-{number:02d}", history, self._log.say)
+        threading.Thread(target=Annotations.afterwards, args=args, name="reveal", daemon=True).start()
 
     def _named(self, plan: Plan, name: str) -> Plan:
         return replace(plan, experiment=f"{self._session.run_dir.name}/{name}", created=wall())
@@ -212,7 +232,7 @@ class _Running:
         part = ""
         if desk is not None:
             on = desk.on
-            desk.live = state
+            desk.shows(state)
             part = f"{desk.plan.title}: " + (f"drill {on.number}" if on is not None else "between drills")
             if on is not None and on.blind:
                 state = replace(state, faults=(), phase="drill", message="", recovery_s=None, phase_left_s=None)
@@ -221,9 +241,12 @@ class _Running:
     def _done(self, carried: Carried, run: Run, result: Result) -> None:
         desk = self._desk
         number = int(carried.folder.name.rpartition("-")[2])
-        if desk is None or number in desk.hidden:
+        if desk is None:
             return
-        answer = {"pass": "confirmed", "fail": "REFUTED", "inconclusive": "not decided"}[result.verdict]
+        answer = ANSWERS[result.verdict]
+        desk.judged(number, answer)
+        if number in desk.hidden:
+            return
         self._log.say(f"drill {number}: {answer}. {result.reasons[0] if result.reasons else ''}")
 
 

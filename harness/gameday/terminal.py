@@ -7,6 +7,7 @@ import select
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from harness.gameday.commands import HELP, NotUnderstood, parse
 from harness.gameday.desk import Desk
@@ -19,7 +20,7 @@ MOST_LINE = 4096
 Say = Callable[[str], None]
 
 
-def typed(desk: Desk, say: Say) -> Callable[[], None]:
+def typed(desk: Desk, say: Say, private: Path) -> Callable[[], None]:
     """Read commands from standard input in a thread of its own; what is returned stops it. An input that ends (a
     terminal that is gone) ends the game day: nobody could end anything any more."""
     over = threading.Event()

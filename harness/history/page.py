@@ -13,7 +13,7 @@ from harness.history import terminal
 from harness.history.records import Point, ScoreTrend, Trend
 from harness.model.errors import UsageError
 from harness.model.files import replace_file
-from harness.model.records.targets import Unit
+from harness.model.records.metrics import Unit
 from harness.report.sentences.text import in_unit, visible
 
 if TYPE_CHECKING:

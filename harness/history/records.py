@@ -7,8 +7,9 @@ from typing import Literal
 import msgspec
 
 from harness.model.records.many_runs.gate import Stale
+from harness.model.records.metrics import Unit
 from harness.model.records.result import RecoveryOutcome, Verdict
-from harness.model.records.targets import JudgedPhase, Unit
+from harness.model.records.targets import JudgedPhase
 
 SCHEMA = 1
 

@@ -20,7 +20,7 @@ from harness.history.records import (
     Weakness,
 )
 from harness.history.trend import HARM, MARGIN, reasons
-from harness.model.records.targets import Unit
+from harness.model.records.metrics import Unit
 from harness.report.sentences.text import UNKNOWN, excerpt, in_unit, seconds, visible
 
 Row = tuple[str, str]

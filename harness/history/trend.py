@@ -13,10 +13,11 @@ from harness.analysis.run_directory import RESULT
 from harness.history.reading import Found, Unreadable, decoded, versions
 from harness.history.records import Line, Outside, Point, Trend, Unread
 from harness.model.errors import UsageError
+from harness.model.records.metrics import METRICS, Origin, Unit, metric_traits
 from harness.model.records.result import SCHEMA, MemoryResult, PhaseResult, RequestResult, TargetResult
-from harness.model.records.targets import JudgedPhase, Unit
+from harness.model.records.targets import JudgedPhase
 from harness.model.suggest import unknown
-from harness.model.target_grammar import JUDGED_PHASES, METRICS, NAMED, WHOLE_RUN
+from harness.model.target_grammar import JUDGED_PHASES
 
 HARM = "harm"
 SCORE = "score"
@@ -29,11 +30,6 @@ LEAST: dict[Unit, float] = {"ms": 1.0, "s": 0.2, "proportion": 0.001, "per_h": 0
 """And it is widened by no less than this, what one run resolves: around a range of nothing but zeros there is room."""
 
 _SUBJECT = re.compile(r"\s*(?:(\w+)\s*:)?\s*([\w.]+)\s*(?:\{(.+)\})?\s*", re.DOTALL)
-_FIELDS = {name: f"{name}_ms" for name in ("p50", "p95", "p99", "max")} | {
-    "error_rate": "error_rate",
-    "rps": "rps",
-    "violating": "violating_s",
-}
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,12 +60,12 @@ def subjects(text: str) -> tuple[Subject, ...]:
         raise unknown("metric", metric, (*METRICS, HARM, SCORE))
     if phase is not None and phase not in JUDGED_PHASES:
         raise unknown("phase", phase, JUDGED_PHASES)
-    whole = metric in (*WHOLE_RUN, HARM)
+    whole = metric == HARM or metric_traits(metric).whole_run
     if whole and phase is not None:
         raise UsageError(f"--trend {text!r}: {metric} is of the whole run; leave out `{phase}:`")
-    if request is not None and metric not in NAMED:
+    if request is not None and not metric_traits(metric).by_name:
         raise UsageError(f"--trend {text!r}: {metric} is not known by request name; leave out {{{request}}}")
-    unit = METRICS[metric].unit if metric in METRICS else "number"
+    unit = metric_traits(metric).unit
     phases = (None,) if whole else tuple(one for one in JUDGED_PHASES if phase in (None, one))
     return tuple(Subject(metric=metric, phase=one, request=request, unit=unit) for one in phases)
 
@@ -153,25 +149,26 @@ def _outside(value: float | None, accepted: Sequence[tuple[float, str]], now: st
 def value_of(one: Found, figures: _Figures, subject: Subject) -> tuple[float | None, str]:
     """The figure of one run, or None and why it has none."""
     metric, phase, entry = subject.metric, subject.phase, one.entry
-    if metric == "recovery":
+    traits = metric_traits(metric)
+    if traits.origin is Origin.RECOVERY:
         outcome = entry.recovery
         return entry.recovery_s, (outcome or "not_judged").replace("_", " ") if entry.recovery_s is None else ""
     if metric == HARM:
         return one.harm, "" if one.harm is not None else "only a suite's experiments have it"
-    if metric == "memory_growth":
+    if traits.origin is Origin.MEMORY:
         slope = figures.memory.slope if figures.memory else None
         return slope, "" if slope is not None else "not judged"
     value: float | None
-    if metric == "cpu":
+    if traits.origin is Origin.CPU:
         value = figures.cpu_by_phase.get(phase or "")
         return value, "" if value is not None else "not seen"
-    if metric in _FIELDS:
+    if traits.field:
         rows: list[PhaseResult] | list[RequestResult] = [row for row in figures.phases if row.name == phase]
         if subject.request is not None:
             rows = [row for row in figures.requests if (row.phase, row.name) == (phase, subject.request)]
         if not rows:
             return None, "no such request" if subject.request is not None else "the phase did not take place"
-        value = getattr(rows[0], _FIELDS[metric])
+        value = getattr(rows[0], traits.field)
     else:  # p90 and p99.9 are in the result only where a target asks for them
         braces = f"{{{subject.request}}}" if subject.request is not None else ""
         head = f"{phase}: {metric}{braces} "

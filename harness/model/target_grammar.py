@@ -2,17 +2,17 @@
 
     target   = [ "~" ] [ phase ":" ] metric [ "{" request-name "}" ] operator value
     phase    = "baseline" | "fault" | "after"
-    metric   = "p50" | "p90" | "p95" | "p99" | "p99.9" | "max" | "error_rate" | "rps"
-             | "violating" | "cpu" | "recovery" | "memory_growth" | "detect" | "false_alarms" | signal
+    metric   = a name of METRICS (records/metrics.py), for example p95 | signal
     signal   = a Prometheus name: letters, digits, "_" and ":", for example cache_hit_rate
     operator = "<" | "<=" | ">" | ">="
     value    = limit | "max(" limit "," limit ")"                         max: for < and <=
     limit    = absolute | percent "of" ( "plan" | "baseline" ) | number "x" ( "plan" | "baseline" )
              | "baseline +" absolute
-    absolute = duration      p50 .. p99.9, max, recovery, violating, detect   200ms  1.5s  1m30s
-             | percent       error_rate, cpu                               1%
-             | percent "/h"  memory_growth                                 10%/h
-             | number        rps (also 100/s), false_alarms, signals (also percent)   190
+    absolute = by the unit of the metric:
+               duration      ms, s          200ms  1.5s  1m30s
+             | percent       proportion     1%
+             | percent "/h"  per_h          10%/h
+             | number        per_s (also 100/s), number (also percent)   190
 
     p95 < 200ms                          in every judged phase
     fault: error_rate <= 5%              in the fault phase only
@@ -23,9 +23,8 @@
     detect{ServiceDown} < 60s            an alert by its name: for detect, which needs one
     ~cpu < 80%                           "~": secondary, a warning and not a verdict
 
-Operators are literal: < and <= differ. A target without a phase is expanded to one per judged phase; `recovery`,
-`memory_growth`, `detect` and `false_alarms` are of the whole run and take none. "of plan" is for rps, and only the open
-model has a plan.
+Operators are literal: < and <= differ. A target without a phase is expanded to one per judged phase; a metric of the
+whole run takes none. "of plan" is for rps, and only the open model has a plan.
 A request name may hold any character, braces included: it ends at the last "}" before an operator.
 """
 
@@ -40,53 +39,11 @@ import msgspec
 
 from harness.model import units
 from harness.model.errors import UsageError
-from harness.model.records.targets import JudgedPhase, Limit, Op, Target, Unit
+from harness.model.records.alerts import MAX_NAME
+from harness.model.records.metrics import ALLOWED_OVER, METRICS, Unit, metric_traits
+from harness.model.records.targets import JudgedPhase, Limit, Op, Target
 
 JUDGED_PHASES: tuple[JudgedPhase, ...] = get_args(JudgedPhase)
-
-ALLOWED_OVER: dict[str, float] = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01, "p99.9": 0.001}
-"""Percentile metric -> the proportion of ok requests that may take the limit or longer."""
-
-
-class Metric(msgspec.Struct, frozen=True, kw_only=True):
-    """What a target may be about. label: for people.
-
-    by_name: known for each request name, second by second. relative: may be compared with baseline or the plan.
-    whole_run: it is of no single phase. by_generator: a saturated generator worsens it by itself. of_alert: it is of
-    an alert, whose name it needs. upper: only < and <= make sense.
-    """
-
-    unit: Unit
-    label: str
-    by_name: bool = False
-    relative: bool = False
-    whole_run: bool = False
-    by_generator: bool = False
-    of_alert: bool = False
-    upper: bool = False
-
-
-def _of_requests(unit: Unit, label: str) -> Metric:
-    return Metric(unit=unit, label=label, by_name=True, relative=True, by_generator=True)
-
-
-METRICS: dict[str, Metric] = {
-    **{name: _of_requests("ms", f"{name.upper()} Latency") for name in ALLOWED_OVER},
-    "max": _of_requests("ms", "Max Latency"),
-    "error_rate": _of_requests("proportion", "Failure Rate"),
-    "rps": _of_requests("per_s", "RPS"),
-    "recovery": Metric(unit="s", label="Recovery", whole_run=True),
-    "violating": Metric(unit="s", label="Violating Time", by_generator=True),
-    "cpu": Metric(unit="proportion", label="CPU", relative=True),
-    "memory_growth": Metric(unit="per_h", label="Memory Growth", whole_run=True),
-    "detect": Metric(unit="s", label="Time to Detect", whole_run=True, of_alert=True, upper=True),
-    "false_alarms": Metric(unit="number", label="False Alarms", whole_run=True, upper=True),
-}
-WHOLE_RUN = tuple(name for name, metric in METRICS.items() if metric.whole_run)
-NAMED = tuple(name for name, metric in METRICS.items() if metric.by_name)
-OF_ALERTS = ("detect", "false_alarms")
-"""What alerts must be looked at for."""
-RELATIVE = tuple(name for name, metric in METRICS.items() if metric.relative)
 
 _TARGET = re.compile(
     r"""\s*(?P<soft>~)?\s*
@@ -110,21 +67,22 @@ def parse_expression(text: str) -> Target:
         raise UsageError(f"target {text!r} does not parse: {_whats_wrong(text)}", hint=_HINT)
     phase = _phase(text, match["phase"])
     metric = _metric(text, match["metric"])
+    traits = metric_traits(metric)
     name = match["name"]
     if name is not None and not name.strip():
         raise UsageError(f"target {text!r}: the name between the braces is empty")
-    if metric in METRICS and METRICS[metric].of_alert:
+    if traits.of_alert:
         name = _alert(text, metric, name)
-    elif name is not None and metric not in NAMED:
+    elif name is not None and not traits.by_name:
         raise UsageError(f"target {text!r}: {metric} is not known by request name; leave out {{{name}}}")
-    if phase is not None and metric in WHOLE_RUN:
+    if phase is not None and traits.whole_run:
         raise UsageError(f"target {text!r}: {metric} is of the whole run; leave out `{phase}:`")
     op: Op = match["op"]  # type: ignore[assignment]  # the pattern admits exactly these four
-    if metric in METRICS and METRICS[metric].upper and op not in ("<", "<="):
+    if traits.upper and op not in ("<", "<="):
         raise UsageError(f"{metric} in target {text!r} has an upper limit; write < or <=")
     limits = _limits(text, metric, op, match["value"].strip())
     first, other = limits[0], limits[1] if len(limits) > 1 else None
-    if all(limit.value == 0 and not limit.plus for limit in limits) and op == "<" and metric != "memory_growth":
+    if all(limit.value == 0 and not limit.plus for limit in limits) and op == "<" and traits.unit != "per_h":
         raise UsageError(f"target {text!r}: nothing is below 0; write `<=` or a larger value")
     if phase == "baseline" and any(limit.relative == "baseline" for limit in limits):
         raise UsageError(f"target {text!r}: the baseline cannot be compared with itself; write `fault:` or `after:`")
@@ -132,7 +90,7 @@ def parse_expression(text: str) -> Target:
         metric=metric,
         op=op,
         value=first.value,
-        unit=unit_of(metric),
+        unit=traits.unit,
         text="",
         phase=phase,
         name=name,
@@ -143,6 +101,15 @@ def parse_expression(text: str) -> Target:
         explicit=True,
     )
     return msgspec.structs.replace(target, text=canonical(target))
+
+
+def check_alert(name: str, where: str) -> None:
+    """The name of an alert, as its rule has it. Prometheus takes any text; one that no rule has is a slip."""
+    if not name.strip() or len(name) > MAX_NAME or not name.isprintable() or set("{}") & set(name):
+        raise UsageError(
+            f"{where}: {name[:60]!r} cannot be the name of an alert",
+            hint="as its rule says after `alert:`, without { and }",
+        )
 
 
 def _alert(text: str, metric: str, name: str | None) -> str:
@@ -161,7 +128,7 @@ def parse_targets(text: str) -> tuple[Target, ...]:
 
 def expand(target: Target) -> tuple[Target, ...]:
     """One target per judged phase, unless it names its phase or belongs to none."""
-    if target.phase is not None or target.metric in WHOLE_RUN:
+    if target.phase is not None or target.traits.whole_run:
         return (target,)
     phases = [p for p in JUDGED_PHASES if not (p == "baseline" and target.of_baseline)]
     placed = [msgspec.structs.replace(target, phase=phase) for phase in phases]
@@ -243,11 +210,6 @@ def _exact(value: float, unit: Unit) -> str:
             return f"{value * 100:.12g}%/h"
         case _:
             return f"{value:.0f}" if value == int(value) else f"{value:.12g}"
-
-
-def unit_of(metric: str) -> Unit:
-    """The unit a metric's values are in; a signal's is a bare number."""
-    return METRICS[metric].unit if metric in METRICS else "number"
 
 
 _SHOWN: dict[Unit, Callable[[float], str]] = {
@@ -343,9 +305,9 @@ def _limit(text: str, metric: str, value: str) -> Limit:
     if match := _OF.fullmatch(value):
         return _relative(text, metric, match)
     if match := _PLUS.fullmatch(value):
-        if metric not in RELATIVE:
+        if not metric_traits(metric).relative:
             raise UsageError(f"{what} {value!r}: {metric} has no baseline to compare with; write a value with its unit")
-        if metric == "rps":
+        if metric_traits(metric).of_plan:
             raise UsageError(f"{what} {value!r}: nothing can be added to the baseline's {metric}; write a factor of it")
         added = _absolute(text, metric, match[1])
         if added <= 0:
@@ -356,9 +318,10 @@ def _limit(text: str, metric: str, value: str) -> Limit:
 
 def _absolute(text: str, metric: str, value: str) -> float:
     what = f"target {text!r}: value"
-    if metric in METRICS and metric != "rps" and re.search(r"\bof\b|\bx\b|\bbaseline\b|\bplan\b", value):
+    traits = metric_traits(metric)
+    if metric in METRICS and not traits.of_plan and re.search(r"\bof\b|\bx\b|\bbaseline\b|\bplan\b", value):
         raise UsageError(f"{what} {value!r} is not understood; write `2x baseline` or `baseline + VALUE`")
-    match unit_of(metric):
+    match traits.unit:
         case "ms":
             return round(units.parse_duration(value, what) * 1000, 6)
         case "s":
@@ -382,11 +345,11 @@ def _absolute(text: str, metric: str, value: str) -> float:
 def _relative(text: str, metric: str, match: re.Match[str]) -> Limit:
     what = f"target {text!r}: value"
     base = match["base"].lower()
-    if base == "plan" and metric != "rps":
+    if base == "plan" and not metric_traits(metric).of_plan:
         raise UsageError(f"{what} {match[0]!r}: only rps has a plan; write a number with its unit or `2x baseline`")
     if base not in ("plan", "baseline"):
         raise UsageError(f"{what} {match[0]!r}: relative to {base!r}{did_you_mean(base, ('plan', 'baseline'))}")
-    if metric not in RELATIVE:
+    if not metric_traits(metric).relative:
         raise UsageError(f"{what} {match[0]!r}: {metric} has no baseline to compare with; write a value with its unit")
     if match["how"].lower().startswith("x"):
         factor = units.parse_number(match["number"], what, high=1e6)

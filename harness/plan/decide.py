@@ -30,6 +30,7 @@ from harness.plan.machine import (
     JudgeBaseline,
     Jump,
     LoadOver,
+    Mended,
     Order,
     Prepare,
     Prepared,
@@ -98,6 +99,8 @@ def decide(state: State, event: Input) -> tuple[State, tuple[Effect, ...]]:
             state, effects = _inject_failed(state, event)
         case Undone():
             state = _undone(state, event)
+        case Mended():
+            state, effects = _mended(state, event)
         case LoadOver():
             state, effects = _load_over(state, event)
         case Order():
@@ -120,7 +123,10 @@ def _tick(state: State, tick: Tick) -> Step:
     if tick.length_s is not None and may_look(state):
         return _look(state, tick.length_s)
     if state.phase == "warmup" and tick.now >= phases.warmup_s:
-        return _enter(state, "baseline", phases.warmup_s, phases.warmup_s + phases.baseline_s)
+        if tick.alerts:
+            return msgspec.structs.replace(state, phase_end=None), []
+        start = state.phase_end if state.phase_end is not None else on_grid(tick.now)
+        return _enter(state, "baseline", start, round(start + phases.baseline_s, 1))
     if state.phase == "settle":
         return _settle_tick(state, tick)
     if state.phase == "baseline" and state.phase_end is not None and _is_over(state, tick):
@@ -146,7 +152,7 @@ def _settle_tick(state: State, tick: Tick) -> Step:
     limit_s = state.plan.phases.settle_s or 0.0
     if tick.calm:
         return _begin_baseline(state)
-    if tick.now >= limit_s:
+    if tick.now >= limit_s and not tick.alerts:
         text = f"the target, on the load of its suite, did not come to rest within {limit_s:g} s"
         return _stop(state, StopRequest(now=tick.now, why="not_calm", text=text))
     return state, []
@@ -358,6 +364,13 @@ def _undone(state: State, undone: Undone) -> State:
     if undone.zero is not None:
         state = msgspec.structs.replace(state, zero=max(state.zero or 0.0, undone.zero))
     return state
+
+
+def _mended(state: State, mended: Mended) -> Step:
+    track = next(track for track in state.tracks if track.id == mended.fault)
+    if track.status != "active":
+        return state, []
+    return _become(state, mended.fault, "undoing"), [Undo(fault=mended.fault, hurry=True)]
 
 
 def _become(state: State, fault_id: str, status: Status) -> State:

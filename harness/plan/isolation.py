@@ -28,7 +28,7 @@ def isolation_targets(
     found = []
     for default in (target for text in DEFAULTS for target in parse_targets(text)):
         of_all = next((t for t in primary if (t.metric, t.name) == (default.metric, None)), default)
-        if of_all.metric == "error_rate" and not of_all.of_baseline and of_all.value < ALLOWED:
+        if of_all.traits.share and not of_all.of_baseline and of_all.value < ALLOWED:
             of_all = default
         for name, dependencies in independent_of.items():
             if set(hit) & set(dependencies) and (default.metric, name) not in own:

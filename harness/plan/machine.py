@@ -56,13 +56,15 @@ class _Input(msgspec.Struct, frozen=True, kw_only=True):
 
 class Tick(_Input, frozen=True, kw_only=True, tag=True):
     """Time passed. final_s: every step before it is final; clean_from: first second of a clean hold, if found.
-    calm: the target is at rest, so that a baseline may begin.
+    calm: the target is at rest, so that a baseline may begin. alerts: nothing but an expected alert that is still
+    active from before keeps it from beginning.
     length_s: how long the phase is to be, decided once, LOOK_LEAD_S before its planned end; None: not decided."""
 
     final_s: float = 0.0
     clean_from: float | None = None
     length_s: float | None = None
     calm: bool = False
+    alerts: bool = False
 
 
 class BaselineJudged(_Input, frozen=True, kw_only=True, tag=True):
@@ -95,6 +97,12 @@ class Undone(_Input, frozen=True, kw_only=True, tag=True):
     zero: float | None = None
 
 
+class Mended(_Input, frozen=True, kw_only=True, tag=True):
+    """People have ended a fault that was on: what is left is to verify it."""
+
+    fault: str
+
+
 class LoadOver(_Input, frozen=True, kw_only=True, tag=True):
     """The load process is gone: expected after StopLoad, otherwise lost."""
 
@@ -114,7 +122,7 @@ class StopRequest(_Input, frozen=True, kw_only=True, tag=True):
     text: str
 
 
-Input = Tick | BaselineJudged | Prepared | Injected | InjectFailed | Undone | LoadOver | Order | StopRequest
+Input = Tick | BaselineJudged | Prepared | Injected | InjectFailed | Undone | Mended | LoadOver | Order | StopRequest
 
 
 class EnterPhase(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -11,11 +11,12 @@ from harness.model.errors import UsageError
 from harness.model.records.alerts import AlertsPlan
 from harness.model.records.faults import Dependency
 from harness.model.records.load import Locustfile, Scenario
+from harness.model.records.metrics import Origin
 from harness.model.records.plan import PhasePlan, Plan, PlannedFault, Provenance
 from harness.model.records.stack import StackUp
 from harness.model.records.targets import JudgedPhase, Target
 from harness.model.suggest import unknown
-from harness.model.target_grammar import ALLOWED_OVER, OF_ALERTS, defaults, merge, parse_targets, refuse_impossible
+from harness.model.target_grammar import defaults, merge, parse_targets, refuse_impossible
 from harness.model.units import format_duration
 from harness.plan import loadplan, phases
 from harness.plan.experiment import Experiment
@@ -118,10 +119,7 @@ def _extended(
     whole = all(f.at_s == 0.0 and f.for_s is not None for f in planned) and len({f.for_s for f in planned}) <= 1
     fault = whole and (not given or request.extend_fault)
     found: tuple[JudgedPhase, ...] = ("baseline", "fault", "after") if fault else ("baseline", "after")
-    proportions = (*ALLOWED_OVER, "error_rate")
-    return tuple(
-        phase for phase in found if any(t.primary and t.phase == phase and t.metric in proportions for t in targets)
-    )
+    return tuple(phase for phase in found if any(t.primary and t.phase == phase and t.traits.watched for t in targets))
 
 
 def _names_duration(entry: Entry) -> bool:
@@ -133,7 +131,7 @@ def _names_duration(entry: Entry) -> bool:
 def _refuse_short_limit(targets: tuple[Target, ...], length: PhasePlan) -> None:
     """A search for recovery that ends before its target's time would call a service late that nobody waited for."""
     for target in targets:
-        if target.metric == "recovery" and target.primary and length.recovery_limit_s < target.value:
+        if target.traits.origin is Origin.RECOVERY and target.primary and length.recovery_limit_s < target.value:
             raise UsageError(
                 f"{format_duration(length.recovery_limit_s)} is shorter than target `{target.text}` allows",
                 field="recovery_limit_s",
@@ -151,7 +149,11 @@ def bind(plan: Plan, up: StackUp, faults: Mapping[str, FaultDescription]) -> Pla
         for fault in plan.faults
     )
     load = msgspec.structs.replace(plan.load, host=up.target.url, addresses=up.target.addresses)
-    return msgspec.structs.replace(plan, faults=bound, load=load, target_workers=up.target.workers)
+    alerts = plan.alerts
+    if alerts is not None and alerts.of_stack and up.alerts is not None:
+        own = up.alerts
+        alerts = msgspec.structs.replace(alerts, prometheus=own.prometheus, alertmanager=own.alertmanager)
+    return msgspec.structs.replace(plan, faults=bound, load=load, target_workers=up.target.workers, alerts=alerts)
 
 
 def latency_limits(targets: tuple[Target, ...]) -> tuple[float, ...]:
@@ -171,16 +173,16 @@ def _targets(request: Experiment, *, has_rate: bool) -> tuple[Target, ...]:
 def _alerts(alerts: AlertsPlan | None, targets: tuple[Target, ...]) -> AlertsPlan | None:
     """With those that targets name among the expected ones. Raises UsageError for targets that nothing can decide."""
     for target in targets:
-        if target.metric in OF_ALERTS and alerts is None:
+        if target.traits.origin is Origin.ALERTS and alerts is None:
             raise UsageError(
                 f"nobody looks at alerts, as target `{target.text}` needs",
                 hint='[alerts] in harness.toml, and prometheus = "http://127.0.0.1:9090" in it',
             )
     if alerts is None:
         return None
-    named = (target.name for target in targets if target.metric == "detect" and target.name is not None)
+    named = (target.name for target in targets if target.traits.of_alert and target.name is not None)
     expected = tuple(dict.fromkeys((*alerts.expected, *named)))
-    if not expected and any(target.metric == "false_alarms" for target in targets):
+    if not expected and any(t.traits.origin is Origin.ALERTS and not t.traits.of_alert for t in targets):
         raise UsageError("target `false_alarms` of which alerts?", hint='[alerts] and expected = ["ServiceDown"]')
     return msgspec.structs.replace(alerts, expected=expected)
 

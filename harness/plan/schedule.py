@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from hashlib import blake2b
-from itertools import chain, islice, repeat
+from itertools import chain, islice, pairwise, repeat
 from itertools import count as _count
 from struct import Struct
 
@@ -47,7 +47,11 @@ def owned(plan: LoadPlan, class_name: str, step: int, worker: int) -> tuple[int,
 
 def count(plan: LoadPlan, class_name: str, step: int) -> int:
     """How many arrivals the step has; O(1) in the rate."""
-    low, high = _expected(plan, class_name, step), _expected(plan, class_name, step + 1)
+    return _counted(plan, class_name, step, _expected(plan, class_name, step), _expected(plan, class_name, step + 1))
+
+
+def _counted(plan: LoadPlan, class_name: str, step: int, low: float, high: float) -> int:
+    """low, high: expected arrivals before the step, and before the next one."""
     if plan.arrivals == "constant":
         phase = _phase(plan, class_name)
         return max(0, math.ceil(high - phase) - math.ceil(low - phase))
@@ -56,7 +60,12 @@ def count(plan: LoadPlan, class_name: str, step: int) -> int:
 
 def planned_counts(plan: LoadPlan, start_step: int, end_step: int) -> dict[str, list[int]]:
     """Arrivals of every class for each step in [start_step, end_step)."""
-    return {c.name: [count(plan, c.name, step) for step in range(start_step, end_step)] for c in plan.classes}
+    steps = range(start_step, end_step)
+    found = {}
+    for name in (c.name for c in plan.classes):
+        expected = pairwise(_expected(plan, name, step) for step in range(start_step, end_step + 1))
+        found[name] = [_counted(plan, name, step, *both) for step, both in zip(steps, expected, strict=True)]
+    return found
 
 
 def share(plan: LoadPlan, class_name: str) -> float:

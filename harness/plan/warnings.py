@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from harness.model.records.metrics import ALLOWED_OVER
 from harness.model.records.plan import Plan
 from harness.model.records.targets import Target
-from harness.model.target_grammar import ALLOWED_OVER, format_limit
+from harness.model.target_grammar import format_limit
 from harness.model.units import format_duration, format_percent
 from harness.plan.experiment import Experiment
 from harness.plan.files.entries import RandomFaults
@@ -21,7 +22,7 @@ USUAL_ERRORS = 0.01
 
 def allowed_proportion(target: Target) -> float | None:
     """The proportion a target allows to be bad: p95 -> 0.05, error_rate < 1% -> 0.01; None for others."""
-    if target.metric == "error_rate" and not target.of_baseline:
+    if target.traits.share and not target.of_baseline:
         return target.value
     return ALLOWED_OVER.get(target.metric)
 
@@ -97,13 +98,13 @@ def _thin_comparisons(plan: Plan, rate: float) -> list[str]:
         alone = target.relative == "baseline" and target.other is None and not target.plus
         if not (alone and target.primary and target.phase and target.op in ("<", "<=")):
             continue
-        if target.metric not in (*ALLOWED_OVER, "error_rate"):
+        if not target.traits.watched:
             continue
         p = ALLOWED_OVER.get(target.metric, USUAL_ERRORS)
         share = 1.0 if target.name is None else share_of_name(plan.load, target.name)
         requests = rate * share * min(plan.phases.judged[target.phase], plan.phases.baseline_s)
         if p * requests < TELLING_BAD:
-            other = "0.5%" if target.metric == "error_rate" else "baseline + 50ms"
+            other = "0.5%" if target.traits.share else "baseline + 50ms"
             needed = format_percent(TELLING_BAD / requests)
             found.append(
                 f"target '{target.text}' compares two counts of bad requests, and {TELLING_BAD} in each phase are "

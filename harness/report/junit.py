@@ -12,9 +12,9 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
 from harness.analysis.record.spans import one_shots
+from harness.model.records.metrics import Origin
 from harness.model.records.plan import Plan
 from harness.model.records.result import FaultResult, RecoveryResult, Result, TargetResult
-from harness.model.target_grammar import unit_of
 from harness.report.html.tables import recovery_outcome
 from harness.report.sentences import text
 from harness.report.sentences.recovery_words import recovery_sentence
@@ -28,7 +28,7 @@ def render(plan: Plan, result: Result) -> str:
     length = max((phase.end_s for phase in result.phases), default=0.0)
     for target in result.targets:
         _target(suite, target, result.recovery, lengths.get(target.phase, 0.0) if target.phase else length)
-    if plan.faults and not any(target.metric == "recovery" for target in result.targets):
+    if plan.faults and not any(target.traits.origin is Origin.RECOVERY for target in result.targets):
         _recovery(suite, plan, result)
     for fault in result.faults:
         _proof(suite, plan, fault)
@@ -75,12 +75,12 @@ def mark(case: ET.Element, tag: str, type_: str, message: str) -> None:
 
 
 def _target(suite: ET.Element, target: TargetResult, recovery: RecoveryResult | None, length: float) -> None:
-    seconds = target.observed if target.metric == "recovery" and target.observed is not None else length
+    seconds = target.observed if target.traits.origin is Origin.RECOVERY and target.observed is not None else length
     case = add_case(suite, target.phase or "run", target.target, seconds)
-    observed = "no data" if target.observed is None else text.in_unit(target.observed, unit_of(target.metric))
+    observed = "no data" if target.observed is None else text.in_unit(target.observed, target.traits.unit)
     why = f" {target.why}" if target.why else ""
     seen = f"observed {observed}.{why}"
-    if target.metric == "recovery" and recovery is not None:
+    if target.traits.origin is Origin.RECOVERY and recovery is not None:
         seen = f"{recovery_outcome(recovery.outcome)}, {seen}"
     match target.outcome:
         case "broken" if target.primary:

@@ -49,6 +49,10 @@ def parts(up: StackUp) -> list[Part]:
         )
     url = up.target.url
     found.append(Part(name="api", pid=up.target.pid, address=url, trouble=_http(f"{url}/health")))
+    seen = (("prometheus", up.alerts.prometheus), ("alertmanager", up.alerts.alertmanager)) if up.alerts else ()
+    found += [
+        Part(name=name, pid=None, address=url, trouble=_http(f"{url}/-/ready")) for name, url in seen if url is not None
+    ]
     return found
 
 

@@ -102,6 +102,7 @@ class Book:
             cells=cells(run, result),
             target_version=run.plan.provenance.target_version if run.plan.provenance is not None else None,
             reset=self._reset.get(name, ""),
+            alerts=result.detection.alerts if result.detection is not None else (),
         )
         with self._lock:
             self._attempts[self._items[name].item.name].append(attempt)

@@ -173,8 +173,8 @@ def planned_item(item: Item, on: Ground, shared: Experiment, base: Plan, locustf
         targets, warnings = own_targets(item, plan)
         if targets:
             plan = on.plan(replace(experiment, targets=(*experiment.targets, *targets)), lambda: locustfile)
-    except HarnessError as error:
-        error.args = (f"experiment {item.name}: {error}", *error.args[1:])
+    except UsageError as error:
+        error.message = f"experiment {item.name}: {error.message}"
         raise
     own_load = item.own_load or plan.load.jump_from is not None
     plan = replace(

@@ -77,7 +77,8 @@ def _by_env(planned: Planned, env: dict[str, str], where: str) -> Planned:
         )
     if wrong := sorted(set(env) - set(settings(env))):
         raise UsageError(f"{where}.env: {wrong[0]!r} is no setting of the sample API", hint="see docs/sample-api.md")
-    return replace(planned, stack=EmbeddedStack(settings=env))
+    with_alerts = planned.experiment.alerts is not None and planned.experiment.alerts.of_stack
+    return replace(planned, stack=EmbeddedStack(settings=env, with_alerts=with_alerts))
 
 
 def _at(planned: Planned, host: str, where: str, configuration: Configuration) -> tuple[Planned, Configuration]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.adapters.alerts import alertmanager, prometheus, webhook
+from harness.adapters.alerts import alertmanager, listener, prometheus, webhook
 from harness.adapters.alerts.sources import check_sources, has_our_clock, pinned
 from harness.adapters.alerts.told import MAX_ANSWER, Active, instant
 from harness.adapters.wire.http import Client
@@ -193,6 +193,55 @@ def test_a_port_that_is_taken_is_told(told: Told) -> None:
         webhook.Receiver("127.0.0.1", told.receiver.port, lambda _: None, lambda _: None)
     with pytest.raises(UsageError, match=r"alerts\.webhook: the webhook cannot listen"):
         check_sources(AlertsPlan(webhook=f"127.0.0.1:{told.receiver.port}"), ())
+
+
+# -- the listener that owns the port ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listening() -> Iterator[Told]:
+    made = Told()
+    made.receiver.close()
+    made.receiver = listener.listen("127.0.0.1", 0, lambda all_: made.found.extend(all_), made.trouble.append)
+    yield made
+    made.receiver.close()
+
+
+def test_a_listener_that_has_the_port_is_asked_what_it_was_told(listening: Told) -> None:
+    address = f"127.0.0.1:{listening.receiver.port}"
+    check_sources(AlertsPlan(webhook=address), ())
+    assert listening.post(payload(("A", "firing"), ("B", "firing"))) == 200
+    assert listening.post(payload(("B", "resolved"))) == 200
+    (one,) = listener.read(Client(), f"http://{address}").active
+    assert (one.alert, one.state, one.since) == ("A", "notified", None) and len(listening.found) == 3
+    assert listening.post(b"", "GET", Origin="http://evil.example") == 403
+    assert listening.post(b"", "GET", Host="evil.example") == 403
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"listener": "another", "active": []}',
+        b'{"listener": "harness alerts listen", "active": 1}',
+    ],
+)
+def test_another_server_on_its_port_is_no_listener(page: Page, body: bytes) -> None:
+    page.body = body
+    assert not listener.answers(page.url.removeprefix("http://"))
+    with pytest.raises(UsageError, match="cannot listen"):
+        check_sources(AlertsPlan(webhook=page.url.removeprefix("http://")), ())
+
+
+def test_what_a_listener_tells_is_cut(page: Page) -> None:
+    told = {"alert": "A" * 10_000, "series": "s" * 10_000, "labels": "l" * 10_000, "since": 1e300}
+    other = {**told, "series": "t", "state": "firing"}
+    active = [{**told, "state": "notified"}, other]
+    page.body = json.dumps({"listener": "harness alerts listen", "active": active}).encode()
+    (one,) = listener.read(Client(), page.url).active
+    assert len(one.alert) == 200 and len(one.labels) == 300 and len(one.series) == 12 and one.since is None
 
 
 # -- which hosts -----------------------------------------------------------------------------------------------------

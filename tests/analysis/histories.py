@@ -14,7 +14,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import msgspec
@@ -67,6 +67,7 @@ def healthy(at: float, draw: random.Random) -> Reply:
     return Reply(20.0 + 40.0 * draw.random())
 
 
+@cache
 def failing(
     begin: float, end: float, share: float, kind: str = "status", background: float = 0.0, latency_ms: float = 5.0
 ) -> Service:
@@ -80,11 +81,16 @@ def failing(
     return service
 
 
+@cache
 def slow(begin: float, end: float, latency_ms: float, share: float = 1.0) -> Service:
     def service(at: float, draw: random.Random) -> Reply:
         return Reply(latency_ms) if begin <= at < end and draw.random() < share else healthy(at, draw)
 
     return service
+
+
+_MADE: dict[tuple[object, ...], list[Row]] = {}
+MOST_MADE = 32
 
 
 @dataclass
@@ -225,11 +231,19 @@ class Scene:
         return events, end_s
 
     def rows(self, plan: Plan, end_s: float) -> list[Row]:
-        """One delta a step and worker, one mark a second and worker."""
+        """One delta a step and worker, one mark a second and worker. Many scenes have the same: those are made once."""
+        key = (self.service, plan.load, self.rate, self.seed, self.workers, self.ends, end_s)
+        if key not in _MADE:
+            if len(_MADE) == MOST_MADE:
+                _MADE.pop(next(iter(_MADE)))
+            _MADE[key] = self._rows(plan, end_s)
+        return list(_MADE[key])
+
+    def _rows(self, plan: Plan, end_s: float) -> list[Row]:
         draw = random.Random(f"service {self.seed}")
         steps = round(end_s * 10)
         load = plan.load if self.rate is not None else msgspec.structs.replace(plan.load, model="open", rate=200.0)
-        counts = _planned_counts(load, steps)
+        counts = _planned_counts(msgspec.structs.replace(load, limits_ms=()), steps)
         waiting: dict[int, dict[int, int]] = {worker: {} for worker in range(self.workers)}
         rows: list[Row] = []
         for step in range(steps):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable
 from dataclasses import replace as changed
@@ -79,15 +80,15 @@ class Session:
         for step in (*range(FIRST), *range(self.end, self.until)):
             self.written += [(step + 1, stranger(worker, step)) for worker in self.workers]
             self.written += [(step + 1.5, error(worker, "status", "GET /items", step, 5)) for worker in self.workers]
-        self.waiting: dict[tuple[str, int], dict[int, int]] = {}
-        for number in range(self.until):
-            for worker in self.workers:
-                now: dict[int, int] = {}
-                for whose, step, until, count in open_:
-                    if whose == worker and step <= number < until and count:
-                        now[step] = now.get(step, 0) + count
-                self.waiting[worker, number] = now
-                self.written.append((number + 0.95, mark(worker, number + 1, now)))
+        self.waiting: dict[tuple[str, int], dict[int, int]] = {
+            (worker, number): {} for number in range(self.until) for worker in self.workers
+        }
+        for worker, step, until, count in open_:
+            for number in range(step, math.ceil(min(until, self.until)) if count else 0):
+                now = self.waiting[worker, number]
+                now[step] = now.get(step, 0) + count
+        for (worker, number), now in self.waiting.items():
+            self.written.append((number + 0.95, mark(worker, number + 1, now)))
 
     def rows(self) -> list[Row]:
         return [row for _, row in sorted(self.written, key=lambda one: one[0])]

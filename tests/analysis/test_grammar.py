@@ -7,17 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from harness.model.errors import UsageError
-from harness.model.target_grammar import (
-    METRICS,
-    OF_ALERTS,
-    WHOLE_RUN,
-    defaults,
-    merge,
-    parse_expression,
-    parse_targets,
-    refuse_impossible,
-    unit_of,
-)
+from harness.model.records.metrics import METRICS, metric_traits
+from harness.model.target_grammar import defaults, merge, parse_expression, parse_targets, refuse_impossible
 
 
 def texts(expression: str) -> list[str]:
@@ -182,11 +173,12 @@ def test_the_canonical_text_parses_back_to_the_same_target(
     metric: str, op: str, number: object, phase: str, soft: bool
 ) -> None:
     unit = {"ms": "ms", "s": "s", "proportion": "%", "per_h": "%/h", "per_s": "/s", "number": ""}
-    where = "" if metric in WHOLE_RUN else phase
-    if metric in METRICS and METRICS[metric].of_alert:
+    traits = metric_traits(metric)
+    where = "" if traits.whole_run else phase
+    if traits.of_alert:
         metric += "{ServiceDown}"
-    assume(not (metric.partition("{")[0] in OF_ALERTS and op.startswith(">")))
-    target = parse_expression(f"{where}{metric} {op} {number}{unit[unit_of(metric.partition('{')[0])]}")
+    assume(not (traits.upper and op.startswith(">")))
+    target = parse_expression(f"{where}{metric} {op} {number}{unit[traits.unit]}")
     again = parse_expression(("~" if soft else "") + target.text)
     assert (again.text, again.value, again.op) == (target.text, target.value, target.op)
 

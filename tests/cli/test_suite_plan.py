@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -117,3 +121,57 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, text: str, words: tuple[str, 
     done = harness("plan", "x.yaml", *words, cwd=tmp_path)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert done.stdout == ""
+
+
+def test_for_each_expected_alert_how_long_a_fault_has_to_be(tmp_path: Path) -> None:
+    (tmp_path / "harness.toml").write_text('[alerts]\nprometheus = "http://127.0.0.1:9"\nexpected = ["All"]\n')
+    (tmp_path / "suite.yaml").write_text(
+        "experiments:\n  - redis-down\n  - {faults: [db-down], expected_alerts: [DatabaseDown]}\n"
+    )
+    done = harness("plan", "suite.yaml", "--stack", "embedded", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "seen by Prometheus http://127.0.0.1:9, read each second" in said
+    assert "the rules of the expected alerts were not read" in said and "once targets are broken" not in said
+    assert said.count("alert All") == 2 and said.count("alert DatabaseDown") == 1
+    with answering(RULES) as port:
+        (tmp_path / "harness.toml").write_text(
+            f'[alerts]\nprometheus = "http://127.0.0.1:{port}"\nexpected = ["All"]\n'
+        )
+        said = " ".join(harness("plan", "suite.yaml", "--stack", "embedded", cwd=tmp_path).stdout.split())
+    assert "alert DatabaseDown: fires once targets are broken for 1m15s" in said
+    assert "faults of 15s are too short: that it does not fire is not judged" in said
+    assert said.count("alert All: Prometheus has no alerting rule of this name") == 2
+    (tmp_path / "harness.toml").unlink()
+    done = harness("plan", "suite.yaml", "--stack", "embedded", cwd=tmp_path)
+    assert done.returncode == 2 and "experiment db-down: nobody looks at alerts" in done.stderr
+
+
+RULES = {
+    "status": "success",
+    "data": {"groups": [{"interval": 15, "rules": [{"name": "DatabaseDown", "type": "alerting", "duration": 60}]}]},
+}
+
+
+@contextmanager
+def answering(answer: object) -> Iterator[int]:
+    """A server that gives this answer, as JSON, to every GET; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()

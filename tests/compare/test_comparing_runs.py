@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,12 +14,16 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
 from harness import api
+from harness.analysis import run_directory
 from harness.analysis.comparison.power import what_pairs_show
+from harness.analysis.record.windows import WindowStore
+from harness.analysis.verdict.judge import judge as the_judge
 from harness.cli import cli
 from harness.model.errors import UsageError
 from harness.model.records import events as ev
 from harness.model.records.many_runs.group import Comparison, Group, GroupRun, Middle
 from harness.model.records.plan import Plan
+from harness.model.records.result import Result as JudgedResult
 from harness.model.records.stack import StackName
 from harness.model.records.windows import DeltaRow, RequestCounts
 from harness.report.sentences.comparison import first_sentence, what_shows
@@ -36,6 +40,30 @@ def made(number: int, share: float = 0.2, **more: object) -> Run:
     run = scene.build()
     events = [replace(one, monotonic=1e4 + number) if isinstance(one, ev.Started) else one for one in run.events]
     return Run(run.plan, events, run.rows)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _each_run_judged_once() -> Iterator[None]:
+    """The same files always give the same result (tests/analysis), and most tests compare the same runs."""
+    loaded: dict[tuple[bytes, ...], run_directory.Run] = {}
+    judged: dict[int, JudgedResult] = {}
+
+    def load_run(directory: Path) -> run_directory.Run:
+        content = tuple(path.name.encode() + path.read_bytes() for path in sorted(directory.iterdir()))
+        if content not in loaded:
+            loaded[content] = run_directory.load_run(directory)
+        return loaded[content]
+
+    def judge(plan: Plan, history: object, store: WindowStore, *more: object) -> JudgedResult:
+        # `loaded` keeps the store, and nobody gives one another plan.
+        if id(store) not in judged:
+            judged[id(store)] = the_judge(plan, history, store, *more)  # type: ignore[arg-type]
+        return judged[id(store)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.compare.compare.load_run", load_run)
+        patch.setattr("harness.compare.compare.judge", judge)
+        yield
 
 
 @pytest.fixture(scope="module")

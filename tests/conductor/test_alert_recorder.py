@@ -7,14 +7,18 @@ import http.server
 import json
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from harness.adapters.alerts.listener import listen
 from harness.adapters.alerts.told import Active, Told
 from harness.conductor.recording.alerts import MAX_CHANGES, AlertRecorder, _Book
+from harness.conductor.recording.unresolved import Unresolved
 from harness.model.clock import monotonic
 from harness.model.jsonl import read_lines
 from harness.model.records.alerts import AlertRow, AlertRule, AlertsPlan, Changed, Looked, RuleSeen
@@ -147,6 +151,34 @@ def test_a_refused_host_or_a_port_that_is_taken_fails_no_run(prometheus: Prometh
     assert rows(tmp_path / "a.jsonl") == []
 
 
+def test_a_run_reads_from_the_listener_that_has_its_port_and_leaves_it_there(tmp_path: Path) -> None:
+    said: list[str] = []
+    receiver = listen("127.0.0.1", 0, lambda _: None, said.append)
+    out = tmp_path / "a.jsonl"
+    try:
+        recorder = AlertRecorder(AlertsPlan(webhook=f"127.0.0.1:{receiver.port}"), said.append, interval_s=0.05)
+        recorder.start(monotonic(), out)
+        for status, state in (("firing", "notified"), ("resolved", "resolved")):
+            body = {"version": "4", "alerts": [{"status": status, "labels": {"alertname": "Down", "job": "a"}}]}
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{receiver.port}/", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            )
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5) as reply:
+                assert reply.status == 200
+            wait(lambda state=state: states(out)[-1:] == [("job=a", state)])  # type: ignore[misc]
+        recorder.stop()
+        assert {row.source for row in rows(out) if isinstance(row, Changed)} == {"webhook"} and not said
+        other = AlertRecorder(AlertsPlan(webhook=f"127.0.0.1:{receiver.port}"), said.append, interval_s=0.05)
+        other.start(monotonic(), tmp_path / "b.jsonl")
+        wait(lambda: bool(rows(tmp_path / "b.jsonl")))
+        receiver.close()
+        wait(lambda: any(isinstance(row, Looked) and row.trouble for row in rows(tmp_path / "b.jsonl")))
+        other.stop()
+        assert said[0].startswith("alerts are not seen: ")
+    finally:
+        receiver.close()
+
+
 def active(series: str, state: str = "firing", since: float | None = None) -> Active:
     return Active(alert="A", series=series, labels="", state=state, since=since)  # type: ignore[arg-type]
 
@@ -174,3 +206,49 @@ def test_labels_that_are_new_at_each_look_do_not_fill_the_disk() -> None:
     assert written <= MAX_CHANGES
     (last,) = [row for row in found if isinstance(row, Looked)]
     assert "are not recorded any more" in last.trouble
+
+
+def test_an_alert_of_before_is_waited_for_until_it_is_inactive(prometheus: Prometheus, tmp_path: Path) -> None:
+    recorder = AlertRecorder(AlertsPlan(prometheus=prometheus.url, expected=("Down",)), [].append, interval_s=0.05)
+    said: list[str] = []
+    assert recorder.active(EXPECTED) == {}
+    prometheus.active = {"a": "firing"}
+    recorder.start(monotonic(), tmp_path / "a.jsonl")
+    try:
+        wait(lambda: recorder.active(EXPECTED) == {"Down": 5.0 + 1.0 + 15.0})
+        asked = Unresolved(recorder, EXPECTED, said.append)
+        assert asked(100.0) == "alert 'Down' is still active, at most 21s" == asked(120.9)
+        assert said == ["alert 'Down' is still active: no baseline before it is over, or 21s"]
+        assert asked(121.0) == "" and said[1:] == ["alert 'Down' is still active after 21s: it is carried over"]
+        assert asked(122.0) == "" and len(said) == 2
+        prometheus.active = {"a": "pending"}
+        time.sleep(0.2)
+        assert recorder.active(EXPECTED) == {"Down": 21.0}, "one that is about to fire is not inactive"
+        prometheus.active = {}
+        wait(lambda: recorder.active(EXPECTED) == {})
+        assert Unresolved(recorder, EXPECTED, said.append)(0.0) == ""
+        prometheus.active, prometheus.instead = {"a": "firing"}, b"no"
+        wait(lambda: recorder.active(EXPECTED) == {})
+        assert Unresolved(recorder, EXPECTED, said.append)(0.0) == "", "nothing is waited for that nobody can see"
+    finally:
+        recorder.stop()
+
+
+EXPECTED = ("Down",)
+
+
+def test_an_alert_that_nobody_expects_is_not_waited_for(prometheus: Prometheus, tmp_path: Path) -> None:
+    prometheus.active = {"a": "firing"}
+    recorder = AlertRecorder(AlertsPlan(prometheus=prometheus.url), [].append, interval_s=0.05)
+    recorder.start(monotonic(), tmp_path / "a.jsonl")
+    wait(lambda: bool(recorder.active(EXPECTED)))
+    recorder.stop()
+    assert recorder.active(("Other",)) == {}
+    assert Unresolved(recorder, (), [].append)(0.0) == "" == Unresolved(None, EXPECTED, [].append)(0.0)
+
+
+def test_how_long_is_waited_is_what_its_rule_needs_within_a_limit() -> None:
+    rule = AlertRule(alert="A", for_s=60.0, interval_s=15.0, query="sum_over_time(x[2m:1s]) > rate(y[30s])")
+    assert rule.wait_s == 60.0 + 120.0 + 15.0 + 15.0
+    assert replace(rule, keep_s=100.0).wait_s == rule.wait_s + 100.0
+    assert replace(rule, query="x[1d]").wait_s == 600.0

@@ -424,3 +424,31 @@ def test_an_interrupt_during_the_undo_of_another_end_hastens_it_and_finishes() -
     world.give(StopRequest(now=world.now, why="interrupt", text="x"))
     world.run(until=60.0)
     assert world.state.finished and reason(world) == "abort" and world.when(Undo)
+
+
+class Alerted(Shared):
+    """until: up to then an expected alert is waited for, once nothing else is."""
+
+    def __init__(self, plan: Plan, until: float) -> None:
+        super().__init__(plan)
+        self.until = until
+
+    def give(self, event: Input) -> None:
+        if isinstance(event, Tick) and event.now < self.until:
+            self.calm_at, alerts = None, True
+        else:
+            self.calm_at, alerts = 0.0, False
+        super().give(msgspec.structs.replace(event, alerts=alerts) if isinstance(event, Tick) else event)
+
+
+@pytest.mark.parametrize("until", [3.0, 12.0, 33.33])
+def test_a_run_waits_for_an_alert_after_its_warm_up_and_no_longer(until: float) -> None:
+    world = Alerted(plan(fault("redis-down")), until).run()
+    phases = world.phases()
+    assert phases["baseline"] == (12.0 if until <= 12.0 else pytest.approx(until, abs=0.2))
+    assert phases["gap"] - phases["baseline"] == pytest.approx(20.0) and reason(world) is None
+
+
+def test_an_alert_may_be_waited_for_longer_than_a_target_and_never_stops_an_experiment() -> None:
+    world = Alerted(shared(fault("redis-down")), 200.0).run()
+    assert world.phases()["baseline"] == pytest.approx(200.0, abs=0.2) and reason(world) is None

@@ -6,7 +6,7 @@ import pytest
 
 from harness.model.records.events import OrderKind
 from harness.plan.decide import refused
-from harness.plan.machine import HandOn, Inject, Order, RecordOrder, RecordStop, StopRequest, Undo
+from harness.plan.machine import HandOn, Inject, Mended, Order, RecordOrder, RecordStop, StopRequest, Undo
 from tests.plan.test_decide import Shared, World, fault, plan, reason, shared
 
 
@@ -102,3 +102,19 @@ def test_a_wait_ends_when_people_go_on_and_nothing_was_begun() -> None:
     world.run()
     assert recorded(world) == ["proceed"] and reason(world) is None and set(world.phases()) == {"settle"}
     assert world.when(HandOn)[0] == pytest.approx(50.0, abs=0.2) and not world.when(Inject)
+
+
+def test_what_people_have_mended_is_undone_at_once_and_recovery_follows() -> None:
+    world = World(plan(fault("redis-down"))).run(until=40.0)
+    world.give(Mended(now=world.now, fault="redis-down"))
+    world.give(Mended(now=world.now, fault="redis-down"))
+    world.run()
+    assert len(world.when(Undo)) == 1 and world.when(Undo)[0] == pytest.approx(40.0, abs=0.1)
+    assert world.phases()["recovery"] == pytest.approx(40.2, abs=0.3) and reason(world) is None
+
+
+def test_only_what_is_on_can_be_mended() -> None:
+    world = World(plan(fault("redis-down"))).run(until=10.0)
+    world.give(Mended(now=world.now, fault="redis-down"))
+    world.run()
+    assert len(world.when(Inject)) == len(world.when(Undo)) == 1 and world.when(Undo)[0] > world.when(Inject)[0] + 5

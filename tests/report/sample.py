@@ -27,6 +27,7 @@ from harness.model.records.events import (
 )
 from harness.model.records.faults import Change, Dependency, Evidence, FaultSpec
 from harness.model.records.load import LoadPlan, Scenario, TaskInfo, UserClass
+from harness.model.records.metrics import Unit
 from harness.model.records.plan import PhasePlan, Plan, PlannedFault, Provenance
 from harness.model.records.result import (
     ErrorResult,
@@ -43,7 +44,7 @@ from harness.model.records.result import (
     TargetRecovery,
     TargetResult,
 )
-from harness.model.records.targets import Op, PhaseName, Target, Unit
+from harness.model.records.targets import Op, PhaseName, Target
 
 EXPERIMENT = "20261123-160000-redis-down-target"
 EDGES: tuple[tuple[PhaseName, float], ...] = (

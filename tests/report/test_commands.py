@@ -1,4 +1,7 @@
-"""`harness report` and `harness check` as a user types them, on recorded runs and on Locust's CSV."""
+"""`harness report` and `harness check` as a user types them, on recorded runs and on Locust's CSV.
+
+Most are the command's own main function in this process; one of each command is a real process.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +18,7 @@ import pytest
 
 from harness.analysis import run_directory
 from tests.analysis.histories import Scene, failing
+from tests.support.command import command
 
 CSV = """\
 Type,Name,Request Count,Failure Count,Median Response Time,Average Response Time,Min Response Time,Max Response Time,\
@@ -24,6 +29,11 @@ POST,/predict,9000,40,8,12.2,2,900,100,150.1,0.7,8,9,10,11,20,41,60,90,300,500,9
 
 
 def harness(*arguments: str) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        return command(*arguments, cwd=Path(folder))
+
+
+def process(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", "from harness.cli import main; main()", *arguments],
         capture_output=True,
@@ -42,7 +52,7 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_check_of_a_run_prints_the_assessment_and_exits_by_its_verdict(failed: Path) -> None:
-    done = harness("check", str(failed))
+    done = process("check", str(failed))
     assert done.returncode == 1, done.stderr
     rows = done.stdout.splitlines()
     assert rows[0] == "TARGET ASSESSMENT"
@@ -118,7 +128,7 @@ def test_report_writes_every_format(failed: Path, tmp_path: Path) -> None:
     assert ET.fromstring(harness("report", str(failed), "--format", "junit").stdout).tag == "testsuites"
     assert harness("report", str(failed), "--format", "md").stdout.startswith("# ❌ redis-down / target\n")
     out = tmp_path / "report.html"
-    done = harness("report", str(failed), "--out", str(out))
+    done = process("report", str(failed), "--out", str(out))
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert "<title>FAIL: redis-down / target</title>" in out.read_text(encoding="utf-8")
@@ -146,11 +156,11 @@ def test_help_names_the_exit_codes_and_examples() -> None:
         assert part in text
 
 
-@pytest.mark.parametrize("command", [("check",), ("analyze", "--dry-run"), ("report", "--format", "md")])
+@pytest.mark.parametrize("words", [("check",), ("analyze", "--dry-run"), ("report", "--format", "md")])
 @pytest.mark.parametrize("name", ["plan.json", "result.json"])
 @pytest.mark.parametrize("damage", ["folder", "no utf-8"])
 def test_a_file_of_the_run_that_cannot_be_read_is_named(
-    failed: Path, tmp_path: Path, command: tuple[str, ...], name: str, damage: str
+    failed: Path, tmp_path: Path, words: tuple[str, ...], name: str, damage: str
 ) -> None:
     """Exit code 1 would mean FAIL to a pipeline."""
     run_dir = shutil.copytree(failed, tmp_path / "run")
@@ -159,8 +169,8 @@ def test_a_file_of_the_run_that_cannot_be_read_is_named(
         (run_dir / name).mkdir()
     else:
         (run_dir / name).write_bytes((run_dir / name).read_bytes().replace(b'"target"', b'"\xff"'))
-    done = harness(*command[:1], str(run_dir), *command[1:])
-    if command[0] == "analyze" and name == "result.json":
+    done = harness(*words[:1], str(run_dir), *words[1:])
+    if words[0] == "analyze" and name == "result.json":
         assert done.returncode == 1, "the verdict, made anew from the record"
         return
     assert done.returncode == 2 and name in done.stderr, done.stderr
@@ -171,7 +181,7 @@ def test_a_result_that_cannot_be_written_is_said_in_one_line(failed: Path, tmp_p
     run_dir = shutil.copytree(failed, tmp_path / "run")
     (run_dir / "result.json").unlink()
     (run_dir / "result.json").mkdir()
-    done = harness("analyze", str(run_dir))
+    done = process("analyze", str(run_dir))
     assert done.returncode == 2 and "result.json cannot be written" in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 2
 

@@ -31,6 +31,7 @@ class _Alert(msgspec.Struct):
 class _Rule(msgspec.Struct):
     name: str
     duration: float = 0.0
+    keepFiringFor: float = 0.0  # noqa: N815
     query: str = ""
     type: str = "alerting"
     lastEvaluation: str | None = None  # noqa: N815
@@ -86,6 +87,7 @@ def _rule(group: _Group, rule: _Rule) -> AlertRule:
         for_s=_length(rule.duration),
         interval_s=_length(group.interval),
         query=rule.query[:MAX_QUERY],
+        keep_s=_length(rule.keepFiringFor),
     )
 
 

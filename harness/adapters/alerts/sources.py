@@ -8,10 +8,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from harness.adapters.alerts import prometheus
+from harness.adapters.alerts import listener, prometheus
 from harness.adapters.alerts.webhook import Receiver
 from harness.adapters.allowed_hosts import check_url, url_address
-from harness.adapters.processes.listeners import command_of, listener
+from harness.adapters.processes.listeners import command_of
+from harness.adapters.processes.listeners import listener as process_at
 from harness.adapters.wire.http import Client
 from harness.model.errors import AdapterError, UsageError
 from harness.model.records.alerts import AlertRule, AlertsPlan
@@ -63,6 +64,8 @@ def check_sources(alerts: AlertsPlan | None, allow_hosts: Collection[str]) -> No
         try:
             Receiver(*listening(alerts.webhook), lambda _: None, lambda _: None).close()
         except AdapterError as error:
+            if listener.answers(alerts.webhook):
+                return
             raise UsageError(f"alerts.webhook: {error}", hint="name another port, or end what listens there") from error
 
 
@@ -78,7 +81,7 @@ def has_our_clock(url: str) -> bool:
     try:
         if not ip_address(host).is_loopback:
             return False
-        pid = listener(port)
+        pid = process_at(port)
         return pid is not None and command_of(pid).startswith(_PROGRAMS)
     except (AdapterError, ValueError):
         return False

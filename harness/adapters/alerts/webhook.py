@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from harness.adapters.alerts.told import Active, active, decoded, limited
+from harness.adapters.alerts.told import MAX_SERIES, Active, active, decoded, limited
 from harness.model.errors import AdapterError, Unreachable
 
 MAX_BODY = 1_000_000
@@ -34,6 +34,26 @@ class _Payload(msgspec.Struct):
     alerts: list[_Alert]
 
 
+class Standing:
+    """What notifications have told so far, which stays so until they say otherwise. For several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._active: dict[str, Active] = {}
+
+    def told(self, found: tuple[Active, ...]) -> None:
+        with self._lock:
+            for one in found:
+                self._active.pop(one.series, None)
+                if one.state == "notified" and len(self._active) < MAX_SERIES:
+                    self._active[one.series] = one
+
+    @property
+    def active(self) -> tuple[Active, ...]:
+        with self._lock:
+            return tuple(self._active.values())
+
+
 def read(body: bytes) -> tuple[Active, ...]:
     """What a notification tells: notified, or resolved. Raises Rejected for what is none."""
     payload = decoded(body, "webhook", _Payload)
@@ -45,13 +65,19 @@ def read(body: bytes) -> tuple[Active, ...]:
 
 class Receiver:
     """Listens until it is closed. told: called in a thread of the server's with what each notification tells; trouble:
-    with a line about what could not be read. Raises Unreachable where the port cannot be had."""
+    with a line about what could not be read. page: what a GET is answered with, JSON; None: nothing is. Raises
+    Unreachable where the port cannot be had."""
 
     def __init__(
-        self, host: str, port: int, told: Callable[[tuple[Active, ...]], None], trouble: Callable[[str], None]
+        self,
+        host: str,
+        port: int,
+        told: Callable[[tuple[Active, ...]], None],
+        trouble: Callable[[str], None],
+        page: Callable[[], bytes] | None = None,
     ) -> None:
         try:
-            self._server = _Server((host, port), told, trouble)
+            self._server = _Server((host, port), told, trouble, page)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
             raise Unreachable(f"the webhook cannot listen on {host}:{port}: {why}") from error
@@ -74,10 +100,11 @@ class _Server(ThreadingHTTPServer):
         address: tuple[str, int],
         told: Callable[[tuple[Active, ...]], None],
         trouble: Callable[[str], None],
+        page: Callable[[], bytes] | None,
     ) -> None:
         if ":" in address[0]:
             self.address_family = AF_INET6
-        self.told, self.trouble = told, trouble
+        self.told, self.trouble, self.page = told, trouble, page
         self.places = threading.BoundedSemaphore(MOST_AT_ONCE)
         super().__init__(address, _Handler)
 
@@ -103,9 +130,17 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "resilience-harness"
     sys_version = ""
 
+    def do_GET(self) -> None:
+        self.close_connection = True
+        if self._from_a_page():
+            return self._answer(403)
+        if self.server.page is None:
+            return self._answer(501)
+        self._answer(200, self.server.page())
+
     def do_POST(self) -> None:
         self.close_connection = True
-        if self.headers.get("Origin") is not None or not _loopback(self.headers.get("Host", "")):
+        if self._from_a_page():
             return self._answer(403)
         if self.headers.get_content_type() != "application/json":
             return self._answer(415)
@@ -123,11 +158,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.told(found)
         self._answer(200)
 
-    def _answer(self, status: int) -> None:
+    def _from_a_page(self) -> bool:
+        return self.headers.get("Origin") is not None or not _loopback(self.headers.get("Host", ""))
+
+    def _answer(self, status: int, body: bytes = b"") -> None:
         self.send_response(status)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close")
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Nothing on stderr: it is the run's."""

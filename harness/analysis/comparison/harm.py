@@ -32,7 +32,7 @@ class Harm(msgspec.Struct, frozen=True, kw_only=True):
 def p95_target(plan: Plan) -> Target | None:
     """The one whose limit makes a request a slow one: of all requests, primary before secondary, of the fault phase
     before the others."""
-    found = [target for target in plan.targets if target.metric == "p95" and target.name is None]
+    found = [target for target in plan.targets if target.traits.slow and target.name is None]
     order = {phase: number for number, phase in enumerate(_PHASES)}
     return min(found, key=lambda one: (not one.primary, order.get(one.phase or "baseline", 9)), default=None)
 

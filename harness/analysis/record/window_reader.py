@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from harness.model.clock import step_of, step_start
 from harness.model.jsonl import LineReader
+from harness.model.records.alerts import LONGEST_WAIT_S
 from harness.model.records.load import STEP_S
 from harness.model.records.plan import Plan
 from harness.model.records.windows import DeltaRow, ErrorRow, MarkRow, Row, flattened, pairs
@@ -25,7 +26,8 @@ _INT32 = 2**31 - 1
 
 def latest_s(plan: Plan) -> float:
     """No record of a run speaks of a later instant, in seconds since t0."""
-    return 2 * longest_run(plan.phases) + SLACK_S
+    waited_s = LONGEST_WAIT_S if plan.alerts is not None and plan.alerts.expected else 0.0
+    return 2 * longest_run(plan.phases) + waited_s + SLACK_S
 
 
 class WindowReader:

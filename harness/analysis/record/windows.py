@@ -15,10 +15,10 @@ from harness.analysis.statistics.dispersion import Dispersion
 from harness.analysis.statistics.series import Series
 from harness.analysis.statistics.violations import Baseline
 from harness.model.clock import step_start
+from harness.model.records.metrics import ALLOWED_OVER
 from harness.model.records.plan import Plan
 from harness.model.records.targets import Target
 from harness.model.records.windows import ClassCounts, DeltaRow, ErrorRow, MarkRow, Row, limit_key, pairs
-from harness.model.target_grammar import ALLOWED_OVER
 from harness.plan.schedule import planned_counts
 
 BLOCK = 10

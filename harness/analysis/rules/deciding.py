@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from harness.analysis.statistics.binomial import Chances, critical, lower_tail, root, tail
+from harness.model.records.metrics import ALLOWED_OVER
 from harness.model.records.plan import Plan
 from harness.model.records.targets import Target
-from harness.model.target_grammar import ALLOWED_OVER
 from harness.plan.loadplan import share_of_name
 from harness.plan.phases import MOST_EXTENDED
 
@@ -25,9 +25,9 @@ class Tells(msgspec.Struct, frozen=True):
 
 
 def tells(target: Target, plan: Plan) -> Tells | None:
-    """Of a primary, absolute percentile or error_rate target; None for others, and without a planned rate."""
+    """Of a primary, absolute percentile or share of requests; None for others, and without a planned rate."""
     rate = plan.load.rate
-    p = ALLOWED_OVER.get(target.metric, target.value if target.metric == "error_rate" else 0.0)
+    p = ALLOWED_OVER.get(target.metric, target.value if target.traits.share else 0.0)
     if rate is None or target.phase is None or target.of_baseline or not 0 < p < 1 or target.op not in ("<", "<="):
         return None
     share = 1.0 if target.name is None else share_of_name(plan.load, target.name)

@@ -7,7 +7,6 @@ suppresses nobody is told), else Prometheus, else the webhook.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -17,6 +16,7 @@ from harness.analysis.rules.facts import Facts
 from harness.analysis.rules.proportions import result_of
 from harness.model.records import events as ev
 from harness.model.records.alerts import AlertRow, AlertRule, AlertsPlan, Changed, Looked, RuleSeen, Source, State
+from harness.model.records.metrics import metric_traits
 from harness.model.records.result import AlertOutcome, AlertResult, DetectionResult, ImpactResult, Outcome, TargetResult
 from harness.model.records.targets import Target
 from harness.model.units import format_duration
@@ -24,10 +24,6 @@ from harness.model.units import format_duration
 UNSEEN_AFTER_S = 5.0
 """A source that is asked each second and has not answered for longer was not watched meanwhile."""
 _COUNTS: dict[Source, State] = {"prometheus": "firing", "alertmanager": "firing", "webhook": "notified"}
-_RANGE = re.compile(r"\[((?:\d{1,9}(?:ms|[smhdwy])){1,7})[\]:]")
-"""What a query looks back, as in rate(errors[5m])."""
-_PART = re.compile(r"(\d+)(ms|[smhdwy])")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 
 
 class Episode(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,7 +230,7 @@ def _silent(case: _Case, found: AlertResult, rules: Sequence[AlertRule]) -> Aler
         said = f"targets were broken for {format_duration(broken_s)}, and its rule needs {format_duration(least_s)}"
         return _as(found, "not_judged", f"fault too short: {said}")
     why = [f"targets were broken for {format_duration(broken_s)}, and its rule needs {format_duration(least_s)}"]
-    back_s = max((_range_s(rule.query) for rule in rules), default=0.0)
+    back_s = max((rule.range_s for rule in rules), default=0.0)
     if back_s > broken_s:
         why.append(f"its query looks back {format_duration(back_s)}, over more than was broken")
     if _since(episodes(case.rows, found.alert, "prometheus", "pending"), first):
@@ -246,16 +242,11 @@ def _since(found: Sequence[Episode], first: float) -> list[Episode]:
     return [one for one in found if one.end_s is None or one.end_s > first]
 
 
-def _range_s(query: str) -> float:
-    ranges = (sum(int(n) * _SECONDS[unit] for n, unit in _PART.findall(text)) for text in _RANGE.findall(query))
-    return max(ranges, default=0.0)
-
-
 def judge(target: Target, found: DetectionResult | None) -> TargetResult:
     """`detect{NAME} < ...` or `false_alarms < ...`."""
     if found is None:
         return result_of(target, None, target.value, "not_judged", "no alerts were looked at")
-    if target.metric == "false_alarms":
+    if not target.traits.of_alert:
         return _false_alarms(target, found)
     one = next((each for each in found.alerts if each.alert == target.name), None)
     if one is None:
@@ -293,4 +284,4 @@ def _false_alarms(target: Target, found: DetectionResult) -> TargetResult:
 
 def nothing_to_detect(metric: str, impact: ImpactResult | None) -> bool:
     """No target was broken by a fault: a target of detection that is not judged then is no missing data."""
-    return metric == "detect" and impact is not None and impact.start_s is None
+    return metric_traits(metric).of_alert and impact is not None and impact.start_s is None

@@ -21,9 +21,9 @@ from harness.analysis.statistics import binomial
 from harness.analysis.statistics.binomial import Chances
 from harness.analysis.statistics.dispersion import SECOND
 from harness.analysis.statistics.series import Series
+from harness.model.records.metrics import ALLOWED_OVER
 from harness.model.records.result import NameResult, Outcome, TargetResult
 from harness.model.records.targets import Limit, Op, Target
-from harness.model.target_grammar import ALLOWED_OVER
 from harness.model.units import format_ms, format_percent
 from harness.plan.phases import MOST_EXTENDED
 
@@ -46,18 +46,14 @@ class Ends(msgspec.Struct, frozen=True):
     high: float
 
 
-def is_proportion(target: Target) -> bool:
-    return target.metric in ALLOWED_OVER or target.metric == "error_rate"
-
-
 def is_upper_proportion(target: Target) -> bool:
     """A bound on the share of bad requests: what recovery and impact are judged on."""
-    return target.op in ("<", "<=") and is_proportion(target)
+    return target.op in ("<", "<=") and target.traits.watched
 
 
 def proportion_op(target: Target) -> Op:
     """How bad/n is compared: error_rate as written; a percentile target allows *at most* its share."""
-    return target.op if target.metric == "error_rate" else "<="
+    return target.op if target.traits.failures else "<="
 
 
 def counts_failures(target: Target, facts: Facts) -> bool:
@@ -65,7 +61,7 @@ def counts_failures(target: Target, facts: Facts) -> bool:
     at them. (A total outage under a lone p95 target passed in 198 of 200 runs.)"""
     return target.metric in ALLOWED_OVER and not any(
         other.primary
-        and other.metric == "error_rate"
+        and other.traits.failures
         and other.op in ("<", "<=")
         and other.phase == target.phase
         and other.name in (None, target.name)
@@ -132,7 +128,7 @@ def judge(target: Target, span: Span, facts: Facts) -> TargetResult:
 
 def observed_in(target: Target, span: Span, facts: Facts) -> float | None:
     """The percentile in ms or the share of failures of a phase; None when nothing was seen."""
-    if target.metric == "error_rate":
+    if target.traits.failures:
         bad, n = sums_in(facts.series(target.name, None, True), span)
         return bad / n if n else None
     names = facts.totals(span).of(target.name)
@@ -154,7 +150,7 @@ class _Judged(msgspec.Struct, frozen=True):
 
 
 def _one(target: Target, span: Span, facts: Facts, limit: Limit, ends: Ends) -> _Judged:
-    if target.metric == "error_rate":
+    if target.traits.failures:
         return _errors(target, span, facts, limit, ends)
     p = ALLOWED_OVER[target.metric]
     # A percentile above the limit is the same claim with the roles exchanged.
@@ -217,7 +213,7 @@ def _baseline_interval(target: Target, facts: Facts) -> Ends | None:
     if baseline is None:
         return None
     beyond = (1 - SURE) / 2
-    if target.metric == "error_rate":
+    if target.traits.failures:
         bad, n = sums_in(facts.series(target.name, None, True), baseline)
         if n == 0:
             return None
@@ -262,7 +258,7 @@ def _nothing(target: Target, span: Span, facts: Facts) -> TargetResult | None:
     totals = facts.totals(span)
     names = totals.of(target.name)
     attempts = totals.attempts if target.name is None else names.requests
-    if target.metric == "error_rate":
+    if target.traits.failures:
         if sums_in(facts.series(target.name, None, True), span)[1]:
             return None
         attempts = 0
@@ -292,7 +288,7 @@ def more_needed(target: Target, span: Span, facts: Facts) -> float | None:
 def _more(target: Target, span: Span, facts: Facts, limit: Limit, ends: Ends) -> float | None:
     """more_needed of one limit: what holds it is what _one asks for, of a relative one its lower end."""
     series = facts.series(target.name, None, True)
-    if target.metric == "error_rate":
+    if target.traits.failures:
         bad, n = sums_in(series, span)
         chances = chances_of(target, span, facts, None)
     else:
@@ -301,11 +297,11 @@ def _more(target: Target, span: Span, facts: Facts, limit: Limit, ends: Ends) ->
     p = ALLOWED_OVER.get(target.metric, inside(ends.low))
 
     def judged(k: float, asked: float) -> Outcome:
-        if target.metric != "error_rate" or limit.relative is None or limit.plus or facts.baseline is None:
+        if not target.traits.failures or limit.relative is None or limit.plus or facts.baseline is None:
             return binomial.judge_proportion(k, asked, p, "<=", chances)
         return binomial.judge_ratio(k, asked, *sums_in(series, facts.baseline), limit.value, chances)
 
-    if not n or not binomial.meets(bad, n, p if target.metric != "error_rate" else inside(ends.point), "<="):
+    if not n or not binomial.meets(bad, n, inside(ends.point) if target.traits.failures else p, "<="):
         return None
     for tenths in range(12, round(MOST_EXTENDED * 10) + 1, 2):
         times = tenths / 10

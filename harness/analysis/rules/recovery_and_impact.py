@@ -21,10 +21,11 @@ from harness.analysis.statistics.series import Series
 from harness.analysis.statistics.violations import LENGTHS, RARE, Baseline
 from harness.model.clock import next_step, step_of, step_start
 from harness.model.records import events as ev
+from harness.model.records.metrics import ALLOWED_OVER
 from harness.model.records.plan import Plan
 from harness.model.records.result import ImpactResult, RecoveryResult, TargetRecovery
 from harness.model.records.targets import Target
-from harness.model.target_grammar import ALLOWED_OVER, canonical
+from harness.model.target_grammar import canonical
 
 Stretch = tuple[float, float]
 
@@ -359,7 +360,7 @@ def _budget(facts: Facts, bad: int, planned: int) -> float | None:
     limits = [
         t.value
         for t in facts.plan.targets
-        if t.primary and t.metric == "error_rate" and t.name is None and not t.of_baseline and t.op in ("<", "<=")
+        if t.primary and t.traits.failures and t.name is None and not t.of_baseline and t.op in ("<", "<=")
     ]
     burnt = impact_rules.budget_burnt(bad, planned, min(limits)) if limits else None
     return None if burnt is None else round(burnt, 6)

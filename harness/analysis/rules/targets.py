@@ -11,15 +11,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 
+from harness.analysis.record.cells import NameTotals, Totals
 from harness.analysis.record.spans import Span, span_of
 from harness.analysis.rules import detection, proportions
 from harness.analysis.rules.facts import Facts
 from harness.analysis.rules.proportions import is_upper_proportion, result_of
 from harness.analysis.rules.sampled import cpu_share, signal_mean
+from harness.model.records.metrics import ALLOWED_OVER, Origin
 from harness.model.records.plan import Plan
 from harness.model.records.result import Outcome, TargetResult
 from harness.model.records.targets import Op, Target
-from harness.model.target_grammar import ALLOWED_OVER, METRICS, OF_ALERTS
 from harness.model.units import format_duration, format_percent
 
 COMPARE: Mapping[Op, Callable[[float, float], bool]] = {
@@ -30,30 +31,24 @@ COMPARE: Mapping[Op, Callable[[float, float], bool]] = {
 }
 
 
+FIGURES: Mapping[str, Callable[[NameTotals, float], float | None]] = {
+    "max": lambda names, _: names.max_ms if names.ok else None,
+    "rps": lambda names, seconds: names.replies / seconds,
+}
+"""Metric -> its value by the counts of so many seconds: of a phase, and of each second for --abort-if. What is known by
+request name has a row, unless it is watched (proportions.py)."""
+
+
 def judge_target(target: Target, facts: Facts) -> TargetResult:
     """Judge one target in its phase."""
-    if target.metric == "recovery":
-        return _recovery(target, facts)
-    if target.metric == "memory_growth":
-        return _memory(target, facts)
-    if target.metric in OF_ALERTS:
-        return detection.judge(target, facts.detection)
+    if (of_run := OF_RUN.get(target.metric)) is not None:
+        return of_run(target, facts)
     span = span_of(facts.spans, target.phase or "")
     if span is None:
         return result_of(target, None, None, "not_judged", f"the run had no {target.phase} phase")
-    if facts.store.end <= span.start and target.metric in (*ALLOWED_OVER, "max", "error_rate", "rps"):
+    if facts.store.end <= span.start and target.traits.origin is Origin.REQUESTS:
         return result_of(target, None, None, "undecided", "nothing was recorded in this phase")
-    if proportions.is_proportion(target):
-        return proportions.judge(target, span, facts)
-    if target.metric == "max":
-        return _max(target, span, facts)
-    if target.metric == "rps":
-        return _rps(target, span, facts)
-    if target.metric == "violating":
-        return _violating(target, span, facts)
-    if target.metric == "cpu":
-        return _cpu(target, span, facts)
-    return _signal(target, span, facts)
+    return OF_PHASE.get(target.metric, _signal)(target, span, facts)
 
 
 def resolve(target: Target, facts: Facts) -> float | None:
@@ -74,19 +69,20 @@ def resolve(target: Target, facts: Facts) -> float | None:
 
 def observe(target: Target, span: Span, facts: Facts) -> float | None:
     """What the phase showed, in the target's unit; None when nothing did."""
-    if proportions.is_proportion(target):
+    if target.traits.watched:
         return proportions.observed_in(target, span, facts)
-    totals = facts.totals(span)
-    if target.metric == "max":
-        return totals.of(target.name).max_ms or None
-    if target.metric == "rps":
-        return totals.of(target.name).replies / totals.seconds
-    if target.metric == "cpu":
+    if target.metric in FIGURES:
+        return figure(target, facts.totals(span))
+    if target.traits.origin is Origin.CPU:
         used = cpu_share(facts.samples, span, facts.plan)
         return None if used is None else used.mean
-    if target.metric not in METRICS:
+    if target.traits.origin is Origin.SIGNAL:
         return signal_mean(facts.samples, target.metric, span)
     return None
+
+
+def figure(target: Target, totals: Totals) -> float | None:
+    return FIGURES[target.metric](totals.of(target.name), totals.seconds)
 
 
 def recovery_targets(plan: Plan) -> tuple[Target, ...]:
@@ -94,16 +90,16 @@ def recovery_targets(plan: Plan) -> tuple[Target, ...]:
     return tuple(t for t in plan.targets if t.primary and t.phase == "after" and is_upper_proportion(t))
 
 
-def _max(target: Target, span: Span, facts: Facts) -> TargetResult:
-    limit = resolve(target, facts)
-    totals = facts.totals(span)
-    names = totals.of(target.name)
+def _figure(target: Target, span: Span, facts: Facts) -> TargetResult:
+    """Compared as it is."""
+    limit, totals = resolve(target, facts), facts.totals(span)
+    observed = figure(target, totals)
     if limit is None:
-        return result_of(target, names.max_ms or None, None, "undecided", "the baseline showed nothing to compare with")
-    if names.ok == 0:
-        attempts = totals.attempts if target.name is None else names.requests
+        return result_of(target, observed, None, "undecided", "the baseline showed nothing to compare with")
+    if observed is None:
+        attempts = totals.attempts if target.name is None else totals.of(target.name).requests
         return proportions.without_success(target, limit, attempts)
-    return _literal(target, names.max_ms, limit)
+    return _literal(target, observed, limit)
 
 
 def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
@@ -112,10 +108,7 @@ def _rps(target: Target, span: Span, facts: Facts) -> TargetResult:
     if target.relative == "baseline" and facts.open_model and target.name is None:
         return _replied_as_in_baseline(target, span, facts)
     if target.relative != "plan":
-        limit = resolve(target, facts)
-        if limit is None:
-            return result_of(target, observed, None, "undecided", "the baseline showed nothing to compare with")
-        return _literal(target, observed, limit)
+        return _figure(target, span, facts)
     if not facts.open_model:
         return result_of(target, observed, None, "not_judged", "the closed model has no plan to compare with")
     if target.name is not None:
@@ -223,3 +216,18 @@ def _recovery(target: Target, facts: Facts) -> TargetResult:
 
 def _literal(target: Target, observed: float, limit: float, why: str = "") -> TargetResult:
     return result_of(target, observed, limit, "held" if COMPARE[target.op](observed, limit) else "broken", why)
+
+
+# How each metric is judged; what has no row is a signal.
+OF_RUN: Mapping[str, Callable[[Target, Facts], TargetResult]] = {
+    "recovery": _recovery,
+    "memory_growth": _memory,
+    **dict.fromkeys(("detect", "false_alarms"), lambda target, facts: detection.judge(target, facts.detection)),
+}
+OF_PHASE: Mapping[str, Callable[[Target, Span, Facts], TargetResult]] = {
+    **dict.fromkeys((*ALLOWED_OVER, "error_rate"), proportions.judge),
+    "max": _figure,
+    "rps": _rps,
+    "violating": _violating,
+    "cpu": _cpu,
+}

@@ -62,7 +62,7 @@ def _cell(name: str, judged: list[tuple[Target, TargetResult]], facts: Facts, sp
     in_fault = [(target, one) for target, one in own if one.phase == "fault"]
     limit_ms = _latency_limit(name, judged, facts)
     bad, n = sums_in(facts.series(name, limit_ms, True), span)
-    declared = [t.value for t, _ in in_fault if t.metric == "error_rate" and t.relative is None and t.other is None]
+    declared = [t.value for t, _ in in_fault if t.traits.failures and t.relative is None and t.other is None]
     allowed = max([ALLOWED, *declared])
     over = [(one, found) for _, one in judged for found in one.names if found.name == name]
     broken = [(one, f"{found.bad:,} of {found.n:,}") for one, found in over if found.outcome == "broken"]
@@ -110,7 +110,7 @@ def _share(facts: Facts, span: Span, name: str, limit_ms: float | None, allowed:
 
 def _latency_limit(name: str, judged: list[tuple[Target, TargetResult]], facts: Facts) -> float | None:
     """That of its own p95 target in the fault phase, else that of all; None where no p95 target is."""
-    found = {t.name: t for t, one in judged if t.metric == "p95" and one.phase == "fault" and t.name in (None, name)}
+    found = {t.name: t for t, one in judged if t.traits.slow and one.phase == "fault" and t.name in (None, name)}
     target = found.get(name) or found.get(None)
     return watch_limit(target, facts) if target is not None else None
 

@@ -21,6 +21,7 @@ from harness.model.errors import UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.records.many_runs.gate import Base, BaseExperiment, Finding, GateResult, Known
 from harness.model.records.many_runs.suite import Attempt, Cell, CellOutcome, ExperimentResult, SuiteResult
+from harness.model.records.metrics import Origin
 from harness.model.target_grammar import parse_targets
 from harness.model.units import format_duration, format_percent
 
@@ -215,7 +216,7 @@ def beyond(known: Known, attempt: Attempt, cell: Cell | None) -> str:
 
 def is_recovery(text: str) -> bool:
     try:
-        return parse_targets(text)[0].metric == "recovery"
+        return parse_targets(text)[0].traits.origin is Origin.RECOVERY
     except UsageError:
         return False
 

@@ -41,6 +41,7 @@ from harness.model.clock import step_of
 from harness.model.records import events as ev
 from harness.model.records.alerts import AlertRow
 from harness.model.records.load import STEP_S
+from harness.model.records.metrics import ALLOWED_OVER, Origin
 from harness.model.records.plan import Plan
 from harness.model.records.result import (
     FaultResult,
@@ -53,7 +54,7 @@ from harness.model.records.result import (
 )
 from harness.model.records.samples import Sample
 from harness.model.records.targets import Target
-from harness.model.target_grammar import ALLOWED_OVER, JUDGED_PHASES, METRICS, merge
+from harness.model.target_grammar import JUDGED_PHASES, merge
 
 
 def judge(
@@ -295,7 +296,7 @@ def _memory(
         return None
     end_s = max(span.end_s for span in phases)
     faults = fault_intervals(plan, history, end_s)
-    limits = [t.value for t in plan.targets if t.metric == "memory_growth"]
+    limits = [t.value for t in plan.targets if t.traits.origin is Origin.MEMORY]
     limit = min(limits, default=LIMIT_PER_H)
     if not faults:
         return memory(samples, (baseline.start_s, end_s), None, seed=plan.seed, limit_per_h=limit)
@@ -313,20 +314,19 @@ def _tainted(
     if not saturated:
         return frozenset()
     # The impact that a starved generator may have made up is what an alert was held against.
-    found = {target.text for target, one in judged if target.metric == "detect" and one.outcome == "broken"}
+    found = {target.text for target, one in judged if target.traits.of_alert and one.outcome == "broken"}
     steps = frozenset(number for a, b in saturated for number in range(step_of(a), step_of(b) + 1))
     for target, result in judged:
         span = span_of(facts.spans, target.phase or "")
         if result.outcome != "broken" or span is None or not span.overlaps(saturated):
             continue
-        metric = METRICS.get(target.metric)
-        if metric is None or not metric.by_generator or _own_doing(target, span, facts, steps):
+        if not target.traits.by_generator or _own_doing(target, span, facts, steps):
             continue
         if not any(_name_by_itself(target, name, span, facts, steps) for name in result.names):
             found.add(target.text)
     if facts.recovery is not None and _recovery_tainted(facts, facts.recovery, saturated, steps, history):
         found.add("recovery")
-        found |= {t.text for t, _ in judged if t.metric == "recovery"}
+        found |= {t.text for t, _ in judged if t.traits.origin is Origin.RECOVERY}
     return frozenset(found)
 
 
@@ -335,14 +335,14 @@ def _own_doing(
 ) -> bool:
     """Still broken when only that counts which the target itself did: of a latency target, were every request of the
     saturated seconds a quick one. allowed: the share that may be bad, where it is not the target's own."""
-    if target.metric not in (*ALLOWED_OVER, "error_rate"):
+    if not target.traits.watched:
         return False
     limit = watch_limit(target, facts)
     if limit is None:
         return False
     latency_ms = limit if target.metric in ALLOWED_OVER else None
     chances = chances_of(target, span, facts, latency_ms)
-    if target.metric == "error_rate":
+    if target.traits.failures:
         series = facts.store.series(target, span.start, span.end, limit=limit, proven_unless=saturated)
         p = limit if allowed is None else allowed
         return judge_proportion(sum(series.bad), sum(series.n), p, target.op, chances) == "broken"
@@ -380,7 +380,7 @@ def _recovery_tainted(
     if found.outcome == "not_recovered":
         return own.outcome != "not_recovered"
     # A recovery that came late is late by the target's own acts only if it is as late on those alone.
-    late = [t for t in facts.plan.targets if t.metric == "recovery"]
+    late = [t for t in facts.plan.targets if t.traits.origin is Origin.RECOVERY]
     return any(own.lower_s is None or own.lower_s < t.value for t in late)
 
 

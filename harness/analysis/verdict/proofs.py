@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from harness.model.records import events as ev
@@ -57,6 +58,8 @@ def _fault(planned: PlannedFault, history: Sequence[ev.Event]) -> FaultResult:
     missing: str | None = None
     proof: list[Evidence] = []
     mine = [event for event in history if getattr(event, "fault", None) == planned.id]
+    # What was seen up to the mending stands; that it is off from there on is the mending.
+    mended_s = min((event.seen_on_s for event in mine if isinstance(event, ev.FaultMended)), default=math.inf)
     for event in mine:
         match event:
             case ev.FaultRequested():
@@ -65,7 +68,7 @@ def _fault(planned: PlannedFault, history: Sequence[ev.Event]) -> FaultResult:
                 injected = event.at if injected is None else injected
             case ev.FaultEvidence(evidence=evidence):
                 proof.append(evidence)
-                if not evidence.held and missing is None:
+                if not evidence.held and missing is None and not (event.stage == "held" and evidence.at > mended_s):
                     missing = _contradicted(event)
             case ev.FaultProven():
                 proven = True

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.model.records.result import NameResult, RecoveryResult, TargetResult
-from harness.model.target_grammar import ALLOWED_OVER, format_value, unit_of
-from harness.model.units import format_duration, format_percent
+from harness.model.target_grammar import format_value, parse_targets
+from harness.model.units import format_duration
 
 WHEN = {"baseline": "Before any fault", "fault": "While the fault was on", "after": "After recovery"}
 WHEN_CONTROL = {"baseline": "In baseline", "fault": "In the fault phase (no fault: control run)", "after": "At the end"}
@@ -39,8 +39,8 @@ def bad_times(bad: int, failed: int | None, n: int | None = None) -> str:
     return f"failed {times}" if failed >= bad else f"failed or was too slow {times} ({failed:,} failed)"
 
 
-def failed_of(name: NameResult, metric: str) -> int | None:
-    return name.bad if metric == "error_rate" else name.failed
+def failed_of(name: NameResult, of: TargetResult) -> int | None:
+    return name.bad if of.traits.failures else name.failed
 
 
 def undecided(result: TargetResult) -> str:
@@ -60,7 +60,7 @@ def _not_recovered(recovery: RecoveryResult) -> list[str]:
     """The targets that did not recover. A failed request counts as slow too: where failures did not end, nothing is
     known of latency, and no latency target is named."""
     found = [t.target for t in recovery.targets if t.outcome == "not_recovered"]
-    failing = [text for text in found if "error_rate" in text.partition("{")[0]]
+    failing = [text for text in found if parse_targets(text)[0].traits.failures]
     return [f"target {text}" for text in failing or found]
 
 
@@ -94,7 +94,7 @@ def _broken_names(result: TargetResult) -> str:
     names = [found for found in result.names if found.outcome == "broken"]
     if not names or result.observed is None or result.limit is None or result.observed >= result.limit:
         return ""
-    said = f"{names[0].name!r} {bad_times(names[0].bad, failed_of(names[0], result.metric), names[0].n)}"
+    said = f"{names[0].name!r} {bad_times(names[0].bad, failed_of(names[0], result), names[0].n)}"
     others = len(names) - 1
     said += f", and {others} more request name{'s' if others > 1 else ''} broke it" if others else ""
     return said + f"; the target is {_asked(result).removeprefix('the target is ')}, of every request name"
@@ -106,36 +106,15 @@ def _broken(result: TargetResult) -> str:
     asked = _asked(result)
     if result.observed is None:
         return result.why or f"{result.metric}{of} was broken"
-    seen = format_value(result.observed, unit_of(result.metric))
-    if result.metric == "error_rate":
-        return f"{seen} of the requests{of} failed, {asked}"
-    if result.metric in ALLOWED_OVER:
-        share = format_percent(1 - ALLOWED_OVER[result.metric])
-        return f"the {result.metric} latency{of} was {seen} ({share} of successful requests were faster), {asked}"
-    if result.metric == "max":
-        return f"the slowest successful request{of} took {seen}, {asked}"
-    if result.metric == "rps":
-        return f"only {seen} replies a second came{of}, {asked}"
-    if result.metric == "violating":
-        return f"targets were broken for {seen}, {asked}"
-    if result.metric == "cpu":
-        return f"the service used {seen} of the CPU it may use, {asked}"
-    if result.metric == "memory_growth":
-        return f"the memory of the service grew by {seen}, {asked}"
-    if result.metric == "detect":
-        return f"the alert{of} took {seen} to fire, {asked}"
-    if result.metric == "false_alarms":
-        return f"expected alerts fired {seen} times while no target was broken, {asked}"
-    if result.metric == "recovery":
-        return f"recovery took {seen}, {asked}"
-    return f"{result.metric} was {seen}, {asked}"
+    seen = format_value(result.observed, result.traits.unit)
+    return f"{result.traits.broken.format(metric=result.metric, seen=seen, of=of)}, {asked}"
 
 
 def _asked(result: TargetResult) -> str:
     """The limit in words; the operator is read off the target's text."""
     if result.limit is None:
         return f"the target is {result.target}"
-    limit = format_value(result.limit, unit_of(result.metric))
+    limit = format_value(result.limit, result.traits.unit)
     tail = result.target.rpartition("}")[2]
     words = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than"}
     word = next(text for op, text in words.items() if op in tail)

@@ -27,6 +27,7 @@ from harness.analysis.verdict.after_load import NOTHING, Ending
 from harness.model.exit_codes import ExitCode
 from harness.model.records import events as ev
 from harness.model.records.load import STEP_S
+from harness.model.records.metrics import Origin
 from harness.model.records.plan import Plan
 from harness.model.records.result import FaultResult, ImpactResult, RecoveryResult, TargetResult, Verdict
 from harness.model.units import format_duration, format_percent
@@ -262,7 +263,7 @@ def _failures(case: Case) -> tuple[list[str], list[str]]:
     for target in case.targets:
         if not target.primary or target.outcome != "broken" or target.phase == "baseline":
             continue
-        if target.metric == "recovery" and case.recovery.outcome == "not_recovered":
+        if target.traits.origin is Origin.RECOVERY and case.recovery.outcome == "not_recovered":
             continue  # said below, in better words
         (doubtful if target.target in case.tainted else stand).append(
             sentences.broken(target, control=case.plan.control_run)
@@ -280,7 +281,7 @@ def _undecided(case: Case) -> list[str]:
     for target in case.targets:
         if not target.primary or target.outcome in ("held", "broken"):
             continue
-        if target.metric == "recovery" and case.plan.control_run:
+        if target.traits.origin is Origin.RECOVERY and case.plan.control_run:
             continue
         if target.outcome == "not_judged" and nothing_to_detect(target.metric, case.impact):
             continue
@@ -289,7 +290,9 @@ def _undecided(case: Case) -> list[str]:
         if target.phase == "after" and target.outcome == "not_judged" and case.recovery.outcome == "not_recovered":
             continue
         found.append(sentences.undecided(target))
-    told = any(t.primary and t.metric == "recovery" and t.outcome not in ("held", "broken") for t in case.targets)
+    told = any(
+        t.primary and t.traits.origin is Origin.RECOVERY and t.outcome not in ("held", "broken") for t in case.targets
+    )
     if case.recovery.outcome == "undecided" and not told and not _early_end(case):
         # As `not recovered` fails whatever its target's rank: nobody knows whether the service is well again.
         found.append(sentences.recovery_undecided(case.recovery))

@@ -123,7 +123,7 @@ def _csv_lines(checked: CsvCheck, rate: float | None) -> tuple[Line, ...]:
         except UsageError:
             continue  # RPS that is only reported has no limit
         target = msgspec.structs.replace(target, text=found.target, primary=found.primary)
-        if found.metric == "rps" and rate is not None and found.limit == float(f"{RPS_SHARE * rate:.12g}"):
+        if found.traits.of_plan and rate is not None and found.limit == float(f"{RPS_SHARE * rate:.12g}"):
             target = msgspec.structs.replace(target, relative="plan", value=RPS_SHARE)
         parsed.append(target)
     return assess(parsed, checked.targets, rate=rate)

@@ -66,10 +66,16 @@ def plan(**values: Any) -> int:
 
 
 def _of_suite(values: dict[str, Any], file: SuiteFile, width: int) -> str:
+    import msgspec
+
     from harness.cli.commands.many_runs.suite_run import planned_of
+    from harness.conductor.prepare import with_rules
     from harness.report.terminal.suite_plan import suite_plan_text
 
     shown = planned_of(values, file).told
+    base = with_rules(shown.base)
+    notes = [text for text in base.warnings if text not in shown.base.warnings]
+    shown = msgspec.structs.replace(shown, base=base, warnings=(*shown.warnings, *notes))
     return _json(shown) if values["as_json"] else suite_plan_text(shown, width=width)
 
 

@@ -60,7 +60,11 @@ def run(**values: Any) -> int:
     if values["keep"] and planned.running is None and planned.plan.stack != "external":
         from harness.cli.commands.stack import ensure_up
 
-        ensure_up(planned.plan.stack, lambda line: click.echo(line, err=True) if not values["quiet"] else None)
+        def tell(line: str) -> None:
+            if not values["quiet"]:
+                click.echo(line, err=True)
+
+        ensure_up(planned.plan.stack, tell, with_alerts=values["with_alerts"])
         planned = plan_from(values)  # once more, for the stack that is up now
     if values["repeat"] is not None:
         return run_repeat(planned, values)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.model.records.stack import Progress, Stack, StackName, StackUp
     from harness.stack.registry import Kept
 
-NAMES = ("toxiproxy", "valkey", "postgres", "kafka", "api")
+NAMES = ("toxiproxy", "valkey", "postgres", "kafka", "api", "prometheus", "alertmanager")
 STACK = click.option(
     "--stack",
     "chosen",
@@ -49,9 +49,12 @@ def stack() -> None:
 
 @stack.command()
 @OURS
+@click.option(
+    "--with-alerts", is_flag=True, help="Embedded: with a Prometheus and an Alertmanager of PATH that look at the API."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print the target's URL only.")
 @debug_option
-def up(chosen: StackName, quiet: bool) -> int:
+def up(chosen: StackName, with_alerts: bool, quiet: bool) -> int:
     """Bring the stack up; it stays until `harness stack down`.
 
     Prints the target's URL. Settings of the sample API (API_WORKERS, DB_POOL_SIZE, ...) are taken from the
@@ -62,12 +65,16 @@ def up(chosen: StackName, quiet: bool) -> int:
         if not quiet:
             click.echo(line, err=True)
 
-    click.echo(ensure_up(chosen, say).target.url)
+    ready = ensure_up(chosen, say, with_alerts=with_alerts)
+    if ready.alerts is not None:
+        say(f"Prometheus: {ready.alerts.prometheus}, Alertmanager: {ready.alerts.alertmanager}")
+    click.echo(ready.target.url)
     return 0
 
 
-def ensure_up(name: StackName, say: Progress) -> StackUp:
+def ensure_up(name: StackName, say: Progress, *, with_alerts: bool = False) -> StackUp:
     """The stack of this name, brought up to stay if it is not up yet. Raises SetupError, UsageError."""
+    from harness.model.errors import UsageError
     from harness.safety.journal.private import private_folder
     from harness.stack import registry
     from harness.stack.starting.fetch import locked
@@ -78,11 +85,16 @@ def ensure_up(name: StackName, say: Progress) -> StackUp:
         if kept is not None and registry.keeper_alive(kept) and kept.up is not None:
             running = registry.running(name)
             assert running is not None
+            if with_alerts and running.alerts is None:
+                raise UsageError(
+                    "--with-alerts: the stack that is up was brought up without",
+                    hint="harness stack down; then: harness stack up --with-alerts",
+                )
             say(f"it is up already, since {kept.since}")
             return running
         if kept is not None:
             _take_down(kept, name, say_left_only=True)
-        ready = _bring_up(name, say)
+        ready = _bring_up(name, say, with_alerts=with_alerts)
     say(f"The stack is ready after {ready.ready_s:.1f} s. It stays until: harness stack down{_option(name)}")
     return ready
 
@@ -214,8 +226,8 @@ def logs(
 ) -> int:
     """The last lines of the servers' logs.
 
-    PART: toxiproxy, valkey, postgres, kafka or api (compose: its services), or a name of harness.toml whose `log` it
-    names; all of them without.
+    PART: toxiproxy, valkey, postgres, kafka, api, prometheus or alertmanager (compose: its services), or a name of
+    harness.toml whose `log` it names; all of them without.
     """
     from harness.cli import log_tail as following
     from harness.model.errors import UsageError
@@ -240,11 +252,12 @@ def logs(
     if kept is None or kept.up is None or kept.up.folder is None:
         raise UsageError("no stack is up", hint="a run's own logs are in its run directory, below logs/")
     folder = Path(kept.up.folder) / "logs"
-    files = [(each, folder / f"{each}.log") for each in (NAMES if name is None else (name,))]
+    every = NAMES if kept.up.alerts is not None else NAMES[:-2]
+    files = [(each, folder / f"{each}.log") for each in (every if name is None else (name,))]
     return following.show(files, lines, follow=follow, ended=lambda: not folder.exists())
 
 
-def _bring_up(name: StackName, say: Progress) -> StackUp:
+def _bring_up(name: StackName, say: Progress, *, with_alerts: bool) -> StackUp:
     """Keeper, registry, servers: in this order, so that whatever is started can be found and stopped."""
     import tempfile
 
@@ -256,7 +269,7 @@ def _bring_up(name: StackName, say: Progress) -> StackUp:
     from harness.safety.keeper.client import Keeper
     from harness.stack import registry
 
-    brought = _stack(name)
+    brought = _stack(name, with_alerts=with_alerts)
     brought.check()
     with _signals_interrupt():
         state = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=registry.folder()))
@@ -281,16 +294,23 @@ def _bring_up(name: StackName, say: Progress) -> StackUp:
     return ready
 
 
-def _stack(name: StackName) -> Stack:
+def _stack(name: StackName, *, with_alerts: bool) -> Stack:
     import os
+
+    from harness.model.errors import UsageError
 
     if name == "compose":
         from harness.stack.compose import ComposeStack
 
+        if with_alerts:
+            raise UsageError(
+                "--with-alerts belongs to the embedded stack, and the target is on the compose one",
+                hint="name the Prometheus that looks at it in [alerts] of harness.toml",
+            )
         return ComposeStack(os.environ.get("COMPOSE_PROJECT_NAME") or "harness")
     from harness.stack.embedded import EmbeddedStack
 
-    return EmbeddedStack()
+    return EmbeddedStack(with_alerts=with_alerts)
 
 
 def _take_down(kept: Kept, name: StackName, *, say_left_only: bool) -> int:

@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from harness.adapters.alerts import alertmanager, prometheus
+from harness.adapters.alerts import alertmanager, listener, prometheus
 from harness.adapters.alerts.sources import has_our_clock, listening, pinned
 from harness.adapters.alerts.told import Active, Told
-from harness.adapters.alerts.webhook import Receiver
+from harness.adapters.alerts.webhook import Receiver, Standing
 from harness.adapters.wire.http import Client
 from harness.model.clock import monotonic
-from harness.model.errors import HarnessError
+from harness.model.errors import HarnessError, Unreachable
 from harness.model.jsonl import append_line, encode_line
 from harness.model.records.alerts import (
     MAX_NAME,
+    UNKNOWN_WAIT_S,
     AlertRow,
     AlertRule,
     AlertsPlan,
@@ -34,7 +35,9 @@ MAX_CHANGES = 50_000
 READERS: dict[Source, Callable[[Client, str], Told]] = {
     "prometheus": prometheus.read,
     "alertmanager": alertmanager.read,
+    "webhook": listener.read,
 }
+"""The webhook is asked for where `harness alerts listen` has its port."""
 
 
 class AlertRecorder:
@@ -67,10 +70,7 @@ class AlertRecorder:
         try:
             alerts = pinned(self._alerts, self._allow_hosts)
             if alerts.webhook is not None:
-                book = self._book("webhook", our_clock=False)
-                notified = _Notified(book, self._write)
-                self._receiver = Receiver(*listening(alerts.webhook), notified.told, self._say)
-                self._spawn("webhook", notified.tick, lambda: None)
+                self._receive(alerts.webhook)
         except HarnessError as error:
             self._say(f"alerts are not looked at: {error}")
             return
@@ -85,6 +85,21 @@ class AlertRecorder:
             for book in self._books:
                 book.forget()
 
+    def active(self, expected: Collection[str]) -> dict[str, float] | None:
+        """Which of these are not inactive, by the source that says whether they fire and by Prometheus: how long
+        each is worth waiting for. None before the first look; of a source that does not answer nothing is known."""
+        with self._lock:
+            books = [book for book in self._books if book.source != "webhook"] or self._books
+            books = [book for book in books if not book.failing]
+            if any(book.looked is None for book in books):
+                return None
+            found = {one.alert for book in books for one in book.known.values() if one.alert in expected}
+            rules = [rule for book in books for rule in book.rules]
+        return {
+            name: max((rule.wait_s for rule in rules if rule.alert == name), default=UNKNOWN_WAIT_S)
+            for name in sorted(found)
+        }
+
     def stop(self) -> None:
         """Ends the threads. Safe to repeat, and before start."""
         self._stop.set()
@@ -98,6 +113,20 @@ class AlertRecorder:
         book = _Book(source, our_clock)
         self._books.append(book)
         return book
+
+    def _receive(self, webhook: str) -> None:
+        """From a port of our own, or from the listener that has it. Raises Unreachable where somebody else has."""
+        book = _Book("webhook", our_clock=False)
+        notified = _Notified(book, self._write)
+        try:
+            self._receiver = Receiver(*listening(webhook), notified.told, self._say)
+        except Unreachable:
+            if not listener.answers(webhook):
+                raise
+            self._poll("webhook", f"http://{webhook}")
+            return
+        self._books.append(book)
+        self._spawn("webhook", notified.tick, lambda: None)
 
     def _poll(self, source: Source, url: str) -> None:
         book, client, read = self._book(source, our_clock=has_our_clock(url)), Client(), READERS[source]
@@ -162,9 +191,9 @@ class _Book:
 
     def forget(self) -> None:
         """Another experiment begins: what is active then is told anew."""
-        self._known: dict[str, Active] = {}
-        self._rules: frozenset[AlertRule] = frozenset()
-        self._before: float | None = None
+        self.known: dict[str, Active] = {}
+        self.rules: frozenset[AlertRule] = frozenset()
+        self.looked: float | None = None
         self._changes = 0
 
     def compared(self, told: Told, asked: float, now: float, t0: float) -> list[AlertRow]:
@@ -174,15 +203,15 @@ class _Book:
 
         def changed(one: Active, state: State, since: float | None) -> None:
             at, clock = now - t0, "seen"
-            if self._our_clock and since is not None and self._before is not None:
+            if self._our_clock and since is not None and self.looked is not None:
                 # By its own account, as far as that agrees with what was seen.
                 own = since - wall + now
-                if self._before - 0.1 <= own <= now + 0.1:
-                    at, clock = min(max(own, self._before), now) - t0, "own"
+                if self.looked - 0.1 <= own <= now + 0.1:
+                    at, clock = min(max(own, self.looked), now) - t0, "own"
             rows.append(
                 Changed(
                     at=round(at, 3),
-                    not_before=None if self._before is None else round(self._before - t0, 3),
+                    not_before=None if self.looked is None else round(self.looked - t0, 3),
                     alert=one.alert[:MAX_NAME],
                     series=one.series,
                     labels=one.labels,
@@ -193,12 +222,12 @@ class _Book:
             )
 
         active = {one.series: one for one in told.active}
-        for series, one in self._known.items():
+        for series, one in self.known.items():
             if series not in active:
                 gone: State = "lapsed" if one.state == "pending" else "resolved"
                 changed(one, gone, told.evaluated.get(one.alert))
         for series, one in active.items():
-            before = self._known.get(series)
+            before = self.known.get(series)
             if before is None or before.state != one.state:
                 changed(one, one.state, one.since)
         self._changes += len(rows)
@@ -206,30 +235,24 @@ class _Book:
         if self._changes > MAX_CHANGES:
             rows, trouble = [], f"more than {MAX_CHANGES:,} changes: they are not recorded any more"
         rules = frozenset(told.rules)
-        rows += [RuleSeen(at=round(now - t0, 3), rule=rule) for rule in told.rules if rule not in self._rules]
-        self._known, self._rules, self._before = active, rules, asked
+        rows += [RuleSeen(at=round(now - t0, 3), rule=rule) for rule in told.rules if rule not in self.rules]
+        self.known, self.rules, self.looked = active, rules, asked
         return [*rows, Looked(at=round(now - t0, 3), source=self.source, trouble=trouble)]
 
 
 class _Notified:
-    """What notifications have told so far, which stays so until they say otherwise."""
+    """What the webhook was told, as rows: at once, and each second that it listens."""
 
     def __init__(self, book: _Book, write: Callable[[Callable[[float], Iterable[AlertRow]]], None]) -> None:
         self._book = book
         self._write = write
-        self._lock = threading.Lock()
-        self._active: dict[str, Active] = {}
+        self._standing = Standing()
 
     def told(self, found: tuple[Active, ...]) -> None:
-        with self._lock:
-            for one in found:
-                self._active.pop(one.series, None)
-                if one.state == "notified" and len(self._active) < 10_000:
-                    self._active[one.series] = one
+        self._standing.told(found)
         self.tick()
 
     def tick(self) -> None:
         now = monotonic()
-        with self._lock:
-            active = tuple(self._active.values())
+        active = self._standing.active
         self._write(lambda t0: self._book.compared(Told(active=active), now, now, t0))

@@ -75,6 +75,15 @@ class Annotations:
         history.listen(self._events.put)
         self._thread.start()
 
+    @classmethod
+    def afterwards(cls, url: str, run: str, history: History, say: Callable[[str], None]) -> None:
+        """The same of a history that is over, with its true times. Blocks for a limited time."""
+        annotations = cls(url, run, history, say)
+        for event in history.events:
+            annotations._events.put(event)
+        annotations._events.put(None)
+        annotations._thread.join(UP_LIMIT_S)
+
     def close(self) -> None:
         """Let the last marks be made, for a limited time."""
         self._leaving.set()

@@ -19,7 +19,7 @@ from harness.analysis.record.windows import FAILING_AFTER_S, WindowStore
 from harness.analysis.run_directory import Run
 from harness.conductor.after_load import ask_again
 from harness.conductor.loop import conduct
-from harness.conductor.orders import Orders
+from harness.conductor.orders import Orders, People
 from harness.conductor.readback import read_back
 from harness.conductor.recording.history import History
 from harness.conductor.recording.log import RunLog
@@ -89,15 +89,16 @@ class Series:
         self._finisher: Finisher = Finisher(session, load, done, log.say, known)
 
     def carry_out(
-        self, plan: Plan, folder: Path, ended: Callable[[Carried], None], orders: Orders | None = None
+        self, plan: Plan, folder: Path, ended: Callable[[Carried], None], people: People | None = None
     ) -> Carried:
         """One experiment, from a target at rest to its hold or its early end, and what has to be done before the next.
-        Blocks. folder: made for it, inside the session's. ended: called before it is judged. orders: of people.
+        Blocks. folder: made for it, inside the session's. ended: called before it is judged. people: see
+        Conduct.
 
         Raises HarnessError where it cannot begin at all; nothing was changed then.
         """
         with self._log.also_in(folder):
-            carried = self._conduct(replace(plan, phases=sharing(plan.phases)), folder, Restless, orders)
+            carried = self._conduct(replace(plan, phases=sharing(plan.phases)), folder, Restless, people)
             self._interlude(carried)
         ended(carried)
         self._finisher.add(carried)
@@ -114,7 +115,7 @@ class Series:
             return waiting[0]
 
         phases = replace(sharing(plan.phases), settle_s=MOST_WAIT_S)
-        carried = self._conduct(replace(plan, phases=phases), folder, patient, orders, waits=True)
+        carried = self._conduct(replace(plan, phases=phases), folder, patient, People(orders=orders, waits=True))
         self._held_s = self._hold_s(plan) if waiting and waiting[0].at_rest else 0.0
         return carried
 
@@ -142,9 +143,7 @@ class Series:
         if self._session.keeper is not None:
             self._session.keeper.renew()
 
-    def _conduct(
-        self, plan: Plan, folder: Path, settles: Settles, orders: Orders | None, *, waits: bool = False
-    ) -> Carried:
+    def _conduct(self, plan: Plan, folder: Path, settles: Settles, people: People | None) -> Carried:
         session, load, say = self._session, self._load, self._log.say
         # A process that an experiment before this one has killed was started again as another.
         self._up = session.up = renewed(self._up)
@@ -178,8 +177,7 @@ class Series:
             prefix=f"{folder.name}/",
             since=since,
             restless=settles(plan, folder, history, self._before, self._held_s),
-            orders=orders,
-            waits=waits,
+            people=people,
         )
         ended = next((event.end_s for event in reversed(history.events) if isinstance(event, LoadEnded)), None)
         end = first + step_of(history.since_t0() if ended is None else ended)

@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+from harness.load.generator.locust_import import import_locust
 from harness.load.ipc.pipe import MessagePipe
 from harness.load.ipc.protocol import Described
 from harness.model.jsonl import encode_line
@@ -59,6 +60,7 @@ def load_classes(path: Path) -> list[Any]:
 
 def _load(path: Path) -> tuple[list[Any], list[Any]]:
     """Its classes, and its load shapes."""
+    import_locust()
     from locust.util.load_locustfile import load_locustfile
 
     try:

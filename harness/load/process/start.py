@@ -17,6 +17,7 @@ from typing import NoReturn
 import msgspec
 
 from harness.load.allowed_hosts.rule import checked_here
+from harness.load.generator.locust_import import import_locust
 from harness.load.ipc.keys import read_key_file
 from harness.load.ipc.pipe import MessagePipe, ParentPipe
 from harness.load.ipc.protocol import Bye, Elsewhere, Failed, Start
@@ -34,7 +35,7 @@ def run_load() -> NoReturn:
     children = [] if alone else [_start_worker() for _ in range(start.plan.local_workers)]
     code = 4
     try:
-        import locust  # noqa: F401, I001  # patches sockets and ssl: before anything that imports those
+        import_locust()
         from harness.load.process.main import Load
 
         code = Load(start, pipe, messages, children).run()
@@ -53,8 +54,7 @@ def run_helper(work: Callable[[MessagePipe, ParentPipe], int]) -> NoReturn:
     messages, pipe = MessagePipe(), ParentPipe()
     code = 4
     try:
-        import locust  # noqa: F401  # patches sockets and ssl: before anything that imports those
-
+        import_locust()
         code = work(messages, pipe)
     except BaseException:
         traceback.print_exc()
@@ -118,7 +118,7 @@ def run_elsewhere(argument: str) -> NoReturn:
         say(f"worker w{start.index} of {start.plan.workers}, load on {start.plan.host}")
         plan = msgspec.structs.replace(plan, locustfile=settings.locustfile)
         start = msgspec.structs.replace(start, plan=plan, host=settings.host, port=settings.port, key=key)
-        import locust  # noqa: F401, I001
+        import_locust()
         from harness.load.generator.worker import run
 
         code = run(start)

@@ -6,6 +6,7 @@ Names, labels and queries are texts from outside, cut to a length and never exec
 from __future__ import annotations
 
 import math
+import re
 from typing import Literal
 
 import msgspec
@@ -18,14 +19,25 @@ MAX_NAME = 200
 MAX_LABELS = 300
 MAX_QUERY = 500
 
+UNKNOWN_WAIT_S = 60.0
+"""How long an alert of before is waited for whose rule nobody knows."""
+LONGEST_WAIT_S = 600.0
+SCRAPE_S = 15.0
+"""A usual interval of scrapes, which no rule tells of."""
+_RANGE = re.compile(r"\[((?:\d{1,9}(?:ms|[smhdwy])){1,7})[\]:]")
+"""What a query looks back, as in rate(errors[5m])."""
+_PART = re.compile(r"(\d+)(ms|[smhdwy])")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
+
 
 class AlertRule(msgspec.Struct, frozen=True, kw_only=True):
-    """An alerting rule as Prometheus has it."""
+    """An alerting rule as Prometheus has it. keep_s: its `keep_firing_for`."""
 
     alert: str
     for_s: float
     interval_s: float
     query: str = ""
+    keep_s: float = 0.0
 
     @property
     def least_s(self) -> float:
@@ -33,17 +45,31 @@ class AlertRule(msgspec.Struct, frozen=True, kw_only=True):
         ends with an evaluation. What the query itself takes (scrapes, ranges) comes on top."""
         return self.interval_s * (1 + math.ceil(round(self.for_s / self.interval_s, 6))) if self.interval_s else 0.0
 
+    @property
+    def range_s(self) -> float:
+        """The longest that its query looks back; 0 where it says no range."""
+        ranges = (sum(int(n) * _SECONDS[unit] for n, unit in _PART.findall(one)) for one in _RANGE.findall(self.query))
+        return max(ranges, default=0.0)
+
+    @property
+    def wait_s(self) -> float:
+        """How long it may take to be inactive once its cause is over, as long as anybody waits for it."""
+        own_s = self.for_s + self.range_s + self.interval_s + self.keep_s + SCRAPE_S
+        return min(own_s, LONGEST_WAIT_S)
+
 
 class AlertsPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Where alerts are seen, and which are expected. webhook: HOST:PORT on which the harness is told.
 
-    rules: as `harness plan` read them; a run has them in its record instead."""
+    rules: as `harness plan` read them; a run has them in its record instead. of_stack: of the servers that the stack
+    brings up itself, whose addresses are known once it is up."""
 
     prometheus: str | None = None
     alertmanager: str | None = None
     webhook: str | None = None
     expected: tuple[str, ...] = ()
     rules: tuple[AlertRule, ...] = ()
+    of_stack: bool = False
 
     @property
     def sources(self) -> tuple[Source, ...]:

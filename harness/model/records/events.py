@@ -76,6 +76,14 @@ class PathUnproven(_OfFault, frozen=True, kw_only=True, tag="path_unproven"):
     missing: str
 
 
+class FaultMended(_Event, frozen=True, kw_only=True, tag="fault_mended"):
+    """People have mended what a fault had broken, while it was on: the original state was there again at `at`.
+    seen_on_s: when the fault was last seen as it should be."""
+
+    fault: str
+    seen_on_s: float
+
+
 class UndoRequested(_OfFault, frozen=True, kw_only=True, tag="undo_requested"):
     sent_s: float
 
@@ -239,6 +247,7 @@ Event = (
     | FaultProven
     | FaultNotProven
     | PathUnproven
+    | FaultMended
     | UndoRequested
     | Undone
     | UndoVerified

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from harness.model.records.faults import Evidence
+from harness.model.records.metrics import Metric, metric_traits
 
 SCHEMA = 1
 
@@ -141,6 +142,10 @@ class TargetResult(msgspec.Struct, frozen=True, kw_only=True):
     """How many bad requests of a cluster tell as much as one; null: they came singly, or it does not apply."""
     names: tuple[NameResult, ...] = ()
     """Request names over the limit, the worst first; empty for targets of one name."""
+
+    @property
+    def traits(self) -> Metric:
+        return metric_traits(self.metric)
 
 
 class FaultResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from harness.model.records.alerts import AlertsPlan
 from harness.model.records.faults import Dependency
 from harness.model.records.process import Launcher
 
@@ -38,7 +39,8 @@ class TargetInfo(msgspec.Struct, frozen=True, kw_only=True):
 class StackUp(msgspec.Struct, frozen=True, kw_only=True):
     """A running stack. versions: part -> version. ready_s: seconds from up() to ready (fetching excluded).
 
-    grafana: URL of the Grafana that shows it, where there is one.
+    grafana: URL of the Grafana that shows it, where there is one. alerts: its own Prometheus and Alertmanager, where it
+    brought them up.
     """
 
     name: StackName
@@ -48,6 +50,7 @@ class StackUp(msgspec.Struct, frozen=True, kw_only=True):
     ready_s: float = 0.0
     folder: str | None = None
     grafana: str | None = None
+    alerts: AlertsPlan | None = None
 
 
 class Stack(Protocol):

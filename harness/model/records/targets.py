@@ -6,10 +6,11 @@ from typing import Literal
 
 import msgspec
 
+from harness.model.records.metrics import Metric, Unit, metric_traits
+
 PhaseName = Literal["warmup", "settle", "baseline", "gap", "fault", "recovery", "after", "tail"]
 JudgedPhase = Literal["baseline", "fault", "after"]
 Op = Literal["<", "<=", ">", ">="]
-Unit = Literal["ms", "proportion", "per_s", "s", "per_h", "number"]
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,11 +25,10 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """One threshold in one phase (recovery and memory targets belong to no phase: phase is None).
 
-    metric: p50 p90 p95 p99 p99.9 max error_rate rps recovery violating cpu memory_growth or a signal's name.
+    metric: a row of METRICS (metrics.py) or a signal's name.
     name: a request name for METRIC{NAME}, else None.
-    value: in `unit`: latency ms, error_rate and cpu 0..1, rps per second, recovery and violating seconds,
-    memory_growth proportion per hour. With relative = "plan" or "baseline", value is a factor (0.95, 2.0); with plus as
-    well it is added to the baseline's. other: the second limit of `max(A, B)`; the target holds where either does.
+    value: in `unit`, a proportion 0..1. With relative = "plan" or "baseline", value is a factor (0.95, 2.0); with plus
+    as well it is added to the baseline's. other: the second limit of `max(A, B)`; the target holds where either does.
     primary: breaks the verdict; otherwise a warning.
     text: the canonical expression, `fault: p95 < 200ms`.
     """
@@ -45,6 +45,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     explicit: bool = False
     plus: bool = False
     other: Limit | None = None
+
+    @property
+    def traits(self) -> Metric:
+        return metric_traits(self.metric)
 
     @property
     def limits(self) -> tuple[Limit, ...]:

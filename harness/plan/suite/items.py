@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from harness.model.errors import UsageError
 from harness.model.jsonl import encode
 from harness.model.records.plan import Plan
 from harness.plan.experiment import Experiment
@@ -22,8 +23,8 @@ LOAD_FIELDS = ("scenario", "scale", "rate", "users", "spawn_rate")
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """name: unique in the suite. entries: its faults. targets: its own, beside those of the suite. may_fail: requests
-    that are expected to fail while its faults are on; must_hold: those that are not. settings: fields of Experiment
-    that it sets itself. weight: in the score.
+    that are expected to fail while its faults are on; must_hold: those that are not. expected_alerts: beside those that
+    all experiments expect. settings: fields of Experiment that it sets itself. weight: in the score.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[str, ...] = ()
     may_fail: tuple[str, ...] = ()
     must_hold: tuple[str, ...] = ()
+    expected_alerts: tuple[str, ...] = ()
     settings: dict[str, Any] = {}
     weight: float = 1.0
 
@@ -64,7 +66,17 @@ def one(name: str, *faults: str, **rest: Any) -> Item:
 
 
 def experiment_of(item: Item, shared: Experiment) -> Experiment:
-    """What `run` would be asked for, but for what is expected to fail and to hold. shared: the settings of all."""
+    """What `run` would be asked for, but for what is expected to fail and to hold. shared: the settings of all. Raises
+    UsageError for an alert that nobody would see."""
+    alerts = shared.alerts
+    if item.expected_alerts and alerts is None:
+        raise UsageError(
+            f"nobody looks at alerts, as the expected alert {item.expected_alerts[0]!r} needs",
+            hint='[alerts] in harness.toml, and prometheus = "http://127.0.0.1:9090" in it',
+        )
+    if alerts is not None:
+        expected = tuple(dict.fromkeys((*alerts.expected, *item.expected_alerts)))
+        alerts = msgspec.structs.replace(alerts, expected=expected)
     chosen = {
         "baseline_s": shared.baseline_s if shared.baseline_s is not None else BASELINE_S,
         "fault_s": shared.fault_s if shared.fault_s is not None else FAULT_S,
@@ -79,6 +91,7 @@ def experiment_of(item: Item, shared: Experiment) -> Experiment:
         timeline=item.entries,
         target_layers=(*shared.target_layers, shared.targets),
         targets=item.targets,
+        alerts=alerts,
         **chosen,
     )
 

@@ -12,6 +12,7 @@
         targets: ["fault: p95 < 2s"]
         may_fail: ["POST /api/v1/predict"]
         must_hold: ["GET /health"]
+        expected_alerts: [CheckoutSlow]        beside those of harness.toml
         fault_for: 30s
         weight: 2
 
@@ -27,7 +28,7 @@ import msgspec
 
 from harness.model.errors import UsageError
 from harness.model.options import NUMBER
-from harness.model.target_grammar import parse_targets
+from harness.model.target_grammar import check_alert, parse_targets
 from harness.plan import experiment_file
 from harness.plan.experiment import OPTIONS
 from harness.plan.files.entries import FaultEntry
@@ -53,7 +54,7 @@ _OWN_FIELDS = (
 )
 OWN = {OPTIONS[field].key: OPTIONS[field] for field in _OWN_FIELDS}
 """Options that an experiment may set for itself: its phases, how it is judged, and a load of its own."""
-_KEYS = ("name", "faults", "targets", "may_fail", "must_hold", "weight", *OWN)
+_KEYS = ("name", "faults", "targets", "may_fail", "must_hold", "expected_alerts", "weight", *OWN)
 _TOP = ("name", "profile", "exclude", "allow", "experiments")
 MOST = 200
 MOST_WEIGHT = 1000.0
@@ -151,6 +152,9 @@ def item_of(node: Node, path: str, reader: Reader, more: Collection[str] = ()) -
         targets=experiment_file.targets(read["targets"], f"{path}.targets", reader) if "targets" in read else (),
         may_fail=reader.texts(read["may_fail"], f"{path}.may_fail") if "may_fail" in read else (),
         must_hold=_names(read["must_hold"], f"{path}.must_hold", reader) if "must_hold" in read else (),
+        expected_alerts=_alerts(read["expected_alerts"], f"{path}.expected_alerts", reader)
+        if "expected_alerts" in read
+        else (),
         settings={
             option.field: experiment_file.value(option, read[key], reader) for key, option in OWN.items() if key in read
         },
@@ -166,6 +170,17 @@ def _names(node: Node, path: str, reader: Reader) -> tuple[str, ...]:
         except UsageError:
             raise reader.error(one, f"{path}[{number}]", f"{name!r} cannot be a request name in a target") from None
     return reader.texts(node, path)
+
+
+def _alerts(node: Node, path: str, reader: Reader) -> tuple[str, ...]:
+    """Names that alerts can have."""
+    found = reader.texts(node, path)
+    for one, name in zip(reader.items(node, path), found, strict=True):
+        try:
+            check_alert(name, path)
+        except UsageError as error:
+            raise reader.error(one, path, str(error).removeprefix(f"{path}: "), error.hint) from None
+    return tuple(dict.fromkeys(found))
 
 
 def _reasons(node: Node, reader: Reader) -> dict[str, str]:

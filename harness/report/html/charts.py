@@ -253,6 +253,7 @@ def _latency(draw: _Drawing) -> Panel:
         Series("p95", "s-p95", chart.p95_ms),
         Series("p99", "s-p99", chart.p99_ms),
     ]
+    shown = {one.name for one in series}
     succeeded = any(value for one in series for value in one.values)
     failed = any(value is not None for value in chart.failed_p95_ms)
     if failed:
@@ -262,7 +263,7 @@ def _latency(draw: _Drawing) -> Panel:
             f"{target.metric} target {text.limit_in_unit(target.value, 'ms')}", target.value, f"s-{target.metric}"
         )
         for target in draw.plan.targets
-        if target.metric in ("p50", "p95", "p99") and target.name is None and not target.of_baseline
+        if target.metric in shown and target.name is None and not target.of_baseline
     }
     known = [value for one in series for value in one.values if value]
     every = [*known, *(limit.value for limit in limits.values())]

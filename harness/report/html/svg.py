@@ -32,12 +32,13 @@ _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 36
 
 def tag(name: str, *inner: str, **attributes: object) -> Markup:
     """One element. `class_`, `stroke_width`: the underscore at the end falls, others are hyphens; None is left out."""
-    told = Markup("").join(
-        Markup(' {}="{}"').format(Markup(_ATTRIBUTES.get(key, key.rstrip("_").replace("_", "-"))), value)
+    # Each value is escaped here: a page has ten thousand of these, and Markup's own format costs many times as much.
+    told = "".join(
+        f' {_ATTRIBUTES.get(key, key.rstrip("_").replace("_", "-"))}="{escape(value)}"'
         for key, value in attributes.items()
         if value is not None
     )
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), told, Markup("").join(escape(part) for part in inner))
+    return Markup(f"<{name}{told}>{''.join(map(escape, inner))}</{name}>")
 
 
 _ATTRIBUTES = {"viewBox": "viewBox", "preserveAspectRatio": "preserveAspectRatio"}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.model.records.faults import Evidence
+from harness.model.records.metrics import Origin
 from harness.model.records.result import RecoveryOutcome, Result
-from harness.model.target_grammar import unit_of
 from harness.report.html.svg import sparkline
 from harness.report.sentences import detection, text
 from harness.report.sentences.assessment import Line, mark
@@ -88,11 +88,11 @@ def targets(lines: Sequence[Line]) -> Table:
             if found is None:
                 cells.append(Cell(""))
                 continue
-            if found.metric == "recovery":
+            if found.traits.origin is Origin.RECOVERY:
                 observed = line.observed
             else:
                 known = found.observed is not None
-                observed = text.in_unit(found.observed, unit_of(found.metric)) if known else "no data"
+                observed = text.in_unit(found.observed, found.traits.unit) if known else "no data"
             more = (
                 f"{observed}; {text.visible(found.why, 200)}" if found.why and found.why not in observed else observed
             )

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from harness.model.records.metrics import METRICS, Origin
 from harness.model.records.result import Outcome, RecoveryResult, TargetResult
 from harness.model.records.targets import Target
-from harness.model.target_grammar import METRICS, format_limit, unit_of
+from harness.model.target_grammar import format_limit
 from harness.report.sentences import text
 
 _ORDER: dict[Outcome, int] = {"broken": 0, "undecided": 1, "not_judged": 2, "held": 3}
@@ -144,7 +145,7 @@ def _limit(target: Target, found: TargetResult, rate: float | None) -> str:
 
 
 def _observed(found: TargetResult, target: Target | None, recovery: RecoveryResult | None) -> str:
-    if found.metric == "recovery" and recovery is not None:
+    if found.traits.origin is Origin.RECOVERY and recovery is not None:
         match recovery.outcome:
             case "recovered" if recovery.graded and recovery.upper_s is not None:
                 return f"by degrees, {interval(recovery)}"
@@ -160,7 +161,7 @@ def _observed(found: TargetResult, target: Target | None, recovery: RecoveryResu
                 return "no recovery time"
             case _:
                 pass
-    return "no data" if found.observed is None else text.in_unit(found.observed, unit_of(found.metric))
+    return "no data" if found.observed is None else text.in_unit(found.observed, found.traits.unit)
 
 
 def interval(recovery: RecoveryResult) -> str:

@@ -53,7 +53,7 @@ def failing(result: Result) -> tuple[Failing, ...]:
     judged = {
         (found.name, target.phase)
         for target in result.targets
-        if target.metric == "error_rate" and target.primary
+        if target.traits.failures and target.primary
         for found in target.names
         if found.outcome == "broken"
     }

@@ -51,6 +51,8 @@ def _say(event: ev.Event) -> tuple[str, bool]:
             return f"{show(event.fault)} NOT proven: {show(event.missing)}", True
         case ev.PathUnproven():
             return f"path of {show(event.fault)} not proven: {show(event.missing)}", True
+        case ev.FaultMended():
+            return f"{show(event.fault)} was mended by hand", True
         case ev.UndoRequested():
             return f"undo of {show(event.fault)} requested", False
         case ev.Undone():

@@ -11,10 +11,10 @@ from harness.analysis.record.spans import one_shots
 from harness.analysis.verdict.sentences import bad_times, failed_of, names_generator
 from harness.model.exit_codes import ExitCode
 from harness.model.one_call import one_call
+from harness.model.records.metrics import ALLOWED_OVER, Origin
 from harness.model.records.plan import Plan
 from harness.model.records.result import FaultResult, NameResult, RecoveryResult, RequestResult, Result
 from harness.model.records.targets import Target
-from harness.model.target_grammar import ALLOWED_OVER
 from harness.report.sentences import text
 from harness.report.sentences.after_load import alarm, at_the_end
 from harness.report.sentences.assessment import Line, assess, interval
@@ -174,26 +174,25 @@ def _harm(line: Line, result: Result) -> float:
     worst = line.worst
     if not _whole_broken(line):
         return 2.0
-    match worst.metric:
-        case "error_rate":
-            return worst.observed if worst.observed is not None else 1.0
-        case "recovery":
-            never = result.recovery is not None and result.recovery.outcome == "not_recovered"
-            return 0.5 if never else 0.3
-        case "rps" if worst.observed is not None and worst.limit:
-            return max(0.0, 1 - worst.observed / worst.limit)
-        case metric if metric in ALLOWED_OVER:
-            phase = result.phase(worst.phase)
-            if worst.observed is None and phase is not None and phase.error_rate is not None:
-                return 1 - phase.error_rate  # nothing succeeded: the failed share says so better
-            if worst.observed is None or phase is None or worst.limit is None:
-                return 0.9
-            # At least so many of the successful requests are as slow as the percentile.
-            known = (phase.p50_ms, 0.5), (phase.p95_ms, 0.05), (phase.p99_ms, 0.01)
-            slow = [over for q, over in known if q is not None and q >= worst.limit]
-            return max([ALLOWED_OVER[metric], *slow]) * (1 - (phase.error_rate or 0.0))
-        case _:
-            return 0.0
+    traits = worst.traits
+    if traits.share:
+        return worst.observed if worst.observed is not None else 1.0
+    if traits.origin is Origin.RECOVERY:
+        never = result.recovery is not None and result.recovery.outcome == "not_recovered"
+        return 0.5 if never else 0.3
+    if traits.of_plan and worst.observed is not None and worst.limit:
+        return max(0.0, 1 - worst.observed / worst.limit)
+    if worst.metric in ALLOWED_OVER:
+        phase = result.phase(worst.phase)
+        if worst.observed is None and phase is not None and phase.error_rate is not None:
+            return 1 - phase.error_rate  # nothing succeeded: the failed share says so better
+        if worst.observed is None or phase is None or worst.limit is None:
+            return 0.9
+        # At least so many of the successful requests are as slow as the percentile.
+        known = (phase.p50_ms, 0.5), (phase.p95_ms, 0.05), (phase.p99_ms, 0.01)
+        slow = [over for q, over in known if q is not None and q >= worst.limit]
+        return max([ALLOWED_OVER[worst.metric], *slow]) * (1 - (phase.error_rate or 0.0))
+    return 0.0
 
 
 def _broken_names(line: Line) -> list[NameResult]:
@@ -254,27 +253,20 @@ def broken_clause(line: Line, result: Result, control: bool = False) -> str:
     names = _broken_names(line)
     if names and not _whole_broken(line):
         more = f", and {len(names) - 1} more request names broke it" if len(names) > 1 else ""
-        bad = bad_times(names[0].bad, failed_of(names[0], worst.metric), names[0].n)
+        bad = bad_times(names[0].bad, failed_of(names[0], worst), names[0].n)
         said = f"{text.visible(names[0].name, 80)} {bad}"
         return " ".join(part for part in (said, when, f"(target: {line.limit}, of every request name)") if part) + more
     of = f" of {text.visible(line.of, 80)}" if line.of else ""
     metric = line.label.removesuffix(" Target").partition(" {")[0].removesuffix(" Target")
-    match worst.metric:
-        case "error_rate" if worst.observed is not None:
-            said = f"{line.observed} of {'the ' if of else ''}requests{of} failed"
-            if names and names[0].bad / names[0].n >= 1.5 * worst.observed:
-                when = f"{when}, {text.visible(names[0].name, 80)} {names[0].bad:,} of {names[0].n:,} times".strip(", ")
-        case "rps" if worst.observed is not None:
-            few = "only " if ">" in line.limit else ""
-            said = f"{few}{line.observed} requests{of} a second were answered"
-        case "recovery":
-            return f"{_recovery_words(line, result.recovery)} {target}"
-        case "violating":
-            said = f"targets were broken for {line.observed}"
-        case _ if worst.observed is not None:
-            said = f"{metric}{of} was {line.observed}"
-        case _:
-            said = f"not one request{of} succeeded, so there is no {metric}"
+    if worst.traits.origin is Origin.RECOVERY:
+        return f"{_recovery_words(line, result.recovery)} {target}"
+    if worst.observed is None:
+        said = f"not one request{of} succeeded, so there is no {metric}"
+    else:
+        few, the = "only " if ">" in line.limit else "", "the " if of else ""
+        said = worst.traits.headline.format(metric=metric, seen=line.observed, of=of, few=few, the=the)
+        if worst.traits.share and names and names[0].bad / names[0].n >= 1.5 * worst.observed:
+            when = f"{when}, {text.visible(names[0].name, 80)} {names[0].bad:,} of {names[0].n:,} times".strip(", ")
     return " ".join(part for part in (said, when, target) if part)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from harness.model import units
 
 if TYPE_CHECKING:
-    from harness.model.records.targets import Unit
+    from harness.model.records.metrics import Unit
 
 UNKNOWN = "n/a"
 """What a value that is not known looks like; never a zero."""

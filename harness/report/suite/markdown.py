@@ -10,7 +10,7 @@ from harness.analysis.suite.isolation import isolation
 from harness.model.records.many_runs.gate import GateResult
 from harness.model.records.many_runs.suite import SuiteResult
 from harness.report.markdown import table
-from harness.report.sentences import text
+from harness.report.sentences import detection, text
 from harness.report.suite import sentences as say
 from harness.report.suite.evidence import Evidence
 from harness.report.suite.page import REMEDIES, WORDS, first_step
@@ -42,6 +42,7 @@ def render(suite: SuiteResult, gate: GateResult | None, found: Sequence[Weakness
         _section("What nobody declared", [line for one in isolation(suite.experiments) for line in say.needs(one)]),
         *(_section(title, lines) for title, lines in (say.changes(gate) if gate is not None else [])),
         _weaknesses(found, gate, by),
+        _alerts(suite),
         _section("Left out on purpose", say.excluded(suite), 4000),
         _section("Resets of the target", [said for _, _, said in say.resets(suite)]),
         _section("Warnings", suite.warnings),
@@ -69,6 +70,17 @@ def _worst(found: Sequence[Weakness], by: Evidence) -> str:
         first = f"{title}: {sentence}" if sentence else title
         lines.append(f"{number}. {esc(say.what_breaks(one))} {esc(say.how_much(one))} First: {esc(first)}")
     return "\n".join(lines)
+
+
+def _alerts(suite: SuiteResult) -> str:
+    found = say.alerts(suite)
+    rows = [
+        [esc(text.excerpt(one.name, 80)), *(esc(cell, 300) for cell in detection.cells(alert))]
+        for one, _, alert in found[:MAX_ROWS]
+    ]
+    more = [f"{len(found) - MAX_ROWS} more in suite.json."] if len(found) > MAX_ROWS else []
+    made = table(("Experiment", *detection.COLUMNS), rows, 1 + len(detection.COLUMNS))
+    return "\n\n".join(["## Did anybody notice?", esc(say.noticed(suite)), made, *more]) if found else ""
 
 
 def _experiments(suite: SuiteResult, by: Evidence, today: date) -> str:

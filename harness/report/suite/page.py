@@ -12,9 +12,10 @@ from harness.analysis.suite.age import day_of, stale, stale_lines
 from harness.analysis.suite.isolation import Isolation, isolation
 from harness.model.records.many_runs.gate import GateResult
 from harness.model.records.many_runs.suite import Attempt, Cell, ExperimentResult, SuiteResult
+from harness.model.records.result import AlertResult
 from harness.report.findings.finding import Finding
 from harness.report.html.svg import tag
-from harness.report.sentences import text
+from harness.report.sentences import detection, text
 from harness.report.suite import sentences as say
 from harness.report.suite.evidence import Evidence
 from harness.report.suite.sentences import Weakness
@@ -81,6 +82,10 @@ def page(
             for one in undecided[: room.lines]
         ),
         more_undecided=max(0, len(undecided) - room.lines),
+        noticed=say.noticed(suite),
+        alerts=tuple(_alert(one, attempt, alert, by) for one, attempt, alert in say.alerts(suite)[: 2 * room.lines]),
+        alert_columns=detection.COLUMNS[1:],
+        more_alerts=max(0, len(say.alerts(suite)) - 2 * room.lines),
         excluded=_cut(say.excluded(suite), room.lines),
         resets=tuple((said, by.link(attempt)) for _, attempt, said in say.resets(suite)[: room.lines]),
         facts=tuple(say.facts(suite, sum(len(one.attempts) for one in suite.experiments))),
@@ -119,6 +124,16 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
     more: int = 0
 
 
+class Noticed(msgspec.Struct, frozen=True, kw_only=True):
+    """An expected alert of one experiment. cells: as in detection.COLUMNS, without the outcome, which is a mark."""
+
+    name: str
+    link: str
+    alert: str
+    mark: Mark
+    cells: tuple[str, ...]
+
+
 class Page(msgspec.Struct, frozen=True, kw_only=True):
     """See resilience.html.j2, which has one section for each."""
 
@@ -145,6 +160,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     more_weak: int
     not_decided: tuple[tuple[Mark, str, str], ...]
     more_undecided: int
+    noticed: str
+    alerts: tuple[Noticed, ...]
+    alert_columns: Sequence[str]
+    more_alerts: int
     excluded: Sequence[str]
     resets: tuple[tuple[str, str], ...]
     facts: tuple[tuple[str, str], ...]
@@ -227,6 +246,17 @@ def _mark(one: ExperimentResult, by: Evidence, old: Mapping[str, str]) -> Mark:
             more.append(f"{len(one.attempts)} attempts")
     return Mark(
         css=CSS[one.outcome], word=WORDS[one.outcome], link=by.link(attempt), name=_excerpt(one.name), more=tuple(more)
+    )
+
+
+def _alert(one: ExperimentResult, attempt: Attempt, alert: AlertResult, by: Evidence) -> Noticed:
+    name, word, *cells = detection.cells(alert)
+    return Noticed(
+        name=_excerpt(one.name),
+        link=by.link(attempt),
+        alert=name,
+        mark=Mark(css=detection.AS_TARGET[alert.outcome], word=word),
+        cells=tuple(cells),
     )
 
 

@@ -12,10 +12,13 @@ from harness.analysis.suite.isolation import MOSTLY, Isolation
 from harness.analysis.suite.score import cells_of_most
 from harness.model.records.many_runs.gate import Finding, GateResult, Known
 from harness.model.records.many_runs.suite import Attempt, Cell, ExperimentResult, SuiteResult
-from harness.report.sentences import text
+from harness.model.records.result import AlertResult
+from harness.report.sentences import detection, text
 
 WORST = 3
 """Findings on the first screen."""
+OPEN = ("fired_without_impact", "carried_over", "not_judged")
+"""Outcomes of alerts that say neither that an impact was noticed nor that it was not."""
 NAMES = 3
 """Request names in a sentence."""
 
@@ -278,6 +281,28 @@ def resets(suite: SuiteResult) -> list[tuple[ExperimentResult, Attempt, str]]:
         for attempt in one.attempts
         if attempt.reset
     ]
+
+
+def alerts(suite: SuiteResult) -> list[tuple[ExperimentResult, Attempt, AlertResult]]:
+    """Each expected alert of each experiment, as the attempt that stands for it saw it."""
+    shown = [(one, one.shown) for one in suite.experiments]
+    return [(one, attempt, alert) for one, attempt in shown if attempt is not None for alert in attempt.alerts]
+
+
+def noticed(suite: SuiteResult) -> str:
+    """What they say together; "" where none was expected of what was carried out."""
+    found = [alert for _, _, alert in alerts(suite)]
+    if not found:
+        return ""
+    judged = [one for one in found if one.outcome in ("detected", "held_back", "never_fired")]
+    detected = sum(one.outcome == "detected" for one in judged)
+    said = f"Of {_n(len(judged), 'expected alert')} that could be judged {detected} detected the impact"
+    said = said if judged else "No expected alert could be judged by an impact"
+    others = {word: sum(one.outcome == key for one in found) for key, word in detection.WORDS.items() if key in OPEN}
+    if rest := [f"{count} {word}" for word, count in others.items() if count]:
+        said += f"; {', '.join(rest)}"
+    alarms = sum(one.false_alarms for one in found)
+    return f"{said}; {_n(alarms, 'false alarm')}." if alarms else f"{said}."
 
 
 def excluded(suite: SuiteResult) -> list[str]:

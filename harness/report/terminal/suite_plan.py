@@ -9,6 +9,7 @@ from harness.plan.loadplan import expected_mix
 from harness.plan.suite.suite_plan import PlannedExperiment, SuitePlan, Undecided
 from harness.report.sentences.text import visible
 from harness.report.terminal.plan import amount, load_text, wrapped
+from harness.report.terminal.plan_alerts import expected, seen_by
 
 
 def suite_plan_text(suite: SuitePlan, *, width: int = 100) -> str:
@@ -16,6 +17,8 @@ def suite_plan_text(suite: SuitePlan, *, width: int = 100) -> str:
     long = format_duration(round(suite.seconds))
     title = f"{visible(suite.name, 100)}: {many}, about {long} if the target recovers at once each time"
     blocks = [load_text(suite.base, width, title), _experiments(suite, width)]
+    if any(one.plan.alerts is not None and one.plan.alerts.expected for one in suite.experiments):
+        blocks.append(seen_by(suite.base))
     blocks.append(wrapped("Where the target does not come back by itself: ", visible(suite.reset, 500), width))
     if suite.left:
         blocks.append(
@@ -32,6 +35,7 @@ def suite_plan_text(suite: SuitePlan, *, width: int = 100) -> str:
 
 
 def _experiments(suite: SuitePlan, width: int) -> str:
+    rules = suite.base.alerts.rules if suite.base.alerts is not None else ()
     wide = max(len(visible(one.name, 60)) for one in suite.experiments)
     lines = [f"  {'Experiments, in this order':<{wide + 4}}  {'baseline':>8}  {'fault':>6}  {'hold':>6}  {'in all':>6}"]
     for number, one in enumerate(suite.experiments, start=1):
@@ -42,6 +46,7 @@ def _experiments(suite: SuitePlan, width: int) -> str:
             f"{_d(p.hold_s):>6}  {_d(round(one.seconds)):>6}{soak}"
         )
         lines += [wrapped(f"        {what:<10} ", text, width) for what, text in _of(one) if text]
+        lines += [wrapped("        alert      ", text, width) for text in expected(one.plan, rules)]
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 import msgspec
+from msgspec.structs import replace
 
 from harness.model.clock import monotonic
 from harness.model.errors import SetupError
@@ -18,7 +19,7 @@ from harness.model.paths import cache_dir
 from harness.model.records.faults import Address, Credentials, Dependency, DependencyProcess, DependencyProxy
 from harness.model.records.process import Keeps, Launcher, ServerProcess, ServerSpec
 from harness.model.records.stack import Progress, StackName, StackUp, TargetInfo
-from harness.stack.embedded import api, kafka, postgres, provision, toxiproxy, valkey
+from harness.stack.embedded import alerting, api, kafka, postgres, provision, toxiproxy, valkey
 from harness.stack.embedded.private_folder import PrivateFolder, server_user
 from harness.stack.embedded.provision import Files, together
 from harness.stack.starting.fetch import check_folder
@@ -44,6 +45,8 @@ class Addresses(msgspec.Struct, frozen=True):
     kafka_direct: Address
     kafka_controller: Address
     api: Address
+    prometheus: Address
+    alertmanager: Address
 
     @classmethod
     def take(cls, ports: Ports) -> Addresses:
@@ -62,16 +65,19 @@ class EmbeddedStack:
     """Valkey, PostgreSQL and Kafka, each behind a proxy of one Toxiproxy, and the sample API that uses them.
 
     logs: folder for one log file a server (a run's `logs`); None: inside the stack's private folder. settings: of the
-    sample API, before those of the environment.
+    sample API, before those of the environment. with_alerts: with a Prometheus and an Alertmanager that look at it.
     `up` may be stopped from another thread by `down`.
     """
 
     name: StackName = "embedded"
 
-    def __init__(self, logs: Path | None = None, settings: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self, logs: Path | None = None, settings: Mapping[str, str] = MappingProxyType({}), *, with_alerts: bool = False
+    ) -> None:
         valkey.password()  # drawn now: the keeper, which is started before the servers, takes it along
         self._logs = logs
         self.settings = settings
+        self.with_alerts = with_alerts
         self._stop = threading.Event()
         self._launcher: Launcher | None = None
         self._started: dict[str, ServerSpec] = {}
@@ -80,7 +86,7 @@ class EmbeddedStack:
 
     def logging_to(self, logs: Path) -> Self:
         """The same for one run."""
-        return type(self)(logs, self.settings)
+        return type(self)(logs, self.settings, with_alerts=self.with_alerts)
 
     def describe(self) -> tuple[Dependency, ...]:
         """The dependencies as declared, with no addresses, and the target itself; touches nothing."""
@@ -119,7 +125,10 @@ class EmbeddedStack:
         )
 
     def check(self) -> None:
-        """The cache must be such that what lies in it may be run. Raises Refused."""
+        """The cache must be such that what lies in it may be run. Raises Refused, and UsageError where a program that
+        was asked for is missing."""
+        if self.with_alerts:
+            alerting.programs()
         check_folder(cache_dir())
 
     def up(self, launcher: Launcher, progress: Progress) -> StackUp:
@@ -232,6 +241,17 @@ class EmbeddedStack:
                 self.settings,
             )
             target = run(api.TITLE, spec, lambda: version.append(api.probe(at.api)))
+            # After the API, which is down for them until then.
+            seen, programs = None, alerting.programs() if self.with_alerts else None
+            if programs is not None:
+                places = (at.prometheus, at.alertmanager)
+                for spec, place in zip(
+                    alerting.specs(programs, folder.sub("alerts"), at.api, places, logs), places, strict=True
+                ):
+                    run(alerting.TITLES[spec.name], spec, lambda place=place: alerting.probe(place))  # type: ignore[misc]
+                seen = replace(
+                    alerting.wanted(), prometheus=f"http://{at.prometheus}", alertmanager=f"http://{at.alertmanager}"
+                )
         return StackUp(
             name=self.name,
             target=TargetInfo(
@@ -251,7 +271,9 @@ class EmbeddedStack:
                 "kafka": kafka.VERSION,
                 "java": files.java.text,
                 "toxiproxy": toxiproxy.VERSION,
+                **(programs.versions if programs is not None else {}),
             },
+            alerts=seen,
             ready_s=round(monotonic() - began, 2),
             folder=str(folder.path),
         )

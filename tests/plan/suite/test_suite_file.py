@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.model.errors import UsageError
+from harness.model.records.alerts import AlertsPlan
 from harness.plan.experiment import Experiment
 from harness.plan.suite.items import experiment_of
 from harness.plan.suite.suite_file import MOST, SuiteFile, decode
@@ -41,7 +42,21 @@ def test_all_that_may_be_said_of_an_experiment() -> None:
     assert experiment_of(down, Experiment()).targets == ()
 
 
+def test_expected_alerts_are_beside_those_of_all_and_need_somebody_who_looks() -> None:
+    (item,) = read("experiments:\n  - {faults: [redis-down], expected-alerts: [CacheDown, Slow, Slow]}\n").items
+    assert item.expected_alerts == ("CacheDown", "Slow")
+    seen = AlertsPlan(prometheus="http://127.0.0.1:9090", expected=("Slow", "Any"))
+    made = experiment_of(item, Experiment(alerts=seen))
+    assert made.alerts is not None and made.alerts.expected == ("Slow", "Any", "CacheDown")
+    assert made.alerts.prometheus == seen.prometheus
+    with pytest.raises(UsageError, match="nobody looks at alerts, as the expected alert 'CacheDown' needs"):
+        experiment_of(item, Experiment())
+
+
 BAD = [
+    ("experiments:\n  - {faults: [redis-down], expected_alerts: Down}\n", "experiments[0].expected_alerts"),
+    ("experiments:\n  - faults: [redis-down]\n    expected_alerts: ['a{b}']\n", "s.yaml:3: experiments[0].expected_"),
+    (ONE + "expected_alerts: [Down]\n", "s.yaml:2: expected_alerts"),
     ("", "s.yaml"),
     ("[]", "s.yaml:1"),
     ("name: x\n", "the suite is empty"),

@@ -11,6 +11,7 @@ import msgspec
 from harness.model.jsonl import encode
 from harness.model.records.many_runs.gate import Finding, GateResult, Known
 from harness.model.records.many_runs.suite import Excluded, SuiteResult
+from harness.model.records.result import AlertResult
 from tests.analysis.suite.suites import attempt, cell, experiment, suite
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\x1b[31m\u202e::error::@team [a](javascript:1) |"
@@ -87,6 +88,22 @@ def mixed() -> SuiteResult:
         exit_code=1,
         excluded=(Excluded(name="kafka-kill", why="left out by --only"),),
         warnings=("baseline is short",),
+    )
+
+
+def alerted(name: str = "CacheDown") -> SuiteResult:
+    """One alert that came, one that did not, one that fired by itself; an experiment that expected none."""
+    came = AlertResult(
+        alert=name, outcome="detected", seconds=7.0, lower_s=6.0, upper_s=7.0, fired_s=30.0, resolved_after_s=3.0
+    )
+    silent = AlertResult(alert="TooLate", outcome="never_fired", why="its rule needs 6s")
+    false = AlertResult(alert=name, outcome="fired_without_impact", false_alarms=2, why="it fired 2 times")
+    short = AlertResult(alert="TooLate", outcome="not_judged", why="fault too short: targets were broken for 4s")
+    return suite(
+        experiment("redis-down", attempt("broken", directory="01-redis-down", alerts=(came, silent))),
+        experiment("db-latency", attempt("held", directory="02-db-latency", alerts=(false, short))),
+        experiment("db-down", attempt("held", directory="03-db-down")),
+        experiment("kafka-down", why="the suite ended before it"),
     )
 
 

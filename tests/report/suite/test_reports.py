@@ -20,7 +20,7 @@ from tests.analysis.suite.suites import attempt, cell, experiment, suite
 from tests.report import browser, sample
 from tests.report.browser import Elements
 
-from .samples import HOSTILE, folder, gate_of_mixed, held, large, mixed
+from .samples import HOSTILE, alerted, folder, gate_of_mixed, held, large, mixed
 
 DAY = date(2026, 12, 1)
 """The samples were made the day before."""
@@ -57,6 +57,24 @@ def test_a_suite_that_broke_nothing_has_no_weaknesses_and_no_gate(tmp_path: Path
     assert "Nothing that was tried broke." in first_screen(page)
     for said in ("The worst", "What is broken", "Weaknesses, the worst first", "Known weaknesses", "accepted base"):
         assert said not in page
+
+
+def test_whether_anybody_noticed_is_told_of_each_experiment_and_expected_alert(tmp_path: Path) -> None:
+    at = folder(tmp_path / "a", alerted())
+    page, told = render(at, "html"), render(at, "md")
+    for text in (page, told):
+        assert "Of 2 expected alerts that could be judged 1 detected the impact" in text
+        assert "1 fired without impact, 1 not judged; 2 false alarms." in text and "carried over" not in text
+        assert text.count("TooLate") == 2 and "fault too short" in text
+    assert "| redis-down | CacheDown | detected | between 6s and 7s |" in told
+    section = page[page.index("Did anybody notice?") :]
+    section = section[: section.index("</section>")]
+    assert section.count("<tr><td") == 4 and 'href="01-redis-down/report.html"' in section and "db-down" not in section
+    hostile = folder(tmp_path / "b", alerted(HOSTILE))
+    assert "<script>" not in render(hostile, "html") and "<script>" not in render(hostile, "md")
+    for found in (mixed(), held(), suite()):
+        silent = folder(tmp_path / f"c{len(found.experiments)}", found)
+        assert "anybody notice" not in render(silent, "html") + render(silent, "md")
 
 
 def test_what_is_old_is_marked_as_stale(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/e2e/test_life_killed.py": 105,
         "tests/load/test_lean_client.py": 105,
         "tests/docker/test_compose_file.py": 100,
+        "tests/e2e/test_versus.py": 100,
         "tests/docker/test_own_compose.py": 90,
         "tests/e2e/test_afterload.py": 80,
         "tests/e2e/test_life_files.py": 80,
@@ -44,10 +45,10 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/api/test_api_defects.py": 50,
         "tests/docker/test_life_engine.py": 50,
         "tests/e2e/test_remote_worker.py": 50,
-        "tests/cli/test_foreign_input.py": 45,
         "tests/load/test_lean_limits.py": 40,
         "tests/load/test_saturation.py": 40,
         "tests/e2e/test_control_bypass.py": 35,
+        "tests/e2e/test_silent_load.py": 35,
         "tests/load/test_closed_loop_hang.py": 35,
         "tests/e2e/test_detection.py": 35,
         "tests/load/test_silence.py": 35,
@@ -60,6 +61,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/load/test_strangers.py": 30,
         "tests/safety/test_deaths.py": 30,
         "tests/stack/test_cli_stack.py": 30,
+        "tests/cli/test_foreign_input.py": 25,
         "tests/conductor/test_outside.py": 25,
         "tests/faults/test_hog.py": 25,
         "tests/safety/test_heal.py": 25,
@@ -110,6 +112,9 @@ TOGETHER: tuple[tuple[str, ...], ...] = (
 would start its own, and a Kafka that nobody asks costs a hundredth of a processor all the same."""
 
 
+WHOLE_RUNS = ("test_a_stack_that_stays_up", "test_a_run_of_its_own", "test_two_stacks")
+"""Tests of tests/docker/test_compose_stack.py with whole experiments, by the beginning of their names."""
+
 SINGLY = frozenset(("tests/docker/test_own_compose.py", "tests/docker/test_life_engine.py"))
 """Files on a Docker engine each of whose tests starts servers of its own: dealt test by test."""
 
@@ -146,16 +151,16 @@ def longest_first(tests: Sequence[str], workers: int) -> list[int]:
 
 def group(test: str) -> str:
     """What a worker is given at once, of a test (node id): with a Docker engine a whole file, whose servers are then
-    started once, but for SINGLY, and the file whose tests each have a whole stack in two parts: those of its start, and
-    all others. Two stacks of containers for whole experiments are too much for two cores, and are in one file.
-    Any other test is given alone.
+    started once, but for SINGLY, and the file whose tests each have a whole stack in two parts: WHOLE_RUNS, and what
+    ends before a run does. Two stacks of containers for whole experiments are too much for two cores, and are in one
+    file. Any other test is given alone.
 
     By the id, for xdist's own groups (`xdist_group`) do nothing beside pytest 9.2, where an id cannot be changed.
     """
     file, _, name = test.partition("::")
     if file in SINGLY or not file.startswith("tests/docker/"):
         return test
-    return f"{file} {'start' in name}" if file.endswith("/test_compose_stack.py") else file
+    return f"{file} {name.startswith(WHOLE_RUNS)}" if file.endswith("/test_compose_stack.py") else file
 
 
 def longest_files_first(tests: Sequence[str]) -> list[int]:

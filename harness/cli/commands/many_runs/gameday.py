@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.options import experiment_options
-from harness.cli.settings import Told, debug_option, laid_under
+from harness.cli.settings import RunGroup, Told, debug_option, laid_under
 from harness.model.errors import UsageError
 from harness.model.files import read_limited
 
 if TYPE_CHECKING:
+    from harness.gameday.desk import Desk
     from harness.gameday.prepare import PlannedGameDay
+    from harness.gameday.run import Opens
+    from harness.model.records.many_runs.gameday import Role
 
 
-class GameDayGroup(click.Group):
-    """`harness gameday PLAN.yaml` runs one; a file of the name of a subcommand is written ./init."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        known = args[:1] and (args[0] in self.commands or args[0] == "--help")
-        return super().parse_args(ctx, args if known or not args else ["run", *args])
-
-
-@click.group(cls=GameDayGroup)
+@click.group(cls=RunGroup)
 def gameday() -> None:
     """Drill with people: break things on purpose, on one running load, and leave a record."""
 
@@ -35,6 +31,19 @@ def gameday() -> None:
 @click.argument("plan_file", metavar="PLAN.yaml")
 @click.option("--rehearse", is_flag=True, help="Nobody is there: every drill once with short phases; would it work?")
 @click.option("--no-web", is_flag=True, help="Commands are typed into this terminal.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Of the console on loopback.  [default: any]"
+)
+@click.option("--guests", metavar="ADDRESS:PORT", help="A second listener, over TLS, for people in other rooms.")
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Of the guests' listener, PEM.  [default: one made for the day]",
+)
+@click.option(
+    "--certificate-key", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Its key, PEM."
+)
 @experiment_options
 @click.option(
     "--out", envvar="HARNESS_OUT", default="runs", show_default=True, metavar="DIR", help="Where its folder goes."
@@ -58,8 +67,6 @@ def run(**values: Any) -> int:
     planned.check()
     if values["rehearse"]:
         return _rehearse(planned, values)
-    if not values["no_web"]:
-        raise UsageError("a game day is typed into the terminal for now", hint="add --no-web")
     click.echo(planned_length(planned), err=True)
     with Signals() as signals:
         ended = run_game_day(
@@ -68,7 +75,7 @@ def run(**values: Any) -> int:
             view="none" if values["quiet"] else "lines",
             command=shlex.join(["harness", *sys.argv[1:]]),
             signals=signals,
-            opens=typed,
+            opens=typed if values["no_web"] else _console(planned, values),
         )
         if ended.problem:
             click.echo(f"{ended.problem}{f' ({ended.hint})' if ended.hint else ''}", err=True)
@@ -91,6 +98,25 @@ def init(**values: Any) -> int:
 
     on = ground(decode(values), values.get("config"))
     click.echo(template(on.dependencies, registered(), ours=on.stack.name != "external"), nl=False)
+    return 0
+
+
+@gameday.command()
+@click.argument("name")
+@click.option(
+    "--role", type=click.Choice(("observer", "responder")), default="observer", show_default=True, help="As what."
+)
+@click.option("--revoke", is_flag=True, help="Take their seat away instead.")
+@debug_option
+def invite(name: str, role: str, revoke: bool) -> int:
+    """Make a link for a guest of the game day that is going on here; it lets one browser in, once."""
+    from harness.console.invitations import Wanted, ask
+
+    chosen: Role = "responder" if role == "responder" else "observer"
+    given = ask(Wanted(name=name, role=chosen, revoke=revoke))
+    if given.why_not:
+        raise UsageError(f"{name}: {given.why_not}")
+    click.echo(given.url or f"{name} has no seat any more")
     return 0
 
 
@@ -133,6 +159,23 @@ def planned_from(values: dict[str, Any]) -> PlannedGameDay:
     file = decode_plan(content, path)
     values = laid_under(values, file.suite.settings, file.suite.name, file.suite.where)
     return plan_game_day(file, decode(values), values.get("config"))
+
+
+def _console(planned: PlannedGameDay, values: dict[str, Any]) -> Opens:
+    """Raises UsageError for a listener that cannot be."""
+    from harness.console.guests import guests_of
+    from harness.console.link import Place, forms, opened
+    from harness.fault import registered
+
+    base = planned.suite.base
+    dependencies = base.running.dependencies if base.running is not None else base.stack.describe()
+    place = Place(port=values["port"], faults=forms(dependencies, registered()))
+    guests = guests_of(values["guests"], values["certificate"], values["certificate_key"])
+
+    def opens(desk: Desk, say: Callable[[str], None], private: Path) -> Callable[[], None]:
+        return opened(guests.at(place, private), desk, say, private)
+
+    return opens
 
 
 def _rehearse(planned: PlannedGameDay, values: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli.commands.many_runs.suite_run import run
-from harness.cli.settings import debug_option
+from harness.cli.settings import RunGroup, debug_option
 
 base_option = click.option(
     "--base",
@@ -19,15 +19,7 @@ base_option = click.option(
 )
 
 
-class SuiteGroup(click.Group):
-    """`harness suite [SUITE.yaml]` runs one; a file of the name of a subcommand is written ./accept."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        known = args[:1] and args[0] in self.commands
-        return super().parse_args(ctx, args if known else ["run", *args])
-
-
-@click.group(cls=SuiteGroup)
+@click.group(cls=RunGroup)
 def suite() -> None:
     """Run a suite of experiments, or accept what one has found."""
 

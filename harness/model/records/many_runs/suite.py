@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from harness.model.records.result import RecoveryOutcome, Verdict
+from harness.model.records.result import AlertResult, RecoveryOutcome, Verdict
 
 SCHEMA = 1
 
@@ -68,6 +68,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     target_version: str | None = None
     reset: str = ""
     """What was done to the target afterwards, because it had not come back; empty: nothing."""
+    alerts: tuple[AlertResult, ...] = ()
+    """Those that were expected, as in its own result."""
 
 
 class ExperimentResult(msgspec.Struct, frozen=True, kw_only=True):

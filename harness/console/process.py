@@ -1,0 +1,128 @@
+"""The console's own process: two listeners, one loop. It ends with the run's pipe, and has no say in anything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from contextlib import suppress
+
+import msgspec
+import uvicorn
+
+from harness.console.app import guests_app, operators_app
+from harness.console.house import House
+from harness.console.protocol import Answer, Boards, Failed, FromConsole, Listen, Listening, Seats, ToConsole
+from harness.model.jsonl import encode_line
+
+MOST_MESSAGE = 16 * 2**20
+NICE = 5
+"""The load comes first."""
+LOOPBACK = "127.0.0.1"
+
+
+def main() -> None:
+    with suppress(OSError):
+        os.nice(NICE)
+    asyncio.run(_serve())
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=MOST_MESSAGE)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    first = await _read(reader)
+    if not isinstance(first, Listen):
+        return
+    house = House(_tell, first.faults, has_guests=bool(first.guests))
+    try:
+        own = _bound(LOOPBACK, first.port)
+        guests = _bound(*_parts(first.guests)) if first.guests else None
+    except (OSError, ValueError) as error:
+        _tell(Failed(text=str(error)))
+        return
+    port = own.getsockname()[1]
+    servers = [(_server(operators_app(house, port)), own)]
+    guests_port = 0
+    if guests is not None:
+        guests_port = guests.getsockname()[1]
+        host = _parts(first.guests)[0]
+        servers.append((_server(guests_app(house, host, guests_port), first.certificate, first.key), guests))
+    tasks = [asyncio.create_task(server.serve(sockets=[bound])) for server, bound in servers]
+    _tell(Listening(port=port, guests_port=guests_port))
+    while (message := await _read(reader)) is not None:
+        match message:
+            case Seats(seats=seats):
+                house.seat(seats)
+            case Boards():
+                house.show(message)
+            case Answer(number=number, text=text):
+                house.answered(number, text)
+            case _:
+                pass
+    # The run has gone, or is done: nobody is to wait for open streams.
+    for server, _ in servers:
+        server.should_exit = server.force_exit = True
+    house.close()
+    await asyncio.wait(tasks, timeout=1.0)
+
+
+async def _read(reader: asyncio.StreamReader) -> ToConsole | None:
+    try:
+        line = await reader.readline()
+        return msgspec.json.decode(line, type=ToConsole) if line else None
+    except (ValueError, OSError, msgspec.MsgspecError):
+        return None
+
+
+def _tell(message: FromConsole) -> None:
+    with suppress(OSError):
+        sys.stdout.buffer.write(encode_line(message))
+        sys.stdout.buffer.flush()
+
+
+def _parts(address: str) -> tuple[str, int]:
+    """Raises ValueError."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Raises OSError."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((host, port))
+    bound.listen(256)
+    return bound
+
+
+class _Server(uvicorn.Server):
+    """Signals are the run's."""
+
+    def install_signal_handlers(self) -> None:
+        pass
+
+
+def _server(app: object, certificate: str = "", key: str = "") -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type]
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=5,
+            limit_concurrency=400,
+            h11_max_incomplete_event_size=16_384,
+            ssl_certfile=certificate or None,
+            ssl_keyfile=key or None,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"use strict";
+// Shows what the server sends and sends what is pressed. It keeps nothing: a reload shows the same.
+const said = document.getElementById("said");
+const names = ["clock", "numbers", "faults", "controls", "drills", "prerequisites", "actions", "timeline"];
+const channel = "BroadcastChannel" in window ? new BroadcastChannel("console") : null;
+let stream = null;
+let release = null;
+let heard = Date.now();
+
+function show(name, html) {
+  heard = Date.now();
+  said.classList.remove("lost");
+  const place = document.getElementById(name);
+  if (!place) return;
+  const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
+  place.innerHTML = html;
+  if (focused) document.getElementById(focused)?.focus();
+}
+
+function open() {
+  if (stream) return;
+  stream = new EventSource("/stream");
+  for (const name of names) {
+    stream.addEventListener(name, (event) => {
+      show(name, event.data);
+      channel?.postMessage([name, event.data]);
+    });
+  }
+  stream.addEventListener("gone", () => { location.reload(); });
+}
+
+function close() {
+  stream?.close();
+  stream = null;
+  release?.();
+  release = null;
+}
+
+// A browser allows six connections to a host: of its tabs one has the stream and tells the others, and a hidden one has none.
+function watch() {
+  if (document.hidden) { close(); return; }
+  if (!navigator.locks || !channel) { open(); return; }
+  navigator.locks.request("stream", () => new Promise((done) => {
+    if (document.hidden) { done(); return; }
+    release = done;
+    open();
+  }));
+}
+
+if (channel) channel.onmessage = (event) => { show(event.data[0], event.data[1]); };
+document.addEventListener("visibilitychange", watch);
+addEventListener("pagehide", close);
+watch();
+
+setInterval(() => {
+  if (!document.hidden && Date.now() - heard > 12000) {
+    said.textContent = "nothing was heard from the console for a while: what is shown is old";
+    said.classList.add("lost");
+  }
+}, 1000);
+
+async function send(form, button) {
+  const fields = new URLSearchParams(new FormData(form, button?.name ? button : undefined));
+  const what = (button?.firstChild?.textContent || "").trim();
+  said.textContent = what + " …";
+  try {
+    const answer = await fetch(form.action, {
+      method: "POST", body: fields, headers: { accept: "application/json" }, priority: "high",
+    });
+    const told = answer.ok ? await answer.json() : { why_not: "refused (" + answer.status + ")" };
+    said.textContent = told.why_not ? "not done: " + told.why_not : what + ": done";
+    if (told.path) document.getElementById("link").textContent = told.path;
+    if (!told.why_not) form.reset();
+  } catch {
+    said.textContent = "not done: the console does not answer";
+  }
+}
+
+document.addEventListener("submit", (event) => {
+  event.preventDefault();
+  send(event.target, event.submitter);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const at = document.activeElement;
+  if (event.key === "Escape" && at) { at.blur(); return; }
+  if (at && (at.matches("input, select, textarea") || at.isContentEditable)) return;
+  const key = event.key.toLowerCase();
+  if (!/^[a-z]$/.test(key)) return;
+  const field = document.querySelector(`[data-focus="${key}"]`);
+  const button = document.querySelector(`button[data-key="${key}"]`);
+  if (field) { event.preventDefault(); field.focus(); } else if (button && !button.disabled && !event.repeat) { event.preventDefault(); button.click(); }
+});
