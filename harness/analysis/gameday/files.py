@@ -4,6 +4,7 @@ of the folder."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,19 +12,28 @@ import msgspec
 
 from harness.analysis.comparison.harm import whole_harm
 from harness.analysis.gameday.record import Drilled, record_of
-from harness.analysis.run_directory import load_run, read_result
+from harness.analysis.run_directory import Run, load_run, made_of, read_result
 from harness.model.errors import HarnessError, UsageError
-from harness.model.files import read_limited, replace_file
+from harness.model.files import cannot_be_read, read_limited, replace_file
 from harness.model.jsonl import decoding_error, encode, read_lines
 from harness.model.records.many_runs.gameday import SCHEMA, Act, GameDayPlan, GameDayRecord
+from harness.model.records.result import Result
 
 GAMEDAY = "gameday.json"
 GAMEDAY_PLAN = "gameday-plan.json"
 PEOPLE = "people.jsonl"
 MAX_BYTES = 16_000_000
-_DIRECTORY = re.compile(r"drill-[0-9]{2,4}")
+MAX_PEOPLE_BYTES = 100_000_000
+"""More than as many acts as a desk takes, each as long as it can be."""
+MOST_DRILLS = 50
+MOST_DEPENDENCIES = 50
+"""Of one drill."""
+LATEST_S = 31 * 86400.0
+_DIRECTORY = re.compile(r"drill-[0-9]{2,5}")
 
 T = TypeVar("T", GameDayPlan, GameDayRecord)
+Seen = Callable[[str, Run, Result], None]
+"""Told of each drill whose whole record is there: directory, record, result."""
 
 
 def is_game_day(folder: Path) -> bool:
@@ -32,45 +42,70 @@ def is_game_day(folder: Path) -> bool:
 
 def read_plan(folder: Path) -> GameDayPlan:
     """Raises UsageError when it is missing or damaged, or of a schema that this version does not read."""
-    return _decoded(folder / GAMEDAY_PLAN, GameDayPlan)
+    path = folder / GAMEDAY_PLAN
+    plan = _decoded(path, GameDayPlan)
+    if (wrong := _wrong_with_plan(plan)) is not None:
+        raise UsageError(f"{path} is damaged: {wrong}")
+    return plan
 
 
 def read_acts(folder: Path) -> tuple[Act, ...]:
-    """What was written down, up to where the file is damaged. Raises UsageError for a damaged line before the last."""
+    """What was written down, up to where the file is torn. Raises UsageError for a damaged line before the last."""
     path = folder / PEOPLE
     try:
-        return tuple(read_lines(path, Act))
+        if path.stat().st_size > MAX_PEOPLE_BYTES:
+            raise UsageError(f"{path}: over {MAX_PEOPLE_BYTES / 1e6:g} MB, which no such file is")
+        return tuple(read_lines(path, Act, _wrong_with_act))
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise cannot_be_read(path, error) from error
     except ValueError as error:
         raise UsageError(f"{path} is damaged: {error}") from error
 
 
-def read_record(folder: Path) -> GameDayRecord:
+def read_record(folder: Path, seen: Seen | None = None) -> GameDayRecord:
     """Made anew from all that is there. Raises UsageError; a drill whose record is damaged says so in its `why`."""
     plan, acts = read_plan(folder), read_acts(folder)
-    drilled: dict[str, Drilled | str] = {}
-    for act in acts:
-        if act.kind == "started":
-            if not _DIRECTORY.fullmatch(act.directory):
-                raise UsageError(f"{folder / PEOPLE} is damaged: {act.directory[:60]!r} is no drill's directory")
-            drilled[act.directory] = _drilled(folder / act.directory)
-    return record_of(plan, acts, drilled)
+    started = dict.fromkeys(act.directory for act in acts if act.kind == "started")
+    return record_of(plan, acts, {directory: _drilled(folder / directory, seen) for directory in started})
 
 
-def _drilled(folder: Path) -> Drilled | str:
+def _drilled(folder: Path, seen: Seen | None) -> Drilled | str:
     """Or why nothing is known of it."""
+    if folder.is_symlink():
+        return "its directory is a link"
     try:
         result = read_result(folder)
     except (HarnessError, OSError) as error:
-        return f"it has no result: {error}"
+        return f"its result cannot be read: {error}"
     try:
-        run = load_run(folder)
-    except (HarnessError, OSError, ValueError):
+        return made_of(folder, lambda: _whole(folder, result, seen))
+    except (HarnessError, OSError):
         return Drilled(result=result, harm=None)
+
+
+def _whole(folder: Path, result: Result, seen: Seen | None) -> Drilled:
+    run = load_run(folder)
+    if seen is not None:
+        seen(folder.name, run, result)
     return Drilled(result=result, harm=whole_harm(run.plan, run.history, run.store))
+
+
+def _wrong_with_act(act: Act) -> str | None:
+    if not 0 <= act.at <= LATEST_S or not abs(act.seconds or 0.0) <= LATEST_S:
+        return "a time that no game day has"
+    if act.kind == "started" and not _DIRECTORY.fullmatch(act.directory):
+        return f"{act.directory[:60]!r} is no drill's directory"
+    return None
+
+
+def _wrong_with_plan(plan: GameDayPlan) -> str | None:
+    if len(plan.drills) > MOST_DRILLS or any(len(one.dependencies) > MOST_DEPENDENCIES for one in plan.drills):
+        return "it has more drills, or dependencies of one, than a game day can have"
+    if any(not 0 <= seconds <= LATEST_S for one in plan.drills for seconds in (one.pause_s, one.seconds)):
+        return "a time that no game day has"
+    return None
 
 
 def write_plan_told(folder: Path, plan: GameDayPlan) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from bisect import bisect_right
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
+from harness.model.one_call import one_call
 from harness.model.records.many_runs.gameday import (
     Act,
     ActionItem,
@@ -30,13 +33,13 @@ DID: dict[ActKind, str] = {
     "mark": "marks this moment",
     "tick": "ticks prerequisite",
     "observed": "observes",
-    "action": "wants done",
+    "action": "asks for an action",
     "see": "sees that something is wrong",
-    "think": "thinks it is",
+    "think": "diagnoses",
     "mitigated": "says that it is mended",
     "reveal": "reveals drill",
     "begin": "begins drill",
-    "begin_anyway": "begins, at rest or not, drill",
+    "begin_anyway": "begins drill, at rest or not",
     "skip": "skips drill",
     "inject": "begins an unplanned drill",
     "extend": "extends the fault",
@@ -47,7 +50,8 @@ DID: dict[ActKind, str] = {
     "over": "drill over",
     "closed": "game day closed",
 }
-"""In the time line, before what it is about."""
+"""In the time line."""
+ABOUT_A_DRILL: tuple[ActKind, ...] = ("begin", "begin_anyway", "skip", "reveal", "started", "over")
 
 
 class Drilled(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,30 +63,33 @@ class Drilled(msgspec.Struct, frozen=True, kw_only=True):
 
 def record_of(plan: GameDayPlan, acts: Sequence[Act], drilled: Mapping[str, Drilled | str]) -> GameDayRecord:
     """drilled: by directory; a text says why nothing is known of one."""
-    closed = next((act for act in reversed(acts) if act.kind == "closed"), None)
-    planned = tuple(_drill(drill, acts, drilled, ad_hoc=False) for drill in plan.drills)
+    by_drill: dict[int, list[Act]] = {}
+    for act in acts:
+        if act.drill is not None:
+            by_drill.setdefault(act.drill, []).append(act)
+    complete = any(act.kind == "closed" for act in acts)
     known = {drill.number for drill in plan.drills}
-    unplanned = tuple(
-        _drill(_unplanned(act, acts), acts, drilled, ad_hoc=True)
-        for act in acts
-        if act.kind == "started" and act.drill is not None and act.drill not in known
-    )
-    drills = (*planned, *unplanned)
+    broken = {one for drill in plan.drills for one in drill.dependencies}
+    found = []
+    for drill in plan.drills:
+        found.append(_drill(drill, by_drill.get(drill.number, ()), drilled, broken, complete=complete))
+    for number, own in by_drill.items():
+        if number not in known and any(act.kind == "started" for act in own):
+            found.append(_drill(_unplanned(plan, number, own), own, drilled, broken, complete=complete, ad_hoc=True))
+    drills = _paced(found)
     commands = {drill.plan.number: drill.command for drill in drills}
     record = GameDayRecord(
         title=plan.title,
         started=plan.zero,
         seconds=round(acts[-1].at, 1) if acts else 0.0,
-        complete=closed is not None,
+        complete=complete,
         plan=plan,
         people={**{name: role for role, names in plan.roles.items() for name in names}, **_spoke(acts)},
-        prerequisites=tuple(
-            _prerequisite(number, text, acts) for number, text in enumerate(plan.prerequisites, start=1)
-        ),
+        prerequisites=_prerequisites(plan, acts),
         abort_tried=_abort_tried(acts),
         drills=drills,
         timeline=tuple(moment_of(act) for act in acts),
-        notes=tuple(Said(at=act.at, who=act.who, text=act.text) for act in acts if act.kind in ("note", "mark")),
+        notes=tuple(_said(act) for act in acts if act.kind in ("note", "mark")),
         actions=tuple(
             ActionItem(
                 text=act.text,
@@ -106,45 +113,95 @@ def _spoke(acts: Sequence[Act]) -> dict[str, str]:
     return {act.who: act.role for act in acts if act.role != "harness"}
 
 
-def _prerequisite(number: int, text: str, acts: Sequence[Act]) -> Prerequisite:
-    ticked = next((act for act in acts if act.kind == "tick" and act.what == number), None)
-    return Prerequisite(
-        text=text, ticked_by=ticked.who if ticked is not None else "", at=ticked.at if ticked is not None else None
+def _said(act: Act) -> Said:
+    return Said(at=act.at, who=act.who, kind=act.kind, text=act.text)
+
+
+def _prerequisites(plan: GameDayPlan, acts: Sequence[Act]) -> tuple[Prerequisite, ...]:
+    ticked = {act.what: act for act in reversed(acts) if act.kind == "tick"}  # the first one counts
+    return tuple(
+        Prerequisite(text=text, ticked_by=ticked[number].who, at=ticked[number].at)
+        if number in ticked
+        else Prerequisite(text=text)
+        for number, text in enumerate(plan.prerequisites, start=1)
     )
 
 
 def _abort_tried(acts: Sequence[Act]) -> float | None:
     """That it works is known only where it was tried before anything was broken."""
-    first = next((act.at for act in acts if act.kind == "started"), None)
-    return next((act.at for act in acts if act.kind == "abort" and (first is None or act.at < first)), None)
+    for act in acts:
+        if act.kind == "started":
+            return None
+        if act.kind == "abort":
+            return act.at
+    return None
 
 
-def _unplanned(started: Act, acts: Sequence[Act]) -> DrillPlan:
-    asked = next((act for act in acts if act.kind == "inject" and act.drill == started.drill), None)
-    text = asked.text if asked is not None else ""
-    number = started.drill or 0
+def _unplanned(day: GameDayPlan, number: int, own: Sequence[Act]) -> DrillPlan:
+    text = next((act.text for act in own if act.kind == "inject"), "")
     dependency = text.partition("@")[0].partition(":")[0].partition("-")[0]
+    words = ["harness", "run", "--fault", text, "--scenario", day.scenario]
+    if day.stack == "external":
+        words += ["--host", day.target_url]
+    elif day.stack != "embedded":
+        words += ["--stack", day.stack]
     return DrillPlan(
         number=number,
         name=f"unplanned {number}",
         faults=(text,) if text else (),
         dependencies=(dependency,) if dependency else (),
+        command=shlex.join(words) if text else "",
     )
 
 
-def _drill(plan: DrillPlan, acts: Sequence[Act], drilled: Mapping[str, Drilled | str], *, ad_hoc: bool) -> DrillRecord:
-    own = [act for act in acts if act.drill == plan.number]
+def _paced(drills: Sequence[DrillRecord]) -> tuple[DrillRecord, ...]:
+    """Planned against what happened."""
+    at, found = 0.0, []
+    ends = sorted(drill.ended for drill in drills if drill.ended is not None)
+    for drill in drills:
+        planned = None
+        if not drill.ad_hoc:
+            planned = at + drill.plan.pause_s
+            at = planned + drill.plan.seconds
+        begun, ended = drill.begun, drill.ended
+        before = bisect_right(ends, begun) if begun is not None else 0
+        found.append(
+            msgspec.structs.replace(
+                drill,
+                planned_begin=planned,
+                late_s=_less(begun, planned),
+                paused_s=_less(begun, ends[before - 1] if before else 0.0),
+                lasted_s=_less(ended, begun),
+            )
+        )
+    return tuple(found)
+
+
+def _less(later: float | None, earlier: float | None) -> float | None:
+    return round(later - earlier, 1) if later is not None and earlier is not None else None
+
+
+def _drill(
+    plan: DrillPlan,
+    own: Sequence[Act],
+    drilled: Mapping[str, Drilled | str],
+    broken: Collection[str],
+    *,
+    complete: bool,
+    ad_hoc: bool = False,
+) -> DrillRecord:
+    """own: acts that are about it. broken: dependencies that the day was to break."""
+    command = plan.command if one_call(plan.command) else ""  # people paste it, and the folder may be anybody's
     started = next((act for act in own if act.kind == "started"), None)
     if started is None:
         skipped = next((act for act in own if act.kind == "skip"), None)
-        if skipped is None:
-            why = "the game day ended before it"
-            return DrillRecord(plan=plan, ad_hoc=ad_hoc, status="not_run", why=why, command=plan.command)
-        why = f"skipped by {skipped.who}"
-        return DrillRecord(plan=plan, ad_hoc=ad_hoc, status="skipped", why=why, command=plan.command)
+        if skipped is not None:
+            why = f"skipped by {skipped.who}"
+            return DrillRecord(plan=plan, ad_hoc=ad_hoc, status="skipped", why=why, command=command)
+        why = "the game day ended before it" if complete else "nothing of it is on record"
+        return DrillRecord(plan=plan, ad_hoc=ad_hoc, status="not_run", why=why, command=command)
     over = next((act for act in own if act.kind == "over"), None)
-    aborted = next((act for act in own if act.kind in ("abort", "end") and act.at > started.at), None)
-    found = drilled.get(started.directory, "it has no result")
+    aborted = next((act for act in own if act.kind in ("abort", "end") and act.at >= started.at), None)
     record = DrillRecord(
         plan=plan,
         ad_hoc=ad_hoc,
@@ -153,15 +210,19 @@ def _drill(plan: DrillPlan, acts: Sequence[Act], drilled: Mapping[str, Drilled |
         directory=started.directory,
         begun=started.at,
         ended=over.at if over is not None else None,
-        observed=tuple(Said(at=act.at, who=act.who, text=act.text) for act in own if act.kind == "observed"),
-        command=plan.command,
+        observed=tuple(_said(act) for act in own if act.kind == "observed"),
+        command=command,
     )
+    found = drilled.get(started.directory, "its result is missing")
     if isinstance(found, str):
         return msgspec.structs.replace(record, why="; ".join(filter(None, (record.why, found))))
-    return _measured(record, found, own, over.seconds if over is not None and over.seconds is not None else started.at)
+    t0_s = over.seconds if over is not None and over.seconds is not None else started.at
+    return _measured(record, found, own, broken, t0_s)
 
 
-def _measured(record: DrillRecord, found: Drilled, own: Sequence[Act], t0_s: float) -> DrillRecord:
+def _measured(
+    record: DrillRecord, found: Drilled, own: Sequence[Act], broken: Collection[str], t0_s: float
+) -> DrillRecord:
     """t0_s: seconds since the day began at which the drill's own clock was at 0."""
     result = found.result
     injected = min((fault.injected_s for fault in result.faults if fault.injected_s is not None), default=None)
@@ -169,6 +230,9 @@ def _measured(record: DrillRecord, found: Drilled, own: Sequence[Act], t0_s: flo
     recovery = result.recovery
     verified = [fault.undo_verified for fault in result.faults if fault.injected_s is not None]
     detection = result.detection
+    heard = None
+    if injected is not None:
+        heard = _responders(record.plan, result, own, broken, impact, t0_s + (injected if impact is None else impact))
     return msgspec.structs.replace(
         record,
         answer=ANSWERS[result.verdict],
@@ -176,11 +240,11 @@ def _measured(record: DrillRecord, found: Drilled, own: Sequence[Act], t0_s: flo
         reasons=result.reasons,
         proven=all(fault.proven for fault in result.faults) if injected is not None else None,
         undone=all(one is not False for one in verified) if verified else None,
-        impact_s=impact - injected if impact is not None and injected is not None else None,
+        impact_s=round(impact - injected, 1) if impact is not None and injected is not None else None,
         recovery=recovery.outcome if recovery is not None else None,
         recovery_s=recovery.seconds if recovery is not None else None,
         harm=found.harm,
-        responders=_responders(record.plan, result, own, injected, impact, t0_s) if injected is not None else None,
+        responders=heard,
         alerts=tuple(f"{one.alert}: {one.outcome.replace('_', ' ')}" for one in detection.alerts)
         if detection is not None
         else (),
@@ -188,31 +252,32 @@ def _measured(record: DrillRecord, found: Drilled, own: Sequence[Act], t0_s: flo
 
 
 def _responders(
-    plan: DrillPlan, result: Result, own: Sequence[Act], injected: float, impact: float | None, t0_s: float
+    plan: DrillPlan, result: Result, own: Sequence[Act], broken: Collection[str], impact: float | None, zero: float
 ) -> Responders | None:
-    """None where no responder said a word of a drill that was not blind."""
-    said = [act for act in own if act.kind in ("see", "think", "mitigated")]
-    if not said and not plan.blind:
-        return None
-    zero = t0_s + (impact if impact is not None else injected)
+    """None where no responder said a word of a drill that was not blind. zero: what is counted from, since the day
+    began."""
     spoken = tuple(
-        Said(
-            at=act.at,
-            who=act.who,
-            text=act.text,
+        msgspec.structs.replace(
+            _said(act),
             since_s=round(act.at - zero, 1),
-            right=names(act.text, plan) if act.kind == "think" else None,
+            right=right(act.text, plan, broken) if act.kind == "think" else None,
         )
-        for act in said
+        for act in own
+        if act.kind in ("see", "think", "mitigated")
     )
-    noticed = next((act for act in said if act.at >= zero), None)
-    right = next((one for one in spoken if one.right), None)
+    if not spoken and not plan.blind:
+        return None
+    after = [one for one in spoken if one.since_s is not None and one.since_s >= 0]
+    noticed = next(iter(after), None)
+    diagnosed = next((one for one in after if one.right), None)
     return Responders(
         counted_from="impact" if impact is not None else "injection",
-        noticed_s=round(noticed.at - zero, 1) if noticed is not None else None,
-        diagnosed_s=right.since_s if right is not None else None,
+        noticed_s=noticed.since_s if noticed is not None else None,
+        diagnosed_s=diagnosed.since_s if diagnosed is not None else None,
         mitigated_s=_well_again(result, impact),
         said=spoken,
+        noticed_by=noticed.who if noticed is not None else "",
+        diagnosed_by=diagnosed.who if diagnosed is not None else "",
     )
 
 
@@ -228,20 +293,29 @@ def _well_again(result: Result, impact: float | None) -> float | None:
     return round(recovery.zero_s + recovery.seconds - impact, 1)
 
 
-def names(said: str, plan: DrillPlan) -> bool:
-    """Whether a diagnosis names what was broken: the dependency, as a word."""
-    return any(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", said, re.IGNORECASE) for one in plan.dependencies)
+def right(said: str, plan: DrillPlan, broken: Collection[str]) -> bool | None:
+    """Whether a diagnosis names what was broken. False only where it names something else that the day was to break:
+    people call a thing by more names than a plan has."""
+    if any(_has_word(said, one) for one in plan.dependencies):
+        return True
+    return False if any(_has_word(said, one) for one in broken) else None
+
+
+def _has_word(said: str, word: str) -> bool:
+    return word.lower() in said.lower() and bool(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", said, re.IGNORECASE))
 
 
 def moment_of(act: Act) -> Moment:
-    about = act.text
+    said = DID[act.kind]
     if act.kind == "tick" and act.what is not None:
-        about = str(act.what)
-    elif act.kind in ("begin", "begin_anyway", "skip", "reveal", "started", "over") and act.drill is not None:
-        about = str(act.drill)
+        said += f" {act.what}"
+    elif act.kind in ABOUT_A_DRILL and act.drill is not None:
+        said = said.replace("drill", f"drill {act.drill}")
     elif act.kind == "extend" and act.seconds is not None:
-        about = f"by {act.seconds:g} s"
-    return Moment(at=act.at, who=act.who, said=f"{DID[act.kind]} {about}".strip(), drill=act.drill)
+        said += f" by {act.seconds:g} s"
+    elif act.text:
+        said += f": {act.text}"
+    return Moment(at=act.at, who=act.who, said=said, drill=act.drill)
 
 
 def filled(record: GameDayRecord) -> Filled:
@@ -255,6 +329,7 @@ def filled(record: GameDayRecord) -> Filled:
             continue
         by_harness += [drill.plan.name, drill.plan.faults, drill.begun, drill.ended, drill.answer, drill.reasons]
         by_harness += [drill.proven, drill.undone, drill.recovery, drill.harm, drill.directory]
+        by_harness += [drill.paused_s, drill.lasted_s]
         by_people += [drill.plan.hypothesis, drill.plan.expect, drill.observed]
         if drill.responders is not None:
             by_harness += [drill.responders.noticed_s, drill.responders.diagnosed_s, drill.responders.mitigated_s]

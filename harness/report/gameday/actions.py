@@ -25,15 +25,19 @@ def as_csv(record: GameDayRecord) -> str:
 
 def as_checklist(record: GameDayRecord) -> str:
     """Markdown with boxes."""
-    lines = [f"# Action items: {text.markdown_escape(record.title, 200)}", ""]
+    lines = [f"# Action items: {esc(record.title, 200)}", ""]
     lines += [f"- [ ] {checked(one)}" for one in record.actions] or ["None were written down."]
     return "\n".join(lines) + "\n"
 
 
 def checked(one: ActionItem) -> str:
     """One line of Markdown."""
-    owner = text.markdown_escape(one.owner, 100) if one.owner else "nobody yet"
-    said = f"{text.markdown_escape(one.text, 500)} ({owner}"
-    said += f", due {one.due}" if one.due else ", no date"
+    said = f"{esc(one.text)} ({esc(one.owner, 100) if one.owner else 'nobody yet'}"
+    said += f", due {esc(one.due, 40)}" if one.due else ", no date"
     said += f", {one.severity})" if one.severity is not None else ")"
     return f"{said}; test again: {text.markdown_code(one.retest, 1000)}" if one.retest else said
+
+
+def esc(said: str, limit: int = 600) -> str:
+    """As Markdown in which nothing is markup, and nobody is called by name."""
+    return text.markdown_escape(said, limit).replace("@", "@\u200b")

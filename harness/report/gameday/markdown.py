@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from harness.model.records.many_runs.gameday import DrillRecord, GameDayRecord
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from harness.model.records.many_runs.gameday import DrillRecord, GameDayRecord, Prerequisite, Said
 from harness.report.gameday import sentences as say
-from harness.report.gameday.actions import checked
+from harness.report.gameday.actions import checked, esc
+from harness.report.gameday.evidence import Evidence
 from harness.report.markdown import table
 from harness.report.sentences import text
 
+T = TypeVar("T")
+
 MAX_MOMENTS = 500
+MOST = 100
+"""Of anything else."""
 
 
-def esc(said: str, limit: int = 600) -> str:
-    return text.markdown_escape(said, limit).replace("@", "@\u200b")
-
-
-def render(record: GameDayRecord) -> str:
-    """The whole record."""
+def render(record: GameDayRecord, by: Evidence) -> str:
+    """The whole record, with as much of a long day as a page can have."""
     blocks = [
         f"# {esc(record.title)}",
         f"**{esc(say.headline(record))}** {esc(say.length(record))}",
@@ -25,7 +29,7 @@ def render(record: GameDayRecord) -> str:
         _people(record),
         _prerequisites(record),
         "## Drills\n\n" + _drills(record),
-        *(_drill(drill) for drill in record.drills if drill.status in ("done", "aborted")),
+        *(_drill(drill, by.link(drill)) for drill in record.drills[:MOST] if drill.begun is not None),
         _actions(record),
         _notes(record),
         _timeline(record),
@@ -35,61 +39,82 @@ def render(record: GameDayRecord) -> str:
 
 
 def _people(record: GameDayRecord) -> str:
-    if not record.people:
-        return ""
-    return "## People\n\n" + "\n".join(f"- {esc(name, 100)}: {esc(role, 40)}" for name, role in record.people.items())
+    return _list("People", list(record.people.items()), lambda one: f"- {esc(one[0], 100)}: {esc(one[1], 40)}")
 
 
 def _prerequisites(record: GameDayRecord) -> str:
-    if not record.prerequisites:
-        return ""
-    lines = [
-        f"- [x] {esc(one.text)} ({esc(one.ticked_by, 100)})" if one.ticked_by else f"- [ ] {esc(one.text)}"
-        for one in record.prerequisites
-    ]
-    return "## Prerequisites\n\n" + "\n".join(lines)
+    def said(one: Prerequisite) -> str:
+        return f"- [x] {esc(one.text)} ({esc(one.ticked_by, 100)})" if one.ticked_by else f"- [ ] {esc(one.text)}"
+
+    return _list("Prerequisites", record.prerequisites, said)
+
+
+def _list(title: str, found: Sequence[T], said: Callable[[T], str]) -> str:
+    return f"## {title}\n\n{_lines(found, said)}" if found else ""
+
+
+def _lines(found: Sequence[T], said: Callable[[T], str]) -> str:
+    shown = [said(one) for one in found[:MOST]]
+    return "\n".join([*shown, *([f"- and {len(found) - MOST:,} more in gameday.json"] if len(found) > MOST else [])])
 
 
 def _drills(record: GameDayRecord) -> str:
+    shown = record.drills[:MOST]
     rows = [
         [
-            f"{drill.plan.number}. {esc(drill.plan.name, 100)}" + (" (blind)" if drill.plan.blind else ""),
+            _name(drill) + (" (blind)" if drill.plan.blind else ""),
             esc(", ".join(drill.plan.faults), 200),
             esc(say.answer(drill)),
             esc(say.recovery(drill)),
+            esc(say.noticed(drill)),
             f"{drill.harm:,}" if drill.harm is not None else "",
         ]
-        for drill in record.drills
+        for drill in shown
     ]
-    return table(("Drill", "Fault", "Hypothesis", "Recovery", "Bad requests"), rows, 4)
+    told = table(("Drill", "Fault", "Hypothesis", "Recovery", "Noticed by", "Bad requests"), rows, 5)
+    more = len(record.drills) - len(shown)
+    told += f"\n\n{more:,} more in gameday.json." if more else ""
+    paced = table(
+        ("Drill", "Planned begin", "Began", "Pause before it", "Length"),
+        [[_name(drill), *map(esc, say.pace(drill))] for drill in shown],
+        5,
+    )
+    return f"{told}\n\nPlanned, and what happened, since the game day began:\n\n{paced}"
 
 
-def _drill(drill: DrillRecord) -> str:
-    parts = [f"### {drill.plan.number}. {esc(drill.plan.name, 100)}"]
+def _name(drill: DrillRecord) -> str:
+    return f"{drill.plan.number}. {esc(drill.plan.name, 100)}"
+
+
+def _drill(drill: DrillRecord, link: str) -> str:
+    parts = [f"### {_name(drill)}"]
     parts += [f"Hypothesis: {esc(drill.plan.hypothesis)}"] if drill.plan.hypothesis else []
     parts += [esc(say.found(drill))]
-    parts += ["\n".join(f"- {esc(reason)}" for reason in drill.reasons)] if drill.reasons else []
+    parts += ["\n".join(f"- {esc(reason)}" for reason in drill.reasons[:10])]
     parts += [f"Expected to be seen: {esc(drill.plan.expect)}"] if drill.plan.expect else []
-    parts += ["\n".join(f"- Observed by {esc(one.who, 100)}: {esc(one.text)}" for one in drill.observed)]
+    parts += [_lines(drill.observed, lambda one: f"- Observed by {esc(one.who, 100)}: {esc(one.text)}")]
     parts += ["\n".join(f"- {esc(line)}" for line in say.responders(drill))]
-    parts += ["\n".join(f"- Alert {esc(line)}" for line in drill.alerts)]
-    parts += [f"Record: [{drill.directory}]({drill.directory}/report.html)"] if drill.directory else []
+    parts += [_lines(drill.responders.said, lambda one: f"- {esc(say.spoken(one))}")] if drill.responders else []
+    parts += [_lines(drill.alerts, lambda line: f"- Alert {esc(line)}")]
+    parts += [f"Its own report: [{drill.directory}]({link})"] if link else []
     parts += [f"Again: {text.markdown_code(drill.command, 1000)}"] if drill.command else []
     return "\n\n".join(part for part in parts if part)
 
 
 def _actions(record: GameDayRecord) -> str:
-    lines = [f"- [ ] {checked(one)}" for one in record.actions] or ["None were written down."]
-    return "## Action items\n\n" + "\n".join(lines)
+    listed = _list("Action items", record.actions, lambda one: f"- [ ] {checked(one)}")
+    return listed or "## Action items\n\nNone were written down."
 
 
 def _notes(record: GameDayRecord) -> str:
-    lines = [f"- {text.clock(one.at)} {esc(one.who, 100)}: {esc(one.text) or '(mark)'}" for one in record.notes]
-    return "## Notes\n\n" + "\n".join(lines) if lines else ""
+    def said(one: Said) -> str:
+        return f"- {text.clock(one.at)} {esc(one.who, 100)}: {esc(one.text) or '(mark)'}"
+
+    return _list("Notes", record.notes, said)
 
 
 def _timeline(record: GameDayRecord) -> str:
     rows = [[text.clock(one.at), esc(one.who, 100), esc(one.said)] for one in record.timeline[:MAX_MOMENTS]]
     more = len(record.timeline) - MAX_MOMENTS
-    left = f"\n\n{more} more in gameday.json." if more > 0 else ""
+    left = f"\n\n{more:,} more in gameday.json." if more > 0 else ""
     return "## Time line\n\n" + table(("At", "Who", "What"), rows, 3) + left if rows else ""

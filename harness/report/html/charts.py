@@ -169,6 +169,16 @@ def panels(
     return tuple(made)
 
 
+def of_requests(
+    plan: Plan, result: Result, chart: ChartData, history: Sequence[Event], points: int
+) -> tuple[Panel, ...]:
+    """Those about requests alone: replies, failures, latency. None of a run in which none was recorded."""
+    if not chart.t:
+        return ()
+    draw = _Drawing(plan, result, chart, history, points)
+    return _load(draw), _failures(draw), _latency(draw)
+
+
 def zooms(plan: Plan, result: Result, chart: ChartData, history: Sequence[Event]) -> tuple[Zoom, ...]:
     """The whole run, the faults with a little around them, the recovery."""
     axis = axis_of(plan, result, chart, history)

@@ -10,6 +10,7 @@ import msgspec
 from harness.analysis.record.spans import one_shots
 from harness.analysis.verdict.sentences import bad_times, failed_of, names_generator
 from harness.model.exit_codes import ExitCode
+from harness.model.one_call import one_call
 from harness.model.records.metrics import ALLOWED_OVER, Origin
 from harness.model.records.plan import Plan
 from harness.model.records.result import FaultResult, NameResult, RecoveryResult, RequestResult, Result
@@ -303,7 +304,7 @@ def reproduce(plan: Plan) -> str:
     """The command that repeats this run exactly, seed included. People paste it, and the record may be anybody's: what
     is no single call of the harness is not repeated."""
     command = plan.provenance.command if plan.provenance else ""
-    if not _one_call(command):
+    if not one_call(command):
         faults = [word for fault in plan.faults for word in ("--fault", fault.spec.text or fault.spec.name)]
         words = [*(faults or ["--fault", "none"]), "--scenario", plan.scenario.name, "--scale", f"{plan.scale:g}"]
         command = shlex.join(["harness", "run", *words])
@@ -352,15 +353,6 @@ def request_rows(result: Result) -> tuple[RequestResult, ...]:
     phases = {row.phase for row in result.requests}
     shown = next((phase for phase in ("fault", "baseline", "warmup") if phase in phases), None)
     return tuple(row for row in result.requests if row.phase == shown)
-
-
-def _one_call(command: str) -> bool:
-    """As a run writes it: quoted, so that a shell sees nothing but words."""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return False
-    return words[:1] == ["harness"] and shlex.join(words) == command
 
 
 def not_measured(plan: Plan, result: Result) -> tuple[str, ...]:

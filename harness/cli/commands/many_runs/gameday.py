@@ -81,7 +81,7 @@ def run(**values: Any) -> int:
             click.echo(f"{ended.problem}{f' ({ended.hint})' if ended.hint else ''}", err=True)
         if ended.record is not None:
             click.echo(sentences.headline(ended.record))
-            click.echo(f"{ended.run_dir}/record.md")
+            click.echo(f"{ended.run_dir}/record.html")
         signals.ignore_from_now()
     return int(ended.exit_code)
 
@@ -125,21 +125,20 @@ def invite(name: str, role: str, revoke: bool) -> int:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(("md", "csv", "checklist", "json")),
+    type=click.Choice(("html", "md", "csv", "checklist", "json")),
     help="Print this form, and write nothing.  [default: write all]",
 )
 @debug_option
 def report(folder: Path, format_: str | None) -> int:
     """Make the record of a game day anew, from what people did and what its drills found."""
     from harness.cli.streams import print_result
-    from harness.report.gameday.files import render, write_game_day_reports
+    from harness.report.gameday.files import render, write
 
     if format_ is not None:
         print_result(render(folder, format_).rstrip("\n"), str(folder))
         return 0
-    render(folder, "md")
-    write_game_day_reports(folder, lambda line: click.echo(line, err=True))
-    click.echo(f"{folder}/record.md")
+    write(folder)
+    click.echo(f"{folder}/record.html")
     return 0
 
 

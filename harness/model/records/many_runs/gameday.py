@@ -114,38 +114,57 @@ Answer = Literal["confirmed", "refuted", "not decided"]
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """at: seconds since the game day began; since_s: since the drill's fault was injected, where one was."""
+    """at: seconds since the game day began; since_s: of responders, since what their times count from. kind: as in
+    Act."""
 
     at: float
     who: str
+    kind: ActKind
     text: str = ""
     since_s: float | None = None
     right: bool | None = None
-    """Of a diagnosis: it names what was broken."""
+    """Of a diagnosis: it names what was broken; false: another dependency of the day and not that one; null: none."""
 
 
 class Responders(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a blind drill, seconds from the impact's start, or from the injection where nothing was hurt (from: which).
-    mitigated_s: when the service was well again, as measured."""
+    """Of a blind drill, and of any in which a responder spoke: seconds from the impact's start, or from the injection
+    where no impact was measured (counted_from: which). noticed_s: the first word of a responder, by noticed_by.
+    diagnosed_s: the first right diagnosis, by diagnosed_by. mitigated_s: when the service was well again, as
+    measured."""
 
     counted_from: Literal["impact", "injection"]
     noticed_s: float | None
     diagnosed_s: float | None
     mitigated_s: float | None
     said: tuple[Said, ...]
+    noticed_by: str = ""
+    diagnosed_by: str = ""
 
 
 class DrillRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """plan: as planned; ad_hoc: it was not. status: not_run where the day ended before it. begun, ended: seconds since
-    the day began. harm: bad requests in it, above baseline's share; null where nothing was injected."""
+    """plan: as planned; ad_hoc: it was not. status: aborted by people; not_run where the day ended before it. why: it
+    was not done, or has no result. directory: its own record, in the day's folder. answer, verdict, reasons, proven,
+    undone, recovery: of its result; null where there is none or nothing was injected. impact_s: from the injection
+    until the first target was broken. harm: bad requests in it, above baseline's share; null where they cannot be
+    counted. observed: what people saw of what was expected. command: carries it out again, alone; empty where it is
+    no single call of the harness.
+
+    Planned against what happened: planned_begin, begun, ended are seconds since the day began, the first by the
+    planned pauses and lengths of all drills up to it (null: not planned); late_s: begun less planned_begin; paused_s:
+    between the end of the drill before (or the day's beginning) and its own, beside plan.pause_s; lasted_s: beside
+    plan.seconds, which is the least."""
 
     plan: DrillPlan
     ad_hoc: bool
     status: Literal["done", "aborted", "skipped", "not_run"]
     why: str = ""
     directory: str = ""
+    planned_begin: float | None = None
     begun: float | None = None
     ended: float | None = None
+    late_s: float | None = None
+    paused_s: float | None = None
+    lasted_s: float | None = None
     answer: Answer | None = None
     verdict: Verdict | None = None
     reasons: tuple[str, ...] = ()
@@ -163,6 +182,8 @@ class DrillRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActionItem(msgspec.Struct, frozen=True, kw_only=True):
+    """who: asked for it. drill: number of the one that was on."""
+
     text: str
     owner: str
     due: str
@@ -174,12 +195,16 @@ class ActionItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prerequisite(msgspec.Struct, frozen=True, kw_only=True):
+    """ticked_by: empty where nobody did."""
+
     text: str
     ticked_by: str = ""
     at: float | None = None
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the time line. said: what was done, in words."""
+
     at: float
     who: str
     said: str
@@ -199,8 +224,10 @@ class Filled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GameDayRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """gameday.json. abort_tried: seconds since the day began of the abort that was rehearsed before the first drill;
-    null where none was. complete: the day was closed in order."""
+    """gameday.json. started: time of day; seconds: until the last line of people.jsonl. complete: the day was closed in
+    order. people: name -> role, those of the plan and those who did something. abort_tried: seconds since the day
+    began of the abort that was rehearsed before the first drill; null where none was. notes: and marks. harm: of those
+    drills together that have one."""
 
     schema: int = SCHEMA
     title: str
