@@ -6,6 +6,7 @@ const channel = "BroadcastChannel" in window ? new BroadcastChannel("console") :
 let stream = null;
 let release = null;
 let heard = Date.now();
+let ended = false;
 
 function show(name, html) {
   heard = Date.now();
@@ -17,8 +18,15 @@ function show(name, html) {
   if (focused) document.getElementById(focused)?.focus();
 }
 
+function over() {
+  ended = true;
+  close();
+  said.textContent = "the game day is over";
+  for (const button of document.querySelectorAll("button")) button.disabled = true;
+}
+
 function open() {
-  if (stream) return;
+  if (stream || ended) return;
   stream = new EventSource("/stream");
   for (const name of names) {
     stream.addEventListener(name, (event) => {
@@ -27,6 +35,7 @@ function open() {
     });
   }
   stream.addEventListener("gone", () => { location.reload(); });
+  stream.addEventListener("over", () => { over(); channel?.postMessage(["over", ""]); });
 }
 
 function close() {
@@ -47,13 +56,13 @@ function watch() {
   }));
 }
 
-if (channel) channel.onmessage = (event) => { show(event.data[0], event.data[1]); };
+if (channel) channel.onmessage = (event) => { if (event.data[0] === "over") over(); else show(event.data[0], event.data[1]); };
 document.addEventListener("visibilitychange", watch);
 addEventListener("pagehide", close);
 watch();
 
 setInterval(() => {
-  if (!document.hidden && Date.now() - heard > 12000) {
+  if (!ended && !document.hidden && Date.now() - heard > 12000) {
     said.textContent = "nothing was heard from the console for a while: what is shown is old";
     said.classList.add("lost");
   }
