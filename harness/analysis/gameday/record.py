@@ -240,6 +240,7 @@ def _measured(
         reasons=result.reasons,
         proven=all(fault.proven for fault in result.faults) if injected is not None else None,
         undone=all(one is not False for one in verified) if verified else None,
+        mended_s=_mended(result, injected),
         impact_s=round(impact - injected, 1) if impact is not None and injected is not None else None,
         recovery=recovery.outcome if recovery is not None else None,
         recovery_s=recovery.seconds if recovery is not None else None,
@@ -249,6 +250,11 @@ def _measured(
         if detection is not None
         else (),
     )
+
+
+def _mended(result: Result, injected: float | None) -> float | None:
+    mended = [fault.mended_s for fault in result.faults if fault.mended_s is not None]
+    return round(max(mended) - injected, 1) if mended and injected is not None else None
 
 
 def _responders(

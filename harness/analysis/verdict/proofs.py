@@ -93,6 +93,7 @@ def _fault(planned: PlannedFault, history: Sequence[ev.Event]) -> FaultResult:
         undone_s=undone,
         undo_verified=None if ending is None else isinstance(ending, ev.UndoVerified),
         missing=missing,
+        mended_s=next((event.at for event in mine if isinstance(event, ev.FaultMended)), None),
     )
 
 

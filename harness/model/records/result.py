@@ -158,6 +158,8 @@ class FaultResult(msgspec.Struct, frozen=True, kw_only=True):
     undone_s: float | None
     undo_verified: bool | None
     missing: str | None = None
+    mended_s: float | None = None
+    """When people had ended it by hand, while it was on; null where they had not."""
 
 
 class TargetRecovery(msgspec.Struct, frozen=True, kw_only=True):

@@ -133,6 +133,8 @@ def found(drill: DrillRecord) -> str:
         said.append("Nothing was injected.")
     if drill.proven is False:
         said.append("The fault was not proven.")
+    if drill.mended_s is not None:
+        said.append(f"People had ended the fault by hand {format_duration(drill.mended_s)} after its injection.")
     if drill.impact_s is not None:
         after = f"{format_duration(drill.impact_s)} after the injection"
         said.append(f"Users were hurt {after}." if drill.impact_s >= 0 else "Users were hurt before the injection.")

@@ -49,6 +49,8 @@ def undo_words(plan: Plan, fault: FaultResult) -> str:
     """`undone at 132.4s and verified`, or what is the case instead."""
     if fault.undone_s is None and fault.undo_verified is not False and fault.name in one_shots(plan):
         return "nothing to undo (one-shot)" + (", and verified" if fault.undo_verified else "")
+    if fault.mended_s is not None:
+        return f"ended by hand at {text.moment(fault.mended_s)}" + (" and verified" if fault.undo_verified else "")
     undone = "undo not recorded" if fault.undone_s is None else f"undone at {text.moment(fault.undone_s)}"
     return undone + {True: " and verified", False: ", NOT VERIFIED", None: ", not verified yet"}[fault.undo_verified]
 

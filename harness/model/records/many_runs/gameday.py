@@ -170,6 +170,8 @@ class DrillRecord(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     proven: bool | None = None
     undone: bool | None = None
+    mended_s: float | None = None
+    """Seconds from the injection until people had ended the fault by hand."""
     impact_s: float | None = None
     recovery: RecoveryOutcome | None = None
     recovery_s: float | None = None
