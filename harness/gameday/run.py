@@ -234,6 +234,8 @@ def told(desk: Desk, restless: str) -> str:
     if left and not left[0].blind:
         following += f", {left[0].name}"
     rest = restless or "the target is at rest"
+    if restless and desk.hidden:
+        rest = "not yet at rest"  # why could name what a blind drill has broken
     return f"{following}; {rest}"
 
 

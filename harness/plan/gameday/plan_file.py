@@ -58,6 +58,12 @@ class GameDayFile(msgspec.Struct, frozen=True, kw_only=True):
     suite: SuiteFile
 
 
+def is_game_day(content: bytes, name: str) -> bool:
+    """Whether a file plans a game day, and not a suite or one experiment. Raises UsageError for one that is no YAML."""
+    root = parse(content, name)
+    return isinstance(root, Mapping) and "drills" in root.values
+
+
 def decode(content: bytes, name: str) -> GameDayFile:
     """The game day in a file's bytes. Raises UsageError naming file, line and key path."""
     root, reader = parse(content, name), Reader(name)
