@@ -38,7 +38,7 @@ drills:
 """
 SAMPLE_LOAD = "rate: 100\n"
 OWN_LOAD = """\
-# rate: 20                   requests a second; without it the scenario's own
+# rate: 50                   requests a second; without it the scenario's own
 # locustfile: locustfile.py  what is sent
 """
 KINDS = ("down", "latency", "hang")
