@@ -13,6 +13,7 @@ import click
 import pytest
 
 from harness.cli import COMMANDS, cli
+from harness.cli.commands.many_runs.gameday import GameDayGroup
 from harness.cli.commands.many_runs.suite import SuiteGroup
 from harness.model.options import FLAG
 from harness.model.target_grammar import METRICS
@@ -21,6 +22,8 @@ from harness.plan.experiment import OPTIONS
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = ROOT / "docs"
+RUN = (SuiteGroup, GameDayGroup)
+"""Groups that take a file where others take a subcommand."""
 
 
 def code_lines(path: Path) -> list[str]:
@@ -39,11 +42,11 @@ def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     context = click.Context(cli)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         found = command.get_command(context, words[0].split("|")[0])
-        if found is None and isinstance(command, SuiteGroup):
+        if found is None and isinstance(command, RUN):
             break
         assert found is not None, f"no command {words[0]!r}"
         command, words = found, words[1:]
-    return (command.commands["run"] if isinstance(command, SuiteGroup) else command), words
+    return (command.commands["run"] if isinstance(command, RUN) else command), words
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))

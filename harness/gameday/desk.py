@@ -17,7 +17,7 @@ from harness.conductor.orders import Orders
 from harness.gameday.commands import ALLOWED, Command
 from harness.model.clock import monotonic, wall
 from harness.model.errors import HarnessError
-from harness.model.jsonl import encode_line
+from harness.model.jsonl import append_line, encode_line
 from harness.model.records.events import OrderKind
 from harness.model.records.live import LiveState
 from harness.model.records.many_runs.gameday import Act, DrillPlan, GameDayPlan, Role
@@ -262,7 +262,6 @@ class Desk:
             act = replace(act, at=round(monotonic() - self._zero, 2), wall=wall())
             self.acts.append(act)
             try:
-                with self._path.open("ab") as file:
-                    file.write(encode_line(act))
+                append_line(self._path, encode_line(act))
             except OSError as error:
                 self._say(f"{PEOPLE} cannot be written: {error.strerror}")
