@@ -177,7 +177,7 @@ def test_what_a_killed_game_day_has_broken_is_healed_and_its_record_says_that_it
     day.type("begin", "drill 1 begins")
     day.wait_event("drill-01", "fault_injected")
     pid = day.pid()
-    members = {one: label for one, label in family(pid).items()}
+    members = family(pid)
     os.kill(pid, signal.SIGKILL)
     day.wait_for("code=137")
     assert wait_until(lambda: not still_alive(members), 60), still_alive(members)

@@ -29,8 +29,8 @@ def plan(**values: Any) -> int:
     """Show the timeline, the exact changes and their undo, and the expected request mix.
 
     Takes the arguments of `run`; of a suite file it shows every experiment, how long all take, and what cannot be
-    decided at this rate; of a game day's plan every drill. Executes the locustfile (in a child process, to read its classes), reads the rules of the
-    Prometheus in [alerts], and touches nothing else.
+    decided at this rate; of a game day's plan every drill. Executes the locustfile (in a child process, to read its
+    classes), reads the rules of the Prometheus in [alerts], and touches nothing else.
     """
     from harness.cli.commands.experiment import with_file
     from harness.cli.commands.many_runs.gameday import game_day_in
