@@ -184,9 +184,12 @@ class _Running:
         if begun.anyway:
             orders.later("begin_anyway", begun.who)
         self._log.say(f"drill {begun.drill.number} begins")
-        with self._log.silent(begun.drill.blind):
+        blind = begun.drill.blind
+        with self._log.silent(blind):
             plan, folder = self._named(begun.planned.plan, name), self._folder(name)
-            carried = series.carry_out(plan, folder, lambda carried: self._over(begun, carried), orders)
+            carried = series.carry_out(
+                plan, folder, lambda carried: self._over(begun, carried), orders, marked=not blind
+            )
         self._log.say(f"drill {begun.drill.number} is over")
         return carried.ends_session or None
 

@@ -89,15 +89,22 @@ class Series:
         self._finisher: Finisher = Finisher(session, load, done, log.say, known)
 
     def carry_out(
-        self, plan: Plan, folder: Path, ended: Callable[[Carried], None], orders: Orders | None = None
+        self,
+        plan: Plan,
+        folder: Path,
+        ended: Callable[[Carried], None],
+        orders: Orders | None = None,
+        *,
+        marked: bool = True,
     ) -> Carried:
         """One experiment, from a target at rest to its hold or its early end, and what has to be done before the next.
         Blocks. folder: made for it, inside the session's. ended: called before it is judged. orders: of people.
+        marked: in a Grafana, if there is one.
 
         Raises HarnessError where it cannot begin at all; nothing was changed then.
         """
         with self._log.also_in(folder):
-            carried = self._conduct(replace(plan, phases=sharing(plan.phases)), folder, Restless, orders)
+            carried = self._conduct(replace(plan, phases=sharing(plan.phases)), folder, Restless, orders, marked=marked)
             self._interlude(carried)
         ended(carried)
         self._finisher.add(carried)
@@ -143,7 +150,14 @@ class Series:
             self._session.keeper.renew()
 
     def _conduct(
-        self, plan: Plan, folder: Path, settles: Settles, orders: Orders | None, *, waits: bool = False
+        self,
+        plan: Plan,
+        folder: Path,
+        settles: Settles,
+        orders: Orders | None,
+        *,
+        waits: bool = False,
+        marked: bool = True,
     ) -> Carried:
         session, load, say = self._session, self._load, self._log.say
         # A process that an experiment before this one has killed was started again as another.
@@ -180,6 +194,7 @@ class Series:
             restless=settles(plan, folder, history, self._before, self._held_s),
             orders=orders,
             waits=waits,
+            marked=marked,
         )
         ended = next((event.end_s for event in reversed(history.events) if isinstance(event, LoadEnded)), None)
         end = first + step_of(history.since_t0() if ended is None else ended)
