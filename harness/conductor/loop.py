@@ -122,8 +122,8 @@ def conduct(
     marked: bool = True,
 ) -> Before:
     """Carry one experiment out on an open session whose load runs, unless marked is False with its marks in a Grafana;
-    blocks until it is over. t0: CLOCK_MONOTONIC, the zero of its clock. prefix: of its undo records' names in the journal.
-    since, restless, orders, waits: see Conduct. Returns how the target did in baseline."""
+    blocks until it is over. t0: CLOCK_MONOTONIC, the zero of its clock. prefix: of its undo records' names in the
+    journal. since, restless, orders, waits: see Conduct. Returns how the target did in baseline."""
     assert session.keeper is not None and session.journal is not None and session.up is not None
     before = Before(plan, store)
     history.listen(before.note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +91,12 @@ def test_what_is_no_command_says_so_in_one_line(line: str, said: str) -> None:
     with pytest.raises(NotUnderstood) as raised:
         parse(line)
     assert said in str(raised.value) and str(raised.value).isprintable()
+
+
+def test_the_page_has_every_command_in_the_words_of_the_help() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "gameday.md").read_text(encoding="utf-8")
+    for typed, meaning in HELP.items():
+        assert "| `{}` | {} |\n".format(typed.replace("|", "\\|"), meaning) in page, typed
 
 
 def test_the_longest_note() -> None:
