@@ -15,6 +15,7 @@ from harness.model.records.faults import Dependency, DependencyProxy
 from harness.plan.experiment import Experiment
 from harness.plan.gameday.plan_file import MOST_DRILLS, GameDayFile, decode, is_game_day
 from harness.plan.gameday.template import template
+from harness.plan.suite.suite_file import SHARED
 from harness.report.terminal.gameday_plan import gameday_plan_text
 from harness.stack.embedded import EmbeddedStack
 from tests.support.command import command
@@ -28,7 +29,7 @@ url = "http://127.0.0.1:9"
 url = "http://127.0.0.1:8474"
 """
 REDIS = '[dependencies.redis]\nkind = "redis"\nproxy = "redis"\ndirect = "127.0.0.1:6379"\n'
-DB = '[dependencies.db]\nkind = "postgres"\nproxy = "db"\ndirect = "127.0.0.1:5432"\n'
+DB = '[dependencies.db]\nkind = "postgres"\nproxy = "db"\ndirect = "127.0.0.1:5432"\nlogin = "user=app dbname=app"\n'
 
 
 def read(text: str) -> GameDayFile:
@@ -37,7 +38,8 @@ def read(text: str) -> GameDayFile:
 
 def planned(text: str) -> PlannedGameDay:
     file = read(text)
-    return plan_game_day(file, Experiment(stack="embedded"), None)
+    settings = {SHARED[key].field: value for key, value in file.suite.settings.items()}
+    return plan_game_day(file, Experiment(**{"stack": "embedded", **settings}), None)
 
 
 def test_all_that_may_be_said_of_a_game_day() -> None:
