@@ -21,6 +21,7 @@ from harness.plan.experiment import OPTIONS
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = ROOT / "docs"
+"""Groups that take a file where others take a subcommand."""
 
 
 def code_lines(path: Path) -> list[str]:

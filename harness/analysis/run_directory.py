@@ -20,7 +20,7 @@ from harness.analysis.verdict.judge import judge
 from harness.model.errors import HarnessError, UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.files import cannot_be_read, read_limited, replace_file
-from harness.model.jsonl import decoding_error, encode, read_lines
+from harness.model.jsonl import decodes, encode, read_lines
 from harness.model.records import events as ev
 from harness.model.records.alerts import AlertRow
 from harness.model.records.load import STEP_S
@@ -234,7 +234,7 @@ class _Schema(msgspec.Struct):
 
 def _decoded(path: Path, type_: type[T], schemas: Sequence[int]) -> T:
     data = read_limited(path, MAX_BYTES, links=False)
-    try:
+    with decodes(path):
         found = msgspec.json.decode(data, type=_Schema).schema
         if found not in schemas:
             read = " and ".join(map(str, schemas))
@@ -245,10 +245,6 @@ def _decoded(path: Path, type_: type[T], schemas: Sequence[int]) -> T:
         if type_ is Plan and found == 1:
             return msgspec.convert(plan_of_schema_1(msgspec.json.decode(data)), type_)
         return msgspec.json.decode(data, type=type_)
-    except RecursionError as error:
-        raise UsageError(f"{path} is damaged: nested too deeply") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is damaged: {decoding_error(error)}") from error
 
 
 _TIMES = frozenset({"at", "start_s", "sent_s", "zero_s", "lower_s", "upper_s", "end_s"})

@@ -11,7 +11,7 @@ from harness.analysis.run_directory import PLAN, missing
 from harness.analysis.statistics.sign_flip import MOST_PAIRS
 from harness.model.errors import UsageError
 from harness.model.files import cannot_be_read, read_limited
-from harness.model.jsonl import decoding_error
+from harness.model.jsonl import decodes
 from harness.model.records.many_runs.group import SCHEMA, Group, GroupRun
 
 GROUP = "group.json"
@@ -83,12 +83,8 @@ def read_group(directory: Path) -> Group:
     """group.json, checked. Raises UsageError."""
     path = directory / GROUP
     data = read_limited(path, MAX_BYTES, links=False)
-    try:
+    with decodes(path):
         group = msgspec.json.decode(data, type=Group)
-    except RecursionError as error:
-        raise UsageError(f"{path} is damaged: nested too deeply") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is damaged: {decoding_error(error)}") from error
     if group.schema != SCHEMA:
         raise UsageError(
             f"{path} is of schema {str(group.schema)[:20]}, and this version of the harness reads schema {SCHEMA}",

@@ -51,6 +51,8 @@ _PLAIN: tuple[ActKind, ...] = (
     *("note", "mark", "observed", "see", "think", "mitigated", "inject"),
     *("skip", "clear", "abort", "reveal", "end"),
 )
+_ALONE: tuple[ActKind, ...] = ("skip", "reveal", "end")
+"""What follows them would be a sentence that only begins like a command."""
 _OPTION = re.compile(r"(?:^|\s)(owner|due|severity)=(\"[^\"]*\"|\S+)")
 _SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 
@@ -73,10 +75,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse(line: str) -> Command:
     """What was typed. Raises NotUnderstood."""
-    word, _, rest = line.strip().partition(" ")
-    word, rest = word.lower(), rest.strip()
     if len(line) > MOST_CHARACTERS:
         raise NotUnderstood(f"that has {len(line):,} characters, and {MOST_CHARACTERS} are the most")
+    word, rest = [*line.split(maxsplit=1), "", ""][:2]
+    word, rest = word.lower(), rest.strip()
     match word:
         case "begin":
             if rest not in ("", "anyway"):
@@ -97,6 +99,8 @@ def parse(line: str) -> Command:
         if word == kind:
             if not rest and kind in _NEEDS_TEXT:
                 raise NotUnderstood(f"{word} what?")
+            if rest and kind in _ALONE:
+                raise NotUnderstood(f"type {word} alone, or note {word} ... to write it down")
             return Command(kind=kind, text=rest)
     raise NotUnderstood(f"{word[:40]!r} is no command: type help")
 
@@ -109,10 +113,10 @@ def action(text: str) -> Command:
         raise NotUnderstood("action what?")
     severity = next((one for one in _SEVERITIES if one == options.get("severity")), None)
     if "severity" in options and severity is None:
-        raise NotUnderstood(f"severity={options['severity'][:40]}: one of {', '.join(_SEVERITIES)}")
+        raise NotUnderstood(f"severity={options['severity'][:40]!r}: one of {', '.join(_SEVERITIES)}")
     due = options.get("due", "")
     try:
         due = date.fromisoformat(due).isoformat() if due else ""
     except ValueError:
-        raise NotUnderstood(f"due={due[:40]} is no date: write for example due=2027-01-31") from None
+        raise NotUnderstood(f"due={due[:40]!r} is no date: write for example due=2027-01-31") from None
     return Command(kind="action", text=plain, owner=options.get("owner", ""), due=due, severity=severity)

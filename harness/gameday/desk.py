@@ -19,14 +19,14 @@ from harness.gameday.board import LAST_ACTS, ActionRow, ActRow, Board, DrillRow,
 from harness.gameday.commands import ALLOWED, Command
 from harness.model.clock import monotonic, wall
 from harness.model.errors import HarnessError
-from harness.model.jsonl import encode_line
+from harness.model.jsonl import append_line, encode_line
 from harness.model.records.events import OrderKind
 from harness.model.records.live import LiveState
 from harness.model.records.many_runs.gameday import Act, DrillPlan, GameDayPlan, Role
 from harness.suite.prepare import PlannedItem
 
 MOST_ACTS = 20_000
-"""A day has so many; beyond it nothing but orders is written down."""
+"""A day has so many; beyond it nothing is done but what heals or ends."""
 _DRILL_ORDERS: dict[str, OrderKind] = {
     "begin_anyway": "begin_anyway",
     "extend": "extend",
@@ -34,6 +34,7 @@ _DRILL_ORDERS: dict[str, OrderKind] = {
     "abort": "abort",
 }
 HEALING = ("clear", "abort", "end")
+IN_BETWEEN = "a drill begins or ends at this moment: type it again"
 
 
 class Next(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,10 +122,14 @@ class Desk:
         return ""
 
     def _decided(self, who: str, role: Role, command: Command) -> str:
+        if self.ended:
+            return "the game day is being closed"
         if command.kind == "end":
             self.ended = True
             self._write(who, role, command)
             return ""
+        if self.next is not None:
+            return f"drill {self.next.drill.number} is about to begin"
         if command.kind == "inject":
             try:
                 drill, planned = self._another(command.text, self._number + 1)
@@ -143,14 +148,26 @@ class Desk:
         return ""
 
     def _order(self, who: str, role: Role, command: Command) -> str:
-        """What is asked of the experiment that is going on. An abort in a wait goes the whole way as well."""
-        orders = self._orders
+        """What is asked of the experiment that is going on. An abort in a wait goes the whole way as well, and a drill
+        that is about to begin does not."""
+        with self._lock:
+            orders = self._orders
+            if command.kind == "abort" and self._taken_back():
+                self._write(who, role, command)
+                return ""
         if orders is None:
-            return "" if command.kind == "abort" else "nothing is on"
+            return IN_BETWEEN
         why_not = orders.ask(_DRILL_ORDERS[command.kind], who, command.seconds or 0.0)
         if not why_not:
             self._write(who, role, command)
         return why_not
+
+    def _taken_back(self) -> bool:
+        """Whether a drill was about to begin; it is the next one again, one that nobody had planned is forgotten."""
+        taken, self.next = self.next, None
+        if taken is not None and not taken.ad_hoc:
+            self._todo.insert(0, (taken.drill, taken.planned))
+        return taken is not None
 
     def _tick(self, who: str, role: Role, command: Command) -> str:
         number = command.what or 0
@@ -169,6 +186,8 @@ class Desk:
             for number in hidden:
                 self._write(who, role, command, number)
                 self._revealed(number)
+                drill = self.plan.drills[number - 1]
+                self._say(f"drill {number} was {drill.name}: {', '.join(drill.faults) or 'nothing was broken'}")
         return ""
 
     @property
@@ -281,9 +300,10 @@ class Desk:
             return True
 
     def begins(self) -> Next | None:
-        """What people have decided, once."""
+        """What people have decided, once; from now on that drill is on."""
         with self._lock:
             found, self.next, self._orders = self.next, None, None
+            self._on = found.drill if found is not None else None
             return found
 
     def starts(self, begun: Next, directory: str, orders: Orders) -> None:
@@ -343,7 +363,6 @@ class Desk:
             act = replace(act, at=round(monotonic() - self._zero, 2), wall=wall())
             self.acts.append(act)
             try:
-                with self._path.open("ab") as file:
-                    file.write(encode_line(act))
+                append_line(self._path, encode_line(act))
             except OSError as error:
                 self._say(f"{PEOPLE} cannot be written: {error.strerror}")

@@ -12,6 +12,7 @@ from harness.model.errors import UsageError
 from harness.model.records.many_runs.gameday import DrillPlan
 from harness.plan.experiment import Experiment
 from harness.plan.gameday.plan_file import DrillText, GameDayFile
+from harness.plan.gameday.told import GameDayTold
 from harness.plan.phases import sharing, shortest_run
 from harness.plan.suite.items import one
 from harness.suite.outcome import command_for
@@ -33,6 +34,18 @@ class PlannedGameDay(msgspec.Struct, frozen=True, kw_only=True):
     def seconds(self) -> float:
         """What it takes with the pauses, where every target recovers at once."""
         return self.suite.seconds + sum(drill.pause_s for drill in self.drills)
+
+    @property
+    def told(self) -> GameDayTold:
+        """For people and programs, with what a run would refuse."""
+        return GameDayTold(
+            title=self.file.title,
+            seconds=self.seconds,
+            roles=self.file.roles,
+            prerequisites=self.file.prerequisites,
+            drills=self.drills,
+            suite=self.suite.told,
+        )
 
     def another(self, text: str, number: int) -> tuple[DrillPlan, PlannedItem]:
         """A drill that nobody planned, of one fault as after --fault. Raises UsageError, Refused."""

@@ -18,6 +18,7 @@ from harness.model.errors import HarnessError
 from harness.model.exit_codes import ExitCode
 from harness.model.records.many_runs.suite import ExperimentResult, SuiteResult
 from harness.model.records.plan import Plan
+from harness.model.records.result import Result
 from harness.plan.phases import MIN_BASELINE_S, MIN_FAULT_S, MIN_HOLD_S
 from harness.suite.prepare import PlannedItem
 from harness.suite.run import run_suite
@@ -34,18 +35,21 @@ def rehearse(planned: PlannedGameDay, *, out: Path, view: str, command: str, sig
     """Raises what run_suite does."""
     suite = rehearsal(planned, short)
     ended = run_suite(suite, out=out, view=view, command=command, signals=signals)
-    lines = [_line(one, ended.run_dir) for one in ended.result.experiments]
-    failed = [line for line in lines if not line.endswith(WORKS)]
+    found = [_found(one, ended.run_dir) for one in ended.result.experiments]
+    lines = [f"{one.name}: {said}" for one, (_, said) in zip(ended.result.experiments, found, strict=True)]
+    failed = sum(not works for works, _ in found)
     if ended.problem is not None:
         lines.append(f"the rehearsal could not be carried out: {ended.problem}")
-    elif failed:
-        lines.append(f"{len(failed)} of {len(lines)} drills would not work as planned")
     else:
-        lines.append(f"all {len(lines)} drills would work")
-    return Rehearsed(lines=(*lines, str(ended.run_dir)), exit_code=_exit_code(ended.result, bool(failed)))
+        lines.append(answer(len(found), failed))
+    return Rehearsed(lines=(*lines, str(ended.run_dir)), exit_code=_exit_code(ended.result, failed > 0))
 
 
-WORKS = "injected, proven, undone"
+def answer(drills: int, failed: int) -> str:
+    many = f"{drills} drill{'' if drills == 1 else 's'}"
+    if failed:
+        return f"{failed} of {many} would not work as planned"
+    return f"all {many} would work" if drills > 1 else "the drill would work"
 
 
 def short(one: PlannedItem) -> PlannedItem:
@@ -81,26 +85,33 @@ def _cut(at_s: float, for_s: float | None, most_s: float) -> tuple[float, float 
     return at_s, None if for_s is None else min(for_s, most_s)
 
 
-def _line(one: ExperimentResult, folder: Path) -> str:
-    """`redis is gone: injected, proven, undone`"""
+def _found(one: ExperimentResult, folder: Path) -> tuple[bool, str]:
+    """Whether the drill would work, and what is said of it."""
     attempt = one.shown
     if attempt is None:
-        return f"{one.name}: not run: {one.why}"
+        return False, f"not run: {one.why}"
     try:
         result = read_result(folder / attempt.directory)
     except (HarnessError, OSError) as error:
-        return f"{one.name}: {error}"
+        return False, f"it left no result: {error}"
+    works, said = _of(result, attempt.reason)
+    if works and attempt.reset:
+        said += f"; the target did not come back by itself: {attempt.reset}"
+    return works, said
+
+
+def _of(result: Result, reason: str) -> tuple[bool, str]:
     if not result.faults:
-        return f"{one.name}: {WORKS}" if attempt.verdict != "inconclusive" else f"{one.name}: {attempt.reason}"
+        whole = any(phase.name == "after" for phase in result.phases)
+        return whole, "nothing is broken in it, and it was carried out" if whole else f"not carried out: {reason}"
     if any(fault.injected_s is None for fault in result.faults):
-        return f"{one.name}: not injected: {attempt.reason}"
-    if unproven := next((fault for fault in result.faults if not fault.proven), None):
-        return f"{one.name}: not proven: {unproven.missing or attempt.reason}"
+        return False, f"not injected: {reason.removeprefix('Nothing was injected: ')}"
     if any(fault.undo_verified is False for fault in result.faults):
-        return f"{one.name}: its undo could not be verified"
-    if attempt.reset:
-        return f"{one.name}: {WORKS}; the target did not come back by itself: {attempt.reset}"
-    return f"{one.name}: {WORKS}"
+        return False, "its undo could not be verified"
+    if unproven := next((fault for fault in result.faults if not fault.proven), None):
+        return False, f"not proven: {unproven.missing or reason}"
+    undone = any(fault.undo_verified for fault in result.faults)
+    return True, "injected, proven, undone" if undone else "injected, proven; there was nothing to undo"
 
 
 def _exit_code(result: SuiteResult, failed: bool) -> ExitCode:

@@ -193,9 +193,10 @@ class _Running:
         if begun.anyway:
             orders.later("begin_anyway", begun.who)
         self._log.say(f"drill {begun.drill.number} begins")
-        with self._log.silent(begun.drill.blind):
+        blind = begun.drill.blind
+        with self._log.silent(blind):
             plan, folder = self._named(begun.planned.plan, name), self._folder(name)
-            people = People(orders=orders, hidden=begun.drill.blind)
+            people = People(orders=orders, hidden=blind)
             carried = series.carry_out(plan, folder, lambda carried: self._over(begun, carried), people)
         self._log.say(f"drill {begun.drill.number} is over")
         return carried.ends_session or None
@@ -257,6 +258,8 @@ def told(desk: Desk, restless: str) -> str:
     if left and not left[0].blind:
         following += f", {left[0].name}"
     rest = restless or "the target is at rest"
+    if restless and desk.hidden:
+        rest = "not yet at rest"  # why could name what a blind drill has broken
     return f"{following}; {rest}"
 
 

@@ -95,10 +95,10 @@ def operator(desk: Desk) -> str:
 
 def in_the_name_of(desk: Desk, rest: str) -> tuple[str, str]:
     """(name, command). A name of the plan may have spaces; another one is a word. Raises NotUnderstood."""
-    for names in desk.plan.roles.values():
-        for name in names:
-            if rest.lower().startswith(f"{name.lower()} "):
-                return name, rest[len(name) :].strip()
+    rest = rest.strip()
+    for name in sorted((name for names in desk.plan.roles.values() for name in names), key=len, reverse=True):
+        if rest.lower().startswith(f"{name.lower()} "):
+            return name, rest[len(name) :].strip()
     name, _, line = rest.strip().partition(" ")
     if not name or not line:
         raise NotUnderstood("as whom, and what? for example: as Bo note the dashboard is red")

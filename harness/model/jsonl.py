@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from os import SEEK_END
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
+from harness.model.errors import UsageError
 from harness.model.files import open_regular
 
 T = TypeVar("T")
@@ -55,6 +56,17 @@ def decoding_error(error: Exception) -> str:
     said = str(error).replace("unexpected ", "")
     # It repeats a value that is wrong, however long; what it is and where it stands are at the ends.
     return said if len(said) <= MOST_SAID else f"{said[: MOST_SAID // 2]}...{said[-MOST_SAID // 2 :]}"
+
+
+@contextmanager
+def decodes(path: Path) -> Iterator[None]:
+    """What msgspec cannot decode meanwhile is a UsageError that names the file."""
+    try:
+        yield
+    except RecursionError as error:
+        raise UsageError(f"{path} is damaged: nested too deeply") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is damaged: {decoding_error(error)}") from error
 
 
 def _spelt(value: Any) -> Any:

@@ -73,13 +73,13 @@ class PlannedSuite(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def _reset(self) -> str:
         if self.base.plan.stack != "external":
-            return "it is started again, and the suite goes on"
+            return "it is started again, and the rest goes on"
         if self.base.declared_reset is None:
             return (
                 "the rest is not run, unless it is well without load ([suite] reset in harness.toml declares a command)"
             )
         try:
-            return f"`{shlex.join(reset_command(*self.base.declared_reset).argv)}` is run, and the suite goes on"
+            return f"`{shlex.join(reset_command(*self.base.declared_reset).argv)}` is run, and the rest goes on"
         except HarnessError as error:
             return f"run will refuse this: {error}"
 

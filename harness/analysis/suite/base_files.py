@@ -15,7 +15,7 @@ from harness.analysis.suite.accept import check_until
 from harness.analysis.suite.age import since_of, until_of
 from harness.model.errors import UsageError
 from harness.model.files import read_limited, replace_file
-from harness.model.jsonl import decoding_error, encode
+from harness.model.jsonl import decodes, decoding_error, encode
 from harness.model.records.many_runs.gate import SCHEMA, Base, Known
 
 BASE = "resilience-base.json"
@@ -49,13 +49,9 @@ def read_base(path: Path) -> Base | None:
         data = read_limited(path, MAX_BASE)
     except FileNotFoundError:
         return None
-    try:
+    with decodes(path):
         _check_schema(path, msgspec.json.decode(data, type=_Schema).schema)
         return msgspec.json.decode(data, type=Base)
-    except RecursionError as error:
-        raise UsageError(f"{path} is damaged: nested too deeply") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is damaged: {decoding_error(error)}") from error
 
 
 def read_known(path: Path, today: date) -> tuple[Known, ...]:

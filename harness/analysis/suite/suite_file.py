@@ -11,7 +11,7 @@ import msgspec
 from harness.model.errors import UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.files import read_limited
-from harness.model.jsonl import decoding_error
+from harness.model.jsonl import decodes
 from harness.model.records.many_runs.gate import GateResult
 from harness.model.records.many_runs.suite import SCHEMA, Cell, ExperimentOutcome, SuiteResult
 
@@ -36,7 +36,7 @@ def read_suite(suite_dir: Path) -> SuiteResult:
         data = read_limited(path, MAX_BYTES, links=False)
     except FileNotFoundError:
         raise UsageError(f"{path} is missing: this is not a suite's directory") from None
-    try:
+    with decodes(path):
         schema = msgspec.json.decode(data, type=_Schema).schema
         if schema != SCHEMA:
             raise UsageError(
@@ -44,10 +44,6 @@ def read_suite(suite_dir: Path) -> SuiteResult:
                 hint="read it with the version that wrote it",
             )
         suite = msgspec.json.decode(data, type=SuiteResult)
-    except RecursionError as error:
-        raise UsageError(f"{path} is damaged: nested too deeply") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is damaged: {decoding_error(error)}") from error
     wrong = _wrong(suite)
     if wrong:
         raise UsageError(f"{path} is damaged: {wrong} cannot be")
@@ -58,13 +54,10 @@ def read_gate(suite_dir: Path) -> GateResult | None:
     """None where there is none. Raises UsageError when it is damaged."""
     path = suite_dir / GATE
     try:
-        found = msgspec.json.decode(read_limited(path, MAX_BYTES, links=False), type=GateResult)
+        with decodes(path):
+            found = msgspec.json.decode(read_limited(path, MAX_BYTES, links=False), type=GateResult)
     except FileNotFoundError:
         return None
-    except RecursionError as error:
-        raise UsageError(f"{path} is damaged: nested too deeply") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is damaged: {decoding_error(error)}") from error
     if found.exit_code not in set(ExitCode):
         raise UsageError(f"{path} is damaged: exit code {str(found.exit_code)[:20]} cannot be")
     return found

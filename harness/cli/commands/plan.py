@@ -15,11 +15,12 @@ from harness.cli.settings import Told, debug_option
 from harness.model.errors import UsageError
 
 if TYPE_CHECKING:
+    from harness.plan.gameday.plan_file import GameDayFile
     from harness.plan.suite.suite_file import SuiteFile
 
 
 @click.command(cls=Told)
-@click.argument("experiment", required=False, metavar="[EXPERIMENT.yaml|SUITE.yaml]")
+@click.argument("experiment", required=False, metavar="[EXPERIMENT.yaml|SUITE.yaml|GAMEDAY.yaml]")
 @experiment_options
 @repeat_options
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON, as plan.json would be.")
@@ -28,16 +29,23 @@ def plan(**values: Any) -> int:
     """Show the timeline, the exact changes and their undo, and the expected request mix.
 
     Takes the arguments of `run`; of a suite file it shows every experiment, how long all take, and what cannot be
-    decided at this rate. Executes the locustfile (in a child process, to read its classes), reads the rules of the
-    Prometheus in [alerts], and touches nothing else.
+    decided at this rate; of a game day's plan every drill. Executes the locustfile (in a child process, to read its
+    classes), reads the rules of the Prometheus in [alerts], and touches nothing else.
     """
     from harness.cli.commands.experiment import with_file
+    from harness.cli.commands.many_runs.gameday import game_day_in
     from harness.cli.commands.many_runs.repeat import beforehand, other_of, refuse
     from harness.cli.commands.many_runs.suite_run import suite_in
     from harness.cli.options import plan_from
     from harness.conductor.prepare import with_rules
 
     width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
+    day = game_day_in(values["experiment"], only=False) if values["experiment"] is not None else None
+    if day is not None:
+        if values["repeat"] is not None or values["versus"] is not None:
+            raise UsageError("--repeat is for a single experiment, and this file plans a game day")
+        click.echo(_of_game_day(values, day, width))
+        return 0
     file = suite_in(values["experiment"]) if values["experiment"] is not None else None
     if file is not None:
         if values["repeat"] is not None or values["versus"] is not None:
@@ -77,6 +85,14 @@ def _of_suite(values: dict[str, Any], file: SuiteFile, width: int) -> str:
     notes = [text for text in base.warnings if text not in shown.base.warnings]
     shown = msgspec.structs.replace(shown, base=base, warnings=(*shown.warnings, *notes))
     return _json(shown) if values["as_json"] else suite_plan_text(shown, width=width)
+
+
+def _of_game_day(values: dict[str, Any], file: GameDayFile, width: int) -> str:
+    from harness.cli.commands.many_runs.gameday import planned_of
+    from harness.report.terminal.gameday_plan import gameday_plan_text
+
+    shown = planned_of(values, file).told
+    return _json(shown) if values["as_json"] else gameday_plan_text(shown, width=width)
 
 
 def _json(shown: Any) -> str:

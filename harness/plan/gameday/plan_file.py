@@ -58,6 +58,12 @@ class GameDayFile(msgspec.Struct, frozen=True, kw_only=True):
     suite: SuiteFile
 
 
+def is_game_day(content: bytes, name: str) -> bool:
+    """Whether a file plans a game day, and not a suite or one experiment. Raises UsageError for one that is no YAML."""
+    root = parse(content, name)
+    return isinstance(root, Mapping) and "drills" in root.values
+
+
 def decode(content: bytes, name: str) -> GameDayFile:
     """The game day in a file's bytes. Raises UsageError naming file, line and key path."""
     root, reader = parse(content, name), Reader(name)
@@ -130,6 +136,8 @@ def _roles(node: Node, reader: Reader) -> dict[Role, tuple[str, ...]]:
     reader.only(node, "roles", ROLES, {})
     found = {role: reader.texts(node.values[role], f"roles.{role}") for role in ROLES if role in node.values}
     names = [name for people in found.values() for name in people]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    # Whoever is meant when a command is typed in a name is asked for without capitals.
+    low = [name.lower() for name in names]
+    if twice := next((name for place, name in enumerate(names) if name.lower() in low[:place]), None):
         raise reader.error(node, "roles", f"{twice!r} is there twice", "one role a person")
     return found

@@ -38,7 +38,7 @@ drills:
 """
 SAMPLE_LOAD = "rate: 100\n"
 OWN_LOAD = """\
-# rate: 20                   requests a second; without it the scenario's own
+# rate: 50                   requests a second; without it the scenario's own
 # locustfile: locustfile.py  what is sent
 """
 KINDS = ("down", "latency", "hang")
@@ -54,6 +54,13 @@ EXPECT: dict[str, str] = {
     "hang": "calls to {name} time out in the log",
 }
 MOST = 4
+NOTHING = """\
+  # Nothing is declared that could be broken: declare [dependencies.NAME] in harness.toml.
+  # This drill breaks nothing.
+  - name: {name}
+    faults: [none]
+    hypothesis: "with nothing broken all targets are held"
+"""
 
 
 def template(dependencies: Sequence[Dependency], faults: Mapping[str, FaultDescription], *, ours: bool) -> str:
@@ -61,6 +68,8 @@ def template(dependencies: Sequence[Dependency], faults: Mapping[str, FaultDescr
     made = profile("quick", dependencies, faults, ours=ours)
     chosen = _chosen([item for item in made.items if item.name != CONTROL])
     text = HEAD.replace("{load}", SAMPLE_LOAD if ours else OWN_LOAD)
+    if not chosen:
+        return text + NOTHING.format(name=CONTROL)
     return text + "".join(_drill(item, blind=number == MOST - 1) for number, item in enumerate(chosen))
 
 

@@ -20,6 +20,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/e2e/test_life_terminal.py": 115,
         "tests/e2e/test_own_system.py": 115,
         "tests/e2e/test_suite.py": 110,
+        "tests/e2e/test_game_day.py": 110,
         "tests/e2e/test_life_killed.py": 105,
         "tests/load/test_lean_client.py": 105,
         "tests/docker/test_compose_file.py": 100,

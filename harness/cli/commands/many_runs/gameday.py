@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.gameday.prepare import PlannedGameDay
     from harness.gameday.run import Opens
     from harness.model.records.many_runs.gameday import Role
+    from harness.plan.gameday.plan_file import GameDayFile
 
 
 @click.group(cls=RunGroup)
@@ -144,19 +145,32 @@ def report(folder: Path, format_: str | None) -> int:
 
 def planned_from(values: dict[str, Any]) -> PlannedGameDay:
     """Raises UsageError; nothing was touched but that the locustfile was described."""
-    from harness.cli.options import decode
-    from harness.gameday.prepare import plan_game_day
-    from harness.plan.files.strict_yaml import MAX_BYTES
-    from harness.plan.gameday.plan_file import decode as decode_plan
+    file = game_day_in(values["plan_file"])
+    if file is None:
+        raise UsageError(f"{values['plan_file']}: no such file", hint="harness gameday init prints one to begin with")
+    return planned_of(values, file)
 
-    if values["faults"]:
-        raise UsageError("--fault belongs to a single run", hint="list drills in the plan")
-    path = values["plan_file"]
+
+def game_day_in(path: str, *, only: bool = True) -> GameDayFile | None:
+    """What a file plans; None where it is not there, or, unless only game days are asked for, holds something else.
+    Raises UsageError."""
+    from harness.plan.files.strict_yaml import MAX_BYTES
+    from harness.plan.gameday.plan_file import decode, is_game_day
+
     try:
         content = read_limited(Path(path), MAX_BYTES)
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such file", hint="harness gameday init prints one to begin with") from None
-    file = decode_plan(content, path)
+        return None
+    return decode(content, path) if only or is_game_day(content, path) else None
+
+
+def planned_of(values: dict[str, Any], file: GameDayFile) -> PlannedGameDay:
+    """What `harness gameday` and `harness plan GAMEDAY.yaml` do alike. values: the options of `run`."""
+    from harness.cli.options import decode
+    from harness.gameday.prepare import plan_game_day
+
+    if values["faults"]:
+        raise UsageError("--fault belongs to a single run", hint="list drills in the plan")
     values = laid_under(values, file.suite.settings, file.suite.name, file.suite.where)
     return plan_game_day(file, decode(values), values.get("config"))
 
