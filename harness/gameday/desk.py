@@ -315,7 +315,7 @@ class Desk:
     def over(self, number: int, t0: float) -> None:
         """t0: CLOCK_MONOTONIC, at which the drill's own clock was at 0. Orders find nothing that is on any more."""
         with self._lock:
-            self._orders = None
+            self._on = self._orders = None
             self._harness("over", number, seconds=round(t0 - self._zero, 3))
 
     def close(self) -> None:

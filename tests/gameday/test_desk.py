@@ -155,8 +155,7 @@ def test_a_drill_from_its_begin_to_its_end(room: Room) -> None:
     assert drill.asked == [(o, "Ada", s) for o, s in (("begin_anyway", 0), ("extend", 20), ("clear", 0), ("abort", 0))]
     room.desk.over(1, monotonic())
     drill.close()
-    assert room.do("abort") == room.do("clear") == IN_BETWEEN
-    assert room.do("skip") == "drill 1 is on; abort or clear it first"
+    assert room.desk.on is None and room.do("abort") == room.do("clear") == IN_BETWEEN
     room.wait()
     assert room.do("skip") == room.do("inject redis-hang") == ""
     begun = room.desk.next

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from harness.adapters.keeper.client import KeeperClient
@@ -84,6 +85,17 @@ def test_stop_ends_everything_a_server_started(keeper: Keeper, tmp_path: Path) -
     assert [pid for pid in pids if not gone(pid)] == []
     assert keeper.exit_code("other") is None, "a server in the same directory is left alone"
     assert keeper.exit_code("slippery") is not None
+
+
+def test_a_log_that_is_named_from_here_lies_here(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = msgspec.structs.replace(spec("talks", tmp_path, "echo", "heard"), log="runs/one/logs/talks.log")
+    keeper.launch(own)
+    path = tmp_path / "runs" / "one" / "logs" / "talks.log"
+    wait_for("its log", lambda: path.exists() and path.read_text() == "heard\n")
+    assert not Path("/runs/one").exists()
 
 
 def test_a_killed_keeper_leaves_no_direct_server_and_heal_ends_the_rest(tmp_path: Path, state_home: Path) -> None:

@@ -206,7 +206,7 @@ def _drill(
         plan=plan,
         ad_hoc=ad_hoc,
         status="aborted" if aborted is not None else "done",
-        why=f"aborted by {aborted.who}" if aborted is not None else "",
+        why=_ended_by(aborted) if aborted is not None else "",
         directory=started.directory,
         begun=started.at,
         ended=over.at if over is not None else None,
@@ -250,6 +250,10 @@ def _measured(
         if detection is not None
         else (),
     )
+
+
+def _ended_by(act: Act) -> str:
+    return f"aborted by the harness: {act.text}" if act.role == "harness" else f"aborted by {act.who}"
 
 
 def _mended(result: Result, injected: float | None) -> float | None:

@@ -132,6 +132,8 @@ class Keeper(KeeperClient):
     # -- Launcher
 
     def launch(self, spec: ServerSpec) -> ServerProcess:
+        # The keeper has a working directory of its own: what is relative here would be another file there.
+        spec = msgspec.structs.replace(spec, log=str(Path(spec.log).absolute()))
         process = self.ask(protocol.Launch(spec)).process
         assert process is not None
         return process
