@@ -233,6 +233,15 @@ class Session:
         if self._sampler is not None:
             self._sampler.turn_to(t0, folder / "samples.jsonl")
 
+    def alerts_now(self, expected: Collection[str]) -> dict[str, str]:
+        """Alert -> state, of those that are looked at."""
+        return self._alerts.standing(expected) if self._alerts is not None else {}
+
+    def counters_now(self) -> dict[str, dict[str, float]]:
+        """Of the newest sample: dependency -> counter -> value."""
+        sample = self._sampler.latest() if self._sampler is not None else None
+        return sample.counters if sample is not None else {}
+
     def restart_toxiproxy(self) -> bool:
         """Restart a wedged Toxiproxy that is ours; False where it is not."""
         if not self.owns_stack or self._stack is None or self.keeper is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 HERE = Path(__file__).parent
-PIECES = ("clock", "numbers", "faults", "controls", "drills", "prerequisites", "actions", "timeline")
+PIECES = ("clock", "numbers", "signals", "faults", "controls", "drills", "prerequisites", "actions", "timeline")
 METRICS: tuple[tuple[str, str, str, Callable[[float | None], str]], ...] = (
     ("rps", "Requests a second", "rps", text.rps),
     ("error_rate", "Failed", "error_rate", text.percent),

@@ -64,6 +64,10 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     prerequisites: tuple[PrerequisiteRow, ...]
     acts: tuple[ActRow, ...]
     actions: tuple[ActionRow, ...]
+    alerts: dict[str, str]
+    """Name -> state, of those that are expected and those that are active."""
+    counters: dict[str, dict[str, float]]
+    """Dependency -> counter -> its last reading; empty where hidden."""
     may: tuple[ActKind, ...]
     ended: bool
     abort_tried: bool

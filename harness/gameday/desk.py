@@ -77,6 +77,8 @@ class Desk:
         self._revealed = revealed
         self._lock = threading.RLock()
         self._sparks = Sparks()
+        self._alerts: dict[str, str] = {}
+        self._counters: dict[str, dict[str, float]] = {}
         self._drills = list(plan.drills)
         self._answers: dict[int, str] = {}
         self._orders: Orders | None = None
@@ -228,6 +230,8 @@ class Desk:
                     for act in self.acts
                     if act.kind == "action"
                 ),
+                alerts=self._alerts,
+                counters={} if veiled or secret else self._counters,
                 may=may_now(on is not None, live, todo=bool(self._todo), ended=self.ended)
                 if not hidden
                 else ("abort",),
@@ -270,10 +274,17 @@ class Desk:
 
     # -- what the day tells it ---------------------------------------------------------------------------------
 
-    def shows(self, live: LiveState) -> None:
-        """As the experiment or the wait is now."""
+    def shows(
+        self,
+        live: LiveState,
+        alerts: dict[str, str] | None = None,
+        counters: dict[str, dict[str, float]] | None = None,
+    ) -> None:
+        """As the experiment or the wait is now. alerts, counters: see Board; of a dependency that was not read this
+        time the last reading stays."""
         with self._lock:
-            self.live = live
+            self.live, self._alerts = live, alerts or {}
+            self._counters |= {name: read for name, read in (counters or {}).items() if read}
             self._sparks.add(monotonic() - self._zero, live.numbers)
 
     def judged(self, number: int, answer: str) -> None:

@@ -88,6 +88,8 @@ class _Running:
         self._waits = 0
         self._unverified: list[str] = []
         self._hidden: dict[int, History] = {}
+        alerts = planned.suite.base.plan.alerts
+        self._expected = alerts.expected if alerts is not None else ()
         self._why = ""
 
     def run(self) -> GameDayEnded:
@@ -233,7 +235,8 @@ class _Running:
         part = ""
         if desk is not None:
             on = desk.on
-            desk.shows(state)
+            session, expected = self._session, self._expected
+            desk.shows(state, session.alerts_now(expected), session.counters_now())
             part = f"{desk.plan.title}: " + (f"drill {on.number}" if on is not None else "between drills")
             if on is not None and on.blind:
                 state = replace(state, faults=(), phase="drill", message="", recovery_s=None, phase_left_s=None)

@@ -146,9 +146,10 @@ def test_nothing_from_outside_is_markup(open_day: Day) -> None:
     browser = operator(open_day)
     browser.do("note", text=EVIL)
     browser.ask("POST", "/do/action", {"text": EVIL, "owner": EVIL[:50], "severity": "high"})
-    open_day.desk.shows(live("fault", EVIL))
+    open_day.desk.shows(live("fault", EVIL), {EVIL: "firing"}, {"redis": {EVIL: 3.0, "at": 1.0}})
     assert wait_until(lambda: "proven" in browser.ask("GET", "/")[1], 10)
     _, page, _ = browser.ask("GET", "/")
+    assert page.count(">3</td>") == 1 and page.count('class="alert firing"') == 1
     assert page.count("<script") == 1 and "&lt;script&gt;" in page
 
 
@@ -159,10 +160,10 @@ def test_what_a_blind_drill_breaks_is_on_no_page_of_a_guest(open_day: Day) -> No
     begun = open_day.desk.begins()
     assert begun is not None
     open_day.desk.starts(begun, "drill-02", open_day.orders)
-    open_day.desk.shows(live("fault", "db-latency"))
+    open_day.desk.shows(live("fault", "db-latency"), {"ApiSlow": "firing"}, {"db": {"connections": 7.0}})
     assert wait_until(lambda: "db-latency" in own.ask("GET", "/")[1], 10)
     page = responder.ask("GET", "/")[1]
-    assert "drill 2 is on: blind" in page
+    assert "drill 2 is on: blind" in page and "ApiSlow" in page and "connections" not in page
     for word in ("db", "latency", "slow store", "proven", "fault"):
         assert not re.search(rf"\b{word}\b", page), word
     open_day.desk.over(2, 0.0)

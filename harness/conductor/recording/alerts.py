@@ -100,6 +100,15 @@ class AlertRecorder:
             for name in sorted(found)
         }
 
+    def standing(self, expected: Collection[str]) -> dict[str, str]:
+        """The expected alerts and all that are active -> state, as the sources said last; for people to look at."""
+        with self._lock:
+            books = [book for book in self._books if not book.failing and book.looked is not None]
+            found = dict.fromkeys(sorted(expected), "inactive" if books else "not seen")
+            for book in books:
+                found |= {one.alert: one.state for one in book.known.values()}
+            return found
+
     def stop(self) -> None:
         """Ends the threads. Safe to repeat, and before start."""
         self._stop.set()

@@ -1,7 +1,7 @@
 "use strict";
 // Shows what the server sends and sends what is pressed. It keeps nothing: a reload shows the same.
 const said = document.getElementById("said");
-const names = ["clock", "numbers", "faults", "controls", "drills", "prerequisites", "actions", "timeline"];
+const names = ["clock", "numbers", "signals", "faults", "controls", "drills", "prerequisites", "actions", "timeline"];
 const channel = "BroadcastChannel" in window ? new BroadcastChannel("console") : null;
 let stream = null;
 let release = null;
@@ -14,7 +14,9 @@ function show(name, html) {
   const place = document.getElementById(name);
   if (!place) return;
   const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
+  const unfolded = Array.from(place.querySelectorAll("details"), (one) => one.open);
   place.innerHTML = html;
+  place.querySelectorAll("details").forEach((one, number) => { one.open = unfolded[number] ?? false; });
   if (focused) document.getElementById(focused)?.focus();
 }
 
