@@ -167,8 +167,8 @@ def plan_suite(
 
 def planned_item(item: Item, on: Ground, shared: Experiment, base: Plan, locustfile: Locustfile) -> PlannedItem:
     """One experiment of those that share settings, and the load of base unless it says otherwise. Raises UsageError."""
-    experiment = replace(experiment_of(item, shared), seed=base.seed)
     try:
+        experiment = replace(experiment_of(item, shared), seed=base.seed)
         plan = on.plan(experiment, lambda: locustfile)
         targets, warnings = own_targets(item, plan)
         if targets:
