@@ -20,6 +20,7 @@ from harness.conductor.session import Session, make_run_dir, opened
 from harness.conductor.sharing.carried import Carried
 from harness.conductor.sharing.series import Series
 from harness.conductor.signals import Signals
+from harness.gameday.awake import awake
 from harness.gameday.desk import Desk, Next
 from harness.gameday.prepare import PlannedGameDay
 from harness.model.clock import monotonic, wall
@@ -137,7 +138,10 @@ class _Running:
             self._desk = desk = self._desk_of(standing)
             close = self._opens(desk, self._log.answer, self._session.state_dir)
             try:
-                self._day(desk, series, loads)
+                with awake("a game day is going on") as held_off:
+                    if held_off:
+                        self._log.say("this machine does not go to sleep until the game day is over")
+                    self._day(desk, series, loads)
             finally:
                 close()
                 desk.close()

@@ -6,13 +6,17 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.console.protocol import Listen
 from harness.gameday.commands import ALLOWED
+from harness.model.jsonl import encode_line
 from tests.console.seats import EVIL, Browser, Day, day, live
 from tests.e2e.observe import wait_until
 
@@ -218,3 +222,16 @@ def test_whoever_asks_too_often_is_told_so_and_an_abort_still_goes_through(open_
     for thread in threads:
         thread.join()
     assert set(codes) <= {404, 429} and 429 in codes and open_day.taken == ["abort"]
+
+
+def test_a_console_ends_with_its_run(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "harness.console.process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdin is not None and child.stdout is not None
+    child.stdin.write(encode_line(Listen(port=0)))
+    child.stdin.flush()
+    assert b"Listening" in child.stdout.readline()
+    child.stdin.close()
+    assert child.wait(20) == 0
+    child.stdout.close()
