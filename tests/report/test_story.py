@@ -48,6 +48,18 @@ def test_too_many_requests_are_not_called_only_so_many() -> None:
     assert "only 100 requests a second" in headline(*broken("fail", "fault: rps >= 300", 100.0))
 
 
+def test_an_alert_that_never_fired_says_nothing_of_requests() -> None:
+    plan, found = broken("fail", "detect{ServiceDown} < 60s", 61.0)
+    (target,) = found.targets
+    silent = msgspec.structs.replace(target, observed=None, why="the alert was not seen: it never fired")
+    said = headline(plan, msgspec.structs.replace(found, targets=(silent,)))
+    assert "Time to Detect of ServiceDown: the alert was not seen: it never fired" in said and "request" not in said
+    plan, found = broken("fail", "fault: p95 < 200ms", 300.0)
+    (target,) = found.targets
+    none = msgspec.structs.replace(target, observed=None)
+    assert "not one request succeeded" in headline(plan, msgspec.structs.replace(found, targets=(none,)))
+
+
 def test_no_impact_is_not_said_where_newcomers_were_turned_away() -> None:
     """The load keeps its connections and its users, so its targets do not tell of them."""
     run = Scene(rate=50.0).build()

@@ -262,8 +262,10 @@ def broken_clause(line: Line, result: Result, control: bool = False) -> str:
     metric = line.label.removesuffix(" Target").partition(" {")[0].removesuffix(" Target")
     if worst.traits.origin is Origin.RECOVERY:
         return f"{_recovery_words(line, result.recovery)} {target}"
-    if worst.observed is None:
+    if worst.observed is None and worst.traits.origin is Origin.REQUESTS:
         said = f"not one request{of} succeeded, so there is no {metric}"
+    elif worst.observed is None:
+        said = f"{metric}{of}: {text.visible(worst.why, 300) or 'there is none'}"
     else:
         few, the = "only " if ">" in line.limit else "", "the " if of else ""
         said = worst.traits.headline.format(metric=metric, seen=line.observed, of=of, few=few, the=the)
