@@ -123,6 +123,11 @@ class Console:
         return f"https://{self._place.guests.rpartition(':')[0]}:{self.guests_port}"
 
     @property
+    def idle(self) -> bool:
+        """Nothing waits to be told to it."""
+        return not self._writing.locked()
+
+    @property
     def pid(self) -> int:
         return self._child.pid if self._child is not None else 0
 
@@ -132,11 +137,14 @@ class Console:
             self._invitations()
         child = self._child
         if child is not None:
-            with suppress(OSError, ValueError):
-                if child.stdin is not None:
-                    child.stdin.close()
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(GOODBYE_S)
+            # A console that is stopped reads nothing, and whoever tells it something waits for that for ever.
+            if self._writing.acquire(timeout=GOODBYE_S):
+                with suppress(OSError, ValueError):
+                    if child.stdin is not None:
+                        child.stdin.close()
+                self._writing.release()
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(GOODBYE_S)
             child.kill()
             child.wait()
         for thread in self._threads:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from harness.console.protocol import Listen
 from harness.gameday.commands import ALLOWED
+from harness.model.clock import monotonic
 from harness.model.jsonl import encode_line
 from tests.console.seats import EVIL, Browser, Day, day, live
 from tests.e2e.observe import wait_until
@@ -235,3 +237,12 @@ def test_a_console_ends_with_its_run(tmp_path: Path) -> None:
     child.stdin.close()
     assert child.wait(20) == 0
     child.stdout.close()
+
+
+def test_a_console_that_hangs_does_not_keep_the_run_from_its_end(tmp_path: Path) -> None:
+    with day(tmp_path) as found:
+        os.kill(found.console.pid, signal.SIGSTOP)
+        idle = deque([True] * 20, maxlen=20)
+        assert wait_until(lambda: idle.append(found.console.idle) or not any(idle), 30), "the pipe never filled"
+        begun = monotonic()
+    assert monotonic() - begun < 30
