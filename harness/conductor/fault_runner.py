@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from harness.adapters.docker.address import record_at_present
+from harness.conductor.orders import QUESTION_S, Chosen
 from harness.conductor.path_proof.tracker import EvidenceStage, Paths
 from harness.conductor.recording.history import History
 from harness.conductor.recovery_probe import Prober
@@ -26,6 +27,7 @@ from harness.model.records.events import (
     FaultNotProven,
     FaultProven,
     FaultRequested,
+    Note,
     PathUnproven,
     Undone,
     UndoNotVerified,
@@ -91,6 +93,7 @@ class FaultRunner:
 
     prefix: before the names of its undo records, where a journal has those of several experiments. on_mended: told of a
     fault that people have ended; None where nobody is to do that, and a fault that does not last is not proven.
+    choose: see People; None where nobody is.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class FaultRunner:
         prefix: str = "",
     ) -> None:
         self.on_mended: Callable[[machine.Mended], None] | None = None
+        self.choose: Callable[[str, str], Chosen] | None = None
         self._prefix = prefix
         self._plan = plan
         self._history = history
@@ -148,6 +152,7 @@ class FaultRunner:
                 if "fault" in self._plan.phases.extend:
                     lasts_s *= MOST_EXTENDED
                 takes_s = lasts_s + (record.deadline_s or 0.0)
+                takes_s += QUESTION_S if self.choose is not None else 0.0
                 record = msgspec.structs.replace(record, deadline_s=takes_s + GRACE_S)
                 self._journal.record(record)
                 run.record = record
@@ -337,6 +342,8 @@ class FaultRunner:
             unsure=run.unsure,
             on_answer=prober.look_now if prober is not None else lambda: None,
         )
+        if outcome.state == "unverified":
+            outcome = self._as_people_choose(run, record, outcome)
         run.ended = True
         applied = outcome.applied
         if applied is not None:
@@ -353,6 +360,26 @@ class FaultRunner:
                     zero = self._zero(since(found.zero), since(found.lower), since(found.upper), "probe")
         self._tell_outcome(run.id, outcome)
         return machine.Undone(now=since(), fault=run.id, verified=outcome.state != "unverified", zero=zero)
+
+    def _as_people_choose(self, run: _FaultRun, record: UndoRecord, outcome: UndoOutcome) -> UndoOutcome:
+        """What people want of a state that is neither ours nor the original; the outcome as it is where nobody says."""
+        if self.choose is None or self._keeper.lost:
+            return outcome
+        chosen = self.choose(run.id, outcome.left or f"{run.id} may still be on")
+        if chosen.choice == "keep":
+            self._history.add(Note, text=f"{chosen.who} keeps what is there as the new original: {outcome.left}")
+            return UndoOutcome(record_id=record.id, state="moot", applied=outcome.applied)
+        if chosen.choice != "restore":
+            return outcome
+        self._history.add(Note, text=f"{chosen.who} has the original restored: {outcome.left}")
+        try:
+            there = run.fault.capture(run.planned.change, record.id).original
+        except HarnessError:
+            there = {}
+        if there.keys() == record.ours.keys():
+            # Somebody's change is taken for ours, on his behalf: what is compared before the original is set.
+            record = msgspec.structs.replace(record, ours=there)
+        return undo_record(record, say=self._say, restart_toxiproxy=self._restart_toxiproxy, unsure=run.unsure)
 
     def _revive_toxiproxy(self, record: UndoRecord) -> None:
         """One of ours that somebody killed is started again at once: nothing of this dependency answers without it."""

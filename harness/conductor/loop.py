@@ -214,6 +214,7 @@ class Conduct:
         self._inputs: Inbox[Input] = Inbox()
         if people is not None:
             faults.on_mended = self._inputs.put
+            faults.choose = people.choose
         self._pool = Pool(4 + 2 * len(plan.faults), self._inputs, history.since_t0, say)
         self._checks: dict[str, Future[None]] = {}
         self._bypass: Future[None] | None = None

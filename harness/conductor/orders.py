@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
+from typing import Literal
 
 import msgspec
 
@@ -77,10 +78,24 @@ class Orders:
             asked.answer(OVER)
 
 
+Choice = Literal["keep", "restore", ""]
+"""What is to become of something that is neither as it was before nor as a fault had left it: it stays as it is, and is
+the original from now on; the original is restored; or nobody has said."""
+QUESTION_S = 60.0
+"""How long people have for it. Unanswered it is left alone, and the session ends with what is left."""
+
+
+class Chosen(msgspec.Struct, frozen=True, kw_only=True):
+    choice: Choice = ""
+    who: str = ""
+
+
 class People(msgspec.Struct, frozen=True, kw_only=True):
     """How people take part in an experiment. waits: it goes on until they say so, and nothing else is done; a target
-    that does not work meanwhile is theirs to mend. hidden: nobody outside is told of it while it goes on."""
+    that does not work meanwhile is theirs to mend. hidden: nobody outside is told of it while it goes on. choose: asks
+    people what is to become of a fault's id and what is left of it, a sentence; blocks for QUESTION_S at most."""
 
     orders: Orders
     waits: bool = False
     hidden: bool = False
+    choose: Callable[[str, str], Chosen] = lambda fault, left: Chosen()

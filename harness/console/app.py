@@ -200,7 +200,19 @@ def command_of(kind: ActKind, fields: dict[str, str]) -> Command:
                 if name.startswith("param-") and value.strip()
             ]
             return Command(kind="inject", text=":".join([fields.get("fault", "")[:100], ",".join(params)]).rstrip(":"))
-        case "begin" | "begin_anyway" | "skip" | "clear" | "abort" | "end" | "reveal" | "mark" | "mitigated":
+        case (
+            "begin"
+            | "begin_anyway"
+            | "skip"
+            | "clear"
+            | "abort"
+            | "end"
+            | "reveal"
+            | "keep"
+            | "restore"
+            | "mark"
+            | "mitigated"
+        ):
             return Command(kind=kind, text=text)
         case _:
             if not text:

@@ -64,6 +64,8 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     prerequisites: tuple[PrerequisiteRow, ...]
     acts: tuple[ActRow, ...]
     actions: tuple[ActionRow, ...]
+    question: str
+    """What is neither as it was before nor as the fault had left it: the operator keeps it or has it restored."""
     alerts: dict[str, str]
     """Name -> state, of those that are expected and those that are active."""
     counters: dict[str, dict[str, float]]

@@ -16,7 +16,9 @@ MOST_CHARACTERS = 500
 EVERYBODY: frozenset[ActKind] = frozenset({"note", "mark", "action", "abort"})
 OF_RESPONDERS: frozenset[ActKind] = frozenset({"see", "think", "mitigated"})
 OF_OBSERVERS: frozenset[ActKind] = frozenset({"tick", "observed"})
-ORDERS: frozenset[ActKind] = frozenset({"begin", "begin_anyway", "skip", "inject", "extend", "clear", "end", "reveal"})
+ORDERS: frozenset[ActKind] = frozenset(
+    {"begin", "begin_anyway", "skip", "inject", "extend", "clear", "end", "reveal", "keep", "restore"}
+)
 ALLOWED: dict[Role, frozenset[ActKind]] = {
     "operator": EVERYBODY | OF_OBSERVERS | OF_RESPONDERS | ORDERS,
     "observer": EVERYBODY | OF_OBSERVERS,
@@ -40,6 +42,8 @@ HELP: dict[str, str] = {
     "think TEXT": "a responder thinks it is ...",
     "mitigated [TEXT]": "a responder has mended it",
     "reveal": "say what a blind drill broke",
+    "keep": "what somebody has changed meanwhile stays as it is; asked after an undo that found it",
+    "restore": "put it back to what it was before the drill all the same",
     "as NAME COMMAND": "in somebody's name: as Bo see errors at the checkout",
     "status": "where we are",
     "end": "close the game day",
@@ -49,7 +53,7 @@ HELP: dict[str, str] = {
 _NEEDS_TEXT: tuple[ActKind, ...] = ("note", "observed", "action", "see", "think", "inject")
 _PLAIN: tuple[ActKind, ...] = (
     *("note", "mark", "observed", "see", "think", "mitigated", "inject"),
-    *("skip", "clear", "abort", "reveal", "end"),
+    *("skip", "clear", "abort", "reveal", "end", "keep", "restore"),
 )
 _ALONE: tuple[ActKind, ...] = ("skip", "reveal", "end")
 """What follows them would be a sentence that only begins like a command."""

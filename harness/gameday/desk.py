@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from harness.analysis.gameday.files import PEOPLE
 from harness.analysis.gameday.record import moment_of
-from harness.conductor.orders import Orders
+from harness.conductor.orders import QUESTION_S, Chosen, Orders
 from harness.gameday.board import LAST_ACTS, ActionRow, ActRow, Board, DrillRow, PrerequisiteRow, Sparks, may_now
 from harness.gameday.commands import ALLOWED, Command
 from harness.model.clock import monotonic, wall
@@ -76,6 +76,9 @@ class Desk:
         self._say = say
         self._revealed = revealed
         self._lock = threading.RLock()
+        self._question = ""
+        self._chosen = Chosen()
+        self._answered = threading.Event()
         self._sparks = Sparks()
         self._alerts: dict[str, str] = {}
         self._counters: dict[str, dict[str, float]] = {}
@@ -101,6 +104,8 @@ class Desk:
                 return self._tick(who, role, command)
             case "reveal":
                 return self._reveal(who, role, command)
+            case "keep" | "restore":
+                return self._choose(who, role, command)
             case _:
                 self._write(who, role, command)
                 return ""
@@ -163,6 +168,29 @@ class Desk:
         if not why_not:
             self._write(who, role, command)
         return why_not
+
+    def choose(self, fault: str, left: str) -> Chosen:
+        """Ask people what is to become of what an undo has found; see People. Called by the run."""
+        with self._lock:
+            blind = self._on is not None and self._on.blind
+            self._question = left
+            self._chosen = Chosen()
+            self._answered.clear()
+        what = "something of this drill" if blind else left
+        self._say(f"{what}\ntype keep (it stays as it is), or restore; after {QUESTION_S:g} s the day ends with it")
+        self._answered.wait(QUESTION_S)
+        with self._lock:
+            self._question = ""
+            return self._chosen
+
+    def _choose(self, who: str, role: Role, command: Command) -> str:
+        with self._lock:
+            if not self._question or self._answered.is_set():
+                return "nothing was asked"
+            self._chosen = Chosen(choice="keep" if command.kind == "keep" else "restore", who=who)
+            self._write(who, role, command)
+            self._answered.set()
+        return ""
 
     def _taken_back(self) -> bool:
         """Whether a drill was about to begin; it is the next one again, one that nobody had planned is forgotten."""
@@ -230,6 +258,7 @@ class Desk:
                     for act in self.acts
                     if act.kind == "action"
                 ),
+                question="" if hidden else self._question,
                 alerts=self._alerts,
                 counters={} if veiled or secret else self._counters,
                 may=may_now(on is not None, live, todo=bool(self._todo), ended=self.ended)

@@ -202,7 +202,7 @@ class _Running:
         blind = begun.drill.blind
         with self._log.silent(blind):
             plan, folder = self._named(begun.planned.plan, name), self._folder(name)
-            people = People(orders=orders, hidden=blind)
+            people = People(orders=orders, hidden=blind, choose=desk.choose)
             carried = series.carry_out(plan, folder, lambda carried: self._over(begun, carried), people)
         self._log.say(f"drill {begun.drill.number} is over")
         return carried.ends_session or None

@@ -43,9 +43,9 @@ RECORD = ("gameday.json", "record.md", "actions.csv", "actions.md")
 class Day:
     """`harness gameday` in a shell of somebody's terminal."""
 
-    def __init__(self, cwd: Path) -> None:
+    def __init__(self, cwd: Path, plan: str = PLAN) -> None:
         self.cwd, self.state = cwd, cwd / "state"
-        (cwd / "day.yaml").write_text(CALM + PLAN)
+        (cwd / "day.yaml").write_text(CALM + plan)
         self.terminal = Terminal(cwd, {"XDG_STATE_HOME": str(self.state)})
         words = [sys.executable, "-c", SHORTENED, "gameday", "day.yaml", "--no-web"]
         self.terminal.type(shlex.join(words) + '; echo "code=$?"\n')

@@ -30,6 +30,8 @@ GOOD = [
     ("mitigated by a restart", Command(kind="mitigated", text="by a restart")),
     ("reveal", Command(kind="reveal")),
     ("end", Command(kind="end")),
+    ("keep", Command(kind="keep")),
+    ("restore", Command(kind="restore")),
     ("action write a runbook", Command(kind="action", text="write a runbook")),
     (
         'action owner="Bo Diddley" write a runbook due=2027-01-31 now severity=high',

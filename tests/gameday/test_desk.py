@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.analysis.gameday.files import PEOPLE
-from harness.conductor.orders import OVER, Orders
+from harness.conductor.orders import OVER, Chosen, Orders
 from harness.gameday.commands import parse
 from harness.gameday.desk import IN_BETWEEN, Desk
 from harness.gameday.run import told
@@ -22,6 +22,7 @@ from harness.model.jsonl import read_lines
 from harness.model.records.many_runs.gameday import Act, DrillPlan, GameDayPlan, Role
 from harness.plan.suite.items import one
 from harness.suite.prepare import PlannedItem
+from tests.e2e.observe import wait_until
 from tests.plan.test_planner import make
 
 ROLES: dict[Role, tuple[str, ...]] = {"operator": ("Ada",), "observer": ("Grace",), "responder": ("Bo", "Bo Diddley")}
@@ -313,3 +314,35 @@ def test_typed_lines_are_answered(room: Room) -> None:
         ("Ada", "operator"),
     ]
     assert "1. a\n  2. b" in welcome(room.desk) and in_the_name_of(room.desk, "x" * 90 + " mark")[0] == "x" * 60
+
+
+@pytest.mark.parametrize("choice", ["keep", "restore"])
+def test_the_operator_says_what_becomes_of_somebody_s_change(room: Room, choice: str) -> None:
+    assert room.do(choice) == "nothing was asked"
+    chosen: list[Chosen] = []
+    asking = threading.Thread(target=lambda: chosen.append(room.desk.choose("db-connection-limit", "limit 7")))
+    asking.start()
+    assert wait_until(lambda: room.desk.board(hidden=False).question == "limit 7", 5)
+    assert room.desk.board(hidden=True).question == "" and "limit 7" in room.said[-1]
+    assert room.desk.do("Grace", "observer", parse(choice)) != ""
+    assert room.do(choice) == "" and room.do(choice) == "nothing was asked"
+    asking.join(5)
+    assert chosen == [Chosen(choice=choice, who="Ada")]  # type: ignore[arg-type]
+    assert room.acts() == [choice] and room.desk.board(hidden=False).question == ""
+
+
+def test_a_question_that_nobody_answers_is_over_in_time(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.gameday.desk.QUESTION_S", 0.05)
+    assert room.desk.choose("db-connection-limit", "limit 7") == Chosen()
+    assert room.do("keep") == "nothing was asked" and room.acts() == []
+
+
+def test_of_a_blind_drill_the_question_names_nothing_in_the_terminal(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.gameday.desk.QUESTION_S", 0.05)
+    room.wait()
+    assert room.do("skip") == room.do("begin") == ""
+    room.start()
+    room.desk.choose("kafka-latency", "kafka has another toxic")
+    assert "kafka" not in room.said[-1] and "type keep" in room.said[-1]

@@ -46,6 +46,8 @@ DID: dict[ActKind, str] = {
     "clear": "clears the fault",
     "abort": "aborts",
     "end": "ends the game day",
+    "keep": "keeps what is there as the new original",
+    "restore": "has the original restored",
     "started": "drill started",
     "over": "drill over",
     "closed": "game day closed",

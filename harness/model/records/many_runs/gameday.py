@@ -79,6 +79,8 @@ ActKind = Literal[
     "clear",
     "abort",
     "end",
+    "keep",
+    "restore",
     "started",
     "over",
     "closed",
@@ -86,7 +88,8 @@ ActKind = Literal[
 """Of people: a note, a moment marked, a prerequisite ticked, what was observed of what was expected, an action item; of
 responders: that something is wrong, what it may be, that it is mended; orders: begin the next drill, or though the
 target is not at rest, skip it, inject something that was not planned, leave it on for longer, undo it, abort, end the
-day. Of the harness: a drill has started, is over, the day was closed."""
+day; keep what somebody has made of a thing meanwhile, or have it restored. Of the harness: a drill has started, is
+over, the day was closed."""
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
