@@ -40,6 +40,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/e2e/test_life_phases.py": 65,
         "tests/docker/test_life_killed_containers.py": 60,
         "tests/e2e/test_ends.py": 60,
+        "tests/e2e/test_game_day_mended.py": 60,
         "tests/e2e/test_life_load.py": 60,
         "tests/e2e/test_timeline.py": 60,
         "tests/cli/test_experiment.py": 55,
