@@ -133,7 +133,7 @@ class _Door:
                 sent |= changed
                 yield b"".join(_event(name, html) for name, html in changed.items()) or b": here\n\n"
                 await house.next_change(BEAT_S)
-            yield _event("over" if house.closing else "gone", "")
+            yield _event(("over" if house.over else "lost") if house.closing else "gone", "")
         finally:
             house.watchers -= 1
 

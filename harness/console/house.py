@@ -25,7 +25,7 @@ class House:
         self.faults = faults
         self.has_guests = has_guests
         self.watchers = 0
-        self.closing = False
+        self.closing = self.over = False
         self._tell = tell
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[str]] = {}

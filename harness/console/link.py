@@ -27,6 +27,7 @@ from harness.console.protocol import (
     Invite,
     Listen,
     Listening,
+    Over,
     ParamForm,
     Seats,
     ToConsole,
@@ -133,6 +134,9 @@ class Console:
 
     def close(self) -> None:
         self._over.set()
+        if self._writing.acquire(timeout=GOODBYE_S):
+            self._writing.release()
+            self._tell(Over())
         if self._invitations is not None:
             self._invitations()
         child = self._child

@@ -13,7 +13,7 @@ import uvicorn
 
 from harness.console.app import guests_app, operators_app
 from harness.console.house import House
-from harness.console.protocol import Answer, Boards, Failed, FromConsole, Listen, Listening, Seats, ToConsole
+from harness.console.protocol import Answer, Boards, Failed, FromConsole, Listen, Listening, Over, Seats, ToConsole
 from harness.model.jsonl import encode_line
 
 MOST_MESSAGE = 16 * 2**20
@@ -57,6 +57,8 @@ async def _serve() -> None:
                 house.seat(seats)
             case Boards():
                 house.show(message)
+            case Over():
+                house.over = True
             case Answer(number=number, text=text):
                 house.answered(number, text)
             case _:

@@ -67,7 +67,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     text: str
 
 
-ToConsole = Listen | Seats | Boards | Answer
+class Over(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The game day was closed: the last message. A pipe that ends without it is that of a run that was killed."""
+
+
+ToConsole = Listen | Seats | Boards | Answer | Over
 
 
 class Listening(msgspec.Struct, frozen=True, kw_only=True, tag=True):

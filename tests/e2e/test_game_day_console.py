@@ -229,3 +229,20 @@ def test_a_page_of_somebody_else_s_in_the_same_browser_changes_nothing(day: Day,
     assert hostile.title() != "read"
     assert [act for act in entries(day.dir, "people.jsonl") if act["role"] != "harness"] == []
     press(operator, "a", "Abort everything: done")
+
+
+def test_a_run_that_is_killed_takes_its_console_along_and_is_healed(day: Day, browser: Browser) -> None:
+    operator = come_in(browser, day.link(), [])
+    press(operator, "b", "Begin the next drill: done")
+    day.wait_event("drill-01", "fault_injected")
+    members = family(day.process.pid)
+    day.process.kill()
+    day.process.wait(10)
+    assert wait_until(lambda: not still_alive(members), 60), still_alive(members)
+    assert wait_until(lambda: not state_folders(day.state), 60)
+    made = subprocess.run(
+        [str(HARNESS), "gameday", "report", str(day.dir)], env=day.env, capture_output=True, text=True, timeout=60
+    )
+    assert made.returncode == 0, made.stderr
+    assert "not closed in order" in (day.dir / "record.md").read_text()
+    expect(operator.locator("#said")).to_contain_text("the run was lost", timeout=WAIT_MS)

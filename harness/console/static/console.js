@@ -20,10 +20,15 @@ function show(name, html) {
   if (focused) document.getElementById(focused)?.focus();
 }
 
-function over() {
+const LAST = {
+  over: "the game day is over",
+  lost: "the run was lost before the game day was closed; its keeper undoes what was on",
+};
+
+function over(how) {
   ended = true;
   close();
-  said.textContent = "the game day is over";
+  said.textContent = LAST[how];
   for (const button of document.querySelectorAll("button")) button.disabled = true;
 }
 
@@ -37,7 +42,9 @@ function open() {
     });
   }
   stream.addEventListener("gone", () => { location.reload(); });
-  stream.addEventListener("over", () => { over(); channel?.postMessage(["over", ""]); });
+  for (const how of Object.keys(LAST)) {
+    stream.addEventListener(how, () => { over(how); channel?.postMessage([how, ""]); });
+  }
 }
 
 function close() {
@@ -58,7 +65,7 @@ function watch() {
   }));
 }
 
-if (channel) channel.onmessage = (event) => { if (event.data[0] === "over") over(); else show(event.data[0], event.data[1]); };
+if (channel) channel.onmessage = (event) => { if (event.data[0] in LAST) over(event.data[0]); else show(event.data[0], event.data[1]); };
 document.addEventListener("visibilitychange", watch);
 addEventListener("pagehide", close);
 watch();
