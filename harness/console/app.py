@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import (
     HTMLResponse,
     JSONResponse,
@@ -20,8 +20,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from harness.console.doors import MOST_NAME
 from harness.console.guard import Guard
-from harness.console.house import MOST_WATCHERS, House
+from harness.console.house import House
 from harness.console.pieces import page
 from harness.console.protocol import Seat
 from harness.gameday.commands import ALLOWED, MOST_CHARACTERS, Command, NotUnderstood, action, parse
@@ -61,7 +62,7 @@ def _app(
     if operators:
         routes.append(Route("/invite", desk.invite, methods=["POST"]))
     app = Starlette(routes=routes, exception_handlers={404: _nothing, 405: _nothing, 500: _nothing})
-    return Guard(app, places, [f"{scheme}://{place}" for place in places], f"console_{port}")
+    return Guard(app, places, [f"{scheme}://{place}" for place in places], f"console_{port}", house.knows)
 
 
 async def _nothing(request: Request, error: Exception) -> Response:
@@ -115,14 +116,16 @@ class _Door:
         seat = self._seat(request)
         if seat is None:
             return PlainTextResponse("", status_code=403)
-        if self._house.watchers >= MOST_WATCHERS:
+        if not self._house.has_room_for(seat):
             return PlainTextResponse("", status_code=503)
-        return StreamingResponse(self._pieces(request), media_type="text/event-stream")
+        return StreamingResponse(self._pieces(request, seat), media_type="text/event-stream")
 
-    async def _pieces(self, request: Request) -> AsyncIterator[bytes]:
+    async def _pieces(self, request: Request, seat: Seat) -> AsyncIterator[bytes]:
         """Only what has changed since this reader's last look: one that is slow misses what lies between."""
         house, sent = self._house, dict[str, str]()
-        house.watchers += 1
+        if not house.has_room_for(seat):
+            return
+        house.watching[seat.cookie] += 1
         try:
             while self._seat(request) is not None and not house.closing:
                 changed = {
@@ -135,16 +138,17 @@ class _Door:
                 await house.next_change(BEAT_S)
             yield _event(("over" if house.over else "lost") if house.closing else "gone", "")
         finally:
-            house.watchers -= 1
+            house.watching[seat.cookie] -= 1
 
     def doing(self, kind: ActKind) -> Callable[[Request], object]:
         async def do(request: Request) -> Response:
             seat = self._seat(request)
             if seat is None or kind not in ALLOWED[seat.role]:
                 return PlainTextResponse("not found", status_code=404)
-            fields = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), max_num_fields=40))
             try:
-                why_not = await self._house.do(seat, command_of(kind, fields))
+                why_not = await self._house.do(seat, command_of(kind, await _fields(request)))
+            except ClientDisconnect:
+                return PlainTextResponse("", status_code=400)
             except (NotUnderstood, ValueError) as error:
                 why_not = str(error)[:300]
             if request.headers.get("accept") == "application/json":
@@ -157,7 +161,12 @@ class _Door:
         seat = self._seat(request)
         if seat is None:
             return PlainTextResponse("not found", status_code=404)
-        fields = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), max_num_fields=10))
+        try:
+            fields = await _fields(request)
+        except ClientDisconnect:
+            return PlainTextResponse("", status_code=400)
+        except ValueError as error:
+            return JSONResponse({"why_not": str(error)})
         name, role = fields.get("name", "").strip()[:60], fields.get("role", "")
         if not name or role not in ("observer", "responder"):
             return JSONResponse({"why_not": "whom, and as what?"})
@@ -170,6 +179,11 @@ class _Door:
         return JSONResponse({"why_not": "" if path else "not possible", "path": path})
 
 
+async def _fields(request: Request) -> dict[str, str]:
+    """Of a form. Raises ValueError, ClientDisconnect."""
+    return dict(parse_qsl((await request.body()).decode("utf-8", "replace"), max_num_fields=40))
+
+
 def command_of(kind: ActKind, fields: dict[str, str]) -> Command:
     """What a form says. Raises NotUnderstood, ValueError."""
     text = " ".join(fields.get("text", "").split())
@@ -180,6 +194,8 @@ def command_of(kind: ActKind, fields: dict[str, str]) -> Command:
             found = action(text or "-")
             if not text:
                 raise NotUnderstood("action what?")
+            if len(fields.get("owner", "")) > MOST_NAME:
+                raise NotUnderstood(f"an owner has {MOST_NAME} characters at most")
             options = " ".join(f'{key}="{fields[key]}"' for key in ("owner", "due", "severity") if fields.get(key))
             more = action(f"x {options}")
             return Command(
@@ -199,7 +215,10 @@ def command_of(kind: ActKind, fields: dict[str, str]) -> Command:
                 for name, value in fields.items()
                 if name.startswith("param-") and value.strip()
             ]
-            return Command(kind="inject", text=":".join([fields.get("fault", "")[:100], ",".join(params)]).rstrip(":"))
+            fault = ":".join([fields.get("fault", "")[:100], ",".join(params)]).rstrip(":")
+            if len(fault) > MOST_CHARACTERS:
+                raise NotUnderstood(f"that has {len(fault):,} characters, and {MOST_CHARACTERS} are the most")
+            return Command(kind="inject", text=fault)
         case (
             "begin"
             | "begin_anyway"

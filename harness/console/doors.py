@@ -51,10 +51,11 @@ class Doors:
             return cookie
 
     def revoke(self, name: str) -> bool:
-        """Take every seat and every open invitation of that name away."""
+        """Take every seat and every open invitation of a guest of that name away."""
+        name = name[:MOST_NAME]
         with self._lock:
-            seats = [key for key, seat in self._seats.items() if seat.name == name]
-            tokens = [key for key, (who, _) in self._open.items() if who == name]
+            seats = [key for key, seat in self._seats.items() if seat.name == name and seat.role != "operator"]
+            tokens = [key for key, (who, role) in self._open.items() if who == name and role != "operator"]
             for key in seats:
                 del self._seats[key]
             for key in tokens:

@@ -4,8 +4,9 @@ itself. A request that is not let through changes nothing and is told nothing.""
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BODY = 8_192
@@ -28,14 +29,18 @@ HEADERS = {
 
 
 class Guard:
-    """hosts: what Host may say. origins: what a request that changes something must come from. cookie: its name."""
+    """hosts: what Host may say. origins: what a request that changes something must come from. cookie: its name.
+    known: whether what it says is somebody's who came in."""
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], origins: Collection[str], cookie: str) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: Collection[str], origins: Collection[str], cookie: str, known: Callable[[str], bool]
+    ) -> None:
         self._app = app
         self._hosts = {host.encode() for host in hosts}
         self._origins = {origin.encode() for origin in origins}
-        self._cookie = f"{cookie}=".encode()
-        self._buckets: dict[bytes, tuple[float, float]] = {}
+        self._cookie = cookie
+        self._known = known
+        self._buckets: dict[str, tuple[float, float]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -68,11 +73,12 @@ class Guard:
         return 0 if self._has_room(headers) else 429
 
     def _has_room(self, headers: dict[bytes, bytes]) -> bool:
-        """A bucket for each browser that shows something, one for all others."""
-        cookies = headers.get(b"cookie", b"")
-        key = cookies[:200] if self._cookie in cookies else b""
+        """A bucket for each browser that came in, one for all others, whatever they show."""
+        key = cookie_parser(headers.get(b"cookie", b"").decode("latin-1")).get(self._cookie, "")
+        if not self._known(key):
+            key = ""
         if key not in self._buckets and len(self._buckets) >= MOST_BUCKETS:
-            key = b""
+            key = ""
         now = time.monotonic()
         left, at = self._buckets.get(key, (BURST, now))
         left = min(BURST, left + (now - at) * MOST_A_SECOND)

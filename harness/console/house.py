@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Callable
 
 from harness.console.doors import hashed
@@ -16,6 +17,8 @@ from harness.model.records.many_runs.gameday import Role
 ANSWER_S = 10.0
 MOST_WAITING = 500
 MOST_WATCHERS = 100
+"""Streams of all together; the operator finds room all the same."""
+MOST_OF_ONE = 8
 
 
 class House:
@@ -24,7 +27,7 @@ class House:
     def __init__(self, tell: Callable[[FromConsole], None], faults: tuple[FaultForm, ...], *, has_guests: bool) -> None:
         self.faults = faults
         self.has_guests = has_guests
-        self.watchers = 0
+        self.watching = Counter[str]()
         self.closing = self.over = False
         self._tell = tell
         self._numbers = itertools.count(1)
@@ -43,6 +46,18 @@ class House:
 
     def who(self, cookie: str) -> Seat | None:
         return self._seats.get(hashed(cookie)) if cookie else None
+
+    def knows(self, cookie: str) -> bool:
+        return self.who(cookie) is not None
+
+    @property
+    def watchers(self) -> int:
+        return self.watching.total()
+
+    def has_room_for(self, seat: Seat) -> bool:
+        """Whether one more stream of theirs may be opened: nobody takes all of them."""
+        all_taken = self.watchers >= MOST_WATCHERS and seat.role != "operator"
+        return self.watching[seat.cookie] < MOST_OF_ONE and not all_taken
 
     async def enter(self, token: str, *, operators: bool) -> str:
         return await self._ask(lambda number: Enter(number=number, token=token, operators=operators)) or ""

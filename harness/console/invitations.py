@@ -58,7 +58,7 @@ def answering(folder: Path, answer: Callable[[Wanted], Given]) -> Callable[[], N
                 other, _ = listener.accept()
             except OSError:
                 return
-            with closing(other), suppress(OSError, msgspec.MsgspecError):
+            with closing(other), suppress(OSError, ValueError, msgspec.MsgspecError):
                 other.settimeout(WAIT_S)
                 wanted = msgspec.json.decode(other.recv(MOST), type=Wanted)
                 other.sendall(msgspec.json.encode(answer(wanted)))
@@ -87,7 +87,7 @@ def ask(wanted: Wanted) -> Given:
         try:
             found[0].sendall(msgspec.json.encode(wanted))
             answers.append(msgspec.json.decode(found[0].recv(MOST), type=Given))
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
             raise UsageError(f"the game day does not answer: {error}") from None
     return answers[0]
 

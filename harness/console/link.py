@@ -17,6 +17,7 @@ from harness.console.certificate import fingerprint
 from harness.console.doors import Doors
 from harness.console.invitations import Given, Wanted, answering
 from harness.console.protocol import (
+    MOST_MESSAGE,
     Answer,
     Boards,
     Do,
@@ -44,6 +45,8 @@ from harness.plan.suite.profile import possible
 BOARD_EVERY_S = 0.25
 START_S = 20.0
 GOODBYE_S = 2.0
+STUCK_S = 20.0
+"""A console that takes nothing for so long hangs: it is killed, and another one started."""
 MOST_DEATHS = 20
 """A console that dies this often is not started again: commands are typed then."""
 MOST_LINE = 64_000
@@ -98,11 +101,16 @@ class Console:
         self._writing = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._deaths = 0
+        self._since: float | None = None
         self._threads: list[threading.Thread] = []
 
     def open(self) -> None:
         self._start(self._place.port)
-        for work, name in ((self._listen, "console answers"), (self._show, "console boards")):
+        for work, name in (
+            (self._listen, "console answers"),
+            (self._show, "console boards"),
+            (self._watch, "console watch"),
+        ):
             thread = threading.Thread(target=work, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -141,14 +149,16 @@ class Console:
             self._invitations()
         child = self._child
         if child is not None:
-            # A console that is stopped reads nothing, and whoever tells it something waits for that for ever.
+            # Whoever writes to one that hangs has the lock for as long as it lives.
             if self._writing.acquire(timeout=GOODBYE_S):
                 with suppress(OSError, ValueError):
                     if child.stdin is not None:
                         child.stdin.close()
                 self._writing.release()
-                with suppress(subprocess.TimeoutExpired):
-                    child.wait(GOODBYE_S)
+            else:
+                child.kill()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(GOODBYE_S)
             child.kill()
             child.wait()
         for thread in self._threads:
@@ -166,9 +176,10 @@ class Console:
                 start_new_session=True,
             )
         place = self._place
-        self._tell(
-            Listen(port=port, guests=place.guests, certificate=place.certificate, key=place.key, faults=place.faults)
-        )
+        guests = place.guests
+        if self.guests_port:
+            guests = f"{guests.rpartition(':')[0]}:{self.guests_port}"
+        self._tell(Listen(port=port, guests=guests, certificate=place.certificate, key=place.key, faults=place.faults))
         self._tell(Seats(seats=self.doors.seats))
         said = self._first(child)
         if isinstance(said, Failed):
@@ -200,9 +211,23 @@ class Console:
         child = self._child
         if child is None or child.stdin is None:
             return
+        line = encode_line(message)
+        if len(line) >= MOST_MESSAGE:
+            # It would end there; what was shown before stays.
+            return
         with self._writing, suppress(OSError, ValueError):
-            child.stdin.write(encode_line(message))
-            child.stdin.flush()
+            self._since = time.monotonic()
+            try:
+                child.stdin.write(line)
+                child.stdin.flush()
+            finally:
+                self._since = None
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.5):
+            child, since = self._child, self._since
+            if child is not None and since is not None and time.monotonic() - since > STUCK_S:
+                child.kill()
 
     def _show(self) -> None:
         while not self._over.wait(BOARD_EVERY_S):

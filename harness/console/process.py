@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 import sys
 from contextlib import suppress
 
+import h11
 import msgspec
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from harness.console.app import guests_app, operators_app
 from harness.console.house import House
-from harness.console.protocol import Answer, Boards, Failed, FromConsole, Listen, Listening, Over, Seats, ToConsole
+from harness.console.protocol import (
+    MOST_MESSAGE,
+    Answer,
+    Boards,
+    Failed,
+    FromConsole,
+    Listen,
+    Listening,
+    Over,
+    Seats,
+    ToConsole,
+)
 from harness.model.jsonl import encode_line
 
-MOST_MESSAGE = 16 * 2**20
+MOST_CONNECTIONS = 300
+"""Of one listener; beyond it whoever has said nothing for the longest time goes."""
+REQUEST_S = 5.0
+"""A request is whole by then, or its connection is closed."""
 NICE = 5
 """The load comes first."""
 LOOPBACK = "127.0.0.1"
@@ -25,6 +42,10 @@ LOOPBACK = "127.0.0.1"
 def main() -> None:
     with suppress(OSError):
         os.nice(NICE)
+    with suppress(OSError, ValueError):
+        # Strangers' connections must not use up what the operator's listener needs.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     asyncio.run(_serve())
 
 
@@ -99,6 +120,45 @@ def _bound(host: str, port: int) -> socket.socket:
     return bound
 
 
+class _Connection(H11Protocol):
+    """Nobody is kept out by those who say nothing, or half of something."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look()
+        waiting = [one for one in self.connections if isinstance(one, _Connection) and one._late is not None]
+        if len(self.connections) > MOST_CONNECTIONS and waiting:
+            min(waiting, key=lambda one: one._late.when() if one._late is not None else 0.0)._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._late is not None:
+            self._late.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._look()
+
+    def _look(self) -> None:
+        """Whether a request, or the rest of one, is waited for."""
+        waits = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        if waits and self._late is None:
+            self._late = self.loop.call_later(REQUEST_S, self._end)
+        elif not waits and self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _end(self) -> None:
+        self.connections.discard(self)
+        self.transport.abort()
+
+
 class _Server(uvicorn.Server):
     """Signals are the run's."""
 
@@ -110,7 +170,7 @@ def _server(app: object, certificate: str = "", key: str = "") -> _Server:
     return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]
-            http="h11",
+            http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,

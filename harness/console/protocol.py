@@ -8,6 +8,9 @@ from harness.gameday.board import Board
 from harness.gameday.commands import Command
 from harness.model.records.many_runs.gameday import Role
 
+MOST_MESSAGE = 16 * 2**20
+"""Bytes of one message to the console."""
+
 
 class ParamForm(msgspec.Struct, frozen=True, kw_only=True):
     """A parameter of a fault. choices: the words of a choice, empty for text."""

@@ -9,6 +9,7 @@ from harness.model.records.live import LiveFault, LiveNumbers, LiveState
 from harness.model.records.many_runs.gameday import ActKind, Severity
 
 LAST_ACTS = 60
+LAST_ACTIONS = 100
 SECONDS = 60
 """Of the sparklines."""
 

@@ -94,9 +94,9 @@ def parse(line: str) -> Command:
             except UsageError as error:
                 raise NotUnderstood(f"extend by how much? {error}") from None
         case "tick":
-            if not rest.isascii() or not rest.isdigit() or not 1 <= int(rest[:4]) <= 999:
+            if not rest.isascii() or not rest.isdigit() or len(rest) > 3 or int(rest) < 1:
                 raise NotUnderstood("tick which? type the number of a prerequisite")
-            return Command(kind="tick", what=int(rest[:4]))
+            return Command(kind="tick", what=int(rest))
         case "action":
             return action(rest)
     for kind in _PLAIN:

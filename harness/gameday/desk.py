@@ -15,7 +15,17 @@ from msgspec.structs import replace
 from harness.analysis.gameday.files import PEOPLE
 from harness.analysis.gameday.record import moment_of
 from harness.conductor.orders import QUESTION_S, Chosen, Orders
-from harness.gameday.board import LAST_ACTS, ActionRow, ActRow, Board, DrillRow, PrerequisiteRow, Sparks, may_now
+from harness.gameday.board import (
+    LAST_ACTIONS,
+    LAST_ACTS,
+    ActionRow,
+    ActRow,
+    Board,
+    DrillRow,
+    PrerequisiteRow,
+    Sparks,
+    may_now,
+)
 from harness.gameday.commands import ALLOWED, Command
 from harness.model.clock import monotonic, wall
 from harness.model.errors import HarnessError
@@ -257,7 +267,7 @@ class Desk:
                     ActionRow(text=act.text, owner=act.owner, due=act.due, severity=act.severity)
                     for act in self.acts
                     if act.kind == "action"
-                ),
+                )[-LAST_ACTIONS:],
                 question="" if hidden else self._question,
                 alerts=self._alerts,
                 counters={} if veiled or secret else self._counters,
