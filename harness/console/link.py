@@ -245,7 +245,7 @@ class Console:
         cleared = self._desk.console_lost()
         self._deaths += 1
         if self._deaths > MOST_DEATHS:
-            self._say("the console has died too often and is not started again: Ctrl-C undoes everything and ends the day")
+            self._say("the console has died too often and is not started again: Ctrl-C undoes all and ends the day")
             return False
         try:
             self._start(self.port)
