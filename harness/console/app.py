@@ -240,5 +240,6 @@ def command_of(kind: ActKind, fields: dict[str, str]) -> Command:
 
 
 def _event(name: str, html: str) -> bytes:
-    lines = "".join(f"data: {line}\n" for line in html.split("\n"))
+    # A lone CR ends a line of a stream too.
+    lines = "".join(f"data: {line}\n" for line in html.replace("\r", " ").split("\n"))
     return f"event: {name}\n{lines}\n".encode()

@@ -48,7 +48,7 @@ GOODBYE_S = 2.0
 STUCK_S = 20.0
 """A console that takes nothing for so long hangs: it is killed, and another one started."""
 MOST_DEATHS = 20
-"""A console that dies this often is not started again: commands are typed then."""
+"""A console that dies this often is not started again: Ctrl-C ends the day."""
 MOST_LINE = 64_000
 CONSOLE = "console"
 
@@ -254,7 +254,7 @@ class Console:
         cleared = self._desk.console_lost()
         self._deaths += 1
         if self._deaths > MOST_DEATHS:
-            self._say("the console has died too often and is not started again")
+            self._say("the console has died too often and is not started again: Ctrl-C undoes all and ends the day")
             return False
         try:
             self._start(self.port)
