@@ -398,7 +398,7 @@ class Desk:
             who=who,
             role=role,
             kind=command.kind,
-            drill=drill if drill is not None else on.number if on is not None else None,
+            drill=drill if drill is not None else on.number if on is not None else self._talked_of(command),
             text=command.text,
             seconds=command.seconds,
             what=command.what,
@@ -407,6 +407,12 @@ class Desk:
             severity=command.severity,
         )
         self._append(act)
+
+    def _talked_of(self, command: Command) -> int | None:
+        """In the pause after a drill people talk of that one."""
+        if command.kind not in ("observed", "action", "note", "mark"):
+            return None
+        return next((act.drill for act in reversed(self.acts) if act.kind == "started"), None)
 
     def _append(self, act: Act) -> None:
         with self._lock:

@@ -346,3 +346,20 @@ def test_of_a_blind_drill_the_question_names_nothing_in_the_terminal(
     room.start()
     room.desk.choose("kafka-latency", "kafka has another toxic")
     assert "kafka" not in room.said[-1] and "type keep" in room.said[-1]
+
+
+def test_what_is_said_in_a_pause_is_of_the_drill_before(room: Room) -> None:
+    room.wait()
+    for line in ("note first", "action write a runbook"):
+        assert room.do(line) == ""
+    room.drill()
+    room.wait()
+    for line in ("observed nothing", "action alert on it", "note talk", "see errors"):
+        assert room.do(line) == ""
+    acts = [(act.kind, act.drill) for act in read_lines(room.folder / PEOPLE, Act) if act.role != "harness"]
+    assert acts[:2] == [("note", None), ("action", None)] and acts[3:] == [
+        ("observed", 1),
+        ("action", 1),
+        ("note", 1),
+        ("see", None),
+    ]
