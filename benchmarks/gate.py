@@ -6,8 +6,8 @@
 Every attempt at an experiment of a service that would hold for ever shows it broken by chance (--broken) or
 undecided (--undecided). All of it falls on one request name, which is the worst case; --requests spreads it. On the
 lines below the first, some of it comes at once: one night in ten is bad, for the machine is slow, and a confirmation
-in the same session meets that again. The rates are what measurement promises of one whole run, until those of real
-suites replace them.
+in the same session meets that again. The rates are what measurement promises of one whole run; ten real quick suites
+had neither in 130 attempts, which excludes rates above 2.3 % each (95 %).
 
 Prints red and undecided nights without confirmation (any single attempt counts), and with it: what to_confirm names is
 drawn twice more, and gate() decides. Exit 1 where a bound of the first line is missed: 1 in 100 red, 3 undecided.
