@@ -111,7 +111,7 @@ def test_a_game_day_is_typed_and_its_record_says_what_its_histories_say(day: Day
     day.wait_event("drill-02", "fault_injected")
     day.type("as Bo see the consumer is late", "see: done")
     day.type("status", "drill 2 is on (blind)")
-    day.type("as Bo think the broker", "think: done")
+    day.type("as Bo think it is the db", "think: done")
     day.type("reveal", "not done: wait for the end of the drill")
     day.wait_for("drill 2 is over")
     assert wait_until(lambda: (day.dir / "drill-02" / "result.json").exists(), 60)
