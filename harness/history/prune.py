@@ -39,7 +39,8 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prune(found: Iterable[Found], before: float, *, dry_run: bool) -> Pruned:
-    """Drop the raw records of what began before that time (seconds since 1970), of a suite with its experiments."""
+    """Drop the raw records of what began before that time (seconds since 1970), of a suite with its
+    experiments, of a game day with its drills and waits."""
     runs = freed = 0
     skipped = []
     # A session that goes on with a suite has its number behind the suite's name.
@@ -50,7 +51,7 @@ def prune(found: Iterable[Found], before: float, *, dry_run: bool) -> Pruned:
         if going & _names(one.path):
             skipped.append((one.entry.directory, "it is going on, or something of it is left to undo"))
             continue
-        for folder in [one.path, *(_parts(one.path) if one.suite is not None else ())]:
+        for folder in [one.path, *(_parts(one.path) if one.parts is not None else ())]:
             try:
                 size = _prune(folder, dry_run)
             except OSError as error:

@@ -1,7 +1,7 @@
-"""The runs and suites of a folder, from plan.json, result.json and suite.json alone.
+"""The runs, suites and game days of a folder, from plan.json, result.json, suite.json and gameday.json alone.
 
 They may be anybody's: what is damaged, of another schema or from the future is named as unreadable, and the rest is
-shown. Links are not followed, and nothing is looked for below the experiments of a suite.
+shown. Links are not followed, and nothing is looked for below the experiments of a suite and the drills of a game day.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from harness.model.errors import UsageError
 from harness.model.exit_codes import ExitCode
 from harness.model.files import read_limited
 from harness.model.jsonl import decoding_error
+from harness.model.records.many_runs.gameday import SCHEMA as GAMEDAY_SCHEMA
+from harness.model.records.many_runs.gameday import GameDayRecord
 from harness.model.records.many_runs.suite import SCHEMA as SUITE_SCHEMA
 from harness.model.records.many_runs.suite import SuiteResult
 from harness.model.records.plan import READ_SCHEMAS
@@ -29,6 +31,8 @@ from harness.model.records.result import SCHEMA as RESULT_SCHEMA
 from harness.model.records.result import RecoveryOutcome, Verdict
 
 SUITE = "suite.json"
+GAMEDAY = "gameday.json"
+GAMEDAY_PLAN = "gameday-plan.json"
 AHEAD_S = 86400.0
 """A run that began later than this after now has a wrong clock; believed, it would be the newest one for ever."""
 CONTROL = "none"
@@ -103,14 +107,16 @@ class _Result(msgspec.Struct):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A run or a suite that could be read. at: when it began, in seconds since 1970. alike: of a run, what runs of one
-    line must have in common, by its name for people. harm: of an experiment of a suite, where that tells it."""
+    """A run, a suite or a game day that could be read. at: when it began, in seconds since 1970. alike: of a run, what
+    runs of one line must have in common, by its name for people. parts: of a suite or a game day, the run directories
+    in it, each with its harm. harm: of one of these, where that tells it."""
 
     entry: Entry
     path: Path
     at: float
     alike: dict[str, str] = {}
     suite: SuiteResult | None = None
+    parts: dict[str, int | None] | None = None
     harm: int | None = None
 
 
@@ -134,7 +140,7 @@ def read_folder(folder: Path, now: float, *, inside: bool = False) -> Folder:
     def read(path: Path, name: str, harm: Mapping[str, int | None]) -> Found | None:
         nonlocal foreign
         try:
-            one = _suite(path, name) or _run(path, name, harm.get(path.name))
+            one = _suite(path, name) or _game_day(path, name) or _run(path, name, harm.get(path.name))
             if one is not None and one.at > now + AHEAD_S:
                 raise Unreadable("it began in the future: a wrong clock")
         except (UsageError, Unreadable) as error:
@@ -155,10 +161,10 @@ def read_folder(folder: Path, now: float, *, inside: bool = False) -> Folder:
 
     for path in _folders(folder):
         one = read(path, path.name, {})
-        if inside and one is not None and one.suite is not None:
-            harm = {attempt.directory: attempt.harm for each in one.suite.experiments for attempt in each.attempts}
+        if inside and one is not None and one.parts is not None:
             for below in within(path):
-                read(below, f"{path.name}/{below.name}", harm)
+                if one.suite is not None or below.name in one.parts:
+                    read(below, f"{path.name}/{below.name}", one.parts)
     return Folder(
         found=tuple(sorted(found, key=lambda one: (one.at, one.entry.directory), reverse=True)),
         unreadable=tuple(unreadable),
@@ -228,7 +234,41 @@ def _suite(path: Path, name: str) -> Found | None:
         harness=suite.harness,
         pruned=os.path.lexists(path / PRUNED),
     )
-    return Found(entry=entry, path=path, at=seconds_of(suite.started), suite=suite)
+    parts = {attempt.directory: attempt.harm for each in suite.experiments for attempt in each.attempts}
+    return Found(entry=entry, path=path, at=seconds_of(suite.started), suite=suite, parts=parts)
+
+
+def _game_day(path: Path, name: str) -> Found | None:
+    """The game day in this folder; None where it holds none."""
+    try:
+        day = decoded(path / GAMEDAY, GameDayRecord, (GAMEDAY_SCHEMA,))
+    except FileNotFoundError:
+        if os.path.lexists(path / GAMEDAY_PLAN):
+            raise Unreadable(f"no {GAMEDAY}: it is going on, or ended without a record") from None
+        return None
+    answers = [one.answer if one.status == "done" else one.status for one in day.drills]
+    held, broken = answers.count("confirmed"), answers.count("refuted")
+    left = sum(one in ("skipped", "not_run") for one in answers)
+    counts = Counts(held=held, broken=broken, unknown=len(answers) - held - broken - left, not_run=left)
+    verdict: Verdict = "fail" if broken else "pass" if held == len(answers) else "inconclusive"
+    entry = Entry(
+        kind="gameday",
+        directory=name,
+        started=day.started,
+        name=day.title,
+        faults=tuple(dict.fromkeys(fault for one in day.drills for fault in one.plan.faults)),
+        scenario=day.plan.scenario,
+        scale=1.0,
+        stack=day.plan.stack,
+        verdict=verdict,
+        exit_code=0,
+        counts=counts,
+        target_version=day.plan.target_version,
+        harness=day.plan.harness,
+        pruned=os.path.lexists(path / PRUNED),
+    )
+    parts = {one.directory: one.harm for one in day.drills if one.directory}
+    return Found(entry=entry, path=path, at=seconds_of(day.started), parts=parts)
 
 
 def counts_of(outcomes: Any) -> Counts:

@@ -28,10 +28,11 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A run or a suite. directory: below the folder. verdict: a suite's is that of its exit code. reason: the first
-    one. pruned: its raw records were dropped."""
+    """A run, a suite or a game day. directory: below the folder. verdict: a suite's is that of its exit code; a game
+    day's is fail where a hypothesis was refuted, pass where all were confirmed. counts: of a game day, its drills:
+    confirmed, refuted, not decided, not carried out. reason: the first one. pruned: its raw records were dropped."""
 
-    kind: Literal["run", "suite"]
+    kind: Literal["run", "suite", "gameday"]
     directory: str
     started: str
     name: str

@@ -26,6 +26,7 @@ from harness.report.sentences.text import UNKNOWN, excerpt, in_unit, seconds, vi
 Row = tuple[str, str]
 """A line, and the colour of it: "" for none."""
 _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+KINDS = {"run": "", "suite": "suite ", "gameday": "game day "}
 BAR = "#"
 NAMED = 3
 """Of unreadable folders so many are named; --json has all."""
@@ -51,15 +52,25 @@ def aligned(table: Sequence[Sequence[str]], width: int) -> list[str]:
 
 def _cells(entry: Entry) -> tuple[str, ...]:
     share = "" if entry.scale == 1 else f" {entry.scale * 100:.3g} %"
-    what = f"suite {entry.name}" if entry.kind == "suite" else "no fault" if entry.name == CONTROL else entry.name
+    what = f"{KINDS[entry.kind]}{'no fault' if entry.name == CONTROL and entry.kind == 'run' else entry.name}"
     return (
         moment(entry.started),
         excerpt(what, 40),
         f"{excerpt(entry.scenario, 20)}{share}",
-        outcomes(entry.counts) if entry.counts is not None else entry.verdict.upper(),
+        _outcome(entry),
         _recovered(entry),
         f"{'(raw records pruned) ' if entry.pruned else ''}{visible(entry.reason, 300)}",
     )
+
+
+def _outcome(entry: Entry) -> str:
+    counts = entry.counts
+    if counts is None:
+        return entry.verdict.upper()
+    if entry.kind != "gameday":
+        return outcomes(counts)
+    undecided = counts.unknown + counts.not_run
+    return f"confirmed {counts.held}, refuted {counts.broken}, not decided {undecided} of {counts.all}"
 
 
 def outcomes(counts: Counts) -> str:

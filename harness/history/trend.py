@@ -72,7 +72,7 @@ def subjects(text: str) -> tuple[Subject, ...]:
 
 def trend(found: Sequence[Found], asked: Sequence[Subject], shown: int) -> Trend:
     """found: newest first. The newest run says which others are comparable; the last `shown` ones are kept (0: all)."""
-    runs = [one for one in found if one.suite is None][::-1]
+    runs = [one for one in found if one.entry.kind == "run"][::-1]
     if not runs:
         raise UsageError("no run matches, so there is no trend", hint="harness history lists what there is")
     newest = runs[-1]
