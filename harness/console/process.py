@@ -34,6 +34,7 @@ MOST_CONNECTIONS = 300
 """Of one listener; beyond it whoever has said nothing for the longest time goes."""
 REQUEST_S = 5.0
 """A request is whole by then, or its connection is closed."""
+LAST_WORD_S = 0.5
 NICE = 5
 """The load comes first."""
 LOOPBACK = "127.0.0.1"
@@ -84,10 +85,13 @@ async def _serve() -> None:
                 house.answered(number, text)
             case _:
                 pass
-    # The run has gone, or is done: nobody is to wait for open streams.
+    # The run has gone, or is done. Every stream says which it was and ends; nobody waits for one that is not read.
+    house.close()
+    until = loop.time() + LAST_WORD_S
+    while house.watchers and loop.time() < until:
+        await asyncio.sleep(0.02)
     for server, _ in servers:
         server.should_exit = server.force_exit = True
-    house.close()
     await asyncio.wait(tasks, timeout=1.0)
 
 
