@@ -44,7 +44,7 @@ from harness.plan.suite.profile import possible
 
 BOARD_EVERY_S = 0.25
 START_S = 20.0
-GOODBYE_S = 2.0
+GOODBYE_S = 5.0
 STUCK_S = 20.0
 """A console that takes nothing for so long hangs: it is killed, and another one started."""
 MOST_DEATHS = 20

@@ -34,7 +34,7 @@ MOST_CONNECTIONS = 300
 """Of one listener; beyond it whoever has said nothing for the longest time goes."""
 REQUEST_S = 5.0
 """A request is whole by then, or its connection is closed."""
-LAST_WORD_S = 0.5
+LAST_WORD_S = 2.0
 NICE = 5
 """The load comes first."""
 LOOPBACK = "127.0.0.1"

@@ -116,6 +116,9 @@ def come_in(browser: Browser, link: str, complaints: list[str]) -> Page:
     page.goto(link)
     page.get_by_role("button", name="Come in").click()
     page.wait_for_selector("#abort")
+    # The script has run, and the first board has come.
+    page.wait_for_load_state("load")
+    expect(page.locator("#clock")).not_to_be_empty(timeout=WAIT_MS)
     return page
 
 
@@ -233,6 +236,7 @@ def test_a_page_of_somebody_else_s_in_the_same_browser_changes_nothing(day: Day,
 
 def test_a_run_that_is_killed_takes_its_console_along_and_is_healed(day: Day, browser: Browser) -> None:
     operator = come_in(browser, day.link(), [])
+    expect(operator.locator("#do-begin")).to_be_enabled(timeout=WAIT_MS)
     press(operator, "b", "Begin the next drill: done")
     day.wait_event("drill-01", "fault_injected")
     members = family(day.process.pid)
