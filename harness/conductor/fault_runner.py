@@ -342,8 +342,11 @@ class FaultRunner:
             unsure=run.unsure,
             on_answer=prober.look_now if prober is not None else lambda: None,
         )
-        if outcome.state == "unverified":
+        # What cannot be reached may still be on: that is nobody's to keep.
+        kept = False
+        if outcome.foreign:
             outcome = self._as_people_choose(run, record, outcome)
+            kept = outcome.state == "moot" and outcome.foreign
         run.ended = True
         applied = outcome.applied
         if applied is not None:
@@ -358,7 +361,7 @@ class FaultRunner:
                 found = prober.first_good_after(applied.sent if applied is not None else requested)
                 if found is not None:
                     zero = self._zero(since(found.zero), since(found.lower), since(found.upper), "probe")
-        self._tell_outcome(run.id, outcome)
+        self._tell_outcome(run.id, outcome, kept=kept)
         return machine.Undone(now=since(), fault=run.id, verified=outcome.state != "unverified", zero=zero)
 
     def _as_people_choose(self, run: _FaultRun, record: UndoRecord, outcome: UndoOutcome) -> UndoOutcome:
@@ -368,7 +371,7 @@ class FaultRunner:
         chosen = self.choose(run.id, outcome.left or f"{run.id} may still be on")
         if chosen.choice == "keep":
             self._history.add(Note, text=f"{chosen.who} keeps what is there as the new original: {outcome.left}")
-            return UndoOutcome(record_id=record.id, state="moot", applied=outcome.applied)
+            return UndoOutcome(record_id=record.id, state="moot", applied=outcome.applied, foreign=True)
         if chosen.choice != "restore":
             return outcome
         self._history.add(Note, text=f"{chosen.who} has the original restored: {outcome.left}")
@@ -398,13 +401,14 @@ class FaultRunner:
                 self._say(f"{record.id}: Toxiproxy has ended; starting it again, with its proxies")
                 self._restart_toxiproxy()
 
-    def _tell_outcome(self, fault_id: str, outcome: UndoOutcome) -> None:
+    def _tell_outcome(self, fault_id: str, outcome: UndoOutcome, *, kept: bool = False) -> None:
         if outcome.state == "unverified":
             left, mend = outcome.left or f"{fault_id} may still be on", outcome.mend or "run: harness heal --all"
             self._history.add(UndoNotVerified, fault=fault_id, left=left, mend=mend)
             return
         evidence = tuple(self._on_run_clock(item) for item in outcome.evidence)
-        self._history.add(UndoVerified, fault=fault_id, evidence=evidence, moot=outcome.state == "moot")
+        moot = outcome.state == "moot" and not kept
+        self._history.add(UndoVerified, fault=fault_id, evidence=evidence, moot=moot, kept=kept)
 
     def _gone_with_the_keeper(self, record: UndoRecord) -> UndoOutcome | None:
         """Moot, when the keeper died and its servers with it; None when that cannot be shown. One that owned no

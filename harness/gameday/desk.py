@@ -179,8 +179,9 @@ class Desk:
             self._write(who, role, command)
         return why_not
 
-    def choose(self, fault: str, left: str) -> Chosen:
-        """Ask people what is to become of what an undo has found; see People. Called by the run."""
+    def choose(self, fault: str, left: str, hurry: Callable[[], bool] = lambda: False) -> Chosen:
+        """Ask people what is to become of what an undo has found; see People. Called by the run. hurry: nobody will
+        answer any more."""
         with self._lock:
             blind = self._on is not None and self._on.blind
             self._question = left
@@ -188,7 +189,9 @@ class Desk:
             self._answered.clear()
         what = "something of this drill" if blind else left
         self._say(f"{what}\ntype keep (it stays as it is), or restore; after {QUESTION_S:g} s the day ends with it")
-        self._answered.wait(QUESTION_S)
+        until = monotonic() + QUESTION_S
+        while not self._answered.wait(0.1) and monotonic() < until and not self.ended and not hurry():
+            pass
         with self._lock:
             self._question = ""
             return self._chosen

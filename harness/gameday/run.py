@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from harness.analysis.gameday.files import write_plan_told
 from harness.analysis.gameday.record import ANSWERS
 from harness.analysis.run_directory import Run
-from harness.conductor.orders import Orders, People
+from harness.conductor.orders import Chosen, Orders, People
 from harness.conductor.recording.annotations import Annotations
 from harness.conductor.recording.history import History
 from harness.conductor.recording.log import RunLog
@@ -20,6 +20,7 @@ from harness.conductor.session import Session, make_run_dir, opened
 from harness.conductor.sharing.carried import Carried
 from harness.conductor.sharing.series import Series
 from harness.conductor.signals import Signals
+from harness.conductor.worker_threads import renewing
 from harness.gameday.awake import awake
 from harness.gameday.desk import Desk, Next
 from harness.gameday.prepare import PlannedGameDay
@@ -136,19 +137,26 @@ class _Running:
                 self._why = "" if self._signals.count else "the load ended before the first drill"
                 return
             self._desk = desk = self._desk_of(standing)
-            close = self._opens(desk, self._log.answer, self._session.state_dir)
+            close = self._opened(desk)
             try:
                 with awake("a game day is going on") as held_off:
                     if held_off:
                         self._log.say("this machine does not go to sleep until the game day is over")
                     self._day(desk, series, loads)
             finally:
-                close()
+                renewing(self._session.keeper, close)
                 desk.close()
                 for number in tuple(self._hidden):
                     self._revealed(number)
         finally:
             loads.close()
+
+    def _opened(self, desk: Desk) -> Callable[[], None]:
+        """A console may take longer to start, or to end, than the lease."""
+        found: list[Callable[[], None]] = []
+        opens, answer, private = self._opens, self._log.answer, self._session.state_dir
+        renewing(self._session.keeper, lambda: found.append(opens(desk, answer, private)))
+        return found[0]
 
     def _desk_of(self, standing: Standing) -> Desk:
         planned, folder, plan = self._planned, self._session.run_dir, self._planned.suite.base.plan
@@ -202,10 +210,14 @@ class _Running:
         blind = begun.drill.blind
         with self._log.silent(blind):
             plan, folder = self._named(begun.planned.plan, name), self._folder(name)
-            people = People(orders=orders, hidden=blind, choose=desk.choose)
+            people = People(orders=orders, hidden=blind, choose=self._choose)
             carried = series.carry_out(plan, folder, lambda carried: self._over(begun, carried), people)
         self._log.say(f"drill {begun.drill.number} is over")
         return carried.ends_session or None
+
+    def _choose(self, fault: str, left: str) -> Chosen:
+        assert self._desk is not None
+        return self._desk.choose(fault, left, lambda: self._signals.count > 0)
 
     def _over(self, begun: Next, carried: Carried) -> None:
         self._unverified += [

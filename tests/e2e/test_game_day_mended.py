@@ -83,6 +83,8 @@ def test_what_people_make_of_a_fault_is_theirs(day: Day) -> None:
     day.type("keep", "keep: done")
     day.wait_for("drill 3 is over")
     assert limit(db) == 50
+    (ending,) = [one for one in day.history("drill-03") if one["event"] == "undo_verified"]
+    assert ending["kept"] is True and not ending.get("moot"), "it is not gone: it was kept"
     day.type("end", "end: done")
     day.wait_for("code=0\r")
     assert "Traceback" not in day.text, day.text[-3000:]

@@ -363,3 +363,13 @@ def test_what_is_said_in_a_pause_is_of_the_drill_before(room: Room) -> None:
         ("note", 1),
         ("see", None),
     ]
+
+
+def test_a_question_ends_with_the_day_and_where_nobody_will_answer(room: Room) -> None:
+    begun = monotonic()
+    assert room.desk.choose("db-connection-limit", "limit 7", lambda: True) == Chosen()
+    asking = threading.Thread(target=room.desk.choose, args=("db-connection-limit", "limit 7"))
+    asking.start()
+    assert room.do("end") == ""
+    asking.join(10)
+    assert not asking.is_alive() and monotonic() - begun < 30

@@ -95,8 +95,12 @@ class Undone(_OfFault, frozen=True, kw_only=True, tag="undone"):
 
 
 class UndoVerified(_OfFault, frozen=True, kw_only=True, tag="undo_verified"):
+    """moot: that very thing is provably gone. kept: it was neither as before nor as the fault had left it, and people
+    said that it stays so."""
+
     evidence: tuple[Evidence, ...] = ()
     moot: bool = False
+    kept: bool = False
 
 
 class UndoNotVerified(_OfFault, frozen=True, kw_only=True, tag="undo_not_verified"):

@@ -272,7 +272,8 @@ class Applied(msgspec.Struct, frozen=True):
 
 
 class UndoOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How one undo ended. moot: that very thing is provably gone. left / mend are for people."""
+    """How one undo ended. moot: that very thing is provably gone. left / mend are for people. foreign: what is there is
+    neither as it was nor as the fault had left it, as the fault itself has seen."""
 
     record_id: str
     state: Literal["verified", "moot", "unverified"]
@@ -280,6 +281,7 @@ class UndoOutcome(msgspec.Struct, frozen=True, kw_only=True):
     left: str | None = None
     mend: str | None = None
     applied: Applied | None = None
+    foreign: bool = False
 
 
 class HealReport(msgspec.Struct, frozen=True, kw_only=True):

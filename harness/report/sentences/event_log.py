@@ -58,6 +58,8 @@ def _say(event: ev.Event) -> tuple[str, bool]:
         case ev.Undone():
             return f"{show(event.fault)} undone", True
         case ev.UndoVerified():
+            if event.kept:
+                return f"what people had made of {show(event.fault)} was kept", True
             return f"undo of {show(event.fault)} verified" + (
                 " (the thing itself is gone)" if event.moot else ""
             ), False

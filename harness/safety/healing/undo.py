@@ -85,7 +85,8 @@ def undo_record(
         restart = restart_toxiproxy or toxiproxy_restart.restarter(record, lambda line: say(redact(line)))
         return _Undo(record, fault, say, redact, patience, unsure, on_answer).run(restart)
     except HarnessError as error:
-        return _unverified(record, str(error), redact, error)
+        found = _unverified(record, str(error), redact, error)
+        return msgspec.structs.replace(found, foreign=isinstance(error, UndoUnverified))
     except Exception as error:  # a fault from someone's package may raise anything; the other undos must go on
         return _unverified(record, f"{type(error).__name__}: {error}", redact)
 
