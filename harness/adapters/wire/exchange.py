@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from contextlib import suppress
 from typing import Literal, Self
 
@@ -53,6 +54,26 @@ class Exchange:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
+
+    def secure(self, ca_file: str, name: str) -> None:
+        """TLS from here on. ca_file: what the server's certificate must be signed by; name: whom it must be for."""
+        try:
+            context = ssl.create_default_context(cafile=ca_file)
+        except OSError as error:
+            why = "holds no certificate" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
+            raise ProbeError("protocol", f"{ca_file} {why}", connected=True) from error
+        try:
+            self._socket.settimeout(self._left())
+            self._socket = context.wrap_socket(self._socket, server_hostname=name)
+        except ssl.SSLCertVerificationError as error:
+            why = error.verify_message
+            raise ProbeError("auth", f"its certificate is not accepted: {why}", connected=True) from error
+        except ssl.SSLEOFError as error:
+            raise ProbeError("closed", "the connection was closed without an answer", connected=True) from error
+        except ssl.SSLError as error:
+            raise ProbeError("protocol", f"no TLS is spoken there: {error.reason}", connected=True) from error
+        except OSError as error:
+            raise _probe_error(error, "agreeing on TLS", connected=True) from error
 
     def send(self, data: bytes) -> None:
         try:
