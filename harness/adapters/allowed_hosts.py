@@ -106,6 +106,11 @@ def pinned(dependency: Dependency, allowed: Collection[str], *, allow_hosts: Col
         found = first(host, port, "url")
         if urlsplit(dependency.url).scheme == "http":
             changed["url"] = urlunsplit(urlsplit(dependency.url)._replace(netloc=str(Address(found, port))))
+    if dependency.broker.management is not None:
+        host, port = url_address(dependency.broker.management)
+        found = first(host, port, "management")
+        if urlsplit(dependency.broker.management).scheme == "http":
+            changed["broker"] = {"management": f"http://{Address(found, port)}"}
     if dependency.credentials.admin is not None:
         changed["credentials"] = {"admin": _pinned_login(dependency, first)}
     return dependency.but(**changed)
@@ -118,6 +123,8 @@ def reached(dependency: Dependency) -> list[tuple[str, int]]:
         found.append(url_address(dependency.proxy.url, TOXIPROXY_PORT))
     if dependency.url is not None:
         found.append(url_address(dependency.url))
+    if dependency.broker.management is not None:
+        found.append(url_address(dependency.broker.management))
     if dependency.credentials.admin is not None:
         server = server_address(dependency.credentials.admin)
         if server is not None:

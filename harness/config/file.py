@@ -102,6 +102,11 @@ class DependencyTable(Runnable, frozen=True, kw_only=True):
         """The dependency with what its own keys say. Raises UsageError."""
         return dependency
 
+    def with_commands(self, dependency: Dependency, config: str, sha256: str) -> Dependency:
+        """The same with the file where a command of its own kind stands, for a record never holds one. config, sha256:
+        of the file as it was read."""
+        return dependency
+
     def located(self, dependency: Dependency) -> Dependency:
         """The same with what can be said once its addresses are known."""
         return dependency

@@ -84,6 +84,13 @@ def process_in(data: bytes, path: Path, name: str) -> Runnable | None:
     return _runnable(_convert(own, Runnable, f"{path}: {name}"), f"{path}: {name}", path.absolute().parent)
 
 
+def command_in(data: bytes, path: Path, name: str, key: str) -> tuple[str, ...] | None:
+    """A command that a dependency's kind has beside `start`, in a file that was checked when it was read. Raises
+    UsageError."""
+    table = _toml(data, str(path)).get("dependencies", {}).get(name, {})
+    return tuple(map(str, table[key])) if key in table else None
+
+
 def suite_in(data: bytes, path: Path) -> SuiteTable:
     """[suite] of a file that was checked when it was read. Raises UsageError."""
     return _suite(_toml(data, str(path)).get("suite", {}), f"{path}: suite", path.absolute().parent)

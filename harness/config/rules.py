@@ -43,7 +43,7 @@ def refuse_secrets(value: Any, where: str) -> None:
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             refuse_secrets(inner, f"{where}[{index}]")
-        if where.endswith((".start", ".reset")):
+        if where.endswith((".start", ".reset", ".ctl")):
             _refuse_secret_arguments(value, where)
     elif isinstance(value, str) and _SECRET_TEXT.search(value):
         raise UsageError(f"{where}: a password does not belong in this file", hint=_ADVICE)

@@ -98,7 +98,8 @@ class DependencyKind:
 
     default_port: where its servers listen unless told otherwise. images: a pattern of images' and services' names in
     compose files. stop_signal: makes its server end in an orderly way and hang up on its clients.
-    one_server_a_folder: its processes tell by their folder which server they belong to.
+    one_server_a_folder: its processes tell by their folder which server they belong to. blocks_publishers: it takes
+    nothing from whoever publishes while it is short of memory (AMQP's connection.blocked).
     """
 
     name: ClassVar[str]
@@ -107,6 +108,7 @@ class DependencyKind:
     images: ClassVar[str | None] = None
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     one_server_a_folder: ClassVar[bool] = False
+    blocks_publishers: ClassVar[bool] = False
 
     # -- probing
 

@@ -29,7 +29,7 @@ from harness.dependencies.kind import (
 from harness.dependencies.probe import path_probe
 from harness.dependencies.result import secret
 from harness.dependencies.server_identity import Server, same_server
-from harness.model.errors import AdapterError, Refused, Rejected, UsageError
+from harness.model.errors import AdapterError, Refused, UsageError
 from harness.model.records.faults import Address, Dependency
 
 
@@ -131,7 +131,7 @@ class Postgres(DependencyKind):
             for row, end in rows
             if dependency.credentials.role is not None and row.role != dependency.credentials.role
         }
-        its_own = _ends_of(target) if others and target else frozenset()
+        its_own = sockets.ends_of(target) if others and target else frozenset()
         return [
             PathClient(
                 id=str(row.pid), address=end, label=row.application or row.role, on_proxy=None, work=row.active_at
@@ -222,14 +222,6 @@ def _admin(dependency: Dependency, timeout_s: float) -> postgres_admin.Admin:
 def _login(dependency: Dependency) -> str:
     """Of probes: one that the application does not use is preferred."""
     return dependency.credentials.probe_login or dependency.credentials.login or "user=postgres"
-
-
-def _ends_of(pids: Collection[int]) -> frozenset[Address]:
-    """Of connections that these processes have open."""
-    try:
-        return frozenset(one.own for one in sockets.held() if one.remote is not None and one.pid in pids)
-    except Rejected:
-        return frozenset()
 
 
 def _server(options: str, address: Address | None, password: str | None) -> Server:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from harness.adapters.docker.context import check_engine, tls_files
 from harness.adapters.docker.errors import Conflict, EngineTooOld
+from harness.adapters.docker.logs import demultiplexed
 from harness.adapters.docker.records import Container, Info, Limits, Network, Stats, Version
 from harness.adapters.docker.trouble import absent, cause_of, denied
 from harness.model.clock import monotonic
@@ -66,6 +67,14 @@ def connect(url: str, *, allow_hosts: Collection[str] = (), timeout_s: float = R
     """
     check_engine(url, allow_hosts=allow_hosts)
     return Engine(url, timeout_s=timeout_s)
+
+
+class Ran(msgspec.Struct, frozen=True):
+    """How a program ended, and what it wrote."""
+
+    exit_code: int
+    out: bytes
+    err: bytes
 
 
 class Engine:
@@ -203,6 +212,19 @@ class Engine:
         self._send("POST", path, params=params, body=body, more_s=more_s, api=api)
         return Applied(sent, monotonic())
 
+    def run(self, container_id: str, argv: Sequence[str], *, limit_s: float) -> Ran:
+        """A program of the container's own, in it, without a shell. Raises OutcomeUnknown when it does not end in
+        time."""
+        self.container(container_id)
+        order = _Exec(cmd=tuple(argv))
+        made = self._send("POST", f"/containers/{container_id}/exec", body=order)
+        name = msgspec.json.decode(made.content, type=_Made).id
+        stream = self._send("POST", f"/exec/{full_id(name)}/start", body=_Start(), more_s=limit_s).content
+        done = self.get(f"/exec/{name}/json", _Done)
+        if done.running or done.exit_code is None:
+            raise OutcomeUnknown(f"{argv[0]} in container {container_id[:12]} has not ended")
+        return Ran(done.exit_code, demultiplexed(stream, 1), demultiplexed(stream, 2))
+
     def delete(self, path: str, *, params: Mapping[str, str] | None = None) -> Applied:
         """One DELETE below the API's version. Raises Gone for 404, Conflict for what is in use."""
         sent = monotonic()
@@ -307,6 +329,26 @@ class Engine:
 class _Row(msgspec.Struct, frozen=True, rename="pascal"):
     id: str
     created: int = 0
+
+
+class _Exec(msgspec.Struct, frozen=True, rename="pascal"):
+    cmd: tuple[str, ...]
+    attach_stdout: bool = True
+    attach_stderr: bool = True
+
+
+class _Start(msgspec.Struct, frozen=True, rename="pascal"):
+    detach: bool = False
+    tty: bool = False
+
+
+class _Made(msgspec.Struct, frozen=True, rename="pascal"):
+    id: str
+
+
+class _Done(msgspec.Struct, frozen=True, rename="pascal"):
+    running: bool = False
+    exit_code: int | None = None
 
 
 class _Error(msgspec.Struct, frozen=True):

@@ -50,8 +50,8 @@ def _seconds(at: str) -> str:
     return f"{int(datetime.fromisoformat(whole + '+00:00').timestamp())}.{fraction or '0'}"
 
 
-def demultiplexed(content: bytes) -> bytes:
-    """The payload of an engine's stream: frames of one byte for the stream, three zeros and a length (big-endian).
+def demultiplexed(content: bytes, only: int | None = None) -> bytes:
+    """The payload of an engine's stream, or what was written to one descriptor (`only`: 1, 2): frames of one byte for the stream, three zeros and a length (big-endian).
 
     What is not framed, as a container with a terminal writes it, is returned as it is. Source: Docker Engine API,
     "Stream format" of attach.
@@ -63,6 +63,7 @@ def demultiplexed(content: bytes) -> bytes:
         if len(head) < _HEADER or head[0] > 2 or head[1:4] != b"\0\0\0":
             return content if at == 0 else b"".join([*found, content[at:]])
         size = int.from_bytes(head[4:], "big")
-        found.append(content[at + _HEADER : at + _HEADER + size])
+        if only in (None, head[0]):
+            found.append(content[at + _HEADER : at + _HEADER + size])
         at += _HEADER + size
     return b"".join(found)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.config.load import MAX_BYTES, PORT, process_in, suite_in, version_in
+from harness.config.load import MAX_BYTES, PORT, command_in, process_in, suite_in, version_in
 from harness.model.errors import Refused, UsageError
 
 RUN_DIRECTORY = ("plan.json", ("journal.jsonl", "keeper.jsonl", "history.jsonl"))
@@ -46,6 +46,16 @@ def start_command(config: str, sha256: str, name: str) -> StartCommand:
     return StartCommand(argv=process.start, cwd=process.cwd or str(path.absolute().parent), log=process.log)
 
 
+def own_command(config: str, sha256: str, name: str, key: str) -> StartCommand:
+    """A command that the dependency's kind has under this key. Reads the file, runs nothing. Raises as `start_command`
+    does."""
+    path = Path(config)
+    argv = command_in(_read_same(path, sha256, name, f"{key} command"), path, name, key)
+    if not argv:
+        raise UsageError(f"{config} holds no {key} command for {name}")
+    return StartCommand(argv=argv, cwd=str(path.absolute().parent))
+
+
 def version_command(config: str, sha256: str, name: str, port: int) -> StartCommand:
     """How a version of the target is started on this port of 127.0.0.1. Reads the file, runs nothing. Raises as
     `start_command` does."""
@@ -57,12 +67,13 @@ def version_command(config: str, sha256: str, name: str, port: int) -> StartComm
     return StartCommand(argv=argv, cwd=version.cwd or str(path.absolute().parent), log=version.log)
 
 
-def _read_same(path: Path, sha256: str, name: str) -> bytes:
+def _read_same(path: Path, sha256: str, name: str, what: str = "start command") -> bytes:
     data = _read_own(path)
     if hashlib.sha256(data).hexdigest() != sha256:
+        by_hand = f"start {name} by hand, or put" if what == "start command" else "put"
         raise UsageError(
-            f"{path} has changed since the run was planned, so its start command for {name} is not run",
-            hint=f"start {name} by hand, or put the file back as it was and run: harness heal --all",
+            f"{path} has changed since the run was planned, so its {what} for {name} is not run",
+            hint=f"{by_hand} the file back as it was and run: harness heal --all",
         )
     return data
 

@@ -95,23 +95,42 @@ class Session:
         self._close_channel()
 
     def takes_messages(self) -> bool:
-        """Whether a message is taken and the connection read on; False once the server says that it is blocked, which
-        it does only after it was sent one with a body. Then it reads no further: what ends the connection in order is
-        on its way, and is read when it reads again."""
+        """Whether a message is taken and the connection read on. False once the server says that it is blocked, which
+        it is only by sending a message with a body; then it is to be kept until the server reads again, and left."""
         self._open_channel()
         self._publish(1)
         self._send(1, _CHANNEL_CLOSE, _goodbye())
         while self.blocked is None:
-            frame = self._next()
-            if frame.method == _CHANNEL_CLOSE_OK:
+            if self._next().method == _CHANNEL_CLOSE_OK:
                 return True
         return False
 
+    def still_blocked(self, deadline: float) -> bool:
+        """Whether nobody has told it otherwise until then."""
+        self._exchange.deadline = deadline
+        try:
+            while self.blocked is not None:
+                self._next()
+        except ProbeError as error:
+            return error.kind == "timeout"
+        return False
+
+    def leave(self, deadline: float) -> None:
+        """Close in order once the server reads again; what is not in order by then is closed all the same."""
+        try:
+            if not self.still_blocked(deadline):
+                while self._next().method != _CHANNEL_CLOSE_OK:
+                    pass
+                self._close()
+        except ProbeError:
+            pass  # it is gone, as its server may be
+        finally:
+            self._exchange.__exit__()
+
     def _close(self) -> None:
         self._send(0, _CLOSE, _goodbye())
-        if self.blocked is None:
-            self._method(_CLOSE_OK)
-            self._exchange.goodbye(b"")
+        self._method(_CLOSE_OK)
+        self._exchange.goodbye(b"")
 
     def _open_channel(self) -> None:
         self._send(1, _CHANNEL_OPEN, _short(""))

@@ -40,7 +40,7 @@ class Exchange:
     """
 
     def __init__(self, address: Address, *, deadline: float) -> None:
-        self._deadline = deadline
+        self.deadline = deadline
         self._buffer = b""
         self.received = 0
         try:
@@ -107,7 +107,7 @@ class Exchange:
     def goodbye(self, data: bytes) -> None:
         """Send the protocol's last word and wait a moment for the other side to close: so the end is in order on both.
         What goes wrong now says nothing any more."""
-        until = min(self._deadline, monotonic() + _GOODBYE_S)
+        until = min(self.deadline, monotonic() + _GOODBYE_S)
         with suppress(OSError):
             self._socket.settimeout(_GOODBYE_S)
             self._socket.sendall(data)
@@ -143,7 +143,7 @@ class Exchange:
         self._buffer += data
 
     def _left(self, connected: bool = True) -> float:
-        left = self._deadline - monotonic()
+        left = self.deadline - monotonic()
         if left <= 0:
             raise ProbeError("timeout", "no answer in time", connected=connected)
         return left

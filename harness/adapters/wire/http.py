@@ -37,11 +37,18 @@ class Response(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """Keeps its connections. Not for use by two threads at once."""
+    """Keeps its connections. Not for use by two threads at once.
 
-    def __init__(self) -> None:
+    login: user and password for every request. ca_file: what an https server's certificate must be signed by.
+    """
+
+    def __init__(self, *, login: tuple[str, str] | None = None, ca_file: str | None = None) -> None:
         self._deadline = Deadline()
         self._session = session(self._deadline)
+        if login is not None:
+            self._session.auth = (login[0].encode(), login[1].encode())
+        if ca_file is not None:
+            self._session.verify = ca_file
 
     def get(self, url: str, timeout_s: float) -> Response:
         """One GET, following redirects only where scheme, host and port stay the same.

@@ -112,6 +112,25 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     probe_password_env: str | None = None
 
 
+class Broker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """RabbitMQ: how the application logs in (its password is in Credentials.password_env), and what else can be asked.
+
+    ca_file, tls_name: TLS, where the certificate is signed by that and for this name. management: URL of the management
+    API. management_user: None = as the application. ctl_config, ctl_sha256: the harness.toml with its command for
+    `rabbitmqctl`, as it was read; the command itself is in no record.
+    """
+
+    user: str = "guest"
+    vhost: str = "/"
+    ca_file: str | None = None
+    tls_name: str | None = None
+    management: str | None = None
+    management_user: str | None = None
+    management_password_env: str | None = None
+    ctl_config: str | None = None
+    ctl_sha256: str | None = None
+
+
 class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something the target needs, as declared by a stack.
 
@@ -141,6 +160,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     process: DependencyProcess = DependencyProcess()
     container: DependencyContainer = DependencyContainer()
     credentials: Credentials = Credentials()
+    broker: Broker = Broker()
     target: bool = False
     url: str | None = None
     startable: bool = False
@@ -152,7 +172,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     pooled: bool = False
 
     def but(self, **changes: Any) -> Dependency:
-        """The same with other values. Of a part (`proxy`, `process`, `container`, `credentials`) a mapping changes what
+        """The same with other values. Of a part (`proxy`, `process`, `container`, `credentials`, `broker`) a mapping changes what
         it names and leaves the rest."""
         parts = {
             name: msgspec.structs.replace(getattr(self, name), **value)

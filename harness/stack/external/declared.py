@@ -63,7 +63,8 @@ def _dependency(name: str, table: DependencyTable, config: Configuration) -> Dep
         external=True,
         ignore_clients=table.ignore_clients,
     )
-    return table.declared(_with_runtime(found, table, config), where)
+    found = table.declared(_with_runtime(found, table, config), where)
+    return table.with_commands(found, config.path, config.sha256)
 
 
 def _with_runtime(found: Dependency, table: Runnable, config: Configuration) -> Dependency:

@@ -1,0 +1,320 @@
+"""RabbitMQ by AMQP 0-9-1: a login that opens the virtual host and closes it in order; who is connected, and counters,
+by the management API. Bytes are moved as a message to nobody, which comes back whole.
+
+Its servers are told apart by the cluster's name and, where the management API may be asked, by a connection of ours
+that must be among theirs: two brokers that nobody configured can have one name.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from functools import partial
+from secrets import token_hex
+from urllib.parse import urlsplit
+
+from harness.adapters.clients import rabbitmq_ctl
+from harness.adapters.clients.rabbitmq_management import NAME, Connection, Management
+from harness.adapters.processes import sockets
+from harness.adapters.wire.amqp import Login, Session
+from harness.adapters.wire.exchange import ProbeError
+from harness.config import rules
+from harness.config.file import DependencyTable
+from harness.dependencies.kind import (
+    COUNTERS_LIMIT_S,
+    LIMIT_S,
+    Attempt,
+    CounterReader,
+    DependencyKind,
+    Direction,
+    Note,
+    PathClient,
+    Received,
+)
+from harness.dependencies.result import secret
+from harness.dependencies.server_identity import Server, same_server
+from harness.model.clock import monotonic
+from harness.model.errors import AdapterError, Forbidden, Rejected, Unreachable, UsageError
+from harness.model.records.faults import Address, Dependency
+
+_PROBE = f"{NAME}-probe"
+_HEARTBEAT_BYTES = 8
+_TOLD_WITHIN_S = 2.0
+"""How long the management API may take to tell of a new connection."""
+
+
+class RabbitmqTable(DependencyTable, frozen=True, kw_only=True):
+    """user, vhost: as the application logs in. ca_file: AMQP and an https `management` by TLS. tls_name: in the server's
+    certificate, the host of `direct` when left out. ctl: argv of rabbitmqctl for the node, run in the file's folder."""
+
+    needs_direct = True
+    clients_named = "by name or address"
+
+    user: str = "guest"
+    password_env: str | None = None
+    vhost: str = "/"
+    ca_file: str | None = None
+    tls_name: str | None = None
+    management: str | None = None
+    management_user: str | None = None
+    management_password_env: str | None = None
+    ctl: tuple[str, ...] | None = None
+
+    def check(self, where: str) -> None:
+        for key in ("password_env", "management_password_env"):
+            rules.check_variable(getattr(self, key), f"{where}.{key}")
+        if self.management is not None:
+            url = rules.base_url(self.management, f"{where}.management: ", example='"http://127.0.0.1:15672"')
+            if url.count("/") > 2:
+                raise UsageError(f"{where}.management: a URL without a path is wanted", hint="write http://HOST:PORT")
+        elif self.management_user is not None or self.management_password_env is not None:
+            raise UsageError(f"{where}.management is missing: the URL that this login is for")
+        if self.tls_name is not None and self.ca_file is None:
+            raise UsageError(f"{where}.tls_name needs {where.rpartition(': ')[2]}.ca_file: TLS is used with one only")
+        if self.ctl is not None and (not self.ctl or not self.ctl[0].strip()):
+            raise UsageError(f"{where}.ctl: a program and its arguments are wanted", hint='ctl = ["rabbitmqctl"]')
+
+    def declared(self, dependency: Dependency, where: str) -> Dependency:
+        host = rules.address(self.direct, f"{where}.direct").host if self.direct is not None else "localhost"
+        return dependency.but(
+            credentials={"password_env": self.password_env},
+            broker={
+                "user": self.user,
+                "vhost": self.vhost,
+                "ca_file": self.ca_file,
+                "tls_name": (self.tls_name or host) if self.ca_file is not None else None,
+                "management": self.management.rstrip("/ ") if self.management is not None else None,
+                "management_user": self.management_user,
+                "management_password_env": self.management_password_env,
+            },
+        )
+
+    def with_commands(self, dependency: Dependency, config: str, sha256: str) -> Dependency:
+        if self.ctl is None:
+            return dependency
+        return dependency.but(broker={"ctl_config": config, "ctl_sha256": sha256})
+
+
+class Rabbitmq(DependencyKind):
+    name = "rabbitmq"
+    table = RabbitmqTable
+    default_port = 5672
+    images = "rabbitmq"
+    moves_bytes = True
+    blocks_publishers = True
+    asks_for_target = True
+    how_to_ask = (
+        "enable its management API (rabbitmq-plugins enable rabbitmq_management), declare it as `management`, with a"
+        " user who has the tag `monitoring`"
+    )
+
+    def probe(self, attempt: Attempt) -> str:
+        with _session(attempt):
+            return "the virtual host is opened"
+
+    def move(self, attempt: Attempt, direction: Direction, size: int, received: Received) -> str:
+        received.bytes = 0
+        with _session(attempt) as session:
+            try:
+                session.returned(size)
+            finally:
+                received.bytes = session.received
+        return f"a message of {size} bytes to nobody came back"
+
+    def tells_clients(self, dependency: Dependency) -> bool:
+        return dependency.broker.management is not None
+
+    def clients(self, dependency: Dependency, peers: Collection[Address], target: Collection[int]) -> list[PathClient]:
+        """The connections of the application's user to its virtual host. Those of other users are other services', as
+        far as anybody can tell; but the target's own processes may log in twice."""
+        with _management(dependency, LIMIT_S) as management:
+            rows = [one for one in management.connections() if not one.label.startswith(NAME)]
+        its_own = sockets.ends_of(target) if target else frozenset()
+        broker = dependency.broker
+        return [
+            PathClient(
+                id=f"{one.node} {one.name} {one.connected_at}",
+                address=_peer(one),
+                label=one.label or one.user,
+                on_proxy=None,
+                work=_work(one),
+                slack=4 * _HEARTBEAT_BYTES,
+            )
+            for one in rows
+            if (one.user == broker.user and one.vhost == broker.vhost) or _peer(one) in its_own
+        ]
+
+    def why_not_asked(self, dependency: Dependency) -> str:
+        return f"no `management` API is declared for {dependency.name}, or its user may not see who is connected"
+
+    def countable(self, dependency: Dependency) -> bool:
+        return dependency.broker.management is not None
+
+    def counters(self, dependency: Dependency) -> CounterReader:
+        return _Overview(_management(dependency, COUNTERS_LIMIT_S))
+
+    def identity(self, dependency: Dependency) -> str | None:
+        address = dependency.direct or dependency.path
+        return _server(dependency, address).identity if address is not None else None
+
+    def check(
+        self, dependency: Dependency, where: str, listener_port: int | None, note: Note
+    ) -> tuple[Dependency, str | None]:
+        server = same_server(dependency, where, partial(_server, dependency))
+        if dependency.broker.management is None:
+            note(
+                f"{dependency.name}: no `management` is declared, so the path is proven by established connections only;"
+                f" to prove it by the bytes of each client: {self.how_to_ask}"
+            )
+        else:
+            dependency = _looked_through(dependency, where, note)
+        self._note_what_is_off(dependency, note)
+        return dependency, server.version
+
+    def _note_what_is_off(self, dependency: Dependency, note: Note) -> None:
+        if not rabbitmq_ctl.declared(dependency):
+            note(
+                f"{dependency.name}: neither its container nor `ctl` is declared, so {dependency.name}-block is off;"
+                ' for a node of this machine: ctl = ["rabbitmqctl"]'
+            )
+        try:
+            # Without a body: nobody is blocked by it, should an alarm be in effect.
+            with _open(dependency, dependency.direct or dependency.path, f"{NAME}-check") as session:
+                session.returned(0)
+        except ProbeError as error:
+            if error.kind != "auth":
+                return  # what does not answer has been told
+            user, vhost = dependency.broker.user, dependency.broker.vhost
+            note(
+                f"{dependency.name}: its user {user} may not publish to the default exchange, so block, bandwidth,"
+                f" slicer and limit-data are off; to allow it let WRITE match amq.default:"
+                f" rabbitmqctl set_permissions -p {vhost} {user} CONFIGURE WRITE READ"
+            )
+
+    def table_lines(self, environment: Mapping[str, str], variable: str, port: int | None) -> list[str]:
+        user = environment.get("RABBITMQ_DEFAULT_USER") or "guest"
+        vhost = environment.get("RABBITMQ_DEFAULT_VHOST") or "/"
+        return [
+            f"user = {json.dumps(user)}     # as the application logs in",
+            f'password_env = "{variable}_PASSWORD"     # the variable with its password',
+            f"vhost = {json.dumps(vhost)}",
+            '# management = "http://HOST:15672"     # for proof by the bytes of each client; user with tag monitoring',
+        ]
+
+
+class _Overview:
+    def __init__(self, management: Management) -> None:
+        self._management = management
+
+    def read(self) -> Mapping[str, object]:
+        return self._management.overview().counters()
+
+    def close(self) -> None:
+        self._management.close()
+
+
+def open_session(dependency: Dependency, address: Address | None, name: str, deadline: float) -> Session:
+    """A connection as the application makes one. Raises ProbeError, and UsageError where its password is not set."""
+    if address is None:
+        raise UsageError(f"{dependency.name} has no address: is the stack up?")
+    return Session(address, _login(dependency), name=name, deadline=deadline)
+
+
+def _open(dependency: Dependency, address: Address | None, name: str) -> Session:
+    return open_session(dependency, address, name, monotonic() + LIMIT_S)
+
+
+def _session(attempt: Attempt) -> Session:
+    login = _login(attempt.dependency, attempt.password)
+    return Session(attempt.address, login, name=_PROBE, deadline=attempt.deadline)
+
+
+def _login(dependency: Dependency, password: str | None = None) -> Login:
+    """guest's password is guest unless another one is declared, as with every client."""
+    broker = dependency.broker
+    if password is None:
+        password = secret(dependency.credentials.password_env) or "guest"
+    return Login(
+        user=broker.user, password=password, vhost=broker.vhost, ca_file=broker.ca_file, tls_name=broker.tls_name
+    )
+
+
+def _management(dependency: Dependency, timeout_s: float) -> Management:
+    broker = dependency.broker
+    assert broker.management is not None
+    variable = broker.management_password_env or (
+        dependency.credentials.password_env if broker.management_user is None else None
+    )
+    ca_file = broker.ca_file if urlsplit(broker.management).scheme == "https" else None
+    return Management(
+        broker.management,
+        broker.management_user or broker.user,
+        secret(variable) or "guest",
+        timeout_s=timeout_s,
+        ca_file=ca_file,
+    )
+
+
+def _server(dependency: Dependency, address: Address) -> Server:
+    """Raises Unreachable, Rejected (a login that it does not take, or no AMQP)."""
+    try:
+        with _open(dependency, address, f"{NAME}-check") as session:
+            told = session.server
+    except ProbeError as error:
+        raise (Rejected if error.kind in ("auth", "protocol") else Unreachable)(error.detail) from error
+    name, version = told.get("cluster_name"), told.get("version")
+    return Server(identity=str(name) if name else None, version=str(version) if version else None)
+
+
+def _looked_through(dependency: Dependency, where: str, note: Note) -> Dependency:
+    """With its management API, where that may be asked and is this broker's. Raises UsageError for one that does not
+    answer, or is another broker's."""
+    try:
+        with _management(dependency, LIMIT_S) as management:
+            management.check_rights()
+            addresses = dict.fromkeys(a for a in (dependency.direct, dependency.path) if a is not None)
+            for address in addresses:
+                _one_of_its_own(dependency, address, management, where)
+    except Forbidden as error:
+        note(
+            f"{dependency.name}: {error}, so the path is proven by established connections only, and its counters are"
+            f" not read; to allow it: {error.hint}"
+        )
+        return dependency.but(broker={"management": None})
+    except AdapterError as error:
+        raise UsageError(f"{where}.management: {error}", hint="correct the URL or the login, or leave it out") from error
+    return dependency
+
+
+def _one_of_its_own(dependency: Dependency, address: Address, management: Management, where: str) -> None:
+    """A connection that is made there is one that the management API tells of."""
+    name = f"{NAME}-check-{token_hex(8)}"
+    with suppress(ProbeError), _open(dependency, address, name):
+        until = monotonic() + _TOLD_WITHIN_S
+        while not any(one.label == name for one in management.connections()):
+            if monotonic() > until:
+                raise UsageError(
+                    f"{where}.management: {dependency.broker.management} does not tell of a connection to {address}, so"
+                    " it is another broker's",
+                    hint="correct the URL, or the address",
+                )
+            time.sleep(0.1)
+
+
+def _peer(connection: Connection) -> Address:
+    return Address(connection.peer_host.removeprefix("::ffff:"), connection.peer_port)
+
+
+def _work(connection: Connection) -> float | None:
+    """Bytes both ways, less those that the heartbeats of an idle connection come to: one each way in half a time-out."""
+    if connection.recv_oct is None or connection.send_oct is None:
+        return None
+    idle = 0.0
+    if connection.timeout and connection.connected_at is not None:
+        idle = 2 * _HEARTBEAT_BYTES * (time.time() - connection.connected_at / 1000) / (connection.timeout / 2)
+    return connection.recv_oct + connection.send_oct - idle
+
+
+RABBITMQ = Rabbitmq()
