@@ -102,9 +102,9 @@ class DependencyTable(Runnable, frozen=True, kw_only=True):
         """The dependency with what its own keys say. Raises UsageError."""
         return dependency
 
-    def with_commands(self, dependency: Dependency, config: str, sha256: str) -> Dependency:
-        """The same with the file where a command of its own kind stands, for a record never holds one. config, sha256:
-        of the file as it was read."""
+    def of_file(self, dependency: Dependency, config: str, sha256: str) -> Dependency:
+        """The same with what lies beside the file, and with the file itself where a command of its kind stands in it: a
+        record never holds one. config: its absolute path, sha256: as it was read."""
         return dependency
 
     def located(self, dependency: Dependency) -> Dependency:

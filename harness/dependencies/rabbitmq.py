@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from secrets import token_hex
 from urllib.parse import urlsplit
 
@@ -91,10 +92,12 @@ class RabbitmqTable(DependencyTable, frozen=True, kw_only=True):
             },
         )
 
-    def with_commands(self, dependency: Dependency, config: str, sha256: str) -> Dependency:
-        if self.ctl is None:
-            return dependency
-        return dependency.but(broker={"ctl_config": config, "ctl_sha256": sha256})
+    def of_file(self, dependency: Dependency, config: str, sha256: str) -> Dependency:
+        if self.ca_file is not None:
+            dependency = dependency.but(broker={"ca_file": str(Path(config).parent / self.ca_file)})
+        if self.ctl is not None:
+            dependency = dependency.but(broker={"ctl_config": config, "ctl_sha256": sha256})
+        return dependency
 
 
 class Rabbitmq(DependencyKind):
@@ -232,13 +235,18 @@ def _session(attempt: Attempt) -> Session:
 
 
 def _login(dependency: Dependency, password: str | None = None) -> Login:
-    """guest's password is guest unless another one is declared, as with every client."""
     broker = dependency.broker
     if password is None:
-        password = secret(dependency.credentials.password_env) or "guest"
+        password = _password(broker.user, dependency.credentials.password_env)
     return Login(
         user=broker.user, password=password, vhost=broker.vhost, ca_file=broker.ca_file, tls_name=broker.tls_name
     )
+
+
+def _password(user: str, variable: str | None) -> str:
+    """guest's is guest unless another one is declared, as with every client."""
+    found = secret(variable)
+    return ("guest" if user == "guest" else "") if found is None else found
 
 
 def _management(dependency: Dependency, timeout_s: float) -> Management:
@@ -251,7 +259,7 @@ def _management(dependency: Dependency, timeout_s: float) -> Management:
     return Management(
         broker.management,
         broker.management_user or broker.user,
-        secret(variable) or "guest",
+        _password(broker.management_user or broker.user, variable),
         timeout_s=timeout_s,
         ca_file=ca_file,
     )
@@ -284,23 +292,26 @@ def _looked_through(dependency: Dependency, where: str, note: Note) -> Dependenc
         )
         return dependency.but(broker={"management": None})
     except AdapterError as error:
-        raise UsageError(f"{where}.management: {error}", hint="correct the URL or the login, or leave it out") from error
+        raise UsageError(
+            f"{where}.management: {error}", hint="correct the URL or the login, or leave it out"
+        ) from error
     return dependency
 
 
 def _one_of_its_own(dependency: Dependency, address: Address, management: Management, where: str) -> None:
     """A connection that is made there is one that the management API tells of."""
     name = f"{NAME}-check-{token_hex(8)}"
+    told = True
     with suppress(ProbeError), _open(dependency, address, name):
         until = monotonic() + _TOLD_WITHIN_S
-        while not any(one.label == name for one in management.connections()):
-            if monotonic() > until:
-                raise UsageError(
-                    f"{where}.management: {dependency.broker.management} does not tell of a connection to {address}, so"
-                    " it is another broker's",
-                    hint="correct the URL, or the address",
-                )
+        while not (told := any(one.label == name for one in management.connections())) and monotonic() < until:
             time.sleep(0.1)
+    if not told:
+        raise UsageError(
+            f"{where}.management: {dependency.broker.management} does not tell of a connection to {address}, so it is"
+            " another broker's",
+            hint="correct the URL, or the address",
+        )
 
 
 def _peer(connection: Connection) -> Address:

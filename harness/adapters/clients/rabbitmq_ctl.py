@@ -90,7 +90,9 @@ class Ctl:
         try:
             return msgspec.json.decode(out, type=kind)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise Rejected(f"rabbitmqctl {words[0]} of {self._dependency.name} was not answered in JSON: {error}") from error
+            raise Rejected(
+                f"rabbitmqctl {words[0]} of {self._dependency.name} was not answered in JSON: {error}"
+            ) from error
 
     def _run(self, words: Sequence[str]) -> bytes:
         container = self._dependency.container

@@ -150,4 +150,6 @@ class Management:
         try:
             return msgspec.json.decode(answer.body, type=kind)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise Rejected(f"{self._url} does not answer as RabbitMQ's management API does ({path}: {error})") from error
+            raise Rejected(
+                f"{self._url} does not answer as RabbitMQ's management API does ({path}: {error})"
+            ) from error

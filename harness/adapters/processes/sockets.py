@@ -71,6 +71,14 @@ def held() -> tuple[Held, ...]:
     )
 
 
+def ends_of(pids: Collection[int]) -> frozenset[Address]:
+    """Own ends of the connections that these processes have open; none where this user may not look."""
+    try:
+        return frozenset(one.own for one in held() if one.remote is not None and one.pid in pids)
+    except Rejected:
+        return frozenset()
+
+
 def holders(ends: Collection[Address], port: int | None) -> Mapping[Address, str | None]:
     """Established connections of this machine by their own end, and who has each open: `python (pid 4711)`.
 

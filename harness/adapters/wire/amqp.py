@@ -48,6 +48,7 @@ class Session:
 
     def __init__(self, address: Address, login: Login, *, name: str, deadline: float) -> None:
         self.blocked: str | None = None
+        self._unread = False
         self._exchange = Exchange(address, deadline=deadline)
         try:
             if login.ca_file is not None:
@@ -103,24 +104,26 @@ class Session:
         while self.blocked is None:
             if self._next().method == _CHANNEL_CLOSE_OK:
                 return True
+        self._unread = True
         return False
 
     def still_blocked(self, deadline: float) -> bool:
-        """Whether nobody has told it otherwise until then."""
+        """Whether it was not told otherwise until then. Raises ProbeError for a connection that has ended."""
         self._exchange.deadline = deadline
         try:
             while self.blocked is not None:
                 self._next()
         except ProbeError as error:
-            return error.kind == "timeout"
-        return False
+            if error.kind != "timeout":
+                raise
+        return self.blocked is not None
 
     def leave(self, deadline: float) -> None:
         """Close in order once the server reads again; what is not in order by then is closed all the same."""
         try:
             if not self.still_blocked(deadline):
-                while self._next().method != _CHANNEL_CLOSE_OK:
-                    pass
+                while self._unread:
+                    self._unread = self._next().method != _CHANNEL_CLOSE_OK
                 self._close()
         except ProbeError:
             pass  # it is gone, as its server may be

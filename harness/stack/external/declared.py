@@ -64,7 +64,7 @@ def _dependency(name: str, table: DependencyTable, config: Configuration) -> Dep
         ignore_clients=table.ignore_clients,
     )
     found = table.declared(_with_runtime(found, table, config), where)
-    return table.with_commands(found, config.path, config.sha256)
+    return table.of_file(found, config.path, config.sha256)
 
 
 def _with_runtime(found: Dependency, table: Runnable, config: Configuration) -> Dependency:
