@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness.model.records.process import ServerProcess
+from tests.support.servers.rabbitmq import RabbitServer, start_rabbitmq
 from tests.support.servers.real import (
     KafkaServer,
     PostgresServer,
@@ -101,3 +102,8 @@ def postgres_server(_launcher: SubprocessLauncher) -> PostgresServer:
 @pytest.fixture(scope="session")
 def kafka_server(_launcher: SubprocessLauncher) -> KafkaServer:
     return start_kafka(_launcher)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(_launcher: SubprocessLauncher) -> RabbitServer:
+    return start_rabbitmq(_launcher)

@@ -47,8 +47,8 @@ _TOLD_WITHIN_S = 2.0
 
 
 class RabbitmqTable(DependencyTable, frozen=True, kw_only=True):
-    """user, vhost: as the application logs in. ca_file: AMQP and an https `management` by TLS. tls_name: in the server's
-    certificate, the host of `direct` when left out. ctl: argv of rabbitmqctl for the node, run in the file's folder."""
+    """user, vhost: as the application logs in. ca_file: for TLS. tls_name: in the server's certificate, the host of
+    `direct` when left out. ctl: argv of rabbitmqctl for the node, run in the file's folder."""
 
     needs_direct = True
     clients_named = "by name or address"
@@ -168,8 +168,8 @@ class Rabbitmq(DependencyKind):
         server = same_server(dependency, where, partial(_server, dependency))
         if dependency.broker.management is None:
             note(
-                f"{dependency.name}: no `management` is declared, so the path is proven by established connections only;"
-                f" to prove it by the bytes of each client: {self.how_to_ask}"
+                f"{dependency.name}: no `management` is declared, so the path is proven by established connections"
+                f" only; to prove it by the bytes of each client: {self.how_to_ask}"
             )
         else:
             dependency = _looked_through(dependency, where, note)
@@ -319,7 +319,7 @@ def _peer(connection: Connection) -> Address:
 
 
 def _work(connection: Connection) -> float | None:
-    """Bytes both ways, less those that the heartbeats of an idle connection come to: one each way in half a time-out."""
+    """Bytes both ways, less the heartbeats of an idle connection: one each way in half a time-out."""
     if connection.recv_oct is None or connection.send_oct is None:
         return None
     idle = 0.0

@@ -11,6 +11,7 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
 from types import ModuleType
 
+import pika
 import psycopg
 import pytest
 import redis
@@ -19,11 +20,13 @@ from harness.dependencies import registry
 from harness.dependencies.http import HTTP
 from harness.dependencies.kafka import KAFKA
 from harness.dependencies.postgres import POSTGRES
+from harness.dependencies.rabbitmq import RABBITMQ
 from harness.dependencies.redis import REDIS
 from harness.dependencies.registry import GROUP, kinds
 from harness.dependencies.tcp import TCP
 from harness.model.records.faults import Address, Credentials, Dependency
 from harness.testing import DependencyContract, assert_probes
+from tests.support.servers.rabbitmq import RabbitServer, declared
 from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
 
 pytestmark = pytest.mark.stack
@@ -76,6 +79,22 @@ class TestKafka(DependencyContract):
         return Dependency(name="events", kind="kafka", path=kafka_server.direct, direct=kafka_server.direct)
 
 
+class TestRabbitmq(DependencyContract):
+    kind = RABBITMQ
+
+    @pytest.fixture
+    def dependency(self, rabbitmq_server: RabbitServer, tmp_path: Path) -> Dependency:
+        return declared(rabbitmq_server, tmp_path)
+
+    @contextmanager
+    def application(self, dependency: Dependency) -> Iterator[None]:
+        assert dependency.path is not None
+        where = pika.ConnectionParameters(dependency.path.host, dependency.path.port)
+        with pika.BlockingConnection(where) as connection:
+            connection.channel()
+            yield
+
+
 class TestHttp(DependencyContract):
     kind = HTTP
 
@@ -95,7 +114,7 @@ class TestTcp(DependencyContract):
 
 
 def test_no_kind_is_left_out() -> None:
-    tried = {one.kind.name for one in (TestRedis, TestPostgres, TestKafka, TestHttp, TestTcp)}
+    tried = {one.kind.name for one in (TestRedis, TestPostgres, TestKafka, TestRabbitmq, TestHttp, TestTcp)}
     ours = {point.name for point in distribution("resilience-harness").entry_points if point.group == GROUP}
     assert tried == ours <= set(kinds())
 

@@ -24,7 +24,8 @@ LIMIT_S = 20.0
 """How long one command may take: it starts a virtual machine of its own."""
 _UNAVAILABLE = 69
 """EX_UNAVAILABLE: no such node runs."""
-_WATERMARK = re.compile(r"(absolute )?\d+(\.\d+)?(e-\d+)?([kKMGT]i?B?)?")
+_WATERMARK = re.compile(r"(absolute )?\d+(\.\d+)?(e-\d+)?")
+_SIZE = re.compile(r"(\d+)(?:([kKMGT])(i?B)?)?")
 
 
 class Alarm(msgspec.Struct, frozen=True):
@@ -48,7 +49,7 @@ class Status(msgspec.Struct, frozen=True):
         """As `set_vm_memory_high_watermark` takes it: "0.4", "absolute 2147483648"."""
         setting = self.vm_memory_high_watermark_setting
         if "absolute" in setting:
-            return f"absolute {setting['absolute']}"
+            return f"absolute {_bytes(str(setting['absolute']))}"
         if "relative" not in setting:
             raise Rejected("rabbitmqctl status does not tell the memory watermark")
         return repr(float(setting["relative"]))
@@ -90,9 +91,8 @@ class Ctl:
         try:
             return msgspec.json.decode(out, type=kind)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise Rejected(
-                f"rabbitmqctl {words[0]} of {self._dependency.name} was not answered in JSON: {error}"
-            ) from error
+            said = f"rabbitmqctl {words[0]} of {self._dependency.name} was not answered in JSON"
+            raise Rejected(f"{said}: {error}") from error
 
     def _run(self, words: Sequence[str]) -> bytes:
         container = self._dependency.container
@@ -117,6 +117,15 @@ def check_watermark(text: str) -> None:
     """It comes from a record. Raises Rejected for what is none."""
     if not _WATERMARK.fullmatch(text):
         raise Rejected(f"{text!r} is no memory watermark of RabbitMQ")
+
+
+def _bytes(text: str) -> int:
+    """A configuration may have it as "2GB" (of 1000) or "2GiB", "2G" (of 1024), where it is told in bytes once set."""
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise Rejected(f"{text!r} is no size of memory")
+    number, unit, suffix = found.groups()
+    return int(number) * (1000 if suffix == "B" else 1024) ** (" kMGT".index(unit.replace("K", "k")) if unit else 0)
 
 
 def _here(dependency: Dependency, words: Sequence[str]) -> Ran:

@@ -51,8 +51,9 @@ def _seconds(at: str) -> str:
 
 
 def demultiplexed(content: bytes, only: int | None = None) -> bytes:
-    """The payload of an engine's stream, or what was written to one descriptor (`only`: 1, 2): frames of one byte for the stream, three zeros and a length (big-endian).
+    """The payload of an engine's stream: frames of one byte for the stream, three zeros and a length (big-endian).
 
+    only: what was written to that descriptor (1, 2).
     What is not framed, as a container with a terminal writes it, is returned as it is. Source: Docker Engine API,
     "Stream format" of attach.
     """

@@ -172,8 +172,8 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     pooled: bool = False
 
     def but(self, **changes: Any) -> Dependency:
-        """The same with other values. Of a part (`proxy`, `process`, `container`, `credentials`, `broker`) a mapping changes what
-        it names and leaves the rest."""
+        """The same with other values. Of a part (`proxy`, `process`, `container`, `credentials`, `broker`) a mapping
+        changes what it names and leaves the rest."""
         parts = {
             name: msgspec.structs.replace(getattr(self, name), **value)
             for name, value in changes.items()
