@@ -72,7 +72,8 @@ class Ctl:
             raise Refused(f"nothing runs rabbitmqctl for {dependency.name}")
 
     def status(self) -> Status:
-        return self._told(("status",), Status)
+        found: Status = self._told(("status",), Status)
+        return found
 
     def set_watermark(self, watermark: str) -> Applied:
         check_watermark(watermark)
@@ -125,7 +126,8 @@ def _bytes(text: str) -> int:
     if found is None:
         raise Rejected(f"{text!r} is no size of memory")
     number, unit, suffix = found.groups()
-    return int(number) * (1000 if suffix == "B" else 1024) ** (" kMGT".index(unit.replace("K", "k")) if unit else 0)
+    power = "_kMGT".index(unit.replace("K", "k")) if unit else 0
+    return int(number) * int((1000 if suffix == "B" else 1024) ** power)
 
 
 def _here(dependency: Dependency, words: Sequence[str]) -> Ran:

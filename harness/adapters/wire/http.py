@@ -46,7 +46,10 @@ class Client:
         self._deadline = Deadline()
         self._session = session(self._deadline)
         if login is not None:
-            self._session.auth = (login[0].encode(), login[1].encode())
+            from requests.auth import HTTPBasicAuth
+
+            # In UTF-8, where requests would take Latin-1 for a text.
+            self._session.auth = HTTPBasicAuth(login[0].encode(), login[1].encode())
         if ca_file is not None:
             self._session.verify = ca_file
 
