@@ -106,6 +106,10 @@ class Block:
         return Ctl(record.dependency).set_watermark(str(record.ours["watermark"]))
 
     def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
+        if stage == "held" and record.id in self._publishers:
+            # The server tells it when the alarm is over. rabbitmqctl costs most of a second of a core each time, which
+            # the run would measure.
+            return (self._publishes(record),)
         found = Ctl(record.dependency).status()
         same = found.data_directory == record.where["data_directory"]
         control = control_shows(

@@ -42,7 +42,7 @@ from harness.model.records.faults import Address, Dependency
 
 _PROBE = f"{NAME}-probe"
 _HEARTBEAT_BYTES = 8
-_TOLD_WITHIN_S = 2.0
+_TOLD_WITHIN_S = 10.0
 """How long the management API may take to tell of a new connection."""
 
 
@@ -302,14 +302,15 @@ def _one_of_its_own(dependency: Dependency, address: Address, management: Manage
     """A connection that is made there is one that the management API tells of."""
     name = f"{NAME}-check-{token_hex(8)}"
     told = True
-    with suppress(ProbeError), _open(dependency, address, name):
+    limit = monotonic() + 2 * _TOLD_WITHIN_S
+    with suppress(ProbeError), open_session(dependency, address, name, limit):
         until = monotonic() + _TOLD_WITHIN_S
         while not (told := any(one.label == name for one in management.connections())) and monotonic() < until:
             time.sleep(0.1)
     if not told:
         raise UsageError(
-            f"{where}.management: {dependency.broker.management} does not tell of a connection to {address}, so it is"
-            " another broker's",
+            f"{where}.management: {dependency.broker.management} tells nothing of our connection to {address} within"
+            f" {_TOLD_WITHIN_S:g} s: it is another broker's, or far behind",
             hint="correct the URL, or the address",
         )
 

@@ -195,3 +195,29 @@ def test_a_container_that_only_has_that_text_for_a_name_is_not_touched(tmp_path:
 def test_only_full_ids_are_taken(text: object) -> None:
     with pytest.raises(Refused, match="full ID"):
         full_id(text)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_program_in_a_container_is_told_by_its_exit_code_and_both_streams(tmp_path: Path, running: bool) -> None:
+    def frame(stream: int, text: bytes) -> bytes:
+        return bytes([stream, 0, 0, 0]) + len(text).to_bytes(4, "big") + text
+
+    order = "e" * 64
+    stream = frame(2, b"a warning\n") + frame(1, b'{"a"') + frame(1, b": 1}")
+
+    def answer(request: str) -> bytes | None:
+        if f"/containers/{ID}/exec " in request:
+            return http(b'{"Id": "%s"}' % order.encode(), "201 Created")
+        if f"/exec/{order}/start " in request:  # as long as the program has something to say
+            return b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n" + stream
+        if f"/exec/{order}/json " in request:
+            return http(b'{"Running": true}' if running else b'{"Running": false, "ExitCode": 3}')
+        return usual(request)
+
+    with stand_in(tmp_path, answer) as url, connect(url) as engine:
+        if running:
+            with pytest.raises(OutcomeUnknown, match="has not ended"):
+                engine.run(ID, ("rabbitmqctl", "status"), limit_s=5.0)
+        else:
+            ran = engine.run(ID, ("rabbitmqctl", "status"), limit_s=5.0)
+            assert (ran.exit_code, ran.out, ran.err) == (3, b'{"a": 1}', b"a warning\n")

@@ -19,6 +19,7 @@ from harness.conductor.path_proof.evidence import path_evidence, snapshot
 from harness.dependencies.configuration import load
 from harness.dependencies.probe import path_probe
 from harness.dependencies.rabbitmq import RABBITMQ
+from harness.dependencies.result import ProbeResult
 from harness.model.errors import UsageError
 from harness.model.records.faults import Address, Dependency
 from harness.model.records.process import ServerProcess
@@ -157,6 +158,23 @@ def test_what_does_not_answer_is_one_line(
     with pytest.raises(UsageError) as error:
         RABBITMQ.check(wrong, "it", None, lambda _: None)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.stack
+def test_tls_is_spoken_to_the_server_that_the_certificate_is_for(mq: Dependency, rabbitmq_server: RabbitServer) -> None:
+    def probed(address: Address, name: str, ca_file: Path = rabbitmq_server.certificate) -> ProbeResult:
+        at = msgspec.structs.replace(mq, path=address, direct=address)
+        return path_probe(at.but(broker={"ca_file": str(ca_file), "tls_name": name}))(10.0)
+
+    assert probed(rabbitmq_server.tls, "localhost").ok
+    other = probed(rabbitmq_server.tls, "mq.example")
+    assert other.error_kind == "auth" and "certificate is not accepted" in other.detail
+    plain = probed(rabbitmq_server.address, "localhost")
+    assert plain.error_kind == "protocol" and "no TLS is spoken there" in plain.detail
+    missing = probed(rabbitmq_server.tls, "localhost", Path("/nowhere.pem"))
+    assert not missing.ok and "/nowhere.pem cannot be read" in missing.detail
+    in_clear = path_probe(msgspec.structs.replace(mq, path=rabbitmq_server.tls))(3.0)
+    assert not in_clear.ok and in_clear.error_kind in ("closed", "protocol", "reset", "timeout")
 
 
 @pytest.mark.parametrize(

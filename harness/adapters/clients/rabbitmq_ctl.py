@@ -20,7 +20,7 @@ from harness.model.clock import monotonic
 from harness.model.errors import OutcomeUnknown, Refused, Rejected, Unreachable, UsageError
 from harness.model.records.faults import Applied, Dependency
 
-LIMIT_S = 20.0
+LIMIT_S = 30.0
 """How long one command may take: it starts a virtual machine of its own."""
 _UNAVAILABLE = 69
 """EX_UNAVAILABLE: no such node runs."""

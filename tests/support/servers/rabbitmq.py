@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.adapters.wire.http import Client
+from harness.console.certificate import made
 from harness.dependencies.configuration import load
 from harness.model.errors import AdapterError
 from harness.model.records.faults import Address, Dependency, DependencyProxy
@@ -29,22 +30,23 @@ _numbers = count(1)
 
 
 class RabbitServer(NamedTuple):
-    """ctl: argv of its rabbitmqctl. log: of the node. tls: where AMQP is spoken in TLS, if there are certificates."""
+    """ctl: argv of its rabbitmqctl. log: of the node. tls: where AMQP is spoken in TLS, with a certificate for
+    localhost that is signed by itself."""
 
     address: Address
     management: str
     ctl: tuple[str, ...]
     log: Path
     process: ServerProcess
-    tls: Address | None = None
+    tls: Address
+    certificate: Path
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
 
-def start_rabbitmq(launcher: SubprocessLauncher, name: str = "trial", certificates: Path | None = None) -> RabbitServer:
-    """certificates: a folder with ca.pem, server.pem and server.key, which the server may read."""
+def start_rabbitmq(launcher: SubprocessLauncher, name: str = "trial") -> RabbitServer:
     server = program("rabbitmq-server", "rabbitmq")
     ctl = program("rabbitmqctl", "rabbitmq")
     # Those in /usr/sbin insist on root or the user rabbitmq.
@@ -56,10 +58,9 @@ def start_rabbitmq(launcher: SubprocessLauncher, name: str = "trial", certificat
         amqp, http, dist, epmd, secure = (ports.take() for _ in range(5))
         lines = [f"listeners.tcp.1 = 127.0.0.1:{amqp}", f"management.tcp.port = {http}"]
         lines += ["management.tcp.ip = 127.0.0.1"]
-        if certificates is not None:
-            lines += [f"listeners.ssl.1 = 127.0.0.1:{secure}", f"ssl_options.cacertfile = {certificates}/ca.pem"]
-            lines += [f"ssl_options.certfile = {certificates}/server.pem"]
-            lines += [f"ssl_options.keyfile = {certificates}/server.key"]
+        certificate, key = made(folder, "localhost")
+        lines += [f"listeners.ssl.1 = 127.0.0.1:{secure}", f"ssl_options.cacertfile = {certificate}"]
+        lines += [f"ssl_options.certfile = {certificate}", f"ssl_options.keyfile = {key}"]
         (folder / "rabbitmq.conf").write_text("\n".join([*lines, ""]))
         (folder / "plugins").write_text("[rabbitmq_management].\n")
         give(folder, user)
@@ -106,7 +107,8 @@ def start_rabbitmq(launcher: SubprocessLauncher, name: str = "trial", certificat
         ("env", *(f"{key}={value}" for key, value in ctl_environment.items()), ctl, "-n", f"{name}@localhost"),
         folder / "log" / f"{name}@localhost.log",
         process,
-        Address("127.0.0.1", secure) if certificates is not None else None,
+        Address("127.0.0.1", secure),
+        certificate,
     )
 
 
