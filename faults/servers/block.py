@@ -18,7 +18,7 @@ from faults.path.evidence import control_shows, probe_shows, undo_shows
 from faults.path.health import healthy
 from faults.path.record import record_of
 from faults.proxy.proxy import path_again
-from harness.adapters.clients.rabbitmq_ctl import Ctl, Status, check_watermark, declared
+from harness.adapters.nodes.rabbitmq_ctl import Ctl, Status, check_watermark, declared
 from harness.adapters.wire.amqp import Session
 from harness.adapters.wire.exchange import ProbeError
 from harness.dependencies.rabbitmq import open_session

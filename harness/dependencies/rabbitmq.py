@@ -16,8 +16,8 @@ from pathlib import Path
 from secrets import token_hex
 from urllib.parse import urlsplit
 
-from harness.adapters.clients import rabbitmq_ctl
 from harness.adapters.clients.rabbitmq_management import NAME, Connection, Management
+from harness.adapters.nodes import rabbitmq_ctl
 from harness.adapters.processes import sockets
 from harness.adapters.wire.amqp import Login, Session
 from harness.adapters.wire.exchange import ProbeError

@@ -19,7 +19,7 @@ from harness.fault import registered
 from harness.model.errors import Refused, Rejected, UndoUnverified
 from harness.model.records.faults import Dependency, UndoRecord
 from harness.model.records.process import ServerProcess
-from harness.safety.healing.undo import undo_record
+from harness.safety.healing.undo import Patience, undo_record
 from harness.testing import assert_fault_contract, assert_held, assert_refused, change_for, through_json
 from tests.support.servers.proxied import raw
 from tests.support.servers.rabbitmq import RabbitServer, behind_proxy, declared
@@ -36,7 +36,7 @@ def mq(
 
 
 def ctl(server: RabbitServer, *words: str) -> str:
-    done = subprocess.run([*server.ctl, *words], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([*server.ctl, *words], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout
 
 
@@ -103,7 +103,7 @@ time.sleep(600)
 
 
 @pytest.mark.stack
-@pytest.mark.parametrize("watermark", ["0.35", "absolute 3000000000"])
+@pytest.mark.parametrize("watermark", [pytest.param("0.35", marks=pytest.mark.thorough), "absolute 3000000000"])
 def test_what_a_killed_process_has_set_is_undone_from_the_record(
     mq: Dependency, rabbitmq_server: RabbitServer, watermark: str
 ) -> None:
@@ -118,7 +118,7 @@ def test_what_a_killed_process_has_set_is_undone_from_the_record(
             assert child.stdout.readline() == b"on\n"
             os.kill(child.pid, signal.SIGKILL)
         assert node(rabbitmq_server) != before
-        outcome = undo_record(record, unsure=True)
+        outcome = undo_record(record, unsure=True, patience=Patience(limit_s=180.0, clean_s=0.5))
         assert outcome.state == "verified", outcome
         assert node(rabbitmq_server) == before
     finally:

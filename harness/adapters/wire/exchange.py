@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import ssl
 from contextlib import suppress
 from typing import Literal, Self
 
@@ -57,6 +56,8 @@ class Exchange:
 
     def secure(self, ca_file: str, name: str) -> None:
         """TLS from here on. ca_file: what the server's certificate must be signed by; name: whom it must be for."""
+        import ssl
+
         try:
             context = ssl.create_default_context(cafile=ca_file)
         except OSError as error:

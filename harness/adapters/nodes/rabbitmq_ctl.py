@@ -20,8 +20,8 @@ from harness.model.clock import monotonic
 from harness.model.errors import OutcomeUnknown, Refused, Rejected, Unreachable, UsageError
 from harness.model.records.faults import Applied, Dependency
 
-LIMIT_S = 30.0
-"""How long one command may take: it starts a virtual machine of its own."""
+LIMIT_S = 60.0
+"""How long one command may take: it starts a virtual machine of its own, on a machine that may be under load."""
 _UNAVAILABLE = 69
 """EX_UNAVAILABLE: no such node runs."""
 _WATERMARK = re.compile(r"(absolute )?\d+(\.\d+)?(e-\d+)?")
