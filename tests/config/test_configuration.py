@@ -157,7 +157,7 @@ def test_the_documented_file_is_complete_and_loads() -> None:
         assert own <= everything, type_
     assert {type(table) for table in found.dependencies.values()} == set(tables().values())
     declared = ExternalStack("http://127.0.0.1:8000", configuration=found).describe()
-    assert [one.name for one in declared] == ["redis", "db", "events", "payments", "geo", "api"]
+    assert [one.name for one in declared] == ["redis", "db", "events", "mq", "payments", "geo", "api"]
     assert all(one.external for one in declared) and declared[-1].target and declared[-1].startable
 
 
@@ -226,7 +226,7 @@ BAD: list[tuple[str, str, str]] = [
     (
         GOOD + '[dependencies.redis]\ndirect = "127.0.0.1:6379"\n',
         "dependencies.redis.kind is missing",
-        "postgres, redis, tcp",
+        "postgres, rabbitmq, redis, tcp",
     ),
     (GOOD + '[dependencies.c]\nkind = "reddis"\n', "dependencies.c.kind: unknown kind 'reddis'", "'redis'?"),
     (GOOD + "[dependencies.c]\nkind = 7\n", "dependencies.c.kind: unknown kind '7'", "known"),
