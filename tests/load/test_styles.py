@@ -114,7 +114,7 @@ def test_one_class_in_two_files_is_one_where_it_was_imported_and_refused_else(tm
     (tmp_path / "b.py").write_text("from a import Shop\nclass Other(Shop): pass\n")
     assert [one.name for one in describe(tmp_path).classes] == ["Shop", "Other"]
     (tmp_path / "c.py").write_text(user)
-    with pytest.raises(UsageError, match="c.py: two user classes are named Shop"):
+    with pytest.raises(UsageError, match=r"c\.py: two user classes are named Shop"):
         describe(tmp_path)
 
 
