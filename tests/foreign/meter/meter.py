@@ -38,7 +38,9 @@ async def read_once():
         enable_auto_commit=False,
         auto_offset_reset="latest",
         request_timeout_ms=1000,
-        session_timeout_ms=6000,
+        # Of its own name, so that the one who comes back is let in at once; long, so that a busy machine is no outage.
+        group_instance_id="meter-1",
+        session_timeout_ms=30000,
         heartbeat_interval_ms=1000,
         retry_backoff_ms=100,
     )
