@@ -11,6 +11,7 @@ WEAK = bool(os.environ.get("WEAK"))
 BROKER, PORT = os.environ["KAFKA"], int(os.environ["PORT"])
 TOPIC, STALE_S = "readings", 5.0
 seen_at = 0.0
+lag = {}
 reading = True
 
 
@@ -30,7 +31,7 @@ async def produce():
 
 
 async def read_once():
-    global seen_at
+    global lag, seen_at
     consumer = AIOKafkaConsumer(
         TOPIC,
         bootstrap_servers=BROKER,
@@ -48,9 +49,10 @@ async def read_once():
     try:
         while True:
             if await consumer.getmany(timeout_ms=200):
-                # What was read is said to be read; that is what an outage breaks.
                 await asyncio.wait_for(consumer.commit(), 2)
                 seen_at = time.monotonic()
+            # How much is left to read; that is what an outage breaks.
+            lag = await asyncio.wait_for(consumer.end_offsets(consumer.assignment()), 2)
     finally:
         await asyncio.wait_for(consumer.stop(), 5)
 
