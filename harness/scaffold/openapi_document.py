@@ -43,7 +43,7 @@ def is_url(source: str) -> bool:
 
 
 def resolved(document: dict[str, Any], value: Any) -> tuple[Any, tuple[str, ...]]:
-    """What a value is once its `$ref`s are followed, and which they were. None for what leads nowhere, outside or round."""
+    """What a value is once its `$ref`s are followed, and which they were. None for what leads nowhere or round."""
     seen: list[str] = []
     while isinstance(value, dict) and isinstance(value.get("$ref"), str):
         ref = value["$ref"]
@@ -64,11 +64,15 @@ def _fetched(url: str, named: Collection[str], allow_hosts: Collection[str]) -> 
 
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:
-        raise UsageError("--openapi: a URL with a login in it is not fetched", hint="save the document, and name the file")
+        raise UsageError(
+            "--openapi: a URL with a login in it is not fetched", hint="save the document, and name the file"
+        )
     try:
         addresses = check_url(url, named, allow_hosts=allow_hosts)
     except Refused as error:
-        raise Refused(f"--openapi: {error}", hint=f"to fetch the document from there: --allow-host {parts.hostname}") from error
+        raise Refused(
+            f"--openapi: {error}", hint=f"to fetch the document from there: --allow-host {parts.hostname}"
+        ) from error
     reply = None
     for number, address in enumerate(addresses, 1):
         shown = f"[{address}]" if ":" in address else address

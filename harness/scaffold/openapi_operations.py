@@ -53,10 +53,8 @@ def operations(document: dict[str, Any]) -> tuple[Operation, ...]:
 
 def health(found: tuple[Operation, ...]) -> str | None:
     """The path of a health check that the document has."""
-    usable = {one.template: one for one in found if one.method == "get" and one.inactive is None}
-    return next(
-        (path for name in HEALTH for path, one in usable.items() if one.template.rstrip("/").endswith(name)), None
-    )
+    usable = [one.template for one in found if one.method == "get" and one.inactive is None]
+    return next((path for name in HEALTH for path in usable if path.rstrip("/").endswith(name)), None)
 
 
 def _operation(
@@ -183,7 +181,7 @@ def _examples(document: dict[str, Any], one: dict[str, Any]) -> Iterator[Any]:
 
 
 class _Example:
-    """A value that a schema describes. Made with a limit: schemas contain themselves, and ten lines can be a billion."""
+    """A value that a schema describes. With a limit: schemas contain themselves, and ten lines can be a billion."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document

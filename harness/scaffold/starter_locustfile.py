@@ -22,10 +22,11 @@ MAX_BODY = 4_000
 def starter(found: Sequence[Operation], source: str | None) -> str:
     """source: the document that the operations are from; None: there is none."""
     lines = [
-        "# Requests to begin with"
-        + (f", one for each operation of {source}." if source is not None else "; yours to replace by those of your users."),
-        "# Those that are switched on need no parameter and change nothing. The others are comments: give them values that",
-        "# your service knows, and take the # away. @task(4) is four times as frequent as @task(1), and name= groups",
+        "# Requests to begin with: put those of your users in their place. What is switched on needs no parameter.",
+        "# The rest are comments: give them values that your service knows, and take the # away.",
+        # Not in the first two lines, where Python takes some comments for the file's encoding.
+        *([] if source is None else [f"# There is one for each operation of {source}."]),
+        "# @task(4) is four times as frequent as @task(1), and name= groups",
         "# requests in every table. It is an ordinary Locust file: https://docs.locust.io",
         "",
         "from locust import HttpUser, between, task",

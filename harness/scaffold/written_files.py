@@ -36,7 +36,7 @@ class Removal(msgspec.Struct, frozen=True):
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write all of these files, names relative to the folder, or none. Raises UsageError; no file is ever overwritten."""
+    """Write all of these files or none. Names are relative to the folder. Raises UsageError; nothing is overwritten."""
     for name in texts:
         _check_inside(folder, name)
         if os.path.lexists(folder / name):
@@ -44,7 +44,9 @@ def write(folder: Path, texts: Mapping[str, str]) -> None:
     done: list[Path] = []
     try:
         for name, content in _contents(texts).items():
-            with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as file:
+            with os.fdopen(
+                os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb"
+            ) as file:
                 done.append(folder / name)
                 file.write(content.encode("utf-8"))
     except OSError as error:
@@ -76,7 +78,7 @@ def differences(folder: Path, texts: Mapping[str, str]) -> str:
 
 
 def remove(folder: Path, usual: tuple[str, ...]) -> Removal:
-    """Remove what init wrote here and nobody has changed since. usual: names that it gives its files. Raises UsageError."""
+    """Remove what init wrote here and nobody has changed since. usual: names that it gives. Raises UsageError."""
     listed: dict[str, str | None] = {}
     with contextlib.suppress(FileNotFoundError, UsageError):
         listed = _listed(_read(folder / TOML))

@@ -113,11 +113,16 @@ class _Tree:
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if root is not None:
-                    raise self._refuse(event, "a second document begins", f"one file is one {self._limits.what}: remove the ---")
+                    raise self._refuse(
+                        event, "a second document begins", f"one file is one {self._limits.what}: remove the ---"
+                    )
             elif not isinstance(event, (yaml.StreamStartEvent, yaml.StreamEndEvent, yaml.DocumentEndEvent)):
                 root = self._node(event, 1)
         if root is None:
-            raise UsageError(f"{self._name}: the file is empty", hint="docs/experiments.md shows a complete example" if self._limits is EXPERIMENT else None)
+            raise UsageError(
+                f"{self._name}: the file is empty",
+                hint="docs/experiments.md shows a complete example" if self._limits is EXPERIMENT else None,
+            )
         return root
 
     def _node(self, event: Event, depth: int) -> Node:
