@@ -86,7 +86,7 @@ def _inactive(
     if missing:
         return f"it needs {', '.join(missing)}"
     if needed or wanted or "{" in template:
-        return "it needs parameters: are these right?"
+        return "it needs parameters, and these are the document's examples"
     if "text/event-stream" in str(operation.get("produces")) + str(_dict(_dict(operation.get("responses")).get("200"))):
         return "its answer is a stream, which has no end"
     return None

@@ -26,8 +26,8 @@ def starter(found: Sequence[Operation], source: str | None) -> str:
         "# The rest are comments: give them values that your service knows, and take the # away.",
         # Not in the first two lines, where Python takes some comments for the file's encoding.
         *([] if source is None else [f"# There is one for each operation of {source}."]),
-        "# @task(4) is four times as frequent as @task(1), and name= groups",
-        "# requests in every table. It is an ordinary Locust file: https://docs.locust.io",
+        "# @task(4) is four times as frequent as @task(1), and name= groups requests in every table.",
+        "# It is an ordinary Locust file: https://docs.locust.io",
         "",
         "from locust import HttpUser, between, task",
         "",
