@@ -60,9 +60,10 @@ def health(found: tuple[Operation, ...]) -> str | None:
 def _operation(
     document: dict[str, Any], base: str, template: str, method: str, item: dict[str, Any], operation: dict[str, Any]
 ) -> Operation:
-    needed = [one for one in _parameters(document, item, operation) if one.get("required") or one.get("in") == "path"]
+    parameters = _parameters(document, item, operation)
+    needed = [one for one in parameters if one.get("required") or one.get("in") == "path"]
     path, missing = _filled(document, base + template, needed)
-    body, wanted = _body(document, operation, needed)
+    body, wanted = _body(document, operation, parameters)
     return Operation(
         method=method,
         template=base + template,
@@ -138,20 +139,21 @@ def _filled(document: dict[str, Any], template: str, needed: list[dict[str, Any]
     return path + ("?" + "&".join(query) if query else ""), missing
 
 
-def _body(document: dict[str, Any], operation: dict[str, Any], needed: list[dict[str, Any]]) -> tuple[Any, bool]:
+def _body(document: dict[str, Any], operation: dict[str, Any], parameters: list[dict[str, Any]]) -> tuple[Any, bool]:
     """A JSON body, and whether the operation has to have any."""
-    for one in needed:  # Swagger 2.0
+    for one in parameters:  # Swagger 2.0
         if one.get("in") == "body":
-            return _Example(document).of(one.get("schema")), True
+            return _Example(document).of(one.get("schema")), bool(one.get("required"))
         if one.get("in") == "formData":
-            return None, True
+            return None, bool(one.get("required"))
     body, _ = resolved(document, operation.get("requestBody"))
     content = _dict(_dict(body).get("content"))
     for name, written in content.items():
         if "json" in str(name):
             media, _ = resolved(document, written)
             value = _example_of(document, _dict(media))
-            return (value if value is not None else _Example(document).of(_dict(media).get("schema"))), True
+            made = value if value is not None else _Example(document).of(_dict(media).get("schema"))
+            return made, bool(_dict(body).get("required"))
     return None, bool(_dict(body).get("required"))
 
 
