@@ -70,23 +70,17 @@ def _operation(
         path=path,
         summary=str(operation.get("summary") or operation.get("operationId") or "")[:100],
         body=body,
-        inactive=_inactive(method, template, operation, needed, missing, wanted),
+        inactive=_inactive(method, operation, missing, needs=bool(needed) or wanted),
     )
 
 
-def _inactive(
-    method: str,
-    template: str,
-    operation: dict[str, Any],
-    needed: list[dict[str, Any]],
-    missing: list[str],
-    wanted: bool,
-) -> str | None:
+def _inactive(method: str, operation: dict[str, Any], missing: list[str], *, needs: bool) -> str | None:
+    """needs: whether it has to have a parameter or a body."""
     if method != "get":
-        return "it may change something" if method not in ("head", "options") else "no GET"
+        return "it may change something" if method not in ("head", "options") else "it is no GET"
     if missing:
         return f"it needs {', '.join(missing)}"
-    if needed or wanted or "{" in template:
+    if needs:
         return "it needs parameters, and these are the document's examples"
     if "text/event-stream" in str(operation.get("produces")) + str(_dict(_dict(operation.get("responses")).get("200"))):
         return "its answer is a stream, which has no end"
@@ -136,6 +130,7 @@ def _filled(document: dict[str, Any], template: str, needed: list[dict[str, Any]
             missing.append(f"{name} ({where})")
     # In one pass: a value that looks like another place is none.
     path = re.sub(r"\{([^{}]*)\}", lambda place: values.get(place[1], place[0]), template)
+    missing += [f"{name} (path)" for name in re.findall(r"\{([^{}]*)\}", path) if f"{name} (path)" not in missing]
     return path + ("?" + "&".join(query) if query else ""), missing
 
 

@@ -90,12 +90,18 @@ def proposal(asked: Asked) -> Proposal:
 
 
 def next_steps(found: Proposal, asked: Asked) -> list[str]:
-    """Commands, in their order, each with what it is for."""
+    """What is left to be said in harness.toml, and commands in their order, each with what it is for."""
+    tables = tomllib.loads(found.texts[TOML])
     lines = []
+    if not tables.get("target", {}).get("url"):
+        lines.append("say in harness.toml which service is tested: no url of the target could be seen")
+    if "locustfile" not in tables.get("run", {}):
+        lines.append(
+            "name the Locust file with your requests in [run] of harness.toml; init writes one with --locustfile"
+        )
     if "override" in found.names:
         files = " ".join(f"-f {shlex.quote(name)}" for name in (*asked.files, found.names["override"]))
         lines.append(f"docker compose {files} up -d    # leads the application through Toxiproxy")
-    tables = tomllib.loads(found.texts[TOML])
     lines.append("harness stack status    # does every part answer? changes nothing")
     proxied = [name for name, table in tables.get("dependencies", {}).items() if "proxy" in table]
     fault = f"{proxied[0]}-down" if proxied else "none"
@@ -135,7 +141,8 @@ def _with_requests(asked: Asked, name: str, names: dict[str, str], texts: dict[s
                 f"{asked.openapi}: it has no operations", hint="`paths` of the document says what can be asked"
             )
     names["locustfile"] = name
-    texts[name] = starter(found, asked.openapi)
+    # A query may hold a token.
+    texts[name] = starter(found, asked.openapi and asked.openapi.partition("?")[0])
     toml = texts[TOML]
     for key, value in (("scale", None), ("rate", RATE), ("scenario", "baseline"), ("locustfile", name)):
         toml = _set(toml, "run", key, value)

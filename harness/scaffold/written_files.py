@@ -142,15 +142,16 @@ def _why_kept(path: Path, name: str, listed: Mapping[str, str | None]) -> str | 
 
 
 def _contents(texts: Mapping[str, str]) -> dict[str, str]:
-    """What the files hold, with their marks; harness.toml's names the others, which are made first."""
-    found = {name: _marked(text) if _takes_comments(name) else text for name, text in texts.items() if name != TOML}
-    if TOML in texts:
-        head = "".join(
-            f"# Written with it: {name}{'' if _takes_comments(name) else f' (sha256 {_sha256(content)})'}\n"
-            for name, content in found.items()
-        )
-        found[TOML] = _marked(head + texts[TOML])
-    return found
+    """What the files hold, with their marks. harness.toml is the first: what it names can be taken back however many
+    of them were written."""
+    others = {name: _marked(text) if _takes_comments(name) else text for name, text in texts.items() if name != TOML}
+    if TOML not in texts:
+        return others
+    head = "".join(
+        f"# Written with it: {name}{'' if _takes_comments(name) else f' (sha256 {_sha256(content)})'}\n"
+        for name, content in others.items()
+    )
+    return {TOML: _marked(head + texts[TOML]), **others}
 
 
 def _marked(text: str) -> str:

@@ -108,9 +108,10 @@ def test_where_the_output_is_no_terminal_it_is_printed_as_ever(project: Path, mo
 def test_without_a_project_it_is_the_file_for_a_process(tmp_path: Path, terminal: None) -> None:
     said = init(cwd=tmp_path).stdout
     assert names(tmp_path) == ["harness.toml"] and "docker" not in said and "--fault none" in said
+    assert "name the Locust file with your requests" in said and "say in harness.toml which" not in said
     init("--remove", cwd=tmp_path)
     assert init("--remove", cwd=tmp_path).stdout == "nothing here was written by harness init\n"
-    init("--locustfile", "mine.py", cwd=tmp_path)
+    assert "name the Locust file" not in init("--locustfile", "mine.py", cwd=tmp_path).stdout
     assert tomllib.loads((tmp_path / "harness.toml").read_text())["run"] == {
         "locustfile": "mine.py",
         "rate": 20,
@@ -118,6 +119,12 @@ def test_without_a_project_it_is_the_file_for_a_process(tmp_path: Path, terminal
     }
     assert "name='/'" in (tmp_path / "mine.py").read_text()
     assert "removed mine.py" in init("--remove", cwd=tmp_path).stdout and names(tmp_path) == []
+
+
+def test_a_project_that_publishes_nothing_is_told_what_is_missing(project: Path) -> None:
+    (project / "compose.yaml").write_text("services:\n  web: {image: shop}\n")
+    said = init(cwd=project).stdout
+    assert "say in harness.toml which service is tested" in said and names(project) == ["harness.toml"]
 
 
 def test_only_what_nobody_has_changed_is_removed(project: Path) -> None:
@@ -190,8 +197,9 @@ def test_what_cannot_be_written_whole_is_not_there(tmp_path: Path, monkeypatch: 
         return real(path, *rest)
 
     monkeypatch.setattr(written_files.os, "open", full)
-    with pytest.raises(UsageError, match="cannot be written: No space left"):
+    with pytest.raises(UsageError, match=r"a\.yaml cannot be written: No space left"):
         written_files.write(tmp_path, {"harness.toml": "", "a.yaml": ""})
+    assert len(made) == 2
     assert names(tmp_path) == []
 
 
