@@ -68,7 +68,7 @@ def _operation(
         method=method,
         template=base + template,
         path=path,
-        summary=str(operation.get("summary") or operation.get("operationId") or "")[:100],
+        summary=str(operation.get("summary") or operation.get("operationId") or "")[:100].strip(),
         body=body,
         inactive=_inactive(method, operation, missing, needs=bool(needed) or wanted),
     )
@@ -109,6 +109,9 @@ def _parameters(document: dict[str, Any], item: dict[str, Any], operation: dict[
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for written in (*_list(item.get("parameters")), *_list(operation.get("parameters"))):
         one, _ = resolved(document, written)
+        if not isinstance(one, dict) and isinstance(written, dict):
+            # Whether it has to be there nobody can say.
+            one = {"name": str(written.get("$ref"))[:100], "in": "not in the document", "required": True}
         if isinstance(one, dict):
             found[str(one.get("in")), str(one.get("name"))] = one
     return list(found.values())
@@ -126,7 +129,7 @@ def _filled(document: dict[str, Any], template: str, needed: list[dict[str, Any]
             values[name] = quote(value, safe="", errors="replace")
         elif where == "query" and value is not None:
             query.append(f"{quote(name, safe='', errors='replace')}={quote(value, safe='', errors='replace')}")
-        elif where in ("path", "query", "header", "cookie"):
+        elif where not in ("body", "formData"):
             missing.append(f"{name} ({where})")
     # In one pass: a value that looks like another place is none.
     path = re.sub(r"\{([^{}]*)\}", lambda place: values.get(place[1], place[0]), template)

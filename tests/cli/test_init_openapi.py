@@ -98,8 +98,10 @@ def test_only_what_needs_nothing_is_switched_on_and_the_rest_has_the_examples_of
         "other": True,
     }
     assert health(tuple(found.values())) == "/v1/health"
-    undescribed = of({"openapi": "3.0.0", "paths": {"/x/{y}": {"get": {}}}}, tmp_path, "other.json")
+    paths = {"/x/{y}": {"get": {}}, "/z": {"get": {"parameters": [{"$ref": "other.json#/limit"}]}}}
+    undescribed = of({"openapi": "3.0.0", "paths": paths}, tmp_path, "other.json")
     assert undescribed["get", "/x/{y}"].inactive == "it needs y (path)"
+    assert undescribed["get", "/z"].inactive == "it needs other.json#/limit (not in the document)"
     source = starter(tuple(found.values()), "api.yaml")
     assert "self.client.get('/v1/items', name='/v1/items')" in source
     assert "    #     self.client.delete('/v1/items/a%2Fb%20%7Bid%7D', name='/v1/items/{id}')" in source
