@@ -66,6 +66,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/safety/test_deaths.py": 30,
         "tests/stack/test_cli_stack.py": 30,
         "tests/cli/test_foreign_input.py": 25,
+        "tests/e2e/test_init_openapi.py": 25,
         "tests/conductor/test_outside.py": 25,
         "tests/faults/test_hog.py": 25,
         "tests/safety/test_heal.py": 25,
