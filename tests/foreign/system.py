@@ -1,4 +1,4 @@
-"""One foreign system on real servers: its programs as plain processes, each dependency behind a proxy, a harness.toml."""
+"""One foreign system on real servers: plain processes, each dependency behind a proxy, and a harness.toml."""
 
 from __future__ import annotations
 

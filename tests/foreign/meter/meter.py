@@ -62,7 +62,7 @@ async def read():
     while True:
         try:
             await read_once()
-        except (KafkaError, asyncio.TimeoutError) as error:
+        except (TimeoutError, KafkaError) as error:
             print("reading:", repr(error))
             if WEAK:
                 reading = False
