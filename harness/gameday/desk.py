@@ -312,7 +312,7 @@ class Desk:
         moment = moment_of(act)
         # What was injected without a plan is told to nobody from whom drills are hidden: it may be the next one's.
         said = "begins an unplanned drill" if secret and act.kind == "inject" else moment.said
-        return ActRow(at=act.at, who=act.who, said=said)
+        return ActRow(at=act.at, kind=act.kind, who=act.who, said=said)
 
     # -- what the day tells it ---------------------------------------------------------------------------------
 
@@ -369,6 +369,9 @@ class Desk:
         """t0: CLOCK_MONOTONIC, at which the drill's own clock was at 0. Orders find nothing that is on any more."""
         with self._lock:
             self._on = self._orders = None
+            if self.live is not None:
+                # What is shown until the wait shows itself must not name what a blind drill has broken.
+                self.live = replace(self.live, phase="", phase_left_s=None, faults=(), message="")
             self._harness("over", number, seconds=round(t0 - self._zero, 3))
 
     def close(self) -> None:

@@ -91,7 +91,7 @@ class Day:
 
 
 @contextmanager
-def day(folder: Path, *, guests: bool = True) -> Iterator[Day]:
+def day(folder: Path, *, guests: Guests | None = Guests(address="127.0.0.1:0")) -> Iterator[Day]:
     (folder / "logs").mkdir()
     private = folder / "private"
     private.mkdir(mode=0o700)
@@ -107,8 +107,8 @@ def day(folder: Path, *, guests: bool = True) -> Iterator[Day]:
     desk.shows(live())
     said: list[str] = []
     place = Place(faults=FAULTS)
-    if guests:
-        place = Guests(address="127.0.0.1:0").at(place, private)
+    if guests is not None:
+        place = guests.at(place, private)
     console = Console(desk, place, private, said.append)
     found = Day(desk, console, said)
     over = threading.Event()
