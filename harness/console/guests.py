@@ -69,7 +69,9 @@ def _as_browsers_write(address: str, host: str) -> str:
     if not bracketed:
         raise UsageError(f"--guests {address}: an IPv6 address is written in brackets", hint=hint)
     if found.scope_id:
-        raise UsageError(f"--guests {address}: no browser can open an address with a zone (%{found.scope_id})", hint=hint)
+        raise UsageError(
+            f"--guests {address}: no browser can open an address with a zone (%{found.scope_id})", hint=hint
+        )
     return f"[{found}]"
 
 

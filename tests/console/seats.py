@@ -23,6 +23,7 @@ from harness.model.records.live import LiveFault, LiveNumbers, LiveState
 from harness.model.records.many_runs.gameday import DrillPlan, GameDayPlan
 from harness.suite.prepare import PlannedItem
 
+ANYWHERE = Guests(address="127.0.0.1:0")
 EVIL = "<script>document.title='broken'</script>"
 FAULTS = (
     FaultForm(
@@ -91,7 +92,7 @@ class Day:
 
 
 @contextmanager
-def day(folder: Path, *, guests: Guests | None = Guests(address="127.0.0.1:0")) -> Iterator[Day]:
+def day(folder: Path, *, guests: Guests | None = ANYWHERE) -> Iterator[Day]:
     (folder / "logs").mkdir()
     private = folder / "private"
     private.mkdir(mode=0o700)

@@ -77,7 +77,9 @@ def begin(found: Day, number: int, fault: str) -> None:
     begun = found.desk.begins()
     assert begun is not None
     found.desk.starts(begun, f"drill-{number:02d}", found.orders)
-    found.desk.shows(live("fault", fault), {"A": "firing", "B": "pending", "C": "inactive"}, {"db": {"x": 3.0, "y": 4.0}})
+    found.desk.shows(
+        live("fault", fault), {"A": "firing", "B": "pending", "C": "inactive"}, {"db": {"x": 3.0, "y": 4.0}}
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -116,13 +118,17 @@ def test_whoever_listens_is_told_what_changes_once_and_of_an_abort_at_once(open_
     operator, responder = (seat(browser, open_day, role) for role in ("operator", "responder"))
     for page in (operator, responder):
         assert page.locator("#news").get_attribute("role") == page.locator("#said").get_attribute("role") == "status"
-        assert page.locator("[role=alert], [aria-live=assertive]").evaluate_all("all => all.map(o => o.id)") == ["alarm"]
+        assert page.locator("[role=alert], [aria-live=assertive]").evaluate_all("all => all.map(o => o.id)") == [
+            "alarm"
+        ]
         page.evaluate(
             """() => { window.told = []; for (const name of ["news", "alarm"]) new MutationObserver(() =>
             window.told.push(name)).observe(document.getElementById(name), {childList: true, characterData: true}); }"""
         )
     begin(open_day, 2, "db-latency")
-    expect(operator.locator("#news")).to_contain_text("Drill 2 is on: slow store, fault. db-latency proven. Alert A fires.")
+    expect(operator.locator("#news")).to_contain_text(
+        "Drill 2 is on: slow store, fault. db-latency proven. Alert A fires."
+    )
     expect(responder.locator("#news")).to_have_text("Drill 2 is on: blind. Alert A fires.", use_inner_text=False)
     expect(responder.locator("#news")).not_to_contain_text("db")
     # Figures change each second, and nobody is told.

@@ -25,7 +25,9 @@ def signed(folder: Path, password: str = "") -> tuple[Path, Path, Path]:
     """(authority, certificate, key): a certificate for loopback of an authority that nobody but this test knows."""
     now = datetime.now(UTC)
 
-    def made(name: str, key: ec.EllipticCurvePrivateKey, by: str, signer: ec.EllipticCurvePrivateKey, ca: bool) -> bytes:
+    def made(
+        name: str, key: ec.EllipticCurvePrivateKey, by: str, signer: ec.EllipticCurvePrivateKey, ca: bool
+    ) -> bytes:
         loopback = [x509.IPAddress(ipaddress.ip_address(one)) for one in ("127.0.0.1", "::1")]
         identifier = x509.SubjectKeyIdentifier.from_public_key(signer.public_key())
         builder = (
@@ -39,9 +41,7 @@ def signed(folder: Path, password: str = "") -> tuple[Path, Path, Path]:
             .add_extension(x509.SubjectAlternativeName(loopback), critical=False)
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
         )
         return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 

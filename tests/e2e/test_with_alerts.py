@@ -1,5 +1,5 @@
-"""`--with-alerts` as people use it: one suite on the embedded stack with its own Prometheus and Alertmanager. An alert that
-detects its fault, one that never fires, and one of a fault that hurts nobody, each in the experiment that expects it."""
+"""`--with-alerts` as people use it: a suite on the embedded stack with its own Prometheus and Alertmanager. An alert
+that detects its fault, one that never fires, one of a fault that hurts nobody: each where it is expected."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def test_alerts_of_a_suite_are_held_against_the_experiment_that_expects_them(tmp
     paused, cache = (suite.dir / name for name in ("01-paused", "02-no-cache"))
     first, second = outcomes(paused), outcomes(cache)
     # KafkaDown cannot fire: while the API is paused nobody says anything of Kafka.
-    assert first["SampleApiDown"]["outcome"] == "detected" and first["KafkaDown"]["outcome"] == "never_fired", suite.text()
+    assert first["SampleApiDown"]["outcome"] == "detected" and first["KafkaDown"]["outcome"] == "never_fired", (
+        suite.text()
+    )
     assert fired(paused, "KafkaDown") == []
     injected = next(one["at"] for one in suite.history("01-paused") if one["event"] == "fault_injected")
     seen = fired(paused, "SampleApiDown")
