@@ -22,6 +22,7 @@ from harness.model.errors import UsageError
 from harness.model.records.live import LiveFault, LiveNumbers, LiveState
 from harness.model.records.many_runs.gameday import DrillPlan, GameDayPlan
 from harness.suite.prepare import PlannedItem
+from tests.e2e.observe import wait_until
 
 ANYWHERE = Guests(address="127.0.0.1:0")
 EVIL = "<script>document.title='broken'</script>"
@@ -196,6 +197,10 @@ class Stream:
 
     def text(self) -> str:
         return "".join(self._lines)
+
+    def says(self, text: str) -> bool:
+        """Sooner or later."""
+        return wait_until(lambda: text in self.text(), 10)
 
     def _read(self) -> None:
         try:

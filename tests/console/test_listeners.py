@@ -184,7 +184,7 @@ def test_what_a_blind_drill_breaks_is_on_no_page_and_in_no_stream_of_a_guest(ope
     open_day.desk.waits(open_day.orders)
     open_day.desk._question = ""
     for one in streams:
-        assert wait_until(lambda one=one: "between drills" in one.text(), 10) and "drill 2 is on: blind" in one.text()
+        assert one.says("between drills") and "drill 2 is on: blind" in one.text()
     words = re.compile(r"\bdb|latency|slow store|proven|connections|\bfault\b", re.I)
     for outlet in (*told, *(one.text() for one in streams)):
         outlet = outlet.replace("Clear the fault", "")  # the name of a button
@@ -192,7 +192,7 @@ def test_what_a_blind_drill_breaks_is_on_no_page_and_in_no_stream_of_a_guest(ope
         assert found is None, outlet[found.start() - 100 : found.end() + 100]
     own.do("reveal")
     assert wait_until(lambda: "slow store" in responder.ask("GET", "/")[1], 10)
-    assert all(wait_until(lambda one=one: "slow store" in one.text(), 10) for one in streams)
+    assert all(one.says("slow store") for one in streams)
 
 
 def test_a_console_that_is_killed_ends_what_is_on_and_comes_back_with_everybody_s_seats(open_day: Day) -> None:

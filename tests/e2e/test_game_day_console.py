@@ -61,7 +61,7 @@ class Day:
 
     def __init__(self, cwd: Path, plan: str = PLAN, *args: str, grafana: str | None = None) -> None:
         self.cwd, self.state = cwd, cwd / "state"
-        (cwd / "day.yaml").write_text(OPTIONS + plan)
+        (cwd / "day.yaml").write_text(OPTIONS.replace("rate: 50", "rate: 20") + plan)
         self.log = (cwd / "said.txt").open("wb")
         self.env = {**os.environ, "XDG_STATE_HOME": str(self.state)}
         program = SHORTENED

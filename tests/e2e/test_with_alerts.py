@@ -31,7 +31,7 @@ CALM = OPTIONS.replace("rate: 50", "rate: 20")
 
 def fired(folder: Path, alert: str) -> list[float]:
     """When the sources said so, on the experiment's clock."""
-    rows = list(read_lines(folder / "alerts.jsonl", AlertRow))
+    rows: list[AlertRow] = list(read_lines(folder / "alerts.jsonl", AlertRow))
     return [one.at for one in rows if isinstance(one, Changed) and one.alert == alert and one.state == "firing"]
 
 
