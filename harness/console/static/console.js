@@ -80,7 +80,8 @@ addEventListener("pagehide", close);
 watch();
 
 setInterval(() => {
-  if (!ended && !document.hidden && Date.now() - heard > 12000) {
+  // Said once: it is read out, too.
+  if (!ended && !document.hidden && Date.now() - heard > 12000 && !said.classList.contains("lost")) {
     said.textContent = "nothing was heard from the console for a while: what is shown is old";
     said.classList.add("lost");
   }
