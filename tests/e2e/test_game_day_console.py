@@ -41,7 +41,7 @@ drills:
   - {name: slow store, faults: ["db-latency:latency=50ms"], fault_for: 120s}
   - {name: left out, faults: [redis-hang]}
 """
-PAUSED = "  - {name: paused, faults: [api-pause], fault_for: 12s, expected_alerts: [SampleApiDown, KafkaDown]}\n"
+PAUSED = "  - {name: paused, faults: [api-pause], fault_for: 15s, expected_alerts: [SampleApiDown, KafkaDown]}\n"
 WITH_ALERTS = PLAN.replace("blind: true,", "blind: true, expected_alerts: [KafkaDown],").replace(
     "  - {name: left out", f"{PAUSED}  - {{name: left out"
 )
@@ -212,7 +212,7 @@ def mark(grafana: Imitation, text: str) -> dict[str, Any] | None:
     return next((one for one in list(grafana.made) if text in json.dumps(one)), None)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.calm
 def test_a_game_day_is_driven_without_a_mouse_and_its_record_says_what_its_histories_say(
     tmp_path: Path, browser: Browser, grafana: Imitation
 ) -> None:
