@@ -1,6 +1,6 @@
 """`python -m harness.load`: the load process.
 
-`describe FILE`, `worker`, `elsewhere SETTINGS`, `read-back` and `last-look` are its helpers.
+`describe WANTED`, `worker`, `elsewhere SETTINGS`, `read-back` and `last-look` are its helpers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) == 1 and arguments[0] in helpers:
         start.run_helper(helpers[arguments[0]])
     sys.stderr.write(
-        "usage: python -m harness.load [describe FILE | worker | elsewhere SETTINGS | read-back | last-look]\n"
+        "usage: python -m harness.load [describe WANTED | worker | elsewhere SETTINGS | read-back | last-look]\n"
     )
     return 2
 

@@ -13,7 +13,6 @@ from harness.adapters.processes.start_command import reset_command
 from harness.conductor.prepare import Ground, Planned, ground
 from harness.config.file import Configuration
 from harness.fault import registered, traits_of
-from harness.load.process.launcher import describe
 from harness.model.errors import HarnessError, UsageError
 from harness.model.records.load import Locustfile
 from harness.model.records.many_runs.suite import SuiteResult
@@ -136,7 +135,7 @@ def plan_suite(
     """
     on = ground(shared, configuration)
     suite = _suite(on, shared, file, profile_name)
-    locustfile = describe(on.locustfile)
+    locustfile = on.look(shared)
     control = replace(shared, faults=("none",))
     base = Planned(experiment=control, plan=on.plan(control, lambda: locustfile), stack=on.stack, running=on.running)
     chosen, left = _chosen(suite, only)
