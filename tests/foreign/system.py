@@ -20,7 +20,8 @@ from tests.support.servers.real import wait_until
 
 HERE = Path(__file__).parent
 HARNESS = Path(sys.executable).with_name("harness")
-LENGTHS = ("--warmup", "3s", "--baseline", "15s", "--fault-for", "12s", "--request-timeout", "3s", "--rate", "40")
+LENGTHS = ("--warmup", "3s", "--baseline", "15s", "--fault-for", "12s", "--recovery-limit", "25s")
+LOAD = ("--rate", "40", "--request-timeout", "3s")
 TARGETS = """
 [targets]
 primary = ["error_rate < 5%", "p95 < 2s", "recovery < 20s"]
@@ -110,7 +111,7 @@ class System:
         """result.json of `harness run`; exit_code is the command's."""
         words = [word for fault in faults for word in ("--fault", fault)]
         done = subprocess.run(
-            [HARNESS, "run", *LENGTHS, *words, "--out", str(self.folder / "runs")],
+            [HARNESS, "run", *LENGTHS, *LOAD, *words, "--out", str(self.folder / "runs")],
             cwd=self.folder,
             env={**os.environ, **self.env, "XDG_STATE_HOME": str(self.folder / "state")},
             capture_output=True,
