@@ -24,7 +24,9 @@ def test_a_dependency_without_a_proxy_is_told_so() -> None:
 
 
 def test_a_limit_of_connections_needs_a_database() -> None:
-    with pytest.raises(Refused, match="redis-connection-limit needs a PostgreSQL dependency; redis is of kind redis"):
+    with pytest.raises(
+        Refused, match="redis-connection-limit needs a PostgreSQL or MySQL dependency; redis is of kind redis"
+    ):
         change_for(registered()["connection-limit"], Dependency(name="redis", kind="redis", proxied=True))
 
 

@@ -46,16 +46,24 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 class Admin:
     """One session that may alter accounts and end sessions; use as a context manager. See AdminSession.
 
-    server: the dependency's name. database: used where a table is named without one.
+    server: the dependency's name. database: used where a table is named without one. address: where to, None = as the
+    options say.
     """
 
     def __init__(
-        self, options: str, *, password: str | None, server: str, timeout_s: float = 5.0, database: str | None = None
+        self,
+        options: str,
+        *,
+        password: str | None,
+        server: str,
+        timeout_s: float = 5.0,
+        database: str | None = None,
+        address: Address | None = None,
     ) -> None:
         self._server = server
         self._database = database or options_of(options).get("dbname")
         try:
-            self._session = Session(options, None, password=password, server=server, timeout_s=timeout_s)
+            self._session = Session(options, address, password=password, server=server, timeout_s=timeout_s)
         except ProbeError as error:
             raise Unreachable(f"no MySQL session: {error.detail}") from None
         self.mariadb = self._session.mariadb
@@ -169,8 +177,9 @@ class Admin:
             if not is_ours(self._server, id)
         )
 
-    def sees_every_session(self) -> bool:
-        return self._lacks("*.*", ["PROCESS"]) is None
+    def lacks_to_see(self) -> str | None:
+        """The statement that would let this login see the sessions of others; None = it may."""
+        return self._lacks("*.*", ["PROCESS"])
 
     def slots(self) -> Slots:
         limit, used = self.ask(

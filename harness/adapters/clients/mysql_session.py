@@ -13,11 +13,9 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections import deque
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from harness.adapters.allowed_hosts import server_address
 from harness.adapters.clients.postgres_admin import one_line, options_of
 from harness.adapters.wire.exchange import ErrorKind, ProbeError
 from harness.model.clock import monotonic
@@ -39,8 +37,10 @@ _KINDS: dict[str, ErrorKind] = {
 }
 _BROKEN = {"0", "2003", "2006", "2013", "2014", "2055", "1053", "1927"}
 _END_S = 0.05
+_PORT = 3306
 
-_ours: deque[tuple[str, int]] = deque(maxlen=5000)
+_MOST_OURS = 5000
+_ours: dict[tuple[str, int], None] = {}
 """Connection ids, as the server has them, of the sessions of this process: what a server lists about its clients has no
 name for a session by which it could be told from the application's with the same login."""
 
@@ -71,13 +71,15 @@ class Session:
         import pymysql
 
         values = options_of(options)
-        self._deadline, self._guard, self._twin = deadline, None, None
+        self._deadline = deadline
+        self._guard: threading.Timer | None = None
+        self._twin: socket.socket | None = None
         left = timeout_s if deadline is None else deadline - monotonic()
         if left <= 0:
             raise ProbeError("timeout", "no time is left for a connection", connected=False)
         self._raw: socket.socket | None = None
         try:
-            self._raw = _connected(values, options, address, left)
+            self._raw = _connected(values, address, left)
             self._raw.settimeout(left)
             self._watch(self._raw)
             self._connection: Connection[Any] = pymysql.Connection(
@@ -94,14 +96,17 @@ class Session:
                 **_tls(values),
             )
             self._connection.connect(self._raw)
-            self.id = int(self._connection.thread_id())
+            self.id = int(self._connection.thread_id())  # type: ignore[no-untyped-call]
         except (OSError, pymysql.Error, ssl.SSLError) as error:
             self._end()
             raise _translated(error, self._raw is not None, deadline, password) from error
         except BaseException:
             self._end()
             raise
-        _ours.append((server, self.id))
+        self._told = str(self._connection.get_server_info())  # type: ignore[no-untyped-call]
+        _ours[(server, self.id)] = None
+        if len(_ours) > _MOST_OURS:
+            _ours.pop(next(iter(_ours)), None)
 
     def __enter__(self) -> Self:
         return self
@@ -122,13 +127,12 @@ class Session:
 
     @property
     def mariadb(self) -> bool:
-        return "mariadb" in str(self._connection.get_server_info()).lower()
+        return "mariadb" in self._told.lower()
 
     @property
     def version(self) -> str:
-        """"10.11.19" of 5.5.5-10.11.19-MariaDB."""
-        text = str(self._connection.get_server_info()).removeprefix("5.5.5-")
-        return text.split("-")[0]
+        """ "10.11.19" of 5.5.5-10.11.19-MariaDB."""
+        return self._told.removeprefix("5.5.5-").split("-")[0]
 
     def close(self) -> None:
         """COM_QUIT, then a moment for the server to close. May be called again."""
@@ -185,19 +189,18 @@ class Session:
                 one.close()
 
 
-def _connected(values: dict[str, str], options: str, address: Address | None, left: float) -> socket.socket:
-    if address is None:
-        server = server_address(options)
-        if server is None:
-            found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                found.settimeout(left)
-                found.connect(values["host"])
-            except BaseException:
-                found.close()
-                raise
-            return found
-        address = Address(*server)
+def _connected(values: dict[str, str], address: Address | None, left: float) -> socket.socket:
+    host = values.get("hostaddr") or values.get("host", "localhost")
+    if address is None and host.startswith("/"):
+        found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            found.settimeout(left)
+            found.connect(host)
+        except BaseException:
+            found.close()
+            raise
+        return found
+    address = address or Address(host, int(values.get("port", _PORT)))
     found = socket.create_connection((address.host, address.port), left)
     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return found
@@ -239,7 +242,9 @@ def _translated(error: Exception, connected: bool, deadline: float | None, passw
     while chain is not None and network is None:
         network = chain if isinstance(chain, OSError) else None
         chain = chain.__cause__ or chain.__context__
-    code = str(error.args[0]) if error.args and isinstance(error.args[0], int) and not isinstance(error, OSError) else ""
+    code = (
+        str(error.args[0]) if error.args and isinstance(error.args[0], int) and not isinstance(error, OSError) else ""
+    )
     if isinstance(network, ssl.SSLError):
         return ProbeError("protocol", f"TLS failed: {one_line(str(network), password)}", connected=True)
     if isinstance(network, TimeoutError) or (deadline is not None and monotonic() >= deadline and code in _BROKEN):

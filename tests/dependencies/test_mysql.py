@@ -1,0 +1,157 @@
+"""The kind mysql on a real MariaDB: the contract of kinds, and that its owner notices nothing of being looked at."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pymysql
+import pytest
+
+from harness.dependencies.kind import attempts
+from harness.dependencies.mysql import MARIADB, MYSQL
+from harness.dependencies.probe import closing, handshake, path_probe
+from harness.model.errors import Refused, UsageError
+from harness.model.records.faults import Address, Dependency
+from harness.testing import DependencyContract
+from tests.support.servers.mariadb import PASSWORD, MariaDbServer, declared, mariadb_server
+
+pytestmark = pytest.mark.stack
+__all__ = ["mariadb_server"]
+
+NOTICED = ("Aborted_", "Connection_errors_")
+
+
+@pytest.fixture(autouse=True)
+def _password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_DB_PASSWORD", PASSWORD)
+
+
+class TestMysql(DependencyContract):
+    kind = MYSQL
+
+    @pytest.fixture
+    def dependency(self, mariadb_server: MariaDbServer) -> Dependency:
+        return declared(mariadb_server)
+
+    def application(self, dependency: Dependency) -> AbstractContextManager[object]:
+        assert dependency.path is not None
+        return pymysql.connect(host=dependency.path.host, port=dependency.path.port, user="app", password=PASSWORD)
+
+
+class TestMariadb(TestMysql):
+    kind = MARIADB
+
+    @pytest.fixture
+    def dependency(self, mariadb_server: MariaDbServer) -> Dependency:
+        return declared(mariadb_server).but(kind="mariadb")
+
+
+@pytest.mark.parametrize("own_login", [True, False], ids=["probe_login", "the application's"])
+def test_two_hundred_probes_leave_nothing_on_the_server(mariadb_server: MariaDbServer, own_login: bool) -> None:
+    dependency = declared(mariadb_server)
+    if not own_login:
+        dependency = dependency.but(credentials={"probe_login": None, "probe_password_env": None})
+    before, held = mariadb_server.status(*NOTICED), mariadb_server.status("Threads_connected")
+    for _ in range(66):
+        for probe in (path_probe(dependency), lambda s: handshake(dependency, s), lambda s: closing(dependency, s)):
+            assert probe(5.0).ok
+    MYSQL.check(dependency, "dependencies.db", None, lambda _: None)
+    MYSQL.clients(dependency, (), ())
+    MYSQL.identity(dependency)
+    MYSQL.counters(dependency).close()
+    time.sleep(0.2)
+    assert mariadb_server.status(*NOTICED) == before
+    assert mariadb_server.status("Threads_connected") == held
+
+
+def test_probes_of_ours_are_no_client_of_the_application(mariadb_server: MariaDbServer) -> None:
+    dependency = declared(mariadb_server).but(credentials={"probe_login": None, "probe_password_env": None})
+    attempt = attempts(dependency, dependency.path)(time.monotonic() + 5)
+    with MYSQL.login(attempt):
+        assert MYSQL.clients(dependency, (), ()) == []
+        with pymysql.connect(host="127.0.0.1", port=mariadb_server.address.port, user="app", password=PASSWORD) as app:
+            (first,) = MYSQL.clients(dependency, (), ())
+            assert first.label == "app" and first.address == Address(*app._sock.getsockname())  # type: ignore[attr-defined]
+            (idle,) = MYSQL.clients(dependency, (), ())
+            app.query("SELECT 1")
+            (used,) = MYSQL.clients(dependency, (), ())
+            assert None not in (first.work, idle.work, used.work)
+            assert idle.work == first.work < used.work  # type: ignore[operator]
+
+
+@pytest.fixture
+def weak(mariadb_server: MariaDbServer) -> Iterator[str]:
+    """An admin that may nothing yet."""
+    mariadb_server.ask(f"CREATE USER weak@'%' IDENTIFIED BY '{PASSWORD}'")
+    yield f"host=127.0.0.1 port={mariadb_server.address.port} user=weak"
+    mariadb_server.ask("DROP USER weak@'%'")
+
+
+def test_a_missing_right_is_told_with_the_grant_and_is_no_error(mariadb_server: MariaDbServer, weak: str) -> None:
+    dependency = declared(mariadb_server).but(credentials={"admin": weak, "admin_password_env": "APP_DB_PASSWORD"})
+    notes: list[str] = []
+    MYSQL.check(dependency, "dependencies.db", None, notes.append)
+    (note,) = notes
+    assert "GRANT PROCESS ON *.* TO 'weak'@'%';" in note and "connection-limit is off" in note
+    with pymysql.connect(host="127.0.0.1", port=mariadb_server.address.port, user="app", password=PASSWORD):
+        assert [one.label for one in MYSQL.clients(dependency, (), ())] == ["app"], "by the application's own login"
+    mariadb_server.ask(note[note.index("GRANT ") :].rstrip(";"))
+    MYSQL.check(dependency, "dependencies.db", None, notes.append)
+    assert len(notes) == 1, "said although it has the right"
+    MYSQL.check(dependency.but(credentials={"admin": None, "admin_password_env": None}), "x", None, notes.append)
+    assert "GRANT PROCESS ON *.*" in notes[1] and "lock" in notes[1]
+
+
+def test_what_cannot_be_is_one_line(mariadb_server: MariaDbServer) -> None:
+    dependency = declared(mariadb_server)
+
+    def refused(error: type[UsageError], words: str, **credentials: str | None) -> None:
+        with pytest.raises(error, match=words) as caught:
+            MYSQL.check(dependency.but(credentials=credentials), "dependencies.db", None, lambda _: None)
+        assert PASSWORD not in str(caught.value) and "\n" not in str(caught.value)
+
+    refused(UsageError, "Access denied for user 'nobody'", login="user=nobody")
+    app = f"host=127.0.0.1 port={mariadb_server.address.port} user=app"
+    refused(Refused, "the application's own account", admin=app, admin_password_env="APP_DB_PASSWORD")
+    refused(Refused, "probes would take its slots", probe_login="user=app")
+    refused(UsageError, "dependencies.db.admin: no MySQL session", admin="host=/nowhere user=root")
+    refused(UsageError, "no login at .*Access denied", probe_login="user=nobody")
+
+
+def test_a_password_is_in_no_message(mariadb_server: MariaDbServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_DB_PASSWORD", "wrong horse")
+    found = path_probe(declared(mariadb_server))(5.0)
+    assert found.error_kind == "auth" and "wrong horse" not in found.detail
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("dbname=shop", "login names no user"),
+        ("user=app sslmode=maybe", "sslmode maybe is not known"),
+        ("user=app sslmode=verify-full", "needs sslrootcert"),
+        ("user=app target_session_attrs=any", "no connection option of MySQL"),
+        ("nonsense", "not understood"),
+    ],
+)
+def test_options_are_looked_at_in_the_file(options: str, words: str) -> None:
+    table = MYSQL.table(kind="mysql", direct="127.0.0.1:3306", login=options)  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match=words):
+        table.declared(Dependency(name="db", kind="mysql", direct=Address("127.0.0.1", 3306)), "dependencies.db")
+
+
+def test_an_admin_elsewhere_says_its_port() -> None:
+    table = MYSQL.table(kind="mysql", login="user=app", admin="host=db user=root")  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match="names a host and no port"):
+        table.declared(Dependency(name="db", kind="mysql", direct=Address("127.0.0.1", 3306)), "dependencies.db")
+
+
+def test_compose_files_get_a_table() -> None:
+    lines = MYSQL.table_lines({"MARIADB_USER": "shop", "MARIADB_DATABASE": "orders"}, "DB", None)
+    assert 'login = "user=shop dbname=orders"' in lines[0]
