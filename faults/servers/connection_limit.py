@@ -1,8 +1,8 @@
 """connection-limit: the application's account on a database may have only a few connections.
 
 A new limit leaves existing sessions alone, so of these some are ended: in PostgreSQL (ALTER ROLE ... CONNECTION LIMIT)
-the newest above the limit, in MySQL (ALTER USER ... WITH MAX_USER_CONNECTIONS) all, since it counts only those that log in
-afterwards. The admin session is another login, which the limit does not concern, so the undo always gets in.
+the newest above the limit, in MySQL (ALTER USER ... WITH MAX_USER_CONNECTIONS) all, since it counts only those that log
+in afterwards. The admin session is another login, which the limit does not concern, so the undo always gets in.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What faults on a database's accounts, sessions and tables share: is it one, is it still the same, is a login refused."""
+"""What faults on a database share: has it accounts and tables, is it still the same one, is a login refused."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class DependencyKind:
     """A probe that gets no answer leaves an unfinished login behind, which its server counts: those are to be few."""
 
     def close(self, attempt: Attempt) -> str:
-        """A connection that we close, and that the other side then closes as well. Raises ProbeError: reset, timeout."""
+        """A connection that we close, and that the other side then closes as well. Raises ProbeError."""
         with attempt.exchange as exchange:
             if not exchange.finish():
                 raise ProbeError("reset", "a connection that we closed was reset", connected=True)
@@ -261,7 +261,7 @@ class DependencyKind:
         raise NotImplementedError
 
     def table_waits(self, attempt: Attempt, table: str) -> str:
-        """A statement on a table, by its quoted name, has to wait: what was seen. Raises ProbeError where it does not."""
+        """A statement on a table, by its quoted name, has to wait: what was seen. Raises ProbeError if it does not."""
         raise NotImplementedError
 
     # -- `harness init`

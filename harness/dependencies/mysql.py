@@ -1,5 +1,5 @@
-"""MySQL and MariaDB: a real login and SELECT 1, ended by COM_QUIT, since servers count logins that do not come and block
-whom they came from; the process list; SHOW GLOBAL STATUS. Bytes are moved as a text, as PostgreSQL's are."""
+"""MySQL and MariaDB: a real login and SELECT 1, ended by COM_QUIT, since servers count logins that do not come and
+block whom they came from; the process list; SHOW GLOBAL STATUS. Bytes are moved as a text, as PostgreSQL's are."""
 
 from __future__ import annotations
 
@@ -237,7 +237,8 @@ class MySql(DependencyKind):
             raise UsageError(f"{where}.admin: {error}", hint="correct the login, or leave it out") from error
         if found.user == (own.role or "").partition("@")[0]:
             raise Refused(
-                f"{where}.admin is the application's own account {found.user}: the undo must get in while it is limited",
+                f"{where}.admin is the application's own account {found.user}: the undo must get in although it is"
+                " limited",
                 hint="declare another login",
             )
         if found.identity != server.identity:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import pymysql
 import pytest

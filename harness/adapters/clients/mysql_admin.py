@@ -210,7 +210,7 @@ class Admin:
         return ended
 
     def counters(self) -> dict[str, object]:
-        """connections, transactions (statements that clients sent), aborted (logins that failed): totals; clients now."""
+        """connections, transactions (statements of clients), aborted (logins that failed): totals; clients now."""
         names = {
             "Connections": "connections",
             "Questions": "transactions",

@@ -1,10 +1,10 @@
 """MySQL and MariaDB: one session, as probes and administrators have it. The only place that imports PyMySQL.
 
-A server counts connections that end before their login (Aborted_connects), and after max_connect_errors of them in a row
-it blocks the host that they came from, which behind a proxy is the application's as well. So a session logs in, or fails
-because of what the network does; and it ends with the protocol's own last word.
+A server counts connections that end before their login (Aborted_connects), and after max_connect_errors of them in a
+row it blocks the host that they came from, which behind a proxy is the application's as well. So a session logs in, or
+fails because of what the network does; and it ends with the protocol's own last word.
 
-Connection options are written as PostgreSQL's are: user, dbname; of an admin login host and port, or host=/path/of/socket;
+Connection options are written as PostgreSQL's are: user, dbname; of an admin login host and port, or host=/socket/file;
 sslmode (disable, prefer, require, verify-ca, verify-full) and sslrootcert, and host as the name in the certificate.
 """
 
