@@ -45,8 +45,8 @@ class ConnectionLimit:
                 "the application's role" if dependency.credentials.role is None else "a login that may alter the role"
             )
             raise Refused(
-                f"{dependency.name}-{self.kind} needs a {kind_of(dependency).server} login: {missing} is not declared for"
-                f" {dependency.name}",
+                f"{dependency.name}-{self.kind} needs a {kind_of(dependency).server} login: {missing} is not declared"
+                f" for {dependency.name}",
                 hint="declare `role` (the application's) and `admin` (another login that may alter it)",
             )
         kind, limit = kind_of(dependency), int(params["limit"])

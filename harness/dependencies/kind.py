@@ -72,6 +72,12 @@ class CounterReader(Protocol):
     def close(self) -> None: ...
 
 
+class ServerLock(Protocol):
+    """An advisory lock on a server, from its making to release(), which never raises."""
+
+    def release(self) -> None: ...
+
+
 class Received:
     """bytes: that came back before an exchange ended; None where the client library hides that."""
 
@@ -247,6 +253,13 @@ class DependencyKind:
         Raises Refused for a kind without one.
         """
         raise Refused(f"{dependency.name} has no admin login: a {self.name} dependency is not administered")
+
+    def server_lock(self, admin: str, *, password: str | None, who: str, text: str) -> ServerLock:
+        """Lock the server against other runs. admin: connection options. who: "run" or "keeper". text: who holds it.
+
+        Raises Refused naming the holder, AdapterError.
+        """
+        raise NotImplementedError
 
     def limit_statement(self, account: str, limit: int) -> str:
         """What sets an account's limit, for people to paste. account: Role.oid or Role.name as text."""

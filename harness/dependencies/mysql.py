@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from harness.adapters.allowed_hosts import with_admin_host
 from harness.adapters.clients import mysql_admin
+from harness.adapters.clients.mysql_advisory_lock import NamedLock
 from harness.adapters.clients.mysql_session import OVER_LIMIT, Session, check_options
 from harness.adapters.processes import sockets
 from harness.adapters.wire.exchange import ProbeError
@@ -149,6 +150,9 @@ class MySql(DependencyKind):
             timeout_s=timeout_s,
             database=application.get("dbname") if of_application else None,
         )
+
+    def server_lock(self, admin: str, *, password: str | None, who: str, text: str) -> NamedLock:
+        return NamedLock(admin, password=password, who=who, text=text)
 
     def limit_statement(self, account: str, limit: int) -> str:
         return mysql_admin.limit_statement(account, limit)

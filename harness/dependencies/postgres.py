@@ -12,6 +12,7 @@ import msgspec
 
 from harness.adapters.allowed_hosts import with_admin_host
 from harness.adapters.clients import postgres_admin, postgres_probe
+from harness.adapters.clients.postgres_advisory_lock import AdvisoryLock
 from harness.adapters.processes import sockets
 from harness.adapters.wire.exchange import ProbeError
 from harness.config import rules
@@ -130,6 +131,9 @@ class Postgres(DependencyKind):
             options = postgres_admin.conninfo(options, dbname=database) if database else options
         password = secret(dependency.credentials.admin_password_env)
         return postgres_admin.Admin(options, password=password, timeout_s=timeout_s)
+
+    def server_lock(self, admin: str, *, password: str | None, who: str, text: str) -> AdvisoryLock:
+        return AdvisoryLock(admin, password=password, who=who, text=text)
 
     def limit_statement(self, account: str, limit: int) -> str:
         return f"ALTER ROLE {postgres_admin.quote_identifier(account)} CONNECTION LIMIT {limit};"

@@ -14,6 +14,7 @@ from harness.dependencies.mysql import MARIADB, MYSQL
 from harness.dependencies.probe import closing, handshake, path_probe
 from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Address, Dependency
+from harness.safety.locks.remote import Wanted, hold_database
 from harness.testing import DependencyContract
 from tests.support.servers.mariadb import PASSWORD, MariaDbServer, declared, mariadb_server
 
@@ -151,3 +152,14 @@ def test_an_admin_elsewhere_says_its_port() -> None:
 def test_compose_files_get_a_table() -> None:
     lines = MYSQL.table_lines({"MARIADB_USER": "shop", "MARIADB_DATABASE": "orders"}, "DB", None)
     assert 'login = "user=shop dbname=orders"' in lines[0]
+
+
+def test_one_run_at_a_time_on_a_server(mariadb_server: MariaDbServer) -> None:
+    lock = Wanted(admin=mariadb_server.admin, name="db", kind="mysql")
+    run, keeper = hold_database(lock, "run-a", 1, "run"), hold_database(lock, "run-a", 2, "keeper")
+    run.release()
+    hold_database(lock, "run-b", 3, "run").release()
+    with pytest.raises(Refused, match=r"MySQL db is in use by a run \(session \d+ of root at localhost\)"):
+        hold_database(lock, "run-b", 3, "keeper")
+    keeper.release()
+    hold_database(lock, "run-b", 3, "keeper").release()

@@ -14,6 +14,7 @@ import socket
 import ssl
 import threading
 from contextlib import closing, suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.adapters.clients.postgres_admin import one_line, options_of
@@ -38,6 +39,7 @@ _KINDS: dict[str, ErrorKind] = {
 _BROKEN = {"0", "2003", "2006", "2013", "2014", "2055", "1053", "1927"}
 _END_S = 0.05
 _PORT = 3306
+_CLIENT_SSL = 1 << 11
 
 _MOST_OURS = 5000
 _ours: dict[tuple[str, int], None] = {}
@@ -71,6 +73,7 @@ class Session:
         import pymysql
 
         values = options_of(options)
+        mode = values.get("sslmode", "prefer")
         self._deadline = deadline
         self._guard: threading.Timer | None = None
         self._twin: socket.socket | None = None
@@ -93,8 +96,11 @@ class Session:
                 write_timeout=left,
                 defer_connect=True,
                 program_name="harness",
-                **_tls(values),
+                **({"ssl_disabled": True} if mode == "disable" else {"ssl": _context(mode, values.get("sslrootcert"))}),
             )
+            if mode == "prefer":  # without TLS where the server has none
+                self._connection._ssl_required = False  # type: ignore[attr-defined]
+                self._connection.client_flag &= ~_CLIENT_SSL
             self._connection.connect(self._raw)
             self.id = int(self._connection.thread_id())  # type: ignore[no-untyped-call]
         except (OSError, pymysql.Error, ssl.SSLError) as error:
@@ -220,19 +226,17 @@ def check_options(options: str) -> dict[str, str]:
     return values
 
 
-def _tls(values: dict[str, str]) -> dict[str, Any]:
-    """prefer is PyMySQL's own way: TLS where the server has it, without a look at the certificate."""
-    mode, authority = values.get("sslmode", "prefer"), values.get("sslrootcert")
-    if mode == "disable":
-        return {"ssl_disabled": True}
-    if mode == "prefer" and authority is None:
-        return {}
-    context = ssl.create_default_context(cafile=authority)
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # certificates that MySQL makes for itself are not that strict
+@lru_cache(maxsize=20)
+def _context(mode: str, authority: str | None) -> ssl.SSLContext:
+    """Made once: to read the authorities of the system takes longer than a probe."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if authority is not None:
+        context.load_verify_locations(authority)
+    # Certificates that MySQL makes for itself keep no more than the old rules.
+    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
     context.check_hostname = mode == "verify-full"
-    if authority is None:
-        context.verify_mode = ssl.CERT_NONE
-    return {"ssl": context}
+    context.verify_mode = ssl.CERT_NONE if authority is None else ssl.CERT_REQUIRED
+    return context
 
 
 def _translated(error: Exception, connected: bool, deadline: float | None, password: str | None) -> ProbeError:
