@@ -33,8 +33,8 @@ SELDOM_S = 1.0
 MOST_UNFINISHED = 10
 KEPT_FOR_ANSWERS = 4
 """To a server whose protocol nobody has told a probe is an unfinished handshake, and to some servers one that gets no
-answer is; they count those. Refused ones never reach it; one that does is followed by the next a second later, and by so
-many in all, some of which are kept for the moment when an undo was answered."""
+answer is; they count those. Refused ones never reach it; one that does is followed by the next a second later, and by
+so many in all, some of which are kept for the moment when an undo was answered."""
 
 
 class ProbeZero(msgspec.Struct, frozen=True, kw_only=True):

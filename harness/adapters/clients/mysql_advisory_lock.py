@@ -1,5 +1,5 @@
-"""An advisory lock on a MySQL server (GET_LOCK, which is the whole server's), held as PostgreSQL's is: by a session that
-lives as long as the lock is needed."""
+"""An advisory lock on a MySQL server (GET_LOCK, which is the whole server's), held as PostgreSQL's is: by a session
+that lives as long as the lock is needed."""
 
 from __future__ import annotations
 
