@@ -159,7 +159,10 @@ def test_one_run_at_a_time_on_a_server(mariadb_server: MariaDbServer) -> None:
     run, keeper = hold_database(lock, "run-a", 1, "run"), hold_database(lock, "run-a", 2, "keeper")
     run.release()
     hold_database(lock, "run-b", 3, "run").release()
-    with pytest.raises(Refused, match=r"MySQL db is in use by a run \(session \d+ of root at localhost\)"):
+    with pytest.raises(
+        Refused,
+        match=r"MySQL db is in use by a run \(session \d+ of root at localhost has the lock harness-lock-keeper\)",
+    ):
         hold_database(lock, "run-b", 3, "keeper")
     keeper.release()
     hold_database(lock, "run-b", 3, "keeper").release()

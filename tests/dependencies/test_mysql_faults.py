@@ -248,7 +248,14 @@ def test_a_limit_counts_what_it_promises_and_a_third_state_is_left(
         record = fault.capture(change_for(fault, mysql, limit="1"), "r")
         with closing(application(mysql)), closing(application(mysql)):
             fault.inject(record)
-            with closing(application(mysql)), pytest.raises(pymysql.OperationalError, match="1226"):
+            until = time.monotonic() + 10
+            while True:
+                try:
+                    only = application(mysql)
+                    break
+                except pymysql.OperationalError:  # a session that was ended counts for a moment more
+                    assert time.monotonic() < until
+            with closing(only), pytest.raises(pymysql.OperationalError, match="1226"):
                 application(mysql)
         mariadb_server.ask("ALTER USER app@'%' WITH MAX_USER_CONNECTIONS 7")
         with pytest.raises(UndoUnverified, match="somebody changed it") as left:

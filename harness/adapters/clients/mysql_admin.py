@@ -86,8 +86,9 @@ class Admin:
         except ProbeError as error:
             if not error.code:
                 raise OutcomeUnknown(f"the MySQL session broke: {error.detail}") from None
-            kind = Forbidden if error.code in _FORBIDDEN else Rejected
-            raise kind(f"MySQL says {error.detail}") from None
+            if error.code in _FORBIDDEN:
+                raise Forbidden(f"MySQL says {error.detail}") from None
+            raise Rejected(f"MySQL says {error.detail}") from None
 
     # -- who it is
 

@@ -21,5 +21,5 @@ class NamedLock(AdvisoryLock):
             rows = session.ask(
                 "SELECT ID, USER, HOST FROM information_schema.PROCESSLIST WHERE ID = IS_USED_LOCK(%s)", name
             )
-            said = "session {} of {} at {}".format(*rows[0]) if rows else "another run"
-            raise Refused(said)
+            said = "session {} of {} at {}".format(*rows[0]) if rows else "another session"
+            raise Refused(f"{said} has the lock {name}")
