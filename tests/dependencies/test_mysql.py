@@ -5,18 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pymysql
 import pytest
 
+from harness.adapters.allowed_hosts import reached
+from harness.adapters.wire.exchange import ProbeError
+from harness.conductor.recovery_probe import MOST_UNFINISHED, Prober
+from harness.console.certificate import made
+from harness.dependencies.configuration import parse
 from harness.dependencies.kind import attempts
 from harness.dependencies.mysql import MARIADB, MYSQL
 from harness.dependencies.probe import closing, handshake, path_probe
+from harness.dependencies.result import ProbeResult
 from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Address, Dependency
 from harness.safety.locks.remote import Wanted, hold_database
+from harness.stack.external.declared import dependencies
 from harness.testing import DependencyContract
 from tests.support.servers.mariadb import PASSWORD, MariaDbServer, declared, mariadb_server
+from tests.support.servers.proxied import record_like
 
 pytestmark = pytest.mark.stack
 __all__ = ["mariadb_server"]
@@ -166,3 +175,73 @@ def test_one_run_at_a_time_on_a_server(mariadb_server: MariaDbServer) -> None:
         hold_database(lock, "run-b", 3, "keeper")
     keeper.release()
     hold_database(lock, "run-b", 3, "keeper").release()
+
+
+def test_tls_is_what_the_login_asks_for(mariadb_server: MariaDbServer, tmp_path: Path) -> None:
+    def cipher(options: str) -> str:
+        dependency = declared(mariadb_server).but(credentials={"probe_login": f"user=probe {options}"})
+        attempt = attempts(dependency, dependency.path)(time.monotonic() + 10)
+        with MYSQL.login(attempt) as session:
+            return str(session.rows("SHOW STATUS LIKE 'Ssl_cipher'")[0][1])
+
+    verified = f"sslrootcert={mariadb_server.certificate}"
+    assert cipher("") and cipher("sslmode=require") and not cipher("sslmode=disable")
+    assert cipher(f"sslmode=verify-ca {verified}") and cipher(f"sslmode=verify-full host=localhost {verified}")
+    other, _ = made(tmp_path, "localhost")
+    before = mariadb_server.status("Connection_errors_")
+    for options in (
+        f"sslmode=verify-full host=elsewhere.example {verified}",
+        f"sslmode=verify-ca sslrootcert={other}",
+    ):
+        with pytest.raises(ProbeError, match="TLS failed") as failed:
+            cipher(options)
+        assert failed.value.kind == "protocol"
+    assert mariadb_server.status("Connection_errors_") == before
+
+
+def test_probes_that_get_no_answer_are_few() -> None:
+    """Each leaves an unfinished login on the server; those that are answered leave nothing, and go on."""
+    dependency = Dependency(name="db", kind="mysql")
+
+    def prober(ok: bool) -> Prober:
+        def run(_: float) -> ProbeResult:
+            now = time.monotonic()
+            return ProbeResult(ok=ok, started=now, ended=now, error_kind=None if ok else "timeout")
+
+        return Prober(dependency, record_like(dependency), every_s=0.01, run=run)
+
+    silent, well = prober(False), prober(True)
+    for one in (silent, well):
+        one.start()
+    until = time.monotonic() + 20
+    while len(well.results()) < 12 and time.monotonic() < until:
+        time.sleep(0.01)
+    for one in (silent, well):
+        one.stop()
+    assert len(well.results()) >= 12 and len(silent.results()) < 12
+    assert 1 <= len(silent.results()) <= MOST_UNFINISHED
+
+
+def test_a_table_of_harness_toml_is_read(tmp_path: Path) -> None:
+    text = """
+[target]
+url = "http://127.0.0.1:8000"
+
+[dependencies.shop]
+kind = "mariadb"
+direct = "127.0.0.1:3307"
+login = "user=shop dbname=shop"
+password_env = "SHOP_DB_PASSWORD"
+admin = "user=root"
+"""
+    found = dependencies(parse(text.encode(), tmp_path / "harness.toml"), "http://127.0.0.1:8000")[0]
+    assert (found.kind, found.credentials.role, found.credentials.password_env) == (
+        "mariadb",
+        "shop",
+        "SHOP_DB_PASSWORD",
+    )
+    assert reached(found) == [("127.0.0.1", 3307)], "an admin without a host is for the server itself"
+    with pytest.raises(UsageError, match="login is missing"):
+        parse(text.replace('login = "user=shop dbname=shop"', "").encode(), tmp_path / "harness.toml")
+    with pytest.raises(UsageError, match="a password does not belong in this file"):
+        parse(text.replace("dbname=shop", "password=hunter2").encode(), tmp_path / "harness.toml")

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import pymysql
 import pytest
 
+from harness.console.certificate import made
 from harness.model.records.faults import Address, Credentials, Dependency, DependencyProcess, DependencyProxy
-from harness.stack.embedded.private_folder import PrivateFolder, server_user
+from harness.stack.embedded.private_folder import PrivateFolder, give, server_user
 from harness.stack.starting.ports import Ports
 from tests.support.servers.debian import program
 from tests.support.servers.proxied import raw
@@ -34,6 +35,7 @@ class MariaDbServer(NamedTuple):
     socket: str
     pid: int
     elsewhere: Address | None
+    certificate: str
 
     @property
     def admin(self) -> str:
@@ -73,6 +75,9 @@ def mariadb(launcher: SubprocessLauncher) -> Iterator[MariaDbServer]:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    certificate, key = made(private.sub("tls", user), "localhost")
+    give(certificate, user)
+    give(key, user)
     with Ports() as ports:
         port = ports.take()
         found = Address("127.0.0.1", port)
@@ -85,6 +90,8 @@ def mariadb(launcher: SubprocessLauncher) -> Iterator[MariaDbServer]:
             f"--port={port}",
             "--bind-address=0.0.0.0",
             "--skip-log-bin",
+            f"--ssl-cert={certificate}",
+            f"--ssl-key={key}",
             "--innodb-buffer-pool-size=16M",
             "--performance-schema=ON",
             f"--max-connect-errors={MOST_ERRORS}",
@@ -93,7 +100,7 @@ def mariadb(launcher: SubprocessLauncher) -> Iterator[MariaDbServer]:
             process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
         try:
             _wait(Path(f"{data}/s"), process, private.path / "log")
-            up = MariaDbServer(found, f"{data}/s", process.pid, _elsewhere(port))
+            up = MariaDbServer(found, f"{data}/s", process.pid, _elsewhere(port), str(certificate))
             for statement in (
                 "CREATE DATABASE shop",
                 "CREATE TABLE shop.orders (id int PRIMARY KEY) ENGINE=InnoDB",
