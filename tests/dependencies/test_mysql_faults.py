@@ -18,11 +18,13 @@ import pymysql
 import pytest
 
 from faults.servers.lock import LEASE_S
+from harness.conductor.recovery_probe import Prober
 from harness.dependencies.probe import path_probe
 from harness.fault import registered
 from harness.model.errors import Refused, Rejected, UndoUnverified
 from harness.model.records.faults import Dependency, UndoRecord
 from harness.model.records.process import ServerProcess
+from harness.safety.healing.undo import undo_record
 from harness.testing import assert_fault_contract, assert_held, assert_refused, change_for, held, through_json
 from harness.testing.fault_contract import undo_elsewhere
 from tests.support.servers.mariadb import MOST_ERRORS, PASSWORD, MariaDbServer, behind, declared, mariadb_server
@@ -33,6 +35,8 @@ from tests.support.servers.real import PostgresServer
 pytestmark = pytest.mark.stack
 __all__ = ["mariadb_server"]
 
+NEAR_NONE = 12
+"""Of a server's 100 unless it is told otherwise."""
 INJECT = """
 import sys, time, msgspec
 from harness.fault import registered
@@ -293,6 +297,27 @@ def test_a_hang_that_is_looked_at_for_long_blocks_nobody(
         fault.undo(record)
         assert_held(fault.verify_undone(record))
         assert path_probe(dependency)(5.0).ok
+
+
+def test_a_hang_leaves_hardly_an_unfinished_login(mysql: Dependency, mariadb_server: MariaDbServer) -> None:
+    """As a run goes about it: the proof every second of a long phase, probes around the undo."""
+    fault, before = registered()["hang"], mariadb_server.status("Aborted_connects")["Aborted_connects"]
+    record = fault.capture(change_for(fault, mysql), "long")
+    fault.inject(record)
+    assert_held(fault.prove(record, "injected"))
+    for _ in range(30):
+        assert_held(fault.prove(record, "held"))
+    prober = Prober(mysql, record)
+    prober.start()
+    time.sleep(3.0)
+    asked = time.monotonic()
+    outcome = undo_record(record, on_answer=prober.look_now)
+    zero = prober.first_good_after(asked, wait_s=20.0)
+    prober.stop()
+    assert outcome.state == "verified", outcome.left
+    assert zero is not None, "recovery still has its zero"
+    time.sleep(0.5)
+    assert mariadb_server.status("Aborted_connects")["Aborted_connects"] - before <= NEAR_NONE
 
 
 def test_the_server_blocks_whoever_leaves_logins_unfinished(mariadb_server: MariaDbServer) -> None:

@@ -263,3 +263,8 @@ def _translated(error: Exception, connected: bool, deadline: float | None, passw
         return ProbeError("closed", "the connection was closed without an answer", connected=True)
     text = one_line(str(error.args[1]) if len(error.args) > 1 else str(error), password)
     return ProbeError(_KINDS.get(code, "protocol"), f"({code}) {text}" if code else text, connected=True, code=code)
+
+
+def preload() -> None:
+    """Import what the first call would, so that an urgent one (healing) does not wait for it."""
+    import pymysql  # noqa: F401
