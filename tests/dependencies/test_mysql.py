@@ -10,7 +10,7 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from harness.adapters.allowed_hosts import reached
+from harness.adapters.allowed_hosts import reached, with_admin_host
 from harness.adapters.wire.exchange import ProbeError
 from harness.conductor.recovery_probe import MOST_UNFINISHED, Prober
 from harness.console.certificate import made
@@ -240,7 +240,7 @@ admin = "user=root"
         "shop",
         "SHOP_DB_PASSWORD",
     )
-    assert reached(found) == [("127.0.0.1", 3307)], "an admin without a host is for the server itself"
+    assert reached(with_admin_host(found)) == [("127.0.0.1", 3307)], "an admin without a host is for the server itself"
     with pytest.raises(UsageError, match="login is missing"):
         parse(text.replace('login = "user=shop dbname=shop"', "").encode(), tmp_path / "harness.toml")
     with pytest.raises(UsageError, match="a password does not belong in this file"):
