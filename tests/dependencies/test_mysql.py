@@ -11,6 +11,7 @@ import pymysql
 import pytest
 
 from harness.adapters.allowed_hosts import reached, with_admin_host
+from harness.adapters.clients.mysql_session import is_ours
 from harness.adapters.wire.exchange import ProbeError
 from harness.conductor.recovery_probe import MOST_UNFINISHED, Prober
 from harness.console.certificate import made
@@ -24,11 +25,10 @@ from harness.model.records.faults import Address, Dependency
 from harness.safety.locks.remote import Wanted, hold_database
 from harness.stack.external.declared import dependencies
 from harness.testing import DependencyContract
-from tests.support.servers.mariadb import PASSWORD, MariaDbServer, declared, mariadb_server
+from tests.support.servers.mariadb import PASSWORD, MariaDbServer, declared
 from tests.support.servers.proxied import record_like
 
 pytestmark = pytest.mark.stack
-__all__ = ["mariadb_server"]
 
 NOTICED = ("Aborted_", "Connection_errors_")
 
@@ -89,6 +89,18 @@ def test_probes_of_ours_are_no_client_of_the_application(mariadb_server: MariaDb
             (used,) = MYSQL.clients(dependency, (), ())
             assert None not in (first.work, idle.work, used.work)
             assert idle.work == first.work < used.work  # type: ignore[operator]
+
+
+def test_a_session_of_ours_that_has_ended_is_nobody_s(mariadb_server: MariaDbServer) -> None:
+    """A server that was started again counts its connections from 1: the application's would be taken for ours."""
+    dependency = declared(mariadb_server)
+    with MYSQL.login(attempts(dependency, dependency.path)(time.monotonic() + 5)) as session:
+        assert is_ours("db", session.id) and not is_ours("other", session.id)
+    with MYSQL.admin(dependency) as kept:
+        kept.kept_as("harness-kept")
+        assert not is_ours("db", kept._session.id)
+    time.sleep(1.1)
+    assert not is_ours("db", session.id)
 
 
 @pytest.fixture

@@ -27,13 +27,12 @@ from harness.model.records.process import ServerProcess
 from harness.safety.healing.undo import undo_record
 from harness.testing import assert_fault_contract, assert_held, assert_refused, change_for, held, through_json
 from harness.testing.fault_contract import undo_elsewhere
-from tests.support.servers.mariadb import MOST_ERRORS, PASSWORD, MariaDbServer, behind, declared, mariadb_server
+from tests.support.servers.mariadb import MOST_ERRORS, PASSWORD, MariaDbServer, behind, declared
 from tests.support.servers.proxied import outside as postgres_outside
 from tests.support.servers.proxied import proxied, raw
 from tests.support.servers.real import PostgresServer
 
 pytestmark = pytest.mark.stack
-__all__ = ["mariadb_server"]
 
 NEAR_NONE = 12
 """Of a server's 100 unless it is told otherwise."""

@@ -78,6 +78,7 @@ class Admin:
         self._session.close()
 
     def kept_as(self, name: str) -> None:
+        self._session.stays()
         self.ask("SET SESSION wait_timeout = %s", _KEPT_S)
 
     def ask(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -244,6 +245,7 @@ class Admin:
 
     def hold_table(self, table: Table, name: str, *, lease_s: float) -> Applied:
         self.ask("SET SESSION lock_wait_timeout = %s, SESSION wait_timeout = %s", _LOCK_WAIT_S, max(1, int(lease_s)))
+        self._session.stays()
         if self.ask("SELECT GET_LOCK(%s, 0)", name)[0][0] != 1:
             raise Rejected(f"another session has the lock {name}")
         sent = monotonic()

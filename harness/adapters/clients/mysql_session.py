@@ -41,15 +41,16 @@ _END_S = 0.05
 _PORT = 3306
 _CLIENT_SSL = 1 << 11
 
-_MOST_OURS = 5000
-_ours: dict[tuple[str, int], None] = {}
-"""Connection ids, as the server has them, of the sessions of this process: what a server lists about its clients has no
-name for a session by which it could be told from the application's with the same login."""
+_ours: dict[tuple[str, int], float] = {}
+"""Connection ids, as the server has them, of the sessions of this process, and until when (CLOCK_MONOTONIC) they are that:
+what a server lists about its clients has no name for a session by which it could be told from the application's with the
+same login. A server that was started again counts from 1, so none is kept for longer than the server may list it."""
+_LISTED_S = 1.0
 
 
 def is_ours(server: str, connection: int) -> bool:
     """server: the dependency's name."""
-    return (server, connection) in _ours
+    return _ours.get((server, connection), 0.0) > monotonic()
 
 
 class Session:
@@ -110,9 +111,8 @@ class Session:
             self._end()
             raise
         self._told = str(self._connection.get_server_info())  # type: ignore[no-untyped-call]
-        _ours[(server, self.id)] = None
-        if len(_ours) > _MOST_OURS:
-            _ours.pop(next(iter(_ours)), None)
+        self._key = (server, self.id)
+        _ours[self._key] = float("inf")
 
     def __enter__(self) -> Self:
         return self
@@ -139,6 +139,10 @@ class Session:
     def version(self) -> str:
         """ "10.11.19" of 5.5.5-10.11.19-MariaDB."""
         return self._told.removeprefix("5.5.5-").split("-")[0]
+
+    def stays(self) -> None:
+        """It may outlive its server, with a login that is not the application's: no need to know it from others."""
+        _ours.pop(self._key, None)
 
     def close(self) -> None:
         """COM_QUIT, then a moment for the server to close. May be called again."""
@@ -187,6 +191,11 @@ class Session:
     def _end(self) -> None:
         if self._guard is not None:
             self._guard.cancel()
+        now = monotonic()
+        if getattr(self, "_key", None) in _ours:
+            _ours[self._key] = now + _LISTED_S
+        for key in [key for key, until in list(_ours.items()) if until < now]:
+            _ours.pop(key, None)
         connection = getattr(self, "_connection", None)
         if connection is not None:
             connection._force_close()
