@@ -44,7 +44,7 @@ _CLIENT_SSL = 1 << 11
 _ours: dict[tuple[str, int], float] = {}
 """Connection ids, as the server has them, of the sessions of this process, and until when (CLOCK_MONOTONIC) they are
 that: what a server lists about its clients has no name for a session by which it could be told from the application's
-with the same login. A server that was started again counts from 1, so none is kept longer than the server may list it."""
+with the same login. A server that was started again counts from 1, so none is kept longer than it may be listed."""
 _LISTED_S = 1.0
 
 
