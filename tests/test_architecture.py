@@ -65,6 +65,7 @@ DOORS = {
     "toxiproxy": {"harness/adapters/toxiproxy/client.py"},
     "docker": {"harness/adapters/docker/engine.py"},
     "redis": {"harness/adapters/clients/redis_admin.py"},
+    "pymysql": {"harness/adapters/clients/mysql_session.py"},
     "psycopg": {"harness/adapters/clients/postgres_admin.py", "harness/adapters/clients/postgres_probe.py"},
 }
 
@@ -254,7 +255,8 @@ def test_help_imports_no_heavy_library() -> None:
         "sys.argv = ['harness', '--help']\n"
         "from harness.cli import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = ('rich', 'markupsafe', 'requests', 'psycopg', 'redis', 'docker', 'msgspec.json', 'jinja2', 'psutil')\n"
+        "heavy = ('rich', 'markupsafe', 'requests', 'psycopg', 'pymysql', 'redis', 'docker')\n"
+        "heavy += ('msgspec.json', 'jinja2', 'psutil')\n"
         "found = [m for m in heavy if m in sys.modules]\n"
         "sys.exit(f'imported: {found}' if found else 0)"
     )

@@ -79,7 +79,7 @@ def forms(dependencies: Sequence[Dependency], faults: Mapping[str, Fault]) -> tu
         )
         for dependency in dependencies
         for kind, fault in sorted(faults.items())
-        if possible(fault, dependency)
+        if possible(fault, dependency, told=True)
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from harness.adapters.allowed_hosts import with_admin_host
 from harness.adapters.clients import postgres_admin, postgres_probe
+from harness.adapters.clients.postgres_advisory_lock import AdvisoryLock
 from harness.adapters.processes import sockets
 from harness.adapters.wire.exchange import ProbeError
 from harness.config import rules
@@ -110,13 +111,55 @@ class Postgres(DependencyKind):
             "up": b"SELECT length(" + text + b")",
             "both": b"SELECT " + text,
         }[direction]
-        with postgres_probe.Login(
-            _login(attempt.dependency), attempt.address, password=attempt.password, deadline=attempt.deadline
-        ) as session:
+        with self.login(attempt) as session:
             came = session.select(statement)
         if direction != "up" and came != size:
             raise ProbeError("protocol", f"{came} bytes came instead of {size}", connected=True)
         return f"login and a text of {size} bytes"
+
+    server = "PostgreSQL"
+    has_accounts = True
+    limit_ends = "the role's newest sessions above that"
+
+    def admin(
+        self, dependency: Dependency, timeout_s: float = 5.0, *, of_application: bool = False
+    ) -> postgres_admin.Admin:
+        options = str(dependency.credentials.admin)
+        if of_application:
+            login = postgres_admin.options_of(dependency.credentials.login or "")
+            database = login.get("dbname") or login.get("user") or postgres_admin.options_of(options).get("dbname")
+            options = postgres_admin.conninfo(options, dbname=database) if database else options
+        password = secret(dependency.credentials.admin_password_env)
+        return postgres_admin.Admin(options, password=password, timeout_s=timeout_s)
+
+    def server_lock(self, admin: str, *, password: str | None, who: str, text: str) -> AdvisoryLock:
+        return AdvisoryLock(admin, password=password, who=who, text=text)
+
+    def limit_statement(self, account: str, limit: int) -> str:
+        return f"ALTER ROLE {postgres_admin.quote_identifier(account)} CONNECTION LIMIT {limit};"
+
+    def login(self, attempt: Attempt) -> postgres_probe.Login:
+        return postgres_probe.Login(
+            _login(attempt.dependency), attempt.address, password=attempt.password, deadline=attempt.deadline
+        )
+
+    def over_limit(self, refused: ProbeError, role: str) -> bool:
+        """The role is named: a server that is full as a whole is not this fault."""
+        return refused.kind == "limit" and f'"{role}"' in refused.detail
+
+    def table_waits(self, attempt: Attempt, table: str) -> str:
+        """One query, hence one transaction, so that its lock_timeout ends with it also behind a pooler."""
+        statement = (
+            f"SELECT set_config('lock_timeout', '300', true); SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT 0) _"
+        )
+        with self.login(attempt) as session:
+            try:
+                session.select(statement.encode())
+            except ProbeError as error:
+                if error.code == _LOCK_NOT_AVAILABLE:
+                    return "a SELECT on it got no lock within 300 ms"
+                raise
+        raise ProbeError("protocol", "a SELECT on it was answered", connected=True)
 
     def tells_clients(self, dependency: Dependency) -> bool:
         return dependency.credentials.admin is not None and not dependency.pooled
@@ -124,7 +167,7 @@ class Postgres(DependencyKind):
     def clients(self, dependency: Dependency, peers: Collection[Address], target: Collection[int]) -> list[PathClient]:
         """The sessions of the application's role. Those of other roles are other services', as far as anybody can tell;
         but the target's own processes may log in twice, and its second role may go past the proxy."""
-        with _admin(dependency, 5.0) as admin:
+        with self.admin(dependency) as admin:
             rows = [(row, Address(row.host or "", row.port)) for row in admin.sessions() if row.role]
         others = {
             row.pid: end
@@ -149,12 +192,12 @@ class Postgres(DependencyKind):
         return dependency.credentials.admin is not None
 
     def counters(self, dependency: Dependency) -> CounterReader:
-        return _Statistics(_admin(dependency, 2.0))
+        return _Statistics(self.admin(dependency, 2.0))
 
     def identity(self, dependency: Dependency) -> str | None:
         if dependency.credentials.admin is None:
             return None
-        with _admin(dependency, 2.0) as admin:
+        with self.admin(dependency, 2.0) as admin:
             return admin.system_identifier() or None
 
     def check(
@@ -185,6 +228,9 @@ class Postgres(DependencyKind):
         ]
 
 
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
 class _Statistics:
     """connections, transactions, busy_s (totals since its statistics were reset), clients (now)."""
 
@@ -212,16 +258,10 @@ class _Look(postgres_admin.Admin):
         return int(self._row("SELECT pg_backend_pid()")[0]) != self._connection.info.backend_pid
 
 
-def _admin(dependency: Dependency, timeout_s: float) -> postgres_admin.Admin:
-    assert dependency.credentials.admin is not None
-    return postgres_admin.Admin(
-        dependency.credentials.admin, password=secret(dependency.credentials.admin_password_env), timeout_s=timeout_s
-    )
-
-
 def _login(dependency: Dependency) -> str:
     """Of probes: one that the application does not use is preferred."""
-    return dependency.credentials.probe_login or dependency.credentials.login or "user=postgres"
+    own = dependency.credentials
+    return own.probe_login or own.login or (postgres_admin.default_login(own.role) if own.role else "user=postgres")
 
 
 def _ends_of(pids: Collection[int]) -> frozenset[Address]:

@@ -108,7 +108,10 @@ def assert_described(fault: Fault) -> None:
     assert isinstance(fault, Fault), f"{fault!r} lacks a part of harness.api.Fault"
     assert fault.summary and fault.undo_summary and fault.proof_summary, f"{fault.kind}: an empty summary"
     for info in fault.params:
-        assert info.help and info.default, f"{fault.kind}: parameter {info.name} lacks help or default"
+        # A name has no default where only a person knows it; planning without it is refused.
+        assert info.help and (info.default or info.unit == "name"), (
+            f"{fault.kind}: parameter {info.name} lacks help or default"
+        )
 
 
 def assert_planned(fault: Fault, dependency: Dependency, params: Mapping[str, str] | None = None) -> None:

@@ -24,7 +24,9 @@ def test_a_dependency_without_a_proxy_is_told_so() -> None:
 
 
 def test_a_limit_of_connections_needs_a_database() -> None:
-    with pytest.raises(Refused, match="redis-connection-limit needs a PostgreSQL dependency; redis is of kind redis"):
+    with pytest.raises(
+        Refused, match="redis-connection-limit needs a PostgreSQL or MySQL dependency; redis is of kind redis"
+    ):
         change_for(registered()["connection-limit"], Dependency(name="redis", kind="redis", proxied=True))
 
 
@@ -59,7 +61,7 @@ def test_a_fault_that_shows_in_much_data_needs_a_dependency_that_can_be_asked_fo
 ) -> None:
     with pytest.raises(Refused, match=f"nothing would show this fault on a dependency of kind {dependency}") as refused:
         change_for(registered()[kind], Dependency(name="payments", kind=dependency, proxied=True))
-    assert "kafka, postgres, redis" in str(refused.value.hint)
+    assert "kafka, mariadb, mysql, postgres, redis" in str(refused.value.hint)
 
 
 @pytest.mark.parametrize(

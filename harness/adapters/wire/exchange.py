@@ -23,10 +23,12 @@ ErrorKind = Literal["refused", "reset", "timeout", "closed", "protocol", "auth",
 
 
 class ProbeError(Exception):
-    """Why an exchange failed. connected: the TCP connection itself had been accepted."""
+    """Why an exchange failed. connected: the TCP connection itself had been accepted. code: the server's own number
+    for it (SQLSTATE, an error number), where it gave one."""
 
-    def __init__(self, kind: ErrorKind, detail: str, *, connected: bool) -> None:
+    def __init__(self, kind: ErrorKind, detail: str, *, connected: bool, code: str = "") -> None:
         super().__init__(detail)
+        self.code = code
         self.kind: ErrorKind = kind
         self.detail = detail
         self.connected = connected

@@ -71,9 +71,11 @@ def harmful(traits: Iterable[str]) -> bool:
     return bool({"loses_data", "moves_roles"} & set(traits))
 
 
-def possible(fault: FaultDescription, dependency: Dependency) -> bool:
-    """Whether planning accepts the pair with its default parameters: the fault itself is the only judge of that."""
-    spec = FaultSpec(name=f"{dependency.name}-{fault.kind}", dependency=dependency.name, kind=fault.kind)
+def possible(fault: FaultDescription, dependency: Dependency, *, told: bool = False) -> bool:
+    """Whether planning accepts the pair with its default parameters: the fault itself is the only judge of that. told:
+    names that have no default, because only a person knows them (a table), will be given."""
+    names = {one.name: "NAME" for one in fault.params if told and one.unit == "name" and not one.default}
+    spec = FaultSpec(name=f"{dependency.name}-{fault.kind}", dependency=dependency.name, kind=fault.kind, params=names)
     try:
         fault.plan(dependency, decode_params(spec, fault.params))
     except UsageError:

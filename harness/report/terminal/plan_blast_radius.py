@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from harness.dependencies.registry import kind_of
 from harness.model.records.faults import Dependency
 from harness.model.records.plan import Plan
 from harness.report.sentences.text import visible
@@ -65,8 +66,8 @@ def _locks(plan: Plan, changed: Iterable[Dependency]) -> list[str]:
             found.append(f"Toxiproxy {dependency.proxy.url}, for every machine: a disabled proxy named harness-lock")
     for fault in plan.faults:
         if "changes_server" in fault.change.traits and fault.change.dependency.credentials.admin is not None:
-            name = fault.change.dependency.name
-            found.append(f"PostgreSQL {name}, for every machine: an advisory lock")
+            one = fault.change.dependency
+            found.append(f"{kind_of(one).server} {one.name}, for every machine: an advisory lock")
     return list(dict.fromkeys(found))
 
 
