@@ -58,8 +58,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exchange(self) -> Exchange:
-        """A fresh TCP connection, as a context manager."""
-        return Exchange(self.address, deadline=self.deadline)
+        """A fresh connection, with TLS where the server speaks it, as a context manager."""
+        return Exchange(self.address, deadline=self.deadline, tls=self.dependency.tls)
 
 
 class CounterReader(Protocol):

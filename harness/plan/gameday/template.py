@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from harness.model.records.faults import Dependency
 from harness.plan.suite.items import CONTROL, Item
 from harness.plan.suite.profile import profile
-from harness.plan.timeline import FaultDescription
+from harness.plan.consent import FaultDescription
 
 HEAD = """\
 # A game day: an hour in which a team breaks things on purpose, on one running load, and leaves with a record.
