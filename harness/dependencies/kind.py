@@ -15,6 +15,7 @@ import msgspec
 from harness.adapters.wire.exchange import Exchange, ProbeError
 from harness.config.file import DependencyTable
 from harness.dependencies.result import ProbeResult, observed, secret
+from harness.dependencies.store import Store
 from harness.model.errors import UsageError
 from harness.model.records.faults import Address, Dependency
 
@@ -98,7 +99,8 @@ class DependencyKind:
 
     default_port: where its servers listen unless told otherwise. images: a pattern of images' and services' names in
     compose files. stop_signal: makes its server end in an orderly way and hang up on its clients.
-    one_server_a_folder: its processes tell by their folder which server they belong to.
+    one_server_a_folder: its processes tell by their folder which server they belong to. in_memory: nothing that it
+    holds outlives its process.
     """
 
     name: ClassVar[str]
@@ -107,6 +109,7 @@ class DependencyKind:
     images: ClassVar[str | None] = None
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     one_server_a_folder: ClassVar[bool] = False
+    in_memory: ClassVar[bool] = False
 
     # -- probing
 
@@ -218,6 +221,15 @@ class DependencyKind:
                     f"{where}: {dependency.name} does not answer {how} at {address}: {result.detail}",
                     hint="start it, or correct the address",
                 )
+
+    # -- its data
+
+    can_be_emptied: ClassVar[bool] = False
+    """One command deletes all that it holds: `store` says how."""
+
+    def store(self, dependency: Dependency) -> Store | None:
+        """Who carries that out. Opens no connection."""
+        return None
 
     # -- `harness init`
 

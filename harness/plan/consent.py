@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from harness.model.errors import Refused
 from harness.model.records.faults import HARMFUL, Change, Dependency, ParamInfo, Trait
 
+
 class FaultDescription(Protocol):
     """What planning needs of a fault."""
 

@@ -19,11 +19,11 @@ from harness.model.suggest import unknown
 from harness.model.target_grammar import defaults, merge, parse_targets, refuse_impossible
 from harness.model.units import format_duration
 from harness.plan import loadplan, phases
+from harness.plan.consent import FaultDescription, planned
 from harness.plan.experiment import Experiment
 from harness.plan.file_notes import file_notes
 from harness.plan.files.entries import Entry, FaultEntry
 from harness.plan.scenarios import SCENARIOS
-from harness.plan.consent import FaultDescription, planned
 from harness.plan.timeline import expand
 from harness.plan.warnings import plan_warnings
 

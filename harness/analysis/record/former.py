@@ -35,8 +35,8 @@ _PARTS = {
 
 
 def plan_of_today(plan: Any, schema: int) -> Any:
-    """In schema 1 dependencies were of one piece, and now have parts; `allow_flush` became one entry of `allow`. What is
-    of no such form is left for whoever checks it."""
+    """In schema 1 dependencies were of one piece, and now have parts; `allow_flush` became one entry of `allow`. What
+    is of no such form is left for whoever checks it."""
     for fault in plan.get("faults", ()) if isinstance(plan, dict) else ():
         change = fault.get("change") if isinstance(fault, dict) else None
         if isinstance(change, dict) and isinstance(whole := change.get("dependency"), dict):

@@ -9,9 +9,7 @@ import msgspec
 
 Scalar = str | int | float | bool | None
 
-Trait = Literal[
-    "disables_proxy", "loses_data", "moves_roles", "limits_connections", "changes_server", "starts_server"
-]
+Trait = Literal["disables_proxy", "loses_data", "moves_roles", "limits_connections", "changes_server", "starts_server"]
 """What others must know of a kind of fault, beside the fields of its Change:
 
     disables_proxy      its proxy is disabled meanwhile, which a look from outside takes for left over
@@ -144,9 +142,9 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     path: the address the application uses (the proxy's listener). direct: the server itself. proxied: there is a proxy
     between the two. runtime: what runs its server. startable: it can be started again after a kill.
     target: it is the service under test itself (`api` in `api-kill`). url: HTTP: what answers when it is well.
-    external: the user's own, not started by us: nothing of it is ever made again. allow: kinds of faults that nobody can
-    undo and that it may have though it is the user's own. tls: its server speaks TLS. probe_send: tcp: what a probe sends so that it is answered, "" = the server speaks first;
-    None = nothing is known. ignore_clients: names, addresses or networks of clients of it that are not the
+    external: the user's own, not started by us: nothing of it is ever made again. allow: kinds of faults that nobody
+    can undo and that it may have though it is the user's own. tls: its server speaks TLS. probe_send: tcp: what a probe
+    sends so that it is answered, "" = the server speaks first; None = nothing is known. ignore_clients: names, addresses or networks of clients of it that are not the
     application's and may go past its proxy. path_assumed: nobody asks for proof that the application uses the proxy.
     pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients.
 

@@ -80,7 +80,7 @@ def possible(fault: FaultDescription, dependency: Dependency) -> bool:
 
 
 def _change(fault: FaultDescription, dependency: Dependency) -> Change | None:
-    """What it would do there, allowed or not; None where it cannot be had: the fault itself is the only judge of that."""
+    """What it would do there, allowed or not; None where it cannot be had, of which the fault is the only judge."""
     try:
         return fault.plan(dependency, _defaults(fault, dependency))
     except UsageError:
