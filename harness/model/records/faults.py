@@ -144,8 +144,9 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     target: it is the service under test itself (`api` in `api-kill`). url: HTTP: what answers when it is well.
     external: the user's own, not started by us: nothing of it is ever made again. allow: kinds of faults that nobody
     can undo and that it may have though it is the user's own. tls: its server speaks TLS. probe_send: tcp: what a probe
-    sends so that it is answered, "" = the server speaks first; None = nothing is known. ignore_clients: names, addresses or networks of clients of it that are not the
-    application's and may go past its proxy. path_assumed: nobody asks for proof that the application uses the proxy.
+    sends so that it is answered, "" = the server speaks first; None = nothing is known. ignore_clients: names,
+    addresses or networks of clients of it that are not the application's and may go past its proxy. path_assumed:
+    nobody asks for proof that the application uses the proxy.
     pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients.
 
     One that was written in another form does not decode: half of it would lead an undo elsewhere.
