@@ -97,6 +97,8 @@ class Redis(DependencyKind):
             if answers[0].startswith(b"-ERR max number of clients"):
                 raise ProbeError("limit", answers[0][1:100].decode("utf-8", "replace"), connected=True)
             answers += [exchange.line() for _ in commands[1:]]
+            if (wrong := _wrong_login(attempt.dependency, answers)) is not None:
+                raise ProbeError("auth", f"the login is not accepted: {wrong}", connected=True)
             if answers[-1] == b"+PONG":
                 # Not sooner: a server that hangs up looks like an answer of its own where its answers are held back.
                 exchange.goodbye(resp(["QUIT"]))
@@ -112,8 +114,10 @@ class Redis(DependencyKind):
             try:
                 exchange.send(b"".join(map(resp, login)))
                 answers = [exchange.line() for _ in login]
-                if not answers[-1].startswith((b"+OK", b"-ERR", b"-NOPERM")):
-                    raise ProbeError("auth", answers[-1][:100].decode("utf-8", "replace"), connected=True)
+                wrong = _wrong_login(attempt.dependency, answers)
+                if wrong is not None or not answers[-1].startswith((b"+OK", b"-ERR", b"-NOPERM")):
+                    said = wrong or answers[-1][:100].decode("utf-8", "replace")
+                    raise ProbeError("auth", said, connected=True)
                 exchange.send(resp(["ECHO", "x" * size]))
                 if exchange.line() != b"$%d" % size:
                     raise ProbeError("protocol", "ECHO was not answered with what was sent", connected=True)
@@ -212,6 +216,14 @@ def _commands(name: str, dependency: Dependency, password: str | None, *followin
     return [*login, ["CLIENT", "SETNAME", name], *following]
 
 
+def _wrong_login(dependency: Dependency, answers: list[bytes]) -> str | None:
+    """What AUTH, the first of these, was answered, where it was not accepted: a server whose default user needs no
+    password answers all else all the same. Without a user, one that knows of no password may say so."""
+    first = answers[0] if answers else b""
+    refused = first.startswith(b"-WRONGPASS") or (dependency.credentials.user is not None and first.startswith(b"-"))
+    return first[1:200].decode("utf-8", "replace") if refused else None
+
+
 _ASKED = {
     "+client|setname": ["CLIENT", "SETNAME", "harness-check"],
     "+ping": ["PING"],
@@ -249,19 +261,19 @@ def _server(dependency: Dependency, address: Address) -> Server:
     try:
         with Exchange(address, deadline=monotonic() + LIMIT_S, tls=dependency.tls) as exchange:
             exchange.send(b"".join(map(resp, [*words, *_ASKED.values()])))
-            login = [exchange.line() for _ in words]
+            wrong = _wrong_login(dependency, [exchange.line() for _ in words])
             answers = {right: _answer(exchange) for right in _ASKED}
             exchange.goodbye(resp(["QUIT"]))
     except ProbeError as error:
         raise Unreachable(error.detail) from error
     except ValueError as error:
         raise Rejected("INFO was not answered in Redis's protocol") from error
+    if wrong is not None:
+        raise Rejected(f"the login is not accepted: {wrong}")
     lacks = tuple(right for right, answer in answers.items() if answer.startswith(b"-NOPERM"))
     info = answers["+info"]
     if info.startswith(b"-") or not info:
-        return msgspec.structs.replace(
-            _no_info(login[0] if login and login[0].startswith(b"-WRONGPASS") else info), lacks=lacks
-        )
+        return msgspec.structs.replace(_no_info(info), lacks=lacks)
     found = dict(line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line)
     version = found.get("valkey_version") or found.get("redis_version")
     return Server(

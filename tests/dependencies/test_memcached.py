@@ -204,9 +204,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("kind", ["down", "flush"])
-def test_it_is_undone_elsewhere_when_the_process_that_injected_it_was_killed(
-    dependency: Dependency, kind: str
-) -> None:
+def test_it_is_undone_elsewhere_when_the_process_that_injected_it_was_killed(dependency: Dependency, kind: str) -> None:
     fault = registered()[kind]
     record = through_json(fault.capture(change_for(fault, dependency), "r"))
     done = subprocess.run([sys.executable, "-c", INJECT], input=msgspec.json.encode(record), timeout=120)

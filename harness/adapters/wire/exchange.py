@@ -123,7 +123,7 @@ class Exchange:
             self._socket = secured(self._socket, tls)
         except OSError as error:
             self._socket.close()
-            raise _probe_error(error, "the TLS handshake", connected=True) from error
+            raise _probe_error(error, "starting TLS", connected=True) from error
         except (ProbeError, UsageError):
             self._socket.close()
             raise
