@@ -202,6 +202,23 @@ def server(launcher: SubprocessLauncher) -> Address:
 
 
 @pytest.mark.stack
+def test_what_a_kill_would_lose_is_said_only_where_it_would(server: Address) -> None:
+    def notes(startable: bool) -> list[str]:
+        itself = Dependency(name="cache", kind="redis", path=server, direct=server, startable=startable)
+        found: list[str] = []
+        REDIS.check(itself, "dependencies.cache", None, found.append)
+        return found
+
+    assert ["cache-kill loses" in note for note in notes(True)] == [True] and not notes(False)
+    with client_library.Redis(server.host, server.port) as admin:
+        admin.config_set("appendonly", "yes")
+        try:
+            assert not notes(True)
+        finally:
+            admin.config_set("appendonly", "no")
+
+
+@pytest.mark.stack
 class TestRights:
     """Each user may do all that the harness asks but for one thing; the line that is told gives exactly that."""
 
