@@ -17,6 +17,7 @@ from harness.adapters.clients.administration import AdminSession
 from harness.adapters.wire.exchange import Exchange, ProbeError
 from harness.config.file import DependencyTable
 from harness.dependencies.result import ProbeResult, observed, secret
+from harness.dependencies.store import Store
 from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Address, Dependency
 
@@ -60,8 +61,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exchange(self) -> Exchange:
-        """A fresh TCP connection, as a context manager."""
-        return Exchange(self.address, deadline=self.deadline)
+        """A fresh connection, with TLS where the server speaks it, as a context manager."""
+        return Exchange(self.address, deadline=self.deadline, tls=self.dependency.tls)
 
 
 class CounterReader(Protocol):
@@ -106,7 +107,8 @@ class DependencyKind:
 
     default_port: where its servers listen unless told otherwise. images: a pattern of images' and services' names in
     compose files. stop_signal: makes its server end in an orderly way and hang up on its clients.
-    one_server_a_folder: its processes tell by their folder which server they belong to.
+    one_server_a_folder: its processes tell by their folder which server they belong to. in_memory: nothing that it
+    holds outlives its process.
     """
 
     name: ClassVar[str]
@@ -115,6 +117,7 @@ class DependencyKind:
     images: ClassVar[str | None] = None
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     one_server_a_folder: ClassVar[bool] = False
+    in_memory: ClassVar[bool] = False
 
     # -- probing
 
@@ -276,6 +279,15 @@ class DependencyKind:
     def table_waits(self, attempt: Attempt, table: str) -> str:
         """A statement on a table, by its quoted name, has to wait: what was seen. Raises ProbeError if it does not."""
         raise NotImplementedError
+
+    # -- its data
+
+    can_be_emptied: ClassVar[bool] = False
+    """One command deletes all that it holds: `store` says how."""
+
+    def store(self, dependency: Dependency) -> Store | None:
+        """Who carries that out. Opens no connection."""
+        return None
 
     # -- `harness init`
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.dependencies.registry import kind_of
-from harness.model.records.faults import Dependency
+from harness.model.records.faults import HARMFUL, Dependency
 from harness.model.records.plan import Plan
 from harness.report.sentences.text import visible
 
@@ -27,9 +27,7 @@ def blast_radius(plan: Plan) -> str:
     lines += [f"  locked     {line}" for line in _locks(plan, changed.values())]
     lines += [f"  undo       {line}" for line in _needs(changed.values())]
     lines += [
-        f"  no undo    {fault.id}: {fault.change.undoes}"
-        for fault in plan.faults
-        if "loses_data" in fault.change.traits
+        f"  lost       {fault.id}: {fault.change.undoes}" for fault in plan.faults if HARMFUL & {*fault.change.traits}
     ]
     return "\n".join(visible(line, 400) for line in lines)
 

@@ -1,4 +1,5 @@
-"""Servers of Debian packages (mariadb-server, rabbitmq-server, memcached, pgbouncer). Each test starts its own."""
+"""Servers that Debian packages bring: mariadb-server, rabbitmq-server, memcached, pgbouncer, redis-server. Each test
+starts its own."""
 
 from __future__ import annotations
 
