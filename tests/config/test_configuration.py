@@ -158,7 +158,7 @@ def test_the_documented_file_is_complete_and_loads() -> None:
         assert own <= everything, type_
     assert {type(table) for table in found.dependencies.values()} == set(tables().values())
     declared = ExternalStack("http://127.0.0.1:8000", configuration=found).describe()
-    assert [one.name for one in declared] == ["redis", "db", "events", "sessions", "payments", "geo", "api"]
+    assert [one.name for one in declared] == ["redis", "db", "shop", "events", "sessions", "payments", "geo", "api"]
     assert all(one.external for one in declared) and declared[-1].target and declared[-1].startable
 
 
@@ -236,7 +236,7 @@ BAD: list[tuple[str, str, str]] = [
     (REDIS + 'direct = "127.0.0.1:70000"\n', "dependencies.redis.direct: ", "HOST:PORT"),
     (REDIS + 'direct = "redis://127.0.0.1:6379"\n', "dependencies.redis.direct: ", "HOST:PORT"),
     (REDIS + 'direct = "127.0.0.1:6379"\npasword_env = "X"\n', "unknown key 'pasword_env'", "password_env"),
-    (REDIS + 'direct = "127.0.0.1:6379"\nlogin = "user=x"\n', "dependencies.redis.login belongs to kind postgres", ""),
+    (REDIS + 'direct = "127.0.0.1:6379"\nlogin = "user=x"\n', "dependencies.redis.login belongs to kind mariadb or mysql or postgres", ""),
     (REDIS + 'direct = "127.0.0.1:6379"\nproxy = "a/b"\n', "dependencies.redis.proxy: 'a/b'", ""),
     (REDIS + 'password = "hunter2"\n', "dependencies.redis.password: a secret does not belong", "password_env"),
     (REDIS + 'direct = "127.0.0.1:6379"\npassword_env = "hunter2!"\n', "password_env: the *name* of", "REDIS_"),
