@@ -72,10 +72,15 @@ def harmful(traits: Iterable[str]) -> bool:
 
 
 def possible(fault: FaultDescription, dependency: Dependency) -> bool:
-    """Whether planning accepts the pair with its default parameters: the fault itself is the only judge of that."""
+    """Whether planning accepts the pair with its default parameters."""
+    return refusal(fault, dependency) is None
+
+
+def refusal(fault: FaultDescription, dependency: Dependency) -> UsageError | None:
+    """Why planning does not: the fault itself is the only judge of that. None where it does."""
     spec = FaultSpec(name=f"{dependency.name}-{fault.kind}", dependency=dependency.name, kind=fault.kind)
     try:
         fault.plan(dependency, decode_params(spec, fault.params))
-    except UsageError:
-        return False
-    return True
+    except UsageError as error:
+        return error
+    return None
