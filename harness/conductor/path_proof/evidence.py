@@ -89,10 +89,8 @@ def bypass_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Depen
     )
 
 
-def trouble_of(
-    evidence: Evidence, before: PathSnapshot, after: PathSnapshot, dependency: Dependency, *, on_proxy: bool = True
-) -> str:
-    """Of evidence that did not hold: what is wrong with the path, a clause. A fault there would prove nothing."""
+def trouble_of(before: PathSnapshot, after: PathSnapshot, dependency: Dependency, *, on_proxy: bool = True) -> str:
+    """Of looks that prove nothing: what is wrong with the path, a clause. A fault there would show nothing."""
     name = dependency.name
     how = f"does not use {name}"
     if on_proxy and strays_of(before, after, dependency):
@@ -100,7 +98,7 @@ def trouble_of(
         how = f"reaches {name} past the proxy{' as well' if partly else ''}"
     elif on_proxy:
         how = f"does not use {name} through the proxy"
-    return f"the target {how}: {evidence.observed}"
+    return f"the target {how}"
 
 
 def _left_out(look: PathSnapshot) -> list[str]:

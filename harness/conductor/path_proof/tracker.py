@@ -122,8 +122,11 @@ class Paths:
         """
         target, dependencies = (self._up.target, self._up.dependencies) if self._up is not None else (None, ())
         seen = outside.look(at_present(dependency), target, dependencies)
+        past = outside.past(dependency, target, dependencies)
         for fault_id in self._faults[dependency.name]:
-            if seen.ends:
+            if past and fault_id in self._on_proxy:
+                self._not_proven(fault_id, f"{outside.reaches_past(seen, dependency)}: {past}")
+            elif seen.ends:
                 self._evidence(fault_id, "path", outside.evidence_of(seen, dependency))
             else:
                 self._no_path(fault_id, outside.missing_of(seen, dependency))
@@ -163,7 +166,8 @@ class Paths:
         self._evidence(fault_id, "path", evidence)
         if evidence.held:
             return
-        self._not_proven(fault_id, trouble_of(evidence, before, after, dependency, on_proxy=on_proxy))
+        how = trouble_of(before, after, dependency, on_proxy=on_proxy)
+        self._not_proven(fault_id, f"{how}: {evidence.observed}")
 
 
 def _in_use(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> bool:
