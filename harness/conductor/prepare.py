@@ -174,11 +174,15 @@ def ground(experiment: Experiment, configuration: Configuration | None) -> Groun
     )
 
 
-def prepare(experiment: Experiment, configuration: Configuration | None = None) -> Planned:
+def prepare(
+    experiment: Experiment,
+    configuration: Configuration | None = None,
+    look: Callable[[Path], Locustfile] = describe,
+) -> Planned:
     """Executes the locustfile in a child to describe it, and touches nothing else. Raises UsageError."""
     find_scenario(experiment.scenario)
     on = ground(experiment, configuration)
-    plan = on.plan(experiment, lambda: describe(on.locustfile))
+    plan = on.plan(experiment, lambda: look(on.locustfile))
     return Planned(experiment=experiment, plan=plan, stack=on.stack, running=on.running)
 
 

@@ -7,6 +7,7 @@ asked for; nothing is left behind.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
 from msgspec.structs import replace
 
@@ -16,10 +17,10 @@ from harness.doctor import requests
 from harness.doctor.connections import watch
 from harness.doctor.diagnosis import Diagnosis, Line, cannot, meaningless, ok, warn
 from harness.doctor.machine import machine_lines
-from harness.doctor.parts import alert_lines, docker_lines, fault_lines, metrics_lines, part_lines
+from harness.doctor.parts import TOXIPROXY, alert_lines, docker_lines, fault_lines, metrics_lines, part_lines
 from harness.fault import registered
 from harness.load.ipc.try_protocol import Tried
-from harness.load.process.launcher import try_requests
+from harness.load.process.launcher import describe, try_requests
 from harness.model.errors import HarnessError, LoadError, Refused, UsageError
 from harness.model.records.stack import StackUp
 from harness.plan.experiment import Experiment
@@ -49,8 +50,9 @@ def examine(
         )
     config = configuration if configuration is not None and configuration.target is not None else None
     stack = ExternalStack(experiment.host, allow_hosts=experiment.allow_hosts, configuration=configuration)
-    lines = tuple(_Examination(experiment, config, stack, every, told, say).lines())
-    return Diagnosis(target=stack.url, config=config.shown if config is not None else None, lines=lines)
+    examination = _Examination(experiment, config, stack, every, told, say)
+    lines = sorted(examination.lines(), key=lambda line: examination.place(line.about))
+    return Diagnosis(target=stack.url, config=config.shown if config is not None else None, lines=tuple(lines))
 
 
 class _Examination:
@@ -68,8 +70,15 @@ class _Examination:
         self._stack = stack
         self._every = every
         self._told = told
+        self._describe = cache(describe)
         self._say = say
         self._target = config.target.name if config is not None and config.target is not None else DEFAULT_TARGET
+
+    def place(self, about: str) -> int:
+        """Where lines about it stand: from the target inwards."""
+        names = [one.name for one in self._stack.describe() if not one.target]
+        order = [RUN, self._target, requests.ABOUT, "alerts", "docker", TOXIPROXY, *names]
+        return order.index(about) if about in order else len(order)
 
     def lines(self) -> Iterator[Line]:
         try:
@@ -80,7 +89,7 @@ class _Examination:
             return
         planned: Planned | None = None
         try:
-            planned = prepare(self._experiment, self._config)
+            planned = prepare(self._experiment, self._config, self._describe)
             refuse_sample_requests(planned)
         except UsageError as error:
             yield cannot(RUN, error, self._told(error))
@@ -144,7 +153,7 @@ class _Examination:
         if self._config is None:
             return  # nothing is declared that could be broken
         try:
-            suite = plan_suite(replace(self._experiment, faults=(), timeline=()), self._config)
+            suite = plan_suite(replace(self._experiment, faults=(), timeline=()), self._config, look=self._describe)
         except UsageError as error:
             yield warn("suite", f"the standard suite cannot be planned: {self._told(error)}", "", error.hint or "")
             return

@@ -21,7 +21,7 @@ def machine_lines(load: LoadPlan) -> Iterator[Line]:
     users = -(-load.users // load.workers)
     need, files = users + OWN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     many = "without a limit" if files == resource.RLIM_INFINITY else f"{files:,}"
-    told = f"each of {load.users:,} users holds a connection: {need:,} files a load process; allowed are {many}"
+    told = f"each of {load.users:,} users may hold a connection: {need:,} files a load process; allowed are {many}"
     if files != resource.RLIM_INFINITY and files < need:
         yield meaningless(ABOUT, "too few file descriptors for the load", told, f"ulimit -Hn {need}, or fewer --users")
     else:
@@ -37,7 +37,9 @@ def machine_lines(load: LoadPlan) -> Iterator[Line]:
 
 
 def _port_line(load: LoadPlan, users: int, ports: int) -> Line:
-    told = f"{users:,} connections to one address at a time; there are {ports:,} local ports (ip_local_port_range)"
+    told = (
+        f"up to {users:,} connections to one address at a time; there are {ports:,} local ports (ip_local_port_range)"
+    )
     wider = 'sysctl -w net.ipv4.ip_local_port_range="1024 65000", workers on other machines, or fewer --users'
     if users > ports:
         return meaningless(ABOUT, "too few local ports for the load", told, wider)

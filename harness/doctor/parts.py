@@ -54,7 +54,7 @@ def part_lines(found: Look, config: Configuration | None, target: str) -> Iterat
 
 def _where(name: str, found: Look, *addresses: str) -> str:
     version = found.versions.get(name)
-    return ", ".join([*addresses, *([f"version {version}"] if version else [])])
+    return " and ".join(addresses) + (f"; version {version}" if version else "")
 
 
 def _others(url: str, proxies: Mapping[str, ProxyState], config: Configuration | None) -> Iterator[Line]:
@@ -131,7 +131,12 @@ def alert_lines(alerts: AlertsPlan | None, allow_hosts: Collection[str]) -> Iter
 
 def fault_lines(dependency: Dependency, faults: Mapping[str, Fault]) -> Iterator[Line]:
     """Which can be had there, and why the others cannot: each says so itself."""
-    refusals = {kind: refusal(fault, dependency) for kind, fault in sorted(faults.items())}
+    refusals = {
+        kind: refusal(fault, dependency)
+        for kind, fault in sorted(faults.items())
+        # The load goes to the target itself, so nobody puts a proxy before it.
+        if not dependency.target or fault.needs in ("runtime", "container")
+    }
     possible = [kind for kind, why in refusals.items() if why is None]
     name = dependency.name
     if possible:

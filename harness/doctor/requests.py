@@ -16,7 +16,7 @@ def lines_of(tried: Tried) -> Iterator[Line]:
     if tried.wrong:
         yield meaningless(ABOUT, f"the requests could not be tried: {tried.wrong}", "", "correct the locustfile")
         return
-    held_names = [one for one in tried.held_back if not one.prepares]
+    of_tasks = [one for one in tried.held_back if not one.prepares]
     well = [one for one in tried.requests if not one.failed]
     if well:
         yield ok(ABOUT, f"{_many(len(well), 'request')} of the mix {_do(len(well), 'answer')}", _list(well))
@@ -33,16 +33,16 @@ def lines_of(tried: Tried) -> Iterator[Line]:
             )
         else:
             yield warn(ABOUT, what, one.example, "a run counts such failures, also where nothing is broken")
-    if held_names:
-        shown = ", ".join(f"{one.name} ({one.method})" for one in held_names[:SHOWN])
+    if of_tasks:
+        shown = ", ".join(f"{held.name} ({held.method})" for held in of_tasks[:SHOWN])
         yield warn(ABOUT, f"not sent, because they may change something: {shown}", "", f"{ALL} sends them, too")
-    for one in tried.held_back:
-        if one.prepares:
-            whose = f"{one.user} begins with" if one.user else "the file prepares with"
+    for held in tried.held_back:
+        if held.prepares:
+            whose = f"{held.user} begins with" if held.user else "the file prepares with"
             yield warn(
                 ABOUT,
-                f"{whose} {one.name} ({one.method}), which was not sent, because it may change something",
-                f"{one.user} has sent nothing else" if one.user else "",
+                f"{whose} {held.name} ({held.method}), which was not sent, because it may change something",
+                f"{held.user} has sent nothing else" if held.user else "",
                 f"{ALL} sends it, too",
             )
     if tried.unasked:

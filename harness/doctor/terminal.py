@@ -17,7 +17,7 @@ MOST = 1000
 def text(found: Diagnosis, *, width: int = 80, colour: bool = False) -> str:
     width = max(LEAST_WIDTH, width)
     declared = f"declared in {found.config}" if found.config is not None else "known by its URL alone"
-    lines = textwrap.wrap(f"{_shown(found.target)}, {declared}", width)
+    lines = _wrapped(f"{found.target}, {declared}", width, "", "")
     by_part: dict[str, list[Line]] = {}
     for line in found.lines:
         by_part.setdefault(line.about, []).append(line)
@@ -25,7 +25,7 @@ def text(found: Diagnosis, *, width: int = 80, colour: bool = False) -> str:
         lines += ["", _shown(about)]
         for line in of_part:
             lines += _told(line, width, colour)
-    return "\n".join([*lines, "", *textwrap.wrap(conclusion(found), width)])
+    return "\n".join([*lines, "", *_wrapped(conclusion(found), width, "", "")])
 
 
 def conclusion(found: Diagnosis) -> str:

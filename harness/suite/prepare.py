@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
@@ -129,6 +130,7 @@ def plan_suite(
     file: SuiteFile | None = None,
     profile_name: str = "standard",
     only: Sequence[str] = (),
+    look: Callable[[Path], Locustfile] = describe,
 ) -> PlannedSuite:
     """shared: the settings of all its experiments. file: what it consists of; else the profile of that name.
 
@@ -136,7 +138,7 @@ def plan_suite(
     """
     on = ground(shared, configuration)
     suite = _suite(on, shared, file, profile_name)
-    locustfile = describe(on.locustfile)
+    locustfile = look(on.locustfile)
     control = replace(shared, faults=("none",))
     base = Planned(experiment=control, plan=on.plan(control, lambda: locustfile), stack=on.stack, running=on.running)
     chosen, left = _chosen(suite, only)
