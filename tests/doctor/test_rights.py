@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from harness.dependencies.registry import kind_of
 from harness.fault import registered
@@ -27,18 +28,16 @@ def db(
 
 @pytest.fixture
 def clerk(db: Dependency) -> Iterator[Dependency]:
-    """The same, administered by a login that has no rights yet."""
-    assert db.credentials.admin is not None
-    with psycopg.connect(db.credentials.admin, autocommit=True) as admin:
-        admin.execute('CREATE ROLE "the clerk" LOGIN')
-        try:
-            options = psycopg.conninfo.conninfo_to_dict(db.credentials.admin)
-            login = psycopg.conninfo.make_conninfo("", **{**options, "user": "the clerk"})
-            yield db.but(credentials={"admin": login})
-        finally:
-            admin.execute(f'REVOKE "{db.credentials.role}" FROM "the clerk"')
-            admin.execute('DROP OWNED BY "the clerk"')
-            admin.execute('DROP ROLE "the clerk"')
+    """The same, administered by a login that has no rights yet: that of the probes."""
+    assert db.credentials.admin is not None and db.credentials.probe_login is not None and db.direct is not None
+    login = f"{db.credentials.probe_login} host={db.direct.host} port={db.direct.port}"
+    name = conninfo_to_dict(login)["user"]
+    try:
+        yield db.but(credentials={"admin": login})
+    finally:
+        with psycopg.connect(db.credentials.admin, autocommit=True) as admin:
+            admin.execute(f'REVOKE "{db.credentials.role}", pg_read_all_stats FROM "{name}"'.encode())
+            admin.execute(f'ALTER ROLE "{name}" NOCREATEROLE'.encode())
 
 
 def notes(dependency: Dependency) -> list[str]:
