@@ -11,7 +11,7 @@ from harness.conductor.path_proof import outside
 from harness.conductor.path_proof.clients import PathSnapshot
 from harness.conductor.path_proof.evidence import path_evidence, strays_of, trouble_of
 from harness.conductor.path_proof.tracker import look_at
-from harness.doctor.diagnosis import Line, meaningless, ok, warn
+from harness.doctor.diagnosis import DiagnosisLine, meaningless, ok, warn
 from harness.model.errors import HarnessError
 from harness.model.records.faults import Dependency, Evidence
 from harness.model.records.stack import StackUp
@@ -74,7 +74,7 @@ class Watched:
         if past := outside.past(self.dependency, target, every):
             self._strays = outside.reaches_past(seen, self.dependency), past
 
-    def line(self, *, sent: bool, held_back: bool) -> Line:
+    def line(self, *, sent: bool, held_back: bool) -> DiagnosisLine:
         """sent: requests were, meanwhile. held_back: some were not."""
         name, one = self.dependency.name, self.dependency
         used = f"let the application connect to {one.path}" if one.proxied else "let the application use it"
@@ -103,7 +103,7 @@ class Watched:
             used = "run the harness where Toxiproxy runs, or declare where its connections come from (seen_as)"
         return meaningless(name, fact, self._last.observed + while_sent, used + more)
 
-    def _well(self, held: Evidence) -> Line:
+    def _well(self, held: Evidence) -> DiagnosisLine:
         name = self.dependency.name
         if not self.dependency.proxied:
             return ok(name, "the application uses it", held.observed)

@@ -16,7 +16,7 @@ MEANINGLESS = 3
 """A run would come to its end and could not decide anything, or not what was meant."""
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class DiagnosisLine(msgspec.Struct, frozen=True, kw_only=True):
     """about: the target's, a dependency's or another part's name. off: what cannot be had there, which hinders nothing
     else. exit_code: what it makes of the whole; 0 but for `fail`."""
 
@@ -33,7 +33,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
     target: str
     config: str | None
-    lines: tuple[Line, ...]
+    lines: tuple[DiagnosisLine, ...]
 
     @property
     def exit_code(self) -> int:
@@ -42,18 +42,18 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
         return next((code for code in (CANNOT, MEANINGLESS) if code in found), 0)
 
 
-def ok(about: str, fact: str, evidence: str = "") -> Line:
-    return Line(about=about, state="ok", fact=fact, evidence=evidence)
+def ok(about: str, fact: str, evidence: str = "") -> DiagnosisLine:
+    return DiagnosisLine(about=about, state="ok", fact=fact, evidence=evidence)
 
 
-def warn(about: str, fact: str, evidence: str = "", remedy: str = "") -> Line:
-    return Line(about=about, state="warn", fact=fact, evidence=evidence, remedy=remedy)
+def warn(about: str, fact: str, evidence: str = "", remedy: str = "") -> DiagnosisLine:
+    return DiagnosisLine(about=about, state="warn", fact=fact, evidence=evidence, remedy=remedy)
 
 
-def meaningless(about: str, fact: str, evidence: str, remedy: str) -> Line:
-    return Line(about=about, state="fail", fact=fact, evidence=evidence, remedy=remedy, exit_code=MEANINGLESS)
+def meaningless(about: str, fact: str, evidence: str, remedy: str) -> DiagnosisLine:
+    return DiagnosisLine(about=about, state="fail", fact=fact, evidence=evidence, remedy=remedy, exit_code=MEANINGLESS)
 
 
-def cannot(about: str, error: HarnessError, fact: str | None = None) -> Line:
+def cannot(about: str, error: HarnessError, fact: str | None = None) -> DiagnosisLine:
     """In the words in which a run is refused."""
-    return Line(about=about, state="fail", fact=fact or str(error), remedy=error.hint or "", exit_code=CANNOT)
+    return DiagnosisLine(about=about, state="fail", fact=fact or str(error), remedy=error.hint or "", exit_code=CANNOT)

@@ -15,7 +15,7 @@ from harness.conductor.prepare import Planned, prepare, refuse_sample_requests
 from harness.config.file import DEFAULT_TARGET, Configuration
 from harness.doctor import requests
 from harness.doctor.connections import watch
-from harness.doctor.diagnosis import Diagnosis, Line, cannot, meaningless, ok, warn
+from harness.doctor.diagnosis import Diagnosis, DiagnosisLine, cannot, meaningless, ok, warn
 from harness.doctor.machine import machine_lines
 from harness.doctor.parts import TOXIPROXY, alert_lines, docker_lines, fault_lines, metrics_lines, part_lines
 from harness.fault import registered
@@ -80,7 +80,7 @@ class _Examination:
         order = [RUN, self._target, requests.ABOUT, "alerts", "docker", TOXIPROXY, *names]
         return order.index(about) if about in order else len(order)
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> Iterator[DiagnosisLine]:
         try:
             refuse_beside_living(declared_names(self._stack.url, self._stack.describe()))
         except Refused as error:
@@ -107,11 +107,11 @@ class _Examination:
             yield from machine_lines(planned.plan.load)
             yield from self._suite()
 
-    def _parts(self, found: Look) -> Iterator[Line]:
+    def _parts(self, found: Look) -> Iterator[DiagnosisLine]:
         yield from part_lines(found, self._config, self._target)
         yield from metrics_lines(found, self._target)
 
-    def _at_work(self, found: Look, planned: Planned | None) -> Iterator[Line]:
+    def _at_work(self, found: Look, planned: Planned | None) -> Iterator[DiagnosisLine]:
         """The requests, and who is connected to what meanwhile."""
         assert found.target is not None
         up = StackUp(name="external", target=found.target, dependencies=found.dependencies)
@@ -149,7 +149,7 @@ class _Examination:
             return True
         return False
 
-    def _suite(self) -> Iterator[Line]:
+    def _suite(self) -> Iterator[DiagnosisLine]:
         if self._config is None:
             return  # nothing is declared that could be broken
         try:

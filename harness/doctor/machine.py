@@ -6,7 +6,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.doctor.diagnosis import Line, meaningless, ok, warn
+from harness.doctor.diagnosis import DiagnosisLine, meaningless, ok, warn
 from harness.model.records.load import LoadPlan
 
 ABOUT = "this machine"
@@ -17,7 +17,7 @@ TIME_WAIT_S = 60
 PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
-def machine_lines(load: LoadPlan) -> Iterator[Line]:
+def machine_lines(load: LoadPlan) -> Iterator[DiagnosisLine]:
     users = -(-load.users // load.workers)
     need, files = users + OWN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     many = "without a limit" if files == resource.RLIM_INFINITY else f"{files:,}"
@@ -36,7 +36,7 @@ def machine_lines(load: LoadPlan) -> Iterator[Line]:
         )
 
 
-def _port_line(load: LoadPlan, users: int, ports: int) -> Line:
+def _port_line(load: LoadPlan, users: int, ports: int) -> DiagnosisLine:
     told = (
         f"up to {users:,} connections to one address at a time; there are {ports:,} local ports (ip_local_port_range)"
     )

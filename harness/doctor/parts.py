@@ -11,7 +11,7 @@ from harness.adapters.toxiproxy.lock import LOCK, OURS, refused
 from harness.adapters.wire.http import Client
 from harness.conductor.prepare import rules_not_read
 from harness.config.file import Configuration
-from harness.doctor.diagnosis import Line, cannot, ok, warn
+from harness.doctor.diagnosis import DiagnosisLine, cannot, ok, warn
 from harness.fault import Fault
 from harness.model.errors import HarnessError, UsageError
 from harness.model.records.alerts import AlertsPlan
@@ -24,7 +24,7 @@ TOXIPROXY = "toxiproxy"
 SHOWN = 6
 
 
-def part_lines(found: Look, config: Configuration | None, target: str) -> Iterator[Line]:
+def part_lines(found: Look, config: Configuration | None, target: str) -> Iterator[DiagnosisLine]:
     """target: its name. Notes come after the part that they are about."""
     notes = list(found.notes)
     health = config.target.health if config is not None and config.target is not None else None
@@ -57,7 +57,7 @@ def _where(name: str, found: Look, *addresses: str) -> str:
     return " and ".join(addresses) + (f"; version {version}" if version else "")
 
 
-def _others(url: str, proxies: Mapping[str, ProxyState], config: Configuration | None) -> Iterator[Line]:
+def _others(url: str, proxies: Mapping[str, ProxyState], config: Configuration | None) -> Iterator[DiagnosisLine]:
     """Who else uses it: another run's lock, proxies that are not declared, toxics of other runs on them."""
     declared = {table.proxy for table in config.dependencies.values()} if config is not None else set()
     if (lock := proxies.get(LOCK)) is not None:
@@ -75,7 +75,7 @@ def _others(url: str, proxies: Mapping[str, ProxyState], config: Configuration |
         yield warn(TOXIPROXY, f"proxy {name} carries the toxic {toxic} of another run", "", "harness heal --all")
 
 
-def docker_lines(config: Configuration | None, allow_hosts: Collection[str]) -> Iterator[Line]:
+def docker_lines(config: Configuration | None, allow_hosts: Collection[str]) -> Iterator[DiagnosisLine]:
     if config is None or not config.contained:
         return
     containers = Containers(config, allow_hosts=allow_hosts)
@@ -89,7 +89,7 @@ def docker_lines(config: Configuration | None, allow_hosts: Collection[str]) -> 
         containers.close()
 
 
-def metrics_lines(found: Look, target: str) -> Iterator[Line]:
+def metrics_lines(found: Look, target: str) -> Iterator[DiagnosisLine]:
     """Where they are missing a note says why."""
     url = found.target.metrics_url if found.target is not None else None
     if url is None:
@@ -106,7 +106,7 @@ def metrics_lines(found: Look, target: str) -> Iterator[Line]:
         yield warn(target, f"no signals of the target: {url} answers {status}")
 
 
-def alert_lines(alerts: AlertsPlan | None, allow_hosts: Collection[str]) -> Iterator[Line]:
+def alert_lines(alerts: AlertsPlan | None, allow_hosts: Collection[str]) -> Iterator[DiagnosisLine]:
     if alerts is None:
         return
     try:
@@ -129,7 +129,7 @@ def alert_lines(alerts: AlertsPlan | None, allow_hosts: Collection[str]) -> Iter
         )
 
 
-def fault_lines(dependency: Dependency, faults: Mapping[str, Fault]) -> Iterator[Line]:
+def fault_lines(dependency: Dependency, faults: Mapping[str, Fault]) -> Iterator[DiagnosisLine]:
     """Which can be had there, and why the others cannot: each says so itself."""
     refusals = {
         kind: refusal(fault, dependency)
@@ -150,4 +150,4 @@ def fault_lines(dependency: Dependency, faults: Mapping[str, Fault]) -> Iterator
     for kinds in alike.values():
         why = refusals[kinds[0]]
         assert why is not None
-        yield Line(about=name, state="off", fact=", ".join(kinds), evidence=str(why), remedy=why.hint or "")
+        yield DiagnosisLine(about=name, state="off", fact=", ".join(kinds), evidence=str(why), remedy=why.hint or "")

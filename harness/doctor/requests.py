@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.doctor.diagnosis import Line, meaningless, ok, warn
+from harness.doctor.diagnosis import DiagnosisLine, meaningless, ok, warn
 from harness.load.ipc.try_protocol import Tried, TriedRequest
 
 ABOUT = "requests"
@@ -12,7 +12,7 @@ SHOWN = 8
 ALL = "harness doctor --all-requests"
 
 
-def lines_of(tried: Tried) -> Iterator[Line]:
+def lines_of(tried: Tried) -> Iterator[DiagnosisLine]:
     if tried.wrong:
         yield meaningless(ABOUT, f"the requests could not be tried: {tried.wrong}", "", "correct the locustfile")
         return

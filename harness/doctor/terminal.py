@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from harness.doctor.diagnosis import CANNOT, Diagnosis, Line
+from harness.doctor.diagnosis import CANNOT, Diagnosis, DiagnosisLine
 from harness.model.redact import redact
 from harness.report.sentences.text import visible
 
@@ -18,7 +18,7 @@ def text(found: Diagnosis, *, width: int = 80, colour: bool = False) -> str:
     width = max(LEAST_WIDTH, width)
     declared = f"declared in {found.config}" if found.config is not None else "known by its URL alone"
     lines = _wrapped(f"{found.target}, {declared}", width, "", "")
-    by_part: dict[str, list[Line]] = {}
+    by_part: dict[str, list[DiagnosisLine]] = {}
     for line in found.lines:
         by_part.setdefault(line.about, []).append(line)
     for about, of_part in by_part.items():
@@ -40,7 +40,7 @@ def conclusion(found: Diagnosis) -> str:
     return f"A run would begin, and would not mean anything: {lines} (exit code {code})."
 
 
-def _told(line: Line, width: int, colour: bool) -> list[str]:
+def _told(line: DiagnosisLine, width: int, colour: bool) -> list[str]:
     word = f"{line.state:<4}"
     found = _wrapped(line.fact, width, "  " + word + "  ", " " * _MARGIN)
     if colour and found:

@@ -17,7 +17,7 @@ import pytest
 
 from harness.api import Experiment
 from harness.dependencies.configuration import load
-from harness.doctor.diagnosis import Diagnosis, Line
+from harness.doctor.diagnosis import Diagnosis, DiagnosisLine
 from harness.doctor.examine import examine
 from harness.doctor.terminal import text
 from harness.model.records.faults import Address, Dependency
@@ -122,11 +122,11 @@ def redis(dependency: Dependency, *, direct: Address | None = None, kind: str = 
     )
 
 
-def lines(found: Diagnosis, about: str, state: str | None = None) -> list[Line]:
+def lines(found: Diagnosis, about: str, state: str | None = None) -> list[DiagnosisLine]:
     return [line for line in found.lines if line.about == about and state in (None, line.state)]
 
 
-def fails(found: Diagnosis) -> list[Line]:
+def fails(found: Diagnosis) -> list[DiagnosisLine]:
     return [line for line in found.lines if line.state == "fail"]
 
 
@@ -268,7 +268,7 @@ def test_without_a_system_of_ones_own_there_is_nothing_to_look_at(tmp_path: Path
 
 
 def test_text_from_outside_is_cleaned_and_lines_are_as_narrow_as_the_terminal() -> None:
-    line = Line(
+    line = DiagnosisLine(
         about="requests", state="fail", fact="\x1b[2J GET /x fails " + "word " * 40, evidence="a\u202eb", exit_code=3
     )
     found = Diagnosis(target="http://127.0.0.1:1", config=None, lines=(line,))
