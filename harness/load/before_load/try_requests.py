@@ -222,10 +222,12 @@ class Trial:
 
             return request
 
-        for session in (HttpSession, FastHttpSession, LeanSession):
-            session.request = held(session.request)
+        clients: tuple[Any, ...] = (HttpSession, FastHttpSession, LeanSession)
+        for client in clients:
+            client.request = held(client.request)
 
-        send = requests.Session.send
+        others: Any = requests.Session
+        send = others.send
 
         def raw(session: Any, request: Any, **options: Any) -> Any:
             """A client of the file's own, in test_start for example."""
@@ -233,7 +235,7 @@ class Trial:
                 hold(str(request.method), str(request.path_url)[:EXAMPLE])
             return send(session, request, **options)
 
-        requests.Session.send = raw  # type: ignore[method-assign]
+        others.send = raw
         return HttpUser, FastHttpUser, LeanHttpUser
 
 
