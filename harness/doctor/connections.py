@@ -83,7 +83,15 @@ class Watched:
             return meaningless(name, *self._strays, remedy)
         if self._held is not None:
             return self._well(self._held)
-        while_sent = " while the requests were sent" if sent else "; no request was sent meanwhile"
+        if not sent and not (self._outside is not None and self._outside.ends):
+            # An application that nobody asks for anything may well be at rest.
+            seen = f"{self._last.observed}; " if self._last is not None else ""
+            return warn(
+                name,
+                "whether the application uses it is not known",
+                f"{seen}no request was sent meanwhile",
+                "mend what keeps the requests from being sent",
+            )
         more = ", or send more of its requests: harness doctor --all-requests" if held_back else ""
         if self._outside is not None:
             if self._outside.ends:
@@ -92,7 +100,7 @@ class Watched:
             return meaningless(
                 name,
                 "nothing shows that the application uses it",
-                outside.nobody_seen(self._outside, one) + while_sent,
+                f"{outside.nobody_seen(self._outside, one)} while the requests were sent",
                 f"{used}{more}; to prove it: {outside.ways_to_prove(self._outside, one)}",
             )
         if self._before is None or self._after is None or self._last is None:
@@ -101,7 +109,7 @@ class Watched:
         fact = trouble_of(self._before, self._after, one, on_proxy=one.proxied)
         if any(client.on_proxy is None for client in self._after.clients):
             used = "run the harness where Toxiproxy runs, or declare where its connections come from (seen_as)"
-        return meaningless(name, fact, self._last.observed + while_sent, used + more)
+        return meaningless(name, fact, f"{self._last.observed} while the requests were sent", used + more)
 
     def _well(self, held: Evidence) -> DiagnosisLine:
         name = self.dependency.name

@@ -140,7 +140,7 @@ class _Examination:
             yield from requests.lines_of(tried[0])
         held_back = any(one.held_back or one.unasked for one in tried[:1])
         for one in watched:
-            yield one.line(sent=bool(tried), held_back=held_back)
+            yield one.line(sent=any(each.requests for each in tried), held_back=held_back)
 
     def _refused(self, planned: Planned) -> bool:
         try:

@@ -258,6 +258,7 @@ def test_without_a_locustfile_nothing_is_sent(shop: Shop, cache: Dependency) -> 
     assert done.returncode == 2 and "no --locustfile: the requests would be those of the sample API" in " ".join(
         done.stdout.split()
     )
+    assert "whether the application uses it is not known" in done.stdout, "an idle application is not accused"
     assert "predict" not in shop.log.read_text()
     assert command("run", "--fault", "redis-down", cwd=shop.folder).stderr.startswith("error: no --locustfile: ")
 
