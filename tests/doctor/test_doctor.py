@@ -106,6 +106,7 @@ class Shop:
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
     shop = Shop(tmp_path)
     yield shop
     shop.stop()
@@ -156,6 +157,7 @@ def test_a_system_that_is_well(shop: Shop, cache: Dependency, db: Dependency) ->
     assert next(line.fact for line in lines(found, "suite")).startswith("the standard suite: ")
     assert {line.state for line in lines(found, "this machine")} == {"ok"}
     shown = text(found, width=80)
+    assert shown.splitlines()[0].endswith(", declared in harness.toml")
     assert max(map(len, shown.splitlines())) <= 80
     assert shown.splitlines()[-1].endswith("(exit code 0).")
 
