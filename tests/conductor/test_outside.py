@@ -276,7 +276,6 @@ def test_a_bystanders_connection_proves_nothing_about_a_target_that_is_known(
     cache: Dependency, service: Service, declared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outside, "LOOK_S", 0.5)
-    service.connect(cache.direct)  # it goes past the proxy
     target = msgspec.structs.replace(service.info, pid=service.process.pid if declared else None)
     with application(cache.path) as bystander:
         found = Judged(unasked("tcp", cache), target=target)
