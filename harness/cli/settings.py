@@ -137,7 +137,7 @@ def laid_under(
             if key == "faults":
                 found["faults"], found["timeline"] = (), value
             else:
-                found[key] = str(Path(file).parent / value) if key in PATHS else value
+                found[key] = _beside(Path(file).parent, key, value) if key in PATHS else value
     return found
 
 
@@ -201,12 +201,17 @@ def _defaults(config: Configuration, ctx: click.Context) -> dict[str, Any]:
         assert isinstance(param, click.Option) and param.name is not None
         checked = _shaped(value, param, f"{where}{key}")
         if key in PATHS and Path(config.path).parent != Path.cwd():
-            checked = str(Path(config.path).parent / str(checked))
+            checked = _beside(Path(config.path).parent, key, str(checked))
         if command.name in ("run", "plan", "doctor") and param.name in mine:
             found[param.name] = checked
         elif param.name in EVERYWHERE:
             found[EVERYWHERE[param.name]] = checked
     return found
+
+
+def _beside(folder: Path, key: str, value: str) -> str:
+    """A path in a file is relative to its folder; of several with commas every one."""
+    return str(folder / value) if key == "out" else ",".join(str(folder / part.strip()) for part in value.split(","))
 
 
 def _shaped(value: RunValue, param: click.Option, where: str) -> Any:

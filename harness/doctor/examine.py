@@ -7,11 +7,10 @@ asked for; nothing is left behind.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
 
 from msgspec.structs import replace
 
-from harness.conductor.prepare import Planned, prepare, refuse_sample_requests
+from harness.conductor.prepare import Ground, Planned, prepare, refuse_sample_requests
 from harness.config.file import DEFAULT_TARGET, Configuration
 from harness.doctor import requests
 from harness.doctor.connections import watch
@@ -20,8 +19,9 @@ from harness.doctor.machine import machine_lines
 from harness.doctor.parts import TOXIPROXY, alert_lines, docker_lines, fault_lines, metrics_lines, part_lines
 from harness.fault import registered
 from harness.load.ipc.try_protocol import Tried
-from harness.load.process.launcher import describe, try_requests
+from harness.load.process.launcher import try_requests
 from harness.model.errors import HarnessError, LoadError, Refused, UsageError
+from harness.model.records.load import Locustfile
 from harness.model.records.stack import StackUp
 from harness.plan.experiment import Experiment
 from harness.safety.locks.local import refuse_beside_living
@@ -70,7 +70,7 @@ class _Examination:
         self._stack = stack
         self._every = every
         self._told = told
-        self._describe = cache(describe)
+        self._locustfile: Locustfile | None = None
         self._say = say
         self._target = config.target.name if config is not None and config.target is not None else DEFAULT_TARGET
 
@@ -148,6 +148,12 @@ class _Examination:
         except UsageError:
             return True
         return False
+
+    def _describe(self, on: Ground, experiment: Experiment) -> Locustfile:
+        """Once: the suite has the same."""
+        if self._locustfile is None:
+            self._locustfile = on.look(experiment)
+        return self._locustfile
 
     def _suite(self) -> Iterator[DiagnosisLine]:
         if self._config is None:

@@ -1,6 +1,6 @@
 """`python -m harness.load`: the load process.
 
-`describe FILE`, `worker`, `elsewhere SETTINGS`, `read-back`, `last-look` and `try-requests` are its helpers.
+`describe WANTED`, `worker`, `elsewhere SETTINGS`, `read-back`, `last-look` and `try-requests` are its helpers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
         start.run_elsewhere(arguments[1])
     if len(arguments) == 1 and arguments[0] in helpers:
         start.run_helper(helpers[arguments[0]])
-    names = " | ".join(["describe FILE", "elsewhere SETTINGS", *helpers])
+    names = " | ".join(["describe WANTED", "elsewhere SETTINGS", *helpers])
     sys.stderr.write(f"usage: python -m harness.load [{names}]\n")
     return 2
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
@@ -14,7 +13,6 @@ from harness.adapters.processes.start_command import reset_command
 from harness.conductor.prepare import Ground, Planned, ground
 from harness.config.file import Configuration
 from harness.fault import registered, traits_of
-from harness.load.process.launcher import describe
 from harness.model.errors import HarnessError, UsageError
 from harness.model.records.load import Locustfile
 from harness.model.records.many_runs.suite import SuiteResult
@@ -130,7 +128,7 @@ def plan_suite(
     file: SuiteFile | None = None,
     profile_name: str = "standard",
     only: Sequence[str] = (),
-    look: Callable[[Path], Locustfile] = describe,
+    look: Callable[[Ground, Experiment], Locustfile] = Ground.look,
 ) -> PlannedSuite:
     """shared: the settings of all its experiments. file: what it consists of; else the profile of that name.
 
@@ -138,7 +136,7 @@ def plan_suite(
     """
     on = ground(shared, configuration)
     suite = _suite(on, shared, file, profile_name)
-    locustfile = look(on.locustfile)
+    locustfile = look(on, shared)
     control = replace(shared, faults=("none",))
     base = Planned(experiment=control, plan=on.plan(control, lambda: locustfile), stack=on.stack, running=on.running)
     chosen, left = _chosen(suite, only)

@@ -16,7 +16,8 @@ from typing import IO
 import msgspec
 import psutil
 
-from harness.load.ipc.protocol import Command, Described, Drained, Failed, LoadMessage, Start
+from harness.load.ipc.locustfiles import files_of
+from harness.load.ipc.protocol import Command, Described, Drained, Failed, LoadMessage, Start, Wanted
 from harness.load.ipc.try_protocol import Tried, TryStart
 from harness.model.errors import LoadError, UsageError
 from harness.model.jsonl import encode_line
@@ -27,17 +28,25 @@ from harness.model.records.load import LoadPlan, Locustfile
 _MODULE = ("-P", "-u", "-m", "harness.load")
 
 
-def describe(path: str | Path, *, python: str = sys.executable, timeout_s: float = 30.0) -> Locustfile:
-    """Import a locustfile in a child process and say what is in it.
+def describe(
+    path: str | Path,
+    *,
+    locust_args: tuple[str, ...] = (),
+    tags: tuple[str, ...] = (),
+    exclude_tags: tuple[str, ...] = (),
+    python: str = sys.executable,
+    timeout_s: float = 30.0,
+) -> Locustfile:
+    """Import Locust files in a child process and say what is in them. path: as `--locustfile` takes it.
 
-    Raises UsageError with one line when it does not exist, does not import (with its own exception and line
-    number), has no user class, has classes without tasks or with the same name, or takes longer than timeout_s.
+    Raises UsageError with one line when one does not exist, does not import (with its own exception and line
+    number), when there is no user class, or two of the same name, or it takes longer than timeout_s.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise UsageError(f"locustfile {file}: no such file")
+    file = str(path)
+    files = tuple(map(str, files_of(file)))
+    wanted = Wanted(files=files, locust_args=locust_args, tags=tags, exclude_tags=exclude_tags)
     child = subprocess.Popen(
-        [python, *_MODULE, "describe", str(file.resolve())],
+        [python, *_MODULE, "describe", msgspec.json.encode(wanted).decode()],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

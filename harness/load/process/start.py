@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import resource
 import signal
@@ -11,7 +10,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -19,6 +17,7 @@ import msgspec
 from harness.load.allowed_hosts.rule import checked_here
 from harness.load.generator.locust_import import import_locust
 from harness.load.ipc.keys import read_key_file
+from harness.load.ipc.locustfiles import digest, files_of
 from harness.load.ipc.pipe import MessagePipe, ParentPipe
 from harness.load.ipc.protocol import Bye, Elsewhere, Failed, Start
 from harness.model.errors import HarnessError
@@ -116,8 +115,7 @@ def run_elsewhere(argument: str) -> NoReturn:
         signal.signal(number, on_signal)
     try:
         key = read_key_file(settings.key_file)
-        content = Path(settings.locustfile).read_bytes()
-        channel = Channel(settings.host, settings.port, hashlib.sha256(content).hexdigest(), key)
+        channel = Channel(settings.host, settings.port, digest(files_of(settings.locustfile)), key)
         say(f"looking for a run on {channel.where}")
         start = channel.wait_for_place(settings.wait_s)
         if isinstance(start, Bye):

@@ -1,4 +1,4 @@
-"""Servers that Debian packages bring: mariadb-server, rabbitmq-server, memcached, pgbouncer. Each test starts its own."""
+"""Servers of Debian packages (mariadb-server, rabbitmq-server, memcached, pgbouncer). Each test starts its own."""
 
 from __future__ import annotations
 
