@@ -9,9 +9,10 @@ import pytest
 
 from harness.adapters.toxiproxy.client import ProxyState, ToxicState
 from harness.adapters.toxiproxy.lock import LOCK
+from harness.dependencies.configuration import load
 from harness.doctor import machine
 from harness.doctor.diagnosis import Diagnosis, DiagnosisLine
-from harness.doctor.parts import part_lines
+from harness.doctor.parts import docker_lines, part_lines
 from harness.doctor.requests import lines_of
 from harness.load.ipc.try_protocol import HeldBack, Tried, TriedRequest
 from harness.model.records.load import LoadPlan, Remote
@@ -101,6 +102,18 @@ def toxiproxy(**proxies: ProxyState) -> list[DiagnosisLine]:
         proxies={state.name: state for state in proxies.values()},
     )
     return list(part_lines(found, None, "api"))
+
+
+@pytest.mark.parametrize("contained", [False, True])
+def test_the_engine_is_asked_only_where_something_is_in_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contained: bool
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    file = tmp_path / "harness.toml"
+    file.write_text('[target]\nurl = "http://127.0.0.1:1"\n' + ('container = "app"\n' if contained else ""))
+    found = list(docker_lines(load(file), ()))
+    assert [line.exit_code for line in found] == [2] * contained
+    assert all("no Docker engine answers" in line.fact and line.remedy for line in found)
 
 
 def state(name: str, upstream: str = "127.0.0.1:2", *toxics: ToxicState) -> ProxyState:
