@@ -22,8 +22,10 @@ from harness.load.ipc.try_protocol import Tried
 from harness.load.process.launcher import try_requests
 from harness.model.errors import HarnessError, LoadError, Refused, UsageError
 from harness.model.records.load import Locustfile
+from harness.model.records.plan import Plan
 from harness.model.records.stack import StackUp
 from harness.plan.experiment import Experiment
+from harness.plan.planner import bind
 from harness.safety.locks.local import refuse_beside_living
 from harness.safety.locks.names import declared_names
 from harness.stack.external.check import Look
@@ -104,6 +106,7 @@ class _Examination:
         for dependency in found.dependencies:
             yield from fault_lines(dependency, faults)
         if planned is not None:
+            yield from self._asked(found, planned.plan)
             yield from machine_lines(planned.plan.load)
             yield from self._suite()
 
@@ -141,6 +144,17 @@ class _Examination:
         held_back = any(one.held_back or one.unasked for one in tried[:1])
         for one in watched:
             yield one.line(sent=any(each.requests for each in tried), held_back=held_back)
+
+    def _asked(self, found: Look, plan: Plan) -> Iterator[DiagnosisLine]:
+        """Faults that are planned, and cannot be had once more is known of their dependencies."""
+        known = {one.name for one in found.dependencies}
+        if found.target is None or not known >= {fault.spec.dependency for fault in plan.faults}:
+            return  # a line says why
+        up = StackUp(name="external", target=found.target, dependencies=found.dependencies)
+        try:
+            bind(plan, up, registered())
+        except UsageError as error:
+            yield cannot(RUN, error)
 
     def _refused(self, planned: Planned) -> bool:
         try:

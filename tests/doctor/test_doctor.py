@@ -93,11 +93,12 @@ class Shop:
         path.write_text("\n".join([target, *tables, run]))
         return path
 
-    def examine(self, **more: Any) -> Diagnosis:
+    def examine(self, *faults: str, **more: Any) -> Diagnosis:
         experiment = Experiment(
             host=f"http://127.0.0.1:{self.port}",
             stack="external",
             rate=20.0,
+            faults=faults,
             locustfile=str(self.folder / "locustfile.py"),
         )
         return examine(experiment, load(self.folder / "harness.toml"), **more)
@@ -236,6 +237,8 @@ def test_a_missing_administrator_says_what_is_off(shop: Shop, db: Dependency) ->
     off = [line for line in lines(found, "db", "off") if line.fact.startswith("connection-")]
     assert {line.fact for line in off} == {"connection-limit", "connection-hog"}
     assert all("`admin`" in line.remedy for line in off), off
+    asked = shop.examine("db-connection-limit")
+    assert asked.exit_code == 2 and "a login that may alter the role is not declared" in fails(asked)[0].fact
 
 
 def test_the_command_and_run_and_status_say_the_same(shop: Shop, cache: Dependency) -> None:
