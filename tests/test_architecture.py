@@ -38,6 +38,7 @@ FLOORS = {
     "suite": 7,
     "history": 6,
     "gameday": 8,
+    "doctor": 8,
     "api": 9,
     "cli": 10,
 }
@@ -49,7 +50,7 @@ WITHIN = {
     "analysis": (("suite", "gameday"), ("verdict", "comparison"), ("rules",), ("record",), ("statistics",)),
     "load": (
         ("process",),
-        ("master", "after_load"),
+        ("master", "after_load", "before_load"),
         ("generator",),
         ("record", "writes", "lean"),
         ("allowed_hosts", "ipc"),

@@ -16,6 +16,7 @@ from harness.model.exit_codes import MEANINGS, ExitCode
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("harness.cli.commands.run", "Run an experiment: load, faults, verdict, report."),
     "plan": ("harness.cli.commands.plan", "Show what `run` would do: only the Locust file is executed."),
+    "doctor": ("harness.cli.commands.doctor", "Would a run on your own system mean something, and if not, why not?"),
     "faults": ("harness.cli.commands.catalogue", "The faults: what they do, parameters, undo, proof."),
     "scenarios": ("harness.cli.commands.catalogue", "The load shapes and their sizes."),
     "analyze": ("harness.cli.commands.analyze", "Judge a run again from its recorded files."),

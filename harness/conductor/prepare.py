@@ -80,13 +80,18 @@ def with_rules(plan: Plan) -> Plan:
     try:
         rules = rules_of(alerts, plan.load.allow_hosts)
     except HarnessError as error:
-        note = f"the rules of the expected alerts were not read: {error}"
+        note = rules_not_read(error)
         return msgspec.structs.replace(plan, warnings=(*plan.warnings, note))
     return msgspec.structs.replace(plan, alerts=msgspec.structs.replace(alerts, rules=rules))
 
 
 def planned_for(experiment: Experiment, config: Path | None = None) -> Planned:
-    """For what a script asks, which has no environment and no harness.toml but the one it names: of that all but [run],
+    """For what a script asks."""
+    return prepare(*asked_for(experiment, config))
+
+
+def asked_for(experiment: Experiment, config: Path | None = None) -> tuple[Experiment, Configuration | None]:
+    """What a script asks, which has no environment and no harness.toml but the one it names: of that all but [run],
     which are the command line's defaults."""
     configuration = load(config) if config is not None else None
     changes: dict[str, Any] = {"cores": useful_cores()}
@@ -104,7 +109,11 @@ def planned_for(experiment: Experiment, config: Path | None = None) -> Planned:
             "external needs a target", hint="name its URL as host, or a harness.toml as config", field="stack"
         )
     changes["allow_hosts"] = tuple(HOST.parse(text) for text in experiment.allow_hosts)
-    return prepare(msgspec.structs.replace(experiment, **changes), configuration)
+    return msgspec.structs.replace(experiment, **changes), configuration
+
+
+def rules_not_read(error: HarnessError) -> str:
+    return f"the rules of the expected alerts were not read: {error}"
 
 
 class Ground(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,11 +182,15 @@ def ground(experiment: Experiment, configuration: Configuration | None) -> Groun
     )
 
 
-def prepare(experiment: Experiment, configuration: Configuration | None = None) -> Planned:
+def prepare(
+    experiment: Experiment,
+    configuration: Configuration | None = None,
+    look: Callable[[Ground, Experiment], Locustfile] = Ground.look,
+) -> Planned:
     """Executes the locustfile in a child to describe it, and touches nothing else. Raises UsageError."""
     find_scenario(experiment.scenario)
     on = ground(experiment, configuration)
-    plan = on.plan(experiment, lambda: on.look(experiment))
+    plan = on.plan(experiment, lambda: look(on, experiment))
     return Planned(experiment=experiment, plan=plan, stack=on.stack, running=on.running)
 
 

@@ -214,9 +214,14 @@ class Postgres(DependencyKind):
         elif dependency.credentials.admin is None:
             note(
                 f"{dependency.name}: no `admin` is declared, so the path is proven by established connections only,"
-                " and connection-limit and connection-hog are off"
+                " and connection-limit and connection-hog are off; a login that suffices:"
+                f" CREATE ROLE harness_admin LOGIN CREATEROLE PASSWORD '...'; "
+                + _grants(dependency.credentials.role or "", "harness_admin")
             )
-        return _with_admin(dependency, where, server), server.version
+        found = _with_admin(dependency, where, server)
+        if found.credentials.admin is not None and (missing := _missing_rights(found)):
+            note(f"{dependency.name}: its `admin` may not do all that faults and proofs need: {missing}")
+        return found, server.version
 
     def table_lines(self, environment: Mapping[str, str], variable: str, port: int | None) -> list[str]:
         user = environment.get("POSTGRES_USER") or "postgres"
@@ -244,6 +249,14 @@ class _Statistics:
         self._admin.close()
 
 
+class _Rights(msgspec.Struct, frozen=True, kw_only=True):
+    """Of an admin login: it may make roles, alter the application's and end its sessions, see those of everybody."""
+
+    makes: bool
+    alters: bool
+    sees: bool
+
+
 class _Look(postgres_admin.Admin):
     """Admin, as a plain client that only reads."""
 
@@ -253,9 +266,50 @@ class _Look(postgres_admin.Admin):
     def started(self) -> str:
         return str(self._row("SELECT pg_postmaster_start_time()::text")[0])
 
+    def rights(self, role: str) -> _Rights:
+        """Since PostgreSQL 16 whoever may make roles alters those only that are granted to them with ADMIN OPTION, and
+        ending sessions comes with the grant; before, that takes membership of its own."""
+        every, makes = self._row("SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = current_user")
+        usage, option = self._row(
+            "SELECT coalesce(bool_or(pg_has_role(oid, 'USAGE')), false),"
+            " coalesce(bool_or(pg_has_role(oid, 'USAGE WITH ADMIN OPTION')), false) FROM pg_roles WHERE rolname = %s",
+            (role,),
+        )
+        ends = usage or self._row("SELECT pg_has_role('pg_signal_backend', 'USAGE')")[0]
+        alters = makes and ends and (option or self.server_version() < 160000)
+        return _Rights(makes=every or makes, alters=every or alters, sees=every or self.sees_every_session())
+
     def pooled(self) -> bool:
         """A pooler gives its clients cancel keys of its own, so the process that it names is not the session's."""
         return int(self._row("SELECT pg_backend_pid()")[0]) != self._connection.info.backend_pid
+
+
+def _grants(role: str, admin: str) -> str:
+    """What lets an admin that may make roles alter this one, end its sessions and see everybody's."""
+    role, admin = postgres_admin.quote_identifier(role), postgres_admin.quote_identifier(admin)
+    return f"GRANT {role} TO {admin} WITH ADMIN OPTION; GRANT pg_read_all_stats TO {admin}"
+
+
+def _missing_rights(dependency: Dependency) -> str:
+    """What its admin login cannot do, and the statements that grant it; "" where nothing is missing, or its server does
+    not tell."""
+    own = dependency.credentials
+    assert own.admin is not None
+    try:
+        with _Look(own.admin, password=secret(own.admin_password_env), timeout_s=LIMIT_S) as look:
+            rights = look.rights(own.role or "")
+            admin = look.user()
+    except AdapterError:
+        return ""
+    lacking = []
+    if not rights.alters:
+        lacking.append("connection-limit would fail")
+    if not rights.sees:
+        lacking.append("the application's sessions cannot be seen, so the path cannot be proven")
+    if not lacking:
+        return ""
+    makes = "" if rights.makes else f"ALTER ROLE {postgres_admin.quote_identifier(admin)} CREATEROLE; "
+    return f"{' and '.join(lacking)}; to grant it: {makes}{_grants(own.role or '', admin)}"
 
 
 def _login(dependency: Dependency) -> str:

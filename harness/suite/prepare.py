@@ -129,6 +129,7 @@ def plan_suite(
     file: SuiteFile | None = None,
     profile_name: str = "standard",
     only: Sequence[str] = (),
+    look: Callable[[Ground, Experiment], Locustfile] = Ground.look,
 ) -> PlannedSuite:
     """shared: the settings of all its experiments. file: what it consists of; else the profile of that name.
 
@@ -136,7 +137,7 @@ def plan_suite(
     """
     on = ground(shared, configuration)
     suite = _suite(on, shared, file, profile_name)
-    locustfile = on.look(shared)
+    locustfile = look(on, shared)
     control = replace(shared, faults=("none",))
     base = Planned(experiment=control, plan=on.plan(control, lambda: locustfile), stack=on.stack, running=on.running)
     chosen, left = _chosen(suite, only)

@@ -236,7 +236,11 @@ BAD: list[tuple[str, str, str]] = [
     (REDIS + 'direct = "127.0.0.1:70000"\n', "dependencies.redis.direct: ", "HOST:PORT"),
     (REDIS + 'direct = "redis://127.0.0.1:6379"\n', "dependencies.redis.direct: ", "HOST:PORT"),
     (REDIS + 'direct = "127.0.0.1:6379"\npasword_env = "X"\n', "unknown key 'pasword_env'", "password_env"),
-    (REDIS + 'direct = "127.0.0.1:6379"\nlogin = "user=x"\n', "dependencies.redis.login belongs to kind mariadb or mysql or postgres", ""),
+    (
+        REDIS + 'direct = "127.0.0.1:6379"\nlogin = "user=x"\n',
+        "dependencies.redis.login belongs to kind mariadb or mysql or postgres",
+        "",
+    ),
     (REDIS + 'direct = "127.0.0.1:6379"\nproxy = "a/b"\n', "dependencies.redis.proxy: 'a/b'", ""),
     (REDIS + 'password = "hunter2"\n', "dependencies.redis.password: a secret does not belong", "password_env"),
     (REDIS + 'direct = "127.0.0.1:6379"\npassword_env = "hunter2!"\n', "password_env: the *name* of", "REDIS_"),

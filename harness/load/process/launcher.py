@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,7 @@ import psutil
 
 from harness.load.ipc.locustfiles import files_of
 from harness.load.ipc.protocol import Command, Described, Drained, Failed, LoadMessage, Start, Wanted
+from harness.load.ipc.try_protocol import Tried, TryStart
 from harness.model.errors import LoadError, UsageError
 from harness.model.jsonl import encode_line
 from harness.model.records.load import LoadPlan, Locustfile
@@ -74,6 +76,38 @@ def describe(
         last = err.decode(errors="replace").strip().rpartition("\n")[2] if described.exited else ""
         raise UsageError(f"locustfile {described.error}" + (f": {last}" if last else ""))
     return described.locustfile
+
+
+def try_requests(plan: LoadPlan, *, every: bool = False, timeout_s: float = 60.0) -> Tried:
+    """Each request of the mix once or a few times, sent by a child process that ends with this one; see
+    before_load/try_requests.py. Raises LoadError when it did not come to an end."""
+    with tempfile.TemporaryFile() as log:
+        child = subprocess.Popen(
+            [sys.executable, *_MODULE, "try-requests"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+        assert child.stdin is not None and child.stdout is not None
+        timer = threading.Timer(timeout_s, _kill_group, [child])
+        timer.start()
+        try:
+            # Its stdin stays open: its end is the child's.
+            child.stdin.write(encode_line(TryStart(plan=plan, every=every)))
+            child.stdin.flush()
+            return msgspec.json.decode(child.stdout.readline(), type=Tried)
+        except (OSError, msgspec.MsgspecError):
+            child.wait()
+            log.seek(0)
+            last = log.read().decode(errors="replace").strip().rpartition("\n")[2][-300:]
+            raise LoadError("trying the requests ended early" + (f": {last}" if last else "")) from None
+        finally:
+            timer.cancel()
+            _kill_group(child)
+            for pipe in (child.stdin, child.stdout):
+                with suppress(OSError):
+                    pipe.close()
 
 
 class LoadProcess:

@@ -87,6 +87,15 @@ def last_look(messages: MessagePipe, pipe: ParentPipe) -> int:
     return run(messages, pipe)
 
 
+def try_requests(messages: MessagePipe, pipe: ParentPipe) -> int:
+    """Sends each request of the mix once, for the doctor."""
+    from harness.load.before_load.try_requests import run
+    from harness.load.generator.worker import set_up_logging
+
+    set_up_logging()
+    return run(messages, pipe)
+
+
 def run_elsewhere(argument: str) -> NoReturn:
     """A worker for a run on another machine. Never returns; exit codes as `harness worker --help` says."""
     from harness.load.master.channel import Channel, say

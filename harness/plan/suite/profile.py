@@ -71,14 +71,21 @@ def kinds_for(name: str, dependency: Dependency, faults: Mapping[str, FaultDescr
 
 
 def possible(fault: FaultDescription, dependency: Dependency, *, told: bool = False) -> bool:
-    """Whether planning accepts the pair with its default parameters: the fault itself is the only judge of that. told:
-    names that have no default, because only a person knows them (a table), will be given."""
+    """Whether planning accepts the pair with its default parameters. told: names that have no default, because only a
+    person knows them (a table), will be given."""
     names = {one.name: "NAME" for one in fault.params if told and one.unit == "name" and not one.default}
+    return refusal(fault, dependency, names) is None
+
+
+def refusal(
+    fault: FaultDescription, dependency: Dependency, names: Mapping[str, str] | None = None
+) -> UsageError | None:
+    """Why planning does not: the fault itself is the only judge of that. None where it does."""
     try:
         planned(fault, dependency, _defaults(fault, dependency, names))
-    except UsageError:
-        return False
-    return True
+    except UsageError as error:
+        return error
+    return None
 
 
 def _change(fault: FaultDescription, dependency: Dependency) -> Change | None:
@@ -90,9 +97,9 @@ def _change(fault: FaultDescription, dependency: Dependency) -> Change | None:
 
 
 def _defaults(
-    fault: FaultDescription, dependency: Dependency, names: dict[str, str] | None = None
+    fault: FaultDescription, dependency: Dependency, names: Mapping[str, str] | None = None
 ) -> dict[str, Scalar]:
     spec = FaultSpec(
-        name=f"{dependency.name}-{fault.kind}", dependency=dependency.name, kind=fault.kind, params=names or {}
+        name=f"{dependency.name}-{fault.kind}", dependency=dependency.name, kind=fault.kind, params=dict(names or {})
     )
     return decode_params(spec, fault.params)
