@@ -1,4 +1,4 @@
-"""Faults in a server's own protocol: connection-limit, connection-hog, flush, block.
+"""Faults in a server's own protocol: connection-limit, connection-hog, lock, flush, block.
 
 Found by entry point. Imports path and proxy.
 """

@@ -4,7 +4,8 @@ The alarm is the server's own: the high watermark of its memory is set to nothin
 stays when whoever set it dies, until it is set back or the node is started again, which reads its configuration.
 
 A publisher that is blocked is read from no more, so the connection that proves it cannot be closed in order either:
-it is kept until the alarm is over, and closed then. Of a process that dies with it the server logs one warning.
+it is kept until the alarm is over, and closed then. Of a process that dies with it the server logs a warning and the
+report of a channel's crash.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from faults.proxy.proxy import path_again
 from harness.adapters.nodes.rabbitmq_ctl import Ctl, Status, check_watermark, declared
 from harness.adapters.wire.amqp import Session
 from harness.adapters.wire.exchange import ProbeError
-from harness.dependencies.rabbitmq import open_session
+from harness.dependencies.rabbitmq import open_session, user_of
 from harness.dependencies.registry import kind_of
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
@@ -215,7 +216,7 @@ def _check_publisher(dependency: Dependency, ctl: Ctl) -> None:
             known = name in ctl.connection_names()
             takes = session.takes_messages() if known else True
     except ProbeError as error:
-        user, vhost = dependency.broker.user, dependency.broker.vhost
+        user, vhost = user_of(dependency), dependency.broker.vhost
         raise Refused(
             f"{dependency.name}: no message can be published at {address} before any fault: {error.detail}",
             hint=f"where its user {user} may not, let WRITE match amq.default: rabbitmqctl set_permissions -p {vhost}"

@@ -12,6 +12,7 @@ import msgspec
 
 from harness.adapters.allowed_hosts import with_admin_host
 from harness.adapters.clients import postgres_admin, postgres_probe
+from harness.adapters.clients.postgres_advisory_lock import AdvisoryLock
 from harness.adapters.processes import sockets
 from harness.adapters.wire.exchange import ProbeError
 from harness.config import rules
@@ -110,13 +111,55 @@ class Postgres(DependencyKind):
             "up": b"SELECT length(" + text + b")",
             "both": b"SELECT " + text,
         }[direction]
-        with postgres_probe.Login(
-            _login(attempt.dependency), attempt.address, password=attempt.password, deadline=attempt.deadline
-        ) as session:
+        with self.login(attempt) as session:
             came = session.select(statement)
         if direction != "up" and came != size:
             raise ProbeError("protocol", f"{came} bytes came instead of {size}", connected=True)
         return f"login and a text of {size} bytes"
+
+    server = "PostgreSQL"
+    has_accounts = True
+    limit_ends = "the role's newest sessions above that"
+
+    def admin(
+        self, dependency: Dependency, timeout_s: float = 5.0, *, of_application: bool = False
+    ) -> postgres_admin.Admin:
+        options = str(dependency.credentials.admin)
+        if of_application:
+            login = postgres_admin.options_of(dependency.credentials.login or "")
+            database = login.get("dbname") or login.get("user") or postgres_admin.options_of(options).get("dbname")
+            options = postgres_admin.conninfo(options, dbname=database) if database else options
+        password = secret(dependency.credentials.admin_password_env)
+        return postgres_admin.Admin(options, password=password, timeout_s=timeout_s)
+
+    def server_lock(self, admin: str, *, password: str | None, who: str, text: str) -> AdvisoryLock:
+        return AdvisoryLock(admin, password=password, who=who, text=text)
+
+    def limit_statement(self, account: str, limit: int) -> str:
+        return f"ALTER ROLE {postgres_admin.quote_identifier(account)} CONNECTION LIMIT {limit};"
+
+    def login(self, attempt: Attempt) -> postgres_probe.Login:
+        return postgres_probe.Login(
+            _login(attempt.dependency), attempt.address, password=attempt.password, deadline=attempt.deadline
+        )
+
+    def over_limit(self, refused: ProbeError, role: str) -> bool:
+        """The role is named: a server that is full as a whole is not this fault."""
+        return refused.kind == "limit" and f'"{role}"' in refused.detail
+
+    def table_waits(self, attempt: Attempt, table: str) -> str:
+        """One query, hence one transaction, so that its lock_timeout ends with it also behind a pooler."""
+        statement = (
+            f"SELECT set_config('lock_timeout', '300', true); SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT 0) _"
+        )
+        with self.login(attempt) as session:
+            try:
+                session.select(statement.encode())
+            except ProbeError as error:
+                if error.code == _LOCK_NOT_AVAILABLE:
+                    return "a SELECT on it got no lock within 300 ms"
+                raise
+        raise ProbeError("protocol", "a SELECT on it was answered", connected=True)
 
     def tells_clients(self, dependency: Dependency) -> bool:
         return dependency.credentials.admin is not None and not dependency.pooled
@@ -124,7 +167,7 @@ class Postgres(DependencyKind):
     def clients(self, dependency: Dependency, peers: Collection[Address], target: Collection[int]) -> list[PathClient]:
         """The sessions of the application's role. Those of other roles are other services', as far as anybody can tell;
         but the target's own processes may log in twice, and its second role may go past the proxy."""
-        with _admin(dependency, 5.0) as admin:
+        with self.admin(dependency) as admin:
             rows = [(row, Address(row.host or "", row.port)) for row in admin.sessions() if row.role]
         others = {
             row.pid: end
@@ -149,12 +192,12 @@ class Postgres(DependencyKind):
         return dependency.credentials.admin is not None
 
     def counters(self, dependency: Dependency) -> CounterReader:
-        return _Statistics(_admin(dependency, 2.0))
+        return _Statistics(self.admin(dependency, 2.0))
 
     def identity(self, dependency: Dependency) -> str | None:
         if dependency.credentials.admin is None:
             return None
-        with _admin(dependency, 2.0) as admin:
+        with self.admin(dependency, 2.0) as admin:
             return admin.system_identifier() or None
 
     def check(
@@ -171,9 +214,14 @@ class Postgres(DependencyKind):
         elif dependency.credentials.admin is None:
             note(
                 f"{dependency.name}: no `admin` is declared, so the path is proven by established connections only,"
-                " and connection-limit and connection-hog are off"
+                " and connection-limit and connection-hog are off; a login that suffices:"
+                f" CREATE ROLE harness_admin LOGIN CREATEROLE PASSWORD '...'; "
+                + _grants(dependency.credentials.role or "", "harness_admin")
             )
-        return _with_admin(dependency, where, server), server.version
+        found = _with_admin(dependency, where, server)
+        if found.credentials.admin is not None and (missing := _missing_rights(found)):
+            note(f"{dependency.name}: its `admin` may not do all that faults and proofs need: {missing}")
+        return found, server.version
 
     def table_lines(self, environment: Mapping[str, str], variable: str, port: int | None) -> list[str]:
         user = environment.get("POSTGRES_USER") or "postgres"
@@ -183,6 +231,9 @@ class Postgres(DependencyKind):
             f'password_env = "{variable}_PASSWORD"     # the variable with its password',
             f'# admin = "user=postgres dbname={database}"     # another login, for proof and for limits',
         ]
+
+
+_LOCK_NOT_AVAILABLE = "55P03"
 
 
 class _Statistics:
@@ -198,6 +249,14 @@ class _Statistics:
         self._admin.close()
 
 
+class _Rights(msgspec.Struct, frozen=True, kw_only=True):
+    """Of an admin login: it may make roles, alter the application's and end its sessions, see those of everybody."""
+
+    makes: bool
+    alters: bool
+    sees: bool
+
+
 class _Look(postgres_admin.Admin):
     """Admin, as a plain client that only reads."""
 
@@ -207,21 +266,56 @@ class _Look(postgres_admin.Admin):
     def started(self) -> str:
         return str(self._row("SELECT pg_postmaster_start_time()::text")[0])
 
+    def rights(self, role: str) -> _Rights:
+        """Since PostgreSQL 16 whoever may make roles alters those only that are granted to them with ADMIN OPTION, and
+        ending sessions comes with the grant; before, that takes membership of its own."""
+        every, makes = self._row("SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = current_user")
+        usage, option = self._row(
+            "SELECT coalesce(bool_or(pg_has_role(oid, 'USAGE')), false),"
+            " coalesce(bool_or(pg_has_role(oid, 'USAGE WITH ADMIN OPTION')), false) FROM pg_roles WHERE rolname = %s",
+            (role,),
+        )
+        ends = usage or self._row("SELECT pg_has_role('pg_signal_backend', 'USAGE')")[0]
+        alters = makes and ends and (option or self.server_version() < 160000)
+        return _Rights(makes=every or makes, alters=every or alters, sees=every or self.sees_every_session())
+
     def pooled(self) -> bool:
         """A pooler gives its clients cancel keys of its own, so the process that it names is not the session's."""
         return int(self._row("SELECT pg_backend_pid()")[0]) != self._connection.info.backend_pid
 
 
-def _admin(dependency: Dependency, timeout_s: float) -> postgres_admin.Admin:
-    assert dependency.credentials.admin is not None
-    return postgres_admin.Admin(
-        dependency.credentials.admin, password=secret(dependency.credentials.admin_password_env), timeout_s=timeout_s
-    )
+def _grants(role: str, admin: str) -> str:
+    """What lets an admin that may make roles alter this one, end its sessions and see everybody's."""
+    role, admin = postgres_admin.quote_identifier(role), postgres_admin.quote_identifier(admin)
+    return f"GRANT {role} TO {admin} WITH ADMIN OPTION; GRANT pg_read_all_stats TO {admin}"
+
+
+def _missing_rights(dependency: Dependency) -> str:
+    """What its admin login cannot do, and the statements that grant it; "" where nothing is missing, or its server does
+    not tell."""
+    own = dependency.credentials
+    assert own.admin is not None
+    try:
+        with _Look(own.admin, password=secret(own.admin_password_env), timeout_s=LIMIT_S) as look:
+            rights = look.rights(own.role or "")
+            admin = look.user()
+    except AdapterError:
+        return ""
+    lacking = []
+    if not rights.alters:
+        lacking.append("connection-limit would fail")
+    if not rights.sees:
+        lacking.append("the application's sessions cannot be seen, so the path cannot be proven")
+    if not lacking:
+        return ""
+    makes = "" if rights.makes else f"ALTER ROLE {postgres_admin.quote_identifier(admin)} CREATEROLE; "
+    return f"{' and '.join(lacking)}; to grant it: {makes}{_grants(own.role or '', admin)}"
 
 
 def _login(dependency: Dependency) -> str:
     """Of probes: one that the application does not use is preferred."""
-    return dependency.credentials.probe_login or dependency.credentials.login or "user=postgres"
+    own = dependency.credentials
+    return own.probe_login or own.login or (postgres_admin.default_login(own.role) if own.role else "user=postgres")
 
 
 def _server(options: str, address: Address | None, password: str | None) -> Server:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from secrets import token_hex
 from urllib.parse import urlsplit
 
@@ -22,7 +21,6 @@ from harness.adapters.processes import sockets
 from harness.adapters.wire.amqp import Login, Session
 from harness.adapters.wire.exchange import ProbeError
 from harness.config import rules
-from harness.config.file import DependencyTable
 from harness.dependencies.kind import (
     COUNTERS_LIMIT_S,
     LIMIT_S,
@@ -36,34 +34,34 @@ from harness.dependencies.kind import (
 )
 from harness.dependencies.result import secret
 from harness.dependencies.server_identity import Server, same_server
+from harness.dependencies.tls_table import TlsTable
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Forbidden, Rejected, Unreachable, UsageError
 from harness.model.records.faults import Address, Dependency
 
 _PROBE = f"{NAME}-probe"
+_GUEST = "guest"
 _HEARTBEAT_BYTES = 8
 _TOLD_WITHIN_S = 10.0
 """How long the management API may take to tell of a new connection."""
 
 
-class RabbitmqTable(DependencyTable, frozen=True, kw_only=True):
-    """user, vhost: as the application logs in. ca_file: for TLS. tls_name: in the server's certificate, the host of
-    `direct` when left out. ctl: argv of rabbitmqctl for the node, run in the file's folder."""
+class RabbitmqTable(TlsTable, frozen=True, kw_only=True):
+    """user, vhost: as the application logs in. ctl: argv of rabbitmqctl for the node, run in the file's folder."""
 
     needs_direct = True
     clients_named = "by name or address"
 
-    user: str = "guest"
+    user: str = _GUEST
     password_env: str | None = None
     vhost: str = "/"
-    ca_file: str | None = None
-    tls_name: str | None = None
     management: str | None = None
     management_user: str | None = None
     management_password_env: str | None = None
     ctl: tuple[str, ...] | None = None
 
     def check(self, where: str) -> None:
+        super().check(where)
         for key in ("password_env", "management_password_env"):
             rules.check_variable(getattr(self, key), f"{where}.{key}")
         if self.management is not None:
@@ -72,20 +70,15 @@ class RabbitmqTable(DependencyTable, frozen=True, kw_only=True):
                 raise UsageError(f"{where}.management: a URL without a path is wanted", hint="write http://HOST:PORT")
         elif self.management_user is not None or self.management_password_env is not None:
             raise UsageError(f"{where}.management is missing: the URL that this login is for")
-        if self.tls_name is not None and self.ca_file is None:
-            raise UsageError(f"{where}.tls_name needs {where.rpartition(': ')[2]}.ca_file: TLS is used with one only")
         if self.ctl is not None and (not self.ctl or not self.ctl[0].strip()):
             raise UsageError(f"{where}.ctl: a program and its arguments are wanted", hint='ctl = ["rabbitmqctl"]')
 
     def declared(self, dependency: Dependency, where: str) -> Dependency:
-        host = rules.address(self.direct, f"{where}.direct").host if self.direct is not None else "localhost"
         return dependency.but(
-            credentials={"password_env": self.password_env},
+            credentials={"user": self.user, "password_env": self.password_env},
+            tls=self.spoken,
             broker={
-                "user": self.user,
                 "vhost": self.vhost,
-                "ca_file": self.ca_file,
-                "tls_name": (self.tls_name or host) if self.ca_file is not None else None,
                 "management": self.management.rstrip("/ ") if self.management is not None else None,
                 "management_user": self.management_user,
                 "management_password_env": self.management_password_env,
@@ -93,11 +86,9 @@ class RabbitmqTable(DependencyTable, frozen=True, kw_only=True):
         )
 
     def of_file(self, dependency: Dependency, config: str, sha256: str) -> Dependency:
-        if self.ca_file is not None:
-            dependency = dependency.but(broker={"ca_file": str(Path(config).parent / self.ca_file)})
-        if self.ctl is not None:
-            dependency = dependency.but(broker={"ctl_config": config, "ctl_sha256": sha256})
-        return dependency
+        if self.ctl is None:
+            return dependency
+        return dependency.but(broker={"ctl_config": config, "ctl_sha256": sha256})
 
 
 class Rabbitmq(DependencyKind):
@@ -135,7 +126,7 @@ class Rabbitmq(DependencyKind):
         with _management(dependency, LIMIT_S) as management:
             rows = [one for one in management.connections() if not one.label.startswith(NAME)]
         its_own = sockets.ends_of(target) if target else frozenset()
-        broker = dependency.broker
+        user, vhost = user_of(dependency), dependency.broker.vhost
         return [
             PathClient(
                 id=f"{one.node} {one.name} {one.connected_at}",
@@ -146,7 +137,7 @@ class Rabbitmq(DependencyKind):
                 slack=4 * _HEARTBEAT_BYTES,
             )
             for one in rows
-            if (one.user == broker.user and one.vhost == broker.vhost) or _peer(one) in its_own
+            if (one.user == user and one.vhost == vhost) or _peer(one) in its_own
         ]
 
     def why_not_asked(self, dependency: Dependency) -> str:
@@ -189,7 +180,7 @@ class Rabbitmq(DependencyKind):
         except ProbeError as error:
             if error.kind != "auth":
                 return  # what does not answer has been told
-            user, vhost = dependency.broker.user, dependency.broker.vhost
+            user, vhost = user_of(dependency), dependency.broker.vhost
             note(
                 f"{dependency.name}: its user {user} may not publish to the default exchange, so block, bandwidth,"
                 f" slicer and limit-data are off; to allow it let WRITE match amq.default:"
@@ -197,7 +188,7 @@ class Rabbitmq(DependencyKind):
             )
 
     def table_lines(self, environment: Mapping[str, str], variable: str, port: int | None) -> list[str]:
-        user = environment.get("RABBITMQ_DEFAULT_USER") or "guest"
+        user = environment.get("RABBITMQ_DEFAULT_USER") or _GUEST
         vhost = environment.get("RABBITMQ_DEFAULT_VHOST") or "/"
         return [
             f"user = {json.dumps(user)}     # as the application logs in",
@@ -222,7 +213,7 @@ def open_session(dependency: Dependency, address: Address | None, name: str, dea
     """A connection as the application makes one. Raises ProbeError, and UsageError where its password is not set."""
     if address is None:
         raise UsageError(f"{dependency.name} has no address: is the stack up?")
-    return Session(address, _login(dependency), name=name, deadline=deadline)
+    return Session(address, _login(dependency), name=name, deadline=deadline, tls=dependency.tls)
 
 
 def _open(dependency: Dependency, address: Address | None, name: str) -> Session:
@@ -231,22 +222,25 @@ def _open(dependency: Dependency, address: Address | None, name: str) -> Session
 
 def _session(attempt: Attempt) -> Session:
     login = _login(attempt.dependency, attempt.password)
-    return Session(attempt.address, login, name=_PROBE, deadline=attempt.deadline)
+    return Session(attempt.address, login, name=_PROBE, deadline=attempt.deadline, tls=attempt.dependency.tls)
+
+
+def user_of(dependency: Dependency) -> str:
+    """As whom the application logs in."""
+    return dependency.credentials.user or _GUEST
 
 
 def _login(dependency: Dependency, password: str | None = None) -> Login:
-    broker = dependency.broker
+    user = user_of(dependency)
     if password is None:
-        password = _password(broker.user, dependency.credentials.password_env)
-    return Login(
-        user=broker.user, password=password, vhost=broker.vhost, ca_file=broker.ca_file, tls_name=broker.tls_name
-    )
+        password = _password(user, dependency.credentials.password_env)
+    return Login(user=user, password=password, vhost=dependency.broker.vhost)
 
 
 def _password(user: str, variable: str | None) -> str:
     """guest's is guest unless another one is declared, as with every client."""
     found = secret(variable)
-    return ("guest" if user == "guest" else "") if found is None else found
+    return (_GUEST if user == _GUEST else "") if found is None else found
 
 
 def _management(dependency: Dependency, timeout_s: float) -> Management:
@@ -255,14 +249,9 @@ def _management(dependency: Dependency, timeout_s: float) -> Management:
     variable = broker.management_password_env or (
         dependency.credentials.password_env if broker.management_user is None else None
     )
-    ca_file = broker.ca_file if urlsplit(broker.management).scheme == "https" else None
-    return Management(
-        broker.management,
-        broker.management_user or broker.user,
-        _password(broker.management_user or broker.user, variable),
-        timeout_s=timeout_s,
-        ca_file=ca_file,
-    )
+    user = broker.management_user or user_of(dependency)
+    tls = dependency.tls if urlsplit(broker.management).scheme == "https" else None
+    return Management(broker.management, user, _password(user, variable), timeout_s=timeout_s, tls=tls)
 
 
 def _server(dependency: Dependency, address: Address) -> Server:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pika
@@ -21,8 +22,9 @@ from harness.dependencies.probe import path_probe
 from harness.dependencies.rabbitmq import RABBITMQ
 from harness.dependencies.result import ProbeResult
 from harness.model.errors import UsageError
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Dependency, Tls
 from harness.model.records.process import ServerProcess
+from harness.testing import DependencyContract
 from tests.support.servers.rabbitmq import GUEST, RabbitServer, behind_proxy, declared
 
 PROBES = 200
@@ -38,6 +40,23 @@ def connections(server: RabbitServer) -> tuple[int, int]:
     with Client(login=GUEST) as client:
         churn = msgspec.json.decode(client.get(f"{server.management}/api/overview", 10.0).body)["churn_rates"]
     return (churn or {}).get("connection_created", 0), (churn or {}).get("connection_closed", 0)
+
+
+@pytest.mark.stack
+class TestRabbitmq(DependencyContract):
+    kind = RABBITMQ
+
+    @pytest.fixture
+    def dependency(self, mq: Dependency) -> Dependency:
+        return mq
+
+    @contextmanager
+    def application(self, dependency: Dependency) -> Iterator[None]:
+        assert dependency.path is not None
+        where = pika.ConnectionParameters(dependency.path.host, dependency.path.port)
+        with pika.BlockingConnection(where) as connection:
+            connection.channel()
+            yield
 
 
 @pytest.mark.stack
@@ -113,7 +132,7 @@ def test_what_a_login_may_not_is_told_with_what_would_allow_it(
     monkeypatch.setenv("MQ_PASSWORD", "correct horse")
     ctl(rabbitmq_server, "add_user", "plain", "correct horse")
     ctl(rabbitmq_server, "set_permissions", "plain", "", "", ".*")
-    own = mq.but(credentials={"password_env": "MQ_PASSWORD"}, broker={"user": "plain", "ctl_config": None})
+    own = mq.but(credentials={"user": "plain", "password_env": "MQ_PASSWORD"}, broker={"ctl_config": None})
     for tags, command in (
         ((), "set_user_tags plain monitoring"),
         (("management",), "set_user_tags plain management mon"),
@@ -137,44 +156,37 @@ def ctl(server: RabbitServer, *words: str) -> None:
 
 @pytest.mark.stack
 @pytest.mark.parametrize(
-    ("broker", "direct", "words"),
+    ("changed", "words"),
     [
-        ({"vhost": "nowhere"}, None, "vhost nowhere not found"),
-        ({"user": "stranger"}, None, "ACCESS_REFUSED"),
+        ({"broker": {"vhost": "nowhere"}}, "vhost nowhere not found"),
+        ({"credentials": {"user": "stranger"}}, "ACCESS_REFUSED"),
         (
-            {"management": "http://127.0.0.1:1"},
-            None,
+            {"broker": {"management": "http://127.0.0.1:1"}},
             "it.management: http://127.0.0.1:1/api/whoami could not be reached",
         ),
-        ({"management_user": "stranger"}, None, "does not accept the login of stranger"),
-        ({}, 1, "refused while connecting"),
+        ({"broker": {"management_user": "stranger"}}, "does not accept the login of stranger"),
+        ({"direct": Address("127.0.0.1", 1)}, "refused while connecting"),
+        ({"tls": Tls(ca="/nowhere.pem")}, "TLS cannot be set up with /nowhere.pem"),
     ],
 )
-def test_what_does_not_answer_is_one_line(
-    mq: Dependency, broker: dict[str, str], direct: int | None, words: str
-) -> None:
-    wrong = mq.but(broker=broker)
-    if direct is not None:
-        wrong = msgspec.structs.replace(wrong, direct=Address("127.0.0.1", direct))
+def test_what_does_not_answer_is_one_line(mq: Dependency, changed: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError) as error:
-        RABBITMQ.check(wrong, "it", None, lambda _: None)
+        RABBITMQ.check(mq.but(**changed), "it", None, lambda _: None)
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.stack
 def test_tls_is_spoken_to_the_server_that_the_certificate_is_for(mq: Dependency, rabbitmq_server: RabbitServer) -> None:
-    def probed(address: Address, name: str, ca_file: Path = rabbitmq_server.certificate) -> ProbeResult:
-        at = msgspec.structs.replace(mq, path=address, direct=address)
-        return path_probe(at.but(broker={"ca_file": str(ca_file), "tls_name": name}))(10.0)
+    def probed(address: Address, name: str | None) -> ProbeResult:
+        tls = Tls(ca=str(rabbitmq_server.certificate), name=name)
+        return path_probe(mq.but(path=address, direct=address, tls=tls))(10.0)
 
-    assert probed(rabbitmq_server.tls, "localhost").ok
+    assert probed(rabbitmq_server.tls, "localhost").ok and probed(rabbitmq_server.tls, None).ok
     other = probed(rabbitmq_server.tls, "mq.example")
-    assert other.error_kind == "auth" and "certificate is not accepted" in other.detail
+    assert other.error_kind == "protocol" and "not valid for 'mq.example'" in other.detail
     plain = probed(rabbitmq_server.address, "localhost")
-    assert plain.error_kind == "protocol" and "no TLS is spoken there" in plain.detail
-    missing = probed(rabbitmq_server.tls, "localhost", Path("/nowhere.pem"))
-    assert not missing.ok and "/nowhere.pem cannot be read" in missing.detail
-    in_clear = path_probe(msgspec.structs.replace(mq, path=rabbitmq_server.tls))(3.0)
+    assert plain.error_kind == "protocol" and "while starting TLS" in plain.detail
+    in_clear = path_probe(mq.but(path=rabbitmq_server.tls))(3.0)
     assert not in_clear.ok and in_clear.error_kind in ("closed", "protocol", "reset", "timeout")
 
 
@@ -183,7 +195,7 @@ def test_tls_is_spoken_to_the_server_that_the_certificate_is_for(mq: Dependency,
     [
         ('management = "http://h:1/api"', "a URL without a path is wanted"),
         ('management_user = "x"', "management is missing"),
-        ('tls_name = "x"', "tls_name needs dependencies.mq.ca_file"),
+        ('tls_name = "x"', "tls_name is for TLS"),
         ("ctl = []", "a program and its arguments are wanted"),
         ('ctl = ["rabbitmqctl", "--password=x1y2"]', "a password does not belong in this file"),
         ('password_env = "not a name"', "environment variable is wanted"),

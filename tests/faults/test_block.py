@@ -60,7 +60,10 @@ def test_it_keeps_the_contract_of_faults(mq: Dependency, rabbitmq_server: Rabbit
 
 
 @pytest.mark.stack
-@pytest.mark.parametrize("kind", ["down", "latency", "hang"])
+@pytest.mark.parametrize(
+    "kind",
+    ["latency", pytest.param("down", marks=pytest.mark.thorough), pytest.param("hang", marks=pytest.mark.thorough)],
+)
 def test_faults_of_its_proxy_are_proven_and_undone(mq: Dependency, kind: str) -> None:
     assert_fault_contract(registered()[kind], mq, look=lambda _: raw(f"{mq.proxy.url}/proxies/{mq.proxy.name}"))
 
@@ -103,7 +106,8 @@ time.sleep(600)
 
 
 @pytest.mark.stack
-@pytest.mark.parametrize("watermark", [pytest.param("0.35", marks=pytest.mark.thorough), "absolute 3000000000"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("watermark", ["0.35", "absolute 3000000000"])
 def test_what_a_killed_process_has_set_is_undone_from_the_record(
     mq: Dependency, rabbitmq_server: RabbitServer, watermark: str
 ) -> None:
@@ -149,25 +153,26 @@ def test_an_alarm_that_is_in_effect_already_is_refused(mq: Dependency, rabbitmq_
         ctl(rabbitmq_server, "set_vm_memory_high_watermark", "0.4")
 
 
-@pytest.mark.stack
-def test_a_file_that_has_changed_is_not_run(mq: Dependency, tmp_path: Path) -> None:
-    record = captured(mq)
-    file = tmp_path / "harness.toml"
-    file.write_text(file.read_text() + "\n")
+def recorded(mq: Dependency, *, original: str, ours: str) -> UndoRecord:
+    return UndoRecord(
+        id="r",
+        kind="block",
+        dependency=mq,
+        params={},
+        where={"data_directory": "x"},
+        original={"watermark": original},
+        ours={"watermark": ours},
+    )
+
+
+def test_a_file_that_has_changed_is_not_run(mq_declared: Dependency) -> None:
+    record = recorded(mq_declared, original="0.4", ours="0.0")
     with pytest.raises(Rejected, match="has changed since the run was planned, so its ctl command for mq is not run"):
         BLOCK.undo(record)
 
 
 def test_a_record_cannot_bring_another_argument(mq_declared: Dependency) -> None:
-    record = UndoRecord(
-        id="r",
-        kind="block",
-        dependency=mq_declared,
-        params={},
-        where={"data_directory": "x"},
-        original={"watermark": "0.4 --node other@host"},
-        ours={"watermark": "--help"},
-    )
+    record = recorded(mq_declared, original="0.4 --node other@host", ours="--help")
     with pytest.raises(Rejected, match="is no memory watermark"):
         BLOCK.inject(record)
 

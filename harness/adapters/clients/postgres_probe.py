@@ -69,7 +69,9 @@ class Login:
                     if result is None:
                         return size
                     if result.status != pq.ExecStatus.TUPLES_OK:
-                        raise _login_error(result.error_message.decode("utf-8", "replace"), connected=True)
+                        error = _login_error(result.error_message.decode("utf-8", "replace"), connected=True)
+                        error.code = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode("ascii", "replace")
+                        raise error
                     size += len(result.get_value(0, 0) or b"")
                     continue
                 self._wait(write=False)

@@ -13,6 +13,7 @@ import msgspec
 
 from harness.adapters.wire.http import Client
 from harness.model.errors import Forbidden, Rejected
+from harness.model.records.faults import Tls
 
 _SEES_ALL = {"monitoring", "administrator"}
 NAME = "harness"
@@ -104,9 +105,9 @@ class Management:
     """As a context manager. timeout_s: of each request. Methods raise AdapterError; Forbidden says what would allow
     it."""
 
-    def __init__(self, url: str, user: str, password: str, *, timeout_s: float, ca_file: str | None = None) -> None:
+    def __init__(self, url: str, user: str, password: str, *, timeout_s: float, tls: Tls | None = None) -> None:
         self._url, self._user, self._timeout_s = url, user, timeout_s
-        self._client = Client(login=(user, password), ca_file=ca_file)
+        self._client = Client(login=(user, password), tls=tls)
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,7 @@ from typing import Any, Self
 import msgspec
 
 from harness.adapters.wire.exchange import ErrorKind, Exchange, ProbeError
-from harness.model.records.faults import Address
+from harness.model.records.faults import Address, Tls
 
 _HEADER = b"AMQP\x00\x00\x09\x01"
 _METHOD, _CONTENT, _BODY, _HEARTBEAT, _END = 1, 2, 3, 8, 0xCE
@@ -31,13 +31,9 @@ _FIXED = {"t": ">?", "b": ">b", "B": ">B", "s": ">h", "U": ">h", "u": ">H", "I":
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
-    """ca_file: TLS, where the server's certificate is signed by what is in it, for the name tls_name."""
-
     user: str
     password: str
     vhost: str = "/"
-    ca_file: str | None = None
-    tls_name: str | None = None
 
 
 class Session:
@@ -46,13 +42,11 @@ class Session:
     server: what it said about itself. blocked: why it takes nothing from publishers now, once it has said so.
     """
 
-    def __init__(self, address: Address, login: Login, *, name: str, deadline: float) -> None:
+    def __init__(self, address: Address, login: Login, *, name: str, deadline: float, tls: Tls | None = None) -> None:
         self.blocked: str | None = None
         self._unread = False
-        self._exchange = Exchange(address, deadline=deadline)
+        self._exchange = Exchange(address, deadline=deadline, tls=tls)
         try:
-            if login.ca_file is not None:
-                self._exchange.secure(login.ca_file, login.tls_name or address.host)
             self._exchange.send(_HEADER)
             start = self._method(_START)
             self.server = start.after(2).table()

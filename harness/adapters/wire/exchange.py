@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import Literal, Self
 
 from harness.model.clock import monotonic
-from harness.model.records.faults import Address
+from harness.model.errors import UsageError
+from harness.model.records.faults import Address, Tls
 
 _GOODBYE_S = 0.02
 """A probe's time is told with it, and what a fault does to the end of a connection must not count."""
@@ -23,10 +24,12 @@ ErrorKind = Literal["refused", "reset", "timeout", "closed", "protocol", "auth",
 
 
 class ProbeError(Exception):
-    """Why an exchange failed. connected: the TCP connection itself had been accepted."""
+    """Why an exchange failed. connected: the TCP connection itself had been accepted. code: the server's own number
+    for it (SQLSTATE, an error number), where it gave one."""
 
-    def __init__(self, kind: ErrorKind, detail: str, *, connected: bool) -> None:
+    def __init__(self, kind: ErrorKind, detail: str, *, connected: bool, code: str = "") -> None:
         super().__init__(detail)
+        self.code = code
         self.kind: ErrorKind = kind
         self.detail = detail
         self.connected = connected
@@ -35,10 +38,11 @@ class ProbeError(Exception):
 class Exchange:
     """A fresh TCP connection; use as a context manager. Every method raises ProbeError.
 
-    deadline: CLOCK_MONOTONIC second by which everything must be done. received: bytes that have come so far.
+    deadline: CLOCK_MONOTONIC second by which everything must be done. tls: its handshake is the first thing that is
+    said. own: our end of the connection. received: bytes that have come so far, without what TLS adds.
     """
 
-    def __init__(self, address: Address, *, deadline: float) -> None:
+    def __init__(self, address: Address, *, deadline: float, tls: Tls | None = None) -> None:
         self.deadline = deadline
         self._buffer = b""
         self.received = 0
@@ -47,34 +51,15 @@ class Exchange:
         except OSError as error:
             raise _probe_error(error, f"connecting to {address}", connected=False) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.own = Address(*self._socket.getsockname()[:2])
+        if tls is not None:
+            self._secure(tls)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
-
-    def secure(self, ca_file: str, name: str) -> None:
-        """TLS from here on. ca_file: what the server's certificate must be signed by; name: whom it must be for."""
-        import ssl
-
-        try:
-            context = ssl.create_default_context(cafile=ca_file)
-        except OSError as error:
-            why = "holds no certificate" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
-            raise ProbeError("protocol", f"{ca_file} {why}", connected=True) from error
-        try:
-            self._socket.settimeout(self._left())
-            self._socket = context.wrap_socket(self._socket, server_hostname=name)
-        except ssl.SSLCertVerificationError as error:
-            why = error.verify_message
-            raise ProbeError("auth", f"its certificate is not accepted: {why}", connected=True) from error
-        except ssl.SSLEOFError as error:
-            raise ProbeError("closed", "the connection was closed without an answer", connected=True) from error
-        except ssl.SSLError as error:
-            raise ProbeError("protocol", f"no TLS is spoken there: {error.reason}", connected=True) from error
-        except OSError as error:
-            raise _probe_error(error, "agreeing on TLS", connected=True) from error
 
     def send(self, data: bytes) -> None:
         try:
@@ -132,6 +117,19 @@ class Exchange:
                 return False
             raise _probe_error(error, "waiting for the other side to close", connected=True) from error
 
+    def _secure(self, tls: Tls) -> None:
+        from harness.adapters.wire.tls import secured
+
+        try:
+            self._socket.settimeout(self._left())
+            self._socket = secured(self._socket, tls)
+        except OSError as error:
+            self._socket.close()
+            raise _probe_error(error, "starting TLS", connected=True) from error
+        except (ProbeError, UsageError):
+            self._socket.close()
+            raise
+
     def _more(self) -> None:
         try:
             self._socket.settimeout(self._left())
@@ -158,4 +156,10 @@ def _probe_error(error: OSError, doing: str, *, connected: bool) -> ProbeError:
     if isinstance(error, (ConnectionResetError, BrokenPipeError)):
         # Also while connecting: a connection that was never accepted is refused, not reset.
         return ProbeError("reset", f"connection reset while {doing}", connected=True)
+    if type(error).__module__ == "ssl":
+        # Hung up in the middle, as a proxy does that finds nobody behind it; else it is no TLS, or not the right one.
+        if type(error).__name__ in ("SSLEOFError", "SSLZeroReturnError"):
+            return ProbeError("closed", "the connection was closed without an answer", connected=connected)
+        why = getattr(error, "verify_message", "") or getattr(error, "reason", None) or str(error)
+        return ProbeError("protocol", f"{why} while {doing}", connected=connected)
     return ProbeError("unreachable", f"{error.strerror or error} while {doing}", connected=connected)

@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 import msgspec
 
 from harness.model.errors import OutcomeUnknown, Rejected, Unreachable
+from harness.model.records.faults import Tls
 
 if TYPE_CHECKING:
     import requests
@@ -39,10 +40,10 @@ class Response(msgspec.Struct, frozen=True):
 class Client:
     """Keeps its connections. Not for use by two threads at once.
 
-    login: user and password for every request. ca_file: what an https server's certificate must be signed by.
+    login: user and password for every request. tls: how an https server is known, but for its name: that is the URL's.
     """
 
-    def __init__(self, *, login: tuple[str, str] | None = None, ca_file: str | None = None) -> None:
+    def __init__(self, *, login: tuple[str, str] | None = None, tls: Tls | None = None) -> None:
         self._deadline = Deadline()
         self._session = session(self._deadline)
         if login is not None:
@@ -50,8 +51,9 @@ class Client:
 
             # In UTF-8, where requests would take Latin-1 for a text.
             self._session.auth = HTTPBasicAuth(login[0].encode(), login[1].encode())
-        if ca_file is not None:
-            self._session.verify = ca_file
+        if tls is not None:
+            self._session.verify = tls.ca if tls.ca is not None else True
+            self._session.cert = (tls.cert, tls.key) if tls.cert is not None and tls.key is not None else None
 
     def get(self, url: str, timeout_s: float) -> Response:
         """One GET, following redirects only where scheme, host and port stay the same.
