@@ -21,6 +21,7 @@ from harness.adapters.processes import sockets
 from harness.adapters.wire.amqp import Login, Session
 from harness.adapters.wire.exchange import ProbeError
 from harness.config import rules
+from harness.config.tls_table import TlsTable
 from harness.dependencies.kind import (
     COUNTERS_LIMIT_S,
     LIMIT_S,
@@ -34,7 +35,6 @@ from harness.dependencies.kind import (
 )
 from harness.dependencies.result import secret
 from harness.dependencies.server_identity import Server, same_server
-from harness.dependencies.tls_table import TlsTable
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, Forbidden, Rejected, Unreachable, UsageError
 from harness.model.records.faults import Address, Dependency

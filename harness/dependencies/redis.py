@@ -11,6 +11,7 @@ import msgspec
 from harness.adapters.clients import redis_admin
 from harness.adapters.wire.exchange import ErrorKind, Exchange, ProbeError
 from harness.config import rules
+from harness.config.tls_table import TlsTable
 from harness.dependencies.kind import (
     COUNTERS_LIMIT_S,
     LIMIT_S,
@@ -25,7 +26,6 @@ from harness.dependencies.kind import (
 from harness.dependencies.result import secret
 from harness.dependencies.server_identity import Server, same_server
 from harness.dependencies.store import Emptied, Held, Store
-from harness.dependencies.tls_table import TlsTable
 from harness.model.clock import monotonic
 from harness.model.errors import Refused, Rejected, Unreachable, UsageError
 from harness.model.records.faults import Address, Applied, Dependency

@@ -159,7 +159,7 @@ def test_the_documented_file_is_complete_and_loads() -> None:
     assert {type(table) for table in found.dependencies.values()} == set(tables().values())
     declared = ExternalStack("http://127.0.0.1:8000", configuration=found).describe()
     names = " ".join(one.name for one in declared)
-    assert names == "redis db shop events mq sessions payments geo api"
+    assert names == "redis db shop events sessions mq payments geo api"
     assert all(one.external for one in declared) and declared[-1].target and declared[-1].startable
 
 
