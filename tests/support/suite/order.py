@@ -35,6 +35,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/load/test_remote_workers.py": 75,
         "tests/report/test_html.py": 75,
         "tests/test_api.py": 75,
+        "tests/dependencies/test_rabbitmq.py": 70,
         "tests/load/test_foreign_files.py": 70,
         "tests/load/test_open_model.py": 70,
         "tests/e2e/test_life_phases.py": 65,
@@ -48,6 +49,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/e2e/test_control_race.py": 55,
         "tests/api/test_api_defects.py": 50,
         "tests/docker/test_life_engine.py": 50,
+        "tests/faults/test_block.py": 50,
         "tests/e2e/test_remote_worker.py": 50,
         "tests/console/test_accessible.py": 40,
         "tests/load/test_lean_limits.py": 40,
@@ -114,9 +116,10 @@ TOGETHER: tuple[tuple[str, ...], ...] = (
         *("tests/api/test_api_defects.py", "tests/api/test_api_faults.py", "tests/api/test_api_endpoints.py"),
         *("tests/api/test_api_pool.py", "tests/conductor/test_proofs.py", "tests/conductor/test_counters.py"),
     ),
+    ("tests/dependencies/test_rabbitmq.py", "tests/faults/test_block.py"),
 )
-"""Files whose tests use the same standing stack, or the session's Kafka: one worker has them, for each that had some
-would start its own, and a Kafka that nobody asks costs a hundredth of a processor all the same."""
+"""Files whose tests use the same standing stack, or the session's Kafka or RabbitMQ: one worker has them, for each that
+had some would start its own, and a Kafka that nobody asks costs a hundredth of a processor all the same."""
 
 
 WHOLE_RUNS = ("test_a_stack_that_stays_up", "test_a_run_of_its_own", "test_two_stacks")
