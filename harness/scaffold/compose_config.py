@@ -92,7 +92,8 @@ def composed(files: Sequence[str] = (), profiles: Sequence[str] = ()) -> Compose
         return _alone(used, read_files, tuple(profiles), shape)
     plain = Composed(model={}, asked=command, **shape)
     model = ask(plain)
-    every = ask(msgspec.structs.replace(plain, profiles=("*",)), quiet=True) if command.version >= (2,) else {}
+    hidden = any(word in str(found) for found in read_files for word in ("profiles", "include", "extends"))
+    every = ask(msgspec.structs.replace(plain, profiles=("*",)), quiet=True) if hidden and command.version >= (2,) else {}
     services = model.get("services") or {}
     inactive = {
         str(name): tuple(map(str, table.get("profiles") or ()))

@@ -22,7 +22,8 @@ Text = tuple[str, str]
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """One service. networks: name -> its aliases there. names: all that others on its networks may call it.
+    """One service. networks: name -> its aliases there. names: all that others on its networks may call it;
+    made: those that Compose makes up for its container.
 
     links: (service, alias). depends_on: service -> condition. ports: container ports, published or
     exposed; published: container port -> host port, where the project fixes that. pinned: name -> address of
@@ -35,6 +36,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     networks: dict[str, tuple[str, ...]] = {}
     network_mode: str | None = None
     names: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     external_links: tuple[str, ...] = ()
@@ -118,8 +120,7 @@ def _service(
         networks = {"default": ()}
     others = [str(table[key]) for key in ("container_name", "hostname") if table.get(key)]
     others += [alias for aliases in networks.values() for alias in aliases]
-    if not table.get("container_name"):
-        others += [f"{project}-{name}-1", f"{project}_{name}_1"]
+    made = () if table.get("container_name") else (f"{project}-{name}-1", f"{project}_{name}_1")
     ports, published = _ports(table)
     links = [_link(str(one)) for one in _list(table.get("links"))]
     health = table.get("healthcheck")
@@ -131,6 +132,7 @@ def _service(
         networks=networks,
         network_mode=mode,
         names=tuple(dict.fromkeys((name, *others))),
+        made=made,
         addresses=tuple(
             str(end[key])
             for end in ends.values()

@@ -46,7 +46,7 @@ def uses_of(project: Project, client: Service, store: Service, what: What) -> li
     """The connections of one service to another, strong evidence first. () = nothing says that there are any."""
     found = [
         Use(client=client.name, store=store.name, name=name, port=port, why=f"{where} names it")
-        for where, name, port in mentions(client, store.names)
+        for where, name, port in mentions(client, (*store.names, *store.made))
     ]
     for linked, alias in client.links:
         if linked == store.name:

@@ -229,7 +229,7 @@ def _others(project: Project, client: Service, store: Service, name: str) -> lis
     return [
         one.name
         for one in project.services.values()
-        if one.name != store.name and name in one.names and project.shared(owner, one)
+        if one.name != store.name and name in (*one.names, *one.made) and project.shared(owner, one)
     ]
 
 
@@ -313,6 +313,12 @@ def says(front: Front) -> list[str]:
         for user, (why, _) in one.users.items()
     ]
     told += [f"{one.client} is not led through a proxy to {one.store}: {one.why}" for one in front.refused]
+    told += [
+        f"{one.service.name} has a second address, because another store listens on its port: a connection that is refused"
+        " or reset by a fault looks closed there"
+        for one in front.fronted
+        if one.address != OURS
+    ]
     told += front.beside
     told += [f"{name} is behind its proxy {proxy}" for name, proxy in front.own_proxies.items()]
     reached = {one.service.name for one in front.fronted} | {one.store for one in front.refused} | {*front.own_proxies}

@@ -105,4 +105,4 @@ def _checked(found: Composed, front: Front, override: str) -> str:
     missing = [name for name in front.addresses if name not in after.services]
     if missing or not any(map(ours, after.services)):
         raise UsageError(f"compose file {found.files[0]}: with the override there is no {missing[0]}")
-    return f"{' '.join(found.asked.argv)} takes the override, and with it the names lead where they are to"
+    return f"{' '.join(found.asked.argv)} takes the override, and by its model each name leads where it is to"

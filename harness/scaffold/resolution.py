@@ -17,7 +17,7 @@ def meant(services: Mapping[str, Service], owner: Service, name: str) -> frozens
     found = set()
     for other in services.values():
         for network, aliases in other.networks.items():
-            everywhere = set(other.names) - {alias for many in other.networks.values() for alias in many}
+            everywhere = {*other.names, *other.made} - {alias for many in other.networks.values() for alias in many}
             if network in owner.networks and name in {*everywhere, *aliases}:
                 found.add(other.name)
     return frozenset(found)
