@@ -12,11 +12,11 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from harness.config.compose_file import filled, read, unset, variables
 from harness.config.containers import DEFAULT_FILES
@@ -29,6 +29,8 @@ OVERRIDES = (
     "docker-compose.override.yaml",
 )
 """What Compose adds to its default file by itself."""
+OVERRIDE = "harness.override.yaml"
+"""Ours, which is no part of the project."""
 LIMIT_S = 30.0
 _REMOTE = re.compile(r"^(https?|ssh|git|oci)://|^git@|^github\.com[/:]", re.IGNORECASE)
 _OFFLINE = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "false", "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "false"}
@@ -73,7 +75,9 @@ class Composed(msgspec.Struct, frozen=True, kw_only=True):
 
 def composed(files: Sequence[str] = (), profiles: Sequence[str] = ()) -> Composed:
     """The project of these files, or of those that Compose finds in this folder. Raises UsageError."""
-    used = _used(files)
+    used = tuple(name for name in _used(files) if Path(name).name != OVERRIDE)
+    if not used:
+        raise UsageError(f"compose file {OVERRIDE}: only the override of `harness init` is named", hint="--compose FILE")
     read_files = [read(Path(name)) for name in used]
     for name, found in zip(used, read_files, strict=True):
         for remote in _remote(found):
@@ -120,16 +124,8 @@ def ask(project: Composed, *, override: str | None = None, quiet: bool = False) 
             Path(folder, "override.yaml").write_text(override, encoding="utf-8")
             words += ["-f", str(Path(folder, "override.yaml"))]
         try:
-            done = subprocess.run(
-                [*words, "config", *how],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=LIMIT_S,
-                check=False,
-                env={**os.environ, **_OFFLINE, "DOCKER_HOST": "unix:///dev/null"},
-            )
+            env = {**os.environ, **_OFFLINE, "DOCKER_HOST": "unix:///dev/null"}
+            done = _run([*words, "config", *how], env)
         except (OSError, subprocess.SubprocessError) as error:
             raise UsageError(f"compose file {project.files[0]}: Compose did not answer: {type(error).__name__}") from error
     if done.returncode != 0:
@@ -141,6 +137,8 @@ def ask(project: Composed, *, override: str | None = None, quiet: bool = False) 
             + " ".join(said[:3])[:300],
             hint=f"{' '.join((*project.asked.argv, *project.words))} config",
         )
+    import yaml
+
     try:
         found = json.loads(done.stdout) if how else yaml.safe_load(done.stdout)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
@@ -150,25 +148,35 @@ def ask(project: Composed, *, override: str | None = None, quiet: bool = False) 
 
 def find_compose() -> ComposeCommand | None:
     """The Compose of this machine, of which `docker compose` is asked first."""
+    return _found_on(os.environ.get("PATH", ""), os.environ.get("DOCKER_CONFIG"))
+
+
+@cache
+def _found_on(_path: str, _config: str | None) -> ComposeCommand | None:
     for argv in (("docker", "compose"), ("docker-compose",)):
         try:
-            done = subprocess.run(
-                [*argv, "version", "--short"],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=LIMIT_S,
-                check=False,
-                # Clients without the plugin would knock at the engine.
-                env={**os.environ, "DOCKER_CLI_HINTS": "false", "DOCKER_HOST": "unix:///dev/null"},
-            )
+            # Clients without the plugin would knock at the engine.
+            env = {**os.environ, "DOCKER_CLI_HINTS": "false", "DOCKER_HOST": "unix:///dev/null"}
+            done = _run([*argv, "version", "--short"], env)
         except (OSError, subprocess.SubprocessError):
             continue
         found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", done.stdout.strip())
         if done.returncode == 0 and found is not None:
             return ComposeCommand(argv, tuple(map(int, found.groups())))
     return None
+
+
+def _run(words: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=LIMIT_S,
+        check=False,
+        env=env,
+    )
 
 
 def _used(files: Sequence[str]) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ def refusal(project: Project, client: Service, store: Service, what: What) -> st
     if holder is None or store.network_mode is not None:
         return f"{store.name} has network_mode {store.network_mode}, so its name is not its own"
     if owner is None:
-        return f"it has network_mode {client.network_mode}, where names of the project lead nowhere"
+        return f"it has network_mode {client.network_mode}, where a link of the project has no effect"
     if not project.shared(owner, store):
         return "it shares no network with it"
     if what.family is not None and what.family.follows is not None:
@@ -137,8 +137,11 @@ def way_past(project: Project, client: Service, store: Service, what: What, *, n
             ):
                 return f"{shown} leads to {store.name}'s published port {host}, past any name"
     for target, source in client.mounts.items():
-        socket = source in store.mounts.values() and re.search(r"(^|/)(run|sock\w*)(/|$)", target)
-        if socket and (not named or any(target.rstrip("/") in text for _, text in client.texts)):
+        if source not in store.mounts.values():
+            continue
+        said = [text for _, text in client.texts if f"{target.rstrip('/')}/" in text or text == target.rstrip("/")]
+        run = re.search(r"(^|/)(run|sock\w*)(/|$)", target)
+        if any(".sock" in text for text in said) or (run and (said or not named)):
             return f"it speaks to {store.name} over a Unix socket in {target}"
     return None
 

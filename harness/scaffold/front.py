@@ -107,7 +107,7 @@ def plan_front(project: Project, chosen: Sequence[str] = (), apps: Sequence[str]
     for name in candidates:
         store, what = project.services[name], known[name]
         if what.role != "store":
-            what = What(role="store", why="you named it", family=family_of(store))
+            what = What(role="store", why="you named it", family=family_of(project, store)[0])
         users, ports = _users(project, known, store, what, apps, candidates, refused, beside)
         port = named.get(name) or primary_port(store, what, store.environment)
         if port is None:
@@ -190,12 +190,17 @@ def _users(
             if all(one.why == "it depends on it" for one in used):
                 continue
         if why is None and not used:
+            word = next((key for key, value in client.environment.items() if value == store.name), None)
+            if word is not None:
+                beside.append(f"{client.name} may use {store.name}, for its setting {word} is that word: left alone")
             continue
         why = why or refusal(project, client, store, what) or _ambiguous(project, client, store, used)
         why = why or _pinned(project, client, store)
         more: list[int] = []
         if why is None and what.kind.name == "kafka":
-            more, why = after_bootstrap(store, [one.port for one in used])
+            more, why = after_bootstrap(
+                store, [one.port for one in used], what.family.ports[1:] if what.family is not None else ()
+            )
         if why is not None:
             refused.append(Refused(client=client.name, store=store.name, why=why))
             continue
@@ -234,11 +239,11 @@ def _others(project: Project, client: Service, store: Service, name: str) -> lis
 
 
 def _ambiguous(project: Project, client: Service, store: Service, used: Sequence[Use]) -> str | None:
+    owner = project.owner(client) or client
     for use in used:
         others = _others(project, client, store, use.name)
-        if others:
+        if others and (store.name, use.name) not in owner.links:
             return f"its name {use.name} means {' and '.join(sorted((store.name, *others)))} in turn"
-    owner = project.owner(client) or client
     asked = project.composed.asked
     for linked, alias in owner.links:
         if alias not in store.names and alias not in {use.name for use in used}:

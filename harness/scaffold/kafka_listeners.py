@@ -26,8 +26,11 @@ def _said(store: Service, setting: str, option: str) -> dict[str, tuple[str, int
     return _listed(given[1]) if given is not None else {}
 
 
-def after_bootstrap(store: Service, ports: Sequence[int | None]) -> tuple[list[int], str | None]:
-    """Where clients of these ports are sent on to: ports of the same broker, or why that is past its proxy."""
+def after_bootstrap(
+    store: Service, ports: Sequence[int | None], others: Sequence[int] = ()
+) -> tuple[list[int], str | None]:
+    """Where clients of these ports are sent on to: ports of the same broker, or why that is past its proxy. others:
+    ports of the same server that speak something else, as a schema registry's."""
     advertised = _said(store, "ADVERTISED_LISTENERS", "advertise-kafka-addr")
     bound = _said(store, "LISTENERS", "kafka-addr")
     host = store.environment.get("KAFKA_ADVERTISED_HOST_NAME")
@@ -39,6 +42,8 @@ def after_bootstrap(store: Service, ports: Sequence[int | None]) -> tuple[list[i
     more = []
     for asked in ports:
         port = asked or 9092
+        if port in others and port not in {inside for _, inside in (*bound.values(), *advertised.values())}:
+            continue
         names = [name for name, (_, inside) in bound.items() if inside == port] or [
             name for name, (_, outside) in advertised.items() if outside == port
         ]

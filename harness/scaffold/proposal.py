@@ -6,7 +6,7 @@ import msgspec
 
 from harness.model.errors import UsageError
 from harness.scaffold import configuration_file, proxy_override
-from harness.scaffold.compose_config import Composed, ask, composed
+from harness.scaffold.compose_config import OVERRIDE, Composed, ask, composed
 from harness.scaffold.compose_services import ours, project_of
 from harness.scaffold.connections import Refused
 from harness.scaffold.front import Front, plan_front, says
@@ -36,7 +36,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def override(self) -> str | None:
-        return self.files.get(proxy_override.beside_compose(self.front, proxy_override.OVERRIDE))
+        return self.files.get(proxy_override.beside_compose(self.front, OVERRIDE))
 
     @property
     def proxies(self) -> str | None:
@@ -66,7 +66,7 @@ def proposal(
     if front.fronted:
         text = proxy_override.override(front, command)
         told.append(_checked(found, front, text))
-        written[proxy_override.beside_compose(front, proxy_override.OVERRIDE)] = text
+        written[proxy_override.beside_compose(front, OVERRIDE)] = text
         written[proxy_override.beside_compose(front, proxy_override.PROXIES)] = proxy_override.proxies(front)
         up = proxy_override.compose_command(front, "up", "-d")
         down = proxy_override.compose_command(front, "up", "-d", "--remove-orphans", override=False)

@@ -16,11 +16,11 @@ import json
 import shlex
 from pathlib import Path
 
+from harness.scaffold.compose_config import OVERRIDE
 from harness.scaffold.compose_services import OURS, Service
 from harness.scaffold.front import API_PORT, Front, says
 from harness.scaffold.one_line import joined
 
-OVERRIDE = "harness.override.yaml"
 PROXIES = "harness.toxiproxy.json"
 IMAGE = "ghcr.io/shopify/toxiproxy:2.12.0"
 

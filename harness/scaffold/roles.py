@@ -70,6 +70,29 @@ _PLAIN = frozenset(
 )
 """Parts of a name that say nothing else about a store."""
 
+_DATA = {
+    "/var/lib/postgresql": "postgres",
+    "/bitnami/postgresql": "postgres",
+    "/var/lib/mysql": "mysql",
+    "/data/db": "mongo",
+    "/var/lib/rabbitmq": "rabbitmq",
+    "/usr/share/elasticsearch/data": "elasticsearch",
+    "/var/lib/clickhouse": "clickhouse",
+}
+_SCHEMES = {
+    "postgres": "postgres",
+    "postgresql": "postgres",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+    "redis": "redis",
+    "rediss": "redis",
+    "amqp": "rabbitmq",
+    "amqps": "rabbitmq",
+    "mongodb": "mongo",
+    "nats": "nats",
+    "clickhouse": "clickhouse",
+}
+
 _BESIDE = {
     "an exporter or a collector": r"exporter|prometheus|telegraf|netdata|cadvisor|datadog|(grafana|datadog)/agent$|logstash"
     r"|(file|metric|heart|packet)beat$|fluentd|fluent-bit|/vector$|promtail|opentelemetry|otel-",
@@ -123,38 +146,52 @@ def roles(project: Project) -> dict[str, What]:
         for name, condition in one.depends_on.items()
         if condition == "service_completed_successfully"
     }
-    return {name: _role(one, waited_for=name in done) for name, one in project.services.items()}
+    return {name: _role(project, one, waited_for=name in done) for name, one in project.services.items()}
 
 
-def _role(service: Service, *, waited_for: bool) -> What:
+def _role(project: Project, service: Service, *, waited_for: bool) -> What:
     if waited_for:
         return What(role="beside", why="a job that others wait for until it is done")
     beside = _beside(service)
     if beside is not None:
         return What(role="beside", why=beside)
-    family = family_of(service)
+    family, by = family_of(project, service)
     if family is not None:
         if _CLIENT_TOOL.search(service.command) and not _SERVER_TOOL.search(service.command):
             return What(role="beside", why=f"a job with {family.name}'s tools (by its command)")
         if "--sentinel" in service.command or "redis-sentinel" in service.command:
             return What(role="beside", why="a Sentinel (by its command)")
-        replica = _replica(service)
-        return What(role="store", why="a replica" if replica else f"{family.name}, by its {family_by(service)}", family=family)
+        why = "a replica" if _replica(service) else f"{family.name} (by its {by})"
+        return What(role="store", why=why, family=family)
     job = _job(service)
     return What(role="beside", why=job) if job is not None else What(role="application", why="")
 
 
-def family_of(service: Service) -> Family | None:
-    """By its image; where that is built here or says nothing, by its own name, if that is the store's and no more."""
+def family_of(project: Project, service: Service) -> tuple[Family | None, str]:
+    """By its image. Where that is built here or says nothing: by its own name, if that is the store's and no more; by
+    where its data lie; by the scheme of the URLs in which others name it. And which of these it was."""
     found = _named(service.base)
     if found is not None or (service.image and service.build is None and not _opaque(service.base)):
-        return found
-    named = _named(service.name.lower())
-    return named if named is not None and not service.depends_on else None
+        return found, "image"
+    if service.depends_on:
+        return None, ""
+    if (found := _named(service.name.lower())) is not None:
+        return found, "name"
+    for target in service.mounts:
+        for path, name in _DATA.items():
+            if target.rstrip("/").startswith(path):
+                return _called(name), "data"
+    url = re.compile(rf"\b(\w+)(\+\w+)?://([^/\s@\"']*@)?{re.escape(service.name)}(?![\w.-])")
+    for other in project.services.values():
+        for _, text in other.texts if other.name != service.name else ():
+            for match in url.finditer(text):
+                if match[1] in _SCHEMES:
+                    return _called(_SCHEMES[match[1]]), "URL"
+    return None, ""
 
 
-def family_by(service: Service) -> str:
-    return "image" if _named(service.base) is not None else "name"
+def _called(name: str) -> Family:
+    return next(one for one in _FAMILIES if one.name == name)
 
 
 def _opaque(base: str) -> bool:
@@ -216,8 +253,8 @@ def _replica(service: Service) -> bool:
 
 def primary_port(service: Service, what: What, environment: Mapping[str, str]) -> int | None:
     """Where a store listens for its clients: as its command says, as its family does, the first one it shows."""
-    said = re.search(r"--port[ =](\d{2,5})\b", service.command)
-    if said is not None and what.family is not None and what.family.name in ("redis", "mongo", "mysql"):
+    said = re.search(r"(?<!\S)(?:--port|-p|-P|-c port)[ =]?(\d{2,5})\b", service.command)
+    if said is not None and what.family is not None and what.family.name in ("postgres", "redis", "mongo", "mysql"):
         return int(said[1])
     if environment.get("PGPORT", "").isdigit():
         return int(environment["PGPORT"])

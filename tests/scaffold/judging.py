@@ -76,7 +76,7 @@ def _wrong_files(case: Case, found: Proposal) -> list[str]:
             config = parse(found.toml.encode(), Path("harness.toml"), tables())
         except UsageError as error:
             return [*wrong, f"harness.toml: {error}"]
-        names = {row["name"] for row in json.loads(found.proxies or "[]")}
+        names = {row["name"] for row in json.loads(found.proxies or "[]")} | {*found.front.own_proxies.values()}
         wrong += [f"no proxy {d.proxy}" for d in config.dependencies.values() if d.proxy not in {None, *names}]
     elif tomllib.loads(found.toml)["target"] != {"url": ""}:
         wrong.append("the target is not left open")

@@ -671,4 +671,59 @@ services:
         refused=[("web", "redis-a"), ("web", "redis-b")],
         direct={"web": ("cache",)},
     ),
+    case(
+        "a store that is built here, and one whose image says nothing",
+        """
+services:
+  web: {build: ., ports: ["8000:8000"], environment: {DATABASE_URL: "postgres://shop:x@db/shop", ORDERS_DB_HOST: orders}}
+  db: {build: ./db}
+  orders: {image: "registry.example.com/platform/data:12", volumes: ["orders:/var/lib/mysql"]}
+volumes: {orders: {}}
+""",
+        led={"web": {**DB, "orders:3306": "orders:3306"}},
+    ),
+    case(
+        "a socket beside a name",
+        """
+services:
+  web: {build: ., ports: ["8000:8000"], volumes: ["sock:/tmp/redis"], environment: {REDIS_URL: "unix:///tmp/redis/redis.sock"}}
+  redis: {image: "redis:7", volumes: ["sock:/tmp/redis"]}
+  db: {image: "postgres:16", command: postgres -p 5544}
+  worker: {build: ., environment: {PGHOST: db}}
+volumes: {sock: {}}
+""",
+        led={"worker": {"db:5544": "db:5544"}},
+        refused=[("web", "redis")],
+    ),
+    case(
+        "a Toxiproxy of the project's own",
+        """
+services:
+  web: {build: ., ports: ["8000:8000"], environment: {REDIS_HOST: toxiproxy}, depends_on: [redis, toxiproxy]}
+  redis: {image: "redis:7"}
+  toxiproxy: {image: "ghcr.io/shopify/toxiproxy:2.12.0", command: ["-config=/p.json"], volumes: ["./p.json:/p.json"]}
+""",
+        more={"p.json": '[{"name": "cache", "listen": "0.0.0.0:6379", "upstream": "redis:6379"}]'},
+        direct={"toxiproxy": ("redis",)},
+    ),
+    case(
+        "links to another service that take the store's name",
+        """
+services:
+  web: {build: ., ports: ["8000:8000"], links: ["pgbouncer:db"], environment: {DB_HOST: db}}
+  pgbouncer: {image: edoburu/pgbouncer, environment: {DB_HOST: db}}
+  db: {image: "postgres:16"}
+""",
+        refused=[("web", "db")],
+        led={"web": {"db:5432": "pgbouncer:5432"}},
+    ),
+    case(
+        "a store in the network of the application",
+        """
+services:
+  web: {build: ., ports: ["8000:8000"], environment: {MEMCACHED: "localhost:11211"}}
+  memcached: {image: "memcached:1", network_mode: "service:web"}
+""",
+        refused=[("web", "memcached")],
+    ),
 ]
