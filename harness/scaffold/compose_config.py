@@ -77,7 +77,9 @@ def composed(files: Sequence[str] = (), profiles: Sequence[str] = ()) -> Compose
     """The project of these files, or of those that Compose finds in this folder. Raises UsageError."""
     used = tuple(name for name in _used(files) if Path(name).name != OVERRIDE)
     if not used:
-        raise UsageError(f"compose file {OVERRIDE}: only the override of `harness init` is named", hint="--compose FILE")
+        raise UsageError(
+            f"compose file {OVERRIDE}: only the override of `harness init` is named", hint="--compose FILE"
+        )
     read_files = [read(Path(name)) for name in used]
     for name, found in zip(used, read_files, strict=True):
         for remote in _remote(found):
@@ -91,13 +93,20 @@ def composed(files: Sequence[str] = (), profiles: Sequence[str] = ()) -> Compose
         raise UsageError(f"compose file {used[0]}: it has no services")
     version = read_files[0].get("version")
     command = find_compose()
-    shape = {"files": used, "profiles": tuple(profiles), "version": None if version is None else str(version)}
+    plain = Composed(
+        files=used,
+        profiles=tuple(profiles),
+        version=None if version is None else str(version),
+        model={},
+        asked=command,
+    )
     if command is None:
-        return _alone(used, read_files, tuple(profiles), shape)
-    plain = Composed(model={}, asked=command, **shape)
+        return _alone(plain, read_files)
     model = ask(plain)
     hidden = any(word in str(found) for found in read_files for word in ("profiles", "include", "extends"))
-    every = ask(msgspec.structs.replace(plain, profiles=("*",)), quiet=True) if hidden and command.version >= (2,) else {}
+    every = (
+        ask(msgspec.structs.replace(plain, profiles=("*",)), quiet=True) if hidden and command.version >= (2,) else {}
+    )
     services = model.get("services") or {}
     inactive = {
         str(name): tuple(map(str, table.get("profiles") or ()))
@@ -107,7 +116,11 @@ def composed(files: Sequence[str] = (), profiles: Sequence[str] = ()) -> Compose
     if not services:
         raise UsageError(
             f"compose file {used[0]}: no service is active"
-            + (f"; in profiles: {', '.join(sorted({p for many in inactive.values() for p in many}))}" if inactive else ""),
+            + (
+                f"; in profiles: {', '.join(sorted({p for many in inactive.values() for p in many}))}"
+                if inactive
+                else ""
+            ),
             hint="--profile NAME" if inactive else None,
         )
     return msgspec.structs.replace(plain, model=model, inactive=inactive)
@@ -127,14 +140,16 @@ def ask(project: Composed, *, override: str | None = None, quiet: bool = False) 
             env = {**os.environ, **_OFFLINE, "DOCKER_HOST": "unix:///dev/null"}
             done = _run([*words, "config", *how], env)
         except (OSError, subprocess.SubprocessError) as error:
-            raise UsageError(f"compose file {project.files[0]}: Compose did not answer: {type(error).__name__}") from error
+            raise UsageError(
+                f"compose file {project.files[0]}: Compose did not answer: {type(error).__name__}"
+            ) from error
     if done.returncode != 0:
         if quiet:
             return {}
-        said = [line for line in done.stderr.splitlines() if line.strip() and "level=warning" not in line]
+        lines = [line for line in done.stderr.splitlines() if line.strip() and "level=warning" not in line]
         raise UsageError(
             f"compose file {project.files[0]}: {' '.join(project.asked.argv)} does not take it: "
-            + " ".join(said[:3])[:300],
+            + " ".join(lines[:3])[:300],
             hint=f"{' '.join((*project.asked.argv, *project.words))} config",
         )
     import yaml
@@ -176,6 +191,13 @@ def _run(words: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedPr
         timeout=LIMIT_S,
         check=False,
         env=env,
+    )
+
+
+def _none_active(file: str, inactive: Mapping[str, tuple[str, ...]]) -> UsageError:
+    names = sorted({name for many in inactive.values() for name in many})
+    return UsageError(
+        f"compose file {file}: no service is active", hint=f"--profile {' or '.join(names)}" if names else None
     )
 
 
@@ -222,9 +244,8 @@ def _dollars(value: Any) -> Any:
     return [_dollars(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _alone(
-    used: tuple[str, ...], found: list[dict[str, Any]], profiles: tuple[str, ...], shape: dict[str, Any]
-) -> Composed:
+def _alone(plain: Composed, found: list[dict[str, Any]]) -> Composed:
+    used = plain.files
     known = variables(Path(used[0]).absolute().parent)
     unresolved = [f"{name}: include" for name, one in zip(used, found, strict=True) if one.get("include")]
     merged: dict[str, dict[str, Any]] = {}
@@ -239,15 +260,15 @@ def _alone(
     inactive: dict[str, tuple[str, ...]] = {}
     for service, table in merged.items():
         wanted = tuple(map(str, table["profiles"])) if isinstance(table.get("profiles"), list) else ()
-        if wanted and not {*wanted, "*"} & {*profiles, *(known.get("COMPOSE_PROFILES") or "").split(",")}:
+        if wanted and not {*wanted, "*"} & {*plain.profiles, *(known.get("COMPOSE_PROFILES") or "").split(",")}:
             inactive[service] = wanted
             continue
         unresolved += [f"{service}: {key}" for key in ("extends", "env_file") if table.get(key)]
         unresolved += [f"{service}: ${name} is not set" for name in sorted(unset(table, known))]
         model["services"][service] = _filled(table, known)
     if not model["services"]:
-        raise UsageError(f"compose file {used[0]}: no service is active", hint="--profile NAME" if inactive else None)
-    return Composed(model=model, inactive=inactive, unresolved=tuple(unresolved), **shape)
+        raise _none_active(used[0], inactive)
+    return msgspec.structs.replace(plain, model=model, inactive=inactive, unresolved=tuple(unresolved))
 
 
 def _filled(value: Any, known: Mapping[str, str]) -> Any:

@@ -147,9 +147,7 @@ def _service(
             for key, how in mapping(table.get("depends_on")).items()
             if all_of_it or not ours(key)
         },
-        environment={
-            key: str(value) for key, value in mapping(table.get("environment")).items() if value is not None
-        },
+        environment={key: str(value) for key, value in mapping(table.get("environment")).items() if value is not None},
         command=" ".join([*_words(table.get("entrypoint")), *_words(table.get("command"))]),
         health=" ".join(_words(health.get("test"))) if isinstance(health, dict) and not health.get("disable") else "",
         files=tuple(_files(table, configs, composed)),

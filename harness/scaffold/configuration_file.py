@@ -186,7 +186,9 @@ def _kind(front: Front, service: Service, what: What, port: int | None, *, users
     return [f"kind = {json.dumps(kind.name)}", *where, *lines]
 
 
-_URL = re.compile(r"\w[\w+.]*://(?P<user>[^:/@\s]+)(?::(?P<password>[^@\s]*))?@(?P<host>[\w.-]+)(?::\d+)?/(?P<db>[\w.-]+)")
+_URL = re.compile(
+    r"\w[\w+.]*://(?P<user>[^:/@\s]+)(?::(?P<password>[^@\s]*))?@(?P<host>[\w.-]+)(?::\d+)?/(?P<db>[\w.-]+)"
+)
 _USER = re.compile(r"(^|_)(PG|POSTGRES(QL)?_|DB_|DATABASE_|SQL_)(USER(NAME)?)$")
 _DB = re.compile(r"(^|_)(PG|POSTGRES(QL)?_|DB_|DATABASE_|SQL_)(DB|DATABASE|NAME|DBNAME)$")
 
@@ -216,7 +218,11 @@ def _first(environment: Mapping[str, str], pattern: re.Pattern[str]) -> str | No
 def _password(front: Front, service: Service, users: Sequence[str]) -> tuple[str, bool]:
     """The beginning of the name of the variable with its password, and whether it has one. A name that holds another
     password elsewhere in the project is not used."""
-    own = {k: v for k, v in service.environment.items() if re.search(r"(^|_)PASSWORD(_FILE)?$", k) and v and "ROOT" not in k}
+    own = {
+        k: v
+        for k, v in service.environment.items()
+        if re.search(r"(^|_)PASSWORD(_FILE)?$", k) and v and "ROOT" not in k
+    }
     for key, value in own.items():
         name = key.removesuffix("_FILE")
         values = {one.environment[key] for one in front.project.services.values() if key in one.environment}

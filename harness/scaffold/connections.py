@@ -17,7 +17,8 @@ _NO_HOST = re.compile(
 )
 """Settings whose value is a word and no host, though a store may be called so. A HOSTNAME is one."""
 _HOST_KEY = re.compile(
-    r"(host(name)?|server|addr(ess)?|url|uri|dsn|endpoint|broker|node|seed|contact\w*|bootstrap[\w.]*)s?$", re.IGNORECASE
+    r"(host(name)?|server|addr(ess)?|url|uri|dsn|endpoint|broker|node|seed|contact\w*|bootstrap[\w.]*)s?$",
+    re.IGNORECASE,
 )
 _USERINFO = re.compile(r"(?<=://)[^/\s\"']*@")
 _BEFORE = r"(?:^|(?<=[\s\"'=,;(@\[{|>])|(?<=//)|(?<=@tcp\())"
@@ -76,14 +77,13 @@ def mentions(client: Service, names: tuple[str, ...]) -> Iterator[tuple[str, str
 def _is_host(client: Service, where: str, text: str, match: re.Match[str]) -> bool:
     """Whether a name without a port is one of a host there, and no user, database or kind of driver."""
     before = text[: match.start()]
-    if before.endswith("//") or before.endswith("(") and "tcp" in before[-6:]:
+    if before.endswith(("//", "tcp(")):
         return True
     if where in client.environment and not re.search(r"[\s=/]", text):
         return not _NO_HOST.search(where) or _HOST_KEY.search(where) is not None
     key = re.search(r"([\w.-]+)[\"']?\s*(?:[=:]|\s)\s*[\"'\[]*$", before)
     if key is not None and (
-        _HOST_KEY.search(key[1])
-        or (where == "its command" and key[1].startswith("--") and not _NO_HOST.search(key[1]))
+        _HOST_KEY.search(key[1]) or (where == "its command" and key[1].startswith("--") and not _NO_HOST.search(key[1]))
     ):
         return True
     return re.search(r"(^|\s)-h\s*$", before) is not None
@@ -110,7 +110,11 @@ def refusal(project: Project, client: Service, store: Service, what: What) -> st
     if "--cluster-enabled" in store.command and what.kind.name == "redis":
         return "clients of a Redis Cluster go on to the addresses that its nodes tell them"
     if what.family is not None and what.family.name == "mongo" and "--replSet" in store.command:
-        told = (text for other in project.services.values() for text in (other.command, other.health, *dict(other.files).values()))
+        told = (
+            text
+            for other in project.services.values()
+            for text in (other.command, other.health, *dict(other.files).values())
+        )
         member = re.compile(rf"(?<![\w.-])({'|'.join(map(re.escape, store.names))}):\d")
         direct = any("directConnection=true" in text for _, text in client.texts)
         if not direct and not any(re.search(r"initiate|rs\.add", text, re.I) and member.search(text) for text in told):
@@ -131,7 +135,11 @@ def way_past(project: Project, client: Service, store: Service, what: What, *, n
                 return f"{shown} has {store.name}'s address {address}, which leads past any name"
         outside = {host for inside, host in store.published.items() if inside == port}
         for host in outside:
-            local = r"(localhost|127\.0\.0\.1)" if client.network_mode == "host" else r"(host\.docker\.internal|172\.17\.0\.1)"
+            local = (
+                r"(localhost|127\.0\.0\.1)"
+                if client.network_mode == "host"
+                else r"(host\.docker\.internal|172\.17\.0\.1)"
+            )
             if re.search(rf"{local}:{host}(?!\d)", text) or (
                 re.search(rf"^{local}$", text) and (_beside_it(client.environment, where) or port) == host
             ):
@@ -150,7 +158,7 @@ def sentinel_of(project: Project, roles: Mapping[str, What], client: Service) ->
     """The Sentinel that a client asks for its Redis, by name."""
     for name, what in roles.items():
         service = project.services[name]
-        if what.role == "beside" and "entinel" in f"{what.why} {service.image} {service.command}":
-            if next(mentions(client, service.names), None) is not None:
-                return name
+        sentinel = what.role == "beside" and "entinel" in f"{what.why} {service.image} {service.command}"
+        if sentinel and next(mentions(client, service.names), None) is not None:
+            return name
     return None

@@ -114,7 +114,9 @@ def plan_front(project: Project, chosen: Sequence[str] = (), apps: Sequence[str]
             raise UsageError(f"--front {name}: on which port does it listen?", hint=f"--front {name}:7000")
         if not users:
             if named and not any(one.store == name for one in refused):
-                raise UsageError(f"--front {name}: no service names it in its settings or depends on it", hint="--app NAME")
+                raise UsageError(
+                    f"--front {name}: no service names it in its settings or depends on it", hint="--app NAME"
+                )
             continue
         said = [one for one in ports if one is not None and one != port]
         wanted = said if said and not {None, port} & {*ports} and not named.get(name) else [port, *said]
@@ -134,7 +136,7 @@ def plan_front(project: Project, chosen: Sequence[str] = (), apps: Sequence[str]
 
 def _own_proxies(project: Project, own: Service) -> dict[str, str]:
     """Of its -config file, where that is mounted from the project."""
-    found = {}
+    found: dict[str, str] = {}
     for _, text in own.files:
         try:
             rows = msgspec.json.decode(text.encode(), type=list[dict[str, object]])
@@ -186,9 +188,9 @@ def _users(
         if why is None and what.kind.name == "redis" and (sentinel := sentinel_of(project, known, client)) is not None:
             why = f"it asks the Sentinel {sentinel}, which sends it to the address of {store.name}"
         owner = project.owner(client)
-        if why is None and used and owner is not None and not project.shared(owner, store):
-            if all(one.why == "it depends on it" for one in used):
-                continue
+        apart = owner is not None and not project.shared(owner, store)
+        if why is None and used and apart and all(one.why == "it depends on it" for one in used):
+            continue
         if why is None and not used:
             word = next((key for key, value in client.environment.items() if value == store.name), None)
             if word is not None:
@@ -319,8 +321,8 @@ def says(front: Front) -> list[str]:
     ]
     told += [f"{one.client} is not led through a proxy to {one.store}: {one.why}" for one in front.refused]
     told += [
-        f"{one.service.name} has a second address, because another store listens on its port: a connection that is refused"
-        " or reset by a fault looks closed there"
+        f"{one.service.name} has a second address, because another store listens on its port: there a connection that a"
+        " fault refuses or resets looks closed"
         for one in front.fronted
         if one.address != OURS
     ]
@@ -338,4 +340,3 @@ def says(front: Front) -> list[str]:
         told.append(f"{name} is not looked at: it is in profile {' and '.join(profiles)}, which is not on")
     told += [f"not resolved without Compose: {what}" for what in front.project.composed.unresolved]
     return told
-

@@ -35,8 +35,8 @@ def after_bootstrap(
     bound = _said(store, "LISTENERS", "kafka-addr")
     host = store.environment.get("KAFKA_ADVERTISED_HOST_NAME")
     if not advertised and host:
-        port = store.environment.get("KAFKA_ADVERTISED_PORT", "9092")
-        advertised = {"": (host, int(port) if port.isdigit() else 9092)}
+        said = store.environment.get("KAFKA_ADVERTISED_PORT", "9092")
+        advertised = {"": (host, int(said) if said.isdigit() else 9092)}
     if not advertised:
         return [], f"{store.name} does not show where it sends its clients (advertised.listeners)"
     more = []

@@ -76,7 +76,9 @@ def proposal(
         told.append(f"the target may be {' or '.join(one.name for one in choice.others)}: say which in {TOML}")
     else:
         told.append(f"no service publishes a port: say in {TOML} where the target is")
-    return Proposal(files=written, told=tuple(told), refused=front.refused, front=front, choice=choice, up=up, down=down)
+    return Proposal(
+        files=written, told=tuple(told), refused=front.refused, front=front, choice=choice, up=up, down=down
+    )
 
 
 def _checked(found: Composed, front: Front, override: str) -> str:
@@ -89,7 +91,9 @@ def _checked(found: Composed, front: Front, override: str) -> str:
     for name, links in front.links.items():
         for alias, address in links.items():
             if meant(after.services, after.services[name], alias) != {address}:
-                raise UsageError(f"compose file {found.files[0]}: with the override {alias} does not lead to Toxiproxy for {name}")
+                raise UsageError(
+                    f"compose file {found.files[0]}: with the override {alias} does not lead to Toxiproxy for {name}"
+                )
     before = front.project.services
     for name, service in before.items():
         owner = front.project.owner(service)

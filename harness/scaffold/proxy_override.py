@@ -52,7 +52,8 @@ def override(front: Front, command: str) -> str:
             for one in front.fronted
         ),
         "# For everybody else the names mean what they meant. The stores are not touched, nor is any setting.",
-        f"# What changes: Compose makes {', '.join(front.links)} anew with links, and adds {', '.join(front.addresses)}.",
+        f"# What changes: Compose makes {', '.join(front.links)} anew with links,"
+        f" and adds {', '.join(front.addresses)}.",
         *(
             f"# {address} only lends its address to another store on the same port and hands all on to {OURS}:"
             " behind it a connection that is refused or reset looks closed."

@@ -63,11 +63,12 @@ _FAMILIES = (
     _family("activemq", "activemq artemis", 61616, 8161),
     _family("mosquitto", "mosquitto emqx", 1883),
 )
-_PLAIN = frozenset(
+_PLAIN = _family(
+    "plain",
     "server stack alpine ha db cluster docker image dev custom cp local management oss extended bundle community"
     " enterprise single node standalone my main primary master cache sql database data store queue broker mq jobs"
-    " sessions session all one".split()
-)
+    " sessions session all one",
+).words
 """Parts of a name that say nothing else about a store."""
 
 _DATA = {
@@ -94,8 +95,8 @@ _SCHEMES = {
 }
 
 _BESIDE = {
-    "an exporter or a collector": r"exporter|prometheus|telegraf|netdata|cadvisor|datadog|(grafana|datadog)/agent$|logstash"
-    r"|(file|metric|heart|packet)beat$|fluentd|fluent-bit|/vector$|promtail|opentelemetry|otel-",
+    "an exporter or a collector": r"exporter|prometheus|telegraf|netdata|cadvisor|datadog"
+    r"|(grafana|datadog)/agent$|logstash|(file|metric|heart|packet)beat$|fluentd|fluent-bit|/vector$|promtail|opentelemetry|otel-",
     "a user interface": r"adminer|phpmyadmin|pgadmin|pgweb|pghero|cloudbeaver|dbgate|sqlpad|mongo-express|commander$"
     r"|redis-?insight|phpredisadmin|(kafka|redis|mongo|nats|elastic)[a-z]*[-_]ui$|kafdrop|akhq|kowl|cmak|kafka-manager"
     r"|(redpanda\w*|vectorized)/console$|kibana|dashboards$|cerebro|elastichq|elasticsearch-head|elasticvue|grafana/grafana"
@@ -115,8 +116,10 @@ _JOB = re.compile(
 )
 _WAITS = re.compile(r"^(wait-for\S*|\S*/wait-for\S*|dockerize|sleep|until|while|do|done|echo|set|cd|exit|true)\b")
 _CLIENT_TOOL = re.compile(
-    r"(^|[\s;&|/'\"(])(redis-cli|psql|pg_dump|createdb|mongosh|mongodump|mongoimport|mysql(?=\s+-)|mysqladmin|mysqldump|mariadb(?=\s+-)"
-    r"|rabbitmqadmin|kafka-topics(\.sh)?|kafka-console-\w+|kafka-configs(\.sh)?|clickhouse-client|rpk topic|cub|curl|nc)\b"
+    r"(^|[\s;&|/'\"(])(redis-cli|psql|pg_dump|createdb|mongosh|mongodump|mongoimport|mysql(?=\s+-)"
+    r"|mysqladmin|mysqldump|mariadb(?=\s+-)"
+    r"|rabbitmqadmin|kafka-topics(\.sh)?|kafka-console-\w+|kafka-configs(\.sh)?"
+    r"|clickhouse-client|rpk topic|cub|curl|nc)\b"
 )
 _SERVER_TOOL = re.compile(
     r"redis-server|valkey-server|docker-entrypoint|\bpostgres\b(?!\S)|\bmongod\b|\bmysqld\b|mariadbd|kafka-server-start|/etc/confluent"

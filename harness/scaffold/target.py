@@ -1,4 +1,4 @@
-"""Which service people call: one that publishes a port, by what it is called, its health check, its use of the stores."""
+"""Which service people call: one that publishes a port, by its name, its health check, its use of the stores."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ def health_path(service: Service) -> str | None:
     for text in re.findall(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0)[^\s\"'|;&)]*", service.health):
         found = urlsplit(text)
         if re.fullmatch(r"/[\w./~-]+", found.path):
-            return found.path
+            return str(found.path)
     return None

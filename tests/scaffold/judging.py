@@ -44,7 +44,11 @@ def judge(case: Case) -> tuple[Verdict, list[str]]:
 
 
 def _wrong_connections(case: Case, found: Proposal) -> list[str]:
-    model = ask(found.front.project.composed, override=found.override) if found.override else found.front.project.composed.model
+    model = (
+        ask(found.front.project.composed, override=found.override)
+        if found.override
+        else found.front.project.composed.model
+    )
     wrong = []
     refused = {(one.client, one.store) for one in found.refused}
     if refused != case.refused:

@@ -5,6 +5,9 @@ names that must not lead to Toxiproxy. refused: (client, store) that cannot be l
 the service that people call; None: it cannot be told.
 """
 
+# Compose files are as people write them.
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -88,9 +91,7 @@ services:
   web: {build: ., environment: {REDIS_HOST: elsewhere.example.com}}
   redis: {image: "redis:7"}
 """,
-        more={
-            "compose.override.yaml": 'services: {web: {ports: ["8000:8000"], environment: {REDIS_HOST: redis}}}\n'
-        },
+        more={"compose.override.yaml": 'services: {web: {ports: ["8000:8000"], environment: {REDIS_HOST: redis}}}\n'},
         led={"web": REDIS},
     ),
     case(

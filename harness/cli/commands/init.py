@@ -19,9 +19,7 @@ from harness.cli.settings import debug_option
     help="Stores that are to get Toxiproxy in front of them: redis,db or NAME:PORT.  [default: all that are used]",
 )
 @click.option("--profile", "profiles", multiple=True, metavar="NAME", help="A profile of the project that is on.")
-@click.option(
-    "--app", "apps", metavar="SERVICES", help="Whose traffic goes through it.  [default: the application's]"
-)
+@click.option("--app", "apps", metavar="SERVICES", help="Whose traffic goes through it.  [default: the application's]")
 @click.option(
     "--print",
     "what",
@@ -31,9 +29,7 @@ from harness.cli.settings import debug_option
     help="harness.toml; the compose override; Toxiproxy's proxies, which the override mounts; a first locustfile.",
 )
 @debug_option
-def init(
-    files: tuple[str, ...], front: str | None, profiles: tuple[str, ...], apps: str | None, what: str
-) -> int:
+def init(files: tuple[str, ...], front: str | None, profiles: tuple[str, ...], apps: str | None, what: str) -> int:
     """Print a commented harness.toml, for you to read, correct and save. Nothing is written, started or changed.
 
     With --compose it is made of what Compose makes of your project, and goes with an override that puts Toxiproxy in
@@ -65,7 +61,9 @@ def init(
     )
     text = {"toml": found.toml, "override": found.override, "proxies": found.proxies}.get(what, found.locustfile)
     if text is None:
-        raise UsageError("no store gets a proxy: " + (found.told[0] if found.told else "none is used"), hint="--front NAME")
+        raise UsageError(
+            "no store gets a proxy: " + (found.told[0] if found.told else "none is used"), hint="--front NAME"
+        )
     if what == "toml":
         click.echo(joined([f"{line}." for line in found.told]), err=True)
     click.echo(text, nl=False)
