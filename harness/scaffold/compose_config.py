@@ -114,15 +114,7 @@ def composed(files: Sequence[str] = (), profiles: Sequence[str] = ()) -> Compose
         if name not in services
     }
     if not services:
-        raise UsageError(
-            f"compose file {used[0]}: no service is active"
-            + (
-                f"; in profiles: {', '.join(sorted({p for many in inactive.values() for p in many}))}"
-                if inactive
-                else ""
-            ),
-            hint="--profile NAME" if inactive else None,
-        )
+        raise _none_active(used[0], inactive)
     return msgspec.structs.replace(plain, model=model, inactive=inactive)
 
 
