@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from harness.model.errors import UsageError
@@ -10,12 +12,13 @@ from harness.scaffold.compose_config import OVERRIDE, Composed, ask, composed
 from harness.scaffold.compose_services import ours, project_of
 from harness.scaffold.connections import Refused
 from harness.scaffold.front import Front, plan_front, says
+from harness.scaffold.one_line import one_line
 from harness.scaffold.resolution import meant
 from harness.scaffold.target import Choice, choose
 
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
-    """files: path -> text; harness.toml and the locustfile in this folder, the others beside the compose files.
+    """files: path -> text; harness.toml and, where there is none, a locustfile in this folder, the others beside the compose files.
     told: sentences without a full stop. refused: connections that are not led through. up, down: commands."""
 
     files: dict[str, str]
@@ -32,7 +35,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def locustfile(self) -> str:
-        return self.files[configuration_file.LOCUSTFILE]
+        return configuration_file.locustfile(self.choice)
 
     @property
     def override(self) -> str | None:
@@ -60,7 +63,8 @@ def proposal(
     front = plan_front(project_of(found), chosen, apps)
     choice = choose(front)
     written = {TOML: configuration_file.for_project(front, choice)}
-    written[configuration_file.LOCUSTFILE] = configuration_file.locustfile(choice)
+    if not Path(configuration_file.LOCUSTFILE).exists():
+        written[configuration_file.LOCUSTFILE] = configuration_file.locustfile(choice)
     up = down = None
     told = says(front)
     if front.fronted:
@@ -77,7 +81,7 @@ def proposal(
     else:
         told.append(f"no service publishes a port: say in {TOML} where the target is")
     return Proposal(
-        files=written, told=tuple(told), refused=front.refused, front=front, choice=choice, up=up, down=down
+        files=written, told=tuple(map(one_line, told)), refused=front.refused, front=front, choice=choice, up=up, down=down
     )
 
 

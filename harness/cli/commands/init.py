@@ -52,7 +52,6 @@ def init(files: tuple[str, ...], front: str | None, profiles: tuple[str, ...], a
 
         click.echo(EMPTY, nl=False)
         return 0
-    from harness.scaffold.one_line import joined
     from harness.scaffold.proposal import proposal
 
     command = _command(files, front, profiles, apps)
@@ -61,11 +60,9 @@ def init(files: tuple[str, ...], front: str | None, profiles: tuple[str, ...], a
     )
     text = {"toml": found.toml, "override": found.override, "proxies": found.proxies}.get(what, found.locustfile)
     if text is None:
-        raise UsageError(
-            "no store gets a proxy: " + (found.told[0] if found.told else "none is used"), hint="--front NAME"
-        )
+        raise UsageError(f"no store gets a proxy: {found.told[0]}", hint="--front NAME")
     if what == "toml":
-        click.echo(joined([f"{line}." for line in found.told]), err=True)
+        click.echo("\n".join(f"{line}." for line in found.told), err=True)
     click.echo(text, nl=False)
     return 0
 
