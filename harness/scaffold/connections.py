@@ -107,9 +107,13 @@ def refusal(project: Project, client: Service, store: Service, what: What) -> st
         return "it shares no network with it"
     if what.family is not None and what.family.follows is not None:
         return what.family.follows
-    if "--cluster-enabled" in store.command and what.kind.name == "redis":
+    if what.kind.name == "redis" and ("--cluster-enabled" in store.command or "-cluster" in store.base):
         return "clients of a Redis Cluster go on to the addresses that its nodes tell them"
-    if what.family is not None and what.family.name == "mongo" and "--replSet" in store.command:
+    if what.family is not None and what.family.name == "nats" and re.search(r"-cluster\b|-routes\b", store.command):
+        return "servers of a NATS cluster tell their clients of each other's addresses"
+    advertised = store.environment.get("MONGODB_ADVERTISED_HOSTNAME")
+    member_of_set = "--replSet" in store.command or "MONGODB_REPLICA_SET_MODE" in store.environment
+    if what.family is not None and what.family.name == "mongo" and member_of_set and advertised not in store.names:
         told = (
             text
             for other in project.services.values()

@@ -18,8 +18,8 @@ from harness.scaffold.target import Choice, choose
 
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
-    """files: path -> text; harness.toml and, where there is none, a locustfile in this folder, the others beside the compose files.
-    told: sentences without a full stop. refused: connections that are not led through. up, down: commands."""
+    """files: path -> text; harness.toml and, where there is none, a locustfile in this folder, the others beside the
+    compose files. told: sentences without a full stop. refused: connections that are not led through. up, down: commands."""
 
     files: dict[str, str]
     told: tuple[str, ...]
@@ -81,7 +81,13 @@ def proposal(
     else:
         told.append(f"no service publishes a port: say in {TOML} where the target is")
     return Proposal(
-        files=written, told=tuple(map(one_line, told)), refused=front.refused, front=front, choice=choice, up=up, down=down
+        files=written,
+        told=tuple(map(one_line, told)),
+        refused=front.refused,
+        front=front,
+        choice=choice,
+        up=up,
+        down=down,
     )
 
 

@@ -50,6 +50,19 @@ _FAMILIES = (
     _family(
         "cassandra", "cassandra scylla", 9042, follows="its clients go on to the addresses that its nodes tell them"
     ),
+    _family("couchbase", "couchbase", 8091, 11210, follows="its clients go on to the addresses of its nodes"),
+    _family("aerospike", "aerospike", 3000, follows="its clients go on to the addresses of its nodes"),
+    _family("hazelcast", "hazelcast", 5701, follows="its clients go on to the addresses of its members"),
+    _family("pulsar", "pulsar", 6650, 8080, follows="its clients go on to the broker that a lookup names"),
+    _family("localstack", "localstack", 4566),
+    _family("dynamodb", "dynamodb", 8000),
+    _family("azurite", "azurite", 10000, 10001, 10002),
+    _family("vault", "vault", 8200),
+    _family("consul", "consul", 8500),
+    _family("arangodb", "arangodb", 8529),
+    _family("rethinkdb", "rethinkdb", 28015),
+    _family("weaviate", "weaviate", 8080, 50051),
+    _family("beanstalkd", "beanstalkd", 11300),
     _family("cockroach", "cockroach cockroachdb", 26257, 8080),
     _family("sqlserver", "mssql sqlserver", 1433),
     _family("influxdb", "influxdb", 8086),
@@ -109,6 +122,11 @@ _BESIDE = {
     "a migration or a set-up": r"flyway|liquibase|/migrate$|arigaio/atlas$|dbmate|minio/mc$",
 }
 """By the image's whole name without its tag. An image that is built here is nobody's known tool."""
+_TOOL_NAME = re.compile(
+    r"flower|adminer|pgadmin4?|phpmyadmin|redis-?commander|redis-?insight|kafka-?ui|kafdrop|akhq|mongo-?express|kibana"
+    r"|grafana|prometheus"
+)
+"""A whole service's name, also of one that is built here."""
 _JOB_NAME = re.compile(r"(^|[-_])(migrat\w*|db-?init|init-?db|seed(er|s)?|create-?buckets?|create-?topics?)($|[-_])")
 _JOB = re.compile(
     r"\bmigrat\w*|\balembic\b|\bflyway\b|\bliquibase\b|\bdb:(migrate|create|seed|prepare|setup)|\bloaddata\b"
@@ -122,7 +140,8 @@ _CLIENT_TOOL = re.compile(
     r"|clickhouse-client|rpk topic|cub|curl|nc)\b"
 )
 _SERVER_TOOL = re.compile(
-    r"redis-server|valkey-server|docker-entrypoint|\bpostgres\b(?!\S)|\bmongod\b|\bmysqld\b|mariadbd|kafka-server-start|/etc/confluent"
+    r"redis-server|valkey-server|docker-entrypoint|\bpostgres\b(?!\S)|\bmongod\b|\bmysqld\b|mariadbd|kafka-server-start|start-kafka|/run\.sh|entrypoint"
+    r"|/etc/confluent"
     r"|/etc/kafka/docker|redpanda start|rabbitmq-server|clickhouse-server"
 )
 _REPLICA = re.compile(r"--?(replicaof|slaveof)\b|\breplicaof\b|pg_basebackup|standby", re.IGNORECASE)
@@ -207,15 +226,19 @@ def _named(name: str) -> Family | None:
     for family in _FAMILIES:
         if words & family.words and words - family.words <= _PLAIN:
             return family
+    for kind in kinds().values():  # one of another package, which says what its images are called
+        own = {word for word in words if kind.images is not None and re.fullmatch(kind.images, word, re.IGNORECASE)}
+        if own and kind.default_port is not None and words - own <= _PLAIN:
+            return Family(kind.name, frozenset(own), (kind.default_port,))
     return None
 
 
 def kind_of_family(family: Family | None) -> DependencyKind:
     """The kind whose pattern knows this family; tcp for what has none of its own."""
     if family is not None:
-        name = "postgres" if family.name == "pgbouncer" else family.name
+        words = {"postgres"} if family.name == "pgbouncer" else {family.name, *family.words}
         for kind in kinds().values():
-            if kind.images is not None and re.search(kind.images, name, re.IGNORECASE):
+            if kind.images is not None and any(re.search(kind.images, word, re.IGNORECASE) for word in words):
                 return kind
     return kinds()["tcp"]
 
@@ -225,6 +248,8 @@ def _beside(service: Service) -> str | None:
     for what, pattern in _BESIDE.items() if service.build is None else ():
         if re.search(pattern, path) and _named(service.base) is None:
             return f"{what} (by its image)"
+    if _TOOL_NAME.fullmatch(service.name.lower()):
+        return "a user interface or a collector (by its name)"
     if re.search(r"\bcelery\b.*\bflower\b|\brq-dashboard\b|\bconnect-(distributed|standalone)\b", service.command):
         return "a user interface or a connector (by its command)"
     return None

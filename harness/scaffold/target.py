@@ -9,11 +9,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from harness.scaffold.compose_services import Service
+from harness.scaffold.connections import mentions
 from harness.scaffold.front import Front
 
 _CALLED = re.compile(r"(^|[-_])(api|web|app|server|backend|gateway|site|www|http)($|[-_\d])")
 _SELDOM = re.compile(r"(^|[-_])(admin|docs?|front(end)?|ui|static|assets|mock|debug|worker)($|[-_\d])")
 _DOCUMENTS = ("openapi.json", "openapi.yaml", "openapi.yml", "swagger.json", "swagger.yaml", "swagger.yml")
+_CLEAR = 2
+"""By so many points one is ahead of what is as likely."""
 _HTTP_PORTS = {80, 443, 3000, 4000, 5000, 8000, 8080, 8081, 8888, 9000}
 
 
@@ -31,7 +34,7 @@ def choose(front: Front) -> Choice:
         for one in front.project.services.values()
         if one.published and front.roles[one.name].role == "application"
     }
-    best = [front.project.services[name] for name, count in points.items() if count == max(points.values())]
+    best = [front.project.services[name] for name, count in points.items() if count > max(points.values()) - _CLEAR]
     if len(best) == 1:
         return Choice(service=best[0])
     return Choice(service=None, others=tuple(best))
@@ -41,6 +44,8 @@ def _points(front: Front, service: Service) -> int:
     name = service.name.lower()
     folder = Path(front.project.composed.files[0]).parent / (service.build or "")
     found = 3 if service.name in front.users else 0
+    if any(_asks(service, front.project.services[user]) for user in front.users if user != service.name):
+        found = 4  # it stands before those that use the stores
     found += 2 if _CALLED.search(name) else 0
     found -= 1 if _SELDOM.search(name) else 0
     found += 1 if health_path(service) is not None else 0
@@ -48,6 +53,10 @@ def _points(front: Front, service: Service) -> int:
     if service.build is not None and any((folder / document).is_file() for document in _DOCUMENTS):
         found += 2
     return found
+
+
+def _asks(service: Service, other: Service) -> bool:
+    return other.name in service.depends_on or next(mentions(service, other.names), None) is not None
 
 
 def url_of(service: Service) -> str | None:

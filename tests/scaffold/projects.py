@@ -727,4 +727,96 @@ services:
 """,
         refused=[("web", "memcached")],
     ),
+    case(
+        "a gateway in front of services that use the stores",
+        """
+services:
+  gateway: {build: gateway, ports: ["8080:8080"], environment: {ORDERS_URL: "http://orders:8000"}}
+  orders: {build: orders, ports: ["8001:8000"], environment: {DB_HOST: db}}
+  db: {image: "postgres:16"}
+""",
+        led={"orders": DB},
+        target="gateway",
+    ),
+    case(
+        "Airflow's common block, its start-up job and its Flower",
+        """
+x-common: &common
+  image: apache/airflow:2.9
+  environment: &env
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN: postgresql+psycopg2://airflow:x@postgres/airflow
+    AIRFLOW__CELERY__BROKER_URL: redis://:@redis:6379/0
+  depends_on: &deps {redis: {condition: service_healthy}, postgres: {condition: service_healthy}}
+services:
+  web: {<<: *common, command: webserver, ports: ["8080:8080"], depends_on: {<<: *deps, init: {condition: service_completed_successfully}}}
+  scheduler: {<<: *common, command: scheduler}
+  init: {<<: *common, command: version}
+  flower: {<<: *common, command: celery flower, ports: ["5555:5555"]}
+  postgres: {image: "postgres:13", environment: {POSTGRES_USER: airflow, POSTGRES_PASSWORD: x}, healthcheck: {test: pg_isready}}
+  redis: {image: "redis:7", healthcheck: {test: redis-cli ping}}
+""",
+        led={
+            "web": {"postgres:5432": "postgres:5432", **REDIS},
+            "scheduler": {"postgres:5432": "postgres:5432", **REDIS},
+        },
+        direct={"init": ("postgres", "redis"), "flower": ("postgres", "redis")},
+    ),
+    case(
+        "images that are built and have a name, by their services' names",
+        """
+services:
+  web: {build: ., image: shop_production_web, command: /start, ports: ["5000:5000"], env_file: [envs/web], depends_on: [postgres, redis]}
+  celeryworker: {build: ., image: shop_production_worker, command: /start-celeryworker, env_file: [envs/web]}
+  flower: {build: ., image: shop_production_flower, command: /start-flower, env_file: [envs/web], ports: ["5555:5555"]}
+  postgres: {build: pg, image: shop_production_postgres, env_file: [envs/postgres]}
+  redis: {image: "docker.io/redis:6"}
+""",
+        more={
+            "envs/web": "REDIS_URL=redis://redis:6379/0\nPOSTGRES_HOST=postgres\nPOSTGRES_PORT=5432\nPOSTGRES_USER=u\nPOSTGRES_DB=d\n",
+            "envs/postgres": "POSTGRES_HOST=postgres\nPOSTGRES_USER=u\nPOSTGRES_DB=d\nPOSTGRES_PASSWORD=s3cret\n",
+        },
+        led={
+            "web": {"postgres:5432": "postgres:5432", **REDIS},
+            "celeryworker": {"postgres:5432": "postgres:5432", **REDIS},
+        },
+        direct={"flower": ("redis", "postgres")},
+    ),
+    case(
+        "a replica set of Bitnami's, and a broker with its set-up",
+        """
+services:
+  web: {build: ., ports: ["8000:8000"], environment: {MONGO: "mongodb://mongodb/shop", BROKERS: "kafka:9092"}}
+  mongodb: {image: "bitnami/mongodb:7", environment: {MONGODB_REPLICA_SET_MODE: primary, MONGODB_ADVERTISED_HOSTNAME: mongodb}}
+  kafka:
+    image: bitnami/kafka:3.7
+    command: sh -c "(sleep 9; kafka-topics.sh --create --topic a) & /opt/bitnami/scripts/kafka/run.sh"
+    environment: {KAFKA_CFG_ADVERTISED_LISTENERS: "PLAINTEXT://kafka:9092"}
+""",
+        led={"web": {"mongodb:27017": "mongodb:27017", "kafka:9092": "kafka:9092"}},
+    ),
+    case(
+        "further stores and their tools",
+        """
+services:
+  web:
+    build: .
+    ports: ["8000:8000"]
+    environment: {AWS_ENDPOINT_URL: "http://localstack:4566", DYNAMO: "http://dynamodb:8000", SEARCH: "http://search:7700", PULSAR: "pulsar://bus:6650"}
+  localstack: {image: "localstack/localstack:3"}
+  dynamodb: {image: amazon/dynamodb-local}
+  search: {image: "getmeili/meilisearch:v1.8"}
+  bus: {image: "apachepulsar/pulsar:3.2"}
+  setup: {image: "postgres:16", command: psql -h db -c "select 1"}
+  db: {image: "postgres:16"}
+""",
+        led={
+            "web": {
+                "localstack:4566": "localstack:4566",
+                "dynamodb:8000": "dynamodb:8000",
+                "search:7700": "search:7700",
+            }
+        },
+        direct={"setup": ("db",), "web": ("bus",)},
+        refused=[("web", "bus")],
+    ),
 ]

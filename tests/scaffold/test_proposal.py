@@ -124,7 +124,15 @@ def test_what_is_told_has_its_reason_and_is_not_told_without() -> None:
     assert told(found, "reports may use redis, for its setting CACHE_TYPE is that word: left alone")
     assert told(found, "takes the override")
     plain = of(SHOP)
-    for words in ("directly", "nothing shows", "not looked at", "left alone", "second address", "not resolved", "not led"):
+    for words in (
+        "directly",
+        "nothing shows",
+        "not looked at",
+        "left alone",
+        "second address",
+        "not resolved",
+        "not led",
+    ):
         assert not told(plain, words), words
 
 
@@ -145,7 +153,9 @@ def test_a_service_with_an_api_document_is_the_one_that_people_call(folder: Path
     (folder / "users").mkdir()
     (folder / "users" / "openapi.yaml").write_text("openapi: 3.1.0\n")
     found = of(
-        'services:\n  orders: {build: ./orders, ports: ["8001:8000"]}\n  users: {build: ./users, ports: ["8002:8000"]}\n'
+        "services:\n"
+        '  orders: {build: ./orders, ports: ["8001:8000"]}\n'
+        '  users: {build: ./users, ports: ["8002:8000"]}\n'
     )
     assert found.choice.service is not None and found.choice.service.name == "users"
 
@@ -175,7 +185,9 @@ def test_compose_s_own_words_are_said_where_it_takes_the_files_not() -> None:
 
 
 @pytest.mark.usefixtures("compose_v2")
-@pytest.mark.parametrize("where", ["https://github.com/a/b.git", "git@github.com:a/b.git", "oci://registry.example.com/a"])
+@pytest.mark.parametrize(
+    "where", ["https://github.com/a/b.git", "git@github.com:a/b.git", "oci://registry.example.com/a"]
+)
 def test_nothing_is_fetched_from_another_machine(where: str) -> None:
     for text in (
         f"include: ['{where}']\nservices: {{web: {{image: x}}}}\n",
@@ -195,7 +207,7 @@ def test_without_compose_the_files_alone_are_read_and_what_is_open_is_told(folde
     found = of(
         "include: [other.yaml]\n"
         "services:\n"
-        '  web: {build: ., ports: ["8000:8000"], env_file: a.env, environment: {REDIS_HOST: "$REDIS", X: "${NOBODY}"}}\n'
+        '  web: {build: ., ports: ["8000:8000"], env_file: a, environment: {REDIS_HOST: "$REDIS", X: "${NOBODY}"}}\n'
         "  job: {extends: web}\n"
         '  redis: {image: "redis:7"}\n'
         '  debug: {image: x, profiles: [dev], environment: {Y: "$ALSO"}}\n'
@@ -220,7 +232,10 @@ def test_what_only_a_newer_compose_can_do_is_refused_by_name_without_it() -> Non
 
 def test_the_first_compose_is_asked_for_its_yaml(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in that speaks as docker-compose 1.29 does; the real one is asked in tests/docker."""
-    merged = {"services": {"web": {"image": "x", "environment": {"P": "a$$b"}, "ports": ["8000:80/tcp"]}}, "version": "3"}
+    merged = {
+        "services": {"web": {"image": "x", "environment": {"P": "a$$b"}, "ports": ["8000:80/tcp"]}},
+        "version": "3",
+    }
     (folder / "merged.yaml").write_text(yaml.safe_dump(merged))
     (folder / "compose.yaml").write_text("services: {web: {image: x}}\n")
     program = folder / "docker-compose"
