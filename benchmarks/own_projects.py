@@ -8,6 +8,7 @@ nobody else's does. refused: told by name and with a reason. wrong: anything els
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections import Counter
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.scaffold.projects import CASES
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     command = find_compose()
     if command is None or command.version < (2,):
         print("this needs a Compose of the second generation", file=sys.stderr)

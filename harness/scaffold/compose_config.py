@@ -104,18 +104,21 @@ def composed(files: Sequence[str] = (), profiles: Sequence[str] = ()) -> Compose
         return _alone(plain, read_files)
     model = ask(plain)
     hidden = any(word in str(found) for found in read_files for word in ("profiles", "include", "extends"))
-    every = (
-        ask(msgspec.structs.replace(plain, profiles=("*",)), quiet=True) if hidden and command.version >= (2,) else {}
-    )
-    services = model.get("services") or {}
+    every = model if command.version < (2,) else {}  # the first Compose prints what is not active, too
+    if hidden and command.version >= (2,):
+        every = ask(msgspec.structs.replace(plain, profiles=("*",)), quiet=True)
+    known = variables(Path(used[0]).absolute().parent)
+    services = mapping(model.get("services"))
+    if command.version < (2,):
+        services = {name: table for name, table in services.items() if _active(table, plain, known)}
     inactive = {
-        str(name): tuple(map(str, table.get("profiles") or ()))
-        for name, table in (every.get("services") or {}).items()
+        name: tuple(map(str, table.get("profiles") or ()))
+        for name, table in mapping(every.get("services")).items()
         if name not in services
     }
     if not services:
         raise _none_active(used[0], inactive)
-    return msgspec.structs.replace(plain, model=model, inactive=inactive)
+    return msgspec.structs.replace(plain, model={**model, "services": services}, inactive=inactive)
 
 
 def ask(project: Composed, *, override: str | None = None, quiet: bool = False) -> dict[str, Any]:
@@ -186,6 +189,12 @@ def _run(words: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedPr
     )
 
 
+def _active(table: Any, project: Composed, known: Mapping[str, str]) -> bool:
+    wanted = table.get("profiles") if isinstance(table, dict) else None
+    on = {*project.profiles, *(known.get("COMPOSE_PROFILES") or "").split(",")}
+    return not isinstance(wanted, list) or not wanted or bool({*map(str, wanted), "*"} & on)
+
+
 def _none_active(file: str, inactive: Mapping[str, tuple[str, ...]]) -> UsageError:
     names = sorted({name for many in inactive.values() for name in many})
     return UsageError(
@@ -251,9 +260,8 @@ def _alone(plain: Composed, found: list[dict[str, Any]]) -> Composed:
             model[key].update(one[key] if isinstance(one.get(key), dict) else {})
     inactive: dict[str, tuple[str, ...]] = {}
     for service, table in merged.items():
-        wanted = tuple(map(str, table["profiles"])) if isinstance(table.get("profiles"), list) else ()
-        if wanted and not {*wanted, "*"} & {*plain.profiles, *(known.get("COMPOSE_PROFILES") or "").split(",")}:
-            inactive[service] = wanted
+        if not _active(table, plain, known):
+            inactive[service] = tuple(map(str, table["profiles"]))
             continue
         unresolved += [f"{service}: {key}" for key in ("extends", "env_file") if table.get(key)]
         unresolved += [f"{service}: ${name} is not set" for name in sorted(unset(table, known))]

@@ -19,7 +19,8 @@ from harness.scaffold.target import Choice, choose
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     """files: path -> text; harness.toml and, where there is none, a locustfile in this folder, the others beside the
-    compose files. told: sentences without a full stop. refused: connections that are not led through. up, down: commands."""
+    compose files. told: sentences without a full stop. refused: connections that are not led through. up, down:
+    commands."""
 
     files: dict[str, str]
     told: tuple[str, ...]

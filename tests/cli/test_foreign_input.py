@@ -275,7 +275,7 @@ def test_what_a_compose_file_says_stays_in_the_comments_made_of_it(tmp_path: Pat
     """The rest of a broken comment would be a setting, of harness.toml even a command that a fault runs."""
     evil = "x\\nstart = ['touch']\\n#"
     services = {
-        "app\\nevil: 1\\n#": '{image: web, ports: ["8000:80"], environment: {A: "//redis", B: "//db", K: "kafka:9092"}}',
+        "app\\nevil: 1\\n#": '{image: web, ports: ["8000:80"], environment: {A: //redis, B: //db, K: "kafka:9092"}}',
         "redis": "{image: redis}",
         "db": f'{{image: postgres, environment: {{POSTGRES_USER: u, POSTGRES_DB: "{evil}", POSTGRES_PASSWORD: p}}}}',
         "kafka": '{image: kafka, environment: {KAFKA_ADVERTISED_LISTENERS: "PLAINTEXT://kafka:9092"}}',

@@ -105,7 +105,8 @@ def test_a_project_that_is_fronted_already_gets_the_same_answer(folder: Path) ->
     first = of(SHOP.replace("    build: .\n", "    build: .\n    links: [redis]\n"))
     for name, text in first.files.items():
         (folder / name).write_text(text)
-    assert proposal(("compose.yaml", "harness.override.yaml")).files == first.files
+    again = proposal(("compose.yaml", "harness.override.yaml")).files
+    assert {**again, "locustfile.py": first.locustfile} == first.files and "locustfile.py" not in again
     with pytest.raises(UsageError, match="only the override"):
         proposal(("harness.override.yaml",))
 
@@ -232,10 +233,8 @@ def test_what_only_a_newer_compose_can_do_is_refused_by_name_without_it() -> Non
 
 def test_the_first_compose_is_asked_for_its_yaml(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in that speaks as docker-compose 1.29 does; the real one is asked in tests/docker."""
-    merged = {
-        "services": {"web": {"image": "x", "environment": {"P": "a$$b"}, "ports": ["8000:80/tcp"]}},
-        "version": "3",
-    }
+    web = {"image": "x", "environment": {"P": "a$$b"}, "ports": ["8000:80/tcp"]}
+    merged = {"services": {"web": web, "debug": {"image": "x", "profiles": ["dev"]}}, "version": "3"}
     (folder / "merged.yaml").write_text(yaml.safe_dump(merged))
     (folder / "compose.yaml").write_text("services: {web: {image: x}}\n")
     program = folder / "docker-compose"
@@ -249,6 +248,7 @@ def test_the_first_compose_is_asked_for_its_yaml(folder: Path, monkeypatch: pyte
     found = composed(("compose.yaml",))
     assert found.asked == ComposeCommand(("docker-compose",), (1, 29, 2))
     assert found.model["services"]["web"]["environment"] == {"P": "a$b"}
+    assert set(found.model["services"]) == {"web"} and found.inactive == {"debug": ("dev",)}
 
 
 @pytest.mark.usefixtures("compose_v2")
