@@ -132,8 +132,7 @@ def ask(project: Composed, *, override: str | None = None, quiet: bool = False) 
             Path(folder, "override.yaml").write_text(override, encoding="utf-8")
             words += ["-f", str(Path(folder, "override.yaml"))]
         try:
-            env = {**os.environ, **_OFFLINE, "DOCKER_HOST": "unix:///dev/null"}
-            done = _run([*words, "config", *how], env)
+            done = _run([*words, "config", *how], {**os.environ, **_OFFLINE})
         except (OSError, subprocess.SubprocessError) as error:
             raise UsageError(
                 f"compose file {project.files[0]}: Compose did not answer: {type(error).__name__}"

@@ -243,8 +243,9 @@ def _ports(table: dict[str, Any]) -> tuple[tuple[int, ...], dict[int, int]]:
             outside = outside.rpartition(":")[2]
         if _PORT.fullmatch(inside):
             found.append(int(inside))
-            if _PORT.fullmatch(outside):
-                published[int(inside)] = int(outside)
+            first = outside.partition("-")[0]  # of a range, which several containers share
+            if _PORT.fullmatch(first):
+                published[int(inside)] = int(first)
     found += [
         int(port)
         for port, _, protocol in (str(item).partition("/") for item in _list(table.get("expose")))

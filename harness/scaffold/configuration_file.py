@@ -9,6 +9,9 @@ from pathlib import Path
 
 from harness.config.compose_file import project_name
 from harness.config.file import ComposeTable
+from harness.config.load import parse
+from harness.dependencies.registry import tables
+from harness.model.errors import UsageError
 from harness.scaffold.compose_services import OURS, Service
 from harness.scaffold.front import Front, Fronted
 from harness.scaffold.one_line import joined
@@ -168,14 +171,11 @@ def _alone(front: Front, service: Service, what: What, names: _Names) -> list[st
 def _kind(front: Front, service: Service, what: What, port: int | None, *, users: Sequence[str]) -> list[str]:
     kind = kind_of_family(what.family)
     where = [f"service = {json.dumps(service.name)}", *_replica(service)]
+    at = port or primary_port(service, what, service.environment)
+    unknown = [*where, *([f"port = {at}"] if at is not None else [])]
     found = _login(front, service, users)
     if kind.name == "postgres" and found is None:
-        at = port or primary_port(service, what, service.environment)
-        return [
-            'kind = "tcp"              # "postgres" with login = "user=... dbname=...": none could be seen',
-            *where,
-            *([f"port = {at}"] if at is not None else []),
-        ]
+        return ['kind = "tcp"              # "postgres" with its login: none could be seen', *unknown]
     environment = {**service.environment, **(found or {})}
     variable, secret = _password(front, service, users)
     lines = kind.table_lines(environment, variable, port)
@@ -183,7 +183,20 @@ def _kind(front: Front, service: Service, what: What, port: int | None, *, users
         lines = [line.removeprefix("# ") if line.startswith("# password_env") else line for line in lines]
     else:
         lines = [line for line in lines if not line.startswith("password_env")]
-    return [f"kind = {json.dumps(kind.name)}", *where, *lines]
+    lines = [f"kind = {json.dumps(kind.name)}", *where, *lines]
+    if not _taken(lines):
+        return [f'kind = "tcp"              # "{kind.name}" needs what could not be seen', *unknown]
+    return lines
+
+
+def _taken(lines: Sequence[str]) -> bool:
+    """Whether harness.toml may say that of a dependency: a kind may need what a compose project does not show."""
+    text = joined(["[target]", 'url = "http://127.0.0.1"', "[compose]", 'project = "x"', "[dependencies.x]", *lines])
+    try:
+        parse(text.encode(), Path("harness.toml"), tables())
+    except UsageError:
+        return False
+    return True
 
 
 _URL = re.compile(

@@ -25,6 +25,10 @@ _BEFORE = r"(?:^|(?<=[\s\"'=,;(@\[{|>])|(?<=//)|(?<=@tcp\())"
 _AFTER = r"(?::(?P<port>\d{2,5})(?!\d)|(?=[/,?;)\]}\"'\s|]|$))"
 
 
+DEPENDS = "it depends on it"
+"""The reason where there is no other."""
+
+
 class Use(msgspec.Struct, frozen=True, kw_only=True):
     """One connection: a client's name for a store and the port it says; None = the store's own. why: for people."""
 
@@ -57,7 +61,7 @@ def uses_of(project: Project, client: Service, store: Service, what: What) -> li
                 for where, _, port in mentions(client, (alias,))
             ]
     if not found and store.name in client.depends_on:
-        found.append(Use(client=client.name, store=store.name, name=store.name, port=None, why="it depends on it"))
+        found.append(Use(client=client.name, store=store.name, name=store.name, port=None, why=DEPENDS))
     return list(dict.fromkeys(found))
 
 

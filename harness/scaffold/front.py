@@ -12,7 +12,7 @@ from harness.dependencies.kind import DependencyKind
 from harness.model.errors import UsageError
 from harness.model.suggest import unknown
 from harness.scaffold.compose_services import OURS, Project, Service
-from harness.scaffold.connections import Refused, Use, refusal, sentinel_of, uses_of, way_past
+from harness.scaffold.connections import DEPENDS, Refused, Use, refusal, sentinel_of, uses_of, way_past
 from harness.scaffold.kafka_listeners import after_bootstrap
 from harness.scaffold.roles import What, family_of, primary_port, roles
 
@@ -184,12 +184,12 @@ def _users(
             continue
         if apps and not used:
             used = [Use(client=client.name, store=store.name, name=store.name, port=None, why="you named it")]
-        why = way_past(project, client, store, what, named=any(one.why != "it depends on it" for one in used))
+        why = way_past(project, client, store, what, named=any(one.why != DEPENDS for one in used))
         if why is None and what.kind.name == "redis" and (sentinel := sentinel_of(project, known, client)) is not None:
             why = f"it asks the Sentinel {sentinel}, which sends it to the address of {store.name}"
         owner = project.owner(client)
         apart = owner is not None and not project.shared(owner, store)
-        if why is None and used and apart and all(one.why == "it depends on it" for one in used):
+        if why is None and used and apart and all(one.why == DEPENDS for one in used):
             continue
         if why is None and not used:
             word = next((key for key, value in client.environment.items() if value == store.name), None)
@@ -314,8 +314,9 @@ def _placed(
 def says(front: Front) -> list[str]:
     """Who goes through the proxy, who does not, and why."""
     told = [
-        f"{user} reaches {one.service.name} ({', '.join(str(p.port) for p in one.proxies if p.wanted)}) through"
-        f" Toxiproxy: {why}"
+        f"{user} {'would reach' if why == DEPENDS else 'reaches'} {one.service.name}"
+        f" ({', '.join(str(proxy.port) for proxy in one.proxies if proxy.wanted)}) through Toxiproxy: {why}"
+        + (", and no setting shows how it uses it" if why == DEPENDS else "")
         for one in front.fronted
         for user, (why, _) in one.users.items()
     ]

@@ -51,6 +51,7 @@ def override(front: Front, command: str) -> str:
             f" ({', '.join(str(proxy.port) for proxy in one.proxies)})."
             for one in front.fronted
         ),
+        "# Other ports of theirs are not reached by these names.",
         "# For everybody else the names mean what they meant. The stores are not touched, nor is any setting.",
         f"# What changes: Compose makes {', '.join(front.links)} anew with links,"
         f" and adds {', '.join(front.addresses)}.",

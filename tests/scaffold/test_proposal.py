@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from harness.config.load import parse
-from harness.dependencies.registry import tables
+from harness.dependencies.registry import kinds, tables
 from harness.model.errors import UsageError
 from harness.scaffold.compose_config import ComposeCommand, composed
 from harness.scaffold.proposal import Proposal, proposal
@@ -79,6 +79,15 @@ def test_no_login_is_made_up_and_no_password_is_asked_for_that_is_not_there() ->
 
 
 @pytest.mark.usefixtures("compose_v2")
+def test_a_kind_that_needs_more_than_is_seen_is_declared_as_tcp(monkeypatch: pytest.MonkeyPatch) -> None:
+    redis = type(kinds()["redis"])
+    monkeypatch.setattr(redis, "table_lines", lambda *_: ['unheard-of = "x"'])
+    found = of(SHOP)
+    assert 'kind = "tcp"              # "redis" needs what could not be seen' in found.toml
+    assert parse(found.toml.encode(), Path("harness.toml"), tables()).dependencies["redis"].kind == "tcp"
+
+
+@pytest.mark.usefixtures("compose_v2")
 def test_passwords_of_one_variable_s_name_that_differ_are_kept_apart() -> None:
     found = of(
         "services:\n"
@@ -124,7 +133,10 @@ def test_what_is_told_has_its_reason_and_is_not_told_without() -> None:
     assert told(found, "debug is not looked at: it is in profile dev")
     assert told(found, "reports may use redis, for its setting CACHE_TYPE is that word: left alone")
     assert told(found, "takes the override")
+    depending = of(SHOP + "  job: {build: j, depends_on: [redis]}\n")
+    assert told(depending, "job would reach redis (6379) through Toxiproxy: it depends on it, and no setting shows how")
     plain = of(SHOP)
+    assert not told(plain, "would")
     for words in (
         "directly",
         "nothing shows",
