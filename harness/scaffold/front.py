@@ -100,6 +100,8 @@ def plan_front(project: Project, chosen: Sequence[str] = (), apps: Sequence[str]
             own_proxies=_own_proxies(project, own),
         )
     candidates = list(named) if named else [name for name, what in known.items() if what.role == "store"]
+    # Kafka's clients compare the port that a broker advertises, so that one keeps its own on the harness's Toxiproxy.
+    candidates.sort(key=lambda name: known[name].kind.name != "kafka")
     fronted: list[Fronted] = []
     refused: list[Refused] = []
     beside: list[str] = []

@@ -819,4 +819,14 @@ services:
         direct={"setup": ("db",), "web": ("bus",)},
         refused=[("web", "bus")],
     ),
+    case(
+        "a store on the port of a broker",
+        """
+services:
+  web: {build: ., ports: ["8000:8000"], environment: {CH: "clickhouse:9092", KAFKA: "zz-kafka:9092"}}
+  clickhouse: {image: clickhouse/clickhouse-server, expose: ["9092"]}
+  zz-kafka: {image: "apache/kafka:3.9.0", environment: {KAFKA_ADVERTISED_LISTENERS: "PLAINTEXT://zz-kafka:9092"}}
+""",
+        led={"web": {"clickhouse:9092": "clickhouse:9092", "zz-kafka:9092": "zz-kafka:9092"}},
+    ),
 ]

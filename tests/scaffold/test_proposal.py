@@ -264,6 +264,19 @@ def test_the_first_compose_is_asked_for_its_yaml(folder: Path, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("compose_v2")
+def test_a_broker_keeps_its_port_on_the_harness_s_own_toxiproxy() -> None:
+    """Whoever it sends on is held against the port of its proxy there."""
+    found = of(
+        "services:\n"
+        '  web: {build: ., ports: ["8000:8000"], environment: {A: "a:9092", KAFKA: "kafka:9092"}}\n'
+        '  a: {image: nats, expose: ["9092"]}\n'
+        '  kafka: {image: apache/kafka, environment: {KAFKA_ADVERTISED_LISTENERS: "PLAINTEXT://kafka:9092"}}\n'
+    )
+    rows = {row["name"]: row["listen"] for row in json.loads(found.proxies or "")}
+    assert rows["kafka"] == "0.0.0.0:9092" and told(found, "a has a second address")
+
+
+@pytest.mark.usefixtures("compose_v2")
 def test_proxies_of_a_second_address_lead_to_the_harness_s_own() -> None:
     found = of(
         "services:\n"
