@@ -186,6 +186,16 @@ def _users(
             continue
         if apps and not used:
             used = [Use(client=client.name, store=store.name, name=store.name, port=None, why="you named it")]
+        led_off = {one.name: _elsewhere(project, client, store, one.name) for one in used}
+        if used and None not in led_off.values():
+            away = next(iter(led_off.values()))
+            # By an address of the host a published port leads to the store all the same.
+            if away is not None and "extra_hosts" in away and store.published:
+                refused.append(Refused(client=client.name, store=store.name, why=f"{away}, past any link"))
+            else:
+                beside.append(f"{client.name} does not mean {store.name} by {next(iter(led_off))}: {away}")
+            continue
+        used = [one for one in used if led_off[one.name] is None]
         why = way_past(project, client, store, what, named=any(one.why != DEPENDS for one in used))
         if why is None and what.kind.name == "redis" and (sentinel := sentinel_of(project, known, client)) is not None:
             why = f"it asks the Sentinel {sentinel}, which sends it to the address of {store.name}"
@@ -198,8 +208,7 @@ def _users(
             if word is not None:
                 beside.append(f"{client.name} may use {store.name}, for its setting {word} is that word: left alone")
             continue
-        why = why or refusal(project, client, store, what) or _ambiguous(project, client, store, used)
-        why = why or _pinned(project, client, store)
+        why = why or refusal(project, client, store, what) or _kept(project, client, store, used)
         more: list[int] = []
         if why is None and what.kind.name == "kafka":
             more, why = after_bootstrap(
@@ -230,7 +239,11 @@ def _of_its_cluster(project: Project, known: Mapping[str, What], client: Service
 
 def _own_names(project: Project, client: Service, store: Service) -> list[str]:
     """All names of a store that mean nobody else to a client."""
-    return [name for name in store.names if not _others(project, client, store, name)]
+    return [
+        name
+        for name in store.names
+        if not _others(project, client, store, name) and _elsewhere(project, client, store, name) is None
+    ]
 
 
 def _others(project: Project, client: Service, store: Service, name: str) -> list[str]:
@@ -242,34 +255,36 @@ def _others(project: Project, client: Service, store: Service, name: str) -> lis
     ]
 
 
-def _ambiguous(project: Project, client: Service, store: Service, used: Sequence[Use]) -> str | None:
+def _elsewhere(project: Project, client: Service, store: Service, name: str) -> str | None:
+    """What makes a store's name mean something else to this client: a clause; None: nothing does."""
     owner = project.owner(client) or client
-    for use in used:
-        others = _others(project, client, store, use.name)
-        if others and (store.name, use.name) not in owner.links:
-            return f"its name {use.name} means {' and '.join(sorted((store.name, *others)))} in turn"
-    asked = project.composed.asked
+    address = owner.pinned.get(name)
+    if address is not None and address not in store.addresses:
+        return f"its extra_hosts send {name} to {address}"
     for linked, alias in owner.links:
-        if alias not in store.names and alias not in {use.name for use in used}:
-            continue
-        if linked != store.name:
+        if alias == name and linked != store.name:
             return f"its link {linked}:{alias} takes the name"
-        # The first Compose merges links by their alias; the second adds them up unless it is told otherwise.
-        if asked is None or not (asked.overrides or asked.version < (2,)):
-            return f"its link {linked}:{alias} can be replaced by Compose 2.24.4 or later only"
     for link in owner.external_links:
-        if link.rpartition(":")[2] in {use.name for use in used}:
+        if link.rpartition(":")[2] == name:
             return f"its external link {link} takes the name"
     return None
 
 
-def _pinned(project: Project, client: Service, store: Service) -> str | None:
-    """extra_hosts stand in /etc/hosts, before any name of a network."""
+def _kept(project: Project, client: Service, store: Service, used: Sequence[Use]) -> str | None:
+    """Why the names that a client uses cannot be led elsewhere: a clause; None: they can."""
     owner = project.owner(client) or client
     asked = project.composed.asked
+    for use in used:
+        others = _others(project, client, store, use.name)
+        if others and (store.name, use.name) not in owner.links:
+            return f"its name {use.name} means {' and '.join(sorted((store.name, *others)))} in turn"
+    for linked, alias in owner.links:
+        # The first Compose merges links by their alias; the second adds them up unless it is told otherwise.
+        if linked == store.name and (asked is None or not (asked.overrides or asked.version < (2,))):
+            return f"its link {linked}:{alias} can be replaced by Compose 2.24.4 or later only"
     for name, address in owner.pinned.items():
-        if name in store.names and not (address in store.addresses and asked is not None and asked.overrides):
-            return f"its extra_hosts send {name} to {address}, past any link"
+        if name in store.names and address in store.addresses and (asked is None or not asked.overrides):
+            return f"its extra_hosts send {name} to {address}, which Compose 2.24.4 or later only can take away"
     return None
 
 

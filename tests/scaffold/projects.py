@@ -352,6 +352,17 @@ services:
   redis: {image: "redis:7"}
 """,
         led={"web": REDIS},
+        direct={"web": ("db",)},
+    ),
+    case(
+        "extra_hosts send the name to the host, where the store is published",
+        """
+services:
+  web: {build: ., ports: ["8000:8000"], extra_hosts: ["db:host-gateway"], environment: {DB_HOST: db, REDIS_HOST: redis}}
+  db: {image: "postgres:16", ports: ["5432:5432"]}
+  redis: {image: "redis:7"}
+""",
+        led={"web": REDIS},
         refused=[("web", "db")],
     ),
     case(
@@ -715,7 +726,6 @@ services:
   pgbouncer: {image: edoburu/pgbouncer, environment: {DB_HOST: db}}
   db: {image: "postgres:16"}
 """,
-        refused=[("web", "db")],
         led={"web": {"db:5432": "pgbouncer:5432"}},
     ),
     case(

@@ -135,8 +135,10 @@ def test_what_is_told_has_its_reason_and_is_not_told_without() -> None:
     assert told(found, "takes the override")
     depending = of(SHOP + "  job: {build: j, depends_on: [redis]}\n")
     assert told(depending, "job would reach redis (6379) through Toxiproxy: it depends on it, and no setting shows how")
+    led_off = of(SHOP.replace("    build: .\n", "    build: .\n    extra_hosts: ['db:10.1.2.3']\n"))
+    assert told(led_off, "web does not mean db by db: its extra_hosts send db to 10.1.2.3") and not led_off.refused
     plain = of(SHOP)
-    assert not told(plain, "would")
+    assert not told(plain, "would") and not told(plain, "does not mean")
     for words in (
         "directly",
         "nothing shows",
