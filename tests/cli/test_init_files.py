@@ -65,6 +65,7 @@ def test_a_compose_project_is_found_and_its_files_are_written_once(project: Path
     # One that is in the way is enough: all of them or none.
     (project / "harness.toml").unlink()
     (project / "harness.override.yaml").unlink()
+    (project / "locustfile.py").unlink()
     assert "harness.toxiproxy.json is there already" in init(cwd=project, code=2).stderr
     assert names(project) == ["harness.toxiproxy.json"]
 
