@@ -65,7 +65,7 @@ async def read():
     while True:
         try:
             await read_once()
-        except (TimeoutError, KafkaError) as error:
+        except (OSError, KafkaError) as error:
             print("reading:", repr(error))
             if WEAK:
                 reading = False
