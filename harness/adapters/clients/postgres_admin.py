@@ -9,6 +9,7 @@ OutcomeUnknown (the session broke while a statement was under way).
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,15 +64,22 @@ class Slots(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def conninfo(options: str, /, *, address: Address | None = None, password: str | None = None, **more: str) -> str:
-    """Connection options with an address, a password and more put in. Raises UsageError when they do not parse."""
+    """Connection options with an address, a password and more put in. Raises UsageError when they do not parse.
+
+    A host that the options name is what the server's certificate is for (sslmode=verify-full), wherever the connection
+    goes: the name stays, and the address is where it leads.
+    """
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
     try:
         values: dict[str, Any] = {**conninfo_to_dict(options), **more}
         if address is not None:
+            name = str(values.get("host") or "")
+            named = _is_ip(address.host) and name and "," not in name and not name.startswith(("/", "@"))
             # An empty hostaddr: one in the options or in PGHOSTADDR would win over host and lead past the proxy.
-            values.update(host=address.host, port=str(address.port), hostaddr="")
+            where = {"host": name, "hostaddr": address.host} if named else {"host": address.host, "hostaddr": ""}
+            values.update(where, port=str(address.port))
         if password is not None:
             values["password"] = password
         return make_conninfo(**values)
@@ -92,6 +100,14 @@ def options_of(text: str) -> dict[str, str]:
         raise UsageError(
             "the PostgreSQL connection options are not understood", hint="write host=NAME port=NUMBER user=NAME"
         ) from None
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def default_login(role: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from contextlib import suppress
 from typing import Literal, Self
 
@@ -52,7 +53,22 @@ class Exchange:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if isinstance(self._socket, ssl.SSLSocket):
+            with suppress(OSError, ValueError):
+                self._socket.settimeout(_GOODBYE_S)
+                self._socket = self._socket.unwrap()  # says that this is the end, and no cut
         self._socket.close()
+
+    def secure(self, context: ssl.SSLContext, name: str | None = None) -> None:
+        """Speak TLS from here on. name: what the certificate must be for, and what the server is told."""
+        try:
+            self._socket.settimeout(self._left())
+            self._socket = context.wrap_socket(self._socket, server_hostname=name)
+        except ssl.SSLCertVerificationError as error:
+            why = f"its TLS certificate is not accepted: {error.verify_message}"
+            raise ProbeError("protocol", why, connected=True) from error
+        except OSError as error:
+            raise _probe_error(error, "agreeing on TLS", connected=True) from error
 
     def send(self, data: bytes) -> None:
         try:
@@ -136,4 +152,9 @@ def _probe_error(error: OSError, doing: str, *, connected: bool) -> ProbeError:
     if isinstance(error, (ConnectionResetError, BrokenPipeError)):
         # Also while connecting: a connection that was never accepted is refused, not reset.
         return ProbeError("reset", f"connection reset while {doing}", connected=True)
+    if isinstance(error, ssl.SSLEOFError):
+        return ProbeError("closed", f"the connection was closed while {doing}", connected=True)
+    if isinstance(error, ssl.SSLError):
+        why = (error.reason or "error").lower().replace("_", " ")
+        return ProbeError("protocol", f"TLS failed while {doing}: {why}", connected=True)
     return ProbeError("unreachable", f"{error.strerror or error} while {doing}", connected=connected)

@@ -100,7 +100,8 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     login: PostgreSQL: conninfo options of the application's login (user, dbname), without host and port; its password
     is in password_env. role: the PostgreSQL role the application uses. admin: conninfo of a login that may alter the
     role. probe_login: conninfo options of a login that the application does not use, so that probes never take one of
-    its slots; None = probe as `login`.
+    its slots; None = probe as `login`. pooler_admin: conninfo options of a login at PgBouncer's console, which is at
+    `direct`.
     """
 
     login: str | None = None
@@ -110,6 +111,8 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     admin_password_env: str | None = None
     probe_login: str | None = None
     probe_password_env: str | None = None
+    pooler_admin: str | None = None
+    pooler_password_env: str | None = None
 
 
 class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
