@@ -2,6 +2,9 @@
 
 ALTER ROLE ... CONNECTION LIMIT leaves existing sessions alone, so the newest ones above the limit are ended. The
 admin session is another login: superusers pass the limit, so the undo always gets in.
+
+Behind PgBouncer the limit acts on the pooler's connections to PostgreSQL: its clients stay connected, share those that
+are left, and wait. What is refused there is no login but one transaction more at the same time.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from faults.path.record import record_of
 from faults.proxy.proxy import path_again
 from faults.servers.postgres import application_login, check_cluster, refuse_other_kinds, refused_login
 from harness.adapters.clients import postgres_admin
+from harness.adapters.wire.exchange import ProbeError
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, Refused, UndoUnverified
@@ -57,10 +61,19 @@ class ConnectionLimit:
             dependency=dependency,
             params=dict(params),
             does=f"ALTER ROLE {role} CONNECTION LIMIT {limit} in PostgreSQL {dependency.name};"
-            " the role's newest sessions above that are ended",
+            " the role's newest sessions above that are ended"
+            + (
+                f": they are PgBouncer's, whose clients stay connected and share the {limit} that are left"
+                if dependency.pooled
+                else ""
+            ),
             undoes=f"sets the connection limit of role {role} back to what it was",
-            proves=f"rolconnlimit reads back {limit}, role {role} has at most {limit} sessions,"
-            " one more login is refused",
+            proves=f"rolconnlimit reads back {limit}, role {role} has at most {limit} sessions, "
+            + (
+                f"of {limit + 1} transactions at once through PgBouncer one gets no connection"
+                if dependency.pooled
+                else "one more login is refused"
+            ),
             property=f"role {role} on {dependency.name}: connection limit",
             resources=(f"postgres {dependency.name} {dependency.credentials.admin or 'of the stack'} role {role}",),
             blind_probe=True,
@@ -96,6 +109,8 @@ class ConnectionLimit:
                 )
             identity = admin.system_identifier()
         found = healthy(dependency)
+        if dependency.pooled:
+            _room_for(dependency, limit)
         keep(dependency, record_id)
         return record_of(
             change,
@@ -112,7 +127,7 @@ class ConnectionLimit:
         with fresh_admin(record.dependency) as admin:
             role = _role(admin, record)
             limited = admin.set_limit(role, whole_number(record.ours["limit"]))
-            admin.end_excess(role, whole_number(record.ours["limit"]))
+            admin.end_excess(role, whole_number(record.ours["limit"]), pooled=record.dependency.pooled)
             return Applied(limited.sent, monotonic())
 
     def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
@@ -182,14 +197,47 @@ def _mend(role: str, limit: int) -> str:
 
 
 def _refused_login(dependency: Dependency, limit: int) -> Evidence:
+    if dependency.pooled:
+        return refused_login(
+            dependency,
+            [application_login(dependency)],
+            limit + 1,
+            f"of {limit + 1} transactions at once as {dependency.credentials.role} one gets no server connection",
+            held=lambda refused: refused.kind == "timeout" or _kept_out(refused),
+            transactions=True,
+        )
     return refused_login(
         dependency,
         [application_login(dependency)],
         limit + 1,
         f"a login as {dependency.credentials.role} is refused: too many connections",
         # The role is named: a server that is full as a whole is not this fault.
-        held=lambda refused: f'"{dependency.credentials.role}"' in refused.detail,
+        held=lambda refused: refused.kind == "limit" and f'"{dependency.credentials.role}"' in refused.detail,
     )
+
+
+def _kept_out(refused: ProbeError) -> bool:
+    """PgBouncer hands on what PostgreSQL said, and says it of its own until it tries again."""
+    return "too many connections for role" in refused.detail or "login has been failing" in refused.detail
+
+
+def _room_for(dependency: Dependency, limit: int) -> None:
+    """Raises Refused where PgBouncer lets no more than `limit` transactions through by itself: the limit would change
+    nothing, and its proof would hold without it."""
+    before = refused_login(
+        dependency,
+        [application_login(dependency)],
+        limit + 1,
+        "",
+        held=lambda _: True,
+        transactions=True,
+    )
+    if before.held:
+        raise Refused(
+            f"{dependency.name}: of {limit + 1} transactions at once through PgBouncer not all get a server connection"
+            f" before the fault ({before.observed}); a limit of {limit} would show nothing",
+            hint="choose a lower limit, or a larger pool (default_pool_size)",
+        )
 
 
 CONNECTION_LIMIT = ConnectionLimit()

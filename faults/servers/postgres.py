@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from faults.path.evidence import probe_shows
 from harness.adapters.clients import postgres_admin
@@ -52,10 +52,12 @@ def refused_login(
     *,
     held: Callable[[ProbeError], bool],
     says_nothing: Callable[[ProbeError], bool] = lambda _: False,
+    transactions: bool = False,
 ) -> Evidence:
     """Log in until one login is refused, `most` times at most, holding the free slots for that moment only.
 
     held: the refusal is this fault's. says_nothing: it is not about the server, so the next login is tried.
+    transactions: a pooler takes every login, so a transaction is begun in each: one that gets no answer is refused.
     """
     refused: ProbeError | None = None
     taken = 0
@@ -65,16 +67,27 @@ def refused_login(
             try:
                 options, variable = logins[0]
                 deadline = monotonic() + _LOGIN_TIMEOUT_S
-                slots.enter_context(Login(options, path, password=secret(variable), deadline=deadline))
+                login = slots.enter_context(Login(options, path, password=secret(variable), deadline=deadline))
+                if transactions:
+                    login.select(b"BEGIN; SELECT 1")
+                    # One that is left in a transaction costs the pooler its connection.
+                    slots.callback(_roll_back, login)
                 taken += 1
             except (ProbeError, UsageError) as error:
                 refused = error if isinstance(error, ProbeError) else ProbeError("auth", str(error), connected=False)
                 if not says_nothing(refused):
                     break
                 logins = logins[1:]
-    observed = f"{taken} free slots were taken and released; " if taken else ""
+    what = "transactions were begun and rolled back" if transactions else "free slots were taken and released"
+    observed = f"{taken} {what}; " if taken else ""
     return probe_shows(
         expected=expected,
         observed=observed + (f"refused: {refused.detail}" if refused is not None else "no login was refused"),
-        held=refused is not None and refused.kind == "limit" and held(refused),
+        held=refused is not None and held(refused),
     )
+
+
+def _roll_back(login: Login) -> None:
+    login.extend(monotonic() + _LOGIN_TIMEOUT_S)
+    with suppress(ProbeError):
+        login.select(b"ROLLBACK")

@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import msgspec
 
@@ -387,7 +388,7 @@ def _behind_pooler(dependency: Dependency, where: str, note: Note) -> Dependency
 
 def _over(options: str, login: str) -> str:
     """A login with the options of another one that say how its connections are secured."""
-    how = {
+    how: dict[str, Any] = {
         name: value
         for name, value in postgres_admin.options_of(login).items()
         if name == "host" or (name.startswith("ssl") and name not in ("sslcert", "sslkey"))

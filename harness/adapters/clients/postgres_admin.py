@@ -203,8 +203,9 @@ class Admin:
             )[0]
         )
 
-    def end_excess(self, role: Role, keep: int, *, limit_s: float = 5.0) -> int:
-        """End the role's newest sessions until `keep` are left; says how many were ended.
+    def end_excess(self, role: Role, keep: int, *, pooled: bool = False, limit_s: float = 5.0) -> int:
+        """End the role's newest sessions until `keep` are left; says how many were ended. pooled: a pooler's sessions
+        have the name of the client that they served last, so one with a name of ours is no session of ours.
 
         Repeats, because a login that was under way at ALTER ROLE may still come in. Raises Rejected when more
         than `keep` are left after limit_s.
@@ -216,9 +217,9 @@ class Admin:
                 self._row(
                     "WITH theirs AS (SELECT pid, row_number() OVER (ORDER BY backend_start DESC, pid DESC) AS newest,"
                     " count(*) OVER () AS n FROM pg_stat_activity WHERE usesysid = %s"
-                    " AND backend_type = 'client backend' AND application_name NOT LIKE 'harness%%')"
+                    " AND backend_type = 'client backend' AND (%s OR application_name NOT LIKE 'harness%%'))"
                     " SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM theirs WHERE newest <= n - %s",
-                    (role.oid, keep),
+                    (role.oid, pooled, keep),
                 )[0]
             )
             left = self.session_count(role)

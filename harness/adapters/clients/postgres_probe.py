@@ -56,6 +56,10 @@ class Login:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def extend(self, deadline: float) -> None:
+        """Of what follows."""
+        self._deadline = deadline
+
     def close(self) -> None:
         self._connection.finish()
 

@@ -19,6 +19,7 @@ from harness.stack.embedded import postgres
 from harness.stack.embedded.private_folder import PrivateFolder, server_user
 from harness.stack.starting.ports import Ports
 from tests.support.servers.debian import program
+from tests.support.servers.proxied import raw
 from tests.support.servers.real import SubprocessLauncher, wait_until
 
 PASSWORD = "pooled-secret"
@@ -89,3 +90,15 @@ def _answers(address: Address) -> bool:
     except (psycopg.Error, HarnessError):
         return False
     return True
+
+
+@contextmanager
+def in_front(toxiproxy: str, name: str, upstream: Address) -> Iterator[Address]:
+    """A new proxy; where it listens."""
+    with Ports() as ports:
+        listen = Address("127.0.0.1", ports.take())
+        raw(f"{toxiproxy}/proxies", "POST", {"name": name, "listen": str(listen), "upstream": str(upstream)})
+    try:
+        yield listen
+    finally:
+        raw(f"{toxiproxy}/proxies/{name}", "DELETE")
