@@ -7,11 +7,19 @@ Creating them is forbidden in the request (allow_auto_topic_creation), so nothin
 
 from __future__ import annotations
 
+import ssl
 import struct
 from collections.abc import Collection, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
 
 from harness.adapters.wire import kafka
 from harness.adapters.wire.exchange import ProbeError
+from harness.adapters.wire.sasl import MECHANISMS
+from harness.adapters.wire.tls import verified
+from harness.config import rules
 from harness.config.file import DependencyTable
 from harness.dependencies.kind import (
     COUNTERS_LIMIT_S,
@@ -24,16 +32,55 @@ from harness.dependencies.kind import (
     PathClient,
     Received,
 )
+from harness.dependencies.result import secret
 from harness.model.clock import monotonic
 from harness.model.errors import Rejected, UsageError
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Dependency, Tls
 
 _METADATA, _NAME_BYTES = 3, 249
 
 
 class KafkaTable(DependencyTable, frozen=True, kw_only=True):
+    """sasl: mechanism. user: who logs in, with the password in password_env. tls, or any of the files: ca, and cert and
+    key of our own. server_name: what the broker's certificate is for, else the host of `direct`."""
+
     needs_direct = True
     clients_named = "by address"
+
+    sasl: str | None = None
+    user: str | None = None
+    password_env: str | None = None
+    tls: bool = False
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+
+    def check(self, where: str) -> None:
+        rules.check_variable(self.password_env, f"{where}.password_env")
+        if self.sasl is not None and self.sasl not in MECHANISMS:
+            raise UsageError(f"{where}.sasl: {self.sasl!r} is none of {', '.join(MECHANISMS)}")
+        given = [key for key in ("sasl", "user", "password_env") if getattr(self, key) is not None]
+        if given and len(given) < 3:
+            raise UsageError(f"{where}.{given[0]} needs all of sasl, user and password_env")
+        if (self.cert is None) != (self.key is None):
+            raise UsageError(f"{where}: cert and key belong together")
+        for key in ("ca", "cert", "key"):
+            file = getattr(self, key)
+            if file is not None and not Path(file).is_absolute():
+                raise UsageError(f"{where}: {key} is no absolute path", hint="write it from / on")
+
+    def declared(self, dependency: Dependency, where: str) -> Dependency:
+        found = dependency.but(credentials={"sasl": self.sasl, "user": self.user, "password_env": self.password_env})
+        if not (self.tls or self.ca or self.cert or self.server_name):
+            return found
+        name = self.server_name or (dependency.direct.host if dependency.direct is not None else None)
+        if name is None:
+            raise UsageError(
+                f"{where}.server_name is missing: what the broker's certificate is for",
+                hint="or declare `direct` by that name",
+            )
+        return msgspec.structs.replace(found, tls=Tls(name=name, ca=self.ca, cert=self.cert, key=self.key))
 
 
 class Kafka(DependencyKind):
@@ -47,7 +94,9 @@ class Kafka(DependencyKind):
     how_to_ask = "declare pid_file or the container of the broker"
 
     def probe(self, attempt: Attempt) -> str:
-        return kafka.api_versions(attempt.address, deadline=attempt.deadline)
+        return kafka.api_versions(
+            attempt.address, deadline=attempt.deadline, access=_access(attempt.dependency, attempt.password)
+        )
 
     def move(self, attempt: Attempt, direction: Direction, size: int, received: Received) -> str:
         names = [b"harness-probe-%06d-" % number for number in range(-(-size // _NAME_BYTES))]
@@ -55,7 +104,8 @@ class Kafka(DependencyKind):
         request += b"".join(struct.pack(">h", _NAME_BYTES) + name.ljust(_NAME_BYTES, b"x") for name in names)
         request += b"\0"  # allow_auto_topic_creation: no
         header = struct.pack(">hhih", _METADATA, 4, 1, 13) + b"harness-probe"
-        with attempt.exchange as exchange:
+        access = _access(attempt.dependency, attempt.password)
+        with kafka.connected(attempt.address, deadline=attempt.deadline, access=access) as exchange:
             received.bytes = 0
             try:
                 exchange.send(struct.pack(">i", len(header) + len(request)) + header + request)
@@ -77,7 +127,9 @@ class Kafka(DependencyKind):
         if dependency.direct is None:
             return None
         try:
-            return kafka.records_written(dependency.direct, deadline=monotonic() + 3.0)
+            return kafka.records_written(
+                dependency.direct, deadline=monotonic() + LIMIT_S, access=_access_of(dependency)
+            )
         except ProbeError as error:
             raise Rejected(f"Kafka at {dependency.direct}: {error.detail}") from error
 
@@ -89,7 +141,7 @@ class Kafka(DependencyKind):
 
     def counters(self, dependency: Dependency) -> CounterReader:
         assert dependency.direct is not None
-        return _Offsets(dependency.direct)
+        return _Offsets(dependency.direct, _access_of(dependency))
 
     def check(
         self, dependency: Dependency, where: str, listener_port: int | None, note: Note
@@ -99,9 +151,21 @@ class Kafka(DependencyKind):
         if dependency.path is None or dependency.path == dependency.direct:
             return dependency, None
         try:
-            brokers = kafka.cluster(dependency.path, deadline=monotonic() + LIMIT_S).brokers
+            found = kafka.cluster(dependency.path, deadline=monotonic() + LIMIT_S, access=_access_of(dependency))
         except ProbeError as error:
-            raise UsageError(f"{where}: {dependency.path} does not answer like Kafka: {error.detail}") from error
+            # Before a login a listener of SASL answers ApiVersions, and nothing else.
+            sasl = "where its listener asks for a login, declare sasl, user and password_env"
+            raise UsageError(
+                f"{where}: {dependency.path} does not answer like Kafka: {error.detail}",
+                hint=sasl if error.kind in ("closed", "reset") and dependency.credentials.sasl is None else None,
+            ) from error
+        brokers = found.brokers
+        if dependency.credentials.sasl is not None and not found.topics:
+            note(
+                f"{dependency.name}: {dependency.credentials.user} sees no topic, so nothing would show that Kafka is"
+                " used; where the broker has ACLs: kafka-acls --add --allow-principal"
+                f" User:{dependency.credentials.user} --operation Describe --topic '*' --group '*'"
+            )
         # Hosts are named differently in a container and outside; ports are the same, or published as `path` says.
         ports = {dependency.path.port, listener_port}
         beside = [broker for broker in brokers if broker.port not in ports]
@@ -114,7 +178,7 @@ class Kafka(DependencyKind):
         if len(brokers) > 1:
             raise UsageError(
                 f"{where}: {len(brokers)} brokers answer to one proxy, so a fault would hit some of them only",
-                hint="declare a cluster of one broker, as a test system has it",
+                hint="several brokers are not supported: test with a cluster of one",
             )
         return dependency, None
 
@@ -134,15 +198,36 @@ class Kafka(DependencyKind):
 class _Offsets:
     """written: total of end offsets; lag: of every consumer group, now. Each reading has a connection of its own."""
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+    def __init__(self, address: Address, access: kafka.Access) -> None:
+        self._address, self._access = address, access
 
     def read(self) -> Mapping[str, object]:
-        found = kafka.lag(self._address, deadline=monotonic() + COUNTERS_LIMIT_S)
+        found = kafka.lag(self._address, deadline=monotonic() + COUNTERS_LIMIT_S, access=self._access)
         return {"written": found.written, "lag": found.lag}
 
     def close(self) -> None:
         pass
+
+
+def _access_of(dependency: Dependency) -> kafka.Access:
+    return _access(dependency, secret(dependency.credentials.password_env))
+
+
+def _access(dependency: Dependency, password: str | None) -> kafka.Access:
+    own, tls = dependency.credentials, dependency.tls
+    return kafka.Access(
+        tls=_context(tls) if tls is not None else None,
+        name=tls.name if tls is not None else None,
+        mechanism=own.sasl,
+        user=own.user or "",
+        password=password or "",
+    )
+
+
+@lru_cache(maxsize=16)
+def _context(tls: Tls) -> ssl.SSLContext:
+    """Kept: the system's authorities take a tenth of a second to read, which a probe must not."""
+    return verified(tls.ca, tls.cert, tls.key)
 
 
 KAFKA = Kafka()

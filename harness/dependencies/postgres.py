@@ -8,10 +8,10 @@ pool is full, where `pooler_admin` is declared."""
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import signal
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -296,9 +296,7 @@ def _console(
     own = dependency.credentials
     assert own.pooler_admin is not None and address is not None
     options = _over(own.pooler_admin, own.login or "")
-    return pgbouncer.Console(
-        options, address, password=secret(own.pooler_password_env), deadline=deadline, name=name
-    )
+    return pgbouncer.Console(options, address, password=secret(own.pooler_password_env), deadline=deadline, name=name)
 
 
 def _sessions(dependency: Dependency) -> list[tuple[PathClient, str]]:
@@ -478,7 +476,7 @@ def _user(options: str, where: str) -> str:
     for key in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
         file = postgres_admin.options_of(options).get(key)
         # An undo may run in another folder.
-        if file is not None and file != "system" and not os.path.isabs(file):
+        if file is not None and file != "system" and not Path(file).is_absolute():
             raise UsageError(f"{where}: {key} is no absolute path", hint="write it from / on")
     return user
 

@@ -56,9 +56,7 @@ class Console:
         self, options: str, address: Address, *, password: str | None, deadline: float, name: str = "console"
     ) -> None:
         text = conninfo(options, dbname=DATABASE)
-        self._login = Login(
-            text, address, password=password, deadline=deadline, application=f"{APPLICATION}-{name}"
-        )
+        self._login = Login(text, address, password=password, deadline=deadline, application=f"{APPLICATION}-{name}")
 
     def __enter__(self) -> Console:
         return self
@@ -124,8 +122,8 @@ class Console:
         clients = self.clients()
         held = Counter(_shown(one) for one in clients if one.holds)
         return (
-            f"{len(clients)} clients are connected ({_most(Counter(map(_shown, clients)))}), {held.total()} of them hold"
-            f" a server connection ({_most(held)})"
+            f"{len(clients)} clients are connected ({_most(Counter(map(_shown, clients)))}),"
+            f" {held.total()} of them hold a server connection ({_most(held)})"
         )
 
     def counters(self) -> dict[str, object]:

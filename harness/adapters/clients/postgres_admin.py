@@ -76,7 +76,8 @@ def conninfo(options: str, /, *, address: Address | None = None, password: str |
         values: dict[str, Any] = {**conninfo_to_dict(options), **more}
         if address is not None:
             name = str(values.get("host") or "")
-            named = _is_ip(address.host) and name and "," not in name and not name.startswith(("/", "@"))
+            checked = values.get("sslmode") == "verify-full" or values.get("sslrootcert") == "system"
+            named = checked and _is_ip(address.host) and name and "," not in name and not name.startswith(("/", "@"))
             # An empty hostaddr: one in the options or in PGHOSTADDR would win over host and lead past the proxy.
             where = {"host": name, "hostaddr": address.host} if named else {"host": address.host, "hostaddr": ""}
             values.update(where, port=str(address.port))
@@ -125,7 +126,9 @@ class Admin:
     def __init__(self, options: str, *, password: str | None = None, timeout_s: float = 5.0) -> None:
         import psycopg
 
-        text = conninfo(options, password=password, application_name=f"{APPLICATION}-admin")
+        # A database of encoding SQL_ASCII would hand out its texts as bytes.
+        encoding = "UTF8"
+        text = conninfo(options, password=password, application_name=f"{APPLICATION}-admin", client_encoding=encoding)
         milliseconds = int(timeout_s * 1000)
         try:
             self._connection: Connection[Any] = psycopg.connect(text, autocommit=True, connect_timeout=int(timeout_s))

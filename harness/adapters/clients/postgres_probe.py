@@ -39,9 +39,7 @@ class Login:
     ) -> None:
         from psycopg import pq
 
-        text = conninfo(
-            options, address=address, password=password, application_name=application, gssencmode="disable"
-        )
+        text = conninfo(options, address=address, password=password, application_name=application, gssencmode="disable")
         self._deadline = deadline
         self._connection: PGconn = pq.PGconn.connect_start(text.encode())
         try:

@@ -94,6 +94,16 @@ class DependencyContainer(msgspec.Struct, frozen=True, kw_only=True, omit_defaul
     network: str | None = None
 
 
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """How connections are secured. ca: file of the authority that signed the server's certificate, None = the system's.
+    cert, key: files of a certificate of our own. name: what the server's certificate is for."""
+
+    name: str
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Logins, and the *names* of the variables that hold their passwords; never a password.
 
@@ -101,7 +111,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     is in password_env. role: the PostgreSQL role the application uses. admin: conninfo of a login that may alter the
     role. probe_login: conninfo options of a login that the application does not use, so that probes never take one of
     its slots; None = probe as `login`. pooler_admin: conninfo options of a login at PgBouncer's console, which is at
-    `direct`.
+    `direct`. user, sasl: Kafka: who logs in, and by which mechanism.
     """
 
     login: str | None = None
@@ -113,6 +123,8 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     probe_password_env: str | None = None
     pooler_admin: str | None = None
     pooler_password_env: str | None = None
+    user: str | None = None
+    sasl: str | None = None
 
 
 class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,7 +141,8 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     own, it may be emptied. probe_send: tcp: what a probe sends so that it is answered, "" = the server speaks first;
     None = nothing is known. ignore_clients: names, addresses or networks of clients of it that are not the
     application's and may go past its proxy. path_assumed: nobody asks for proof that the application uses the proxy.
-    pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients.
+    pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients. tls: None = none, or (PostgreSQL) as the
+    login says.
 
     One that was written in another form does not decode: half of it would lead an undo elsewhere.
     """
@@ -153,6 +166,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ignore_clients: tuple[str, ...] = ()
     path_assumed: bool = False
     pooled: bool = False
+    tls: Tls | None = None
 
     def but(self, **changes: Any) -> Dependency:
         """The same with other values. Of a part (`proxy`, `process`, `container`, `credentials`) a mapping changes what

@@ -1,4 +1,5 @@
-"""Servers that Debian packages bring: mariadb-server, rabbitmq-server, memcached, pgbouncer. Each test starts its own."""
+"""Servers that Debian packages bring: mariadb-server, rabbitmq-server, memcached, pgbouncer, postgresql. Each test
+starts its own."""
 
 from __future__ import annotations
 

@@ -81,7 +81,8 @@ server_login_retry = 1
 
 def login(address: Address, role: str = postgres.ROLE, database: str = postgres.DATABASE) -> str:
     """How a client of the tests connects."""
-    return f"host={address.host} port={address.port} user={role} dbname={database} password={PASSWORD} connect_timeout=9"
+    server = f"host={address.host} port={address.port} connect_timeout=9"
+    return f"{server} user={role} dbname={database} password={PASSWORD}"
 
 
 def _answers(address: Address) -> bool:
@@ -93,10 +94,10 @@ def _answers(address: Address) -> bool:
 
 
 @contextmanager
-def in_front(toxiproxy: str, name: str, upstream: Address) -> Iterator[Address]:
+def in_front(toxiproxy: str, name: str, upstream: Address, listen: Address | None = None) -> Iterator[Address]:
     """A new proxy; where it listens."""
     with Ports() as ports:
-        listen = Address("127.0.0.1", ports.take())
+        listen = listen or Address("127.0.0.1", ports.take())
         raw(f"{toxiproxy}/proxies", "POST", {"name": name, "listen": str(listen), "upstream": str(upstream)})
     try:
         yield listen
