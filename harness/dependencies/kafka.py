@@ -227,7 +227,10 @@ def _access(dependency: Dependency, password: str | None) -> kafka.Access:
 @lru_cache(maxsize=16)
 def _context(tls: Tls) -> ssl.SSLContext:
     """Kept: the system's authorities take a tenth of a second to read, which a probe must not."""
-    return verified(tls.ca, tls.cert, tls.key)
+    try:
+        return verified(tls.ca, tls.cert, tls.key)
+    except UsageError as error:
+        raise ProbeError("auth", f"{error}", connected=False) from error
 
 
 KAFKA = Kafka()

@@ -145,9 +145,7 @@ def test_what_the_file_cannot_mean_is_refused(more: str, words: str, tmp_path: P
     assert "hunter2" not in str(error.value)
 
 
-def test_a_record_has_the_variables_name_and_undoes_elsewhere(
-    tmp_path: Path, proxies: str, kafka: SecureKafka
-) -> None:
+def test_a_record_has_the_variables_name_and_undoes_elsewhere(tmp_path: Path, proxies: str, kafka: SecureKafka) -> None:
     one = found(looked(tmp_path, proxies, kafka, *ways(kafka)["scram-512 over TLS"]))
     fault = registered()["down"]
     record = fault.capture(change_for(fault, one), "r")

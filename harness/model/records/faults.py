@@ -141,8 +141,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     own, it may be emptied. probe_send: tcp: what a probe sends so that it is answered, "" = the server speaks first;
     None = nothing is known. ignore_clients: names, addresses or networks of clients of it that are not the
     application's and may go past its proxy. path_assumed: nobody asks for proof that the application uses the proxy.
-    pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients. tls: None = none, or (PostgreSQL) as the
-    login says.
+    pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients. tls: None = none, or as a login says.
 
     One that was written in another form does not decode: half of it would lead an undo elsewhere.
     """

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.adapters.wire.exchange import Exchange
+from harness.model.clock import monotonic
 from harness.model.records.faults import Address
 from harness.model.records.process import ServerProcess
 from harness.stack.embedded import java as java_runtime
@@ -65,7 +69,14 @@ def secure_kafka() -> Iterator[SecureKafka]:
         addresses = {name: Address("127.0.0.1", port) for name, port in at.items()}
         proxies = {name: Address("127.0.0.1", port) for name, port in told.items()}
         yield SecureKafka(
-            **addresses, plain=plain, proxies=proxies, ca=authority.ca, cert=own[0], key=own[1], log=log, process=process
+            **addresses,
+            plain=plain,
+            proxies=proxies,
+            ca=authority.ca,
+            cert=own[0],
+            key=own[1],
+            log=log,
+            process=process,
         )
     finally:
         launcher.close()
@@ -96,22 +107,26 @@ def _with_listeners(text: str, at: dict[str, int], told: dict[str, int], pem: Pa
         plain = f'{modules}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
         lines.append(f"listener.name.{one}.plain.sasl.jaas.config={plain}")
         for scram in ("scram-sha-256", "scram-sha-512"):
-            lines.append(
-                f"listener.name.{one}.{scram}.sasl.jaas.config={modules}.scram.ScramLoginModule required;"
-            )
+            lines.append(f"listener.name.{one}.{scram}.sasl.jaas.config={modules}.scram.ScramLoginModule required;")
     return "\n".join(lines) + "\n"
 
 
 def _make_users(plain: Address) -> None:
-    from confluent_kafka.admin import (
-        AdminClient,
-        ScramCredentialInfo,
-        ScramMechanism,
-        UserScramCredentialUpsertion,
-    )
+    """AlterUserScramCredentials v0 by hand: no client here speaks it."""
 
-    admin = AdminClient({"bootstrap.servers": str(plain)})
-    for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
-        wanted = UserScramCredentialUpsertion(USER, ScramCredentialInfo(mechanism, 4096), PASSWORD.encode())
-        for done in admin.alter_user_scram_credentials([wanted]).values():
-            done.result(30)
+    def short(data: bytes) -> bytes:
+        assert len(data) < 127
+        return bytes([len(data) + 1]) + data
+
+    for number, name in ((1, "sha256"), (2, "sha512")):
+        salt = b"salt-of-the-tests"
+        salted = hashlib.pbkdf2_hmac(name, PASSWORD.encode(), salt, 4096)
+        wanted = short(USER.encode()) + struct.pack(">bi", number, 4096) + short(salt) + short(salted) + b"\0"
+        request = struct.pack(">hhih", 51, 0, 1, -1) + b"\0" + b"\x01" + b"\x02" + wanted + b"\0"
+        with Exchange(plain, deadline=monotonic() + 20.0) as exchange:
+            exchange.send(struct.pack(">i", len(request)) + request)
+            (size,) = struct.unpack(">i", exchange.exactly(4))
+            answer = exchange.exactly(size)
+        # Correlation, tags, throttle time, how many, the user's name, then whether it went well.
+        place = 4 + 1 + 4 + 1 + 1 + len(USER)
+        assert answer[place : place + 2] == b"\0\0", answer
