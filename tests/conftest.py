@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness.model.records.process import ServerProcess
+from tests.support.servers.mariadb import mariadb_server as mariadb_server
 from tests.support.servers.real import (
     KafkaServer,
     PostgresServer,

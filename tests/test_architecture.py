@@ -38,6 +38,7 @@ FLOORS = {
     "suite": 7,
     "history": 6,
     "gameday": 8,
+    "doctor": 8,
     "api": 9,
     "cli": 10,
 }
@@ -49,7 +50,7 @@ WITHIN = {
     "analysis": (("suite", "gameday"), ("verdict", "comparison"), ("rules",), ("record",), ("statistics",)),
     "load": (
         ("process",),
-        ("master", "after_load"),
+        ("master", "after_load", "before_load"),
         ("generator",),
         ("record", "writes", "lean"),
         ("allowed_hosts", "ipc"),
@@ -65,6 +66,7 @@ DOORS = {
     "toxiproxy": {"harness/adapters/toxiproxy/client.py"},
     "docker": {"harness/adapters/docker/engine.py"},
     "redis": {"harness/adapters/clients/redis_admin.py"},
+    "pymysql": {"harness/adapters/clients/mysql_session.py"},
     "psycopg": {"harness/adapters/clients/postgres_admin.py", "harness/adapters/clients/postgres_probe.py"},
 }
 
@@ -254,7 +256,8 @@ def test_help_imports_no_heavy_library() -> None:
         "sys.argv = ['harness', '--help']\n"
         "from harness.cli import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = ('rich', 'markupsafe', 'requests', 'psycopg', 'redis', 'docker', 'msgspec.json', 'jinja2', 'psutil')\n"
+        "heavy = ('rich', 'markupsafe', 'requests', 'psycopg', 'pymysql', 'redis', 'docker')\n"
+        "heavy += ('msgspec.json', 'jinja2', 'psutil')\n"
         "found = [m for m in heavy if m in sys.modules]\n"
         "sys.exit(f'imported: {found}' if found else 0)"
     )

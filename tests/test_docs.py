@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from harness.cli import COMMANDS, cli
 from harness.cli.settings import RunGroup
@@ -56,12 +58,41 @@ def test_every_command_and_option_in_the_documents_exists(path: Path) -> None:
             words = shlex.split(line)[1:]
         except ValueError:
             continue  # prose with an apostrophe, not a command
-        command, rest = resolve([w for w in words if w not in ("|", ">", ">>")])
-        known = {opt for param in command.params for opt in (*param.opts, *param.secondary_opts)}
-        for word in rest:
-            option = word.split("=")[0]
-            if option.startswith("--") and option != "--help":
-                assert option in known, f"{path.name}: {line!r}: no option {option}"
+        assert_known([w for w in words if w not in ("|", ">", ">>")], f"{path.name}: {line!r}")
+
+
+def assert_known(words: list[str], where: str) -> None:
+    """The command of these words has every option among them."""
+    command, rest = resolve(words)
+    known = {opt for param in command.params for opt in (*param.opts, *param.secondary_opts)}
+    for word in rest:
+        option = word.split("=")[0]
+        if option.startswith("--") and option != "--help":
+            assert option in known, f"{where}: no option {option}"
+
+
+def test_units_and_manifests_for_workers_are_whole_and_their_commands_exist() -> None:
+    page = (PAGES / "distributed.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(ini|yaml)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    commands = []
+    for kind, text in blocks:
+        if kind == "ini":
+            unit = configparser.RawConfigParser()
+            unit.read_string(text.replace("\\\n", " "))
+            commands += [shlex.split(unit["Service"]["ExecStart"])] if "Service" in unit else []
+            continue
+        for manifest in yaml.safe_load_all(text):
+            assert {"apiVersion", "kind", "metadata", "spec"} <= set(manifest)
+            for container in manifest["spec"].get("template", {}).get("spec", {}).get("containers", ()):
+                words = container["command"]
+                commands.append(shlex.split(words[2].partition(" exec ")[2]) if words[0] == "sh" else words)
+    assert [(Path(words[0]).name, words[1]) for words in commands] == [
+        ("harness", "worker"),
+        ("harness", "run"),
+        ("harness", "worker"),
+    ]
+    for words in commands:
+        assert_known(list(map(str, words[1:])), "distributed.md")
 
 
 def test_the_page_of_options_has_a_row_for_each_with_its_default_and_where_it_may_be_set() -> None:

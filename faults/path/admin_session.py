@@ -1,4 +1,4 @@
-"""One admin session with PostgreSQL that is kept from before a fault: it gets in where a fresh login may not.
+"""One admin session with a database that is kept from before a fault: it gets in where a fresh login may not.
 
 The application may hold every slot once a fault is gone (its pool grew, its backlog is large). The undo is no worse for
 that: what was set is read back over the kept session, and who holds the slots is asked over it. Another process (the
@@ -11,8 +11,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness.adapters.clients.postgres_admin import APPLICATION, Admin
-from harness.dependencies.result import secret
+from harness.adapters.clients.administration import AdminSession
+from harness.dependencies.registry import kind_of
 from harness.model.errors import AdapterError, HarnessError, OutcomeUnknown, Unreachable
 from harness.model.records.faults import Dependency, UndoRecord
 
@@ -21,7 +21,7 @@ _MOST_HOLDERS = 3
 
 class _Kept:
     def __init__(self) -> None:
-        self._sessions: dict[tuple[str, str], Admin] = {}
+        self._sessions: dict[tuple[str, str], AdminSession] = {}
         self._lock = threading.Lock()
 
     def keep(self, dependency: Dependency, record_id: str) -> None:
@@ -31,7 +31,7 @@ class _Kept:
         try:
             session = fresh_admin(dependency)
             # By a name of its own it counts among the slots that are taken; those of passing sessions do not.
-            session.ask("SELECT set_config('application_name', %s, false)", f"{APPLICATION}-kept")
+            session.kept_as("harness-kept")
         except HarnessError:
             return
         with self._lock:
@@ -40,12 +40,12 @@ class _Kept:
         if past is not None:
             past.close()
 
-    def take(self, record: UndoRecord) -> Admin | None:
+    def take(self, record: UndoRecord) -> AdminSession | None:
         """Out of the hands of others, so that two threads never speak on one session."""
         with self._lock:
             return self._sessions.pop(_key(record.dependency, record.id), None)
 
-    def give_back(self, record: UndoRecord, session: Admin) -> None:
+    def give_back(self, record: UndoRecord, session: AdminSession) -> None:
         with self._lock:
             self._sessions[_key(record.dependency, record.id)] = session
 
@@ -62,7 +62,7 @@ def let_go(record: UndoRecord) -> None:
 
 
 @contextmanager
-def admin_of(record: UndoRecord) -> Iterator[Admin]:
+def admin_of(record: UndoRecord) -> Iterator[AdminSession]:
     """The session kept for this change where it still answers, else a fresh login. Raises AdapterError, UsageError."""
     session = _KEPT.take(record)
     if session is not None:
@@ -87,7 +87,7 @@ def admin_of(record: UndoRecord) -> Iterator[Admin]:
 
 
 def who_fills(record: UndoRecord) -> str:
-    """Whose sessions take the slots of a PostgreSQL that is full, as the end of a sentence. Never raises."""
+    """Whose sessions take the slots of a database that is full, as the end of a sentence. Never raises."""
     dependency = record.dependency
     if dependency.credentials.admin is None and dependency.credentials.login is None:
         return ""  # nobody logs in to it
@@ -107,6 +107,6 @@ def _key(dependency: Dependency, record_id: str) -> tuple[str, str]:
     return str(dependency.credentials.admin), record_id
 
 
-def fresh_admin(dependency: Dependency) -> Admin:
+def fresh_admin(dependency: Dependency) -> AdminSession:
     """A login of its own."""
-    return Admin(str(dependency.credentials.admin), password=secret(dependency.credentials.admin_password_env))
+    return kind_of(dependency).admin(dependency)

@@ -1,6 +1,6 @@
-"""How often a probe may be sent to a server whose protocol nobody has told.
+"""How often a probe may be sent to a server whose protocol nobody has told, or that counts those that get no answer.
 
-Each one ends in the middle of what the server takes for a handshake: MariaDB counts them, and after a hundred
+Each such ends in the middle of what the server takes for a handshake: MariaDB counts them, and after a hundred
 (`max_connect_errors`) it blocks the host that they came from, which behind a proxy is the application's as well. So the
 read-back of the control plane carries the proof through the phase, and the path itself is asked a few times only.
 """
@@ -20,9 +20,11 @@ _asked: dict[str, list[float]] = {}
 _lock = threading.Lock()
 
 
-def may_ask(record: UndoRecord) -> bool:
-    """Whether the path may be probed once more while this fault is on; counts the question."""
-    if not kind_of(record.dependency).unfinished(record.dependency):
+def may_ask(record: UndoRecord, *, unanswered: bool = True) -> bool:
+    """Whether the path may be probed once more while this fault is on; counts the question. unanswered: the fault keeps
+    a probe from its answer."""
+    kind = kind_of(record.dependency)
+    if not kind.unfinished(record.dependency) and not (unanswered and kind.unanswered_counts):
         return True
     key = f"{record.id} {record.where}"
     with _lock:

@@ -164,7 +164,7 @@ class ToxicFault(msgspec.Struct, frozen=True, kw_only=True):
             observed="; ".join("missing" if toxic is None else toxic_text(toxic) for toxic in found),
             held=all(have is not None and same_toxic(have, want) for have, want in zip(found, wanted, strict=True)),
         )
-        if stage == "held" and not may_ask(record):
+        if stage == "held" and not may_ask(record, unanswered=self.hides_path or self.toxic == "limit_data"):
             return (control,)
         return control, self.sees(record, stage)
 

@@ -14,6 +14,7 @@ from faults.path.probes import SILENCE_S, first_exchange, is_blind, number_of, o
 from faults.runtime.containers import Containers
 from faults.runtime.processes import Processes
 from faults.runtime.runtime import Runtime
+from harness.dependencies.registry import kind_of
 from harness.fault import ParamInfo, Stage, traits_of
 from harness.model.clock import monotonic
 from harness.model.errors import HarnessError, OutcomeUnknown
@@ -27,7 +28,7 @@ def runtime_of(dependency: Dependency) -> Runtime:
 
 
 class Pause:
-    """The whole server stands still: it keeps its connections and answers nothing."""
+    """The whole server stands still: it keeps its connections and answers nothing. ends: its process ends by it."""
 
     kind = "pause"
     summary = "the server stands still: connections are accepted, nothing is answered"
@@ -35,6 +36,7 @@ class Pause:
     proof_summary = "every process of it is stopped, a probe is accepted and gets no answer within 1 s"
     needs: Literal["runtime"] = "runtime"
     one_shot = False
+    ends = False
     params: tuple[ParamInfo, ...] = ()
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
@@ -79,6 +81,7 @@ class Kill(Pause):
     undo_summary = "the server is started again and answers, unless somebody did that already"
     proof_summary = "no process of it is left, its port is closed, a probe is refused or cut"
     traits: tuple[Trait, ...] = ("starts_server",)
+    ends = True
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
         words = runtime_of(dependency).words(dependency)
@@ -87,7 +90,7 @@ class Kill(Pause):
             dependency,
             params,
             does=words.kill,
-            undoes=f"starts {words.server} again{words.again} and waits until it answers",
+            undoes=f"starts {words.server} again{words.again} and waits until it answers{_lost(dependency)}",
             proves=f"{words.gone}; a probe is refused or cut",
         )
 
@@ -129,7 +132,7 @@ class Restart(Kill):
             dependency,
             params,
             does=f"{words.stop}, kills after {grace_s:g} s what has not ended, and starts it again{words.again}",
-            undoes=f"starts {words.server} if it did not come back",
+            undoes=f"starts {words.server} if it did not come back{_lost(dependency)}",
             proves=f"{words.replaced}; a probe in between was refused or cut",
         )
 
@@ -182,8 +185,14 @@ def _change(
         one_shot=fault.one_shot,
         blind_probe=is_blind(dependency),
         hides_path=True,
-        traits=tuple(traits_of(fault)),
+        traits=(*traits_of(fault), *(("loses_data",) if fault.ends and _lost(dependency) else ())),
     )
+
+
+def _lost(dependency: Dependency) -> str:
+    """What the end of a server of this kind takes with it, always. Of others their own settings decide."""
+    in_memory = not dependency.target and kind_of(dependency).in_memory
+    return "; what it held was in memory only, and is gone for good" if in_memory else ""
 
 
 def _grace_s(params: Mapping[str, Scalar]) -> float:

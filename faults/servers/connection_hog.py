@@ -13,15 +13,16 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from faults.path.admin_session import admin_of, fresh_admin, keep
+from faults.path.admin_session import admin_of, keep
 from faults.path.evidence import control_shows, undo_shows
 from faults.path.health import healthy
 from faults.path.probes import whole_number
 from faults.path.record import record_of
 from faults.proxy.proxy import path_again
-from faults.servers.postgres import application_login, check_cluster, refuse_other_kinds, refused_login
+from faults.servers.database import as_application, check_server, refused_login
 from faults.servers.slot_holder import LEASE_S, SlotHolder, files_for
 from harness.adapters.clients import postgres_admin
+from harness.adapters.clients.administration import AdminSession
 from harness.adapters.wire.exchange import ProbeError
 from harness.dependencies.result import secret
 from harness.fault import ParamInfo, Stage
@@ -55,7 +56,12 @@ class ConnectionHog:
         self._lock = threading.Lock()
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
-        refuse_other_kinds(self.kind, dependency)
+        if dependency.kind != "postgres":
+            raise Refused(
+                f"{dependency.name}-{self.kind} needs a PostgreSQL dependency; {dependency.name} is of kind"
+                f" {dependency.kind}",
+                hint=f"use it on the database, for example db-{self.kind}",
+            )
         if (dependency.direct is not None or dependency.path is not None) and dependency.credentials.admin is None:
             raise Refused(
                 f"{dependency.name}-{self.kind} needs a PostgreSQL login of its own: no admin login is declared for"
@@ -92,7 +98,7 @@ class ConnectionHog:
         leave = whole_number(change.params["leave"])
         if dependency.credentials.admin is None:
             raise Refused(f"{dependency.name} has no admin login: is the stack up?")
-        with fresh_admin(dependency) as admin:
+        with _admin(dependency) as admin:
             if admin.server_version() < _LEASE_SINCE:
                 raise Refused(
                     f"{dependency.name}-{self.kind} needs PostgreSQL 14: only since then the server itself ends"
@@ -145,7 +151,7 @@ class ConnectionHog:
     def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
         leave = whole_number(record.params["leave"])
         until = monotonic() + _SETTLE_S
-        with fresh_admin(record.dependency) as admin:
+        with _admin(record.dependency) as admin:
             while True:
                 ours, slots = admin.sessions_named(_name(record)), admin.slots()
                 # The application opens and closes connections all the time; what it gives back is taken soon after.
@@ -183,28 +189,31 @@ class ConnectionHog:
         return control, path_again(record)
 
 
+def _admin(dependency: Dependency) -> postgres_admin.Admin:
+    password = secret(dependency.credentials.admin_password_env)
+    return postgres_admin.Admin(str(dependency.credentials.admin), password=password)
+
+
 def _name(record: UndoRecord) -> str:
     return str(record.ours["application_name"])
 
 
-def _same_cluster(admin: postgres_admin.Admin, record: UndoRecord) -> None:
+def _same_cluster(admin: AdminSession, record: UndoRecord) -> None:
     mend = (
         f"the sessions there end by themselves within {LEASE_S:g} s; to end them now: SELECT"
         f" pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{_name(record)}';"
     )
-    check_cluster(admin, record, "whose slots were taken", mend)
+    check_server(admin, record, "whose slots were taken", mend)
 
 
 def _refused_login(dependency: Dependency, leave: int) -> Evidence:
     """The probes' login first, then the application's: a role or database that has a limit of its own says nothing
     about the server."""
-    logins = []
-    if dependency.credentials.probe_login is not None:
-        logins.append((dependency.credentials.probe_login, dependency.credentials.probe_password_env))
-    if dependency.credentials.login is not None or dependency.credentials.role is not None:
-        logins.append(application_login(dependency))
+    own = dependency.credentials
+    logins = [dependency] if own.probe_login is not None else []
+    if own.login is not None or own.role is not None:
+        logins.append(as_application(dependency))
     return refused_login(
-        dependency,
         logins,
         leave + _MORE_LOGINS,
         "a login is refused: no connection slot is free for an ordinary role",

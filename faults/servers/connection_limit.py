@@ -1,7 +1,8 @@
-"""connection-limit: the application's PostgreSQL role may have only a few connections.
+"""connection-limit: the application's account on a database may have only a few connections.
 
-ALTER ROLE ... CONNECTION LIMIT leaves existing sessions alone, so the newest ones above the limit are ended. The
-admin session is another login: superusers pass the limit, so the undo always gets in.
+A new limit leaves existing sessions alone, so of these some are ended: in PostgreSQL (ALTER ROLE ... CONNECTION LIMIT)
+the newest above the limit, in MySQL (ALTER USER ... WITH MAX_USER_CONNECTIONS) all, since it counts only those that log
+in afterwards. The admin session is another login, which the limit does not concern, so the undo always gets in.
 
 Behind PgBouncer the limit acts on the pooler's connections to PostgreSQL: its clients stay connected, share those that
 are left, and wait. What is refused there is no login but one transaction more at the same time.
@@ -18,15 +19,14 @@ from faults.path.health import healthy
 from faults.path.probes import whole_number
 from faults.path.record import record_of
 from faults.proxy.proxy import path_again
-from faults.servers.postgres import application_login, check_cluster, refuse_other_kinds, refused_login
-from harness.adapters.clients import postgres_admin
+from faults.servers.database import as_application, check_server, refuse_other_kinds, refused_login
+from harness.adapters.clients.administration import NO_LIMIT, AdminSession, Role
 from harness.adapters.wire.exchange import ProbeError
+from harness.dependencies.registry import kind_of
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, Refused, UndoUnverified
 from harness.model.records.faults import Applied, Change, Dependency, Evidence, Trait, UndoRecord
-
-_NO_LIMIT = -1
 
 
 class ConnectionLimit:
@@ -49,33 +49,39 @@ class ConnectionLimit:
                 "the application's role" if dependency.credentials.role is None else "a login that may alter the role"
             )
             raise Refused(
-                f"{dependency.name}-{self.kind} needs a PostgreSQL login: {missing} is not declared for"
-                f" {dependency.name}",
+                f"{dependency.name}-{self.kind} needs a {kind_of(dependency).server} login: {missing} is not declared"
+                f" for {dependency.name}",
                 hint="declare `role` (the application's) and `admin` (another login that may alter it)",
             )
-        limit = int(params["limit"])
+        kind, limit = kind_of(dependency), int(params["limit"])
+        if limit < kind.least_limit:
+            raise Refused(
+                f"{dependency.name}-{self.kind}: to {kind.server} a limit of {limit} means none",
+                hint=f"limit={kind.least_limit} at least; {dependency.name}-down lets nobody in",
+            )
         role = dependency.credentials.role
         return Change(
             kind=self.kind,
             traits=self.traits,
             dependency=dependency,
             params=dict(params),
-            does=f"ALTER ROLE {role} CONNECTION LIMIT {limit} in PostgreSQL {dependency.name};"
-            " the role's newest sessions above that are ended"
+            does=f"{kind.limit_statement(role, limit)} in {kind.server} {dependency.name}; {kind.limit_ends} are ended"
             + (
                 f": they are PgBouncer's, whose clients stay connected and share the {limit} that are left"
                 if dependency.pooled
                 else ""
             ),
             undoes=f"sets the connection limit of role {role} back to what it was",
-            proves=f"rolconnlimit reads back {limit}, role {role} has at most {limit} sessions, "
+            proves=f"the limit reads back {limit}, role {role} has at most {limit} sessions, "
             + (
                 f"of {limit + 1} transactions at once through PgBouncer one gets no connection"
                 if dependency.pooled
                 else "one more login is refused"
             ),
             property=f"role {role} on {dependency.name}: connection limit",
-            resources=(f"postgres {dependency.name} {dependency.credentials.admin or 'of the stack'} role {role}",),
+            resources=(
+                f"{dependency.kind} {dependency.name} {dependency.credentials.admin or 'of the stack'} role {role}",
+            ),
             blind_probe=True,
         )
 
@@ -87,7 +93,9 @@ class ConnectionLimit:
         with fresh_admin(dependency) as admin:
             role = admin.role(name=dependency.credentials.role)
             if role is None or not role.can_login:
-                raise Refused(f"PostgreSQL has no role {dependency.credentials.role!r} that can log in")
+                raise Refused(
+                    f"{kind_of(dependency).server} has no role {dependency.credentials.role!r} that can log in"
+                )
             if role.superuser:
                 raise Refused(
                     f"role {role.name} is a superuser: connection limits do not apply to it",
@@ -98,13 +106,15 @@ class ConnectionLimit:
                     f"the admin login of {dependency.name} is the application's own role {role.name}",
                     hint="the undo must get in while that role is limited: declare another login as `admin`",
                 )
-            if not admin.may_limit(role):
+            lacks = admin.lacks_to_limit(role)
+            if lacks is not None:
                 raise Refused(
-                    f"the admin login of {dependency.name} may not alter role {role.name} and end its sessions"
+                    f"the admin login of {dependency.name} may not alter role {role.name} and end its sessions",
+                    hint=f"what would let it: {lacks}",
                 )
-            if role.limit != _NO_LIMIT and role.limit <= limit:
+            if role.in_force != NO_LIMIT and role.in_force <= limit:
                 raise Refused(
-                    f"role {role.name} is already limited to {role.limit} connections;"
+                    f"role {role.name} is already limited to {role.in_force} connections;"
                     f" a limit of {limit} changes nothing"
                 )
             identity = admin.system_identifier()
@@ -116,7 +126,12 @@ class ConnectionLimit:
             change,
             record_id,
             found,
-            where={"role_oid": role.oid, "role": role.name, "system_identifier": identity},
+            where={
+                "role_oid": role.oid,
+                "role": role.name,
+                "account": role.oid if isinstance(role.oid, str) else role.name,
+                "system_identifier": identity,
+            },
             original={"limit": role.limit},
             ours={"limit": limit},
             admin=True,
@@ -152,18 +167,15 @@ class ConnectionLimit:
                 raise UndoUnverified(
                     f"role {role.name} has connection limit {role.limit}: it was {original},"
                     f" the harness had set {ours}, somebody changed it since",
-                    _mend(role.name, original),
+                    _mend(record),
                 )
             # Also when it reads back as the original: this waits behind an ALTER ROLE whose answer was lost.
             return admin.set_limit(role, original)
 
     def by_hand(self, record: UndoRecord) -> str:
-        original = whole_number(record.original["limit"])
         # The limit is in the catalogue: it outlives the server.
-        return (
-            f"once PostgreSQL runs again, logged in as `{record.dependency.credentials.admin}`:"
-            f" {_mend(str(record.where['role']), original)}"
-        )
+        server = kind_of(record.dependency).server
+        return f"once {server} runs again, logged in as `{record.dependency.credentials.admin}`: {_mend(record)}"
 
     def verify_undone(self, record: UndoRecord) -> tuple[Evidence, ...]:
         original = whole_number(record.original["limit"])
@@ -182,37 +194,35 @@ class ConnectionLimit:
         return control, path_again(record)
 
 
-def _role(admin: postgres_admin.Admin, record: UndoRecord) -> postgres_admin.Role:
+def _role(admin: AdminSession, record: UndoRecord) -> Role:
     """The very role that was changed, whatever it is called now. Raises Gone, UndoUnverified (another server)."""
-    mend = _mend(str(record.where["role"]), whole_number(record.original["limit"]))
-    check_cluster(admin, record, "that was changed", f"on the cluster that was changed: {mend}")
-    role = admin.role(oid=whole_number(record.where["role_oid"]))
+    check_server(admin, record, "that was changed", f"on the server that was changed: {_mend(record)}")
+    role = admin.role(oid=record.where["role_oid"])
     if role is None:
         raise Gone(f"role {record.where['role']} (OID {record.where['role_oid']}) no longer exists")
     return role
 
 
-def _mend(role: str, limit: int) -> str:
-    return f"ALTER ROLE {postgres_admin.quote_identifier(role)} CONNECTION LIMIT {limit};"
+def _mend(record: UndoRecord) -> str:
+    account, limit = str(record.where["account"]), whole_number(record.original["limit"])
+    return kind_of(record.dependency).limit_statement(account, limit)
 
 
 def _refused_login(dependency: Dependency, limit: int) -> Evidence:
+    role, kind = str(dependency.credentials.role), kind_of(dependency)
     if dependency.pooled:
         return refused_login(
-            dependency,
-            [application_login(dependency)],
+            [as_application(dependency)],
             limit + 1,
-            f"of {limit + 1} transactions at once as {dependency.credentials.role} one gets no server connection",
+            f"of {limit + 1} transactions at once as {role} one gets no server connection",
             held=lambda refused: refused.kind == "timeout" or _kept_out(refused),
             transactions=True,
         )
     return refused_login(
-        dependency,
-        [application_login(dependency)],
+        [as_application(dependency)],
         limit + 1,
-        f"a login as {dependency.credentials.role} is refused: too many connections",
-        # The role is named: a server that is full as a whole is not this fault.
-        held=lambda refused: refused.kind == "limit" and f'"{dependency.credentials.role}"' in refused.detail,
+        f"a login as {role} is refused: too many connections",
+        held=lambda refused: kind.over_limit(refused, role),
     )
 
 
@@ -225,8 +235,7 @@ def _room_for(dependency: Dependency, limit: int) -> None:
     """Raises Refused where PgBouncer lets no more than `limit` transactions through by itself: the limit would change
     nothing, and its proof would hold without it."""
     before = refused_login(
-        dependency,
-        [application_login(dependency)],
+        [as_application(dependency)],
         limit + 1,
         "",
         held=lambda _: True,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from harness.analysis.record.clean import CLEAN, read_earlier
-from harness.analysis.record.former import plan_of_schema_1
+from harness.analysis.record.former import plan_of_today
 from harness.analysis.record.healed import healing_events, left_at_the_end
 from harness.analysis.record.window_reader import WINDOWS, WindowReader, latest_s
 from harness.analysis.record.windows import WindowStore
@@ -242,8 +242,8 @@ def _decoded(path: Path, type_: type[T], schemas: Sequence[int]) -> T:
                 f"{path} is of schema {str(found)[:20]}, and this version of the harness reads schema {read}",
                 hint="read it with the version that wrote it",
             )
-        if type_ is Plan and found == 1:
-            return msgspec.convert(plan_of_schema_1(msgspec.json.decode(data)), type_)
+        if type_ is Plan and (found == 1 or b'"allow_flush"' in data):
+            return msgspec.convert(plan_of_today(msgspec.json.decode(data), found), type_)
         return msgspec.json.decode(data, type=type_)
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from harness.dependencies.kind import PathClient as PathClient
     from harness.dependencies.kind import Received as Received
     from harness.dependencies.result import secret as secret
+    from harness.doctor.diagnosis import Diagnosis as Diagnosis
+    from harness.doctor.diagnosis import DiagnosisLine as DiagnosisLine
     from harness.fault import Fault as Fault
     from harness.fault import Stage as Stage
     from harness.model.clock import monotonic as monotonic
@@ -59,6 +61,7 @@ _HOMES = {
     "harness.config.file": ("DependencyTable",),
     "harness.dependencies.kind": ("Attempt", "CounterReader", "DependencyKind", "PathClient", "Received"),
     "harness.dependencies.result": ("secret",),
+    "harness.doctor.diagnosis": ("Diagnosis", "DiagnosisLine"),
     "harness.fault": ("Fault", "Stage"),
     "harness.model.clock": ("monotonic",),
     "harness.model.errors": (
@@ -94,7 +97,7 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted((*_HOME, "analyze", "compare", "load_result", "plan", "run"))
+__all__ = sorted((*_HOME, "analyze", "compare", "doctor", "load_result", "plan", "run"))
 
 View = Literal["live", "lines", "none"]
 
@@ -142,6 +145,16 @@ def run(
     planned.check()
     with Signals() as signals:
         return run_planned(planned, out=Path(out), view=view, command=shlex.join(sys.argv), signals=signals).result
+
+
+def doctor(experiment: Experiment, *, config: str | Path | None = None, all_requests: bool = False) -> Diagnosis:
+    """Would a run on the user's own system mean something? Executes the locustfile in child processes and sends each of
+    its requests once or a few times, those that may change something only with all_requests or where it has no others;
+    changes nothing else. config: see `run`. Raises UsageError where no system of the user's own is meant."""
+    from harness.conductor.prepare import asked_for
+    from harness.doctor.examine import examine
+
+    return examine(*asked_for(experiment, _path(config)), every=all_requests)
 
 
 def analyze(directory: str | Path, *, targets: Sequence[str] = ()) -> Result:

@@ -16,6 +16,7 @@ from harness.model.exit_codes import MEANINGS, ExitCode
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("harness.cli.commands.run", "Run an experiment: load, faults, verdict, report."),
     "plan": ("harness.cli.commands.plan", "Show what `run` would do: only the Locust file is executed."),
+    "doctor": ("harness.cli.commands.doctor", "Would a run on your own system mean something, and if not, why not?"),
     "faults": ("harness.cli.commands.catalogue", "The faults: what they do, parameters, undo, proof."),
     "scenarios": ("harness.cli.commands.catalogue", "The load shapes and their sizes."),
     "analyze": ("harness.cli.commands.analyze", "Judge a run again from its recorded files."),
@@ -26,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "history": ("harness.cli.commands.many_runs.history", "Runs and suites over time; trends; dropping raw records."),
     "compare": ("harness.cli.commands.many_runs.compare", "Is NEW worse than BASE? Two runs, or two groups of them."),
     "heal": ("harness.cli.commands.heal", "Undo what an interrupted run left behind."),
-    "init": ("harness.cli.commands.init", "Print a harness.toml to begin with, or an override with Toxiproxy."),
+    "init": ("harness.cli.commands.init", "Write or print a harness.toml to begin with, and what goes with it."),
     "stack": ("harness.cli.commands.stack", "Keep the embedded servers up between runs."),
     "alerts": ("harness.cli.commands.alerts", "Be an Alertmanager's webhook receiver, and print what it tells."),
     "worker": ("harness.cli.commands.worker", "A load worker on another machine."),

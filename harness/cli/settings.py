@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from harness.model.errors import UsageError
-from harness.model.options import HOST, PATH, Option, Unit
+from harness.model.options import HOST, PATH, Unit
 from harness.plan.experiment import OPTIONS
 
 if TYPE_CHECKING:
@@ -86,12 +86,15 @@ class Told(click.Command):
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            if (option := OPTIONS.get(error.field or "")) is None:
+            if error.field not in OPTIONS:
                 raise
-            raise type(error)(_told(error, option, ctx), hint=error.hint) from error
+            raise type(error)(told(error, ctx), hint=error.hint) from error
 
 
-def _told(error: UsageError, option: Option, ctx: click.Context) -> str:
+def told(error: UsageError, ctx: click.Context) -> str:
+    """The message, with where the value that it is about is from."""
+    if (option := OPTIONS.get(error.field or "")) is None:
+        return str(error)
     line = ctx.meta.get(_LINES, {}).get(option.key)
     if line is not None:
         return f"{line}: {error.message}"
@@ -134,7 +137,7 @@ def laid_under(
             if key == "faults":
                 found["faults"], found["timeline"] = (), value
             else:
-                found[key] = str(Path(file).parent / value) if key in PATHS else value
+                found[key] = _beside(Path(file).parent, key, value) if key in PATHS else value
     return found
 
 
@@ -198,12 +201,17 @@ def _defaults(config: Configuration, ctx: click.Context) -> dict[str, Any]:
         assert isinstance(param, click.Option) and param.name is not None
         checked = _shaped(value, param, f"{where}{key}")
         if key in PATHS and Path(config.path).parent != Path.cwd():
-            checked = str(Path(config.path).parent / str(checked))
-        if command.name in ("run", "plan") and param.name in mine:
+            checked = _beside(Path(config.path).parent, key, str(checked))
+        if command.name in ("run", "plan", "doctor") and param.name in mine:
             found[param.name] = checked
         elif param.name in EVERYWHERE:
             found[EVERYWHERE[param.name]] = checked
     return found
+
+
+def _beside(folder: Path, key: str, value: str) -> str:
+    """A path in a file is relative to its folder; of several with commas every one."""
+    return str(folder / value) if key == "out" else ",".join(str(folder / part.strip()) for part in value.split(","))
 
 
 def _shaped(value: RunValue, param: click.Option, where: str) -> Any:

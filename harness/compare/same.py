@@ -80,6 +80,7 @@ def _experiment(plan: Plan) -> dict[str, str]:
             for one in sorted(load.classes, key=lambda one: one.name)
         ),
         "load file": load.locustfile_sha256 or UNKNOWN,
+        "arguments of the load file": " ".join(load.locust_args) or "none",
     }
 
 

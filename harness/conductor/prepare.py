@@ -14,6 +14,7 @@ from harness.config.file import Configuration
 from harness.dependencies.configuration import load
 from harness.fault import registered
 from harness.load.ipc.keys import check_sockets
+from harness.load.ipc.locustfiles import files_of, joined
 from harness.load.process.launcher import describe
 from harness.model.clock import wall
 from harness.model.cores import useful_cores
@@ -79,13 +80,18 @@ def with_rules(plan: Plan) -> Plan:
     try:
         rules = rules_of(alerts, plan.load.allow_hosts)
     except HarnessError as error:
-        note = f"the rules of the expected alerts were not read: {error}"
+        note = rules_not_read(error)
         return msgspec.structs.replace(plan, warnings=(*plan.warnings, note))
     return msgspec.structs.replace(plan, alerts=msgspec.structs.replace(alerts, rules=rules))
 
 
 def planned_for(experiment: Experiment, config: Path | None = None) -> Planned:
-    """For what a script asks, which has no environment and no harness.toml but the one it names: of that all but [run],
+    """For what a script asks."""
+    return prepare(*asked_for(experiment, config))
+
+
+def asked_for(experiment: Experiment, config: Path | None = None) -> tuple[Experiment, Configuration | None]:
+    """What a script asks, which has no environment and no harness.toml but the one it names: of that all but [run],
     which are the command line's defaults."""
     configuration = load(config) if config is not None else None
     changes: dict[str, Any] = {"cores": useful_cores()}
@@ -103,7 +109,11 @@ def planned_for(experiment: Experiment, config: Path | None = None) -> Planned:
             "external needs a target", hint="name its URL as host, or a harness.toml as config", field="stack"
         )
     changes["allow_hosts"] = tuple(HOST.parse(text) for text in experiment.allow_hosts)
-    return prepare(msgspec.structs.replace(experiment, **changes), configuration)
+    return msgspec.structs.replace(experiment, **changes), configuration
+
+
+def rules_not_read(error: HarnessError) -> str:
+    return f"the rules of the expected alerts were not read: {error}"
 
 
 class Ground(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +123,16 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     running: StackUp | None
     dependencies: tuple[Dependency, ...]
     host: str
-    locustfile: Path
+    locustfile: str
+
+    def look(self, experiment: Experiment) -> Locustfile:
+        """Into the Locust files, in a child process. Raises UsageError."""
+        return describe(
+            self.locustfile,
+            locust_args=experiment.locust_args,
+            tags=experiment.tags,
+            exclude_tags=experiment.exclude_tags,
+        )
 
     def plan(self, experiment: Experiment, look: Callable[[], Locustfile]) -> Plan:
         """One experiment on it. look: into the locustfile. Raises UsageError, and Refused for what must not be."""
@@ -154,45 +173,25 @@ def ground(experiment: Experiment, configuration: Configuration | None) -> Groun
                 "--with-alerts: the stack that is up was brought up without",
                 hint="harness stack down; then: harness stack up --with-alerts",
             )
-    file = Path(experiment.locustfile) if experiment.locustfile else resource(*BUILT_IN)
-    check_locustfile(file)
     return Ground(
         stack=stack,
         running=running,
         dependencies=running.dependencies if running is not None else stack.describe(),
         host=experiment.host or (running.target.url if running is not None else ""),
-        locustfile=file,
+        locustfile=joined(files_of(experiment.locustfile or str(resource(*BUILT_IN)))),
     )
 
 
-def prepare(experiment: Experiment, configuration: Configuration | None = None) -> Planned:
+def prepare(
+    experiment: Experiment,
+    configuration: Configuration | None = None,
+    look: Callable[[Ground, Experiment], Locustfile] = Ground.look,
+) -> Planned:
     """Executes the locustfile in a child to describe it, and touches nothing else. Raises UsageError."""
     find_scenario(experiment.scenario)
     on = ground(experiment, configuration)
-    plan = on.plan(experiment, lambda: describe(on.locustfile))
+    plan = on.plan(experiment, lambda: look(on, experiment))
     return Planned(experiment=experiment, plan=plan, stack=on.stack, running=on.running)
-
-
-def check_locustfile(file: Path) -> None:
-    """Locust takes a folder, a list or an address as well; here it is one file. Raises UsageError."""
-    text = str(file)
-    if file.is_dir():
-        raise UsageError(
-            f"{text}: a folder, and one file is needed", hint="name one of the files in it", field="locustfile"
-        )
-    if file.is_file():
-        return
-    if text.startswith(("http:/", "https:/")):
-        raise UsageError(
-            f"{text}: an address, and one file is needed", hint="download it, and read it first", field="locustfile"
-        )
-    if "," in text:
-        raise UsageError(
-            f"{text}: a list, and one file is needed",
-            hint="make a file that imports the user classes of the others, and choose among them with --user-class",
-            field="locustfile",
-        )
-    raise UsageError(f"{text}: no such file", field="locustfile")
 
 
 def refuse_sample_requests(planned: Planned) -> None:
@@ -200,7 +199,7 @@ def refuse_sample_requests(planned: Planned) -> None:
     nobody sends that to a service of his own without having said so. Raises UsageError."""
     load, asked = planned.plan.load, planned.experiment
     said = asked.scale is not None or asked.rate is not None or asked.users is not None
-    if planned.plan.stack != "external" or said or Path(load.locustfile) != resource(*BUILT_IN):
+    if planned.plan.stack != "external" or said or load.locustfile != str(resource(*BUILT_IN)):
         return
     many = f"{load.rate:,g} a second" if load.rate is not None else f"by {load.users:,} users"
     raise UsageError(

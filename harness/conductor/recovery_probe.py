@@ -32,9 +32,9 @@ TIMEOUT_S = 1.0
 SELDOM_S = 1.0
 MOST_UNFINISHED = 10
 KEPT_FOR_ANSWERS = 4
-"""To a server whose protocol nobody has told a probe is an unfinished handshake, and servers count those. Refused ones
-never reach it; one that is accepted is followed by the next a second later, and by so many in all, some of which are
-kept for the moment when an undo was answered."""
+"""To a server whose protocol nobody has told a probe is an unfinished handshake, and to some servers one that gets no
+answer is; they count those. Refused ones never reach it; one that does is followed by the next a second later, and by
+so many in all, some of which are kept for the moment when an undo was answered."""
 
 
 class ProbeZero(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +63,8 @@ class Prober:
         self._good_below = float(good_below) if isinstance(good_below, (int, float)) else TIMEOUT_S
         self._timeout = max(TIMEOUT_S, 2 * self._good_below)
         self._target = dependency.target
-        self._seldom = kind_of(dependency).unfinished(dependency)
+        self._unfinished = kind_of(dependency).unfinished(dependency)
+        self._seldom = self._unfinished or kind_of(dependency).unanswered_counts
         self._accepted = 0
         self._every = every_s
         self._run = run or _path(dependency)
@@ -143,8 +144,12 @@ class Prober:
 
     def _not_before(self) -> float:
         """When the next probe may be sent after those that reached the server."""
-        reached = [result.started for result in self._results if result.connected]
+        reached = [result.started for result in self._results if self._counted(result)]
         return max([*reached, *self._pending.values()], default=-SELDOM_S) + SELDOM_S
+
+    def _counted(self, result: ProbeResult) -> bool:
+        """Whether it is an unfinished handshake to the server."""
+        return result.connected and (self._unfinished or not (result.ok or result.full))
 
     def _one(self, number: int) -> None:
         assert self._run is not None
@@ -156,7 +161,7 @@ class Prober:
                 del self._pending[number]
                 if result is not None:
                     self._results.append(result)
-                    self._accepted += result.connected
+                    self._accepted += self._counted(result)
                 self._changed.notify_all()
 
 

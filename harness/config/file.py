@@ -5,7 +5,8 @@ Texts are as written; paths are made absolute by the loader. The page docs/confi
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import ClassVar, Literal, Self
 
 import msgspec
 
@@ -81,7 +82,8 @@ class DependencyTable(Runnable, frozen=True, kw_only=True):
     """What every kind has. proxy: its name in Toxiproxy. direct: the server itself.
 
     path: what the application uses; the proxy's listener when left out, or "assumed". ignore_clients: names, addresses
-    or networks of clients that are not the application (an exporter), so that going past the proxy is no bypass.
+    or networks of clients that are not the application (an exporter), so that going past the proxy is no bypass. allow:
+    kinds of faults that nobody can undo and that it may have all the same.
     """
 
     needs_direct: ClassVar[bool] = False
@@ -94,9 +96,14 @@ class DependencyTable(Runnable, frozen=True, kw_only=True):
     direct: str | None = None
     path: str | None = None
     ignore_clients: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
 
     def check(self, where: str) -> None:
         """Raises UsageError for what is wrong in its own keys. where: its key path."""
+
+    def in_folder(self, folder: Path) -> Self:
+        """The same with its own paths absolute; those in it are relative to that folder."""
+        return self
 
     def declared(self, dependency: Dependency, where: str) -> Dependency:
         """The dependency with what its own keys say. Raises UsageError."""

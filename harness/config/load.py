@@ -188,7 +188,7 @@ def _dependency(name: str, table: Any, where: str, folder: Path, kinds: Kinds) -
         others = [name for name, type_ in kinds.items() if key in type_.__struct_fields__]
         if others and kind not in others:
             raise UsageError(f"{where}.{key} belongs to kind {' or '.join(others)}, and this is of kind {kind}")
-    found = _runnable(_convert(table, kinds[kind], where), where, folder)
+    found = _runnable(_convert(table, kinds[kind], where), where, folder).in_folder(folder)
     for key in ("direct", "path"):
         if (text := getattr(found, key)) is not None and not (key == "path" and text == ASSUMED):
             rules.address(text, f"{where}.{key}")

@@ -37,14 +37,19 @@ GUESTS = frozenset(ALLOWED["observer"] | ALLOWED["responder"])
 
 def operators_app(house: House, port: int) -> ASGIApp:
     """For the operator, on loopback."""
-    places = [f"127.0.0.1:{port}", f"localhost:{port}"]
+    places = [*_places("127.0.0.1", port, 80), *_places("localhost", port, 80)]
     return _app(house, OPERATORS, places, "http", port, operators=True)
 
 
 def guests_app(house: House, host: str, port: int) -> ASGIApp:
     """For people in other rooms, over TLS."""
     shown = f"[{host}]" if ":" in host else host
-    return _app(house, GUESTS, [f"{shown}:{port}"], "https", port, operators=False)
+    return _app(house, GUESTS, _places(shown, port, 443), "https", port, operators=False)
+
+
+def _places(host: str, port: int, usual: int) -> list[str]:
+    """What Host may say: browsers leave the usual port out."""
+    return [f"{host}:{port}", *([host] if port == usual else [])]
 
 
 def _app(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from pathlib import Path
 
 import msgspec
@@ -41,14 +42,44 @@ def guests_of(address: str | None, certificate: Path | None, key: Path | None) -
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or not 0 <= int(port[:6]) <= 65535:
         raise UsageError(f"--guests {address}: not ADDRESS:PORT", hint="for example --guests 10.0.0.5:8443")
-    bare = host.strip("[]")
-    try:
-        everywhere = ipaddress.ip_address(bare).is_unspecified
-    except ValueError:
-        everywhere = False
-    if everywhere:
-        hint = "for example --guests 10.0.0.5:8443"
-        raise UsageError(f"--guests {address}: the address that guests will type is needed", hint=hint)
-    if certificate is not None:
+    host = _as_browsers_write(address, host)
+    if certificate is not None and key is not None:
         fingerprint(certificate)
-    return Guests(address=address, certificate=certificate, key=key)
+        _belong_together(certificate, key)
+    return Guests(address=f"{host}:{int(port)}", certificate=certificate, key=key)
+
+
+def _as_browsers_write(address: str, host: str) -> str:
+    """What they will send as Host: a name in small letters, an IPv6 address in its shortest form and in brackets.
+    Raises UsageError."""
+    hint = "for example --guests 10.0.0.5:8443, or --guests [fd00::5]:8443"
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        found = ipaddress.ip_address(host[1:-1] if bracketed else host)
+    except ValueError:
+        if ":" in host or "[" in host or "]" in host:
+            raise UsageError(f"--guests {address}: not ADDRESS:PORT", hint=hint) from None
+        return host.lower()
+    if found.is_unspecified:
+        raise UsageError(f"--guests {address}: the address that guests will type is needed", hint=hint)
+    if isinstance(found, ipaddress.IPv4Address):
+        if bracketed:
+            raise UsageError(f"--guests {address}: not ADDRESS:PORT", hint=hint)
+        return str(found)
+    if not bracketed:
+        raise UsageError(f"--guests {address}: an IPv6 address is written in brackets", hint=hint)
+    if found.scope_id:
+        raise UsageError(
+            f"--guests {address}: no browser can open an address with a zone (%{found.scope_id})", hint=hint
+        )
+    return f"[{found}]"
+
+
+def _belong_together(certificate: Path, key: Path) -> None:
+    """Raises UsageError."""
+    try:
+        # A key with a password would ask for it in the terminal, later and in another process.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: b"")
+    except (OSError, ValueError) as error:
+        hint = "the private key of that certificate, PEM, without a password"
+        raise UsageError(f"{key}: not the key of {certificate}: {error}", hint=hint) from None

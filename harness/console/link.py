@@ -35,7 +35,7 @@ from harness.console.protocol import (
 )
 from harness.fault import Fault
 from harness.gameday.desk import Desk
-from harness.gameday.terminal import operator
+from harness.gameday.terminal import operator, reading
 from harness.model.errors import SetupError
 from harness.model.jsonl import encode_line
 from harness.model.records.faults import Dependency
@@ -48,7 +48,7 @@ GOODBYE_S = 5.0
 STUCK_S = 20.0
 """A console that takes nothing for so long hangs: it is killed, and another one started."""
 MOST_DEATHS = 20
-"""A console that dies this often is not started again: Ctrl-C ends the day."""
+"""A console that dies more often is not started again: the day goes on in the terminal."""
 MOST_LINE = 64_000
 CONSOLE = "console"
 
@@ -79,7 +79,7 @@ def forms(dependencies: Sequence[Dependency], faults: Mapping[str, Fault]) -> tu
         )
         for dependency in dependencies
         for kind, fault in sorted(faults.items())
-        if possible(fault, dependency)
+        if possible(fault, dependency, told=True)
     )
 
 
@@ -96,6 +96,7 @@ class Console:
         self._log = desk.folder / "logs" / "console.log"
         self._private = private
         self._invitations: Callable[[], None] | None = None
+        self._typing: Callable[[], None] | None = None
         self._say = say
         self._over = threading.Event()
         self._writing = threading.Lock()
@@ -163,6 +164,8 @@ class Console:
             child.wait()
         for thread in self._threads:
             thread.join(GOODBYE_S)
+        if self._typing is not None:
+            self._typing()
         if child is not None:
             _let_go(child)
 
@@ -254,7 +257,14 @@ class Console:
         cleared = self._desk.console_lost()
         self._deaths += 1
         if self._deaths > MOST_DEATHS:
-            self._say("the console has died too often and is not started again: Ctrl-C undoes all and ends the day")
+            # A day that nobody can steer would go on for hours: whoever has the terminal goes on with it, and where
+            # there is none to type into, the day ends.
+            log = self._log.relative_to(self._desk.folder)
+            self._say(
+                f"the console has died {self._deaths} times and is not started again (why: {log}): go on by typing "
+                "here, as with --no-web (help lists it); Ctrl-C undoes all and ends the day"
+            )
+            self._typing = reading(self._desk, self._say)
             return False
         try:
             self._start(self.port)

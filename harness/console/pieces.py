@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 HERE = Path(__file__).parent
-PIECES = ("clock", "numbers", "signals", "faults", "controls", "drills", "prerequisites", "actions", "timeline")
+PIECES = (
+    *("news", "alarm", "clock", "numbers", "signals", "faults", "controls", "drills", "prerequisites", "actions"),
+    "timeline",
+)
+"""news and alarm are for whoever listens instead of looking: what has changed, and an abort, in a sentence."""
 METRICS: tuple[tuple[str, str, str, Callable[[float | None], str]], ...] = (
     ("rps", "Requests a second", "rps", text.rps),
     ("error_rate", "Failed", "error_rate", text.percent),

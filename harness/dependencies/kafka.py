@@ -7,20 +7,13 @@ Creating them is forbidden in the request (allow_auto_topic_creation), so nothin
 
 from __future__ import annotations
 
-import ssl
 import struct
 from collections.abc import Collection, Mapping
-from functools import lru_cache
-from pathlib import Path
-
-import msgspec
 
 from harness.adapters.wire import kafka
 from harness.adapters.wire.exchange import ProbeError
 from harness.adapters.wire.sasl import MECHANISMS
-from harness.adapters.wire.tls import verified
 from harness.config import rules
-from harness.config.file import DependencyTable
 from harness.dependencies.kind import (
     COUNTERS_LIMIT_S,
     LIMIT_S,
@@ -33,16 +26,16 @@ from harness.dependencies.kind import (
     Received,
 )
 from harness.dependencies.result import secret
+from harness.dependencies.tls_table import TlsTable
 from harness.model.clock import monotonic
 from harness.model.errors import Rejected, UsageError
-from harness.model.records.faults import Address, Dependency, Tls
+from harness.model.records.faults import Address, Dependency
 
 _METADATA, _NAME_BYTES = 3, 249
 
 
-class KafkaTable(DependencyTable, frozen=True, kw_only=True):
-    """sasl: mechanism. user: who logs in, with the password in password_env. tls, or any of the files: ca, and cert and
-    key of our own. server_name: what the broker's certificate is for, else the host of `direct`."""
+class KafkaTable(TlsTable, frozen=True, kw_only=True):
+    """sasl: mechanism. user: who logs in, with the password in password_env."""
 
     needs_direct = True
     clients_named = "by address"
@@ -50,37 +43,19 @@ class KafkaTable(DependencyTable, frozen=True, kw_only=True):
     sasl: str | None = None
     user: str | None = None
     password_env: str | None = None
-    tls: bool = False
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    server_name: str | None = None
 
     def check(self, where: str) -> None:
+        super().check(where)
         rules.check_variable(self.password_env, f"{where}.password_env")
         if self.sasl is not None and self.sasl not in MECHANISMS:
             raise UsageError(f"{where}.sasl: {self.sasl!r} is none of {', '.join(MECHANISMS)}")
         given = [key for key in ("sasl", "user", "password_env") if getattr(self, key) is not None]
         if given and len(given) < 3:
             raise UsageError(f"{where}.{given[0]} needs all of sasl, user and password_env")
-        if (self.cert is None) != (self.key is None):
-            raise UsageError(f"{where}: cert and key belong together")
-        for key in ("ca", "cert", "key"):
-            file = getattr(self, key)
-            if file is not None and not Path(file).is_absolute():
-                raise UsageError(f"{where}: {key} is no absolute path", hint="write it from / on")
 
     def declared(self, dependency: Dependency, where: str) -> Dependency:
-        found = dependency.but(credentials={"sasl": self.sasl, "user": self.user, "password_env": self.password_env})
-        if not (self.tls or self.ca or self.cert or self.server_name):
-            return found
-        name = self.server_name or (dependency.direct.host if dependency.direct is not None else None)
-        if name is None:
-            raise UsageError(
-                f"{where}.server_name is missing: what the broker's certificate is for",
-                hint="or declare `direct` by that name",
-            )
-        return msgspec.structs.replace(found, tls=Tls(name=name, ca=self.ca, cert=self.cert, key=self.key))
+        own = {"sasl": self.sasl, "user": self.user, "password_env": self.password_env}
+        return dependency.but(credentials=own, tls=self.tls_declared)
 
 
 class Kafka(DependencyKind):
@@ -214,23 +189,8 @@ def _access_of(dependency: Dependency) -> kafka.Access:
 
 
 def _access(dependency: Dependency, password: str | None) -> kafka.Access:
-    own, tls = dependency.credentials, dependency.tls
-    return kafka.Access(
-        tls=_context(tls) if tls is not None else None,
-        name=tls.name if tls is not None else None,
-        mechanism=own.sasl,
-        user=own.user or "",
-        password=password or "",
-    )
-
-
-@lru_cache(maxsize=16)
-def _context(tls: Tls) -> ssl.SSLContext:
-    """Kept: the system's authorities take a tenth of a second to read, which a probe must not."""
-    try:
-        return verified(tls.ca, tls.cert, tls.key)
-    except UsageError as error:
-        raise ProbeError("auth", f"{error}", connected=False) from error
+    own = dependency.credentials
+    return kafka.Access(tls=dependency.tls, mechanism=own.sasl, user=own.user or "", password=password or "")
 
 
 KAFKA = Kafka()

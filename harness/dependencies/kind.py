@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
+from harness.adapters.clients.administration import AdminSession
 from harness.adapters.wire.exchange import Exchange, ProbeError
 from harness.config.file import DependencyTable
 from harness.dependencies.result import ProbeResult, observed, secret
-from harness.model.errors import UsageError
+from harness.dependencies.store import Store
+from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Address, Dependency
 
 Direction = Literal["down", "up", "both"]
@@ -58,8 +61,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exchange(self) -> Exchange:
-        """A fresh TCP connection, as a context manager."""
-        return Exchange(self.address, deadline=self.deadline)
+        """A fresh connection, with TLS where the server speaks it, as a context manager."""
+        return Exchange(self.address, deadline=self.deadline, tls=self.dependency.tls)
 
 
 class CounterReader(Protocol):
@@ -68,6 +71,12 @@ class CounterReader(Protocol):
     def read(self) -> Mapping[str, object]: ...
 
     def close(self) -> None: ...
+
+
+class ServerLock(Protocol):
+    """An advisory lock on a server, from its making to release(), which never raises."""
+
+    def release(self) -> None: ...
 
 
 class Received:
@@ -98,7 +107,8 @@ class DependencyKind:
 
     default_port: where its servers listen unless told otherwise. images: a pattern of images' and services' names in
     compose files. stop_signal: makes its server end in an orderly way and hang up on its clients.
-    one_server_a_folder: its processes tell by their folder which server they belong to.
+    one_server_a_folder: its processes tell by their folder which server they belong to. in_memory: nothing that it
+    holds outlives its process.
     """
 
     name: ClassVar[str]
@@ -107,6 +117,7 @@ class DependencyKind:
     images: ClassVar[str | None] = None
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     one_server_a_folder: ClassVar[bool] = False
+    in_memory: ClassVar[bool] = False
 
     # -- probing
 
@@ -138,6 +149,16 @@ class DependencyKind:
     def unfinished(self, dependency: Dependency) -> bool:
         """A probe of it ends in the middle of its protocol. Servers count such connections, so they are to be few."""
         return False
+
+    unanswered_counts: ClassVar[bool] = False
+    """A probe that gets no answer leaves an unfinished login behind, which its server counts: those are to be few."""
+
+    def close(self, attempt: Attempt) -> str:
+        """A connection that we close, and that the other side then closes as well. Raises ProbeError."""
+        with attempt.exchange as exchange:
+            if not exchange.finish():
+                raise ProbeError("reset", "a connection that we closed was reset", connected=True)
+        return "closed"
 
     def move(self, attempt: Attempt, direction: Direction, size: int, received: Received) -> str:
         """One exchange of `size` bytes at least, which leaves nothing behind. Raises ProbeError. See `moves_bytes`."""
@@ -231,6 +252,60 @@ class DependencyKind:
                     f"{where}: {dependency.name} does not answer {how} at {address}: {result.detail}",
                     hint="start it, or correct the address",
                 )
+
+    # -- a database that is administered: accounts, sessions, tables
+
+    server: ClassVar[str] = ""
+    """What people call such a server: "PostgreSQL"."""
+    has_accounts: ClassVar[bool] = False
+    """`admin` can limit an account's connections and hold a table; what follows has answers."""
+    least_limit: ClassVar[int] = 0
+    limit_ends: ClassVar[str] = ""
+    """Which sessions end with a limit: "the role's newest sessions above that"."""
+
+    def admin(self, dependency: Dependency, timeout_s: float = 5.0, *, of_application: bool = False) -> AdminSession:
+        """A session of the admin login. of_application: in the application's database. Raises AdapterError, UsageError.
+
+        Raises Refused for a kind without one.
+        """
+        raise Refused(f"{dependency.name} has no admin login: a {self.name} dependency is not administered")
+
+    def server_lock(self, admin: str, *, password: str | None, who: str, text: str) -> ServerLock:
+        """Lock the server against other runs. admin: connection options. who: "run" or "keeper". text: who holds it.
+
+        Raises Refused naming the holder, AdapterError.
+        """
+        raise NotImplementedError
+
+    def limit_statement(self, account: str, limit: int) -> str:
+        """What sets an account's limit, for people to paste. account: Role.oid or Role.name as text."""
+        raise NotImplementedError
+
+    def login(self, attempt: Attempt) -> AbstractContextManager[object]:
+        """A login that is held until it is left. Raises ProbeError."""
+        raise NotImplementedError
+
+    def transaction(self, attempt: Attempt) -> AbstractContextManager[object]:
+        """A login with a transaction that has begun, held until it is left and rolled back then: what a pooler, which
+        takes every login, has no room for. Raises ProbeError."""
+        raise NotImplementedError
+
+    def over_limit(self, refused: ProbeError, role: str) -> bool:
+        """Whether a login was refused because of the account's own limit, not for want of room on the server."""
+        raise NotImplementedError
+
+    def table_waits(self, attempt: Attempt, table: str) -> str:
+        """A statement on a table, by its quoted name, has to wait: what was seen. Raises ProbeError if it does not."""
+        raise NotImplementedError
+
+    # -- its data
+
+    can_be_emptied: ClassVar[bool] = False
+    """One command deletes all that it holds: `store` says how."""
+
+    def store(self, dependency: Dependency) -> Store | None:
+        """Who carries that out. Opens no connection."""
+        return None
 
     # -- `harness init`
 

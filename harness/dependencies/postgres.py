@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import secrets
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import msgspec
 
 from harness.adapters.allowed_hosts import names_host, with_admin_host
 from harness.adapters.clients import pgbouncer, postgres_admin, postgres_probe
+from harness.adapters.clients.postgres_advisory_lock import AdvisoryLock
 from harness.adapters.processes import sockets
 from harness.adapters.wire.exchange import ProbeError
 from harness.config import rules
@@ -131,9 +133,7 @@ class Postgres(DependencyKind):
             "up": b"SELECT length(" + text + b")",
             "both": b"SELECT " + text,
         }[direction]
-        with postgres_probe.Login(
-            _login(attempt.dependency), attempt.address, password=attempt.password, deadline=attempt.deadline
-        ) as session:
+        with self.login(attempt) as session:
             came = session.select(statement)
         if direction != "up" and came != size:
             raise ProbeError("protocol", f"{came} bytes came instead of {size}", connected=True)
@@ -168,6 +168,62 @@ class Postgres(DependencyKind):
         except (ProbeError, UsageError) as error:
             return f"who holds PgBouncer's connections could not be asked: {error}"
 
+    server = "PostgreSQL"
+    has_accounts = True
+    limit_ends = "the role's newest sessions above that"
+
+    def admin(
+        self, dependency: Dependency, timeout_s: float = 5.0, *, of_application: bool = False
+    ) -> postgres_admin.Admin:
+        options = str(dependency.credentials.admin)
+        if of_application:
+            login = postgres_admin.options_of(dependency.credentials.login or "")
+            database = login.get("dbname") or login.get("user") or postgres_admin.options_of(options).get("dbname")
+            options = postgres_admin.conninfo(options, dbname=database) if database else options
+        password = secret(dependency.credentials.admin_password_env)
+        return postgres_admin.Admin(options, password=password, timeout_s=timeout_s)
+
+    def server_lock(self, admin: str, *, password: str | None, who: str, text: str) -> AdvisoryLock:
+        return AdvisoryLock(admin, password=password, who=who, text=text)
+
+    def limit_statement(self, account: str, limit: int) -> str:
+        return f"ALTER ROLE {postgres_admin.quote_identifier(account)} CONNECTION LIMIT {limit};"
+
+    def login(self, attempt: Attempt) -> postgres_probe.Login:
+        return postgres_probe.Login(
+            _login(attempt.dependency), attempt.address, password=attempt.password, deadline=attempt.deadline
+        )
+
+    @contextmanager
+    def transaction(self, attempt: Attempt) -> Iterator[object]:
+        with self.login(attempt) as session:
+            session.select(b"BEGIN; SELECT 1")
+            try:
+                yield session
+            finally:
+                # One that is left in a transaction costs the pooler its connection.
+                session.extend(monotonic() + _ROLLBACK_S)
+                with suppress(ProbeError):
+                    session.select(b"ROLLBACK")
+
+    def over_limit(self, refused: ProbeError, role: str) -> bool:
+        """The role is named: a server that is full as a whole is not this fault."""
+        return refused.kind == "limit" and f'"{role}"' in refused.detail
+
+    def table_waits(self, attempt: Attempt, table: str) -> str:
+        """One query, hence one transaction, so that its lock_timeout ends with it also behind a pooler."""
+        statement = (
+            f"SELECT set_config('lock_timeout', '300', true); SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT 0) _"
+        )
+        with self.login(attempt) as session:
+            try:
+                session.select(statement.encode())
+            except ProbeError as error:
+                if error.code == _LOCK_NOT_AVAILABLE:
+                    return "a SELECT on it got no lock within 300 ms"
+                raise
+        raise ProbeError("protocol", "a SELECT on it was answered", connected=True)
+
     def tells_clients(self, dependency: Dependency) -> bool:
         return _has_console(dependency) if dependency.pooled else dependency.credentials.admin is not None
 
@@ -179,11 +235,29 @@ class Postgres(DependencyKind):
             found = _pooled_clients(dependency)
             role = postgres_admin.options_of(dependency.credentials.login or "").get("user")
         else:
-            found = _sessions(dependency)
+            found = self._sessions(dependency)
             role = dependency.credentials.role
         others = {one.id for one, user in found if role is not None and user != role}
         its_own = _ends_of(target) if others and target else frozenset()
         return [one for one, _ in found if one.id not in others or one.address in its_own]
+
+    def _sessions(self, dependency: Dependency) -> list[tuple[PathClient, str]]:
+        """Each with its role."""
+        with self.admin(dependency) as admin:
+            rows = [row for row in admin.sessions() if row.role]
+        return [
+            (
+                PathClient(
+                    id=str(row.pid),
+                    address=Address(row.host or "", row.port),
+                    label=row.application or row.role,
+                    on_proxy=None,
+                    work=row.active_at,
+                ),
+                row.role,
+            )
+            for row in rows
+        ]
 
     def why_not_asked(self, dependency: Dependency) -> str:
         if dependency.pooled:
@@ -199,12 +273,12 @@ class Postgres(DependencyKind):
     def counters(self, dependency: Dependency) -> CounterReader:
         if _has_console(dependency):
             return _PoolerStatistics(dependency)
-        return _Statistics(_admin(dependency, 2.0))
+        return _Statistics(self.admin(dependency, 2.0))
 
     def identity(self, dependency: Dependency) -> str | None:
         if dependency.credentials.admin is None:
             return None
-        with _admin(dependency, 2.0) as admin:
+        with self.admin(dependency, 2.0) as admin:
             return admin.system_identifier() or None
 
     def check(
@@ -223,9 +297,14 @@ class Postgres(DependencyKind):
         elif dependency.credentials.admin is None:
             note(
                 f"{dependency.name}: no `admin` is declared, so the path is proven by established connections only,"
-                " and connection-limit and connection-hog are off"
+                " and connection-limit and connection-hog are off; a login that suffices:"
+                f" CREATE ROLE harness_admin LOGIN CREATEROLE PASSWORD '...'; "
+                + _grants(dependency.credentials.role or "", "harness_admin")
             )
-        return _with_admin(dependency, where, server), server.version
+        found = _with_admin(dependency, where, server)
+        if found.credentials.admin is not None and (missing := _missing_rights(found)):
+            note(f"{dependency.name}: its `admin` may not do all that faults and proofs need: {missing}")
+        return found, server.version
 
     def table_lines(self, environment: Mapping[str, str], variable: str, port: int | None) -> list[str]:
         user = environment.get("POSTGRES_USER") or "postgres"
@@ -236,6 +315,10 @@ class Postgres(DependencyKind):
             f'# admin = "user=postgres dbname={database}"     # another login, for proof and for limits',
             '# pooler_admin = "user=stats"     # where this is PgBouncer: one of its stats_users, for proof',
         ]
+
+
+_LOCK_NOT_AVAILABLE = "55P03"
+_ROLLBACK_S = 2.0
 
 
 class _Statistics:
@@ -265,6 +348,14 @@ class _PoolerStatistics:
         pass
 
 
+class _Rights(msgspec.Struct, frozen=True, kw_only=True):
+    """Of an admin login: it may make roles, alter the application's and end its sessions, see those of everybody."""
+
+    makes: bool
+    alters: bool
+    sees: bool
+
+
 class _Look(postgres_admin.Admin):
     """Admin, as a plain client that only reads."""
 
@@ -274,16 +365,50 @@ class _Look(postgres_admin.Admin):
     def started(self) -> str:
         return str(self._row("SELECT pg_postmaster_start_time()::text")[0])
 
+    def rights(self, role: str) -> _Rights:
+        """Since PostgreSQL 16 whoever may make roles alters those only that are granted to them with ADMIN OPTION, and
+        ending sessions comes with the grant; before, that takes membership of its own."""
+        every, makes = self._row("SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = current_user")
+        usage, option = self._row(
+            "SELECT coalesce(bool_or(pg_has_role(oid, 'USAGE')), false),"
+            " coalesce(bool_or(pg_has_role(oid, 'USAGE WITH ADMIN OPTION')), false) FROM pg_roles WHERE rolname = %s",
+            (role,),
+        )
+        ends = usage or self._row("SELECT pg_has_role('pg_signal_backend', 'USAGE')")[0]
+        alters = makes and ends and (option or self.server_version() < 160000)
+        return _Rights(makes=every or makes, alters=every or alters, sees=every or self.sees_every_session())
+
     def pooled(self) -> bool:
         """A pooler gives its clients cancel keys of its own, so the process that it names is not the session's."""
         return int(self._row("SELECT pg_backend_pid()")[0]) != self._connection.info.backend_pid
 
 
-def _admin(dependency: Dependency, timeout_s: float) -> postgres_admin.Admin:
-    assert dependency.credentials.admin is not None
-    return postgres_admin.Admin(
-        dependency.credentials.admin, password=secret(dependency.credentials.admin_password_env), timeout_s=timeout_s
-    )
+def _grants(role: str, admin: str) -> str:
+    """What lets an admin that may make roles alter this one, end its sessions and see everybody's."""
+    role, admin = postgres_admin.quote_identifier(role), postgres_admin.quote_identifier(admin)
+    return f"GRANT {role} TO {admin} WITH ADMIN OPTION; GRANT pg_read_all_stats TO {admin}"
+
+
+def _missing_rights(dependency: Dependency) -> str:
+    """What its admin login cannot do, and the statements that grant it; "" where nothing is missing, or its server does
+    not tell."""
+    own = dependency.credentials
+    assert own.admin is not None
+    try:
+        with _Look(own.admin, password=secret(own.admin_password_env), timeout_s=LIMIT_S) as look:
+            rights = look.rights(own.role or "")
+            admin = look.user()
+    except AdapterError:
+        return ""
+    lacking = []
+    if not rights.alters:
+        lacking.append("connection-limit would fail")
+    if not rights.sees:
+        lacking.append("the application's sessions cannot be seen, so the path cannot be proven")
+    if not lacking:
+        return ""
+    makes = "" if rights.makes else f"ALTER ROLE {postgres_admin.quote_identifier(admin)} CREATEROLE; "
+    return f"{' and '.join(lacking)}; to grant it: {makes}{_grants(own.role or '', admin)}"
 
 
 def _has_console(dependency: Dependency) -> bool:
@@ -297,25 +422,6 @@ def _console(
     assert own.pooler_admin is not None and address is not None
     options = _over(own.pooler_admin, own.login or "")
     return pgbouncer.Console(options, address, password=secret(own.pooler_password_env), deadline=deadline, name=name)
-
-
-def _sessions(dependency: Dependency) -> list[tuple[PathClient, str]]:
-    """Of PostgreSQL's clients, each with its role."""
-    with _admin(dependency, 5.0) as admin:
-        rows = [row for row in admin.sessions() if row.role]
-    return [
-        (
-            PathClient(
-                id=str(row.pid),
-                address=Address(row.host or "", row.port),
-                label=row.application or row.role,
-                on_proxy=None,
-                work=row.active_at,
-            ),
-            row.role,
-        )
-        for row in rows
-    ]
 
 
 def _pooled_clients(dependency: Dependency) -> list[tuple[PathClient, str]]:
@@ -405,7 +511,8 @@ def _named(login: str, direct: Address | None) -> str:
 
 def _login(dependency: Dependency) -> str:
     """Of probes: one that the application does not use is preferred."""
-    return dependency.credentials.probe_login or dependency.credentials.login or "user=postgres"
+    own = dependency.credentials
+    return own.probe_login or own.login or (postgres_admin.default_login(own.role) if own.role else "user=postgres")
 
 
 def _ends_of(pids: Collection[int]) -> frozenset[Address]:

@@ -13,10 +13,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from harness.adapters.docker.address import at_present, wanders
-from harness.adapters.wire.exchange import Exchange, ProbeError
 from harness.dependencies.kind import Direction, Received, attempted, attempts
 from harness.dependencies.registry import kind_of
-from harness.dependencies.result import ProbeResult, observed
+from harness.dependencies.result import ProbeResult
 from harness.model.errors import UsageError
 from harness.model.records.faults import Address, Dependency
 
@@ -62,19 +61,13 @@ def closing(dependency: Dependency, timeout_s: float) -> ProbeResult:
     """How long until a connection that we close is closed by the other side, for any protocol. `reset`: it was not
     closed but reset.
 
-    Raises UsageError when the dependency has no address.
+    Raises UsageError as path_probe does.
     """
     address = dependency.path or dependency.direct
     if address is None:
         raise UsageError(f"{dependency.name} has no address to probe")
 
-    def close(deadline: float) -> str:
-        with Exchange(address, deadline=deadline) as exchange:
-            if not exchange.finish():
-                raise ProbeError("reset", "a connection that we closed was reset", connected=True)
-        return "closed"
-
-    return observed(close, timeout_s)
+    return attempted(kind_of(dependency).close, attempts(dependency, address), timeout_s)
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):

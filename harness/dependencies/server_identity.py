@@ -15,7 +15,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """What a server says about itself. identity: differs between any two servers; None where it does not tell.
 
     version: "9.0.1" or None. mode: of Redis (standalone, cluster, sentinel). pooled: of PostgreSQL: a pooler stands
-    between.
+    between. lacks: rights that its login has not, as an ACL names them. volatile: what it holds may be lost with its
+    process.
     """
 
     identity: str | None = None
@@ -23,6 +24,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     mode: str | None = None
     pooled: bool = False
+    lacks: tuple[str, ...] = ()
+    volatile: bool = False
 
 
 def same_server(dependency: Dependency, where: str, ask: Callable[[Address], Server]) -> Server:

@@ -34,6 +34,7 @@ class PrerequisiteRow(msgspec.Struct, frozen=True, kw_only=True):
 
 class ActRow(msgspec.Struct, frozen=True, kw_only=True):
     at: float
+    kind: ActKind
     who: str
     said: str
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from harness.analysis.gameday.files import PEOPLE
 from harness.analysis.gameday.record import moment_of
 from harness.conductor.orders import QUESTION_S, Chosen, Orders
+from harness.conductor.recording.alerts import QUIET
 from harness.gameday.board import (
     LAST_ACTIONS,
     LAST_ACTS,
@@ -272,7 +273,8 @@ class Desk:
                     if act.kind == "action"
                 )[-LAST_ACTIONS:],
                 question="" if hidden else self._question,
-                alerts=self._alerts,
+                # What a drill expects names what it breaks; what is active anybody can see elsewhere, too.
+                alerts=_active(self._alerts) if veiled else self._alerts,
                 counters={} if veiled or secret else self._counters,
                 may=may_now(on is not None, live, todo=bool(self._todo), ended=self.ended)
                 if not hidden
@@ -312,7 +314,7 @@ class Desk:
         moment = moment_of(act)
         # What was injected without a plan is told to nobody from whom drills are hidden: it may be the next one's.
         said = "begins an unplanned drill" if secret and act.kind == "inject" else moment.said
-        return ActRow(at=act.at, who=act.who, said=said)
+        return ActRow(at=act.at, kind=act.kind, who=act.who, said=said)
 
     # -- what the day tells it ---------------------------------------------------------------------------------
 
@@ -369,6 +371,10 @@ class Desk:
         """t0: CLOCK_MONOTONIC, at which the drill's own clock was at 0. Orders find nothing that is on any more."""
         with self._lock:
             self._on = self._orders = None
+            if self.live is not None:
+                # What is shown until the wait shows itself must not name what a blind drill has broken.
+                self.live = replace(self.live, phase="", phase_left_s=None, faults=(), message="")
+            self._alerts = _active(self._alerts)
             self._harness("over", number, seconds=round(t0 - self._zero, 3))
 
     def close(self) -> None:
@@ -425,3 +431,7 @@ class Desk:
                 append_line(self._path, encode_line(act))
             except OSError as error:
                 self._say(f"{PEOPLE} cannot be written: {error.strerror}")
+
+
+def _active(alerts: dict[str, str]) -> dict[str, str]:
+    return {name: state for name, state in alerts.items() if state not in QUIET}

@@ -251,7 +251,7 @@ class _Running:
         part = ""
         if desk is not None:
             on = desk.on
-            session, expected = self._session, self._expected
+            session, expected = self._session, {*self._expected, *(on.alerts if on is not None else ())}
             desk.shows(state, session.alerts_now(expected), session.counters_now())
             part = f"{desk.plan.title}: " + (f"drill {on.number}" if on is not None else "between drills")
             if on is not None and on.blind:

@@ -21,11 +21,16 @@ Say = Callable[[str], None]
 
 
 def typed(desk: Desk, say: Say, private: Path) -> Callable[[], None]:
+    """Say what can be typed, and read it; what is returned stops that."""
+    say(welcome(desk))
+    return reading(desk, say)
+
+
+def reading(desk: Desk, say: Say) -> Callable[[], None]:
     """Read commands from standard input in a thread of its own; what is returned stops it. An input that ends (a
     terminal that is gone) ends the game day: nobody could end anything any more."""
     over = threading.Event()
     thread = threading.Thread(target=_read, args=(desk, say, over), name="typed commands", daemon=True)
-    say(welcome(desk))
     thread.start()
 
     def close() -> None:

@@ -1,6 +1,6 @@
 """`python -m harness.load`: the load process.
 
-`describe FILE`, `worker`, `elsewhere SETTINGS`, `read-back` and `last-look` are its helpers.
+`describe WANTED`, `worker`, `elsewhere SETTINGS`, `read-back`, `last-look` and `try-requests` are its helpers.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ def main(arguments: list[str]) -> int:
         return print_description(arguments[1])
     from harness.load.process import start
 
-    helpers = {"worker": start.worker, "read-back": start.read_back, "last-look": start.last_look}
+    helpers = {
+        "worker": start.worker,
+        "read-back": start.read_back,
+        "last-look": start.last_look,
+        "try-requests": start.try_requests,
+    }
     if not arguments:
         start.run_load()
     if arguments[:1] == ["elsewhere"] and len(arguments) == 2:
         start.run_elsewhere(arguments[1])
     if len(arguments) == 1 and arguments[0] in helpers:
         start.run_helper(helpers[arguments[0]])
-    sys.stderr.write(
-        "usage: python -m harness.load [describe FILE | worker | elsewhere SETTINGS | read-back | last-look]\n"
-    )
+    names = " | ".join(["describe WANTED", "elsewhere SETTINGS", *helpers])
+    sys.stderr.write(f"usage: python -m harness.load [{names}]\n")
     return 2
 
 

@@ -49,9 +49,10 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     host: Annotated[str | None, Option(Unit(name="URL"), "An own target; means the external stack.",
         not_in_toml='write it as url in [target], for example url = "http://127.0.0.1:8000"')] = None
     scale: Annotated[float | None, Option(NUMBER,
-        "Share of the full load.", otherwise="1 on the external stack, 0.02 on ours, which share this machine")] = None
+        "Share of the full load.",
+        otherwise="what --rate is of it; else 1 on the external stack, 0.02 on ours, which share this machine")] = None
     rate: Annotated[float | None, Option(NUMBER, "Arrivals per second (open model), not scaled.")] = None
-    users: Annotated[int | None, Option(COUNT, "Virtual users, not scaled.")] = None
+    users: Annotated[int | None, Option(COUNT, "Virtual users, not scaled.", otherwise="the scenario's, scaled")] = None
     spawn_rate: Annotated[float | None, Option(NUMBER, "Users per second, not scaled.")] = None
     run_time_s: Annotated[float | None, Option(DURATION,
         "The scenario's run time; what is left of it bounds recovery.")] = None
@@ -63,9 +64,15 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_s: Annotated[float, Option(DURATION,
         "Total time for a request, from sending to the last byte.")] = 10.0
     locustfile: Annotated[str | None, Option(PATH,
-        "Any Locust file.", otherwise="the built-in anomaly API users")] = None
+        "Locust files: one, a folder, or several with commas.", otherwise="the built-in anomaly API users")] = None
     user_classes: Annotated[tuple[str, ...], Option(Unit(name="NAME"),
         "Only these user classes.", flag="--user-class")] = ()
+    tags: Annotated[tuple[str, ...], Option(Unit(name="TAG"), "Only tasks with one of these tags.", flag="--tag")] = ()
+    exclude_tags: Annotated[tuple[str, ...], Option(Unit(name="TAG"),
+        "No tasks with one of these tags.", flag="--exclude-tag")] = ()
+    locust_args: Annotated[tuple[str, ...], Option(EXPR,
+        "For an argument that the Locust file itself adds, for example --locust-arg=--tenant=blue.",
+        flag="--locust-arg")] = ()
     warmup_s: Annotated[float, Option(DURATION, "After the ramp; not judged.")] = 10.0
     baseline_s: Annotated[float | None, Option(DURATION,
         "Healthy phase before the fault.", otherwise="60s; spike 30s")] = None

@@ -25,9 +25,14 @@ _METHOD = re.compile(r"^[A-Z]+ +")
 """Before the path, in a request name."""
 
 
-def scale_of(request: Experiment) -> float:
+def scale_of(request: Experiment, scenario: Scenario) -> float:
     """The scale in force. Raises UsageError outside 0 < scale <= 1."""
-    scale = request.scale if request.scale is not None else (1.0 if request.stack == "external" else LOCAL_SCALE)
+    if request.scale is not None:
+        scale = request.scale
+    elif request.rate is not None and scenario.rate is not None:
+        scale = min(1.0, request.rate / scenario.rate)  # so many users as such a rate wants, not those of the full load
+    else:
+        scale = 1.0 if request.stack == "external" else LOCAL_SCALE
     if not (math.isfinite(scale) and 0 < scale <= 1):
         raise UsageError(
             f"{scale:g} is not a share of the full load", hint="above 0, at most 1 (0.02 is 2 %)", field="scale"
@@ -72,14 +77,15 @@ def choose_classes(file: Locustfile, scenario: Scenario, wanted: tuple[str, ...]
 
 def load_plan(request: Experiment, scenario: Scenario, *, host: str, seed: int) -> LoadPlan:
     """The scaled load, whatever its users do. Raises UsageError for values that no load can have."""
-    scale = scale_of(request)
+    if request.rate is not None:
+        _between("rate", request.rate, 1.0, MAX_RATE)
+    scale = scale_of(request, scenario)
     model = model_of(request, scenario)
     users = request.users if request.users is not None else max(MIN_USERS, round(scenario.users * scale))
     spawn_rate = request.spawn_rate if request.spawn_rate is not None else max(1.0, scenario.spawn_rate * scale)
     rate = None
     if model == "open":
         rate = request.rate if request.rate is not None else max(MIN_RATE, (scenario.rate or 0.0) * scale)
-        _between("rate", rate, 1.0, MAX_RATE)
     _between("users", users, 1, 1_000_000)
     _between("spawn_rate", spawn_rate, 0.1, 1_000_000)
     _between("request_timeout_s", request.request_timeout_s, 0.05, 600)
@@ -127,6 +133,9 @@ def with_locustfile(load: LoadPlan, request: Experiment, scenario: Scenario, fil
         load,
         locustfile=file.path,
         locustfile_sha256=file.sha256,
+        locust_args=request.locust_args,
+        tags=request.tags,
+        exclude_tags=request.exclude_tags,
         classes=classes,
         workers=workers,
         workers_why=why,

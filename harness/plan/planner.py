@@ -19,11 +19,12 @@ from harness.model.suggest import unknown
 from harness.model.target_grammar import defaults, merge, parse_targets, refuse_impossible
 from harness.model.units import format_duration
 from harness.plan import loadplan, phases
+from harness.plan.consent import FaultDescription, planned
 from harness.plan.experiment import Experiment
 from harness.plan.file_notes import file_notes
 from harness.plan.files.entries import Entry, FaultEntry
 from harness.plan.scenarios import SCENARIOS
-from harness.plan.timeline import FaultDescription, expand
+from harness.plan.timeline import expand
 from harness.plan.warnings import plan_warnings
 
 
@@ -144,7 +145,7 @@ def bind(plan: Plan, up: StackUp, faults: Mapping[str, FaultDescription]) -> Pla
     by_name = {dependency.name: dependency for dependency in up.dependencies}
     bound = tuple(
         msgspec.structs.replace(
-            fault, change=faults[fault.spec.kind].plan(by_name[fault.spec.dependency], fault.change.params)
+            fault, change=planned(faults[fault.spec.kind], by_name[fault.spec.dependency], fault.change.params)
         )
         for fault in plan.faults
     )

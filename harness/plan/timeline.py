@@ -14,15 +14,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from hashlib import blake2b
 from struct import unpack
-from typing import Any, Protocol
 
 import msgspec
 
 from harness.model.errors import Refused, UsageError, about
-from harness.model.records.faults import Change, Dependency, FaultSpec, ParamInfo
+from harness.model.records.faults import Change, Dependency, FaultSpec
 from harness.model.records.plan import MAX_PHASE_S, PlannedFault
 from harness.model.suggest import unknown
 from harness.model.units import format_duration
+from harness.plan.consent import FaultDescription, planned
 from harness.plan.fault_text import decode_params, fault_text, parse_fault
 from harness.plan.files.entries import Entry, FaultEntry, RandomFaults
 from harness.plan.phases import on_grid
@@ -34,24 +34,6 @@ SETTLE_S = 1.0
 ONE_SHOT_S = 1.0
 """A one-shot takes this long where it is compared with others."""
 _OWN_KEYS = ("at", "for", "repeat")
-
-
-class FaultDescription(Protocol):
-    """What planning needs of a fault."""
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def needs(self) -> str: ...
-
-    @property
-    def one_shot(self) -> bool: ...
-
-    @property
-    def params(self) -> tuple[ParamInfo, ...]: ...
-
-    def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change: ...
 
 
 class _Slot(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,7 +170,7 @@ class _Expansion:
             if name not in known:
                 raise unknown(f"key or parameter of {spec.name}", name, [*known, *_OWN_KEYS], where=where)
         try:
-            return fault.plan(self._dependencies[spec.dependency], decode_params(spec, fault.params, where=where))
+            return planned(fault, self._dependencies[spec.dependency], decode_params(spec, fault.params, where=where))
         except Refused as error:
             raise Refused(f"{where}{error}", hint=error.hint) from error
 

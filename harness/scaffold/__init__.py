@@ -1,5 +1,5 @@
-"""What `harness init` prints: a first harness.toml, and an override that puts Toxiproxy before somebody's services.
+"""What `harness init` writes or prints: a first harness.toml, an override that puts Toxiproxy before somebody's
+services, a starter Locust file. Only written_files.py writes; nothing is started.
 
-Pure: files are read, nothing is started or written. The command line comes in; it knows the kinds of dependencies, and
-no stack.
+The command line comes in. It knows the kinds of dependencies, and no stack.
 """

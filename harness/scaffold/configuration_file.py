@@ -22,7 +22,7 @@ health = "/health"                        # must answer below 400 before a run
 # url = "http://127.0.0.1:8474"
 
 # [dependencies.redis]                    # the name is what faults call it: redis-down
-# kind = "redis"                          # redis, postgres, kafka, tcp or http
+# kind = "redis"                          # redis, postgres, mysql, kafka, memcached, tcp or http
 # proxy = "redis"                         # its name in Toxiproxy
 # direct = "127.0.0.1:6379"               # the server itself: asked who is connected, for proof
 # password_env = "REDIS_PASSWORD"         # never the password itself

@@ -12,18 +12,18 @@ from msgspec.structs import replace
 from harness.adapters.processes.start_command import reset_command
 from harness.conductor.prepare import Ground, Planned, ground
 from harness.config.file import Configuration
-from harness.fault import registered, traits_of
-from harness.load.process.launcher import describe
+from harness.fault import registered
 from harness.model.errors import HarnessError, UsageError
 from harness.model.records.load import Locustfile
 from harness.model.records.many_runs.suite import SuiteResult
 from harness.model.records.plan import Plan
 from harness.model.units import format_duration
+from harness.plan.consent import harm_of
 from harness.plan.experiment import Experiment
 from harness.plan.phases import MIN_HOLD_S, sharing, shortest_run
 from harness.plan.suite.declared import declared_names, must_hold, own_targets, undecided, with_lengths
 from harness.plan.suite.items import Item, Left, Suite, experiment_of
-from harness.plan.suite.profile import NOT_OURS, harmful, profile
+from harness.plan.suite.profile import NOT_OURS, profile
 from harness.plan.suite.suite_file import SuiteFile
 from harness.plan.suite.suite_plan import PlannedExperiment, SuitePlan
 
@@ -129,6 +129,7 @@ def plan_suite(
     file: SuiteFile | None = None,
     profile_name: str = "standard",
     only: Sequence[str] = (),
+    look: Callable[[Ground, Experiment], Locustfile] = Ground.look,
 ) -> PlannedSuite:
     """shared: the settings of all its experiments. file: what it consists of; else the profile of that name.
 
@@ -136,7 +137,7 @@ def plan_suite(
     """
     on = ground(shared, configuration)
     suite = _suite(on, shared, file, profile_name)
-    locustfile = describe(on.locustfile)
+    locustfile = look(on, shared)
     control = replace(shared, faults=("none",))
     base = Planned(experiment=control, plan=on.plan(control, lambda: locustfile), stack=on.stack, running=on.running)
     chosen, left = _chosen(suite, only)
@@ -233,7 +234,7 @@ def not_allowed(item: Item, plan: Plan, file: SuiteFile | None) -> bool:
     if plan.stack != "external" or (file is not None and item.name in file.allow):
         return False
     faults = registered()
-    return any(harmful((*one.change.traits, *traits_of(faults[one.spec.kind]))) for one in plan.faults)
+    return any(harm_of(faults[one.spec.kind], one.change) for one in plan.faults)
 
 
 def _may_fail_with(item: Item, plan: Plan) -> dict[str, tuple[str, ...]]:

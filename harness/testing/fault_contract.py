@@ -21,6 +21,7 @@ from harness.dependencies.probe import path_probe
 from harness.fault import Fault
 from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Change, Dependency, Evidence, FaultSpec, UndoRecord
+from harness.plan.consent import planned
 from harness.plan.fault_text import decode_params
 
 LOOKS_FOR_S = 10.0
@@ -85,7 +86,7 @@ def change_for(fault: Fault, dependency: Dependency, **params: str) -> Change:
     spec = FaultSpec(
         name=f"{dependency.name}-{fault.kind}", dependency=dependency.name, kind=fault.kind, params=params, text="test"
     )
-    return fault.plan(dependency, decode_params(spec, fault.params))
+    return planned(fault, dependency, decode_params(spec, fault.params))
 
 
 def through_json(record: UndoRecord) -> UndoRecord:
@@ -108,7 +109,10 @@ def assert_described(fault: Fault) -> None:
     assert isinstance(fault, Fault), f"{fault!r} lacks a part of harness.api.Fault"
     assert fault.summary and fault.undo_summary and fault.proof_summary, f"{fault.kind}: an empty summary"
     for info in fault.params:
-        assert info.help and info.default, f"{fault.kind}: parameter {info.name} lacks help or default"
+        # A name has no default where only a person knows it; planning without it is refused.
+        assert info.help and (info.default or info.unit == "name"), (
+            f"{fault.kind}: parameter {info.name} lacks help or default"
+        )
 
 
 def assert_planned(fault: Fault, dependency: Dependency, params: Mapping[str, str] | None = None) -> None:

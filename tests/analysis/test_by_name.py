@@ -204,3 +204,38 @@ def test_of_many_names_that_stay_dead_the_worst_few_are_followed() -> None:
     result = judged(service, recovery_s=5.0, after_s=40.0)
     assert result.recovery is not None and len(result.recovery.targets) <= 22
     assert len(target(result, "after: error_rate < 1%").names) > 30
+
+
+def test_a_request_that_may_fail_breaks_no_target_of_all_requests_by_its_share_of_the_traffic() -> None:
+    run = Scene(service=rare(0.5, (INJECTED, ZERO))).build()
+    assert run.judge().verdict == "fail"
+    plan = msgspec.structs.replace(run.plan, may_fail_with={RARE: ("redis",)})
+    result = Run(plan, run.events, run.rows, run.samples).judge()
+    found = target(result, "fault: error_rate < 1%")
+    assert result.verdict == "pass" and found.outcome == "held"
+    assert found.observed is not None and found.observed < 0.01, "the figure is of what was judged"
+    assert found.why.endswith(f"without {RARE}")
+    assert [(name.name, name.outcome) for name in found.names] == [(RARE, "allowed")]
+    # The others are held to it as before; and another dependency's fault is no excuse.
+    half = rare(0.5, (INJECTED, ZERO))
+
+    def all_of_it(at: float, draw: random.Random) -> Reply:
+        found = half(at, draw)
+        broken = INJECTED <= at < ZERO and draw.random() < 0.3
+        return Reply(5.0, "status", found.name) if broken else found
+
+    everything = Scene(service=all_of_it).build()
+    plan = msgspec.structs.replace(everything.plan, may_fail_with={RARE: ("redis",)})
+    assert Run(plan, everything.events, everything.rows, everything.samples).judge().verdict == "fail"
+    other = msgspec.structs.replace(run.plan, may_fail_with={RARE: ("kafka",)})
+    assert Run(other, run.events, run.rows, run.samples).judge().verdict == "fail"
+
+
+def test_where_all_that_is_asked_may_fail_the_fault_phase_holds_and_says_why() -> None:
+    run = Scene(service=rare(1.0, (INJECTED, ZERO))).build()
+    plan = msgspec.structs.replace(run.plan, may_fail_with={RARE: ("redis",)})
+    result = Run(plan, run.events, run.rows, run.samples).judge()
+    found = target(result, "fault: error_rate < 1%")
+    assert (found.outcome, found.observed) == ("held", None)
+    assert found.why == "all that was asked may fail with redis"
+    assert result.verdict == "pass"

@@ -84,7 +84,7 @@ url = "http://127.0.0.1:9"
 kind = "redis"
 proxy = "redis"
 direct = "127.0.0.1:9"
-allow_flush = true
+allow = ["flush"]
 """
 
 

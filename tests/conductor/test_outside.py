@@ -244,6 +244,19 @@ def test_a_database_without_an_administrator_that_is_used_through_the_proxy(db: 
 
 
 @pytest.mark.parametrize("how", ["connect", "child"])
+def test_the_targets_own_connection_past_the_proxy_proves_the_contrary(
+    cache: Dependency, service: Service, how: str
+) -> None:
+    service.connect(cache.path)
+    service.connect(cache.direct, how)
+    with application(cache.direct):  # a bystander's is nobody's business
+        found = Judged(unasked("tcp", cache), target=service.info)
+    (why,) = found.unproven
+    assert "the target reaches tcp past the proxy as well: 1 connection to" in why and "python (pid" in why
+    assert not found.evidence
+
+
+@pytest.mark.parametrize("how", ["connect", "child"])
 @pytest.mark.parametrize("declared", [False, True])
 def test_the_targets_own_connection_proves_the_path(
     cache: Dependency, service: Service, how: str, declared: bool
@@ -263,7 +276,6 @@ def test_a_bystanders_connection_proves_nothing_about_a_target_that_is_known(
     cache: Dependency, service: Service, declared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outside, "LOOK_S", 0.5)
-    service.connect(cache.direct)  # it goes past the proxy
     target = msgspec.structs.replace(service.info, pid=service.process.pid if declared else None)
     with application(cache.path) as bystander:
         found = Judged(unasked("tcp", cache), target=target)

@@ -60,7 +60,7 @@ kind = "redis"
 proxy = "redis"
 direct = "127.0.0.1:6379"
 password_env = "REDIS_PASSWORD"
-allow_flush = true
+allow = ["flush"]
 
 [dependencies.orders_db]
 kind = "postgres"
@@ -89,7 +89,7 @@ secondary = ["p99 < 1s", "~p50 < 20ms"]
     assert found.target.start == (str(tmp_path / "serve"), "--port", "8443")
     assert (found.target.cwd, found.target.log) == (str(tmp_path / "app"), "/var/log/shop.log")
     redis, database, events = found.dependencies.values()
-    assert isinstance(redis, RedisTable) and redis.allow_flush and redis.password_env == "REDIS_PASSWORD"
+    assert isinstance(redis, RedisTable) and redis.allow == ("flush",) and redis.password_env == "REDIS_PASSWORD"
     assert isinstance(database, PostgresTable) and database.direct == "[::1]:5432"
     assert isinstance(events, KafkaTable)
     assert found.run == {"scenario": "baseline", "scale": 0.1, "fault": ("redis-down",), "strict": True}
@@ -154,10 +154,11 @@ def test_the_documented_file_is_complete_and_loads() -> None:
     everything = {key for table in written["dependencies"].values() for key in table}
     for type_ in tables().values():
         own = set(type_.__struct_fields__) - {"cwd", "log"} - containers  # shown for the target
+        own -= {"allow_flush"}  # a former spelling
         assert own <= everything, type_
     assert {type(table) for table in found.dependencies.values()} == set(tables().values())
     declared = ExternalStack("http://127.0.0.1:8000", configuration=found).describe()
-    assert [one.name for one in declared] == ["redis", "db", "events", "payments", "geo", "api"]
+    assert [one.name for one in declared] == ["redis", "db", "shop", "events", "sessions", "payments", "geo", "api"]
     assert all(one.external for one in declared) and declared[-1].target and declared[-1].startable
 
 
@@ -235,7 +236,11 @@ BAD: list[tuple[str, str, str]] = [
     (REDIS + 'direct = "127.0.0.1:70000"\n', "dependencies.redis.direct: ", "HOST:PORT"),
     (REDIS + 'direct = "redis://127.0.0.1:6379"\n', "dependencies.redis.direct: ", "HOST:PORT"),
     (REDIS + 'direct = "127.0.0.1:6379"\npasword_env = "X"\n', "unknown key 'pasword_env'", "password_env"),
-    (REDIS + 'direct = "127.0.0.1:6379"\nlogin = "user=x"\n', "dependencies.redis.login belongs to kind postgres", ""),
+    (
+        REDIS + 'direct = "127.0.0.1:6379"\nlogin = "user=x"\n',
+        "dependencies.redis.login belongs to kind mariadb or mysql or postgres",
+        "",
+    ),
     (REDIS + 'direct = "127.0.0.1:6379"\nproxy = "a/b"\n', "dependencies.redis.proxy: 'a/b'", ""),
     (REDIS + 'password = "hunter2"\n', "dependencies.redis.password: a secret does not belong", "password_env"),
     (REDIS + 'direct = "127.0.0.1:6379"\npassword_env = "hunter2!"\n', "password_env: the *name* of", "REDIS_"),

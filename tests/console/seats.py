@@ -22,7 +22,9 @@ from harness.model.errors import UsageError
 from harness.model.records.live import LiveFault, LiveNumbers, LiveState
 from harness.model.records.many_runs.gameday import DrillPlan, GameDayPlan
 from harness.suite.prepare import PlannedItem
+from tests.e2e.observe import wait_until
 
+ANYWHERE = Guests(address="127.0.0.1:0")
 EVIL = "<script>document.title='broken'</script>"
 FAULTS = (
     FaultForm(
@@ -91,7 +93,7 @@ class Day:
 
 
 @contextmanager
-def day(folder: Path, *, guests: bool = True) -> Iterator[Day]:
+def day(folder: Path, *, guests: Guests | None = ANYWHERE) -> Iterator[Day]:
     (folder / "logs").mkdir()
     private = folder / "private"
     private.mkdir(mode=0o700)
@@ -107,8 +109,8 @@ def day(folder: Path, *, guests: bool = True) -> Iterator[Day]:
     desk.shows(live())
     said: list[str] = []
     place = Place(faults=FAULTS)
-    if guests:
-        place = Guests(address="127.0.0.1:0").at(place, private)
+    if guests is not None:
+        place = guests.at(place, private)
     console = Console(desk, place, private, said.append)
     found = Day(desk, console, said)
     over = threading.Event()
@@ -147,13 +149,7 @@ class Browser:
     def ask(
         self, method: str, path: str, fields: dict[str, str] | None = None, **headers: str
     ) -> tuple[int, str, dict[str, str]]:
-        connection: http.client.HTTPConnection
-        if self.tls:
-            trusting = ssl.create_default_context()
-            trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=trusting)
-        else:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = self._connection()
         sent = {"Host": f"127.0.0.1:{self.port}", "Accept": "application/json"}
         if method == "POST":
             sent |= {"Origin": self.origin, "Content-Type": "application/x-www-form-urlencoded"}
@@ -167,11 +163,49 @@ class Browser:
         finally:
             connection.close()
 
+    def _connection(self) -> http.client.HTTPConnection:
+        if not self.tls:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=trusting)
+
     def enter(self, token: str) -> int:
         code, _, headers = self.ask("POST", f"/enter/{token}")
         self.cookie = headers.get("set-cookie", "").partition(";")[0]
         return code
 
+    def stream(self) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """As a page opens it; to be closed."""
+        connection = self._connection()
+        connection.request("GET", "/stream", headers={"Host": f"127.0.0.1:{self.port}", "Cookie": self.cookie})
+        return connection, connection.getresponse()
+
     def do(self, kind: str, **fields: str) -> tuple[int, str]:
         code, body, _ = self.ask("POST", f"/do/{kind}", fields)
         return code, body
+
+
+class Stream:
+    """All that the stream of a browser's page has said, as it comes; its thread ends with the console."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._connection, self._answer = browser.stream()
+        assert self._answer.status == 200
+        self._lines: list[str] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def text(self) -> str:
+        return "".join(self._lines)
+
+    def says(self, text: str) -> bool:
+        """Sooner or later."""
+        return wait_until(lambda: text in self.text(), 10)
+
+    def _read(self) -> None:
+        try:
+            while line := self._answer.readline():
+                self._lines.append(line.decode())
+        except (OSError, ValueError, http.client.HTTPException):
+            pass
+        self._connection.close()

@@ -149,6 +149,31 @@ def test_one_guest_does_not_take_all_streams(open_day: Day) -> None:
             other.close()
 
 
+def test_a_console_that_dies_too_often_is_given_up_and_the_day_goes_on_in_the_terminal(
+    open_day: Day, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once is not too often."""
+    monkeypatch.setattr(link, "MOST_DEATHS", 1)
+    ours, theirs = os.pipe()
+    with os.fdopen(ours) as read, os.fdopen(theirs, "w") as typed:
+        monkeypatch.setattr("sys.stdin", read)
+        before = open_day.console.pid
+        os.kill(before, signal.SIGKILL)
+        assert wait_until(lambda: any("was started again" in line for line in open_day.said), 20)
+        assert not any("is not started again" in line for line in open_day.said)
+        os.kill(open_day.console.pid, signal.SIGKILL)
+        assert wait_until(lambda: any("is not started again" in line for line in open_day.said), 20)
+        given_up = open_day.said[-1]
+        assert "has died 2 times" in given_up and "go on by typing here" in given_up and "Ctrl-C" in given_up
+        assert "logs/console.log" in given_up and (open_day.desk.folder / "logs" / "console.log").exists()
+        print("abort\nnote by hand", file=typed, flush=True)
+        assert wait_until(lambda: open_day.said[-2:] == ["abort: done", "note: done"], 10), open_day.said
+        assert open_day.taken == ["abort"] and not open_day.desk.ended
+        typed.close()
+        # Nobody can say anything any more.
+        assert wait_until(lambda: open_day.desk.ended, 10)
+
+
 def test_a_console_that_hangs_is_replaced(open_day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "STUCK_S", 1.0)
     before = open_day.console.pid

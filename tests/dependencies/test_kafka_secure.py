@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def trouble_of(looks: Look) -> str:
 
 
 def tls(kafka: SecureKafka) -> str:
-    return f'ca = "{kafka.ca}"\nserver_name = "{NAME}"\n'
+    return f'tls = true\ntls_ca = "{kafka.ca}"\ntls_name = "{NAME}"\n'
 
 
 def ways(kafka: SecureKafka) -> dict[str, tuple[str, str]]:
@@ -75,7 +76,7 @@ def ways(kafka: SecureKafka) -> dict[str, tuple[str, str]]:
         "plain": ("sasl", f'sasl = "PLAIN"\n{LOGIN}'),
         "scram-256": ("sasl", f'sasl = "SCRAM-SHA-256"\n{LOGIN}'),
         "scram-512 over TLS": ("both", f'sasl = "SCRAM-SHA-512"\n{LOGIN}{tls(kafka)}'),
-        "certificates": ("mutual", f'{tls(kafka)}cert = "{kafka.cert}"\nkey = "{kafka.key}"\n'),
+        "certificates": ("mutual", f'{tls(kafka)}tls_cert = "{kafka.cert}"\ntls_key = "{kafka.key}"\n'),
     }
 
 
@@ -99,7 +100,9 @@ def test_probes_leave_nothing_in_the_brokers_log(tmp_path: Path, proxies: str, k
     assert not re.findall("(?i).*(?:fail|error|exception|unexpected).*", kafka.log.read_text()[said:])
 
 
-@pytest.mark.parametrize("kind", ["down", "latency", "hang"])
+@pytest.mark.parametrize(
+    "kind", ["down", *(pytest.param(kind, marks=pytest.mark.thorough) for kind in ("latency", "hang"))]
+)
 def test_faults_keep_their_contract_over_sasl_and_tls(
     kind: str, tmp_path: Path, proxies: str, kafka: SecureKafka
 ) -> None:
@@ -118,12 +121,20 @@ def test_what_is_wrong_is_one_line_without_the_password(
         said = told("sasl", f'sasl = "{mechanism}"\nuser = "{USER}"\npassword_env = "WRONG"\n')
         assert "the login is not accepted" in said and "hunter2" not in said
     assert "declare sasl, user and password_env" in told("sasl", "")
-    assert "certificate is not accepted" in told("both", f'sasl = "PLAIN"\n{LOGIN}ca = "{kafka.ca}"\n')
-    assert "certificate is not accepted" in told("mutual", f'tls = true\nserver_name = "{NAME}"\n')
+    other = f'tls = true\ntls_ca = "{kafka.ca}"\ntls_name = "other.test"\n'
+    assert "certificate is not accepted: Hostname mismatch" in told("both", f'sasl = "PLAIN"\n{LOGIN}{other}')
+    assert "certificate is not accepted" in told("mutual", f'tls = true\ntls_name = "{NAME}"\n')
     broken = tmp_path / "broken.pem"
     broken.write_text("no certificate")
-    said = told("mutual", f'ca = "{broken}"\nserver_name = "{NAME}"\n')
-    assert f"a file of TLS cannot be used ({broken})" in said
+    said = told("mutual", f'tls = true\ntls_ca = "{broken}"\ntls_name = "{NAME}"\n')
+    assert f"TLS cannot be set up with {broken}" in said
+    subprocess.run(
+        ["openssl", "pkcs8", "-topk8", "-in", kafka.key, "-out", tmp_path / "locked.key", "-passout", "pass:x"],
+        check=True,
+        timeout=60,
+    )
+    said = told("mutual", f'{tls(kafka)}tls_cert = "{kafka.cert}"\ntls_key = "locked.key"\n')
+    assert "TLS cannot be set up with" in said and "a key without a passphrase" in said
     assert "does not answer" in told("mutual", tls(kafka)), "without a certificate of our own"
 
 
@@ -132,8 +143,9 @@ def test_what_is_wrong_is_one_line_without_the_password(
     [
         ('sasl = "GSSAPI"\nuser = "x"\npassword_env = "X"\n', "'GSSAPI' is none of PLAIN"),
         ('sasl = "PLAIN"\n', "needs all of sasl, user and password_env"),
-        ('cert = "/x"\n', "cert and key belong together"),
-        ('ca = "ca.pem"\n', "ca is no absolute path"),
+        ('tls_ca = "ca.pem"\n', "k.tls_ca is for TLS"),
+        ("tls = true\n", "k.tls: by what is its certificate known"),
+        ('tls = true\ntls_name = "k.test"\ntls_cert = "x"\n', "tls_cert and tls_key belong together"),
         ('password_env = "hunter2 !"\n', "password_env"),
     ],
 )

@@ -1,4 +1,5 @@
-"""A game day driven in a real Chromium: by keys and clicks, with a responder who is to find out, and a hostile page."""
+"""A game day driven in a real Chromium: an operator without a mouse, a responder who is to find out, guests who read
+every outlet of a blind drill, the real Prometheus and Alertmanager, and a hostile page."""
 
 from __future__ import annotations
 
@@ -8,17 +9,24 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.conductor.test_annotations import Imitation
+from tests.console import seats
+from tests.console.keys import tab_to
 from tests.e2e.life import entries, state_folders
 from tests.e2e.observe import HARNESS, SHORTENED, family, still_alive, wait_until
 from tests.e2e.test_suite import OPTIONS, result
 from tests.report.browser import find
+from tests.support.servers.alerting import programs
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -33,6 +41,17 @@ drills:
   - {name: slow store, faults: ["db-latency:latency=50ms"], fault_for: 120s}
   - {name: left out, faults: [redis-hang]}
 """
+PAUSED = "  - {name: paused, faults: [api-pause], fault_for: 15s, expected_alerts: [SampleApiDown, KafkaDown]}\n"
+WITH_ALERTS = PLAN.replace("blind: true,", "blind: true, expected_alerts: [KafkaDown],").replace(
+    "  - {name: left out", f"{PAUSED}  - {{name: left out"
+)
+"""KafkaDown is about what the API says of Kafka: while the API is paused it can never fire."""
+WITH_GRAFANA = (
+    "import os; from msgspec.structs import replace; from harness.stack.embedded import EmbeddedStack; "
+    "up = EmbeddedStack.up; "
+    "EmbeddedStack.up = lambda *args: replace(up(*args), grafana=os.environ.get('HERE_IS_GRAFANA')); "
+)
+"""The embedded stack has none: what is told to it is an outlet of a blind drill all the same."""
 WAIT_MS = 60_000
 EVIL = "<img src=x onerror=\"document.title='broken'\">"
 
@@ -40,13 +59,16 @@ EVIL = "<img src=x onerror=\"document.title='broken'\">"
 class Day:
     """`harness gameday` with a console and a listener for guests."""
 
-    def __init__(self, cwd: Path) -> None:
+    def __init__(self, cwd: Path, plan: str = PLAN, *args: str, grafana: str | None = None) -> None:
         self.cwd, self.state = cwd, cwd / "state"
-        (cwd / "day.yaml").write_text(OPTIONS + PLAN)
+        (cwd / "day.yaml").write_text(OPTIONS.replace("rate: 50", "rate: 20") + plan)
         self.log = (cwd / "said.txt").open("wb")
         self.env = {**os.environ, "XDG_STATE_HOME": str(self.state)}
+        program = SHORTENED
+        if grafana is not None:
+            self.env["HERE_IS_GRAFANA"], program = grafana, WITH_GRAFANA + SHORTENED
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SHORTENED, "gameday", "day.yaml", "--guests", "127.0.0.1:0"],
+            [sys.executable, "-c", program, "gameday", "day.yaml", "--guests", "127.0.0.1:0", *args],
             cwd=cwd,
             env=self.env,
             stdin=subprocess.DEVNULL,
@@ -89,7 +111,20 @@ class Day:
 
 @pytest.fixture
 def day(tmp_path: Path) -> Iterator[Day]:
-    opened = Day(tmp_path)
+    with closing_day(Day(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def grafana() -> Iterator[Imitation]:
+    with Imitation() as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@contextmanager
+def closing_day(opened: Day) -> Iterator[Day]:
     members = family(opened.process.pid)
     yield opened
     if opened.process.poll() is None:
@@ -114,7 +149,8 @@ def come_in(browser: Browser, link: str, complaints: list[str]) -> Page:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text))
     page.goto(link)
-    page.get_by_role("button", name="Come in").click()
+    expect(page.get_by_role("button", name="Come in")).to_be_focused()
+    page.keyboard.press("Enter")
     page.wait_for_selector("#abort")
     # The script has run, and the first board has come.
     page.wait_for_load_state("load")
@@ -131,75 +167,170 @@ def press(page: Page, key: str, answer: str) -> None:
     said(page, answer)
 
 
-def test_a_game_day_is_driven_in_a_browser_and_its_record_says_what_its_histories_say(
-    day: Day, browser: Browser
-) -> None:
-    complaints: list[str] = []
-    operator = come_in(browser, day.link(), complaints)
-    responder = come_in(browser, day.invite("Bo", "--role", "responder"), complaints)
+class Guest:
+    """Reads what the guests' listener tells: the page, as it is now, and the stream from here on."""
 
-    # By keys alone: the abort tried, a note, the first drill, a mark.
+    def __init__(self, cookie: str, port: int) -> None:
+        self._browser = seats.Browser(port, tls=True, cookie=cookie)
+        self._stream = seats.Stream(self._browser)
+
+    def heard(self) -> str:
+        return self._browser.ask("GET", "/")[1] + self._stream.text()
+
+
+class Outlets:
+    """All that somebody who is not the operator can read of a blind drill, from now until it is revealed."""
+
+    def __init__(self, day: Day, responder: Page, grafana: Imitation) -> None:
+        self._day, self._grafana, self._responder = day, grafana, responder
+        port = int(responder.url.rpartition(":")[2].strip("/"))
+        (own,) = responder.context.cookies()
+        observer = seats.Browser(port, tls=True)
+        assert observer.enter(day.invite("Grace").rpartition("/")[2]) == 303
+        self._guests = [Guest(f"{own['name']}={own['value']}", port), Guest(observer.cookie, port)]
+        self._said, self._names = len(day.text), self._files()
+        self._acts, self._marks = len(entries(day.dir, "people.jsonl")), len(grafana.made)
+
+    def read(self) -> dict[str, str]:
+        """By name; without what the responders have said themselves."""
+        acts = entries(self._day.dir, "people.jsonl")[self._acts :]
+        found = {
+            "terminal": self._day.text[self._said :],
+            "names of files": " ".join(self._files() - self._names),
+            "acts": json.dumps([act for act in acts if act["role"] != "responder"]),
+            "annotations": json.dumps(self._grafana.made[self._marks :]),
+            "a responder's browser": self._responder.content(),
+            **{f"guest {number}": guest.heard() for number, guest in enumerate(self._guests)},
+        }
+        return {name: text.replace("the kafka", "").lower() for name, text in found.items()}
+
+    def _files(self) -> set[str]:
+        return {str(one.relative_to(self._day.dir)) for one in self._day.dir.rglob("*")}
+
+
+def mark(grafana: Imitation, text: str) -> dict[str, Any] | None:
+    return next((one for one in list(grafana.made) if text in json.dumps(one)), None)
+
+
+@pytest.mark.calm
+def test_a_game_day_is_driven_without_a_mouse_and_its_record_says_what_its_histories_say(
+    tmp_path: Path, browser: Browser, grafana: Imitation
+) -> None:
+    programs()
+    with closing_day(Day(tmp_path, WITH_ALERTS, "--with-alerts", grafana=grafana.url)) as day:
+        complaints: list[str] = []
+        operator = come_in(browser, day.link(), complaints)
+        responder = come_in(browser, day.invite("Bo", "--role", "responder"), complaints)
+        drive(day, operator, responder, grafana)
+        assert operator.title() == "by hand" and responder.title() == "by hand", "what people wrote has run as a script"
+        assert [text for text in complaints if "ERR_" not in text and "Failed to load" not in text] == []
+        assert_record(day)
+
+
+def begin(day: Day, operator: Page, drill: str, event: str = "fault_injected") -> None:
+    expect(operator.locator("#do-begin")).to_be_enabled(timeout=WAIT_MS)
+    press(operator, "b", "Begin the next drill: done")
+    day.wait_event(drill, event)
+
+
+def drive(day: Day, operator: Page, responder: Page, grafana: Imitation) -> None:
+    """The operator has a keyboard, the responder a mouse for one thing."""
     press(operator, "a", "Abort everything: done")
     expect(operator.locator("#clock")).not_to_contain_text("not tried", timeout=WAIT_MS)
     operator.keyboard.press("n")
     operator.keyboard.type(f"a note {EVIL}")
     press(operator, "Enter", "Write down: done")
     operator.keyboard.press("Escape")
-    press(operator, "b", "Begin the next drill: done")
-    day.wait_event("drill-01", "fault_injected")
-    press(operator, "m", "Mark this moment: done")
-    operator.get_by_role("button", name="somebody can say stop").click()
+    tab_to(operator, "#tick-1")
+    operator.keyboard.press("Space")
     operator.wait_for_selector("text=☑ somebody can say stop")
+    begin(day, operator, "drill-01")
+    press(operator, "m", "Mark this moment: done")
+    tab_to(operator, "form[action='/do/observed'] input")
+    operator.keyboard.type("misses rise")
+    press(operator, "Enter", "Write down: done")
+    tab_to(operator, "#h-notes ~ details > summary")
+    operator.keyboard.press("Enter")
+    tab_to(operator, "form[action='/do/action'] input[name=text]")
+    operator.keyboard.type("look at the pool")
+    operator.keyboard.press("Tab")
+    operator.keyboard.type("Bo")
+    press(operator, "Enter", "Add: done")
+    operator.keyboard.press("Escape")
     day.wait_said("drill 1 is over")
 
-    # Blind: the responder sees the service, and no word of what was broken.
+    # Blind: the responder sees the service, and no word of what was broken anywhere.
     expect(operator.locator("#do-begin")).to_be_enabled(timeout=WAIT_MS)
-    operator.locator("#do-begin").click()
-    day.wait_event("drill-02", "fault_injected")
+    outlets = Outlets(day, responder, grafana)
+    begin(day, operator, "drill-02", "fault_proven")
     expect(responder.locator("#clock")).to_contain_text("drill 2 is on: blind", timeout=WAIT_MS)
     responder.get_by_label("What do you see?").fill(EVIL)
     responder.get_by_role("button", name="We see something").click()
     said(responder, "We see something: done")
-    responder.get_by_label("What do you think it is?").fill("the kafka")
-    responder.get_by_role("button", name="We think it is this").click()
-    said(responder, "We think it is this: done")
-    shown = responder.inner_text("body").replace("the kafka", "")
-    assert "kafka-latency" in operator.inner_text("#faults")
-    for word in ("kafka", "slow events"):
-        assert word not in shown, word
+    tab_to(responder, "form[action='/do/think'] input")
+    responder.keyboard.type("the kafka")
+    press(responder, "Enter", "We think it is this: done")
+    responder.keyboard.press("Escape")
+    assert "kafka-latency" in operator.inner_text("#faults") and "KafkaDown" in operator.inner_text("#signals")
     day.wait_said("drill 2 is over")
+    assert wait_until(lambda: (day.dir / "drill-02" / "result.json").exists(), 60)
     expect(operator.locator("#do-begin")).to_be_enabled(timeout=WAIT_MS)
-    operator.locator("#do-reveal").click()
-    said(operator, "Reveal blind drills: done")
+    told = outlets.read()
+    assert all(
+        "drill 2 is on: blind" in told[name] and "between drills" in told[name] for name in ("guest 0", "guest 1")
+    )
+    assert "drill-02/history.jsonl" in told["names of files"] and "drill 2 begins" in told["terminal"]
+    leaks = [(name, word) for name, text in told.items() for word in ("kafka", "slow events") if word in text]
+    assert not leaks, (leaks, [told[name] for name, _ in leaks])
+    revealed_ms = 1_000 * time.time()
+    tab_to(operator, "#do-reveal")
+    press(operator, "Enter", "Reveal blind drills: done")
     expect(responder.locator("#drills")).to_contain_text("slow events", timeout=WAIT_MS)
+    assert wait_until(lambda: mark(grafana, "fault: kafka-latency") is not None, 30)
+    assert (mark(grafana, "fault: kafka-latency") or {})["time"] < revealed_ms - 2_000, "with its true time"
 
     # The third is aborted by the responder, while its fault is on.
-    operator.locator("#do-begin").click()
-    day.wait_event("drill-03", "fault_proven")
+    begin(day, operator, "drill-03", "fault_proven")
     press(responder, "a", "Abort everything: done")
+    expect(operator.locator("#alarm")).to_contain_text("Bo aborts", timeout=WAIT_MS)
     day.wait_said("drill 3 is over")
+
+    # In the fourth one alert fires, and one that is expected cannot.
+    begin(day, operator, "drill-04")
+    expect(operator.locator("#signals")).to_contain_text("SampleApiDown firing", timeout=WAIT_MS)
+    expect(responder.locator("#signals")).to_contain_text("SampleApiDown firing", timeout=WAIT_MS)
+    assert "KafkaDown inactive" in operator.inner_text("#signals")
+    day.wait_said("drill 4 is over")
     expect(operator.locator("#do-skip")).to_be_enabled(timeout=WAIT_MS)
-    operator.locator("#do-skip").click()
-    said(operator, "Skip it: done")
-    operator.get_by_role("button", name="End the day").click()
+    press(operator, "s", "Skip it: done")
+    tab_to(operator, "#do-end")
+    operator.keyboard.press("Space")
     assert day.process.wait(120) == 0, day.text[-3000:]
     for page in (operator, responder):
         expect(page.locator("#said")).to_have_text("the game day is over")
         expect(page.locator("#abort")).to_be_disabled()
-    assert operator.title() == "by hand" and responder.title() == "by hand", "what people wrote has run as a script"
-    assert [text for text in complaints if "ERR_" not in text and "Failed to load" not in text] == []
 
+
+def assert_record(day: Day) -> None:
     record = json.loads((day.dir / "gameday.json").read_text())
     assert record["complete"] and record["abort_tried"] is not None
     assert record["prerequisites"][0]["ticked_by"] == "Ada" and record["people"]["Bo"] == "responder"
-    assert [drill["status"] for drill in record["drills"]] == ["done", "done", "aborted", "skipped"]
+    assert record["drills"][0]["observed"][0]["text"] == "misses rise" and record["actions"][0]["owner"] == "Bo"
+    assert [drill["status"] for drill in record["drills"]] == ["done", "done", "aborted", "done", "skipped"]
     assert record["drills"][2]["why"] == "aborted by Bo"
-    for drill in record["drills"][:3]:
+    page = (day.dir / "record.html").read_text()
+    for drill in record["drills"][:4]:
         own, history = result(day.dir / drill["directory"]), day.history(drill["directory"])
         assert drill["verdict"] == own["verdict"] and drill["reasons"] == own["reasons"]
         assert drill["undone"] is own["faults"][0]["undo_verified"] is True
         injected = next(e["at"] for e in history if e["event"] == "fault_injected")
         assert injected == pytest.approx(own["faults"][0]["injected_s"], abs=0.01)
+        alerts = [f"{one['alert']}: {one['outcome'].replace('_', ' ')}" for one in own["detection"]["alerts"]]
+        assert drill["alerts"] == alerts and all(line in page for line in alerts)
+    assert "KafkaDown: never fired" in record["drills"][3]["alerts"]
+    rows = entries(day.dir / "drill-04", "alerts.jsonl")
+    fired = {row["alert"] for row in rows if row["row"] == "state" and row["state"] == "firing"}
+    assert "SampleApiDown" in fired and "KafkaDown" not in fired
     aborted = day.history("drill-03")
     stopped = next(e for e in aborted if e["event"] == "stopped")
     verified = next(e for e in aborted if e["event"] == "undo_verified")

@@ -73,7 +73,7 @@ def test_a_path_that_leads_to_another_server_is_refused(redis: Dependency) -> No
     launcher = SubprocessLauncher()
     try:
         other = start_valkey(launcher)
-        with pytest.raises(Refused, match="does not lead to the Redis"):
+        with pytest.raises(Refused, match="does not lead to the server"):
             captured(msgspec.structs.replace(redis, direct=other.address))
         with client(redis) as mine, redis_client.Redis(other.address.host, other.address.port) as theirs:
             theirs.replicaof(redis.direct.host, str(redis.direct.port))  # type: ignore[union-attr]

@@ -24,7 +24,9 @@ def test_a_dependency_without_a_proxy_is_told_so() -> None:
 
 
 def test_a_limit_of_connections_needs_a_database() -> None:
-    with pytest.raises(Refused, match="redis-connection-limit needs a PostgreSQL dependency; redis is of kind redis"):
+    with pytest.raises(
+        Refused, match="redis-connection-limit needs a PostgreSQL or MySQL dependency; redis is of kind redis"
+    ):
         change_for(registered()["connection-limit"], Dependency(name="redis", kind="redis", proxied=True))
 
 
@@ -59,7 +61,7 @@ def test_a_fault_that_shows_in_much_data_needs_a_dependency_that_can_be_asked_fo
 ) -> None:
     with pytest.raises(Refused, match=f"nothing would show this fault on a dependency of kind {dependency}") as refused:
         change_for(registered()[kind], Dependency(name="payments", kind=dependency, proxied=True))
-    assert "kafka, postgres, redis" in str(refused.value.hint)
+    assert "kafka, mariadb, memcached, mysql, postgres, redis" in str(refused.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -88,12 +90,15 @@ def test_a_parameter_that_would_harm_the_proxy_or_show_nothing_is_refused(
 
 def test_a_redis_of_the_users_own_is_emptied_only_where_that_is_allowed() -> None:
     theirs = Dependency(name="cache", kind="redis", proxied=True, external=True)
-    with pytest.raises(Refused, match="cache-flush would delete every key of cache") as refused:
+    with pytest.raises(Refused, match="cache-flush cannot be undone, and cache is not the harness's own") as refused:
         change_for(registered()["flush"], theirs)
-    assert "allow_flush" in str(refused.value.hint)
-    change = change_for(registered()["flush"], msgspec.structs.replace(theirs, allow_flush=True))
+    assert 'write allow = ["flush"] in [dependencies.cache]' in str(refused.value.hint)
+    with pytest.raises(Refused, match="cannot be undone"):
+        change_for(registered()["flush"], msgspec.structs.replace(theirs, allow=("kill",)))
+    change_for(registered()["down"], theirs)
+    change = change_for(registered()["flush"], msgspec.structs.replace(theirs, allow=("flush",)))
     assert "cannot be undone" in change.undoes
-    with pytest.raises(Refused, match="db-flush needs a Redis"):
+    with pytest.raises(Refused, match="db-flush needs a memcached or redis dependency"):
         change_for(registered()["flush"], Dependency(name="db", kind="postgres", proxied=True))
 
 

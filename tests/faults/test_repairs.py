@@ -284,7 +284,7 @@ class TestRoleLimit:
         try:
             other = msgspec.structs.replace(record, where={**record.where, "system_identifier": "1"})
             for call in (fault.undo, fault.verify_undone):
-                with pytest.raises(UndoUnverified, match="another PostgreSQL cluster"):
+                with pytest.raises(UndoUnverified, match="another PostgreSQL server"):
                     call(other)
         finally:
             fault.undo(record)

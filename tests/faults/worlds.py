@@ -101,7 +101,7 @@ proxy = "{name}-cache"
 direct = "127.0.0.1:{cache}"
 pid_file = "cache.pid"
 start = ["{valkey}", "--port", "{cache}", "--bind", "127.0.0.1", "--save", "", "--pidfile", "{folder}/cache.pid"]
-allow_flush = true
+allow = ["flush"]
 
 [dependencies.orders]
 kind = "postgres"

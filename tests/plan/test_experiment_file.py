@@ -34,6 +34,7 @@ def test_every_key_is_read_as_the_option_of_its_name() -> None:
         "max_in_flight: 9\nrequest_timeout: 5s\nwarmup: 0s\nbaseline: 30s\nfault_for: 20s\nrecovery_limit: 1m\n"
         "hold: 15s\nsoak: 1m30s\nstrict: true\nseed: 7\nworkers: 2\nfaults: [none]\ntargets: [p95 < 1s]\n"
         "abort_if: [x]\nno_extend: true\nextend_fault: true\n"
+        "tags: [read]\nexclude_tags: [slow]\nlocust_args: [--tenant=blue]\n"
     )
     found = file.values
     assert [found[key] for key in ("rate", "scale", "soak", "strict", "seed")] == [1000.0, 0.5, 90.0, True, 7]

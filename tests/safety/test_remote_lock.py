@@ -17,7 +17,7 @@ from harness.adapters.toxiproxy.lock import LOCK, LockHolder, read_holder
 from harness.model.errors import Refused, SetupError
 from harness.safety.healing.dead_run import heal_all
 from harness.safety.journal.entries import ProxyLock
-from harness.safety.locks.remote import LISTEN, Wanted, drop_proxy, hold_postgres, hold_proxy
+from harness.safety.locks.remote import LISTEN, Wanted, drop_proxy, hold_database, hold_proxy
 from harness.safety.locks.steal import advice, look, steal
 from harness.safety.state_folders import find_active
 from tests.safety.world import Proxy, Run, call, gone, stop, wait_for
@@ -176,7 +176,7 @@ def test_another_database_of_the_cluster_is_no_way_round(postgres_server: Postgr
 @pytest.mark.parametrize("alive", ["run", "keeper"])
 def test_the_half_of_whoever_lives_keeps_others_out(postgres_server: PostgresServer, alive: str, machines: Any) -> None:
     lock = Wanted(admin=postgres_server.admin, name="db")
-    half = hold_postgres(lock, "run-a", 1, alive)
+    half = hold_database(lock, "run-a", 1, alive)
     try:
         other = machines("b", name="run-b", shared=[msgspec.to_builtins(lock)])
         said = refusal(other)
@@ -184,7 +184,7 @@ def test_the_half_of_whoever_lives_keeps_others_out(postgres_server: PostgresSer
     finally:
         half.release()
     assert other.process.wait(60) == 2
-    hold_postgres(lock, "run-c", 1, "run").release()
+    hold_database(lock, "run-c", 1, "run").release()
 
 
 def test_a_postgresql_session_that_is_ended_takes_its_lock_again(

@@ -144,4 +144,4 @@ def test_every_trouble_is_found_in_one_look(tmp_path: Path, service: str) -> Non
     ]
     with pytest.raises(UsageError) as raised:
         ExternalStack("http://127.0.0.1:9", configuration=load(path)).check()
-    assert "3 more; see all with: harness stack status" in (raised.value.hint or "")
+    assert "3 more; see all with: harness doctor" in (raised.value.hint or "")

@@ -17,25 +17,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from harness.adapters.clients.administration import Role, Slots, Table
 from harness.model.clock import monotonic
 from harness.model.errors import OutcomeUnknown, Rejected, Unreachable, UsageError
-from harness.model.records.faults import Address, Applied
+from harness.model.records.faults import Address, Applied, Scalar
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
 APPLICATION = "harness"
 """application_name of every session of ours starts with this; such sessions are never counted or ended."""
-
-
-class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """A role as pg_roles has it. limit: rolconnlimit, -1 = none."""
-
-    oid: int
-    name: str
-    limit: int
-    can_login: bool
-    superuser: bool
+_LOCK_WAIT_MS = 1000
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,20 +39,6 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None
     port: int
     active_at: float | None
-
-
-class Slots(msgspec.Struct, frozen=True, kw_only=True):
-    """A server's room for sessions. limit: max_connections. reserved: of these for superusers and roles that may use
-    reserved slots. used: by clients, without the passing sessions of the harness itself."""
-
-    limit: int
-    reserved: int
-    used: int
-
-    @property
-    def free(self) -> int:
-        """For an ordinary role."""
-        return max(0, self.limit - self.reserved - self.used)
 
 
 def conninfo(options: str, /, *, address: Address | None = None, password: str | None = None, **more: str) -> str:
@@ -151,6 +129,9 @@ class Admin:
     def close(self) -> None:
         self._connection.close()
 
+    def kept_as(self, name: str) -> None:
+        self.ask("SELECT set_config('application_name', %s, false)", name)
+
     def system_identifier(self) -> str:
         """What tells this cluster from every other, also after it moved. Empty where the login may not read it."""
         try:
@@ -161,7 +142,7 @@ class Admin:
     def user(self) -> str:
         return str(self._row("SELECT current_user")[0])
 
-    def role(self, *, name: str | None = None, oid: int | None = None) -> Role | None:
+    def role(self, *, name: str | None = None, oid: Scalar = None) -> Role | None:
         """One role by name or OID; None when there is none."""
         rows = self._rows(
             "SELECT oid::bigint, rolname, rolconnlimit, rolcanlogin, rolsuper FROM pg_roles "
@@ -186,6 +167,15 @@ class Admin:
             (role.oid, role.oid),
         )
         return bool(row[0])
+
+    def lacks_to_limit(self, role: Role) -> str | None:
+        if self.may_limit(role):
+            return None
+        admin, limited = quote_identifier(self.user()), quote_identifier(role.name)
+        return (
+            f"ALTER ROLE {admin} CREATEROLE; GRANT {limited} TO {admin} WITH ADMIN OPTION;"
+            f" GRANT pg_signal_backend, pg_read_all_stats TO {admin};"
+        )
 
     def set_limit(self, role: Role, limit: int) -> Applied:
         """ALTER ROLE ... CONNECTION LIMIT. Sessions that exist stay."""
@@ -300,6 +290,50 @@ class Admin:
                 raise OutcomeUnknown(f"{left} sessions named {application} are still there")
             time.sleep(0.01)
         return ended
+
+    def table(self, name: str) -> Table | None:
+        schema, _, bare = name.rpartition(".")
+        rows = self._rows(
+            "SELECT c.oid::bigint, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.relkind IN ('r', 'p') AND c.relname = %s::name"
+            " AND CASE WHEN %s = '' THEN pg_table_is_visible(c.oid) ELSE n.nspname = %s::name END",
+            (bare, schema, schema),
+        )
+        return Table(oid=rows[0][0], sql=".".join(map(quote_identifier, rows[0][1:]))) if rows else None
+
+    def lacks_to_lock(self, table: Table) -> str | None:
+        may = self._row(
+            "SELECT has_table_privilege(%s::oid, 'UPDATE') OR has_table_privilege(%s::oid, 'DELETE')"
+            " OR has_table_privilege(%s::oid, 'TRUNCATE')",
+            (table.oid, table.oid, table.oid),
+        )[0]
+        return None if may else f"GRANT UPDATE ON {table.sql} TO {quote_identifier(self.user())};"
+
+    def hold_table(self, table: Table, name: str, *, lease_s: float) -> Applied:
+        """A request that waits blocks every later one, so it is given up soon. A name may be somebody else's table by
+        now: then it is not locked."""
+        self.ask(
+            "SELECT set_config('application_name', %s, false), set_config('lock_timeout', %s, false),"
+            " set_config('idle_in_transaction_session_timeout', %s, false)",
+            name,
+            str(_LOCK_WAIT_MS),
+            str(int(lease_s * 1000)),
+        )
+        sent = monotonic()
+        with self._translated():
+            self._connection.execute("BEGIN")
+            self._connection.execute(f"LOCK TABLE {table.sql} IN ACCESS EXCLUSIVE MODE".encode())
+        if not self.holds_table(table, name)[0]:
+            raise Rejected(f"{table.sql} is another table than it was before the fault")
+        return Applied(sent, monotonic())
+
+    def holds_table(self, table: Table, name: str) -> tuple[bool, str]:
+        held = self._row(
+            "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE a.application_name = %s"
+            " AND l.relation = %s::oid AND l.mode = 'AccessExclusiveLock' AND l.granted",
+            (name, table.oid),
+        )[0]
+        return held > 0, f"pg_locks has {held} such locks of a session named {name}"
 
     def counters(self) -> dict[str, object]:
         """connections, transactions, busy_s (seconds spent in statements) of all databases since their statistics were

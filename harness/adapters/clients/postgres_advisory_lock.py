@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 
+from harness.adapters.clients.administration import AdminSession
 from harness.adapters.clients.postgres_admin import Admin, conninfo
 from harness.model.errors import AdapterError, Refused, Unreachable
 
@@ -32,10 +33,10 @@ class AdvisoryLock:
     def __init__(self, admin: str, *, password: str | None, who: str, text: str) -> None:
         self._options = admin
         self._password = password
-        self._key = KEYS[who]
+        self._who, self._key = who, KEYS[who]
         self._text = text
         self._done = threading.Event()
-        self._session = self._open()
+        self._session: AdminSession = self._open()
         try:
             self._take(self._session)
         except BaseException:
@@ -51,7 +52,7 @@ class AdvisoryLock:
         if not self._thread.is_alive():  # else the server hangs: the session ends with this process
             self._session.close()
 
-    def _open(self) -> Admin:
+    def _open(self) -> AdminSession:
         session = Admin(self._options, password=self._password)
         try:
             here, oldest = session.ask(_DATABASES)[0]
@@ -73,7 +74,7 @@ class AdvisoryLock:
         with contextlib.suppress(AdapterError):  # PostgreSQL 13 has no such setting
             session.ask("SELECT set_config('idle_session_timeout', '0', false)")
 
-    def _take(self, session: Admin) -> None:
+    def _take(self, session: AdminSession) -> None:
         if not session.ask("SELECT pg_try_advisory_lock(%s, %s)", _CLASS, self._key)[0][0]:
             raise Refused(_holder(session, self._key))
 
@@ -86,7 +87,7 @@ class AdvisoryLock:
                 self._again()
 
     def _again(self) -> None:
-        session: Admin | None = None
+        session: AdminSession | None = None
         with contextlib.suppress(AdapterError, Refused):
             session = self._open()
             self._take(session)
@@ -96,7 +97,7 @@ class AdvisoryLock:
             session.close()
 
 
-def _holder(session: Admin, key: int) -> str:
+def _holder(session: AdminSession, key: int) -> str:
     """The words of whoever holds it, as far as this login may see them."""
     rows = session.ask(
         "SELECT coalesce(a.application_name, ''), coalesce(host(a.client_addr), ''), a.backend_start::text"

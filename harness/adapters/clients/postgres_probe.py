@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Self
 
 from harness.adapters.clients.postgres_admin import APPLICATION, conninfo, one_line
 from harness.adapters.wire.exchange import ErrorKind, Exchange, ProbeError
-from harness.adapters.wire.tls import unverified
 from harness.model.clock import monotonic
-from harness.model.records.faults import Address
+from harness.model.records.faults import Address, Tls
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
@@ -96,7 +95,9 @@ class Login:
                     if result is None:
                         return
                     if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
-                        raise _login_error(result.error_message.decode("utf-8", "replace"), connected=True)
+                        error = _login_error(result.error_message.decode("utf-8", "replace"), connected=True)
+                        error.code = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode("ascii", "replace")
+                        raise error
                     yield result
                     continue
                 self._wait(write=False)
@@ -146,7 +147,7 @@ def ssl_request(address: Address, deadline: float) -> str:
             # A server that said yes waits for TLS and logs an error where it does not come. Nothing is sent over it
             # that a certificate would have to protect.
             with suppress(ProbeError):
-                exchange.secure(unverified())
+                exchange.secure(Tls(), verified=False)
     return "SSLRequest answered"
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
+from harness.adapters.wire.tls import secured
 from harness.model.clock import monotonic
 from harness.model.errors import Forbidden, OutcomeUnknown, Rejected, Unreachable
-from harness.model.records.faults import Address, Applied
+from harness.model.records.faults import Address, Applied, Tls
 
 NAME = "harness"
 """Client names of ours start with this; such clients are never counted as the application's."""
@@ -26,6 +27,20 @@ _COUNTERS = {
     "misses": "keyspace_misses",
     "clients": "connected_clients",
 }
+
+
+class Login(msgspec.Struct, frozen=True, kw_only=True):
+    """user: of an ACL; None = the default one. tls: None = without."""
+
+    user: str | None = None
+    password: str | None = None
+    tls: Tls | None = None
+
+    def __repr__(self) -> str:
+        return f"Login(user={self.user!r})"
+
+
+ANYBODY = Login()
 
 
 class RedisClient(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,16 +76,16 @@ class Emptied(msgspec.Struct, frozen=True, kw_only=True):
     after: int
 
 
-def clients(address: Address, *, password: str | None = None, timeout_s: float = 3.0) -> tuple[RedisClient, ...]:
+def clients(address: Address, *, login: Login = ANYBODY, timeout_s: float = 3.0) -> tuple[RedisClient, ...]:
     """Ordinary clients, without replicas, monitors and those of the harness. Raises Unreachable, Rejected."""
-    with _connected(address, password, timeout_s, "CLIENT LIST") as connection:
+    with _connected(address, login, timeout_s, "CLIENT LIST") as connection:
         rows = connection.client_list()
     return tuple(_client(row) for row in rows if _ordinary(row))
 
 
-def keyspace(address: Address, *, password: str | None = None, timeout_s: float = 3.0) -> Keyspace:
+def keyspace(address: Address, *, login: Login = ANYBODY, timeout_s: float = 3.0) -> Keyspace:
     """Raises Unreachable, Rejected."""
-    with _connected(address, password, timeout_s, "INFO") as connection:
+    with _connected(address, login, timeout_s, "INFO") as connection:
         info = connection.info("all")
     databases = [value for name, value in info.items() if name.startswith("db") and name[2:].isdigit()]
     flushes = info.get("cmdstat_flushall", {})
@@ -82,43 +97,43 @@ def keyspace(address: Address, *, password: str | None = None, timeout_s: float 
     )
 
 
-def has_command(address: Address, name: str, *, password: str | None = None, timeout_s: float = 3.0) -> bool:
+def has_command(address: Address, name: str, *, login: Login = ANYBODY, timeout_s: float = 3.0) -> bool:
     """Does the server know a command by that name? True also where it cannot tell (before Redis 7)."""
     try:
-        with _connected(address, password, timeout_s, "COMMAND LIST") as connection:
+        with _connected(address, login, timeout_s, "COMMAND LIST") as connection:
             return bool(connection.execute_command("COMMAND LIST", "FILTERBY", "PATTERN", name))
     except Rejected:
         return True
 
 
-def mark(address: Address, key: str, *, lasts_s: int, password: str | None = None, timeout_s: float = 3.0) -> None:
+def mark(address: Address, key: str, *, lasts_s: int, login: Login = ANYBODY, timeout_s: float = 3.0) -> None:
     """Set a key of ours that expires by itself. Raises Unreachable, Rejected."""
-    with _connected(address, password, timeout_s, "SET") as connection:
+    with _connected(address, login, timeout_s, "SET") as connection:
         connection.set(key, "", ex=lasts_s)
 
 
-def unmark(address: Address, key: str, *, password: str | None = None, timeout_s: float = 3.0) -> Applied:
+def unmark(address: Address, key: str, *, login: Login = ANYBODY, timeout_s: float = 3.0) -> Applied:
     """Delete a key of ours, whether it is there or not. Raises Unreachable, Rejected."""
-    with _connected(address, password, timeout_s, "DEL") as connection:
+    with _connected(address, login, timeout_s, "DEL") as connection:
         sent = monotonic()
         connection.delete(key)
         return Applied(sent, monotonic())
 
 
-def marked(address: Address, key: str, *, password: str | None = None, timeout_s: float = 3.0) -> bool:
+def marked(address: Address, key: str, *, login: Login = ANYBODY, timeout_s: float = 3.0) -> bool:
     """Is a key of ours there? Raises Unreachable, Rejected."""
-    with _connected(address, password, timeout_s, "EXISTS") as connection:
+    with _connected(address, login, timeout_s, "EXISTS") as connection:
         return bool(connection.exists(key))
 
 
-def flush_all(address: Address, *, password: str | None = None, timeout_s: float = 30.0) -> Emptied:
+def flush_all(address: Address, *, login: Login = ANYBODY, timeout_s: float = 30.0) -> Emptied:
     """FLUSHALL. A large keyspace takes a while, during which the server answers nobody.
 
     Raises Unreachable (not done), Rejected (not done), OutcomeUnknown (no answer).
     """
     import redis
 
-    with _connected(address, password, timeout_s, "FLUSHALL") as connection:
+    with _connected(address, login, timeout_s, "FLUSHALL") as connection:
         connection.ping()
         sent = monotonic()
         try:
@@ -128,18 +143,18 @@ def flush_all(address: Address, *, password: str | None = None, timeout_s: float
                 transaction.dbsize()
                 before, _, after = transaction.execute()
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise OutcomeUnknown(f"FLUSHALL at {address} was not answered: {_words(error, password)}") from None
+            raise OutcomeUnknown(f"FLUSHALL at {address} was not answered: {_words(error, login)}") from None
         return Emptied(applied=Applied(sent, monotonic()), before=int(before), after=int(after))
 
 
 class Watch:
     """One connection that stays open, for counters that are read every second. Raises Unreachable, Rejected."""
 
-    def __init__(self, address: Address, *, password: str | None = None, timeout_s: float = 3.0) -> None:
-        self._opened = _connected(address, password, timeout_s, "INFO")
+    def __init__(self, address: Address, *, login: Login = ANYBODY, timeout_s: float = 3.0) -> None:
+        self._opened = _connected(address, login, timeout_s, "INFO")
         self._connection = self._opened.__enter__()
         self._address = address
-        self._password = password
+        self._login = login
 
     def read(self) -> dict[str, object]:
         """As the server says them, those it has: connections, commands, hits, misses: since the server started.
@@ -149,7 +164,7 @@ class Watch:
         try:
             info = {**self._connection.info("stats"), **self._connection.info("clients")}
         except redis.RedisError as error:
-            raise Unreachable(f"no Redis answers at {self._address}: {_words(error, self._password)}") from None
+            raise Unreachable(f"no Redis answers at {self._address}: {_words(error, self._login)}") from None
         return {name: info[field] for name, field in _COUNTERS.items() if field in info}
 
     def close(self) -> None:
@@ -157,37 +172,57 @@ class Watch:
 
 
 @contextmanager
-def _connected(address: Address, password: str | None, timeout_s: float, doing: str) -> Iterator[Any]:
+def _connected(address: Address, login: Login, timeout_s: float, doing: str) -> Iterator[Any]:
     """One connection for one errand, its errors translated and without the password."""
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    connection = redis.Redis(
+    pool = redis.ConnectionPool(
+        connection_class=redis.Connection if login.tls is None else _over_tls(login.tls),
         host=address.host,
         port=address.port,
-        password=password,
+        username=login.user,
+        password=login.password,
         client_name=f"{NAME}-admin",
         socket_timeout=timeout_s,
         socket_connect_timeout=min(3.0, timeout_s),
         retry=Retry(NoBackoff(), 0),
         decode_responses=True,
     )
+    connection = redis.Redis.from_pool(pool)
     try:
         yield connection
     except (redis.ResponseError, redis.AuthenticationError) as error:
         # A command that was renamed away or forbidden; a login that is wrong is another matter.
         forbidden = isinstance(error, redis.exceptions.NoPermissionError) or "unknown command" in str(error)
-        raise (Forbidden if forbidden else Rejected)(f"{doing} at {address}: {_words(error, password)}") from None
+        raise (Forbidden if forbidden else Rejected)(f"{doing} at {address}: {_words(error, login)}") from None
     except redis.RedisError as error:
-        raise Unreachable(f"no Redis answers at {address}: {_words(error, password)}") from None
+        raise Unreachable(f"no Redis answers at {address}: {_words(error, login)}") from None
     finally:
         connection.close()
 
 
-def _words(error: Exception, password: str | None) -> str:
+def _over_tls(tls: Tls) -> type[Any]:
+    import redis
+
+    class OverTls(redis.Connection):
+        """redis-py's own would check the certificate for the address, which may be a proxy's."""
+
+        def _connect(self) -> Any:
+            connection = super()._connect()  # type: ignore[no-untyped-call]
+            try:
+                return secured(connection, tls)
+            except Exception:
+                connection.close()
+                raise
+
+    return OverTls
+
+
+def _words(error: Exception, login: Login) -> str:
     text = " ".join(str(error).split())[:300]
-    return text.replace(password, "***") if password else text
+    return text.replace(login.password, "***") if login.password else text
 
 
 def _ordinary(row: dict[str, str]) -> bool:

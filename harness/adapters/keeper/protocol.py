@@ -118,13 +118,14 @@ class HoldProxy(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
-class HoldPostgres(msgspec.Struct, frozen=True, tag=True):
-    """Hold the advisory lock of a PostgreSQL until the keeper ends. See safety's locks.remote.Wanted."""
+class HoldDatabase(msgspec.Struct, frozen=True, tag=True):
+    """Hold the advisory lock of a database of this kind until the keeper ends. See safety's locks.remote.Wanted."""
 
     admin: str
     password_env: str
     name: str
     owner: str
+    kind: str = "postgres"
 
 
 class Finish(msgspec.Struct, frozen=True, tag=True):
@@ -152,7 +153,7 @@ Request = (
     | DropProject
     | Armed
     | HoldProxy
-    | HoldPostgres
+    | HoldDatabase
     | Finish
     | Status
     | InputOf

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import socket
-import ssl
 from contextlib import suppress
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from harness.model.clock import monotonic
-from harness.model.records.faults import Address
+from harness.model.errors import UsageError
+from harness.model.records.faults import Address, Tls
+
+if TYPE_CHECKING:  # a tenth of what `harness --help` may take
+    import ssl
 
 _GOODBYE_S = 0.02
 """A probe's time is told with it, and what a fault does to the end of a connection must not count."""
@@ -24,10 +27,12 @@ ErrorKind = Literal["refused", "reset", "timeout", "closed", "protocol", "auth",
 
 
 class ProbeError(Exception):
-    """Why an exchange failed. connected: the TCP connection itself had been accepted."""
+    """Why an exchange failed. connected: the TCP connection itself had been accepted. code: the server's own number
+    for it (SQLSTATE, an error number), where it gave one."""
 
-    def __init__(self, kind: ErrorKind, detail: str, *, connected: bool) -> None:
+    def __init__(self, kind: ErrorKind, detail: str, *, connected: bool, code: str = "") -> None:
         super().__init__(detail)
+        self.code = code
         self.kind: ErrorKind = kind
         self.detail = detail
         self.connected = connected
@@ -36,10 +41,11 @@ class ProbeError(Exception):
 class Exchange:
     """A fresh TCP connection; use as a context manager. Every method raises ProbeError.
 
-    deadline: CLOCK_MONOTONIC second by which everything must be done. received: bytes that have come so far.
+    deadline: CLOCK_MONOTONIC second by which everything must be done. tls: its handshake is the first thing that is
+    said. own: our end of the connection. received: bytes that have come so far, without what TLS adds.
     """
 
-    def __init__(self, address: Address, *, deadline: float) -> None:
+    def __init__(self, address: Address, *, deadline: float, tls: Tls | None = None) -> None:
         self._deadline = deadline
         self._buffer = b""
         self.received = 0
@@ -48,27 +54,35 @@ class Exchange:
         except OSError as error:
             raise _probe_error(error, f"connecting to {address}", connected=False) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.own = Address(*self._socket.getsockname()[:2])
+        self._secured: ssl.SSLSocket | None = None
+        if tls is not None:
+            try:
+                self.secure(tls)
+            except (ProbeError, UsageError):
+                self._socket.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if isinstance(self._socket, ssl.SSLSocket):
+        if self._secured is not None:
             with suppress(OSError, ValueError):
-                self._socket.settimeout(_GOODBYE_S)
-                self._socket = self._socket.unwrap()  # says that this is the end, and no cut
+                self._secured.settimeout(_GOODBYE_S)
+                self._socket = self._secured.unwrap()  # says that this is the end, and no cut
         self._socket.close()
 
-    def secure(self, context: ssl.SSLContext, name: str | None = None) -> None:
-        """Speak TLS from here on. name: what the certificate must be for, and what the server is told."""
+    def secure(self, tls: Tls, *, verified: bool = True) -> None:
+        """Speak TLS from here on. verified: False where nothing secret is sent and nothing that comes is believed.
+        Raises UsageError too, for files that cannot be used."""
+        from harness.adapters.wire.tls import secured
+
         try:
             self._socket.settimeout(self._left())
-            self._socket = context.wrap_socket(self._socket, server_hostname=name)
-        except ssl.SSLCertVerificationError as error:
-            why = f"its TLS certificate is not accepted: {error.verify_message}"
-            raise ProbeError("protocol", why, connected=True) from error
+            self._socket = self._secured = secured(self._socket, tls, verified=verified)
         except OSError as error:
-            raise _probe_error(error, "agreeing on TLS", connected=True) from error
+            raise _probe_error(error, "starting TLS", connected=True) from error
 
     def send(self, data: bytes) -> None:
         try:
@@ -152,9 +166,12 @@ def _probe_error(error: OSError, doing: str, *, connected: bool) -> ProbeError:
     if isinstance(error, (ConnectionResetError, BrokenPipeError)):
         # Also while connecting: a connection that was never accepted is refused, not reset.
         return ProbeError("reset", f"connection reset while {doing}", connected=True)
-    if isinstance(error, ssl.SSLEOFError):
-        return ProbeError("closed", f"the connection was closed while {doing}", connected=True)
-    if isinstance(error, ssl.SSLError):
-        why = (error.reason or "error").lower().replace("_", " ")
-        return ProbeError("protocol", f"TLS failed while {doing}: {why}", connected=True)
+    if type(error).__module__ == "ssl":
+        # Hung up in the middle, as a proxy does that finds nobody behind it; else it is no TLS, or not the right one.
+        if type(error).__name__ in ("SSLEOFError", "SSLZeroReturnError"):
+            return ProbeError("closed", "the connection was closed without an answer", connected=connected)
+        if (unwanted := getattr(error, "verify_message", "")) != "":
+            return ProbeError("protocol", f"its TLS certificate is not accepted: {unwanted}", connected=connected)
+        why = (getattr(error, "reason", None) or str(error)).lower().replace("_", " ")
+        return ProbeError("protocol", f"TLS failed while {doing}: {why}", connected=connected)
     return ProbeError("unreachable", f"{error.strerror or error} while {doing}", connected=connected)

@@ -7,7 +7,6 @@ in the oldest versions that Kafka 4 still answers.
 
 from __future__ import annotations
 
-import ssl
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import msgspec
 
 from harness.adapters.wire import sasl
 from harness.adapters.wire.exchange import Exchange, ProbeError
-from harness.model.records.faults import Address
+from harness.model.records.faults import Address, Tls
 
 T = TypeVar("T")
 
@@ -28,10 +27,9 @@ _LATEST = -1
 
 
 class Access(NamedTuple):
-    """How a broker's listener is spoken to. name: what its certificate is for. mechanism: of SASL."""
+    """How a broker's listener is spoken to. mechanism: of SASL."""
 
-    tls: ssl.SSLContext | None = None
-    name: str | None = None
+    tls: Tls | None = None
     mechanism: str | None = None
     user: str = ""
     password: str = ""
@@ -251,9 +249,7 @@ class _Reader:
 @contextmanager
 def connected(address: Address, *, deadline: float, access: Access = OPEN) -> Iterator[Exchange]:
     """A fresh connection, secured and logged in as the listener asks. Raises ProbeError."""
-    with Exchange(address, deadline=deadline) as exchange:
-        if access.tls is not None:
-            exchange.secure(access.tls, access.name)
+    with Exchange(address, deadline=deadline, tls=access.tls) as exchange:
         if access.mechanism is not None:
             _log_in(exchange, access)
         yield exchange

@@ -1,31 +1,44 @@
-"""TLS for exchanges on a raw socket: what certificates are held against, from files that the user names."""
+"""TLS on a socket that is connected already: one way for probes and for client libraries."""
 
 from __future__ import annotations
 
-import ssl
+import socket
+from functools import cache
+from typing import TYPE_CHECKING
 
 from harness.model.errors import UsageError
+from harness.model.records.faults import Tls
+
+if TYPE_CHECKING:  # a tenth of what `harness --help` may take
+    import ssl
 
 
-def unverified() -> ssl.SSLContext:
-    """For a goodbye in order: nothing secret is sent over it, and nothing that comes is believed."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+def secured(connection: socket.socket, tls: Tls, *, verified: bool = True) -> ssl.SSLSocket:
+    """The handshake, within the socket's own time-out. verified: False where nothing secret is sent and nothing that
+    comes is believed. Raises OSError, ssl.SSLError among them; UsageError for files that cannot be used."""
+    return _context(tls, verified).wrap_socket(connection, server_hostname=tls.name)
 
 
-def verified(ca: str | None, cert: str | None = None, key: str | None = None) -> ssl.SSLContext:
-    """ca: file of the only authority that is believed, None = the system's. Raises UsageError for files of no use."""
+@cache
+def _context(tls: Tls, verified: bool) -> ssl.SSLContext:
+    import ssl
+
+    if not verified:
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        made.check_hostname = False
+        made.verify_mode = ssl.CERT_NONE
+        return made
     try:
-        context = ssl.create_default_context(cafile=ca)
-        if cert is not None:
+        # The name is checked as it is declared, not as the server is reached: that is by an address, or the proxy's.
+        made = ssl.create_default_context(cafile=tls.ca)
+        made.check_hostname = tls.name is not None
+        if tls.cert is not None:
             # Never asked for at a terminal: a key with a passphrase is refused.
-            context.load_cert_chain(cert, key, password=lambda: "")
+            made.load_cert_chain(tls.cert, tls.key, password=lambda: "")
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or getattr(error, "reason", None) or "not understood"
-        files = ", ".join(file for file in (ca, cert, key) if file)
+        files = ", ".join(path for path in (tls.ca, tls.cert, tls.key) if path is not None)
+        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
         raise UsageError(
-            f"a file of TLS cannot be used ({files}): {why}", hint="PEM, and a key without a passphrase"
+            f"TLS cannot be set up with {files}: {why}", hint="PEM files that you may read, a key without a passphrase"
         ) from error
-    return context
+    return made

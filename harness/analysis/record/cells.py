@@ -8,7 +8,7 @@ dict for each would take ten times the memory.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -265,16 +265,17 @@ class Totals:
         """Without virtual arrivals."""
         return self.bad / self.attempts if self.attempts else None
 
-    def all_names(self) -> NameTotals:
-        """All request names in one."""
+    def all_names(self, without: Collection[str] = ()) -> NameTotals:
+        """All request names in one, but these."""
         whole = NameTotals()
-        for part in self.names.values():
-            whole.merge(part)
+        for name, part in self.names.items():
+            if name not in without:
+                whole.merge(part)
         return whole
 
-    def of(self, name: str | None) -> NameTotals:
-        """One request name (empty when never seen), or all of them."""
-        return self.all_names() if name is None else self.names.get(name, NameTotals())
+    def of(self, name: str | None, without: Collection[str] = ()) -> NameTotals:
+        """One request name (empty when never seen), or all of them but these."""
+        return self.all_names(without) if name is None else self.names.get(name, NameTotals())
 
 
 def _add_counts(into: dict[Key, int], part: Mapping[Key, int]) -> None:

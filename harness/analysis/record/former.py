@@ -34,14 +34,15 @@ _PARTS = {
 }
 
 
-def plan_of_schema_1(plan: Any) -> Any:
-    """Its dependencies were of one piece, and now have parts. What is of no such form is left for whoever checks it."""
+def plan_of_today(plan: Any, schema: int) -> Any:
+    """In schema 1 dependencies were of one piece, and now have parts; `allow_flush` became one entry of `allow`. What
+    is of no such form is left for whoever checks it."""
     for fault in plan.get("faults", ()) if isinstance(plan, dict) else ():
         change = fault.get("change") if isinstance(fault, dict) else None
         if isinstance(change, dict) and isinstance(whole := change.get("dependency"), dict):
-            parts = {
-                part: {new: whole.pop(old) for old, new in names.items() if old in whole}
-                for part, names in _PARTS.items()
-            }
-            change["dependency"] = {**whole, **parts}
+            if schema == 1:
+                for part, names in _PARTS.items():
+                    whole[part] = {new: whole.pop(old) for old, new in names.items() if old in whole}
+            if "allow_flush" in whole:
+                whole["allow"] = ["flush"] if whole.pop("allow_flush") else []
     return plan

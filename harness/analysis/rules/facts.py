@@ -64,6 +64,23 @@ class Facts:
         """Whose faults excuse this request, of those in the plan."""
         return set() if self.independent(name) else self.hit & set(self.plan.may_fail_with.get(name, ()))
 
+    def excused(self, name: str | None, span: Span) -> tuple[str, ...]:
+        """The requests that a target of all of them (name: None) leaves out in this phase: what may fail while the
+        faults are on would else break it by its share of the traffic alone."""
+        if name is not None or span.name != "fault":
+            return ()
+        return tuple(sorted(one for one in self.plan.may_fail_with if self.may_fail(one)))
+
+    def sums(
+        self, name: str | None, latency_ms: float | None, failures: bool, span: Span, without: Sequence[str] = ()
+    ) -> tuple[int, int]:
+        """(bad, n) of a phase. without: request names that are left out."""
+        bad, n = sums_in(self.series(name, latency_ms, failures), span)
+        for one in without:
+            less_bad, less = sums_in(self.series(one, latency_ms, failures), span)
+            bad, n = bad - less_bad, n - less
+        return bad, n
+
     def counts(self, latency_ms: float | None, failures: bool) -> Mapping[str | None, Series]:
         """Per step and request name from baseline on (WindowStore.counts); the steps cut out count nothing."""
         key = (latency_ms, failures or latency_ms is None)

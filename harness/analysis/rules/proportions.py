@@ -12,6 +12,7 @@ with k and n divided by baseline's dispersion. docs/measurement.md tells the who
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 
@@ -69,11 +70,12 @@ def counts_failures(target: Target, facts: Facts) -> bool:
     )
 
 
-def ends_of(limit: Limit, target: Target, facts: Facts) -> Ends | None:
-    """One limit of a percentile or error_rate target; None when baseline showed nothing to compare with."""
+def ends_of(limit: Limit, target: Target, facts: Facts, without: Sequence[str] = ()) -> Ends | None:
+    """One limit of a percentile or error_rate target; None when baseline showed nothing to compare with. without:
+    request names that are left out."""
     if limit.relative is None:
         return Ends(limit.value, limit.value, limit.value)
-    base = _baseline_interval(target, facts)
+    base = _baseline_interval(target, facts, without)
     if base is None:
         return None
     if limit.plus:
@@ -103,13 +105,14 @@ def chances_of(target: Target, span: Span, facts: Facts, latency_ms: float | Non
 
 def judge(target: Target, span: Span, facts: Facts) -> TargetResult:
     """A percentile or error_rate target in its phase."""
-    limits = [(limit, ends_of(limit, target, facts)) for limit in target.limits]
+    without = facts.excused(target.name, span)
+    limits = [(limit, ends_of(limit, target, facts, without)) for limit in target.limits]
     known = [(limit, ends) for limit, ends in limits if ends is not None]
     observed = observed_in(target, span, facts)
     nothing = _nothing(target, span, facts)
     point = max((ends.point for _, ends in known), default=None)
     if nothing is not None:
-        return msgspec.structs.replace(nothing, limit=point)
+        return _with_names(msgspec.structs.replace(nothing, limit=point), target, span, facts)
     if not known or point is None:
         return result_of(target, observed, None, "undecided", "the baseline showed nothing to compare with")
     # max(A, B): the larger limit is the easier one, so either side is enough.
@@ -122,20 +125,22 @@ def judge(target: Target, span: Span, facts: Facts) -> TargetResult:
         met = binomial.meets(best.bad, best.n, ALLOWED_OVER[target.metric], "<=")
         observed = min(observed, point * 0.999) if met else max(observed, point)
     phi = best.phi if best.phi > 1.005 else None
-    result = result_of(target, observed, point, best.outcome, best.why, None if phi is None else round(phi, 3))
+    why = f"{best.why}, without {', '.join(without)}" if without else best.why
+    result = result_of(target, observed, point, best.outcome, why, None if phi is None else round(phi, 3))
     return _with_names(result, target, span, facts)
 
 
 def observed_in(target: Target, span: Span, facts: Facts) -> float | None:
     """The percentile in ms or the share of failures of a phase; None when nothing was seen."""
+    without = facts.excused(target.name, span)
     if target.traits.failures:
-        bad, n = sums_in(facts.series(target.name, None, True), span)
+        bad, n = facts.sums(target.name, None, True, span, without)
         return bad / n if n else None
-    names = facts.totals(span).of(target.name)
+    names = facts.totals(span).of(target.name, without)
     q = 1 - ALLOWED_OVER[target.metric]
     if counts_failures(target, facts) and names.ok:
         # Of all requests, with the failed ones as the slowest; where it falls on one of those there is no such time.
-        _, n = sums_in(facts.series(target.name, None, True), span)
+        _, n = facts.sums(target.name, None, True, span, without)
         q = q * n / names.ok
         return names.quantile_ms(q) if q <= 1 else None
     return names.quantile_ms(q)
@@ -176,8 +181,8 @@ def _one(target: Target, span: Span, facts: Facts, limit: Limit, ends: Ends) -> 
 
 
 def _errors(target: Target, span: Span, facts: Facts, limit: Limit, ends: Ends) -> _Judged:
-    series = facts.series(target.name, None, True)
-    bad, n = sums_in(series, span)
+    without = facts.excused(target.name, span)
+    bad, n = facts.sums(target.name, None, True, span, without)
     chances = chances_of(target, span, facts, None)
     outcome: Outcome
     if limit.relative is None:
@@ -192,11 +197,11 @@ def _errors(target: Target, span: Span, facts: Facts, limit: Limit, ends: Ends) 
         outcome = "held" if held else "broken" if broken else "undecided"
     else:
         assert facts.baseline is not None
-        bad0, n0 = sums_in(series, facts.baseline)
+        bad0, n0 = facts.sums(target.name, None, True, facts.baseline, without)
         outcome = binomial.judge_ratio(bad, n, bad0, n0, limit.value, chances)
     why = f"{bad:,} of {n:,}"
     if limit.relative is not None and facts.baseline is not None:
-        bad0, n0 = sums_in(series, facts.baseline)
+        bad0, n0 = facts.sums(target.name, None, True, facts.baseline, without)
         why += f", in baseline {bad0:,} of {n0:,}"
     own = facts.totals(span).arrivals.unsent_task
     if target.name is None and own:
@@ -206,7 +211,7 @@ def _errors(target: Target, span: Span, facts: Facts, limit: Limit, ends: Ends) 
     return _Judged(outcome, why, bad, n, chances.phi)
 
 
-def _baseline_interval(target: Target, facts: Facts) -> Ends | None:
+def _baseline_interval(target: Target, facts: Facts, without: Sequence[str]) -> Ends | None:
     """What baseline showed, with the ends of its 95 % interval: of a percentile by its binomial ranks (David and
     Nagaraja, "Order Statistics", 2003, 7.1), of a share Clopper and Pearson's."""
     baseline = facts.baseline
@@ -214,14 +219,14 @@ def _baseline_interval(target: Target, facts: Facts) -> Ends | None:
         return None
     beyond = (1 - SURE) / 2
     if target.traits.failures:
-        bad, n = sums_in(facts.series(target.name, None, True), baseline)
+        bad, n = facts.sums(target.name, None, True, baseline, without)
         if n == 0:
             return None
         phi = facts.dispersion(target.name, None, True).phi
         return Ends(
             binomial.lower_bound(bad / phi, n / phi, beyond), bad / n, binomial.upper_bound(bad / phi, n / phi, beyond)
         )
-    names = facts.totals(baseline).of(target.name)
+    names = facts.totals(baseline).of(target.name, without)
     q = 1 - ALLOWED_OVER[target.metric]
     point = names.quantile_ms(q)
     if point is None or names.ok == 0:
@@ -237,10 +242,11 @@ def _over(target: Target, span: Span, facts: Facts, limit_ms: float) -> tuple[in
     """(certainly, possibly, n): requests of a phase over a latency limit, failures with them where they count."""
     failures = counts_failures(target, facts)
     since = facts.store.exact_from(limit_ms)
-    bad, n = sums_in(facts.series(target.name, limit_ms, failures), span)
+    without = facts.excused(target.name, span)
+    bad, n = facts.sums(target.name, limit_ms, failures, span, without)
     if since is not None and since <= span.start:
         return bad, bad, n
-    names = facts.totals(span).of(target.name)
+    names = facts.totals(span).of(target.name, without)
     low, high = names.over(limit_ms)
     failed = n - names.ok
     return low + failed, high + failed, n
@@ -255,11 +261,16 @@ def _agreed(counts: tuple[int, int, int], p: float, op: Op, chances: Chances) ->
 
 def _nothing(target: Target, span: Span, facts: Facts) -> TargetResult | None:
     """The result where there is no proportion to judge: nothing was asked, or not one request succeeded."""
+    without = facts.excused(target.name, span)
     totals = facts.totals(span)
-    names = totals.of(target.name)
-    attempts = totals.attempts if target.name is None else names.requests
+    names = totals.of(target.name, without)
+    _, asked = facts.sums(target.name, None, True, span, without)
+    if without and not asked:
+        why = f"all that was asked may fail with {', '.join(sorted(facts.hit))}"
+        return result_of(target, None, None, "held", why)
+    attempts = asked if without else totals.attempts if target.name is None else names.requests
     if target.traits.failures:
-        if sums_in(facts.series(target.name, None, True), span)[1]:
+        if asked:
             return None
         attempts = 0
     elif names.ok:
@@ -280,16 +291,17 @@ def more_needed(target: Target, span: Span, facts: Facts) -> float | None:
     takes less."""
     if not target.primary or not is_upper_proportion(target) or judge(target, span, facts).outcome != "undecided":
         return None
-    limits = [(limit, ends_of(limit, target, facts)) for limit in target.limits]
+    without = facts.excused(target.name, span)
+    limits = [(limit, ends_of(limit, target, facts, without)) for limit in target.limits]
     needed = [_more(target, span, facts, limit, ends) for limit, ends in limits if ends is not None]
     return min((times for times in needed if times is not None), default=None)
 
 
 def _more(target: Target, span: Span, facts: Facts, limit: Limit, ends: Ends) -> float | None:
     """more_needed of one limit: what holds it is what _one asks for, of a relative one its lower end."""
-    series = facts.series(target.name, None, True)
+    without = facts.excused(target.name, span)
     if target.traits.failures:
-        bad, n = sums_in(series, span)
+        bad, n = facts.sums(target.name, None, True, span, without)
         chances = chances_of(target, span, facts, None)
     else:
         _, bad, n = _over(target, span, facts, ends.low)
@@ -299,7 +311,8 @@ def _more(target: Target, span: Span, facts: Facts, limit: Limit, ends: Ends) ->
     def judged(k: float, asked: float) -> Outcome:
         if not target.traits.failures or limit.relative is None or limit.plus or facts.baseline is None:
             return binomial.judge_proportion(k, asked, p, "<=", chances)
-        return binomial.judge_ratio(k, asked, *sums_in(series, facts.baseline), limit.value, chances)
+        before = facts.sums(target.name, None, True, facts.baseline, without)
+        return binomial.judge_ratio(k, asked, *before, limit.value, chances)
 
     if not n or not binomial.meets(bad, n, inside(ends.point) if target.traits.failures else p, "<="):
         return None

@@ -42,7 +42,8 @@ def faults(name: str | None, config: Configuration | None, as_json: bool) -> int
         click.echo(f"note: the fault {kind} cannot be used: {why}", err=True)
     stack, dependencies = _described(config)
     where = {
-        kind: [d.name for d in dependencies if kind != NONE and possible(fault, d)] for kind, fault in kinds.items()
+        kind: [d.name for d in dependencies if kind != NONE and possible(fault, d, told=True)]
+        for kind, fault in kinds.items()
     }
     if name is not None and name not in kinds:
         found = [kind for kind in kinds if any(name == f"{d}-{kind}" for d in where[kind])]

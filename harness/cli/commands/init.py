@@ -1,83 +1,181 @@
-"""`harness init`: prints a harness.toml to begin with, and the override that puts Toxiproxy in front."""
+"""`harness init`: a harness.toml to begin with, the override that puts Toxiproxy in front, a Locust file; written at a
+terminal, else printed."""
 
 from __future__ import annotations
 
-import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.settings import debug_option
+from harness.cli.settings import allow_host_option, debug_option
+
+if TYPE_CHECKING:
+    from harness.scaffold.proposal import Asked, Proposal
 
 
 @click.command()
 @click.option(
-    "--compose", "files", multiple=True, metavar="FILE", help="Your compose file. Repeatable, in Compose's order."
+    "--compose",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    help="Your compose file. Repeatable, in Compose's order.  [default: those that Compose finds in this folder]",
 )
 @click.option(
     "--front",
     metavar="SERVICES",
-    help="Services that are to get Toxiproxy in front of them: redis,db or NAME:PORT.",
+    help="Services that are to get Toxiproxy in front of them: redis,db or NAME:PORT.  [default: all that are known]",
 )
 @click.option(
     "--app", "apps", metavar="SERVICES", help="Whose traffic goes through it.  [default: whoever names them or depends]"
 )
+@click.option("--openapi", metavar="URL|FILE", help="Your service's OpenAPI document: a Locust file is made of it.")
+@click.option(
+    "--locustfile",
+    is_flag=False,
+    flag_value="locustfile.py",
+    metavar="[NAME]",
+    help="Also a Locust file to begin with, called so.  [default: locustfile.py, with --openapi]",
+)
 @click.option(
     "--print",
     "what",
-    type=click.Choice(["toml", "override", "proxies"]),
-    default="toml",
-    show_default=True,
-    help="harness.toml; the compose override; Toxiproxy's list of proxies, which the override mounts.",
+    is_flag=False,
+    flag_value="toml",
+    type=click.Choice(["toml", "override", "proxies", "locustfile"]),
+    help="Write nothing, print one: harness.toml (if none is named), the compose override, Toxiproxy's list of"
+    " proxies, which the override mounts, or the Locust file.",
 )
+@click.option("--diff", is_flag=True, help="Write nothing, show how what is there differs from what would be written.")
+@click.option("--remove", is_flag=True, help="Remove the files that init wrote here, but for those that were changed.")
+@allow_host_option("Fetch the document of --openapi from this host, which is not loopback. Repeatable.")
 @debug_option
-def init(files: tuple[str, ...], front: str | None, apps: str | None, what: str) -> int:
-    """Print a commented harness.toml, for you to read, correct and save. Nothing is written, started or changed.
-
-    With --compose it is made from your compose file. With --front it goes with an override file that puts Toxiproxy
-    in front of your dependencies, which --print override prints.
+def init(
+    files: tuple[str, ...],
+    front: str | None,
+    apps: str | None,
+    openapi: str | None,
+    locustfile: str | None,
+    what: str | None,
+    diff: bool,
+    remove: bool,
+    allow_hosts: tuple[str, ...],
+) -> int:
+    """Write a commented harness.toml, and for a compose project an override that puts Toxiproxy in front of its
+    dependencies. Nothing is started, and no file is ever overwritten. Where the output is no terminal, or with --print,
+    it is printed instead.
 
     \b
-    harness init > harness.toml
-    harness init --compose compose.yaml --front redis,db
+    harness init
+    harness init --openapi http://127.0.0.1:8000/openapi.json
     harness init --compose compose.yaml --front redis,db --print override
+    harness init > harness.toml
     """
     from harness.model.errors import UsageError
+    from harness.scaffold.proposal import LOCUSTFILE, Asked, compose_files, proposal
 
-    if not files:
-        if front is not None or apps is not None or what != "toml":
-            raise UsageError("--front, --app and --print speak of a compose project", hint="--compose compose.yaml")
-        from harness.scaffold.configuration_file import EMPTY
+    if sum((what is not None, diff, remove)) > 1:
+        raise UsageError("--print, --diff and --remove are three different things", hint="one of them")
+    if remove:
+        if files or front or apps or openapi or locustfile:
+            raise UsageError(
+                "--remove goes alone: the files say by themselves who wrote them", hint="harness init --remove"
+            )
+        return _remove()
+    printed = what is not None or (not diff and not _terminal())
+    # `harness init > harness.toml` is in people's fingers: without any word of what to print it looks for nothing.
+    files = files or (() if printed and what is None else compose_files(Path()))
+    if not files and (front is not None or apps is not None or what in ("override", "proxies")):
+        raise UsageError("--front, --app and --print speak of a compose project", hint="--compose compose.yaml")
+    asked = Asked(
+        files=files,
+        front=_names(front) if front is not None else None,
+        apps=_names(apps or ""),
+        fronted=front is not None or apps is not None or not (printed and what is None),
+        openapi=openapi,
+        locustfile=locustfile or (LOCUSTFILE if openapi is not None or what == "locustfile" else None),
+        named=_named() if openapi is not None else (),
+        allow_hosts=allow_hosts,
+    )
+    found = proposal(asked)
+    if printed:
+        # Whoever names a document and no file wants what is made of it.
+        return _print(found, what or ("locustfile" if asked.locustfile is not None else "toml"))
+    return _diff(found) if diff else _write(found, asked)
 
-        click.echo(EMPTY, nl=False)
-        return 0
-    from harness.scaffold import proxy_override as fronting
-    from harness.scaffold.compose_services import read_project
-    from harness.scaffold.configuration_file import for_project
 
-    project = read_project(files)
-    if front is None:
-        if what != "toml" or apps is not None:
-            raise UsageError("in front of which services?", hint="--front redis,db")
-        click.echo(for_project(project, None, None), nl=False)
-        return 0
-    planned = fronting.plan_front(project, _names(front), _names(apps or ""))
-    match what:
-        case "override":
-            click.echo(fronting.override(planned, _command(files, front, apps)), nl=False)
-        case "proxies":
-            click.echo(fronting.proxies(planned), nl=False)
-        case _:
-            click.echo(for_project(project, planned, None), nl=False)
+def _print(found: Proposal, what: str) -> int:
+    from harness.model.errors import UsageError
+
+    if what not in found.names:
+        raise UsageError("in front of which services?", hint="--front redis,db")
+    click.echo(found.texts[found.names[what]], nl=False)
     return 0
+
+
+def _write(found: Proposal, asked: Asked) -> int:
+    from harness.report.sentences.text import visible
+    from harness.scaffold.proposal import next_steps
+    from harness.scaffold.written_files import write
+
+    write(Path(), found.texts)
+    if asked.files:
+        click.echo(f"read {visible(', '.join(asked.files))}")
+    for name in found.texts:
+        click.echo(f"wrote {visible(name)}")
+    for service, why in found.unfronted.items():
+        click.echo(f"nothing is in front of {visible(service)}: {visible(why, 400)}")
+    click.echo("Next: read them, then")
+    for line in next_steps(found, asked):
+        click.echo(f"  {visible(line, 1000)}")
+    return 0
+
+
+def _diff(found: Proposal) -> int:
+    from harness.report.sentences.text import visible_lines
+    from harness.scaffold.written_files import differences
+
+    click.echo(visible_lines(differences(Path(), found.texts)), nl=False)
+    return 0
+
+
+def _remove() -> int:
+    from harness.report.sentences.text import visible
+    from harness.scaffold.proposal import USUAL
+    from harness.scaffold.proxy_override import OVERRIDE
+    from harness.scaffold.written_files import remove
+
+    done = remove(Path(), USUAL)
+    for name in done.removed:
+        click.echo(f"removed {visible(name)}")
+    for name, why in done.kept.items():
+        click.echo(f"kept {visible(name)}: {visible(why, 400)}")
+    if not done.removed and not done.kept:
+        click.echo("nothing here was written by harness init")
+    if any(Path(name).name == OVERRIDE for name in done.removed):
+        click.echo(
+            "Containers that were started with it stay as they are. What takes Toxiproxy out again, with your files:"
+        )
+        click.echo("  docker compose up -d --remove-orphans")
+    return 0
+
+
+def _terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def _named() -> tuple[str, ...]:
+    """The target's host, where a harness.toml of this folder names it."""
+    from harness.adapters.allowed_hosts import url_address
+    from harness.config.load import find
+    from harness.dependencies.configuration import load
+
+    path = find(Path())
+    target = load(path).target if path is not None else None
+    return (url_address(target.url)[0],) if target is not None and target.url else ()
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _command(files: tuple[str, ...], front: str, apps: str | None) -> str:
-    words = ["harness", "init"]
-    for name in files:
-        words += ["--compose", name]
-    words += ["--front", front, *(["--app", apps] if apps else [])]
-    return shlex.join(words)

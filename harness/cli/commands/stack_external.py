@@ -49,6 +49,10 @@ def status(config: Configuration, url: str, *, allow_hosts: Collection[str], as_
             click.echo(f"\n{part.trouble}" + (f"\n  {part.trouble.hint}" if part.trouble.hint else ""))
     for note in found.notes:
         click.echo(f"\nnote: {note}")
+    if well and any(one.proxied for one in found.dependencies):
+        click.echo(
+            "\nthat they answer does not say whether the application uses the proxies; to see that: harness doctor"
+        )
     return 0 if well else 4
 
 

@@ -31,7 +31,7 @@ Exit codes:
     metavar="FILE",
     help="The key that the run has written for this worker, copied here; readable by its owner alone.",
 )
-@click.option("--locustfile", metavar="FILE", help="The run's Locust file, here. [default: the built-in one]")
+@click.option("--locustfile", metavar="FILE", help="The run's Locust files, here. [default: the built-in one]")
 @click.option("--wait", type=Written(DURATION), default="5m", show_default=True, help="How long to look for the run.")
 @allow_host_option("Allow load on this target although its address is public. Repeatable.")
 def worker(
@@ -59,20 +59,20 @@ def worker(
     import msgspec
 
     from harness.load.ipc.keys import check_sockets, read_key_file
+    from harness.load.ipc.locustfiles import files_of, joined
     from harness.load.ipc.protocol import Elsewhere
-    from harness.model.errors import UsageError
+    from harness.model.errors import about
     from harness.model.resources import resource
 
-    file = Path(locustfile) if locustfile else resource("locustfiles", "anomaly.py")
-    if not file.is_file():
-        raise UsageError(f"--locustfile {file}: no such file")
+    with about("locustfile"):
+        files = files_of(locustfile or str(resource("locustfiles", "anomaly.py")))
     check_sockets(workers=2)
     read_key_file(key_file)
     master = master_host.removeprefix("[").removesuffix("]")
     settings = Elsewhere(
         host=master,
         port=master_port,
-        locustfile=str(file.resolve()),
+        locustfile=joined(files),
         key_file=str(Path(key_file).absolute()),
         wait_s=wait,
         allow_hosts=allow_hosts,

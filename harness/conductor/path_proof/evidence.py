@@ -89,6 +89,18 @@ def bypass_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Depen
     )
 
 
+def trouble_of(before: PathSnapshot, after: PathSnapshot, dependency: Dependency, *, on_proxy: bool = True) -> str:
+    """Of looks that prove nothing: what is wrong with the path, a clause. A fault there would show nothing."""
+    name = dependency.name
+    how = f"does not use {name}"
+    if on_proxy and strays_of(before, after, dependency):
+        partly = any(client.on_proxy for client in after.clients)
+        how = f"reaches {name} past the proxy{' as well' if partly else ''}"
+    elif on_proxy:
+        how = f"does not use {name} through the proxy"
+    return f"the target {how}"
+
+
 def _left_out(look: PathSnapshot) -> list[str]:
     """What is not counted is told beside what is."""
     said = (

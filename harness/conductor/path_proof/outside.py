@@ -114,8 +114,37 @@ def evidence_of(seen: Outside, dependency: Dependency) -> Evidence:
     )
 
 
+def past(dependency: Dependency, target: TargetInfo | None, dependencies: Sequence[Dependency]) -> str:
+    """Connections of the target's processes to the server itself, past its proxy, for people; "" where there are none
+    or it cannot be told."""
+    from harness.adapters.processes import sockets
+    from harness.conductor.path_proof.target_processes import family
+
+    if target is None or not dependency.proxied or dependency.direct in (None, dependency.path):
+        return ""
+    try:
+        held = sockets.held()
+    except AdapterError:
+        return ""
+    itself = family(target, dependencies, held)
+    own = {one.own: one.pid for one in held if one.remote == dependency.direct}
+    ends = [end for end, pid in own.items() if itself is not None and pid in itself.pids]
+    many = f"{len(ends)} connection{'' if len(ends) == 1 else 's'}"
+    return f"{many} to {dependency.direct} ({', '.join(_named(ends, own))})" if ends else ""
+
+
+def reaches_past(seen: Outside, dependency: Dependency) -> str:
+    """What is wrong where there are such connections: a clause."""
+    return f"the target reaches {dependency.name} past the proxy{' as well' if seen.ends else ''}"
+
+
 def missing_of(seen: Outside, dependency: Dependency) -> str:
     """Why there is no path proof and what would give one: a clause."""
+    return f"{nobody_seen(seen, dependency)}; to prove it: {ways_to_prove(seen, dependency)}"
+
+
+def ways_to_prove(seen: Outside, dependency: Dependency) -> str:
+    """Imperative clauses."""
     kind = kind_of(dependency)
     here = "run the harness where the application's connections to the proxy can be seen"
     if seen.family:
@@ -125,12 +154,17 @@ def missing_of(seen: Outside, dependency: Dependency) -> str:
         here,
         'or, if you know it, write path = "assumed" for it in harness.toml',
     ]
+    return ", ".join(ways)
+
+
+def nobody_seen(seen: Outside, dependency: Dependency) -> str:
+    """Why there is no path proof: a clause."""
     nobody = "nobody besides the harness was seen"
     if seen.others:
         nobody = f"no process of the target ({seen.family} and those below it) was seen, only {', '.join(seen.others)},"
     elif seen.family:
         nobody = f"no process of the target ({seen.family} and those below it) was seen"
-    return f"{kind.why_not_asked(dependency)}, and {nobody} connected to {seen.where}; to prove it: {', '.join(ways)}"
+    return f"{kind_of(dependency).why_not_asked(dependency)}, and {nobody} connected to {seen.where}"
 
 
 def _ends(dependency: Dependency, address: Address) -> frozenset[Address]:

@@ -10,7 +10,7 @@ from harness.adapters.docker.address import at_present
 from harness.adapters.processes import sockets
 from harness.conductor.path_proof import outside
 from harness.conductor.path_proof.clients import PathSnapshot, snapshot
-from harness.conductor.path_proof.evidence import bypass_evidence, path_evidence, strays_of
+from harness.conductor.path_proof.evidence import bypass_evidence, path_evidence, strays_of, trouble_of
 from harness.conductor.path_proof.target_processes import family
 from harness.dependencies.registry import kind_of
 from harness.fault import Fault
@@ -26,6 +26,22 @@ BETWEEN_TRIES_S = 0.5
 APART_S = 1.0
 
 EvidenceStage = Literal["path", "injected", "held"]
+
+
+def look_at(dependency: Dependency, up: StackUp | None) -> PathSnapshot:
+    """Who is connected to it now. up: tells which processes are the target's. Raises HarnessError."""
+    return snapshot(at_present(dependency), target=_target(up) if kind_of(dependency).asks_for_target else ())
+
+
+def _target(up: StackUp | None) -> frozenset[int]:
+    """Its processes, where they are known."""
+    if up is None:
+        return frozenset()
+    try:
+        found = family(up.target, up.dependencies, sockets.held())
+    except HarnessError:
+        return frozenset()
+    return found.pids if found is not None else frozenset()
 
 
 class Paths:
@@ -68,17 +84,7 @@ class Paths:
             self._say(f"path proof of {dependency.name}: {error}")
 
     def _look(self, dependency: Dependency) -> PathSnapshot:
-        return snapshot(at_present(dependency), target=self._target() if kind_of(dependency).asks_for_target else ())
-
-    def _target(self) -> frozenset[int]:
-        """Its processes, where they are known."""
-        if self._up is None:
-            return frozenset()
-        try:
-            found = family(self._up.target, self._up.dependencies, sockets.held())
-        except HarnessError:
-            return frozenset()
-        return found.pids if found is not None else frozenset()
+        return look_at(dependency, self._up)
 
     def prove(self, dependency: Dependency) -> None:
         """Just before the injection: the second look, judged for every fault on this dependency."""
@@ -116,8 +122,11 @@ class Paths:
         """
         target, dependencies = (self._up.target, self._up.dependencies) if self._up is not None else (None, ())
         seen = outside.look(at_present(dependency), target, dependencies)
+        past = outside.past(dependency, target, dependencies)
         for fault_id in self._faults[dependency.name]:
-            if seen.ends:
+            if past and fault_id in self._on_proxy:
+                self._not_proven(fault_id, f"{outside.reaches_past(seen, dependency)}: {past}")
+            elif seen.ends:
                 self._evidence(fault_id, "path", outside.evidence_of(seen, dependency))
             else:
                 self._no_path(fault_id, outside.missing_of(seen, dependency))
@@ -157,13 +166,8 @@ class Paths:
         self._evidence(fault_id, "path", evidence)
         if evidence.held:
             return
-        how = f"does not use {dependency.name}"
-        if on_proxy and strays_of(before, after, dependency):
-            partly = any(client.on_proxy for client in after.clients)
-            how = f"reaches {dependency.name} past the proxy{' as well' if partly else ''}"
-        elif on_proxy:
-            how = f"does not use {dependency.name} through the proxy"
-        self._not_proven(fault_id, f"the target {how}: {evidence.observed}")
+        how = trouble_of(before, after, dependency, on_proxy=on_proxy)
+        self._not_proven(fault_id, f"{how}: {evidence.observed}")
 
 
 def _in_use(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> bool:

@@ -29,6 +29,8 @@ from harness.model.records.alerts import (
 )
 
 INTERVAL_S = 1.0
+QUIET = ("inactive", "not seen")
+"""What is said of an expected alert that no source tells of."""
 STOP_LIMIT_S = 3.0
 MAX_CHANGES = 50_000
 """Of one source in one experiment: labels that are new at every look must not fill the disk."""
@@ -104,7 +106,7 @@ class AlertRecorder:
         """The expected alerts and all that are active -> state, as the sources said last; for people to look at."""
         with self._lock:
             books = [book for book in self._books if not book.failing and book.looked is not None]
-            found = dict.fromkeys(sorted(expected), "inactive" if books else "not seen")
+            found = dict.fromkeys(sorted(expected), QUIET[0] if books else QUIET[1])
             for book in books:
                 found |= {one.alert: one.state for one in book.known.values()}
             return found

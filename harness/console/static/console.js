@@ -1,7 +1,7 @@
 "use strict";
 // Shows what the server sends and sends what is pressed. It keeps nothing: a reload shows the same.
 const said = document.getElementById("said");
-const names = ["clock", "numbers", "signals", "faults", "controls", "drills", "prerequisites", "actions", "timeline"];
+const names = ["news", "alarm", "clock", "numbers", "signals", "faults", "controls", "drills", "prerequisites", "actions", "timeline"];
 const channel = "BroadcastChannel" in window ? new BroadcastChannel("console") : null;
 let stream = null;
 let release = null;
@@ -13,11 +13,20 @@ function show(name, html) {
   said.classList.remove("lost");
   const place = document.getElementById(name);
   if (!place) return;
-  const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
+  const fresh = document.createElement("template");
+  fresh.innerHTML = html;
+  if (fresh.innerHTML === place.innerHTML) return; // what listens would say it again
+  const inside = place !== document.activeElement && place.contains(document.activeElement);
+  const focused = inside ? document.activeElement.id : "";
   const unfolded = Array.from(place.querySelectorAll("details"), (one) => one.open);
   place.innerHTML = html;
   place.querySelectorAll("details").forEach((one, number) => { one.open = unfolded[number] ?? false; });
-  if (focused) document.getElementById(focused)?.focus();
+  if (inside) document.getElementById(focused)?.focus();
+  if (inside && !place.contains(document.activeElement)) {
+    // What was pressed is gone, or may not be pressed now: whoever has no mouse goes on from there.
+    place.tabIndex = -1;
+    place.focus();
+  }
 }
 
 const LAST = {
@@ -71,7 +80,8 @@ addEventListener("pagehide", close);
 watch();
 
 setInterval(() => {
-  if (!ended && !document.hidden && Date.now() - heard > 12000) {
+  // Said once: it is read out, too.
+  if (!ended && !document.hidden && Date.now() - heard > 12000 && !said.classList.contains("lost")) {
     said.textContent = "nothing was heard from the console for a while: what is shown is old";
     said.classList.add("lost");
   }
@@ -87,8 +97,14 @@ async function send(form, button) {
     });
     const told = answer.ok ? await answer.json() : { why_not: "refused (" + answer.status + ")" };
     said.textContent = told.why_not ? "not done: " + told.why_not : what + ": done";
-    if (told.path) document.getElementById("link").textContent = told.path;
     if (!told.why_not) form.reset();
+    if (told.path) {
+      const link = document.getElementById("link");
+      document.getElementById("made").hidden = false;
+      link.value = told.path;
+      link.focus();
+      link.select();
+    }
   } catch {
     said.textContent = "not done: the console does not answer";
   }

@@ -6,12 +6,11 @@ import the locustfile, ends with the run's pipe, and cannot disturb the load.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 
 from harness.load.allowed_hosts.enforce import hold_to
 from harness.load.generator.locustfile import BadLocustfile, load_classes
+from harness.load.ipc.locustfiles import files_of
 from harness.load.ipc.pipe import MessagePipe, ParentPipe
 from harness.load.ipc.protocol import ReadBackBegun, ReadBackDone, ReadBackStart
 from harness.load.writes.acknowledged import declared
@@ -24,7 +23,7 @@ def run(messages: MessagePipe, pipe: ParentPipe) -> int:
     """The program. Exit code 0; 4 when the locustfile cannot be imported any more."""
     start = msgspec.json.decode(pipe.first_line(), type=ReadBackStart)
     try:
-        load_classes(Path(start.locustfile))
+        load_classes(files_of(start.locustfile))
     except BadLocustfile as error:
         unread = Answers(there=0, unanswered=len(start.asks), example=str(error))
         messages.write(encode_line(ReadBackDone(answers=unread)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import os
 import sys
@@ -10,9 +9,12 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
+
 from harness.load.generator.locust_import import import_locust
+from harness.load.ipc.locustfiles import digest, files_of, joined
 from harness.load.ipc.pipe import MessagePipe
-from harness.load.ipc.protocol import Described
+from harness.load.ipc.protocol import Described, Wanted
 from harness.model.jsonl import encode_line
 from harness.model.records.load import LoadPlan, Locustfile, TaskInfo, UserClass
 
@@ -24,11 +26,11 @@ class BadLocustfile(Exception):
     """One line for a person."""
 
 
-def print_description(path: str) -> int:
-    """`python -m harness.load describe FILE`: one `Described` on stdout; exit code 0, or 2 with an error in it."""
+def print_description(argument: str) -> int:
+    """`python -m harness.load describe WANTED`: one `Described` on stdout; exit code 0, or 2 with an error in it."""
     messages = MessagePipe()
     try:
-        described = Described(locustfile=describe(Path(path)))
+        described = Described(locustfile=describe(msgspec.json.decode(argument, type=Wanted)))
     except BadLocustfile as error:
         described = Described(error=str(error), exited=isinstance(error.__cause__, SystemExit))
     messages.write(encode_line(described))
@@ -38,63 +40,97 @@ def print_description(path: str) -> int:
     os._exit(0 if described.error is None else 2)
 
 
-def describe(path: Path) -> Locustfile:
-    classes, shapes = _load(path)
-    options = parse_options(path)
+def describe(wanted: Wanted) -> Locustfile:
+    files = tuple(map(Path, wanted.files))
+    classes, shapes = _load(files)
+    options = parse_options(files, wanted)
     described = tuple(_describe_class(cls, options) for cls in classes)
     if not any(one.tasks for one in described):
-        raise BadLocustfile(f"{path}: user class {described[0].name} has no tasks")
+        raise BadLocustfile(f"{joined(files)}: user class {described[0].name} has no tasks")
     return Locustfile(
-        path=str(path),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        path=joined(files),
+        sha256=digest(files),
         classes=described,
         shapes=tuple(type(shape).__name__ for shape in shapes),
-        notes=_surroundings(options),
+        notes=_surroundings(options, wanted),
     )
 
 
-def load_classes(path: Path) -> list[Any]:
-    """The concrete user classes of the file, in its order; Locust leaves out those of weight 0, so do we."""
-    return _load(path)[0]
+def load_classes(files: tuple[Path, ...]) -> list[Any]:
+    """The concrete user classes of the files, in their order; Locust leaves out those of weight 0, so do we."""
+    return _load(files)[0]
 
 
-def _load(path: Path) -> tuple[list[Any], list[Any]]:
-    """Its classes, and its load shapes."""
+def _load(files: tuple[Path, ...]) -> tuple[list[Any], list[Any]]:
+    """Their classes, and their load shapes."""
     import_locust()
     from locust.util.load_locustfile import load_locustfile
 
-    try:
-        found, shapes = load_locustfile(str(path))
-    except (Exception, SystemExit) as error:
-        raise BadLocustfile(f"{_where(path, error)}: {_what(error)}") from error
-    classes = list(dict.fromkeys(found.values()))
-    names = [cls.__name__ for cls in classes]
-    for name in names:
-        if names.count(name) > 1:
-            raise BadLocustfile(f"{path}: two user classes are named {name}")
-    classes = [cls for cls in classes if cls.weight > 0 or cls.fixed_count > 0]
-    if not classes:
-        raise BadLocustfile(f"{path}: no user class in it (a concrete subclass of locust.User with a weight above 0)")
-    return classes, shapes
+    classes: dict[str, Any] = {}
+    shapes: list[Any] = []
+    for path in files:
+        try:
+            found, more = load_locustfile(str(path))
+        except (Exception, SystemExit) as error:
+            raise BadLocustfile(f"{_where(path, error)}: {_what(error)}") from error
+        for cls in dict.fromkeys(found.values()):
+            known = classes.setdefault(cls.__name__, cls)
+            # A file that imports a class of another one has it too; Locust takes that for one class, so do we.
+            if known is not cls and not (len(files) > 1 and inspect.getfile(known) == inspect.getfile(cls)):
+                raise BadLocustfile(f"{path}: two user classes are named {cls.__name__}")
+        shapes += more
+    taking_part = [cls for cls in classes.values() if cls.weight > 0 or cls.fixed_count > 0]
+    if not taking_part:
+        raise BadLocustfile(_no_users(files))
+    return taking_part, shapes
 
 
-def parse_options(path: Path) -> Any:
-    """Locust's options with their defaults, the file's own arguments (init_command_line_parser) included."""
-    from locust.argument_parser import get_parser
+def _no_users(files: tuple[Path, ...]) -> str:
+    """Where Locust would make users of pytest functions, that is the reason."""
+    text = f"{joined(files)}: no user class in it (a concrete subclass of locust.User with a weight above 0)"
+    for file in files:
+        module = sys.modules.get(file.stem)
+        tests = [name for name, value in vars(module).items() if name.startswith("test_") and callable(value)]
+        if tests and inspect.isfunction(getattr(module, tests[0])):
+            return (
+                f"{text}; users made of pytest functions ({tests[0]}) are not supported: they have no tasks that an "
+                "arrival could start"
+            )
+    return text
 
+
+def parse_options(files: tuple[Path, ...], wanted: Wanted | LoadPlan) -> Any:
+    """Locust's options with their defaults, the files' own arguments (init_command_line_parser) included."""
+    from locust.argument_parser import get_empty_argument_parser, get_parser, setup_parser_arguments
+
+    text = joined(files)
     parser = get_parser(default_config_files=[])
+    parser.allow_abbrev = False
+    of_locust = get_empty_argument_parser(default_config_files=[])
+    setup_parser_arguments(of_locust)
+    for given in wanted.locust_args:
+        name = given.partition("=")[0]
+        if given.startswith("-") and name in of_locust._option_string_actions:
+            raise BadLocustfile(
+                f"{text}: {name} is an option of Locust's own, and --locust-arg is for those of the file: scenario and "
+                "options decide the load"
+            )
+        if getattr(parser._option_string_actions.get(name), "is_secret", False):
+            raise BadLocustfile(f"{text}: {name} is secret, and what is given here is written down: set its variable")
 
     def refuse(message: str) -> NoReturn:
-        raise BadLocustfile(
-            f"{path}: {message}: it is given none here, so its arguments need a default, or an environment variable "
-            "(env_var=) that is set"
-        )
+        first = " ".join(message.split("\n")[0].split())
+        how = ": give it with --locust-arg=--NAME=VALUE, a default, or an environment variable (env_var=)"
+        raise BadLocustfile(f"{text}: {first}{how if 'required' in first else ''}")
 
     parser.error = refuse
     try:
-        return parser.parse_args(["-f", str(path)])
+        options = parser.parse_args(["-f", text, *wanted.locust_args])
     except SystemExit as error:
-        raise BadLocustfile(f"{path}: its own command line arguments ended it (exit code {error.code})") from error
+        raise BadLocustfile(f"{text}: its own command line arguments ended it (exit code {error.code})") from error
+    options.tags = list(wanted.tags) or options.tags
+    options.exclude_tags = list(wanted.exclude_tags) or options.exclude_tags
+    return options
 
 
 def make_environment(plan: LoadPlan) -> Any:
@@ -105,15 +141,15 @@ def make_environment(plan: LoadPlan) -> Any:
     import locust
     from locust.env import Environment
 
-    path = Path(plan.locustfile)
-    by_name = {cls.__name__: cls for cls in load_classes(path)}
-    options = parse_options(path)
+    files = files_of(plan.locustfile)
+    by_name = {cls.__name__: cls for cls in load_classes(files)}
+    options = parse_options(files, plan)
     options.host, options.headless = plan.host, True
     options.num_users, options.spawn_rate = plan.users, plan.spawn_rate
     classes = []
     for wanted in plan.classes:
         if wanted.name not in by_name:
-            raise BadLocustfile(f"{path}: no user class named {wanted.name}")
+            raise BadLocustfile(f"{plan.locustfile}: no user class named {wanted.name}")
         cls = by_name[wanted.name]
         cls.weight, cls.fixed_count, cls.host = wanted.weight, wanted.fixed_count, plan.host
         classes.append(cls)
@@ -122,8 +158,8 @@ def make_environment(plan: LoadPlan) -> Any:
         events=locust.events,
         host=plan.host,
         parsed_options=options,
-        locustfile=path.name,
-        parsed_locustfiles=[str(path)],
+        locustfile=",".join(file.name for file in files),
+        parsed_locustfiles=list(map(str, files)),
         available_user_classes={cls.__name__: cls for cls in classes},
         available_user_tasks={cls.__name__: cls.tasks for cls in classes},
         stop_timeout=plan.request_timeout_s,
@@ -136,10 +172,10 @@ def make_environment(plan: LoadPlan) -> Any:
 
 def stopped_by(locustfile: str) -> str:
     """Who is stopping the test just now, for people: the line of the locustfile, where it can be told."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_code.co_filename != locustfile:
+    frame, files = inspect.currentframe(), set(map(str, files_of(locustfile)))
+    while frame is not None and frame.f_code.co_filename not in files:
         frame = frame.f_back
-    where = f" in line {frame.f_lineno} of {Path(locustfile).name}" if frame is not None else ""
+    where = f" in line {frame.f_lineno} of {Path(frame.f_code.co_filename).name}" if frame is not None else ""
     return f"it stops the test (runner.stop() or runner.quit()){where}"
 
 
@@ -163,7 +199,7 @@ def _tell_users(plan: LoadPlan, environment: Any, hook: Any) -> None:
     hook.fire = fire
 
 
-def _surroundings(options: Any) -> tuple[str, ...]:
+def _surroundings(options: Any, wanted: Wanted) -> tuple[str, ...]:
     """What Locust itself would have read beside the file: said by name, so that nobody takes it to be in force."""
     found = [
         f"{name} is not read: scenario and options decide"
@@ -171,9 +207,12 @@ def _surroundings(options: Any) -> tuple[str, ...]:
         if Path(name).expanduser().is_file()
     ]
     if options.tags:
-        found.append(f"only tasks tagged {', '.join(options.tags)} (LOCUST_TAGS)")
+        found.append(f"only tasks tagged {', '.join(options.tags)}" + ("" if wanted.tags else " (LOCUST_TAGS)"))
     if options.exclude_tags:
-        found.append(f"no tasks tagged {', '.join(options.exclude_tags)} (LOCUST_EXCLUDE_TAGS)")
+        found.append(
+            f"no tasks tagged {', '.join(options.exclude_tags)}"
+            + ("" if wanted.exclude_tags else " (LOCUST_EXCLUDE_TAGS)")
+        )
     return tuple(found)
 
 

@@ -235,8 +235,17 @@ class Failed(_Message, frozen=True, kw_only=True, tag="failed"):
 LoadMessage = Ready | WorkerLost | ClockDoubt | Drained | Warned | Failed
 
 
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """The argument of `python -m harness.load describe`. files: absolute paths. The others are as in LoadPlan."""
+
+    files: tuple[str, ...]
+    locust_args: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    exclude_tags: tuple[str, ...] = ()
+
+
 class Described(msgspec.Struct, frozen=True, kw_only=True):
-    """What `python -m harness.load describe FILE` prints: one of the two is set. error: one line for a person.
+    """What `python -m harness.load describe WANTED` prints: one of the two is set. error: one line for a person.
     exited: the file ended itself; what it printed may say why."""
 
     locustfile: Locustfile | None = None

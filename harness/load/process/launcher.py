@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +16,9 @@ from typing import IO
 import msgspec
 import psutil
 
-from harness.load.ipc.protocol import Command, Described, Drained, Failed, LoadMessage, Start
+from harness.load.ipc.locustfiles import files_of
+from harness.load.ipc.protocol import Command, Described, Drained, Failed, LoadMessage, Start, Wanted
+from harness.load.ipc.try_protocol import Tried, TryStart
 from harness.model.errors import LoadError, UsageError
 from harness.model.jsonl import encode_line
 from harness.model.records.load import LoadPlan, Locustfile
@@ -25,17 +28,25 @@ from harness.model.records.load import LoadPlan, Locustfile
 _MODULE = ("-P", "-u", "-m", "harness.load")
 
 
-def describe(path: str | Path, *, python: str = sys.executable, timeout_s: float = 30.0) -> Locustfile:
-    """Import a locustfile in a child process and say what is in it.
+def describe(
+    path: str | Path,
+    *,
+    locust_args: tuple[str, ...] = (),
+    tags: tuple[str, ...] = (),
+    exclude_tags: tuple[str, ...] = (),
+    python: str = sys.executable,
+    timeout_s: float = 30.0,
+) -> Locustfile:
+    """Import Locust files in a child process and say what is in them. path: as `--locustfile` takes it.
 
-    Raises UsageError with one line when it does not exist, does not import (with its own exception and line
-    number), has no user class, has classes without tasks or with the same name, or takes longer than timeout_s.
+    Raises UsageError with one line when one does not exist, does not import (with its own exception and line
+    number), when there is no user class, or two of the same name, or it takes longer than timeout_s.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise UsageError(f"locustfile {file}: no such file")
+    file = str(path)
+    files = tuple(map(str, files_of(file)))
+    wanted = Wanted(files=files, locust_args=locust_args, tags=tags, exclude_tags=exclude_tags)
     child = subprocess.Popen(
-        [python, *_MODULE, "describe", str(file.resolve())],
+        [python, *_MODULE, "describe", msgspec.json.encode(wanted).decode()],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -65,6 +76,38 @@ def describe(path: str | Path, *, python: str = sys.executable, timeout_s: float
         last = err.decode(errors="replace").strip().rpartition("\n")[2] if described.exited else ""
         raise UsageError(f"locustfile {described.error}" + (f": {last}" if last else ""))
     return described.locustfile
+
+
+def try_requests(plan: LoadPlan, *, every: bool = False, timeout_s: float = 60.0) -> Tried:
+    """Each request of the mix once or a few times, sent by a child process that ends with this one; see
+    before_load/try_requests.py. Raises LoadError when it did not come to an end."""
+    with tempfile.TemporaryFile() as log:
+        child = subprocess.Popen(
+            [sys.executable, *_MODULE, "try-requests"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+        assert child.stdin is not None and child.stdout is not None
+        timer = threading.Timer(timeout_s, _kill_group, [child])
+        timer.start()
+        try:
+            # Its stdin stays open: its end is the child's.
+            child.stdin.write(encode_line(TryStart(plan=plan, every=every)))
+            child.stdin.flush()
+            return msgspec.json.decode(child.stdout.readline(), type=Tried)
+        except (OSError, msgspec.MsgspecError):
+            child.wait()
+            log.seek(0)
+            last = log.read().decode(errors="replace").strip().rpartition("\n")[2][-300:]
+            raise LoadError("trying the requests ended early" + (f": {last}" if last else "")) from None
+        finally:
+            timer.cancel()
+            _kill_group(child)
+            for pipe in (child.stdin, child.stdout):
+                with suppress(OSError):
+                    pipe.close()
 
 
 class LoadProcess:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import resource
 import signal
@@ -11,7 +10,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -19,6 +17,7 @@ import msgspec
 from harness.load.allowed_hosts.rule import checked_here
 from harness.load.generator.locust_import import import_locust
 from harness.load.ipc.keys import read_key_file
+from harness.load.ipc.locustfiles import digest, files_of
 from harness.load.ipc.pipe import MessagePipe, ParentPipe
 from harness.load.ipc.protocol import Bye, Elsewhere, Failed, Start
 from harness.model.errors import HarnessError
@@ -88,6 +87,15 @@ def last_look(messages: MessagePipe, pipe: ParentPipe) -> int:
     return run(messages, pipe)
 
 
+def try_requests(messages: MessagePipe, pipe: ParentPipe) -> int:
+    """Sends each request of the mix once, for the doctor."""
+    from harness.load.before_load.try_requests import run
+    from harness.load.generator.worker import set_up_logging
+
+    set_up_logging()
+    return run(messages, pipe)
+
+
 def run_elsewhere(argument: str) -> NoReturn:
     """A worker for a run on another machine. Never returns; exit codes as `harness worker --help` says."""
     from harness.load.master.channel import Channel, say
@@ -107,8 +115,7 @@ def run_elsewhere(argument: str) -> NoReturn:
         signal.signal(number, on_signal)
     try:
         key = read_key_file(settings.key_file)
-        content = Path(settings.locustfile).read_bytes()
-        channel = Channel(settings.host, settings.port, hashlib.sha256(content).hexdigest(), key)
+        channel = Channel(settings.host, settings.port, digest(files_of(settings.locustfile)), key)
         say(f"looking for a run on {channel.where}")
         start = channel.wait_for_place(settings.wait_s)
         if isinstance(start, Bye):

@@ -9,15 +9,20 @@ import msgspec
 
 Scalar = str | int | float | bool | None
 
-Trait = Literal["disables_proxy", "loses_data", "limits_connections", "changes_server", "starts_server"]
+Trait = Literal["disables_proxy", "loses_data", "moves_roles", "limits_connections", "changes_server", "starts_server"]
 """What others must know of a kind of fault, beside the fields of its Change:
 
     disables_proxy      its proxy is disabled meanwhile, which a look from outside takes for left over
-    loses_data          nobody can undo it
+    loses_data          what the server held is gone, and nobody can undo that
+    moves_roles         another member of a cluster leads afterwards, and nobody can undo that
     limits_connections  the application gets fewer connections than before
     changes_server      the server's own settings or sessions are changed, for whoever uses it from whatever machine
     starts_server       its undo starts a server, which takes a while
 """
+
+
+HARMFUL: frozenset[Trait] = frozenset({"loses_data", "moves_roles"})
+"""What nobody can take back: on a stack that is not ours only where its owner allows it."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -94,16 +99,6 @@ class DependencyContainer(msgspec.Struct, frozen=True, kw_only=True, omit_defaul
     network: str | None = None
 
 
-class Tls(msgspec.Struct, frozen=True, kw_only=True):
-    """How connections are secured. ca: file of the authority that signed the server's certificate, None = the system's.
-    cert, key: files of a certificate of our own. name: what the server's certificate is for."""
-
-    name: str
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-
-
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Logins, and the *names* of the variables that hold their passwords; never a password.
 
@@ -111,7 +106,8 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     is in password_env. role: the PostgreSQL role the application uses. admin: conninfo of a login that may alter the
     role. probe_login: conninfo options of a login that the application does not use, so that probes never take one of
     its slots; None = probe as `login`. pooler_admin: conninfo options of a login at PgBouncer's console, which is at
-    `direct`. user, sasl: Kafka: who logs in, and by which mechanism.
+    `direct`. user: Redis: the ACL user whose password is in password_env; None = the default one; Kafka: who logs in,
+    by the mechanism `sasl`.
     """
 
     login: str | None = None
@@ -127,6 +123,19 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     sasl: str | None = None
 
 
+class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a server that speaks TLS is known. ca: file of the authorities that are believed; None = the system's.
+
+    name: what its certificate must be for; None = any name that `ca` has signed for. cert, key: files with our own
+    certificate, where the server asks for one.
+    """
+
+    ca: str | None = None
+    name: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
 class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something the target needs, as declared by a stack.
 
@@ -137,11 +146,12 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     path: the address the application uses (the proxy's listener). direct: the server itself. proxied: there is a proxy
     between the two. runtime: what runs its server. startable: it can be started again after a kill.
     target: it is the service under test itself (`api` in `api-kill`). url: HTTP: what answers when it is well.
-    external: the user's own, not started by us: nothing of it is ever made again. allow_flush: though it is the user's
-    own, it may be emptied. probe_send: tcp: what a probe sends so that it is answered, "" = the server speaks first;
-    None = nothing is known. ignore_clients: names, addresses or networks of clients of it that are not the
-    application's and may go past its proxy. path_assumed: nobody asks for proof that the application uses the proxy.
-    pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients. tls: None = none, or as a login says.
+    external: the user's own, not started by us: nothing of it is ever made again. allow: kinds of faults that nobody
+    can undo and that it may have though it is the user's own. tls: its server speaks TLS; None = it does not, or a
+    login says it. probe_send: tcp: what a probe sends so that it is answered, "" = the server speaks first; None =
+    nothing is known. ignore_clients: names, addresses or networks of clients of it that are not the application's and
+    may go past its proxy. path_assumed: nobody asks for proof that the application uses the proxy.
+    pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients.
 
     One that was written in another form does not decode: half of it would lead an undo elsewhere.
     """
@@ -160,12 +170,12 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     url: str | None = None
     startable: bool = False
     external: bool = False
-    allow_flush: bool = False
+    allow: tuple[str, ...] = ()
+    tls: Tls | None = None
     probe_send: str | None = None
     ignore_clients: tuple[str, ...] = ()
     path_assumed: bool = False
     pooled: bool = False
-    tls: Tls | None = None
 
     def but(self, **changes: Any) -> Dependency:
         """The same with other values. Of a part (`proxy`, `process`, `container`, `credentials`) a mapping changes what

@@ -56,9 +56,9 @@ class UserClass(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Locustfile(msgspec.Struct, frozen=True, kw_only=True):
-    """What `python -m harness.load describe FILE` prints. shapes: its load shapes, which are not used.
+    """What a look into the Locust files shows. path: one, or several with commas. sha256: of all of them.
 
-    notes: what Locust would have read beside the file.
+    shapes: their load shapes, which are not used. notes: what Locust would have read beside the files.
     """
 
     path: str
@@ -91,7 +91,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     load may be sent to besides the host.
     limits_ms: latency limits counted exactly in every window row (a request *over* a limit takes >= it).
     workers: generators that share the schedule, those of other machines (the last ones) included. workers_why: for
-    people. locustfile_sha256: of the file's content; a remote worker must have the same.
+    people. locustfile: one, or several with commas. locustfile_sha256: of their content; a remote worker must have the
+    same. locust_args: for arguments that the files themselves add. tags, exclude_tags: of tasks, () = all of them.
     first_step: the step of windows.jsonl with which this experiment's load begins, where several share one load: its
     times count from there, and what is intended before it is not its own. The schedule is drawn from the load's t0.
     """
@@ -116,6 +117,9 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     allow_hosts: tuple[str, ...] = ()
     locustfile_sha256: str = ""
+    locust_args: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    exclude_tags: tuple[str, ...] = ()
     first_step: int = 0
 
     @property

@@ -23,6 +23,17 @@ MAX_DEPTH = 12
 MAX_NODES = 20_000
 
 
+class Limits(msgspec.Struct, frozen=True):
+    """what: the kind of file, for errors."""
+
+    depth: int = MAX_DEPTH
+    nodes: int = MAX_NODES
+    what: str = "experiment"
+
+
+EXPERIMENT = Limits()
+
+
 class Text(msgspec.Struct, frozen=True):
     """A scalar as written. quoted: in quotes or as a block, so a person meant it as text. line: 1 is the first."""
 
@@ -52,10 +63,10 @@ class Mapping(msgspec.Struct, frozen=True):
 Node = Text | Sequence | Mapping
 
 
-def parse(content: bytes, name: str) -> Node:
+def parse(content: bytes, name: str, limits: Limits = EXPERIMENT) -> Node:
     """The one document of a file. name: what errors call the file. Raises UsageError, one line, nothing guessed."""
     if len(content) > MAX_BYTES:
-        raise UsageError(f"{name}: over {MAX_BYTES // 10**6} MB, which no experiment needs")
+        raise UsageError(f"{name}: over {MAX_BYTES // 10**6} MB, which no {limits.what} needs")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -67,7 +78,7 @@ def parse(content: bytes, name: str) -> Node:
     import yaml
 
     try:
-        return _Tree(name, yaml.parse(text, Loader=yaml.SafeLoader)).document()
+        return _Tree(name, yaml.parse(text, Loader=yaml.SafeLoader), limits).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if mark is not None else name
@@ -89,9 +100,10 @@ def _problem(problem: str) -> str:
 class _Tree:
     """Builds the tree from the parser's events, which is where anchors, tags and duplicates can still be seen."""
 
-    def __init__(self, name: str, events: Iterator[Event]) -> None:
+    def __init__(self, name: str, events: Iterator[Event], limits: Limits) -> None:
         self._name = name
         self._events = events
+        self._limits = limits
         self._nodes = 0
 
     def document(self) -> Node:
@@ -101,21 +113,30 @@ class _Tree:
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if root is not None:
-                    raise self._refuse(event, "a second document begins", "one file is one experiment: remove the ---")
+                    raise self._refuse(
+                        event, "a second document begins", f"one file is one {self._limits.what}: remove the ---"
+                    )
             elif not isinstance(event, (yaml.StreamStartEvent, yaml.StreamEndEvent, yaml.DocumentEndEvent)):
                 root = self._node(event, 1)
         if root is None:
-            raise UsageError(f"{self._name}: the file is empty", hint="docs/experiments.md shows a complete example")
+            raise UsageError(
+                f"{self._name}: the file is empty",
+                hint="docs/experiments.md shows a complete example" if self._limits is EXPERIMENT else None,
+            )
         return root
 
     def _node(self, event: Event, depth: int) -> Node:
         import yaml
 
         self._nodes += 1
-        if self._nodes > MAX_NODES:
-            raise self._refuse(event, f"more than {MAX_NODES:,} values", "no experiment needs as many")
-        if depth > MAX_DEPTH:
-            raise self._refuse(event, f"nested more than {MAX_DEPTH} deep", "no experiment needs that")
+        if self._nodes > self._limits.nodes:
+            raise self._refuse(
+                event, f"more than {self._limits.nodes:,} values", f"no {self._limits.what} needs as many"
+            )
+        if depth > self._limits.depth:
+            raise self._refuse(
+                event, f"nested more than {self._limits.depth} deep", f"no {self._limits.what} needs that"
+            )
         if isinstance(event, yaml.AliasEvent):
             raise self._refuse(event, f"*{event.anchor} is an alias", "write the value out: aliases are not read")
         assert isinstance(event, yaml.NodeEvent)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.model.records.faults import Dependency
+from harness.plan.consent import FaultDescription
 from harness.plan.suite.items import CONTROL, Item
 from harness.plan.suite.profile import profile
-from harness.plan.timeline import FaultDescription
 
 HEAD = """\
 # A game day: an hour in which a team breaks things on purpose, on one running load, and leaves with a record.

@@ -112,5 +112,5 @@ def load_of(plan: Plan) -> str:
     """Hash of what is sent: scenario, rate or users, mix and locustfile."""
     load = plan.load
     mix = [(one.name, one.weight, [(task.name, task.share) for task in one.tasks]) for one in load.classes]
-    what = (plan.scenario.name, load.model, load.rate, load.users, load.locustfile_sha256, mix)
+    what = (plan.scenario.name, load.model, load.rate, load.users, load.locustfile_sha256, mix, *load.locust_args)
     return hashlib.sha256(encode(what)).hexdigest()[:16]

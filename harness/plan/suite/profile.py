@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from harness.model.errors import UsageError
-from harness.model.records.faults import Dependency, FaultSpec
+from harness.model.records.faults import Change, Dependency, FaultSpec, Scalar
 from harness.model.suggest import unknown
+from harness.plan.consent import FaultDescription, harm_of, planned
 from harness.plan.fault_text import decode_params
 from harness.plan.suite.items import CONTROL, Item, Left, Suite, one
-from harness.plan.timeline import FaultDescription
 
 Profile = Literal["quick", "standard"]
 PROFILES = ("quick", "standard")
@@ -20,6 +20,7 @@ STANDARD = ("down", "hang", "latency", "reset", "pause", "kill", "restart")
 OF_TARGET = ("kill", "pause")
 PARAMS = {"latency": "latency=300ms"}
 NOT_OURS = "it cannot be undone, and the stack is not ours"
+NOT_ALLOWED = 'it cannot be undone, and allow = ["{kind}"] is not in [dependencies.{name}] of harness.toml'
 QUICK_LENGTHS = {"baseline_s": 15.0, "fault_s": 10.0}
 
 
@@ -40,9 +41,12 @@ def profile(
     for one_of in (each for each in dependencies if not each.target):
         for kind in kinds_for(name, one_of, faults):
             fault = f"{one_of.name}-{kind}"
-            if not ours and harmful(getattr(faults[kind], "traits", ())) and fault not in allow:
+            change = _change(faults[kind], one_of)
+            if not ours and change is not None and harm_of(faults[kind], change) and fault not in allow:
                 left.append(Left(name=fault, why=NOT_OURS))
-            elif possible(faults[kind], one_of):
+            elif change is not None and not possible(faults[kind], one_of):
+                left.append(Left(name=fault, why=NOT_ALLOWED.format(kind=kind, name=one_of.name)))
+            elif change is not None:
                 items.append(one(fault, f"{fault}:{PARAMS[kind]}" if kind in PARAMS else fault))
             else:
                 left.append(Left(name=fault, why=f"it cannot be done to {one_of.name} as it is declared"))
@@ -62,20 +66,40 @@ def kinds_for(name: str, dependency: Dependency, faults: Mapping[str, FaultDescr
     """Kinds of fault that a profile has for a dependency, in order: of the standard one also the protocol's own."""
     if name == "quick":
         return tuple(kind for kind in QUICK if kind in faults)
-    own = sorted(kind for kind, fault in faults.items() if fault.needs == "server" and possible(fault, dependency))
+    own = sorted(kind for kind, fault in faults.items() if fault.needs == "server" and _change(fault, dependency))
     return (*(kind for kind in STANDARD if kind in faults), *own)
 
 
-def harmful(traits: Iterable[str]) -> bool:
-    """What such a fault does to the data or the roles of a cluster nobody can take back."""
-    return bool({"loses_data", "moves_roles"} & set(traits))
+def possible(fault: FaultDescription, dependency: Dependency, *, told: bool = False) -> bool:
+    """Whether planning accepts the pair with its default parameters. told: names that have no default, because only a
+    person knows them (a table), will be given."""
+    names = {one.name: "NAME" for one in fault.params if told and one.unit == "name" and not one.default}
+    return refusal(fault, dependency, names) is None
 
 
-def possible(fault: FaultDescription, dependency: Dependency) -> bool:
-    """Whether planning accepts the pair with its default parameters: the fault itself is the only judge of that."""
-    spec = FaultSpec(name=f"{dependency.name}-{fault.kind}", dependency=dependency.name, kind=fault.kind)
+def refusal(
+    fault: FaultDescription, dependency: Dependency, names: Mapping[str, str] | None = None
+) -> UsageError | None:
+    """Why planning does not: the fault itself is the only judge of that. None where it does."""
     try:
-        fault.plan(dependency, decode_params(spec, fault.params))
+        planned(fault, dependency, _defaults(fault, dependency, names))
+    except UsageError as error:
+        return error
+    return None
+
+
+def _change(fault: FaultDescription, dependency: Dependency) -> Change | None:
+    """What it would do there, allowed or not; None where it cannot be had, of which the fault is the only judge."""
+    try:
+        return fault.plan(dependency, _defaults(fault, dependency))
     except UsageError:
-        return False
-    return True
+        return None
+
+
+def _defaults(
+    fault: FaultDescription, dependency: Dependency, names: Mapping[str, str] | None = None
+) -> dict[str, Scalar]:
+    spec = FaultSpec(
+        name=f"{dependency.name}-{fault.kind}", dependency=dependency.name, kind=fault.kind, params=dict(names or {})
+    )
+    return decode_params(spec, fault.params)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from pathlib import Path
 
 import msgspec
 
@@ -70,9 +69,11 @@ def amount(load: LoadPlan) -> str:
 def _requests(load: LoadPlan) -> str:
     """Whose they are, and how many."""
     many = f"{load.rate:,g} task starts/s" if load.rate is not None else f"as many as {load.users:,} users make"
-    if Path(load.locustfile) == resource("locustfiles", "anomaly.py"):
+    if load.locustfile == str(resource("locustfiles", "anomaly.py")):
         return f"those of the sample API (built in; name your own with --locustfile), {many}"
-    return f"those of {load.locustfile}, {many}"
+    first, *more = load.locustfile.split(",")
+    files = f" and of {len(more)} more Locust file{'s' if len(more) > 1 else ''}" if more else ""
+    return f"those of {first}{files}, {many}"
 
 
 def _workers(load: LoadPlan) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.model.records.faults import Dependency
+from harness.dependencies.registry import kind_of
+from harness.model.records.faults import HARMFUL, Dependency
 from harness.model.records.plan import Plan
 from harness.report.sentences.text import visible
 
@@ -26,9 +27,7 @@ def blast_radius(plan: Plan) -> str:
     lines += [f"  locked     {line}" for line in _locks(plan, changed.values())]
     lines += [f"  undo       {line}" for line in _needs(changed.values())]
     lines += [
-        f"  no undo    {fault.id}: {fault.change.undoes}"
-        for fault in plan.faults
-        if "loses_data" in fault.change.traits
+        f"  lost       {fault.id}: {fault.change.undoes}" for fault in plan.faults if HARMFUL & {*fault.change.traits}
     ]
     return "\n".join(visible(line, 400) for line in lines)
 
@@ -65,8 +64,8 @@ def _locks(plan: Plan, changed: Iterable[Dependency]) -> list[str]:
             found.append(f"Toxiproxy {dependency.proxy.url}, for every machine: a disabled proxy named harness-lock")
     for fault in plan.faults:
         if "changes_server" in fault.change.traits and fault.change.dependency.credentials.admin is not None:
-            name = fault.change.dependency.name
-            found.append(f"PostgreSQL {name}, for every machine: an advisory lock")
+            one = fault.change.dependency
+            found.append(f"{kind_of(one).server} {one.name}, for every machine: an advisory lock")
     return list(dict.fromkeys(found))
 
 

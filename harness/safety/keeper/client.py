@@ -163,9 +163,9 @@ class Keeper(KeeperClient):
         """Lock a Toxiproxy; the keeper removes the lock when everything is undone. Raises Refused, SetupError."""
         self.ask(protocol.HoldProxy(lock.url, lock.text))
 
-    def hold_postgres(self, admin: str, password_env: str, name: str, owner: str) -> None:
-        """Hold a PostgreSQL's advisory lock until the keeper ends. Raises Refused, SetupError."""
-        self.ask(protocol.HoldPostgres(admin, password_env, name, owner))
+    def hold_database(self, admin: str, password_env: str, name: str, owner: str, kind: str) -> None:
+        """Hold a database's advisory lock until the keeper ends. Raises Refused, SetupError."""
+        self.ask(protocol.HoldDatabase(admin, password_env, name, owner, kind))
 
     # -- watching
 

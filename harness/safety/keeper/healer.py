@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.adapters.keeper.protocol import HoldPostgres, HoldProxy
+from harness.adapters.keeper.protocol import HoldDatabase, HoldProxy
 from harness.adapters.processes.identity import ProcessId, send, wait_gone
 from harness.model.errors import HarnessError, Refused
 from harness.model.records.faults import HealReport
@@ -20,7 +20,7 @@ from harness.safety.journal.view import JournalView
 from harness.safety.keeper.servers import Servers
 
 if TYPE_CHECKING:
-    from harness.adapters.clients.postgres_advisory_lock import AdvisoryLock
+    from harness.dependencies.kind import ServerLock
 
 FENCE_LIMIT_S = 10.0
 IMPORT_LIMIT_S = 50.0
@@ -65,7 +65,7 @@ class Healer:
         self._log = log
         self._servers = servers
         self._say = say
-        self._advisory: list[AdvisoryLock] = []
+        self._advisory: list[ServerLock] = []
         self.warm = Slot()
 
     def import_all(self) -> None:
@@ -111,14 +111,16 @@ class Healer:
             self._say(f"left: {line}")
         return report
 
-    def hold(self, request: HoldProxy | HoldPostgres) -> None:
+    def hold(self, request: HoldProxy | HoldDatabase) -> None:
         """Take a lock and keep it. Raises Refused naming who has it, SetupError."""
-        from harness.safety.locks.remote import Wanted, hold_postgres, hold_proxy
+        from harness.safety.locks.remote import Wanted, hold_database, hold_proxy
 
         self.warm.wait(IMPORT_LIMIT_S)
-        if isinstance(request, HoldPostgres):
-            lock = Wanted(admin=request.admin, admin_password_env=request.password_env, name=request.name)
-            self._advisory.append(hold_postgres(lock, request.owner, os.getpid(), "keeper"))
+        if isinstance(request, HoldDatabase):
+            lock = Wanted(
+                admin=request.admin, admin_password_env=request.password_env, name=request.name, kind=request.kind
+            )
+            self._advisory.append(hold_database(lock, request.owner, os.getpid(), "keeper"))
             return
         # In the journal first: whoever heals after us removes it. One that was not made is harmless to remove.
         made = ProxyLock(url=request.url, text=request.text)

@@ -282,7 +282,7 @@ class Keeper:
 
     def _answer(self, request: protocol.Request) -> tuple[protocol.Reply, Callable[[], None] | None]:
         """The reply, and what to do once it has been sent."""
-        adds = (protocol.Launch, protocol.Adopt, protocol.OwnProject, protocol.HoldProxy, protocol.HoldPostgres)
+        adds = (protocol.Launch, protocol.Adopt, protocol.OwnProject, protocol.HoldProxy, protocol.HoldDatabase)
         if isinstance(request, adds):
             self._only_while_serving()
         reply = protocol.Reply()
@@ -303,7 +303,7 @@ class Keeper:
                 self._servers.projects.own(engine, project)
             case protocol.DropProject(engine=engine, project=project):
                 self._servers.projects.drop(engine, project)
-            case protocol.HoldProxy() | protocol.HoldPostgres():
+            case protocol.HoldProxy() | protocol.HoldDatabase():
                 self._healer.hold(request)
             case protocol.Armed(record_id=record_id):
                 reply = self._armed(record_id)

@@ -1,10 +1,10 @@
-"""Locks that other machines see: on a shared Toxiproxy and on a shared PostgreSQL.
+"""Locks that other machines see: on a shared Toxiproxy and on a shared database.
 
 On a Toxiproxy it is a disabled proxy (see adapters/proxy_lock.py): creating a name that exists is refused (409),
 whatever address the server is reached by, so the lock knows no alias. It is journaled before it is made and removed
 last, after everything has been undone and verified, and after a look at that Toxiproxy has found nothing of a harness
-on it: a journal that lost its end knows nothing of what it began. On PostgreSQL it is an advisory lock that run and
-keeper hold side by side (see adapters/advisory.py); it ends with their sessions.
+on it: a journal that lost its end knows nothing of what it began. On a database it is an advisory lock that run and
+keeper hold side by side (`server_lock` of its kind); it ends with their sessions.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from harness.model.records.faults import Dependency
 from harness.safety.journal.entries import Entry, ProxyLock, Unlocked
 
 if TYPE_CHECKING:
-    from harness.adapters.clients.postgres_advisory_lock import AdvisoryLock
     from harness.adapters.toxiproxy.client import ProxyState
+    from harness.dependencies.kind import ServerLock
     from harness.safety.journal.view import JournalView
 
 LISTEN = "127.0.0.1:0"
@@ -49,17 +49,18 @@ DROP_LIMIT_S = 10.0
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """One lock to take. Sorted, so that of two runs that want the same ones exactly one gets them all.
 
-    toxiproxy: URL; admin: connection options of PostgreSQL's admin login, without password.
+    toxiproxy: URL; admin: connection options of a database's admin login, without password. kind: of that database.
     """
 
     toxiproxy: str = ""
     admin: str = ""
     admin_password_env: str = ""
     name: str = ""
+    kind: str = "postgres"
 
 
 def wanted(changed: Iterable[Dependency], limited: Collection[str]) -> list[Wanted]:
-    """The locks for these dependencies, sorted. limited: names of those whose PostgreSQL itself is changed."""
+    """The locks for these dependencies, sorted. limited: names of those whose database itself is changed."""
     found = set()
     for dependency in changed:
         if dependency.proxy.url is not None and dependency.proxied:
@@ -70,6 +71,7 @@ def wanted(changed: Iterable[Dependency], limited: Collection[str]) -> list[Want
                     admin=dependency.credentials.admin,
                     admin_password_env=dependency.credentials.admin_password_env or "",
                     name=dependency.name,
+                    kind=dependency.kind,
                 )
             )
     return sorted(found)
@@ -82,14 +84,14 @@ class Holds(Protocol):
 
     def hold_proxy(self, lock: ProxyLock) -> None: ...
 
-    def hold_postgres(self, admin: str, password_env: str, name: str, owner: str) -> None: ...
+    def hold_database(self, admin: str, password_env: str, name: str, owner: str, kind: str) -> None: ...
 
 
 class RemoteLocks:
     """The run's side. The keeper holds every lock as well and lets go of it last."""
 
     def __init__(self) -> None:
-        self._advisory: list[AdvisoryLock] = []
+        self._advisory: list[ServerLock] = []
 
     def take(self, keeper: Holds, locks: Sequence[Wanted], owner: str, disables: Sequence[str] = ()) -> None:
         """Take all of them or raise Refused naming the holder; SetupError when a server cannot be asked.
@@ -109,8 +111,8 @@ class RemoteLocks:
             if lock.toxiproxy:
                 keeper.hold_proxy(ProxyLock(url=lock.toxiproxy, text=holder.text()))
             else:
-                self._advisory.append(hold_postgres(lock, owner, os.getpid(), "run"))
-                keeper.hold_postgres(lock.admin, lock.admin_password_env, lock.name, owner)
+                self._advisory.append(hold_database(lock, owner, os.getpid(), "run"))
+                keeper.hold_database(lock.admin, lock.admin_password_env, lock.name, owner, lock.kind)
 
     def release(self) -> None:
         """Call it after the keeper has gone. Never raises."""
@@ -119,13 +121,15 @@ class RemoteLocks:
         self._advisory.clear()
 
 
-def hold_postgres(lock: Wanted, owner: str, pid: int, who: str) -> AdvisoryLock:
-    """Lock the cluster, for "run" or "keeper". Raises Refused naming the holder, SetupError."""
-    from harness.adapters.clients.postgres_advisory_lock import AdvisoryLock
+def hold_database(lock: Wanted, owner: str, pid: int, who: str) -> ServerLock:
+    """Lock the server, for "run" or "keeper". Raises Refused naming the holder, SetupError."""
+    from harness.dependencies.registry import kinds
     from harness.dependencies.result import secret
 
+    kind = kinds()[lock.kind]
+
     try:
-        return AdvisoryLock(
+        return kind.server_lock(
             lock.admin,
             password=secret(lock.admin_password_env or None),
             who=who,
@@ -133,11 +137,11 @@ def hold_postgres(lock: Wanted, owner: str, pid: int, who: str) -> AdvisoryLock:
         )
     except Refused as error:
         raise Refused(
-            f"PostgreSQL {lock.name} is in use by a run ({error})",
+            f"{kind.server} {lock.name} is in use by a run ({error})",
             hint="wait for it to end, or stop it there; the lock ends with its session",
         ) from None
     except AdapterError as error:
-        raise SetupError(f"PostgreSQL {lock.name} cannot be locked: {error}", hint=error.hint) from error
+        raise SetupError(f"{kind.server} {lock.name} cannot be locked: {error}", hint=error.hint) from error
 
 
 def hold_proxy(lock: ProxyLock) -> None:

@@ -1,6 +1,7 @@
 """Look at the user's own system, part by part, as a doctor would. Everything is read, nothing is changed.
 
-The same look serves `run`, which needs all of it to be well, and `harness stack status`, which shows every part.
+The same look serves `run`, which needs all of it to be well, and `harness stack status` and `harness doctor`, which
+show every part.
 """
 
 from __future__ import annotations
@@ -46,13 +47,16 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """parts: every one, in the order of the file. target and dependencies: those that are well. notes: no hindrance."""
+    """parts: every one, in the order of the file. target and dependencies: those that are well. notes: no hindrance.
+    proxies: all that the Toxiproxy at that address has, by name."""
 
     parts: tuple[Part, ...]
     target: TargetInfo | None
     dependencies: tuple[Dependency, ...]
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
+    toxiproxy: str | None = None
+    proxies: dict[str, ProxyState] = {}
 
 
 def look(config: Configuration, url: str, *, allow_hosts: Collection[str]) -> Look:
@@ -105,6 +109,8 @@ class _Looking:
             dependencies=tuple(dependencies),
             versions=self._versions,
             notes=tuple(dict.fromkeys([*self._containers.notes, *self._notes])),
+            toxiproxy=self._toxiproxy,
+            proxies=self._proxies,
         )
 
     def _reached(self, container: Container, port: int, where: str) -> Address:

@@ -62,6 +62,7 @@ def _dependency(name: str, table: DependencyTable, config: Configuration) -> Dep
         path_assumed=table.path == ASSUMED,
         external=True,
         ignore_clients=table.ignore_clients,
+        allow=table.allow,
     )
     return table.declared(_with_runtime(found, table, config), where)
 

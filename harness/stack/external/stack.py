@@ -8,13 +8,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 from functools import partial
+from typing import TYPE_CHECKING
 
 from harness.config import rules
-from harness.config.file import Configuration
+from harness.config.file import DEFAULT_TARGET, Configuration
 from harness.model.errors import AdapterError, SetupError, UsageError, about
 from harness.model.records.faults import Dependency
 from harness.model.records.process import Launcher
 from harness.model.records.stack import Progress, StackName, StackUp, TargetInfo
+
+if TYPE_CHECKING:
+    from harness.stack.external.check import Look
 
 ANSWER_LIMIT_S = 3.0
 
@@ -112,12 +116,21 @@ class ExternalStack:
         """There is none of ours."""
         return False
 
-    def _look(self, progress: Progress) -> StackUp:
-        if self._config is None:
-            return self._look_at_url()
-        from harness.stack.external.check import look
+    def look(self) -> Look:
+        """At every part, as `check` and the doctor do. Raises nothing for what is wrong with a part."""
+        from harness.stack.external.check import Look, Part, look
 
-        found = look(self._config, self.url, allow_hosts=self._allow)
+        if self._config is not None:
+            return look(self._config, self.url, allow_hosts=self._allow)
+        try:
+            target, trouble = self._look_at_url(), None
+        except UsageError as error:
+            target, trouble = None, error
+        part = Part(name=DEFAULT_TARGET, address=self.url, trouble=trouble)
+        return Look(parts=(part,), target=target, dependencies=(), versions={})
+
+    def _look(self, progress: Progress) -> StackUp:
+        found = self.look()
         troubles = [part.trouble for part in found.parts if part.trouble is not None]
         if troubles:
             raise first_of(troubles)
@@ -126,7 +139,7 @@ class ExternalStack:
         assert found.target is not None
         return StackUp(name=self.name, target=found.target, dependencies=found.dependencies, versions=found.versions)
 
-    def _look_at_url(self) -> StackUp:
+    def _look_at_url(self) -> TargetInfo:
         from harness.adapters.allowed_hosts import check_url
         from harness.adapters.wire.http import Client
 
@@ -142,10 +155,7 @@ class ExternalStack:
             raise UsageError(
                 f"--host {self.url}: {error}", hint="start the target first, or correct the URL"
             ) from error
-        return StackUp(
-            name=self.name,
-            target=TargetInfo(url=self.url, metrics_url=f"{self.url}/metrics", addresses=tuple(addresses)),
-        )
+        return TargetInfo(url=self.url, metrics_url=f"{self.url}/metrics", addresses=tuple(addresses))
 
 
 def _reset_in(configuration: Configuration | None) -> tuple[str, str] | None:
@@ -159,7 +169,7 @@ def first_of(troubles: list[UsageError]) -> UsageError:
     first = troubles[0]
     if len(troubles) == 1:
         return first
-    more = f"{len(troubles) - 1} more; see all with: harness stack status"
+    more = f"{len(troubles) - 1} more; see all with: harness doctor"
     return type(first)(str(first), hint=f"{first.hint}; {more}" if first.hint else more)
 
 
