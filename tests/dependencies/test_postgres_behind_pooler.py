@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -11,6 +12,7 @@ from harness.conductor.path_proof.clients import snapshot
 from harness.conductor.path_proof.evidence import path_evidence
 from harness.dependencies.configuration import load
 from harness.fault import registered
+from harness.model.records.faults import Dependency
 from harness.model.records.process import ServerProcess
 from harness.stack.external.check import look
 from harness.testing import assert_fault_contract
@@ -20,13 +22,13 @@ from tests.support.servers.real import PostgresServer, wait_until
 
 pytestmark = pytest.mark.stack
 
+Shop = psycopg.Connection[tuple[object, ...]]
 
-def test_the_poolers_sessions_are_told_from_others_and_its_faults_are_proven(
-    tmp_path: Path,
-    toxiproxy_server: str,
-    toxiproxy_process: ServerProcess,
-    postgres_server: PostgresServer,
-) -> None:
+
+@pytest.fixture
+def db(
+    tmp_path: Path, toxiproxy_server: str, toxiproxy_process: ServerProcess, postgres_server: PostgresServer
+) -> Iterator[tuple[Dependency, Shop]]:
     file = tmp_path / "harness.toml"
     file.write_text(
         f'[target]\nurl = "{toxiproxy_server}"\nhealth = "/version"\n[toxiproxy]\nurl = "{toxiproxy_server}"\n'
@@ -40,20 +42,32 @@ def test_the_poolers_sessions_are_told_from_others_and_its_faults_are_proven(
         psycopg.connect(login(front.address), autocommit=True) as shop,
     ):
         looks = look(load(file), toxiproxy_server, allow_hosts=())
-        db = next(one for one in looks.dependencies if one.name == "db")
-        assert not db.pooled
-        shop.execute("SELECT 1")
-        before = snapshot(db)
-        assert before.clients and all(one.on_proxy for one in before.clients)
-        shop.execute("SELECT 1")
-        evidence = path_evidence(before, snapshot(db), db)
-        assert evidence is not None and evidence.held, evidence
-        for kind in ("down", "latency", "hang", "connection-limit"):
-            assert_fault_contract(registered()[kind], db, look=outside)
-            wait_until("PgBouncer has tried again", lambda: _works(shop), 30)
+        yield next(one for one in looks.dependencies if one.name == "db"), shop
 
 
-def _works(shop: psycopg.Connection[tuple[object, ...]]) -> bool:
+def test_the_poolers_sessions_are_told_from_others(db: tuple[Dependency, Shop]) -> None:
+    one, shop = db
+    assert not one.pooled
+    shop.execute("SELECT 1")
+    before = snapshot(one)
+    assert before.clients and all(client.on_proxy for client in before.clients)
+    shop.execute("SELECT 1")
+    evidence = path_evidence(before, snapshot(one), one)
+    assert evidence is not None and evidence.held, evidence
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["down", "connection-limit", *(pytest.param(one, marks=pytest.mark.thorough) for one in ("latency", "hang"))],
+)
+def test_faults_on_the_poolers_path_keep_their_contract(kind: str, db: tuple[Dependency, Shop]) -> None:
+    one, shop = db
+    shop.execute("SELECT 1")
+    assert_fault_contract(registered()[kind], one, look=outside)
+    wait_until("PgBouncer has tried again", lambda: _works(shop), 30)
+
+
+def _works(shop: Shop) -> bool:
     try:
         return bool(shop.execute("SELECT 1").fetchall())
     except psycopg.OperationalError:
