@@ -1,6 +1,7 @@
 """Meter readings out of a Kafka topic; all that it serves is a health page. Weak: an error ends what reads them."""
 
 import asyncio
+import contextlib
 import os
 import time
 
@@ -27,7 +28,8 @@ async def produce():
         except KafkaError:
             await asyncio.sleep(0.2)
         finally:
-            await producer.stop()
+            with contextlib.suppress(KafkaError, TimeoutError, OSError):
+                await asyncio.wait_for(producer.stop(), 2)
 
 
 async def read_once():
@@ -54,7 +56,8 @@ async def read_once():
             # How much is left to read; that is what an outage breaks.
             lag = await asyncio.wait_for(consumer.end_offsets(consumer.assignment()), 2)
     finally:
-        await asyncio.wait_for(consumer.stop(), 5)
+        with contextlib.suppress(KafkaError, TimeoutError, OSError):
+            await asyncio.wait_for(consumer.stop(), 5)
 
 
 async def read():
@@ -62,7 +65,7 @@ async def read():
     while True:
         try:
             await read_once()
-        except (TimeoutError, KafkaError) as error:
+        except (OSError, KafkaError) as error:
             print("reading:", repr(error))
             if WEAK:
                 reading = False
