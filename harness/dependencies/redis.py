@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from pathlib import Path
-from typing import Self
 
 import msgspec
 
 from harness.adapters.clients import redis_admin
 from harness.adapters.wire.exchange import ErrorKind, Exchange, ProbeError
 from harness.config import rules
-from harness.config.file import DependencyTable
 from harness.dependencies.kind import (
     COUNTERS_LIMIT_S,
     LIMIT_S,
@@ -28,54 +25,34 @@ from harness.dependencies.kind import (
 from harness.dependencies.result import secret
 from harness.dependencies.server_identity import Server, same_server
 from harness.dependencies.store import Emptied, Held, Store
+from harness.dependencies.tls_table import TlsTable
 from harness.model.clock import monotonic
 from harness.model.errors import Refused, Rejected, Unreachable, UsageError
-from harness.model.records.faults import Address, Applied, Dependency, Tls
+from harness.model.records.faults import Address, Applied, Dependency
 
 _USER = re.compile(r"[^\s\x00-\x1f]{1,200}")
 
 
-class RedisTable(DependencyTable, frozen=True, kw_only=True):
-    """user: of an ACL, with its password in password_env. tls_ca, tls_name, tls_cert, tls_key: of TLS, see
-    harness.model.records.faults.Tls. allow_flush: a former spelling of allow = ["flush"]."""
+class RedisTable(TlsTable, frozen=True, kw_only=True):
+    """user: of an ACL, with its password in password_env. allow_flush: a former spelling of allow = ["flush"]."""
 
     needs_direct = True
     clients_named = "by name or address"
 
     user: str | None = None
     password_env: str | None = None
-    tls: bool = False
-    tls_ca: str | None = None
-    tls_name: str | None = None
-    tls_cert: str | None = None
-    tls_key: str | None = None
     allow_flush: bool = False
 
     def check(self, where: str) -> None:
+        super().check(where)
         rules.check_variable(self.password_env, f"{where}.password_env")
         if self.user is not None and not _USER.fullmatch(self.user):
             raise UsageError(f"{where}.user: {self.user!r} cannot be a user of an ACL")
-        for key in ("tls_ca", "tls_name", "tls_cert", "tls_key"):
-            if not self.tls and getattr(self, key) is not None:
-                raise UsageError(f"{where}.{key} is for TLS", hint="write tls = true beside it")
-        if self.tls and self.tls_ca is None and self.tls_name is None:
-            raise UsageError(
-                f"{where}.tls: by what is its certificate known?",
-                hint="tls_ca: the file of an authority of your own; tls_name: the name in a public certificate",
-            )
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise UsageError(f"{where}: tls_cert and tls_key belong together")
-
-    def in_folder(self, folder: Path) -> Self:
-        paths = {key: getattr(self, key) for key in ("tls_ca", "tls_cert", "tls_key")}
-        return msgspec.structs.replace(
-            self, **{key: str(folder / Path(path).expanduser()) for key, path in paths.items() if path is not None}
-        )
 
     def declared(self, dependency: Dependency, where: str) -> Dependency:
-        tls = Tls(ca=self.tls_ca, name=self.tls_name, cert=self.tls_cert, key=self.tls_key) if self.tls else None
+        own = {"user": self.user, "password_env": self.password_env}
         allow = (*self.allow, *(("flush",) if self.allow_flush else ()))
-        return dependency.but(credentials={"user": self.user, "password_env": self.password_env}, tls=tls, allow=allow)
+        return dependency.but(credentials=own, tls=self.tls_declared, allow=allow)
 
 
 class Redis(DependencyKind):
