@@ -236,4 +236,6 @@ def test_a_real_terminal_is_known_as_one(tmp_path: Path) -> None:
     os.close(follower)
     said = os.read(leader, 65536).decode()
     os.close(leader)
-    assert done.returncode == 0 and "wrote harness.toml" in said and names(tmp_path) == ["harness.toml", "locustfile.py"]
+    assert (
+        done.returncode == 0 and "wrote harness.toml" in said and names(tmp_path) == ["harness.toml", "locustfile.py"]
+    )

@@ -1,7 +1,6 @@
 """Meter readings out of a Kafka topic; all that it serves is a health page. Weak: an error ends what reads them."""
 
 import asyncio
-import contextlib
 import os
 import time
 
@@ -16,6 +15,11 @@ lag = {}
 reading = True
 
 
+async def ended(client):
+    """Whatever it says to that: a client of a broker that is away raises all kinds of things, its own cancelling too."""
+    await asyncio.wait([asyncio.ensure_future(client.stop())], timeout=5)
+
+
 async def produce():
     """The meters of this town: they are as far from the broker as the service is."""
     while True:
@@ -28,8 +32,7 @@ async def produce():
         except KafkaError:
             await asyncio.sleep(0.2)
         finally:
-            with contextlib.suppress(KafkaError, TimeoutError, OSError):
-                await asyncio.wait_for(producer.stop(), 2)
+            await ended(producer)
 
 
 async def read_once():
@@ -56,8 +59,7 @@ async def read_once():
             # How much is left to read; that is what an outage breaks.
             lag = await asyncio.wait_for(consumer.end_offsets(consumer.assignment()), 2)
     finally:
-        with contextlib.suppress(KafkaError, TimeoutError, OSError):
-            await asyncio.wait_for(consumer.stop(), 5)
+        await ended(consumer)
 
 
 async def read():
