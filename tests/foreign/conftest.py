@@ -9,6 +9,7 @@ import pytest
 from harness.model.records.faults import Address
 from tests.support.servers.caches import start_memcached
 from tests.support.servers.mariadb import mariadb_server  # noqa: F401 (a fixture)
+from tests.support.servers.rabbitmq import RabbitServer, start_rabbitmq
 from tests.support.servers.real import SubprocessLauncher
 
 
@@ -22,3 +23,8 @@ def launcher() -> Iterator[SubprocessLauncher]:
 @pytest.fixture(scope="session")
 def memcached_server(launcher: SubprocessLauncher) -> Address:
     return start_memcached(launcher)[0]
+
+
+@pytest.fixture(scope="session")
+def rabbit_server(launcher: SubprocessLauncher) -> RabbitServer:
+    return start_rabbitmq(launcher, "foreign")
