@@ -92,14 +92,20 @@ def answers_normally(record: UndoRecord) -> Evidence:
         result = probe_path(record.dependency, max(1.0, 2 * limit_s))
     if result.ok and normal(result):
         let_go(record)
-    full = f"the server answers that it is full, so the path works: {result.detail}{who_fills(record)}"
     return Evidence(
         source="undo",
         expected=f"{record.dependency.name} answers at {asked_at(record.dependency)} in under {milliseconds(limit_s)}",
-        observed=full if result.full else seen(result),
+        observed=f"the server answers that it is full, so the path works: {result.detail}{_filled_by(record)}"
+        if result.full
+        else seen(result),
         held=normal(result),
         at=result.ended,
     )
+
+
+def _filled_by(record: UndoRecord) -> str:
+    who = kind_of(record.dependency).who_fills(record.dependency)
+    return who_fills(record) if who is None else f"; {who}"
 
 
 def takes_connections(record: UndoRecord) -> Evidence:

@@ -24,6 +24,7 @@ def record_of(
         if dependency.credentials.probe_login is not None
         else dependency.credentials.password_env,
         "admin_password": dependency.credentials.admin_password_env if admin else None,
+        "pooler_password": dependency.credentials.pooler_password_env,
     }
     return UndoRecord(
         id=record_id,

@@ -68,6 +68,12 @@ class ConnectionHog:
                 f" {dependency.name}",
                 hint="declare `admin`, another login than the application's; it takes the slots and ends the sessions",
             )
+        if dependency.pooled:
+            raise Refused(
+                f"{dependency.name}-{self.kind} would not be seen behind a pooler such as PgBouncer, which keeps the"
+                " sessions it has",
+                hint=f"use {dependency.name}-connection-limit, or declare PostgreSQL itself as a dependency of its own",
+            )
         leave = int(params["leave"])
         return Change(
             kind=self.kind,
@@ -211,7 +217,7 @@ def _refused_login(dependency: Dependency, leave: int) -> Evidence:
         logins,
         leave + _MORE_LOGINS,
         "a login is refused: no connection slot is free for an ordinary role",
-        held=lambda refused: not _own_limit(refused),
+        held=lambda refused: refused.kind == "limit" and not _own_limit(refused),
         says_nothing=_own_limit,
     )
 

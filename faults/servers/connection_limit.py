@@ -3,6 +3,9 @@
 A new limit leaves existing sessions alone, so of these some are ended: in PostgreSQL (ALTER ROLE ... CONNECTION LIMIT)
 the newest above the limit, in MySQL (ALTER USER ... WITH MAX_USER_CONNECTIONS) all, since it counts only those that log
 in afterwards. The admin session is another login, which the limit does not concern, so the undo always gets in.
+
+Behind PgBouncer the limit acts on the pooler's connections to PostgreSQL: its clients stay connected, share those that
+are left, and wait. What is refused there is no login but one transaction more at the same time.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from faults.path.record import record_of
 from faults.proxy.proxy import path_again
 from faults.servers.database import as_application, check_server, refuse_other_kinds, refused_login
 from harness.adapters.clients.administration import NO_LIMIT, AdminSession, Role
+from harness.adapters.wire.exchange import ProbeError
 from harness.dependencies.registry import kind_of
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
@@ -61,9 +65,19 @@ class ConnectionLimit:
             traits=self.traits,
             dependency=dependency,
             params=dict(params),
-            does=f"{kind.limit_statement(role, limit)} in {kind.server} {dependency.name}; {kind.limit_ends} are ended",
+            does=f"{kind.limit_statement(role, limit)} in {kind.server} {dependency.name}; {kind.limit_ends} are ended"
+            + (
+                f": they are PgBouncer's, whose clients stay connected and share the {limit} that are left"
+                if dependency.pooled
+                else ""
+            ),
             undoes=f"sets the connection limit of role {role} back to what it was",
-            proves=f"the limit reads back {limit}, role {role} has at most {limit} sessions, one more login is refused",
+            proves=f"the limit reads back {limit}, role {role} has at most {limit} sessions, "
+            + (
+                f"of {limit + 1} transactions at once through PgBouncer one gets no connection"
+                if dependency.pooled
+                else "one more login is refused"
+            ),
             property=f"role {role} on {dependency.name}: connection limit",
             resources=(
                 f"{dependency.kind} {dependency.name} {dependency.credentials.admin or 'of the stack'} role {role}",
@@ -105,6 +119,8 @@ class ConnectionLimit:
                 )
             identity = admin.system_identifier()
         found = healthy(dependency)
+        if dependency.pooled:
+            _room_for(dependency, limit)
         keep(dependency, record_id)
         return record_of(
             change,
@@ -126,7 +142,7 @@ class ConnectionLimit:
         with fresh_admin(record.dependency) as admin:
             role = _role(admin, record)
             limited = admin.set_limit(role, whole_number(record.ours["limit"]))
-            admin.end_excess(role, whole_number(record.ours["limit"]))
+            admin.end_excess(role, whole_number(record.ours["limit"]), pooled=record.dependency.pooled)
             return Applied(limited.sent, monotonic())
 
     def prove(self, record: UndoRecord, stage: Stage) -> tuple[Evidence, ...]:
@@ -194,12 +210,43 @@ def _mend(record: UndoRecord) -> str:
 
 def _refused_login(dependency: Dependency, limit: int) -> Evidence:
     role, kind = str(dependency.credentials.role), kind_of(dependency)
+    if dependency.pooled:
+        return refused_login(
+            [as_application(dependency)],
+            limit + 1,
+            f"of {limit + 1} transactions at once as {role} one gets no server connection",
+            held=lambda refused: refused.kind == "timeout" or _kept_out(refused),
+            transactions=True,
+        )
     return refused_login(
         [as_application(dependency)],
         limit + 1,
         f"a login as {role} is refused: too many connections",
         held=lambda refused: kind.over_limit(refused, role),
     )
+
+
+def _kept_out(refused: ProbeError) -> bool:
+    """PgBouncer hands on what PostgreSQL said, and says it of its own until it tries again."""
+    return "too many connections for role" in refused.detail or "login has been failing" in refused.detail
+
+
+def _room_for(dependency: Dependency, limit: int) -> None:
+    """Raises Refused where PgBouncer lets no more than `limit` transactions through by itself: the limit would change
+    nothing, and its proof would hold without it."""
+    before = refused_login(
+        [as_application(dependency)],
+        limit + 1,
+        "",
+        held=lambda _: True,
+        transactions=True,
+    )
+    if before.held:
+        raise Refused(
+            f"{dependency.name}: of {limit + 1} transactions at once through PgBouncer not all get a server connection"
+            f" before the fault ({before.observed}); a limit of {limit} would show nothing",
+            hint="choose a lower limit, or a larger pool (default_pool_size)",
+        )
 
 
 CONNECTION_LIMIT = ConnectionLimit()

@@ -50,11 +50,13 @@ def refused_login(
     *,
     held: Callable[[ProbeError], bool],
     says_nothing: Callable[[ProbeError], bool] = lambda _: False,
+    transactions: bool = False,
 ) -> Evidence:
     """Log in until one login is refused, `most` times at most, holding the free slots for that moment only.
 
     logins: the dependency with the login to use. held: the refusal is this fault's. says_nothing: it is not about the
-    server, so the next login is tried.
+    server, so the next login is tried. transactions: a pooler takes every login, so a transaction is begun in each: one
+    that gets no answer is refused.
     """
     refused: ProbeError | None = None
     taken = 0
@@ -63,16 +65,18 @@ def refused_login(
             one = logins[0]
             try:
                 attempt = attempts(one, one.path or one.direct)(monotonic() + _LOGIN_TIMEOUT_S)
-                slots.enter_context(kind_of(one).login(attempt))
+                kind = kind_of(one)
+                slots.enter_context(kind.transaction(attempt) if transactions else kind.login(attempt))
                 taken += 1
             except (ProbeError, UsageError) as error:
                 refused = error if isinstance(error, ProbeError) else ProbeError("auth", str(error), connected=False)
                 if not says_nothing(refused):
                     break
                 logins = logins[1:]
-    observed = f"{taken} free slots were taken and released; " if taken else ""
+    what = "transactions were begun and rolled back" if transactions else "free slots were taken and released"
+    observed = f"{taken} {what}; " if taken else ""
     return probe_shows(
         expected=expected,
         observed=observed + (f"refused: {refused.detail}" if refused is not None else "no login was refused"),
-        held=refused is not None and refused.kind == "limit" and held(refused),
+        held=refused is not None and held(refused),
     )

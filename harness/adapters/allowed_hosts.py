@@ -169,8 +169,8 @@ def with_admin_host(dependency: Dependency) -> Dependency:
     from harness.adapters.clients.postgres_admin import conninfo
 
     server = server_address(dependency.credentials.admin, default=dependency.direct)
-    if server is None:
-        return dependency
+    if server is None or names_host(dependency.credentials.admin):
+        return dependency  # a name beside an address is what a certificate is for
     return dependency.but(
         credentials={"admin": conninfo(dependency.credentials.admin, host=server[0], port=str(server[1]))}
     )

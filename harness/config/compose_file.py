@@ -80,6 +80,17 @@ def filled(text: str, known: Mapping[str, str]) -> str:
     return _VARIABLE.sub(value, text)
 
 
+def unset(value: Any, known: Mapping[str, str]) -> set[str]:
+    """The variables in it that nobody has set and that have no default."""
+    if isinstance(value, str):
+        names = {
+            m["plain"] or m["braced"] for m in _VARIABLE.finditer(value) if not (m["how"] or "").endswith(("-", "+"))
+        }
+        return {name for name in names if name is not None and name not in known}
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return {name for one in inner for name in unset(one, known)}
+
+
 def read(path: Path) -> dict[str, Any]:
     """One compose file as it is written. Raises UsageError naming the file."""
     try:

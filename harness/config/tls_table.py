@@ -1,4 +1,4 @@
-"""The keys of TLS in a dependency's table, for kinds whose servers may speak it from the first byte."""
+"""The keys of harness.toml by which a server that speaks TLS is known, the same for every kind."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from harness.config.file import DependencyTable
 from harness.model.errors import UsageError
 from harness.model.records.faults import Tls
 
+_FILES = ("tls_ca", "tls_cert", "tls_key")
+
 
 class TlsTable(DependencyTable, frozen=True, kw_only=True):
-    """tls_ca, tls_name, tls_cert, tls_key: see harness.model.records.faults.Tls."""
+    """See harness.model.records.faults.Tls."""
 
     tls: bool = False
     tls_ca: str | None = None
@@ -22,8 +24,7 @@ class TlsTable(DependencyTable, frozen=True, kw_only=True):
     tls_key: str | None = None
 
     def check(self, where: str) -> None:
-        super().check(where)
-        for key in ("tls_ca", "tls_name", "tls_cert", "tls_key"):
+        for key in ("tls_name", *_FILES):
             if not self.tls and getattr(self, key) is not None:
                 raise UsageError(f"{where}.{key} is for TLS", hint="write tls = true beside it")
         if self.tls and self.tls_ca is None and self.tls_name is None:
@@ -35,12 +36,13 @@ class TlsTable(DependencyTable, frozen=True, kw_only=True):
             raise UsageError(f"{where}: tls_cert and tls_key belong together")
 
     def in_folder(self, folder: Path) -> Self:
-        paths = {key: getattr(self, key) for key in ("tls_ca", "tls_cert", "tls_key")}
+        paths = {key: getattr(self, key) for key in _FILES}
         return msgspec.structs.replace(
             self, **{key: str(folder / Path(path).expanduser()) for key, path in paths.items() if path is not None}
         )
 
     @property
-    def spoken(self) -> Tls | None:
-        """None where the server is spoken to in the clear."""
-        return Tls(ca=self.tls_ca, name=self.tls_name, cert=self.tls_cert, key=self.tls_key) if self.tls else None
+    def tls_declared(self) -> Tls | None:
+        if not self.tls:
+            return None
+        return Tls(ca=self.tls_ca, name=self.tls_name, cert=self.tls_cert, key=self.tls_key)

@@ -12,7 +12,9 @@ from collections.abc import Collection, Mapping
 
 from harness.adapters.wire import kafka
 from harness.adapters.wire.exchange import ProbeError
-from harness.config.file import DependencyTable
+from harness.adapters.wire.sasl import MECHANISMS
+from harness.config import rules
+from harness.config.tls_table import TlsTable
 from harness.dependencies.kind import (
     COUNTERS_LIMIT_S,
     LIMIT_S,
@@ -24,6 +26,7 @@ from harness.dependencies.kind import (
     PathClient,
     Received,
 )
+from harness.dependencies.result import secret
 from harness.model.clock import monotonic
 from harness.model.errors import Rejected, UsageError
 from harness.model.records.faults import Address, Dependency
@@ -31,9 +34,28 @@ from harness.model.records.faults import Address, Dependency
 _METADATA, _NAME_BYTES = 3, 249
 
 
-class KafkaTable(DependencyTable, frozen=True, kw_only=True):
+class KafkaTable(TlsTable, frozen=True, kw_only=True):
+    """sasl: mechanism. user: who logs in, with the password in password_env."""
+
     needs_direct = True
     clients_named = "by address"
+
+    sasl: str | None = None
+    user: str | None = None
+    password_env: str | None = None
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        rules.check_variable(self.password_env, f"{where}.password_env")
+        if self.sasl is not None and self.sasl not in MECHANISMS:
+            raise UsageError(f"{where}.sasl: {self.sasl!r} is none of {', '.join(MECHANISMS)}")
+        given = [key for key in ("sasl", "user", "password_env") if getattr(self, key) is not None]
+        if given and len(given) < 3:
+            raise UsageError(f"{where}.{given[0]} needs all of sasl, user and password_env")
+
+    def declared(self, dependency: Dependency, where: str) -> Dependency:
+        own = {"sasl": self.sasl, "user": self.user, "password_env": self.password_env}
+        return dependency.but(credentials=own, tls=self.tls_declared)
 
 
 class Kafka(DependencyKind):
@@ -47,7 +69,9 @@ class Kafka(DependencyKind):
     how_to_ask = "declare pid_file or the container of the broker"
 
     def probe(self, attempt: Attempt) -> str:
-        return kafka.api_versions(attempt.address, deadline=attempt.deadline)
+        return kafka.api_versions(
+            attempt.address, deadline=attempt.deadline, access=_access(attempt.dependency, attempt.password)
+        )
 
     def move(self, attempt: Attempt, direction: Direction, size: int, received: Received) -> str:
         names = [b"harness-probe-%06d-" % number for number in range(-(-size // _NAME_BYTES))]
@@ -55,7 +79,8 @@ class Kafka(DependencyKind):
         request += b"".join(struct.pack(">h", _NAME_BYTES) + name.ljust(_NAME_BYTES, b"x") for name in names)
         request += b"\0"  # allow_auto_topic_creation: no
         header = struct.pack(">hhih", _METADATA, 4, 1, 13) + b"harness-probe"
-        with attempt.exchange as exchange:
+        access = _access(attempt.dependency, attempt.password)
+        with kafka.connected(attempt.address, deadline=attempt.deadline, access=access) as exchange:
             received.bytes = 0
             try:
                 exchange.send(struct.pack(">i", len(header) + len(request)) + header + request)
@@ -77,7 +102,9 @@ class Kafka(DependencyKind):
         if dependency.direct is None:
             return None
         try:
-            return kafka.records_written(dependency.direct, deadline=monotonic() + 3.0)
+            return kafka.records_written(
+                dependency.direct, deadline=monotonic() + LIMIT_S, access=_access_of(dependency)
+            )
         except ProbeError as error:
             raise Rejected(f"Kafka at {dependency.direct}: {error.detail}") from error
 
@@ -89,7 +116,7 @@ class Kafka(DependencyKind):
 
     def counters(self, dependency: Dependency) -> CounterReader:
         assert dependency.direct is not None
-        return _Offsets(dependency.direct)
+        return _Offsets(dependency.direct, _access_of(dependency))
 
     def check(
         self, dependency: Dependency, where: str, listener_port: int | None, note: Note
@@ -99,9 +126,21 @@ class Kafka(DependencyKind):
         if dependency.path is None or dependency.path == dependency.direct:
             return dependency, None
         try:
-            brokers = kafka.cluster(dependency.path, deadline=monotonic() + LIMIT_S).brokers
+            found = kafka.cluster(dependency.path, deadline=monotonic() + LIMIT_S, access=_access_of(dependency))
         except ProbeError as error:
-            raise UsageError(f"{where}: {dependency.path} does not answer like Kafka: {error.detail}") from error
+            # Before a login a listener of SASL answers ApiVersions, and nothing else.
+            sasl = "where its listener asks for a login, declare sasl, user and password_env"
+            raise UsageError(
+                f"{where}: {dependency.path} does not answer like Kafka: {error.detail}",
+                hint=sasl if error.kind in ("closed", "reset") and dependency.credentials.sasl is None else None,
+            ) from error
+        brokers = found.brokers
+        if dependency.credentials.sasl is not None and not found.topics:
+            note(
+                f"{dependency.name}: {dependency.credentials.user} sees no topic, so nothing would show that Kafka is"
+                " used; where the broker has ACLs: kafka-acls --add --allow-principal"
+                f" User:{dependency.credentials.user} --operation Describe --topic '*' --group '*'"
+            )
         # Hosts are named differently in a container and outside; ports are the same, or published as `path` says.
         ports = {dependency.path.port, listener_port}
         beside = [broker for broker in brokers if broker.port not in ports]
@@ -114,7 +153,7 @@ class Kafka(DependencyKind):
         if len(brokers) > 1:
             raise UsageError(
                 f"{where}: {len(brokers)} brokers answer to one proxy, so a fault would hit some of them only",
-                hint="declare a cluster of one broker, as a test system has it",
+                hint="several brokers are not supported: test with a cluster of one",
             )
         return dependency, None
 
@@ -134,15 +173,24 @@ class Kafka(DependencyKind):
 class _Offsets:
     """written: total of end offsets; lag: of every consumer group, now. Each reading has a connection of its own."""
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+    def __init__(self, address: Address, access: kafka.Access) -> None:
+        self._address, self._access = address, access
 
     def read(self) -> Mapping[str, object]:
-        found = kafka.lag(self._address, deadline=monotonic() + COUNTERS_LIMIT_S)
+        found = kafka.lag(self._address, deadline=monotonic() + COUNTERS_LIMIT_S, access=self._access)
         return {"written": found.written, "lag": found.lag}
 
     def close(self) -> None:
         pass
+
+
+def _access_of(dependency: Dependency) -> kafka.Access:
+    return _access(dependency, secret(dependency.credentials.password_env))
+
+
+def _access(dependency: Dependency, password: str | None) -> kafka.Access:
+    own = dependency.credentials
+    return kafka.Access(tls=dependency.tls, mechanism=own.sasl, user=own.user or "", password=password or "")
 
 
 KAFKA = Kafka()

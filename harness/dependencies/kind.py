@@ -131,6 +131,19 @@ class DependencyKind:
         """The same, where a client library hides how a connection ended: as little as shows that."""
         return self.probe(attempt)
 
+    def may_be_full(self, dependency: Dependency) -> bool:
+        """Whether it lets clients wait where it has no room, and can be asked for that: see `full`."""
+        return False
+
+    def full(self, attempt: Attempt) -> str:
+        """Asked where a probe had no answer in time. Raises ProbeError("limit") in words for people where the server is
+        reached at this address and only has no room."""
+        return "it has room"
+
+    def who_fills(self, dependency: Dependency) -> str | None:
+        """Who has the room of one that is full: a clause. None: faults know another way to ask. Never raises."""
+        return None
+
     def silent(self, dependency: Dependency) -> bool:
         """Nothing is known that it would answer to: a probe sees that a connection is accepted, and no more."""
         return False
@@ -272,6 +285,11 @@ class DependencyKind:
 
     def login(self, attempt: Attempt) -> AbstractContextManager[object]:
         """A login that is held until it is left. Raises ProbeError."""
+        raise NotImplementedError
+
+    def transaction(self, attempt: Attempt) -> AbstractContextManager[object]:
+        """A login with a transaction that has begun, held until it is left and rolled back then: what a pooler, which
+        takes every login, has no room for. Raises ProbeError."""
         raise NotImplementedError
 
     def over_limit(self, refused: ProbeError, role: str) -> bool:

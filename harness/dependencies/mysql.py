@@ -29,7 +29,7 @@ from harness.dependencies.probe import path_probe
 from harness.dependencies.result import secret
 from harness.dependencies.server_identity import Server, same_server
 from harness.model.clock import monotonic
-from harness.model.errors import AdapterError, Refused, Rejected, UsageError
+from harness.model.errors import AdapterError, Refused, UsageError
 from harness.model.records.faults import Address, Dependency
 
 _IDLE_SLACK_S = 1.5
@@ -179,7 +179,7 @@ class MySql(DependencyKind):
                 look = opened.enter_context(self._looking(dependency.but(credentials={"admin": None}), 5.0))
             rows = look.processes()
         role = (dependency.credentials.role or "").partition("@")[0]
-        its_own = _ends_of(target) if target else frozenset()
+        its_own = sockets.ends_of(target) if target else frozenset()
         return [
             PathClient(
                 id=str(row.id),
@@ -317,14 +317,6 @@ def _look(
     options: str, address: Address | None, password: str | None, server: str, timeout_s: float
 ) -> mysql_admin.Admin:
     return mysql_admin.Admin(options, password=password, server=server, timeout_s=timeout_s, address=address)
-
-
-def _ends_of(pids: Collection[int]) -> frozenset[Address]:
-    """Of connections that these processes have open."""
-    try:
-        return frozenset(one.own for one in sockets.held() if one.remote is not None and one.pid in pids)
-    except Rejected:
-        return frozenset()
 
 
 def _escaped(value: str) -> str:

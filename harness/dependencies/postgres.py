@@ -1,23 +1,31 @@
 """PostgreSQL: a real login and SELECT 1 (SSLRequest is answered before recovery ends, so it proves nothing);
 pg_stat_activity, and when each session was last active; its statistics. Bytes are moved as a text: made by the server
-for `down`, sent to it for `up`, both for `both`."""
+for `down`, sent to it for `up`, both for `both`.
+
+Behind PgBouncer the sessions are the pooler's: its own console is asked who is connected, what it did, and whether its
+pool is full, where `pooler_admin` is declared."""
 
 from __future__ import annotations
 
 import json
+import secrets
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from harness.adapters.allowed_hosts import with_admin_host
-from harness.adapters.clients import postgres_admin, postgres_probe
+from harness.adapters.allowed_hosts import names_host, with_admin_host
+from harness.adapters.clients import pgbouncer, postgres_admin, postgres_probe
 from harness.adapters.clients.postgres_advisory_lock import AdvisoryLock
 from harness.adapters.processes import sockets
 from harness.adapters.wire.exchange import ProbeError
 from harness.config import rules
 from harness.config.file import DependencyTable
 from harness.dependencies.kind import (
+    COUNTERS_LIMIT_S,
     LIMIT_S,
     Attempt,
     CounterReader,
@@ -30,12 +38,14 @@ from harness.dependencies.kind import (
 from harness.dependencies.probe import path_probe
 from harness.dependencies.result import secret
 from harness.dependencies.server_identity import Server, same_server
-from harness.model.errors import AdapterError, Refused, UsageError
+from harness.model.clock import monotonic
+from harness.model.errors import AdapterError, Forbidden, Refused, Unreachable, UsageError
 from harness.model.records.faults import Address, Dependency
 
 
 class PostgresTable(DependencyTable, frozen=True, kw_only=True):
-    """login, admin, probe_login: connection options (`user=app dbname=app`). role: login's user when left out."""
+    """login, admin, probe_login: connection options (`user=app dbname=app`). role: login's user when left out.
+    pooler_admin: the same for the console of a PgBouncer at `direct`."""
 
     needs_direct = True
     clients_named = "by name or address"
@@ -47,9 +57,11 @@ class PostgresTable(DependencyTable, frozen=True, kw_only=True):
     admin_password_env: str | None = None
     probe_login: str | None = None
     probe_password_env: str | None = None
+    pooler_admin: str | None = None
+    pooler_password_env: str | None = None
 
     def check(self, where: str) -> None:
-        for key in ("password_env", "admin_password_env", "probe_password_env"):
+        for key in ("password_env", "admin_password_env", "probe_password_env", "pooler_password_env"):
             rules.check_variable(getattr(self, key), f"{where}.{key}")
         if self.login is None:
             raise UsageError(
@@ -58,21 +70,31 @@ class PostgresTable(DependencyTable, frozen=True, kw_only=True):
             )
         if self.probe_password_env is not None and self.probe_login is None:
             raise UsageError(f"{where}.probe_password_env has no probe_login")
+        if self.pooler_password_env is not None and self.pooler_admin is None:
+            raise UsageError(f"{where}.pooler_password_env has no pooler_admin")
 
     def declared(self, dependency: Dependency, where: str) -> Dependency:
         assert self.login is not None
         user = _user(self.login, f"{where}.login")
-        if self.probe_login is not None:
-            _user(self.probe_login, f"{where}.probe_login")
+        for key in ("probe_login", "pooler_admin"):
+            if getattr(self, key) is not None:
+                _user(getattr(self, key), f"{where}.{key}")
+        if self.pooler_admin is not None and names_host(self.pooler_admin):
+            raise UsageError(
+                f"{where}.pooler_admin names a host: PgBouncer's console is asked at `direct`",
+                hint="leave host and port out of it",
+            )
         found = dependency.but(
             credentials={
-                "login": self.login,
+                "login": _named(self.login, dependency.direct),
                 "role": self.role or user,
                 "password_env": self.password_env,
                 "admin": self.admin,
                 "admin_password_env": self.admin_password_env,
-                "probe_login": self.probe_login,
+                "probe_login": _named(self.probe_login, dependency.direct) if self.probe_login else None,
                 "probe_password_env": self.probe_password_env,
+                "pooler_admin": self.pooler_admin,
+                "pooler_password_env": self.pooler_password_env,
             }
         )
         if self.admin is not None:
@@ -117,6 +139,35 @@ class Postgres(DependencyKind):
             raise ProbeError("protocol", f"{came} bytes came instead of {size}", connected=True)
         return f"login and a text of {size} bytes"
 
+    def may_be_full(self, dependency: Dependency) -> bool:
+        return _has_console(dependency)
+
+    def full(self, attempt: Attempt) -> str:
+        """PgBouncer lets its clients wait for a server connection; its console, on this same path, does not wait."""
+        options = postgres_admin.options_of(_login(attempt.dependency))
+        user = options.get("user", "")
+        with _console(attempt.dependency, attempt.address, attempt.deadline) as console:
+            pool = console.pool(options.get("dbname", user), user)
+        if pool is not None and pool.full:
+            raise ProbeError(
+                "limit",
+                f"PgBouncer's pool is full: {pool.used} of {pool.size} server connections of {pool.of} are in use,"
+                f" {pool.waiting} clients wait for one",
+                connected=True,
+            )
+        return "PgBouncer's pool has room"
+
+    def who_fills(self, dependency: Dependency) -> str | None:
+        if not dependency.pooled:
+            return None
+        if not _has_console(dependency):
+            return "who holds PgBouncer's connections is not known: declare `pooler_admin`"
+        try:
+            with _console(dependency, dependency.direct, monotonic() + LIMIT_S) as console:
+                return console.holders()
+        except (ProbeError, UsageError) as error:
+            return f"who holds PgBouncer's connections could not be asked: {error}"
+
     server = "PostgreSQL"
     has_accounts = True
     limit_ends = "the role's newest sessions above that"
@@ -143,6 +194,18 @@ class Postgres(DependencyKind):
             _login(attempt.dependency), attempt.address, password=attempt.password, deadline=attempt.deadline
         )
 
+    @contextmanager
+    def transaction(self, attempt: Attempt) -> Iterator[object]:
+        with self.login(attempt) as session:
+            session.select(b"BEGIN; SELECT 1")
+            try:
+                yield session
+            finally:
+                # One that is left in a transaction costs the pooler its connection.
+                session.extend(monotonic() + _ROLLBACK_S)
+                with suppress(ProbeError):
+                    session.select(b"ROLLBACK")
+
     def over_limit(self, refused: ProbeError, role: str) -> bool:
         """The role is named: a server that is full as a whole is not this fault."""
         return refused.kind == "limit" and f'"{role}"' in refused.detail
@@ -162,36 +225,54 @@ class Postgres(DependencyKind):
         raise ProbeError("protocol", "a SELECT on it was answered", connected=True)
 
     def tells_clients(self, dependency: Dependency) -> bool:
-        return dependency.credentials.admin is not None and not dependency.pooled
+        return _has_console(dependency) if dependency.pooled else dependency.credentials.admin is not None
 
     def clients(self, dependency: Dependency, peers: Collection[Address], target: Collection[int]) -> list[PathClient]:
-        """The sessions of the application's role. Those of other roles are other services', as far as anybody can tell;
-        but the target's own processes may log in twice, and its second role may go past the proxy."""
-        with self.admin(dependency) as admin:
-            rows = [(row, Address(row.host or "", row.port)) for row in admin.sessions() if row.role]
-        others = {
-            row.pid: end
-            for row, end in rows
-            if dependency.credentials.role is not None and row.role != dependency.credentials.role
-        }
+        """The sessions of the application's role (at PgBouncer: of its login). Those of others are other services', as
+        far as anybody can tell; but the target's own processes may log in twice, and its second role may go past the
+        proxy."""
+        if dependency.pooled:
+            found = _pooled_clients(dependency)
+            role = postgres_admin.options_of(dependency.credentials.login or "").get("user")
+        else:
+            found = self._sessions(dependency)
+            role = dependency.credentials.role
+        others = {one.id for one, user in found if role is not None and user != role}
         its_own = sockets.ends_of(target) if others and target else frozenset()
+        return [one for one, _ in found if one.id not in others or one.address in its_own]
+
+    def _sessions(self, dependency: Dependency) -> list[tuple[PathClient, str]]:
+        """Each with its role."""
+        with self.admin(dependency) as admin:
+            rows = [row for row in admin.sessions() if row.role]
         return [
-            PathClient(
-                id=str(row.pid), address=end, label=row.application or row.role, on_proxy=None, work=row.active_at
+            (
+                PathClient(
+                    id=str(row.pid),
+                    address=Address(row.host or "", row.port),
+                    label=row.application or row.role,
+                    on_proxy=None,
+                    work=row.active_at,
+                ),
+                row.role,
             )
-            for row, end in rows
-            if row.pid not in others or end in its_own
+            for row in rows
         ]
 
     def why_not_asked(self, dependency: Dependency) -> str:
         if dependency.pooled:
-            return f"{dependency.name} stands behind a pooler (PgBouncer), which hides whose connections are whose"
+            return (
+                f"{dependency.name} stands behind a pooler (PgBouncer), which hides whose connections are whose, and"
+                " no `pooler_admin` that may ask its console is declared"
+            )
         return f"no `admin` login is declared for {dependency.name}"
 
     def countable(self, dependency: Dependency) -> bool:
-        return dependency.credentials.admin is not None
+        return _has_console(dependency) or dependency.credentials.admin is not None
 
     def counters(self, dependency: Dependency) -> CounterReader:
+        if _has_console(dependency):
+            return _PoolerStatistics(dependency)
         return _Statistics(self.admin(dependency, 2.0))
 
     def identity(self, dependency: Dependency) -> str | None:
@@ -206,10 +287,12 @@ class Postgres(DependencyKind):
         login, password = dependency.credentials.login or "", secret(dependency.credentials.password_env)
         server = same_server(dependency, where, lambda address: _server(login, address, password))
         if server.pooled:
-            dependency = msgspec.structs.replace(dependency, pooled=True)
-            note(
-                f"{dependency.name}: a pooler such as PgBouncer answers at {dependency.direct}: whose sessions are"
-                " whose cannot be told behind it, so the path is proven by established connections only"
+            dependency = _behind_pooler(dependency, where, note)
+        elif dependency.credentials.pooler_admin is not None:
+            raise UsageError(
+                f"{where}.pooler_admin: PostgreSQL itself answers at {dependency.direct}, and no PgBouncer",
+                hint="leave it out: where the proxy leads to PostgreSQL, `admin` tells who is connected; or declare"
+                " PgBouncer's address as `direct`",
             )
         elif dependency.credentials.admin is None:
             note(
@@ -230,10 +313,12 @@ class Postgres(DependencyKind):
             f"login = {json.dumps(f'user={user} dbname={database}')}     # as the application logs in",
             f'password_env = "{variable}_PASSWORD"     # the variable with its password',
             f'# admin = "user=postgres dbname={database}"     # another login, for proof and for limits',
+            '# pooler_admin = "user=stats"     # where this is PgBouncer: one of its stats_users, for proof',
         ]
 
 
 _LOCK_NOT_AVAILABLE = "55P03"
+_ROLLBACK_S = 2.0
 
 
 class _Statistics:
@@ -247,6 +332,20 @@ class _Statistics:
 
     def close(self) -> None:
         self._admin.close()
+
+
+class _PoolerStatistics:
+    """PgBouncer's: see Console.counters. Each reading has a login of its own, which counts against no pool."""
+
+    def __init__(self, dependency: Dependency) -> None:
+        self._dependency = dependency
+
+    def read(self) -> Mapping[str, object]:
+        with _console(self._dependency, self._dependency.direct, monotonic() + COUNTERS_LIMIT_S) as console:
+            return console.counters()
+
+    def close(self) -> None:
+        pass
 
 
 class _Rights(msgspec.Struct, frozen=True, kw_only=True):
@@ -312,6 +411,104 @@ def _missing_rights(dependency: Dependency) -> str:
     return f"{' and '.join(lacking)}; to grant it: {makes}{_grants(own.role or '', admin)}"
 
 
+def _has_console(dependency: Dependency) -> bool:
+    return dependency.pooled and dependency.credentials.pooler_admin is not None
+
+
+def _console(
+    dependency: Dependency, address: Address | None, deadline: float, name: str = "console"
+) -> pgbouncer.Console:
+    own = dependency.credentials
+    assert own.pooler_admin is not None and address is not None
+    options = _over(own.pooler_admin, own.login or "")
+    return pgbouncer.Console(options, address, password=secret(own.pooler_password_env), deadline=deadline, name=name)
+
+
+def _pooled_clients(dependency: Dependency) -> list[tuple[PathClient, str]]:
+    """PgBouncer's, each with its user. The time of the last request is in whole seconds: used within one, a client
+    counts from the next one on."""
+    try:
+        with _console(dependency, dependency.direct, monotonic() + LIMIT_S) as console:
+            rows = console.clients()
+    except ProbeError as error:
+        if error.kind in ("auth", "protocol"):
+            raise Forbidden(f"PgBouncer's console: {error}") from error
+        raise Unreachable(f"PgBouncer's console at {dependency.direct}: {error}") from error
+    return [
+        (
+            PathClient(
+                # Its pointer is used again for the next client.
+                id=f"{row.address} since {row.since}",
+                address=row.address,
+                label=row.application or row.user,
+                on_proxy=None,
+                work=row.asked_at,
+            ),
+            row.user,
+        )
+        for row in rows
+    ]
+
+
+def _behind_pooler(dependency: Dependency, where: str, note: Note) -> Dependency:
+    """What its console gives, or why it gives nothing. Raises UsageError for a console that is another PgBouncer's."""
+    pooled = msgspec.structs.replace(dependency, pooled=True)
+    own, weak = dependency.credentials, "so the path is proven by established connections only"
+    if own.pooler_admin is None:
+        note(
+            f"{dependency.name}: a pooler such as PgBouncer answers at {dependency.direct}: whose sessions are"
+            f" whose cannot be told behind it, {weak}; to prove it by PgBouncer's own list of clients: declare"
+            ' `pooler_admin`, a user of `stats_users` in pgbouncer.ini, for example pooler_admin = "user=stats"'
+        )
+        return pooled
+    name = f"check-{secrets.token_hex(8)}"
+    try:
+        with _console(pooled, dependency.direct, monotonic() + LIMIT_S) as console:
+            console.clients()
+            path = dependency.path if dependency.path is not None else dependency.direct
+            with _console(pooled, path, monotonic() + LIMIT_S, name):
+                seen = console.named(f"{postgres_admin.APPLICATION}-{name}")
+    except ProbeError as error:
+        if error.detail.endswith("not allowed") or "before 1.18" in error.detail:
+            user = postgres_admin.options_of(own.pooler_admin).get("user")
+            grant = f"add {user} to `stats_users` in pgbouncer.ini, then RELOAD"
+            note(
+                f"{dependency.name}: its pooler_admin is of no use ({error.detail}), {weak}; to prove it by PgBouncer's"
+                f" own list of clients: {'a PgBouncer since 1.18' if 'before' in error.detail else grant}"
+            )
+            return pooled.but(credentials={"pooler_admin": None, "pooler_password_env": None})
+        raise UsageError(
+            f"{where}.pooler_admin: no login at PgBouncer's console: {error.detail}",
+            hint="correct the login, or leave it out",
+        ) from error
+    if not seen:
+        raise UsageError(
+            f"{where}: {dependency.path}, where the application connects, and direct {dependency.direct} are two"
+            " different PgBouncers",
+            hint=f"compare the upstream of proxy {dependency.proxy.name} with {where}.direct",
+        )
+    return pooled
+
+
+def _over(options: str, login: str) -> str:
+    """A login with the options of another one that say how its connections are secured."""
+    how: dict[str, Any] = {
+        name: value
+        for name, value in postgres_admin.options_of(login).items()
+        if name == "host" or (name.startswith("ssl") and name not in ("sslcert", "sslkey"))
+    }
+    return postgres_admin.conninfo("", **{**how, **postgres_admin.options_of(options)})
+
+
+def _named(login: str, direct: Address | None) -> str:
+    """Where the certificate is held against a name and none is given, it is the one of `direct`: addresses take its
+    place before anything is connected to."""
+    options = postgres_admin.options_of(login)
+    if options.get("sslmode") != "verify-full" or "host" in options or direct is None:
+        return login
+    return postgres_admin.conninfo(login, host=direct.host)
+
+
 def _login(dependency: Dependency) -> str:
     """Of probes: one that the application does not use is preferred."""
     own = dependency.credentials
@@ -335,6 +532,11 @@ def _with_admin(dependency: Dependency, where: str, application: Server) -> Depe
         found = _server(own.admin, None, secret(own.admin_password_env))
     except AdapterError as error:
         raise UsageError(f"{where}.admin: {error}", hint="correct the login, or leave it out") from error
+    if found.pooled:
+        raise UsageError(
+            f"{where}.admin leads to a pooler such as PgBouncer: what it sets for its session would be set for others",
+            hint="name host and port of PostgreSQL itself in it",
+        )
     if found.user == own.role:
         raise Refused(
             f"{where}.admin is the application's own role {found.user}: the undo must get in while it is limited",
@@ -357,7 +559,7 @@ def _with_admin(dependency: Dependency, where: str, application: Server) -> Depe
     # A probe must not use the role that a fault limits. The admin may be let in over this path, or it may not.
     admin, login = postgres_admin.options_of(own.admin), postgres_admin.options_of(own.login or "")
     database = admin.get("dbname") or login.get("dbname") or "postgres"
-    options = postgres_admin.conninfo("", user=admin.get("user", ""), dbname=database)
+    options = _over(postgres_admin.conninfo("", user=admin.get("user", ""), dbname=database), own.login or "")
     as_admin = dependency.but(credentials={"probe_login": options, "probe_password_env": own.admin_password_env})
     return as_admin if path_probe(as_admin)(LIMIT_S).ok else dependency
 
@@ -370,6 +572,11 @@ def _user(options: str, where: str) -> str:
         raise UsageError(f"{where}: {error}", hint=error.hint) from error
     if user is None:
         raise UsageError(f"{where} names no user", hint='for example "user=app dbname=app"')
+    for key in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
+        file = postgres_admin.options_of(options).get(key)
+        # An undo may run in another folder.
+        if file is not None and file != "system" and not Path(file).is_absolute():
+            raise UsageError(f"{where}: {key} is no absolute path", hint="write it from / on")
     return user
 
 

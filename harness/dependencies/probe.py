@@ -30,7 +30,16 @@ def path_probe(dependency: Dependency) -> Callable[[float], ProbeResult]:
     yet, or when the variable that should hold its password is not set.
     """
     address = dependency.path or dependency.direct or _address_in(dependency.url)
-    return partial(attempted, kind_of(dependency).probe, attempts(dependency, address))
+    kind, make = kind_of(dependency), attempts(dependency, address)
+
+    def probe(timeout_s: float) -> ProbeResult:
+        result = attempted(kind.probe, make, timeout_s)
+        if result.error_kind == "timeout" and kind.may_be_full(dependency):
+            full = attempted(kind.full, make, timeout_s)
+            return full if full.full else result
+        return result
+
+    return probe
 
 
 def following_probe(dependency: Dependency) -> Callable[[float], ProbeResult] | None:

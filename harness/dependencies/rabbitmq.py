@@ -76,7 +76,7 @@ class RabbitmqTable(TlsTable, frozen=True, kw_only=True):
     def declared(self, dependency: Dependency, where: str) -> Dependency:
         return dependency.but(
             credentials={"user": self.user, "password_env": self.password_env},
-            tls=self.spoken,
+            tls=self.tls_declared,
             broker={
                 "vhost": self.vhost,
                 "management": self.management.rstrip("/ ") if self.management is not None else None,

@@ -50,9 +50,9 @@ class RedisTable(TlsTable, frozen=True, kw_only=True):
             raise UsageError(f"{where}.user: {self.user!r} cannot be a user of an ACL")
 
     def declared(self, dependency: Dependency, where: str) -> Dependency:
+        own = {"user": self.user, "password_env": self.password_env}
         allow = (*self.allow, *(("flush",) if self.allow_flush else ()))
-        credentials = {"user": self.user, "password_env": self.password_env}
-        return dependency.but(credentials=credentials, tls=self.spoken, allow=allow)
+        return dependency.but(credentials=own, tls=self.tls_declared, allow=allow)
 
 
 class Redis(DependencyKind):

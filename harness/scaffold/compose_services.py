@@ -1,145 +1,163 @@
-"""The services of a compose project, and who uses whom: what an override that puts a proxy between them must know.
-
-Files are merged as far as that needs: later files win, lists and mappings are added up.
-"""
+"""The services of a compose project as a proxy between them needs them: read of what Compose made of its files."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from harness.config.compose_file import filled, read, variables
-from harness.dependencies.kind import DependencyKind
-from harness.dependencies.registry import kinds
 from harness.model.errors import UsageError
+from harness.model.files import read_limited
+from harness.scaffold.compose_config import Composed, mapping
+
+OURS = "harness-toxiproxy"
+"""The services that an override of ours adds are called so, or have a number behind it."""
+_PORT = re.compile(r"[0-9]{1,5}")
+_MOST_OF_A_FILE = 100_000
+Text = tuple[str, str]
+"""Where a text stands ("REDIS_URL", "its command", a file's name), and the text."""
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """One service. networks: names, ("default",) where the file says none. aliases: other names of it on them.
+    """One service. networks: name -> its aliases there. names: all that others on its networks may call it;
+    made: those that Compose makes up for its container.
 
-    links: (service, alias). mentions: every text in its environment and command. ports: container ports, published or
-    exposed; published: container port -> host port, where the file fixes that.
+    links: (service, alias). depends_on: service -> condition. ports: container ports, published or
+    exposed; published: container port -> host port, where the project fixes that. pinned: name -> address of
+    extra_hosts. health: the command of its health check. files: texts of small files that are mounted into it.
     """
 
     name: str
     image: str = ""
-    networks: tuple[str, ...] = ("default",)
+    build: str | None = None
+    networks: dict[str, tuple[str, ...]] = {}
     network_mode: str | None = None
-    aliases: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
-    depends_on: tuple[str, ...] = ()
-    mentions: tuple[str, ...] = ()
+    external_links: tuple[str, ...] = ()
+    depends_on: dict[str, str] = {}
     environment: dict[str, str] = {}
+    command: str = ""
+    health: str = ""
+    files: tuple[Text, ...] = ()
     ports: tuple[int, ...] = ()
     published: dict[int, int] = {}
+    pinned: dict[str, str] = {}
+    mounts: dict[str, str] = {}
+    replicas: int = 1
+    restart: str = ""
 
-    def guess(self) -> tuple[DependencyKind, int | None]:
-        """Its kind and port, by its image's and its own name; tcp where they say nothing."""
-        image = self.image.rpartition("/")[2].partition(":")[0].partition("@")[0]
-        for text in (image, self.name):
-            for kind in kinds().values():
-                if kind.images is None or re.search("exporter|ui|admin|commander", text):
-                    continue
-                if re.search(kind.images, text, re.IGNORECASE):
-                    return kind, kind.default_port
-        return kinds()["tcp"], self.ports[0] if self.ports else None
+    @property
+    def base(self) -> str:
+        """Its image's own name: without registry, owner, tag and digest."""
+        return self.image.partition("@")[0].rpartition("/")[2].partition(":")[0].lower()
 
-    def uses(self, other: Service) -> str | None:
-        """Why this service seems to use another one: the words for people; None when nothing says so."""
-        names = "|".join(re.escape(name) for name in (other.name, *other.aliases))
-        for text in self.mentions:
-            if re.search(rf"(?<![\w.-])({names})(?![\w-])", text):
-                return "its settings name it"
-        return "it depends on it" if other.name in self.depends_on else None
-
-
-_PORT = re.compile(r"[0-9]{1,5}")
+    @property
+    def texts(self) -> Iterator[Text]:
+        yield from self.environment.items()
+        if self.command:
+            yield "its command", self.command
+        yield from self.files
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True):
-    """files: as they were given. version: what the first file says, which every other file must say as well."""
+    """composed: of which all this was read. internal: networks without a way out."""
 
-    files: tuple[str, ...]
+    composed: Composed
+    name: str
     services: dict[str, Service]
-    version: str | None = None
+    internal: frozenset[str] = frozenset()
+
+    def owner(self, service: Service) -> Service | None:
+        """The service in whose network namespace it is: itself, or the one that it joined; None: a foreign one, the
+        host's, or none at all."""
+        seen = set()
+        while service.network_mode is not None:
+            joined = service.network_mode.removeprefix("service:")
+            if joined == service.network_mode or joined in seen or joined not in self.services:
+                return None
+            seen.add(joined)
+            service = self.services[joined]
+        return service
+
+    def shared(self, one: Service, other: Service) -> bool:
+        return bool(set(one.networks) & set(other.networks))
 
 
-def read_project(files: Sequence[str]) -> Project:
-    """The project of these compose files. Raises UsageError naming the file."""
-    merged: dict[str, dict[str, Any]] = {}
-    version = None
-    known = variables(Path(files[0]).absolute().parent)
-    for number, name in enumerate(files):
-        found = read(Path(name))
-        if number == 0 and found.get("version") is not None:
-            version = str(found["version"])
-        services = found.get("services")
-        if not isinstance(services, dict) or not services:
-            raise UsageError(f"compose file {name}: it has no services")
-        for service, table in services.items():
-            if not isinstance(table, dict):
-                raise UsageError(f"compose file {name}: services.{service} is no mapping")
-            merged[str(service)] = _merged(merged.get(str(service), {}), table)
-    return Project(
-        files=tuple(files),
-        services={name: _service(name, table, known) for name, table in merged.items()},
-        version=version,
-    )
+def project_of(composed: Composed, *, all_of_it: bool = False) -> Project:
+    """Raises UsageError. An override of ours that is applied already is left out again, unless all of it is wanted."""
+    model = composed.model
+    tables = {name: t for name, t in mapping(model.get("services")).items() if all_of_it or not ours(name)}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise UsageError(f"compose file {composed.files[0]}: services.{name} is no mapping")
+    name = str(model.get("name") or Path(composed.files[0]).absolute().parent.name)
+    configs = mapping(model.get("configs"))
+    services = {key: _service(key, table, name, configs, composed, all_of_it) for key, table in tables.items()}
+    networks = mapping(model.get("networks"))
+    internal = {key for key, table in networks.items() if isinstance(table, dict) and table.get("internal") is True}
+    return Project(composed=composed, name=name, services=services, internal=frozenset(internal))
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    found = dict(below)
-    for key, value in above.items():
-        old = found.get(key)
-        if key in ("environment", "networks", "depends_on") and old is not None and value is not None:
-            found[key] = {**_mapping(old), **_mapping(value)}
-        elif isinstance(old, list) and isinstance(value, list) and key != "command":
-            found[key] = [*old, *value]
-        else:
-            found[key] = value
-    return found
+def ours(service: str) -> bool:
+    return re.fullmatch(rf"{OURS}(-\d+)?", service) is not None
 
 
-def _service(name: str, table: dict[str, Any], known: Mapping[str, str]) -> Service:
-    def text(value: Any) -> str:
-        return filled(str(value), known)
-
-    networks = _mapping(table.get("networks"))
-    environment = {key: text(value) for key, value in _mapping(table.get("environment")).items() if value is not None}
-    aliases = [str(one) for end in networks.values() if isinstance(end, dict) for one in _list(end.get("aliases"))]
-    if table.get("container_name"):
-        aliases.append(text(table["container_name"]))
-    ports, published = _ports(table, text)
+def _service(
+    name: str, table: dict[str, Any], project: str, configs: dict[str, Any], composed: Composed, all_of_it: bool
+) -> Service:
+    ends = mapping(table.get("networks"))
+    mode = str(table["network_mode"]) if table.get("network_mode") else None
+    networks = {
+        key: tuple(map(str, _list(end.get("aliases")))) if isinstance(end, dict) else () for key, end in ends.items()
+    }
+    if mode is None and not networks:
+        networks = {"default": ()}
+    others = [str(table[key]) for key in ("container_name", "hostname") if table.get(key)]
+    others += [alias for aliases in networks.values() for alias in aliases]
+    made = () if table.get("container_name") else (f"{project}-{name}-1", f"{project}_{name}_1")
+    ports, published = _ports(table)
+    links = [_link(str(one)) for one in _list(table.get("links"))]
+    health = table.get("healthcheck")
+    build = table.get("build")
     return Service(
         name=name,
-        image=text(table.get("image") or ""),
-        networks=tuple(networks) or ("default",),
-        network_mode=text(table["network_mode"]) if table.get("network_mode") else None,
-        aliases=tuple(dict.fromkeys(one for one in aliases if one != name)),
-        links=tuple(_link(str(one)) for one in _list(table.get("links"))),
-        depends_on=tuple(_mapping(table.get("depends_on"))),
-        mentions=(*environment.values(), *_texts(table.get("command"), text), *_texts(table.get("entrypoint"), text)),
-        environment=environment,
+        image=str(table.get("image") or ""),
+        build=str(build.get("context") or ".") if isinstance(build, dict) else None if build is None else str(build),
+        networks=networks,
+        network_mode=mode,
+        names=tuple(dict.fromkeys((name, *others))),
+        made=made,
+        addresses=tuple(
+            str(end[key])
+            for end in ends.values()
+            if isinstance(end, dict)
+            for key in ("ipv4_address", "ipv6_address")
+            if end.get(key)
+        ),
+        links=tuple(one for one in links if all_of_it or not ours(one[0])),
+        external_links=tuple(map(str, _list(table.get("external_links")))),
+        depends_on={
+            key: str(how.get("condition") or "") if isinstance(how, dict) else ""
+            for key, how in mapping(table.get("depends_on")).items()
+            if all_of_it or not ours(key)
+        },
+        environment={key: str(value) for key, value in mapping(table.get("environment")).items() if value is not None},
+        command=" ".join([*_words(table.get("entrypoint")), *_words(table.get("command"))]),
+        health=" ".join(_words(health.get("test"))) if isinstance(health, dict) and not health.get("disable") else "",
+        files=tuple(_files(table, configs, composed)),
         ports=ports,
         published=published,
+        pinned=_pinned(table.get("extra_hosts")),
+        mounts=_mounts(table),
+        replicas=_replicas(table),
+        restart=str(table.get("restart") or ""),
     )
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    """Compose's mappings, which may be written as lists: `A=b` of an environment, names of networks."""
-    if isinstance(value, dict):
-        return {str(key): inner for key, inner in value.items()}
-    if not isinstance(value, list):
-        return {}
-    found: dict[str, Any] = {}
-    for item in value:
-        key, equals, inner = str(item).partition("=")
-        found[key] = inner if equals else None
-    return found
 
 
 def _list(value: Any) -> list[Any]:
@@ -147,10 +165,10 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _texts(value: Any, text: Any) -> list[str]:
+def _words(value: Any) -> list[str]:
     if value is None:
         return []
-    return [text(item) for item in value] if isinstance(value, list) else [text(value)]
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
 
 
 def _link(written: str) -> tuple[str, str]:
@@ -158,24 +176,79 @@ def _link(written: str) -> tuple[str, str]:
     return service, alias or service
 
 
-def _ports(table: dict[str, Any], text: Any) -> tuple[tuple[int, ...], dict[int, int]]:
-    """Container ports in the order of the file, and host ports by container port."""
+def _replicas(table: dict[str, Any]) -> int:
+    deploy = table.get("deploy")
+    found = table.get("scale") or (deploy.get("replicas") if isinstance(deploy, dict) else None) or 1
+    return int(found) if str(found).isdigit() else 1
+
+
+def _pinned(value: Any) -> dict[str, str]:
+    """extra_hosts: `name:address`, `name=address`, or a mapping."""
+    if isinstance(value, dict):
+        return {str(key): str(inner) for key, inner in value.items()}
+    found = {}
+    for item in map(str, _list(value)):
+        name, _, address = item.partition("=") if "=" in item else item.partition(":")
+        found[name] = address
+    return found
+
+
+def _mounts(table: dict[str, Any]) -> dict[str, str]:
+    """Path in the container -> what is mounted there: a volume's name, or a path of the host."""
+    found = {}
+    for item in _list(table.get("volumes")):
+        if isinstance(item, dict):
+            source, target = str(item.get("source") or ""), str(item.get("target") or "")
+        else:
+            source, _, target = str(item).partition(":")
+            target = target.partition(":")[0]
+        if source and target:
+            found[target] = source
+    return found
+
+
+def _files(table: dict[str, Any], configs: dict[str, Any], composed: Composed) -> Iterator[Text]:
+    """Texts of configs, and of small files of the project's own folder that are mounted: they may name a store."""
+    folder = Path(composed.files[0]).absolute().parent
+    paths = [Path(source) for source in _mounts(table).values() if source.startswith((".", "/"))]
+    for item in _list(table.get("configs")):
+        known = configs.get(str(item.get("source") if isinstance(item, dict) else item))
+        if isinstance(known, dict) and known.get("content"):
+            yield "a config of it", str(known["content"])
+        elif isinstance(known, dict) and known.get("file"):
+            paths.append(Path(str(known["file"])))
+    for path in paths:
+        whole = (folder / path).resolve()
+        if not whole.is_relative_to(folder.resolve()) or not whole.is_file():
+            continue
+        try:
+            text = read_limited(whole, _MOST_OF_A_FILE).decode("utf-8")
+        except (OSError, UsageError, UnicodeDecodeError):
+            continue
+        yield f"its file {whole.name}", text
+
+
+def _ports(table: dict[str, Any]) -> tuple[tuple[int, ...], dict[int, int]]:
+    """Container ports in the project's order, and host ports by container port. TCP only."""
     found: list[int] = []
     published: dict[int, int] = {}
     for item in _list(table.get("ports")):
         if isinstance(item, dict):
-            inside, outside = str(item.get("target", "")), text(item.get("published") or "")
+            if str(item.get("protocol") or "tcp") != "tcp":
+                continue
+            inside, outside = str(item.get("target", "")), str(item.get("published") or "")
         else:
-            written = text(item).removesuffix("/tcp")
+            written = str(item).removesuffix("/tcp")
             outside, _, inside = written.rpartition(":")
             outside = outside.rpartition(":")[2]
         if _PORT.fullmatch(inside):
             found.append(int(inside))
-            if _PORT.fullmatch(outside):
-                published[int(inside)] = int(outside)
+            first = outside.partition("-")[0]  # of a range, which several containers share
+            if _PORT.fullmatch(first):
+                published[int(inside)] = int(first)
     found += [
         int(port)
-        for port in (text(item).partition("/")[0] for item in _list(table.get("expose")))
-        if _PORT.fullmatch(port)
+        for port, _, protocol in (str(item).partition("/") for item in _list(table.get("expose")))
+        if _PORT.fullmatch(port) and protocol in ("", "tcp")
     ]
     return tuple(dict.fromkeys(found)), published

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from harness.dependencies.kind import DependencyKind
-from harness.scaffold.compose_services import Project, Service
+from harness.config.compose_file import project_name
+from harness.config.file import ComposeTable
+from harness.config.load import parse
+from harness.dependencies.registry import tables
+from harness.model.errors import UsageError
+from harness.scaffold.compose_services import OURS, Service
+from harness.scaffold.front import Front, Fronted
 from harness.scaffold.one_line import joined
-from harness.scaffold.proxy_override import SERVICE, Front
+from harness.scaffold.roles import What, kind_of_family, primary_port
+from harness.scaffold.target import Choice, health_path, url_of
 
 EMPTY = """\
 # Your own system, and your defaults for `harness run`. docs/configuration.md and its examples say more.
@@ -28,81 +35,231 @@ health = "/health"                        # must answer below 400 before a run
 # password_env = "REDIS_PASSWORD"         # never the password itself
 
 [run]
-scenario = "target"
-scale = 0.1
+# locustfile = "locustfile.py"            # your users' requests: `harness init --locustfile` writes one to begin with
+scenario = "baseline"
+# rate = 20                               # requests a second that it copes with when it is well
 """
+LOCUSTFILE = "locustfile.py"
+RATE = 20
+"""Requests a second that a newcomer's service survives."""
 
 
-def for_project(project: Project, front: Front | None, target: str | None) -> str:
-    """harness.toml for a compose project. front: what is behind a proxy. target: the service under test; None = the
-    first user of a fronted service, or the first service with a published port."""
-    fronted = {one.service.name: one for one in front.fronted} if front is not None else {}
-    found = project.services[target] if target is not None else _target(project, front)
+def for_project(front: Front, choice: Choice) -> str:
+    """harness.toml for a compose project."""
+    composed = front.project.composed
     lines = [
         "# The compose project, as `harness init` understood it. Check every line; a run checks them as well:",
         "#   harness stack status",
         "# Nothing of it is built, started or removed by the harness, and stopped by faults only.",
         "",
         "[compose]",
-        f"file = {_files(project.files)}",
+        f"file = {_files(composed.files)}",
+    ]
+    table = ComposeTable(file=tuple(str(Path(name).absolute()) for name in composed.files))
+    if project_name(table) != front.project.name:
+        lines.append(f"project = {json.dumps(front.project.name)}")
+    lines += ["", *_target(choice)]
+    if front.fronted or front.own is not None:
+        lines += ["[toxiproxy]", f"service = {json.dumps(front.own or OURS)}", ""]
+    names = _Names(choice.service)
+    for one in front.fronted:
+        lines += _fronted(front, one, names)
+    behind = {one.service.name for one in front.fronted}
+    for service in front.project.services.values():
+        what = front.roles[service.name]
+        if what.role == "store" and service.name not in behind and service.network_mode is None:
+            lines += _alone(front, service, what, names)
+    lines += [
+        "[run]",
+        f"locustfile = {json.dumps(LOCUSTFILE)}    # your requests",
+        'scenario = "baseline"',
+        f"rate = {RATE}                       # requests a second that your service copes with when it is well",
         "",
     ]
-    if found is not None:
-        lines += _target_table(found)
-    else:
-        lines += ["[target]                  # no service publishes a port: say which one is tested", 'url = ""', ""]
-    if front is not None:
-        lines += ["[toxiproxy]", f"service = {json.dumps(SERVICE)}", ""]
-    for service in project.services.values():
-        one = fronted.get(service.name)
-        kind = one.kind if one is not None else service.guess()[0]
-        if one is not None or (kind.images is not None and service is not found):
-            lines += _dependency(service, kind, proxied=one is not None, port=one.port if one is not None else None)
-    lines += ["[run]", 'scenario = "baseline"', "scale = 0.02", ""]
     return joined(lines)
 
 
-def _target(project: Project, front: Front | None) -> Service | None:
-    users = [project.services[name] for name in front.users] if front is not None else []
-    with_ports = [
-        one for one in (*users, *project.services.values()) if one.published and one.guess()[0].images is None
-    ]
-    return with_ports[0] if with_ports else None
+def locustfile(choice: Choice) -> str:
+    """One request to begin with: what the service's own health check asks for, else its first page."""
+    path = (health_path(choice.service) if choice.service is not None else None) or "/"
+    return joined(
+        [
+            '"""Requests of your users: put those that people make here, in their shares (docs/load.md)."""',
+            "",
+            "from locust import HttpUser, task",
+            "",
+            "",
+            "class Visitor(HttpUser):",
+            "    @task",
+            "    def visit(self) -> None:",
+            f"        self.client.get({path!r}, name={'GET ' + path!r})",
+            "",
+        ]
+    )
 
 
-def _target_table(service: Service) -> list[str]:
-    port = next(iter(service.published.values()), None)
-    url = f"http://127.0.0.1:{port}" if port is not None else "http://127.0.0.1:8000"
+class _Names:
+    """Names of dependencies, each of them once, and none of them the target's."""
+
+    def __init__(self, target: Service | None) -> None:
+        self._taken = {name_of(target.name)} if target is not None else set[str]()
+
+    def free(self, service: str) -> str:
+        name, number = name_of(service), 2
+        while name in self._taken:
+            name, number = f"{name_of(service)}-{number}", number + 1
+        self._taken.add(name)
+        return name
+
+
+def _target(choice: Choice) -> list[str]:
+    service = choice.service
+    if service is None:
+        said = [
+            f"# url = {json.dumps(url_of(one))}    # with: service = {json.dumps(one.name)}"
+            f" and name = {json.dumps(name_of(one.name))}"
+            for one in choice.others
+        ]
+        why = "several services are as likely: say which one is tested" if said else "no service publishes a port"
+        return [f"[target]                  # {why}", 'url = ""', *said, ""]
+    health = health_path(service)
     return [
         "[target]",
-        f"url = {json.dumps(url)}" + ("" if port is not None else "   # no fixed port is published: write it here"),
-        f"name = {json.dumps(_name(service.name))}",
+        f"url = {json.dumps(url_of(service))}",
+        f"name = {json.dumps(name_of(service.name))}",
         f"service = {json.dumps(service.name)}",
-        '# health = "/health"      # a page that answers below 400 when it is well',
+        *_replica(service),
+        f"health = {json.dumps(health)}    # what its own health check asks for"
+        if health is not None
+        else '# health = "/health"      # a page that answers below 400 when it is well',
         "",
     ]
 
 
-def _dependency(service: Service, kind: DependencyKind, *, proxied: bool, port: int | None) -> list[str]:
-    lines = [
-        f"[dependencies.{_name(service.name)}]",
-        f"kind = {json.dumps(kind.name)}",
-        f"service = {json.dumps(service.name)}",
-    ]
-    if proxied:
-        lines.append(f"proxy = {json.dumps(service.name)}")
-    lines += kind.table_lines(service.environment, _variable(service.name), None if proxied else port)
-    return [*lines, ""]
+def _replica(service: Service) -> list[str]:
+    if service.replicas < 2:
+        return []
+    return [f"replica = 1               # of its {service.replicas} containers, for faults on a container"]
+
+
+def _fronted(front: Front, one: Fronted, names: _Names) -> list[str]:
+    lines: list[str] = []
+    for number, proxy in enumerate(proxy for proxy in one.proxies if proxy.wanted):
+        if number == 0:
+            lines += [f"[dependencies.{names.free(one.service.name)}]"]
+            lines += _kind(front, one.service, one.what, None, users=tuple(one.users))
+            lines += [f"proxy = {json.dumps(proxy.name)}", ""]
+        else:
+            lines += [
+                f"[dependencies.{names.free(f'{one.service.name}-{proxy.port}')}]",
+                f'kind = "tcp"              # port {proxy.port} of {one.service.name}',
+                f"proxy = {json.dumps(proxy.name)}",
+                "",
+            ]
+    return lines
+
+
+def _alone(front: Front, service: Service, what: What, names: _Names) -> list[str]:
+    port = primary_port(service, what, service.environment)
+    if service.name in front.own_proxies:
+        lines = _kind(front, service, what, None, users=())
+        proxy = f"proxy = {json.dumps(front.own_proxies[service.name])}"
+        return [f"[dependencies.{names.free(service.name)}]", *lines, proxy, ""]
+    head = [f"[dependencies.{names.free(service.name)}]    # no proxy: faults on its container only"]
+    return [*head, *_kind(front, service, what, port, users=()), ""]
+
+
+def _kind(front: Front, service: Service, what: What, port: int | None, *, users: Sequence[str]) -> list[str]:
+    kind = kind_of_family(what.family)
+    where = [f"service = {json.dumps(service.name)}", *_replica(service)]
+    at = port or primary_port(service, what, service.environment)
+    unknown = [*where, *([f"port = {at}"] if at is not None else [])]
+    found = _login(front, service, users)
+    if kind.name == "postgres" and found is None:
+        return ['kind = "tcp"              # "postgres" with its login: none could be seen', *unknown]
+    environment = {**service.environment, **(found or {})}
+    variable, secret = _password(front, service, users)
+    lines = kind.table_lines(environment, variable, port)
+    if secret:
+        lines = [line.removeprefix("# ") if line.startswith("# password_env") else line for line in lines]
+    else:
+        lines = [line for line in lines if not line.startswith("password_env")]
+    lines = [f"kind = {json.dumps(kind.name)}", *where, *lines]
+    if not _taken(lines):
+        return [f'kind = "tcp"              # "{kind.name}" needs what could not be seen', *unknown]
+    return lines
+
+
+def _taken(lines: Sequence[str]) -> bool:
+    """Whether harness.toml may say that of a dependency: a kind may need what a compose project does not show."""
+    text = joined(["[target]", 'url = "http://127.0.0.1"', "[compose]", 'project = "x"', "[dependencies.x]", *lines])
+    try:
+        parse(text.encode(), Path("harness.toml"), tables())
+    except UsageError:
+        return False
+    return True
+
+
+_URL = re.compile(
+    r"\w[\w+.]*://(?P<user>[^:/@\s]+)(?::(?P<password>[^@\s]*))?@(?P<host>[\w.-]+)(?::\d+)?/(?P<db>[\w.-]+)"
+)
+_USER = re.compile(r"(^|_)(PG|POSTGRES(QL)?_|DB_|DATABASE_|SQL_)(USER(NAME)?)$")
+_DB = re.compile(r"(^|_)(PG|POSTGRES(QL)?_|DB_|DATABASE_|SQL_)(DB|DATABASE|NAME|DBNAME)$")
+
+
+def _login(front: Front, service: Service, users: Sequence[str]) -> dict[str, str] | None:
+    """The application's user and database, as its settings say, else as the store's own do; None: nobody says."""
+    for user in users:
+        client = front.project.services[user]
+        for _, text in client.texts:
+            match = _URL.search(text)
+            if match is not None and match["host"] in service.names:
+                return {"POSTGRES_USER": match["user"], "POSTGRES_DB": match["db"]}
+        name, database = _first(client.environment, _USER), _first(client.environment, _DB)
+        if name is not None:
+            database = database or _first(service.environment, _DB) or name
+            return {"POSTGRES_USER": name, "POSTGRES_DB": database}
+    name = _first(service.environment, _USER)
+    if name is None:
+        return None
+    return {"POSTGRES_USER": name, "POSTGRES_DB": _first(service.environment, _DB) or name}
+
+
+def _first(environment: Mapping[str, str], pattern: re.Pattern[str]) -> str | None:
+    return next((value for key, value in environment.items() if pattern.search(key) and value), None)
+
+
+def _password(front: Front, service: Service, users: Sequence[str]) -> tuple[str, bool]:
+    """The beginning of the name of the variable with its password, and whether it has one. A name that holds another
+    password elsewhere in the project is not used."""
+    own = {
+        k: v
+        for k, v in service.environment.items()
+        if re.search(r"(^|_)PASSWORD(_FILE)?$", k) and v and "ROOT" not in k
+    }
+    for key, value in own.items():
+        name = key.removesuffix("_FILE")
+        values = {one.environment[key] for one in front.project.services.values() if key in one.environment}
+        if name != "PASSWORD" and values == {value}:
+            return name.removesuffix("_PASSWORD"), True
+    texts = [text for user in users for _, text in front.project.services[user].texts]
+    hosts = "|".join(map(re.escape, service.names))
+    secret = (
+        bool(own)
+        or "requirepass" in service.command
+        or any(re.search(rf"://[^/\s@]*:[^/\s@]+@({hosts})(?![\w-])", text) for text in texts)
+    )
+    return variable_of(service.name), secret
 
 
 def _files(files: Sequence[str]) -> str:
     return json.dumps(files[0]) if len(files) == 1 else json.dumps(list(files))
 
 
-def _name(service: str) -> str:
+def name_of(service: str) -> str:
     """A service's name as faults may call it: they take small letters, digits, and single - and _ between them."""
     return re.sub(r"[^a-z0-9]+", "-", service.lower()).strip("-") or "service"
 
 
-def _variable(service: str) -> str:
+def variable_of(service: str) -> str:
     return re.sub(r"[^A-Z0-9]+", "_", service.upper()).strip("_") or "SERVICE"

@@ -6,45 +6,35 @@ import json
 import re
 import shlex
 import tomllib
-from collections.abc import Collection, Sequence
-from pathlib import Path, PurePath
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from harness.config.compose_file import variables
-from harness.config.containers import DEFAULT_FILES
 from harness.model.errors import UsageError
-from harness.scaffold import openapi_document, openapi_operations
-from harness.scaffold.compose_services import Project, read_project
-from harness.scaffold.configuration_file import EMPTY, for_project
-from harness.scaffold.openapi_operations import Operation
-from harness.scaffold.proxy_override import OVERRIDE, PROXIES, Front, override, plan_front, proxies
+from harness.scaffold.compose_config import OVERRIDE
+from harness.scaffold.compose_proposal import compose_proposal
+from harness.scaffold.configuration_file import EMPTY, LOCUSTFILE, RATE
+from harness.scaffold.openapi import document as openapi_document
+from harness.scaffold.openapi import operations as openapi_operations
+from harness.scaffold.openapi.operations import Operation
+from harness.scaffold.proxy_override import PROXIES, beside_compose
 from harness.scaffold.starter_locustfile import starter
 from harness.scaffold.written_files import TOML
 
-LOCUSTFILE = "locustfile.py"
 USUAL = (TOML, OVERRIDE, PROXIES, LOCUSTFILE)
-RATE = 20
-"""Requests a second that somebody's service survives about which nothing is known."""
-_OVERRIDES = (
-    "compose.override.yml",
-    "compose.override.yaml",
-    "docker-compose.override.yml",
-    "docker-compose.override.yaml",
-)
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for. files: of Compose, () = no project. front: None = all that are known. fronted: whether a
-    proxy is wanted at all. openapi: a URL or a file. locustfile: its name, None = none is wanted. named: hosts that
-    harness.toml names."""
+    """What was asked for. files: of Compose, () = no project. front: stores, () = all that the application uses.
+    openapi: a URL or a file. locustfile: its name, None = one is written where none is here, for a compose project.
+    named: hosts that harness.toml names."""
 
     files: tuple[str, ...] = ()
-    front: Sequence[str] | None = None
-    apps: Sequence[str] = ()
-    fronted: bool = True
+    profiles: tuple[str, ...] = ()
+    front: tuple[str, ...] = ()
+    apps: tuple[str, ...] = ()
     openapi: str | None = None
     locustfile: str | None = None
     named: Collection[str] = ()
@@ -53,43 +43,39 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     """texts: name -> text, harness.toml first; the others by what they are (`override`, `proxies`, `locustfile`) in
-    names. unfronted: dependency -> why nothing is in front of it."""
+    names. read: the compose files. told: who goes through a proxy, who does not and why, without full stops."""
 
     texts: dict[str, str]
     names: dict[str, str]
-    unfronted: dict[str, str] = {}
-
-
-def compose_files(folder: Path) -> tuple[str, ...]:
-    """The files of the project in this folder that Compose would read by itself, () = there is none."""
-    said = variables(folder)
-    if said.get("COMPOSE_FILE"):
-        names = said["COMPOSE_FILE"].split(said.get("COMPOSE_PATH_SEPARATOR") or ":")
-        return tuple(name for name in names if name)
-    found = [name for name in DEFAULT_FILES if (folder / name).is_file()][:1]
-    return (*found, *[name for name in _OVERRIDES if found and (folder / name).is_file()][:1])
+    read: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    up: str | None = None
 
 
 def proposal(asked: Asked) -> Proposal:
     """Raises UsageError."""
     names = {"toml": TOML}
-    texts = {TOML: EMPTY}
-    unfronted: dict[str, str] = {}
-    if asked.files:
-        project = read_project(asked.files)
-        front, unfronted = _front(project, asked) if asked.fronted else (None, {})
-        texts[TOML] = for_project(project, front, None)
-        if front is not None:
-            beside = PurePath(_here(project.files[0])).parent
-            names |= {"override": str(beside / OVERRIDE), "proxies": str(beside / PROXIES)}
-            texts[names["override"]] = override(front, _command(asked))
-            texts[names["proxies"]] = proxies(front)
-    if asked.locustfile is not None:
-        _with_requests(asked, asked.locustfile, names, texts)
-    return Proposal(texts=texts, names=names, unfronted=unfronted)
+    if not asked.files:
+        texts = {TOML: EMPTY}
+        if asked.locustfile is not None:
+            _with_requests(asked, asked.locustfile, names, texts)
+        return Proposal(texts=texts, names=names)
+    found = compose_proposal(
+        asked.files, profiles=asked.profiles, chosen=asked.front, apps=asked.apps, command=_command(asked)
+    )
+    texts = {name: text for name, text in found.files.items() if name != LOCUSTFILE}
+    for what, usual in (("override", OVERRIDE), ("proxies", PROXIES)):
+        name = beside_compose(found.front, usual)
+        names |= {what: name} if name in texts else {}
+    if asked.openapi is not None or asked.locustfile not in (None, LOCUSTFILE):
+        _with_requests(asked, asked.locustfile or LOCUSTFILE, names, texts)
+    elif asked.locustfile is not None or LOCUSTFILE in found.files:
+        names["locustfile"], texts[LOCUSTFILE] = LOCUSTFILE, found.locustfile
+    read = found.front.project.composed.files
+    return Proposal(texts=texts, names=names, read=read, told=found.told, up=found.up)
 
 
-def next_steps(found: Proposal, asked: Asked) -> list[str]:
+def next_steps(found: Proposal) -> list[str]:
     """What is left to be said in harness.toml, and commands in their order, each with what it is for."""
     tables = tomllib.loads(found.texts[TOML])
     lines = []
@@ -99,33 +85,14 @@ def next_steps(found: Proposal, asked: Asked) -> list[str]:
         lines.append(
             "name the Locust file with your requests in [run] of harness.toml; init writes one with --locustfile"
         )
-    if "override" in found.names:
-        files = " ".join(f"-f {shlex.quote(name)}" for name in (*asked.files, found.names["override"]))
-        lines.append(f"docker compose {files} up -d    # leads the application through Toxiproxy")
-    lines.append("harness stack status    # does every part answer? changes nothing")
+    if found.up is not None:
+        lines.append(f"{found.up}    # leads the application through Toxiproxy")
+    lines.append("harness doctor    # would a run mean something, and if not, why not?")
     proxied = [name for name, table in tables.get("dependencies", {}).items() if "proxy" in table]
     fault = f"{proxied[0]}-down" if proxied else "none"
     lines.append(f"harness plan --fault {fault}    # what a run would do; then `harness run` with the same words")
     lines.append("harness init --remove    # removes these files again, those that you changed excepted")
     return lines
-
-
-def _front(project: Project, asked: Asked) -> tuple[Front | None, dict[str, str]]:
-    """The front that was asked for; else one of everything that is known to be a dependency and can have a proxy."""
-    if asked.front is not None:
-        return plan_front(project, asked.front, asked.apps), {}
-    front: Front | None = None
-    chosen: list[str] = []
-    unfronted: dict[str, str] = {}
-    for service in project.services.values():
-        if service.guess()[0].images is None:
-            continue
-        try:
-            front = plan_front(project, [*chosen, service.name], asked.apps)
-            chosen.append(service.name)
-        except UsageError as error:
-            unfronted[service.name] = str(error).removeprefix(f"--front {service.name}: ").removeprefix("--front: ")
-    return front, unfronted
 
 
 def _with_requests(asked: Asked, name: str, names: dict[str, str], texts: dict[str, str]) -> None:
@@ -174,16 +141,11 @@ def _set(text: str, table: str, key: str, value: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _here(name: str) -> str:
-    """A file's name from this folder, where it lies below it."""
-    path, folder = Path(name), Path.cwd()
-    return str(path.relative_to(folder)) if path.is_absolute() and path.is_relative_to(folder) else name
-
-
 def _command(asked: Asked) -> str:
     words = ["harness", "init"]
     for name in asked.files:
         words += ["--compose", name]
-    if asked.front is not None:
-        words += ["--front", ",".join(asked.front)]
+    for name in asked.profiles:
+        words += ["--profile", name]
+    words += ["--front", ",".join(asked.front)] if asked.front else []
     return shlex.join([*words, *(["--app", ",".join(asked.apps)] if asked.apps else [])])

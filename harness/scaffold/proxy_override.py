@@ -1,199 +1,167 @@
-"""A compose override that puts Toxiproxy in front of chosen services, Toxiproxy's list of proxies, and harness.toml.
+"""A compose override that puts Toxiproxy in front of stores, and Toxiproxy's list of proxies.
 
 How traffic is led through the proxy: the application gets a *link*, a name that only its own containers see. `links:
-["toxiproxy:redis"]` makes `redis` mean Toxiproxy for the application alone; for everybody else, Toxiproxy too, it goes
-on meaning Redis. So nothing of the dependency is changed, none of the application's settings either, and both
+["harness-toxiproxy:redis"]` makes `redis` mean Toxiproxy for the application alone; for everybody else, Toxiproxy too,
+it goes on meaning Redis. So nothing of the store is changed, none of the application's settings either, and both
 generations of Compose know it. (A network alias cannot do that: Compose gives every service its own name as an alias,
 an override cannot take it away, and two containers with one alias are used in turn.)
+
+Two stores on one port need two addresses, and the harness speaks to one Toxiproxy. So a second container lends its
+address and hands all on to the first one, where faults are.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
-from harness.dependencies.kind import DependencyKind
-from harness.model.errors import UsageError
-from harness.model.suggest import unknown
-from harness.scaffold.compose_services import Project, Service
+from harness.scaffold.compose_config import OVERRIDE
+from harness.scaffold.compose_services import OURS, Service
+from harness.scaffold.front import API_PORT, Front, says
 from harness.scaffold.one_line import joined
 
-OVERRIDE = "harness.override.yaml"
 PROXIES = "harness.toxiproxy.json"
-SERVICE = "harness-toxiproxy"
 IMAGE = "ghcr.io/shopify/toxiproxy:2.12.0"
-API_PORT = 8474
 
 
-class Fronted(msgspec.Struct, frozen=True, kw_only=True):
-    """A service that gets a proxy. port: inside its container, and of the proxy's listener. users: name -> why."""
-
-    service: Service
-    kind: DependencyKind
-    port: int
-    users: dict[str, str]
+def beside_compose(front: Front, name: str) -> str:
+    """Where a file lies that belongs to the compose files: Compose takes paths from the folder of the first one."""
+    folder = Path(front.project.composed.files[0]).parent
+    return name if str(folder) == "." else f"{folder}/{name}"
 
 
-class Front(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the three outputs are made from."""
-
-    project: Project
-    fronted: tuple[Fronted, ...]
-
-    @property
-    def users(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(user for one in self.fronted for user in one.users))
-
-    @property
-    def networks(self) -> tuple[str, ...]:
-        """Where Toxiproxy must be: on the networks of what is in front of and behind it."""
-        services = [*(one.service for one in self.fronted), *(self.project.services[user] for user in self.users)]
-        return tuple(dict.fromkeys(network for one in services for network in one.networks))
-
-
-def plan_front(project: Project, chosen: Sequence[str], apps: Sequence[str]) -> Front:
-    """Which services get a proxy, for whom. chosen: `NAME` or `NAME:PORT`. apps: whose traffic is led through it; () =
-    every service whose settings name it, or that depends on it. Raises UsageError."""
-    for app in apps:
-        if app not in project.services:
-            raise unknown("service", app, project.services, where="--app: ")
-    names = [text.partition(":")[0] for text in chosen]
-    fronted = [_fronted(project, text, names, apps) for text in dict.fromkeys(chosen)]
-    ports: dict[int, str] = {}
-    for one in fronted:
-        if one.port == API_PORT:
-            raise UsageError(f"--front {one.service.name}: port {API_PORT} is that of Toxiproxy's API")
-        if one.port in ports:
-            raise UsageError(
-                f"--front: {ports[one.port]} and {one.service.name} both listen on port {one.port}, and one Toxiproxy"
-                " can stand on it once only",
-                hint="put one of them in front; for the other, give Toxiproxy a port of its own in your compose file",
-            )
-        ports[one.port] = one.service.name
-    return Front(project=project, fronted=tuple(fronted))
-
-
-def _fronted(project: Project, text: str, names: Sequence[str], apps: Sequence[str]) -> Fronted:
-    name, colon, written = text.partition(":")
-    if name not in project.services:
-        raise unknown("service", name, project.services, where="--front: ")
-    if colon and not (written.isdigit() and 0 < int(written) < 65536):
-        raise UsageError(f"--front {text}: {written!r} is no port", hint=f"for example {name}:6379")
-    service = project.services[name]
-    kind, port = service.guess()
-    port = int(written) if colon else port
-    if port is None:
-        raise UsageError(f"--front {name}: on which port does it listen?", hint=f"--front {name}:7000")
-    users: dict[str, str] = {}
-    for other in project.services.values():
-        if other.name in names or (apps and other.name not in apps):
-            continue
-        why = "you named it" if apps else other.uses(service)
-        if why is not None:
-            users[other.name] = why
-    if not users:
-        raise UsageError(f"--front {name}: no service names it in its settings or depends on it", hint="--app NAME")
-    for user in users:
-        _check_user(project.services[user], service)
-    return Fronted(service=service, kind=kind, port=port, users=users)
-
-
-def _check_user(user: Service, service: Service) -> None:
-    if user.network_mode is not None or service.network_mode is not None:
-        one = user if user.network_mode is not None else service
-        raise UsageError(
-            f"--front {service.name}: {one.name} has network_mode {one.network_mode}, where names lead nowhere else",
-            hint="give it the project's network, or name Toxiproxy's address in the application's own settings",
-        )
-    if not set(user.networks) & set(service.networks):
-        raise UsageError(f"--front {service.name}: {user.name} shares no network with it, so it cannot be using it")
-    for linked, alias in user.links:
-        if alias == service.name or alias in service.aliases:
-            raise UsageError(
-                f"--front {service.name}: {user.name} has a link {linked}:{alias} already, which an override cannot"
-                " take away",
-                hint="remove that link from your compose file: on a network of the project it is not needed",
-            )
+def compose_command(front: Front, *words: str, override: bool = True) -> str:
+    """With every file and profile that Compose used."""
+    composed = front.project.composed
+    argv = composed.asked.argv if composed.asked is not None else ("docker", "compose")
+    more = ("-f", beside_compose(front, OVERRIDE)) if override else ()
+    return shlex.join([*argv, *composed.words, *more, *words])
 
 
 def override(front: Front, command: str) -> str:
     """The override file. command: of the harness that printed it, for its comments."""
-    compose = " ".join(f"-f {shlex.quote(name)}" for name in front.project.files)
-    folder = Path(front.project.files[0]).parent
-    beside = "" if str(folder) == "." else f"{folder}/"
+    stores = ", ".join(one.service.name for one in front.fronted)
     lines = [
-        "# Toxiproxy in front of "
-        + ", ".join(one.service.name for one in front.fronted)
-        + ", for: "
-        + ", ".join(front.users)
-        + ".",
+        f"# Toxiproxy in front of {stores}, for: {', '.join(front.users)}.",
         "#",
         "# How it works: the application's containers get a link, a name that only they see. To them",
         *(
-            f"# {one.service.name!r} means Toxiproxy, which forwards port {one.port} to the real {one.service.name}."
+            f"# {one.service.name!r} means Toxiproxy, which forwards to the real one"
+            f" ({', '.join(str(proxy.port) for proxy in one.proxies)})."
             for one in front.fronted
         ),
-        "# For everybody else the names mean what they meant. The dependencies are not touched, nor is any setting.",
-        "# What changes: "
-        + ", ".join(front.users)
-        + f" is made anew by Compose with the link, and {SERVICE} is added.",
+        "# Other ports of theirs are not reached by these names.",
+        "# For everybody else the names mean what they meant. The stores are not touched, nor is any setting.",
+        f"# What changes: Compose makes {', '.join(front.links)} anew with links,"
+        f" and adds {', '.join(front.addresses)}.",
+        *(
+            f"# {address} only lends its address to another store on the same port and hands all on to {OURS}:"
+            " behind it a connection that is refused or reset looks closed."
+            for address in front.addresses[1:]
+        ),
         "#",
-        "# Apply it (read it first; nothing was written or started by printing it):",
-        f"#   {command} --print proxies > {shlex.quote(beside + PROXIES)}",
-        f"#   {command} --print override > {shlex.quote(beside + OVERRIDE)}",
-        f"#   docker compose {compose} -f {shlex.quote(beside + OVERRIDE)} up -d",
+        "# Apply it (read it first; nothing was started by making it):",
+        f"#   {compose_command(front, 'up', '-d')}",
+        f"# Beside it lies {beside_compose(front, PROXIES)} ({command} --print proxies), which it mounts.",
         "# Undo it:",
-        f"#   docker compose {compose} up -d --remove-orphans",
-        "# (docker-compose 1.29 takes the same arguments.)",
-        "# The matching harness.toml:",
-        f"#   {command} > harness.toml",
+        f"#   {compose_command(front, 'up', '-d', '--remove-orphans', override=False)}",
+        "#",
+        *(f"# {text}." for text in says(front)),
     ]
-    for one in front.fronted:
-        lines += [f"# {user} uses {one.service.name}: {why}." for user, why in one.users.items()]
-        lines += one.kind.override_notes(one.service.name, one.port, one.service.environment)
-    if front.project.version is not None:
-        lines.append(f"version: {json.dumps(front.project.version)}")
+    if front.project.composed.version is not None:
+        lines.append(f"version: {json.dumps(front.project.composed.version)}")
     lines.append("services:")
-    for user in front.users:
-        names = [
-            name for one in front.fronted if user in one.users for name in (one.service.name, *one.service.aliases)
+    for name, links in front.links.items():
+        lines += _client(front, front.project.services[name], links)
+    for address in front.addresses:
+        lines += _toxiproxy(front, address)
+    if set(_networks(front, OURS)) - {n for one in front.project.services.values() for n in one.networks}:
+        lines += ["networks:", f"  {OURS}: {{}}       # so that its ports can be published: the others are internal"]
+    for number, address in enumerate(front.addresses[1:]):
+        rows = [
+            _row(proxy.name, proxy.port, f"{OURS}:{proxy.listen}")
+            for one in front.fronted
+            if one.address == address
+            for proxy in one.proxies
         ]
-        lines += [f"  {_key(user)}:", "    links:"]
-        lines += [f"      - {json.dumps(f'{SERVICE}:{name}')}" for name in names]
-    lines += [
-        f"  {SERVICE}:",
-        f"    image: ${{TOXIPROXY_IMAGE:-{IMAGE}}}",
-        f'    command: ["-host=0.0.0.0", "-config=/{PROXIES}"]',
-        "    volumes:",
-        "      - type: bind                # so that a missing file is an error, and not made as a folder",
-        f"        source: ./{PROXIES}",
-        f"        target: /{PROXIES}",
-        "        read_only: true",
-        "    ports:                        # on this machine only, on any free port: for the harness",
-        f'      - "127.0.0.1::{API_PORT}"',
-        *(f'      - "127.0.0.1::{one.port}"' for one in front.fronted),
-    ]
-    if front.networks != ("default",):
-        lines += ["    networks:", *(f"      - {json.dumps(network)}" for network in front.networks)]
+        lines += ["configs:"] if number == 0 else []
+        lines += [f"  {address}:", f"    content: {json.dumps(json.dumps(rows))}"]
     return joined(lines) + "\n"
 
 
+def _client(front: Front, service: Service, links: dict[str, str]) -> list[str]:
+    asked = front.project.composed.asked
+    taken = [(one, alias) for one, alias in service.links if alias in links]
+    anew = bool(taken) and asked is not None and asked.overrides
+    every = [f"{to}:{name}" for name, to in links.items()]
+    if anew:
+        every = [f"{one}:{alias}" for one, alias in service.links if alias not in links] + every
+    lines = [f"  {_key(service.name)}:", "    links:" + (" !override" if anew else "")]
+    lines += [f"      - {json.dumps(text)}" for text in every]
+    # A link is a dependency as well, and one that was replaced would start its store later.
+    late = [one for one, _ in taken if one not in service.depends_on]
+    if late:
+        lines += ["    depends_on:", *(f"      - {json.dumps(one)}" for one in dict.fromkeys(late))]
+    if any(name in links for name in service.pinned):
+        kept = [f"{name}:{address}" for name, address in service.pinned.items() if name not in links]
+        lines += [f"    extra_hosts: !override {json.dumps(kept)}"]
+    return lines
+
+
+def _toxiproxy(front: Front, address: str) -> list[str]:
+    lines = [
+        f"  {address}:",
+        f"    image: ${{TOXIPROXY_IMAGE:-{IMAGE}}}",
+        f'    command: ["-host=0.0.0.0", "-config=/{PROXIES}"]',
+    ]
+    if address == OURS:
+        lines += [
+            "    volumes:",
+            "      - type: bind                # so that a missing file is an error, and not made as a folder",
+            f"        source: ./{PROXIES}",
+            f"        target: /{PROXIES}",
+            "        read_only: true",
+            "    ports:                        # on this machine only, on any free port: for the harness",
+            f'      - "127.0.0.1::{API_PORT}"',
+            *(f'      - "127.0.0.1::{proxy.listen}"' for one in front.fronted for proxy in one.proxies if proxy.wanted),
+        ]
+    else:
+        lines += ["    configs:", f"      - source: {address}", f"        target: /{PROXIES}"]
+        lines += ["    depends_on:", f"      - {OURS}"]
+    networks = _networks(front, address)
+    if networks != ("default",):
+        lines += ["    networks:", *(f"      - {json.dumps(network)}" for network in networks)]
+    return lines
+
+
+def _networks(front: Front, address: str) -> tuple[str, ...]:
+    """Where a Toxiproxy must be: on the networks of what is in front of and behind it."""
+    found: dict[str, None] = {}
+    for one in front.fronted:
+        if address not in (OURS, one.address):
+            continue
+        found |= dict.fromkeys(one.service.networks)
+        for user in one.users:
+            owner = front.project.owner(front.project.services[user])
+            found |= dict.fromkeys(owner.networks if owner is not None else ())
+    if address == OURS and found and set(found) <= front.project.internal:
+        found[OURS] = None
+    return tuple(found)
+
+
 def proxies(front: Front) -> str:
-    """Toxiproxy's -config file: one proxy a service, on the port of that service."""
+    """Toxiproxy's -config file: a proxy for each port of a store."""
     rows = [
-        {
-            "name": one.service.name,
-            "listen": f"0.0.0.0:{one.port}",
-            "upstream": f"{one.service.name}:{one.port}",
-            "enabled": True,
-        }
+        _row(proxy.name, proxy.listen, f"{one.service.name}:{proxy.port}")
         for one in front.fronted
+        for proxy in one.proxies
     ]
     return json.dumps(rows, indent=2) + "\n"
+
+
+def _row(name: str, listen: int, upstream: str) -> dict[str, object]:
+    return {"name": name, "listen": f"0.0.0.0:{listen}", "upstream": upstream, "enabled": True}
 
 
 def _key(name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.model.errors import UsageError
 from harness.scaffold.one_line import joined
-from harness.scaffold.openapi_operations import MAX_OPERATIONS, Operation
+from harness.scaffold.openapi.operations import MAX_OPERATIONS, Operation
 from harness.scaffold.written_files import rewrite
 
 MAX_BODY = 4_000

@@ -215,6 +215,7 @@ def assert_no_secret(record: UndoRecord) -> None:
         of.credentials.password_env,
         of.credentials.admin_password_env,
         of.credentials.probe_password_env,
+        of.credentials.pooler_password_env,
     } - {None}
     text = msgspec.json.encode(record).decode()
     for variable in sorted(str(name) for name in variables):

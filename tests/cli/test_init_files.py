@@ -25,7 +25,7 @@ services:
   db: {image: "postgres:16"}
   spare: {image: "postgres:16"}
 """
-WRITTEN = ["harness.override.yaml", "harness.toml", "harness.toxiproxy.json"]
+WRITTEN = ["harness.override.yaml", "harness.toml", "harness.toxiproxy.json", "locustfile.py"]
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def test_a_compose_project_is_found_and_its_files_are_written_once(project: Path
     assert names(project) == WRITTEN
     tables = tomllib.loads((project / "harness.toml").read_text())
     assert tables["compose"] == {"file": "compose.yaml"} and tables["dependencies"]["redis"]["proxy"] == "redis"
-    assert "nothing is in front of spare: no service names it" in said
-    assert "docker compose -f compose.yaml -f harness.override.yaml up -d" in said and "--fault redis-down" in said
+    assert "nothing shows that the application uses spare, so no proxy is put in front of it" in said
+    assert "compose -f compose.yaml -f harness.override.yaml up -d" in said and "--fault db-down" in said
     assert command("plan", "--fault", "redis-down", cwd=project).returncode == 0
     before = {name: (project / name).read_bytes() for name in WRITTEN}
     assert "harness.toml is there already, so nothing was written" in init(cwd=project, code=2).stderr
@@ -65,6 +65,7 @@ def test_a_compose_project_is_found_and_its_files_are_written_once(project: Path
     # One that is in the way is enough: all of them or none.
     (project / "harness.toml").unlink()
     (project / "harness.override.yaml").unlink()
+    (project / "locustfile.py").unlink()
     assert "harness.toxiproxy.json is there already" in init(cwd=project, code=2).stderr
     assert names(project) == ["harness.toxiproxy.json"]
 
@@ -76,7 +77,7 @@ def test_a_compose_project_is_found_and_its_files_are_written_once(project: Path
         (
             {},
             ["docker-compose.yaml", "docker-compose.override.yml"],
-            ("docker-compose.yaml", "docker-compose.override.yml"),
+            ("docker-compose.yaml",),
         ),
         ({}, ["compose.override.yaml"], ()),
         ({"COMPOSE_FILE": "a.yaml:b.yaml"}, ["compose.yaml"], ("a.yaml", "b.yaml")),
@@ -85,14 +86,15 @@ def test_a_compose_project_is_found_and_its_files_are_written_once(project: Path
 def test_files_are_looked_for_as_compose_does(
     env: dict[str, str], there: list[str], files: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.scaffold.proposal import compose_files
+    from harness.scaffold.compose_config import files_here
 
     monkeypatch.delenv("COMPOSE_FILE", raising=False)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     for name in there:
         (tmp_path / name).touch()
-    assert compose_files(tmp_path) == files
+    monkeypatch.chdir(tmp_path)
+    assert files_here() == files
 
 
 def test_where_the_output_is_no_terminal_it_is_printed_as_ever(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,16 +103,20 @@ def test_where_the_output_is_no_terminal_it_is_printed_as_ever(project: Path, mo
     assert '"listen"' in init("--print", "proxies", cwd=project).stdout
     monkeypatch.setattr(command_module, "_terminal", lambda: False)
     assert "[compose]" not in init(cwd=project).stdout
-    assert "proxy =" not in init("--compose", "compose.yaml", cwd=project).stdout
+    assert "proxy =" in init("--compose", "compose.yaml", cwd=project).stdout
     assert names(project) == []
 
 
 def test_without_a_project_it_is_the_file_for_a_process(tmp_path: Path, terminal: None) -> None:
     said = init(cwd=tmp_path).stdout
-    assert names(tmp_path) == ["harness.toml"] and "docker" not in said and "--fault none" in said
-    assert "name the Locust file with your requests" in said and "say in harness.toml which" not in said
+    assert names(tmp_path) == ["harness.toml", "locustfile.py"] and "docker" not in said and "--fault none" in said
+    assert command("plan", "--fault", "none", cwd=tmp_path).returncode == 0, "it plans as it is"
     init("--remove", cwd=tmp_path)
     assert init("--remove", cwd=tmp_path).stdout == "nothing here was written by harness init\n"
+    (tmp_path / "locustfile.py").touch()
+    assert "name the Locust file with your requests" in init(cwd=tmp_path).stdout
+    init("--remove", cwd=tmp_path)
+    (tmp_path / "locustfile.py").unlink()
     assert "name the Locust file" not in init("--locustfile", "mine.py", cwd=tmp_path).stdout
     assert tomllib.loads((tmp_path / "harness.toml").read_text())["run"] == {
         "locustfile": "mine.py",
@@ -124,7 +130,7 @@ def test_without_a_project_it_is_the_file_for_a_process(tmp_path: Path, terminal
 def test_a_project_that_publishes_nothing_is_told_what_is_missing(project: Path) -> None:
     (project / "compose.yaml").write_text("services:\n  web: {image: shop}\n")
     said = init(cwd=project).stdout
-    assert "say in harness.toml which service is tested" in said and names(project) == ["harness.toml"]
+    assert "say in harness.toml which service is tested" in said and names(project) == ["harness.toml", "locustfile.py"]
 
 
 def test_only_what_nobody_has_changed_is_removed(project: Path) -> None:
@@ -162,7 +168,7 @@ def test_names_in_a_strangers_file_remove_nothing_of_others(project: Path) -> No
 
 
 def test_the_difference_is_shown_and_nothing_written(project: Path) -> None:
-    assert init("--diff", cwd=project).stdout.count("--- /dev/null") == 3 and names(project) == []
+    assert init("--diff", cwd=project).stdout.count("--- /dev/null") == 4 and names(project) == []
     init(cwd=project)
     assert init("--diff", cwd=project).stdout == ""
     toml = project / "harness.toml"
@@ -230,4 +236,6 @@ def test_a_real_terminal_is_known_as_one(tmp_path: Path) -> None:
     os.close(follower)
     said = os.read(leader, 65536).decode()
     os.close(leader)
-    assert done.returncode == 0 and "wrote harness.toml" in said and names(tmp_path) == ["harness.toml"]
+    assert (
+        done.returncode == 0 and "wrote harness.toml" in said and names(tmp_path) == ["harness.toml", "locustfile.py"]
+    )

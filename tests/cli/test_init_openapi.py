@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from harness.model.errors import Refused, UsageError
-from harness.scaffold import openapi_document
-from harness.scaffold.openapi_operations import METHODS, Operation, health, operations
+from harness.scaffold.openapi import document as openapi_document
+from harness.scaffold.openapi.operations import METHODS, Operation, health, operations
 from harness.scaffold.starter_locustfile import comment_out, starter
 from harness.scaffold.written_files import write
 from tests.support.command import command

@@ -27,6 +27,7 @@ from harness.model.records.faults import Address, Dependency, Tls
 from harness.model.records.process import ServerProcess
 from harness.safety.healing.undo import undo_record
 from harness.stack.external.declared import dependencies
+from harness.stack.starting.ports import Ports
 from harness.testing import DependencyContract, assert_fault_contract, assert_held, change_for, held, through_json
 from harness.testing.fault_contract import assert_no_secret, undo_elsewhere
 from tests.dependencies.test_memcached import INJECT
@@ -186,7 +187,9 @@ def test_a_server_that_speaks_no_tls_is_told(valkey_server: Any) -> None:
 
 @pytest.mark.stack
 def test_a_node_of_a_cluster_is_refused(launcher: SubprocessLauncher) -> None:
-    address, _ = start_redis(launcher, "--cluster-enabled", "yes")
+    with Ports() as ports:
+        # Left out, it is the other one plus 10000, which may be above the last.
+        address, _ = start_redis(launcher, "--cluster-enabled", "yes", "--cluster-port", str(ports.take()))
     node = Dependency(name="cache", kind="redis", path=address, direct=address)
     with pytest.raises(UsageError, match="a node of a Redis Cluster answers at") as refused:
         REDIS.check(node, "dependencies.cache", None, lambda _: None)

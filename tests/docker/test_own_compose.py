@@ -311,7 +311,8 @@ networks:
         kept = [id for id in before if id in fronted]
         assert {before[id]["name"].strip("/").replace("_", "-").split("-")[-2] for id in kept} == {"redis", "other"}
         assert all(before[id] == fronted[id] for id in kept), "the dependencies were not touched"
-        own.replace("scale = 0.02", f'locustfile = "locustfile.py"\nscale = 0.02{RUN}')
+        declared = (folder / "harness.toml").read_text().partition("[run]")[0]
+        (folder / "harness.toml").write_text(f'{declared}[run]\nlocustfile = "locustfile.py"\nscale = 0.02{RUN}')
         own.run_and_look()
         own.files.pop()
         own.compose("up", "-d", "--remove-orphans")

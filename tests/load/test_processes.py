@@ -254,11 +254,11 @@ BROKEN = {
 # One child for all of them, because importing Locust takes a second: it prints what `describe` raised for each.
 _DESCRIBE_ALL = """
 import sys, locust
-from pathlib import Path
+from harness.load.ipc.protocol import Wanted
 from harness.load.generator.locustfile import BadLocustfile, describe
 for name in sys.argv[1:]:
     try:
-        print(describe(Path(name)))
+        print(describe(Wanted(files=(name,))))
     except BadLocustfile as error:
         print(repr(str(error)))
 """

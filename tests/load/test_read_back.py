@@ -179,7 +179,7 @@ def test_a_kind_that_the_file_does_not_declare_is_unanswered_and_the_others_are_
         "from harness.load.generator.locustfile import load_classes\n"
         "from harness.load.writes.acknowledged import declared\n"
         "from harness.load.writes.asking import read_back, session\n"
-        f"load_classes(Path({str(locustfile)!r}))\n"
+        f"load_classes((Path({str(locustfile)!r}),))\n"
         "found = read_back([('/orders/{id}', '1'), ('invoice', '1'), ('/orders/{id}', '2')], session(sys.argv[1]),\n"
         "                  declared, rate=100, silent_s=2.0)\n"
         "print(found.there, len(found.lost), found.unanswered, found.example)\n"

@@ -78,8 +78,9 @@ class AdminSession(Protocol):
 
     def session_count(self, role: Role) -> int: ...
 
-    def end_excess(self, role: Role, keep: int) -> int:
-        """End sessions of the role until `keep` are left at most, and only such as its limit counts."""
+    def end_excess(self, role: Role, keep: int, *, pooled: bool = False) -> int:
+        """End sessions of the role until `keep` are left at most, and only such as its limit counts. pooled: all of
+        them are a pooler's, whatever their names."""
         ...
 
     def slots(self) -> Slots: ...

@@ -149,7 +149,7 @@ class Admin:
     def session_count(self, role: Role) -> int:
         return sum(1 for row in self.processes() if row.user == role.name)
 
-    def end_excess(self, role: Role, keep: int, *, limit_s: float = 5.0) -> int:
+    def end_excess(self, role: Role, keep: int, *, pooled: bool = False, limit_s: float = 5.0) -> int:
         """End every session that was there when the limit was set: MySQL counts only those that log in afterwards.
         Raises Rejected when some of them are left after limit_s."""
         last = max((row.id for row in self.processes()), default=0)

@@ -9,6 +9,7 @@ OutcomeUnknown (the session broke while a statement was under way).
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,15 +42,23 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def conninfo(options: str, /, *, address: Address | None = None, password: str | None = None, **more: str) -> str:
-    """Connection options with an address, a password and more put in. Raises UsageError when they do not parse."""
+    """Connection options with an address, a password and more put in. Raises UsageError when they do not parse.
+
+    A host that the options name is what the server's certificate is for (sslmode=verify-full), wherever the connection
+    goes: the name stays, and the address is where it leads.
+    """
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
     try:
         values: dict[str, Any] = {**conninfo_to_dict(options), **more}
         if address is not None:
+            name = str(values.get("host") or "")
+            checked = values.get("sslmode") == "verify-full" or values.get("sslrootcert") == "system"
+            named = checked and _is_ip(address.host) and name and "," not in name and not name.startswith(("/", "@"))
             # An empty hostaddr: one in the options or in PGHOSTADDR would win over host and lead past the proxy.
-            values.update(host=address.host, port=str(address.port), hostaddr="")
+            where = {"host": name, "hostaddr": address.host} if named else {"host": address.host, "hostaddr": ""}
+            values.update(where, port=str(address.port))
         if password is not None:
             values["password"] = password
         return make_conninfo(**values)
@@ -72,6 +81,14 @@ def options_of(text: str) -> dict[str, str]:
         ) from None
 
 
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def default_login(role: str) -> str:
     """Connection options for a role where no login is declared."""
     return conninfo("", user=role)
@@ -87,7 +104,9 @@ class Admin:
     def __init__(self, options: str, *, password: str | None = None, timeout_s: float = 5.0) -> None:
         import psycopg
 
-        text = conninfo(options, password=password, application_name=f"{APPLICATION}-admin")
+        # A database of encoding SQL_ASCII would hand out its texts as bytes.
+        encoding = "UTF8"
+        text = conninfo(options, password=password, application_name=f"{APPLICATION}-admin", client_encoding=encoding)
         milliseconds = int(timeout_s * 1000)
         try:
             self._connection: Connection[Any] = psycopg.connect(text, autocommit=True, connect_timeout=int(timeout_s))
@@ -177,8 +196,9 @@ class Admin:
             )[0]
         )
 
-    def end_excess(self, role: Role, keep: int, *, limit_s: float = 5.0) -> int:
-        """End the role's newest sessions until `keep` are left; says how many were ended.
+    def end_excess(self, role: Role, keep: int, *, pooled: bool = False, limit_s: float = 5.0) -> int:
+        """End the role's newest sessions until `keep` are left; says how many were ended. pooled: a pooler's sessions
+        have the name of the client that they served last, so one with a name of ours is no session of ours.
 
         Repeats, because a login that was under way at ALTER ROLE may still come in. Raises Rejected when more
         than `keep` are left after limit_s.
@@ -190,9 +210,9 @@ class Admin:
                 self._row(
                     "WITH theirs AS (SELECT pid, row_number() OVER (ORDER BY backend_start DESC, pid DESC) AS newest,"
                     " count(*) OVER () AS n FROM pg_stat_activity WHERE usesysid = %s"
-                    " AND backend_type = 'client backend' AND application_name NOT LIKE 'harness%%')"
+                    " AND backend_type = 'client backend' AND (%s OR application_name NOT LIKE 'harness%%'))"
                     " SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM theirs WHERE newest <= n - %s",
-                    (role.oid, keep),
+                    (role.oid, pooled, keep),
                 )[0]
             )
             left = self.session_count(role)

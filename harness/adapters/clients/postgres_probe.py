@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import select
 import struct
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from harness.adapters.clients.postgres_admin import APPLICATION, conninfo, one_line
 from harness.adapters.wire.exchange import ErrorKind, Exchange, ProbeError
 from harness.model.clock import monotonic
-from harness.model.records.faults import Address
+from harness.model.records.faults import Address, Tls
 
 if TYPE_CHECKING:
-    from psycopg.pq.abc import PGconn
+    from psycopg.pq.abc import PGconn, PGresult
 
 
 class Login:
@@ -25,12 +27,18 @@ class Login:
     deadline: CLOCK_MONOTONIC second by which the login, and later each query, must be done.
     """
 
-    def __init__(self, options: str, address: Address, *, password: str | None, deadline: float) -> None:
+    def __init__(
+        self,
+        options: str,
+        address: Address,
+        *,
+        password: str | None,
+        deadline: float,
+        application: str = f"{APPLICATION}-probe",
+    ) -> None:
         from psycopg import pq
 
-        text = conninfo(
-            options, address=address, password=password, application_name=f"{APPLICATION}-probe", gssencmode="disable"
-        )
+        text = conninfo(options, address=address, password=password, application_name=application, gssencmode="disable")
         self._deadline = deadline
         self._connection: PGconn = pq.PGconn.connect_start(text.encode())
         try:
@@ -45,11 +53,30 @@ class Login:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def extend(self, deadline: float) -> None:
+        """Of what follows."""
+        self._deadline = deadline
+
     def close(self) -> None:
         self._connection.finish()
 
     def select(self, statement: bytes) -> int:
-        """One row of one column, answered in full; says how many bytes that column had. Raises ProbeError."""
+        """Answered in full; says how many bytes the first column of the first row had. Raises ProbeError."""
+        return sum(len(result.get_value(0, 0) or b"") for result in self._results(statement) if result.ntuples)
+
+    def rows(self, statement: bytes) -> list[Mapping[str, str]]:
+        """The rows by the columns' names, as text; what is NULL is "". Raises ProbeError."""
+
+        def text(value: bytes | None) -> str:
+            return (value or b"").decode("utf-8", "replace")
+
+        return [
+            {text(one.fname(column)): text(one.get_value(row, column)) for column in range(one.nfields)}
+            for one in self._results(statement)
+            for row in range(one.ntuples)
+        ]
+
+    def _results(self, statement: bytes) -> Iterator[PGresult]:
         import psycopg
         from psycopg import pq
 
@@ -57,7 +84,6 @@ class Login:
         connection.nonblocking = 1
         try:
             connection.send_query(statement)
-            size = 0
             while connection.flush():
                 # Read as well: the server may answer or hang up before it has everything.
                 self._wait(write=True)
@@ -67,12 +93,12 @@ class Login:
                 if not connection.is_busy():
                     result = connection.get_result()
                     if result is None:
-                        return size
-                    if result.status != pq.ExecStatus.TUPLES_OK:
+                        return
+                    if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
                         error = _login_error(result.error_message.decode("utf-8", "replace"), connected=True)
                         error.code = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode("ascii", "replace")
                         raise error
-                    size += len(result.get_value(0, 0) or b"")
+                    yield result
                     continue
                 self._wait(write=False)
         except psycopg.Error as error:
@@ -114,8 +140,14 @@ def ssl_request(address: Address, deadline: float) -> str:
     """The first exchange of every connection, raw: SSLRequest, answered S or N. Raises ProbeError."""
     with Exchange(address, deadline=deadline) as exchange:
         exchange.send(struct.pack(">ii", 8, 80877103))
-        if exchange.exactly(1) not in (b"S", b"N"):
+        answer = exchange.exactly(1)
+        if answer not in (b"S", b"N"):
             raise ProbeError("protocol", "SSLRequest was answered with something else", connected=True)
+        if answer == b"S":
+            # A server that said yes waits for TLS and logs an error where it does not come. Nothing is sent over it
+            # that a certificate would have to protect.
+            with suppress(ProbeError):
+                exchange.secure(Tls(), verified=False)
     return "SSLRequest answered"
 
 
@@ -129,6 +161,10 @@ _LOGIN_ERRORS: tuple[tuple[str, ErrorKind], ...] = (
     ("Connection reset", "reset"),
     ("Broken pipe", "reset"),
     ("server closed the connection", "closed"),
+    ("EOF detected", "closed"),  # in the middle of TLS
+    ("unexpected eof", "closed"),
+    ("not allowed", "auth"),  # PgBouncer's console
+    ("certificate", "protocol"),
     ("authentication", "auth"),
     ("no password supplied", "auth"),
     ("timeout", "timeout"),

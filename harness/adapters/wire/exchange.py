@@ -9,11 +9,14 @@ from __future__ import annotations
 import errno
 import socket
 from contextlib import suppress
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from harness.model.clock import monotonic
 from harness.model.errors import UsageError
 from harness.model.records.faults import Address, Tls
+
+if TYPE_CHECKING:  # a tenth of what `harness --help` may take
+    import ssl
 
 _GOODBYE_S = 0.02
 """A probe's time is told with it, and what a fault does to the end of a connection must not count."""
@@ -52,14 +55,34 @@ class Exchange:
             raise _probe_error(error, f"connecting to {address}", connected=False) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.own = Address(*self._socket.getsockname()[:2])
+        self._secured: ssl.SSLSocket | None = None
         if tls is not None:
-            self._secure(tls)
+            try:
+                self.secure(tls)
+            except (ProbeError, UsageError):
+                self._socket.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._secured is not None:
+            with suppress(OSError, ValueError):
+                self._secured.settimeout(_GOODBYE_S)
+                self._socket = self._secured.unwrap()  # says that this is the end, and no cut
         self._socket.close()
+
+    def secure(self, tls: Tls, *, verified: bool = True) -> None:
+        """Speak TLS from here on. verified: False where nothing secret is sent and nothing that comes is believed.
+        Raises UsageError too, for files that cannot be used."""
+        from harness.adapters.wire.tls import secured
+
+        try:
+            self._socket.settimeout(self._left())
+            self._socket = self._secured = secured(self._socket, tls, verified=verified)
+        except OSError as error:
+            raise _probe_error(error, "starting TLS", connected=True) from error
 
     def send(self, data: bytes) -> None:
         try:
@@ -117,19 +140,6 @@ class Exchange:
                 return False
             raise _probe_error(error, "waiting for the other side to close", connected=True) from error
 
-    def _secure(self, tls: Tls) -> None:
-        from harness.adapters.wire.tls import secured
-
-        try:
-            self._socket.settimeout(self._left())
-            self._socket = secured(self._socket, tls)
-        except OSError as error:
-            self._socket.close()
-            raise _probe_error(error, "starting TLS", connected=True) from error
-        except (ProbeError, UsageError):
-            self._socket.close()
-            raise
-
     def _more(self) -> None:
         try:
             self._socket.settimeout(self._left())
@@ -160,6 +170,8 @@ def _probe_error(error: OSError, doing: str, *, connected: bool) -> ProbeError:
         # Hung up in the middle, as a proxy does that finds nobody behind it; else it is no TLS, or not the right one.
         if type(error).__name__ in ("SSLEOFError", "SSLZeroReturnError"):
             return ProbeError("closed", "the connection was closed without an answer", connected=connected)
-        why = getattr(error, "verify_message", "") or getattr(error, "reason", None) or str(error)
-        return ProbeError("protocol", f"{why} while {doing}", connected=connected)
+        if (unwanted := getattr(error, "verify_message", "")) != "":
+            return ProbeError("protocol", f"its TLS certificate is not accepted: {unwanted}", connected=connected)
+        why = (getattr(error, "reason", None) or str(error)).lower().replace("_", " ")
+        return ProbeError("protocol", f"TLS failed while {doing}: {why}", connected=connected)
     return ProbeError("unreachable", f"{error.strerror or error} while {doing}", connected=connected)

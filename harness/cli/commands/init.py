@@ -12,7 +12,7 @@ import click
 from harness.cli.settings import allow_host_option, debug_option
 
 if TYPE_CHECKING:
-    from harness.scaffold.proposal import Asked, Proposal
+    from harness.scaffold.proposal import Proposal
 
 
 @click.command()
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 @click.option(
     "--front",
     metavar="SERVICES",
-    help="Services that are to get Toxiproxy in front of them: redis,db or NAME:PORT.  [default: all that are known]",
+    help="Stores that are to get Toxiproxy in front of them: redis,db or NAME:PORT.  [default: all that are used]",
 )
-@click.option(
-    "--app", "apps", metavar="SERVICES", help="Whose traffic goes through it.  [default: whoever names them or depends]"
-)
+@click.option("--profile", "profiles", multiple=True, metavar="NAME", help="A profile of the project that is on.")
+@click.option("--app", "apps", metavar="SERVICES", help="Whose traffic goes through it.  [default: the application's]")
 @click.option("--openapi", metavar="URL|FILE", help="Your service's OpenAPI document: a Locust file is made of it.")
 @click.option(
     "--locustfile",
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
 def init(
     files: tuple[str, ...],
     front: str | None,
+    profiles: tuple[str, ...],
     apps: str | None,
     openapi: str | None,
     locustfile: str | None,
@@ -74,28 +74,33 @@ def init(
     harness init > harness.toml
     """
     from harness.model.errors import UsageError
-    from harness.scaffold.proposal import LOCUSTFILE, Asked, compose_files, proposal
+    from harness.scaffold.compose_config import files_here
+    from harness.scaffold.configuration_file import LOCUSTFILE
+    from harness.scaffold.proposal import Asked, proposal
 
     if sum((what is not None, diff, remove)) > 1:
         raise UsageError("--print, --diff and --remove are three different things", hint="one of them")
     if remove:
-        if files or front or apps or openapi or locustfile:
+        if files or front or profiles or apps or openapi or locustfile:
             raise UsageError(
                 "--remove goes alone: the files say by themselves who wrote them", hint="harness init --remove"
             )
         return _remove()
     printed = what is not None or (not diff and not _terminal())
     # `harness init > harness.toml` is in people's fingers: without any word of what to print it looks for nothing.
-    files = files or (() if printed and what is None else compose_files(Path()))
-    if not files and (front is not None or apps is not None or what in ("override", "proxies")):
-        raise UsageError("--front, --app and --print speak of a compose project", hint="--compose compose.yaml")
+    files = files or (() if printed and what is None else files_here())
+    if not files and (front is not None or apps is not None or profiles or what in ("override", "proxies")):
+        raise UsageError(
+            "--front, --app, --profile and --print speak of a compose project", hint="--compose compose.yaml"
+        )
+    wanted = openapi is not None or what == "locustfile" or not (printed or files or Path(LOCUSTFILE).exists())
     asked = Asked(
         files=files,
-        front=_names(front) if front is not None else None,
+        profiles=profiles,
+        front=_names(front or ""),
         apps=_names(apps or ""),
-        fronted=front is not None or apps is not None or not (printed and what is None),
         openapi=openapi,
-        locustfile=locustfile or (LOCUSTFILE if openapi is not None or what == "locustfile" else None),
+        locustfile=locustfile or (LOCUSTFILE if wanted else None),
         named=_named() if openapi is not None else (),
         allow_hosts=allow_hosts,
     )
@@ -103,32 +108,35 @@ def init(
     if printed:
         # Whoever names a document and no file wants what is made of it.
         return _print(found, what or ("locustfile" if asked.locustfile is not None else "toml"))
-    return _diff(found) if diff else _write(found, asked)
+    return _diff(found) if diff else _write(found)
 
 
 def _print(found: Proposal, what: str) -> int:
     from harness.model.errors import UsageError
+    from harness.report.sentences.text import visible
 
     if what not in found.names:
-        raise UsageError("in front of which services?", hint="--front redis,db")
+        raise UsageError(f"no store gets a proxy: {found.told[0]}", hint="--front NAME")
+    if what == "toml" and found.told:
+        click.echo("\n".join(f"{visible(line, 400)}." for line in found.told), err=True)
     click.echo(found.texts[found.names[what]], nl=False)
     return 0
 
 
-def _write(found: Proposal, asked: Asked) -> int:
+def _write(found: Proposal) -> int:
     from harness.report.sentences.text import visible
     from harness.scaffold.proposal import next_steps
     from harness.scaffold.written_files import write
 
     write(Path(), found.texts)
-    if asked.files:
-        click.echo(f"read {visible(', '.join(asked.files))}")
+    if found.read:
+        click.echo(f"read {visible(', '.join(found.read))}")
     for name in found.texts:
         click.echo(f"wrote {visible(name)}")
-    for service, why in found.unfronted.items():
-        click.echo(f"nothing is in front of {visible(service)}: {visible(why, 400)}")
+    for line in found.told:
+        click.echo(visible(line, 400))
     click.echo("Next: read them, then")
-    for line in next_steps(found, asked):
+    for line in next_steps(found):
         click.echo(f"  {visible(line, 1000)}")
     return 0
 
@@ -143,8 +151,8 @@ def _diff(found: Proposal) -> int:
 
 def _remove() -> int:
     from harness.report.sentences.text import visible
+    from harness.scaffold.compose_config import OVERRIDE
     from harness.scaffold.proposal import USUAL
-    from harness.scaffold.proxy_override import OVERRIDE
     from harness.scaffold.written_files import remove
 
     done = remove(Path(), USUAL)
@@ -177,5 +185,5 @@ def _named() -> tuple[str, ...]:
     return (url_address(target.url)[0],) if target is not None and target.url else ()
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -105,7 +105,9 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     login: PostgreSQL: conninfo options of the application's login (user, dbname), without host and port; its password
     is in password_env. role: the PostgreSQL role the application uses. admin: conninfo of a login that may alter the
     role. probe_login: conninfo options of a login that the application does not use, so that probes never take one of
-    its slots; None = probe as `login`. user: Redis, RabbitMQ: whose password is in password_env; None = its default.
+    its slots; None = probe as `login`. pooler_admin: conninfo options of a login at PgBouncer's console, which is at
+    `direct`. user: Redis: the ACL user whose password is in password_env; None = the default one; RabbitMQ: as whom the
+    application logs in; None = guest; Kafka: who logs in, by the mechanism `sasl`.
     """
 
     login: str | None = None
@@ -115,7 +117,10 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     admin_password_env: str | None = None
     probe_login: str | None = None
     probe_password_env: str | None = None
+    pooler_admin: str | None = None
+    pooler_password_env: str | None = None
     user: str | None = None
+    sasl: str | None = None
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -157,10 +162,10 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     between the two. runtime: what runs its server. startable: it can be started again after a kill.
     target: it is the service under test itself (`api` in `api-kill`). url: HTTP: what answers when it is well.
     external: the user's own, not started by us: nothing of it is ever made again. allow: kinds of faults that nobody
-    can undo and that it may have though it is the user's own. tls: its server speaks TLS. probe_send: tcp: what a probe
-    sends so that it is answered, "" = the server speaks first; None = nothing is known. ignore_clients: names,
-    addresses or networks of clients of it that are not the application's and may go past its proxy. path_assumed:
-    nobody asks for proof that the application uses the proxy.
+    can undo and that it may have though it is the user's own. tls: its server speaks TLS; None = it does not, or a
+    login says it. probe_send: tcp: what a probe sends so that it is answered, "" = the server speaks first; None =
+    nothing is known. ignore_clients: names, addresses or networks of clients of it that are not the application's and
+    may go past its proxy. path_assumed: nobody asks for proof that the application uses the proxy.
     pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients.
 
     One that was written in another form does not decode: half of it would lead an undo elsewhere.

@@ -77,6 +77,7 @@ def _needs(changed: Iterable[Dependency]) -> list[str]:
             dependency.credentials.password_env: "password",
             dependency.credentials.admin_password_env: "admin password",
             dependency.credentials.probe_password_env: "probe's password",
+            dependency.credentials.pooler_password_env: "PgBouncer's password",
         }
         found += [
             f"needs the variable {name}: {dependency.name}'s {what}"

@@ -208,7 +208,7 @@ class _Looking:
 
     def _checked(self, found: Dependency, where: str, listener_port: int | None) -> tuple[Dependency, str | None]:
         """As faults and proofs will use it, and its server's version. Raises UsageError, Refused."""
-        for key in ("password_env", "admin_password_env", "probe_password_env"):
+        for key in ("password_env", "admin_password_env", "probe_password_env", "pooler_password_env"):
             variable = getattr(found.credentials, key)
             if variable is not None and variable not in os.environ:
                 raise UsageError(

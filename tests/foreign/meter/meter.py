@@ -15,6 +15,11 @@ lag = {}
 reading = True
 
 
+async def ended(client):
+    """Whatever it says to that: a client of a broker that is away raises all kinds of things, its own cancelling too."""
+    await asyncio.wait([asyncio.ensure_future(client.stop())], timeout=5)
+
+
 async def produce():
     """The meters of this town: they are as far from the broker as the service is."""
     while True:
@@ -27,7 +32,7 @@ async def produce():
         except KafkaError:
             await asyncio.sleep(0.2)
         finally:
-            await producer.stop()
+            await ended(producer)
 
 
 async def read_once():
@@ -54,7 +59,7 @@ async def read_once():
             # How much is left to read; that is what an outage breaks.
             lag = await asyncio.wait_for(consumer.end_offsets(consumer.assignment()), 2)
     finally:
-        await asyncio.wait_for(consumer.stop(), 5)
+        await ended(consumer)
 
 
 async def read():
@@ -62,7 +67,7 @@ async def read():
     while True:
         try:
             await read_once()
-        except (TimeoutError, KafkaError) as error:
+        except (OSError, KafkaError) as error:
             print("reading:", repr(error))
             if WEAK:
                 reading = False

@@ -1,5 +1,5 @@
-"""Servers that Debian packages bring: mariadb-server, rabbitmq-server, memcached, pgbouncer, redis-server. Each test
-starts its own."""
+"""Servers that Debian packages bring: mariadb-server, rabbitmq-server, memcached, pgbouncer, postgresql, redis-server.
+Each test starts its own."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from harness.scaffold.openapi_document import resolved
+from harness.scaffold.openapi.document import resolved
 
 METHODS = ("get", "head", "options", "post", "put", "patch", "delete")
 HEALTH = ("/health", "/healthz", "/health/live", "/livez", "/health/ready", "/readyz", "/ready", "/ping")
