@@ -16,7 +16,7 @@ reading = True
 
 
 async def ended(client):
-    """Whatever it says to that: a client of a broker that is away raises all kinds of things, and its own cancelling."""
+    """Whatever it says to that: a client of a broker that is away raises many things, and its own cancelling."""
     await asyncio.wait([asyncio.ensure_future(client.stop())], timeout=5)
 
 
