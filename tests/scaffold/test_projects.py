@@ -7,7 +7,8 @@ import pytest
 from tests.scaffold.judging import judge
 from tests.scaffold.projects import CASES
 
-pytestmark = pytest.mark.usefixtures("compose_v2")
+# With the tests on containers, which have built a Compose by then.
+pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("compose_v2")]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[one.name for one in CASES])

@@ -50,6 +50,7 @@ def told(found: ComposeProposal, words: str) -> bool:
     return any(words in line for line in found.told)
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
 def test_what_is_written_plans_as_it_is_and_holds_no_secret(folder: Path) -> None:
     found = of(SHOP)
@@ -66,6 +67,7 @@ def test_what_is_written_plans_as_it_is_and_holds_no_secret(folder: Path) -> Non
     assert done.returncode == 0 and "20 arrivals/s" in done.stdout and "db-down" in done.stdout, done.stderr
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
 def test_no_login_is_made_up_and_no_password_is_asked_for_that_is_not_there() -> None:
     found = of(
@@ -78,6 +80,7 @@ def test_no_login_is_made_up_and_no_password_is_asked_for_that_is_not_there() ->
     assert not any(line.startswith("password_env") for line in found.toml.splitlines())
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
 def test_a_kind_that_needs_more_than_is_seen_is_declared_as_tcp(monkeypatch: pytest.MonkeyPatch) -> None:
     redis = type(kinds()["redis"])
@@ -87,6 +90,7 @@ def test_a_kind_that_needs_more_than_is_seen_is_declared_as_tcp(monkeypatch: pyt
     assert parse(found.toml.encode(), Path("harness.toml"), tables()).dependencies["redis"].kind == "tcp"
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
 def test_passwords_of_one_variable_s_name_that_differ_are_kept_apart() -> None:
     found = of(
@@ -98,6 +102,7 @@ def test_passwords_of_one_variable_s_name_that_differ_are_kept_apart() -> None:
     assert '"DB_A_PASSWORD"' in found.toml and '"DB_B_PASSWORD"' in found.toml
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
 def test_every_printed_command_has_the_files_and_profiles_that_compose_used(folder: Path) -> None:
     (folder / "compose.override.yaml").write_text("services: {web: {environment: {X: redis}}}\n")
@@ -109,6 +114,7 @@ def test_every_printed_command_has_the_files_and_profiles_that_compose_used(fold
     assert 'file = ["compose.yaml", "compose.override.yaml"]' in found.toml
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
 def test_a_project_that_is_fronted_already_gets_the_same_answer(folder: Path) -> None:
     first = of(SHOP.replace("    build: .\n", "    build: .\n    links: [redis]\n"))
@@ -120,6 +126,7 @@ def test_a_project_that_is_fronted_already_gets_the_same_answer(folder: Path) ->
         compose_proposal(("harness.override.yaml",))
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
 def test_what_is_told_has_its_reason_and_is_not_told_without() -> None:
     found = of(
@@ -151,6 +158,7 @@ def test_what_is_told_has_its_reason_and_is_not_told_without() -> None:
         assert not told(plain, words), words
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
 def test_two_as_likely_targets_leave_the_key_empty_with_the_choices_beside_it() -> None:
     found = of(
@@ -163,6 +171,7 @@ def test_two_as_likely_targets_leave_the_key_empty_with_the_choices_beside_it() 
     assert 'url = ""' in found.toml and '# url = "http://127.0.0.1:8002"    # with: service = "users"' in found.toml
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
 def test_a_service_with_an_api_document_is_the_one_that_people_call(folder: Path) -> None:
     (folder / "users").mkdir()
@@ -175,6 +184,7 @@ def test_a_service_with_an_api_document_is_the_one_that_people_call(folder: Path
     assert found.choice.service is not None and found.choice.service.name == "users"
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
 def test_the_application_is_named_and_so_are_the_stores() -> None:
     found = of(SHOP, chosen=("redis",))
@@ -190,6 +200,7 @@ def test_the_application_is_named_and_so_are_the_stores() -> None:
             of(SHOP, chosen=chosen, apps=apps)
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
 def test_compose_s_own_words_are_said_where_it_takes_the_files_not() -> None:
     with pytest.raises(UsageError, match=r"does not take it: .*undefined network"):
@@ -199,6 +210,7 @@ def test_compose_s_own_words_are_said_where_it_takes_the_files_not() -> None:
     assert caught.value.hint == "--profile dev"
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
 @pytest.mark.parametrize(
     "where", ["https://github.com/a/b.git", "git@github.com:a/b.git", "oci://registry.example.com/a"]
@@ -265,6 +277,7 @@ def test_the_first_compose_is_asked_for_its_yaml(folder: Path, monkeypatch: pyte
     assert set(found.model["services"]) == {"web"} and found.inactive == {"debug": ("dev",)}
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
 def test_a_broker_keeps_its_port_on_the_harness_s_own_toxiproxy() -> None:
     """Whoever it sends on is held against the port of its proxy there."""
@@ -278,6 +291,7 @@ def test_a_broker_keeps_its_port_on_the_harness_s_own_toxiproxy() -> None:
     assert rows["kafka"] == "0.0.0.0:9092" and told(found, "a has a second address")
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
 def test_proxies_of_a_second_address_lead_to_the_harness_s_own() -> None:
     found = of(

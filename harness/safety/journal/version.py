@@ -16,7 +16,7 @@ import harness
 from harness.model.errors import UndoUnverified
 from harness.safety.journal.entries import intact
 
-VERSION = 1
+VERSION = 2
 """Goes up with every change that an older harness would heal wrongly; a new field with a default is none."""
 
 

@@ -16,7 +16,7 @@ reading = True
 
 
 async def ended(client):
-    """Whatever it says to that: of a broker that is away a client raises all kinds of things, its own cancelling."""
+    """Whatever it says to that: a client of a broker that is away raises many things, and its own cancelling."""
     await asyncio.wait([asyncio.ensure_future(client.stop())], timeout=5)
 
 
