@@ -16,7 +16,7 @@ from tests.foreign.system import HERE, System, proven
 from tests.support.servers.debian import program
 from tests.support.servers.mariadb import PASSWORD, MariaDbServer
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.calm]
 
 
 def node_modules() -> Path:

@@ -12,7 +12,7 @@ from harness.stack.starting.ports import Ports
 from tests.foreign.system import System, proven
 from tests.support.servers.rabbitmq import RabbitServer
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.calm]
 
 
 @pytest.mark.timeout(400)

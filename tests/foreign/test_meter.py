@@ -10,7 +10,7 @@ import pytest
 from tests.foreign.system import System, proven
 from tests.support.servers.real import KafkaServer
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.calm]
 
 
 @pytest.mark.timeout(400)

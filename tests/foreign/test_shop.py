@@ -10,7 +10,7 @@ import pytest
 from tests.foreign.system import System, proven
 from tests.support.servers.real import PostgresServer, ValkeyServer
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.calm]
 
 
 def started(system: System, valkey: ValkeyServer, postgres: PostgresServer) -> None:
