@@ -20,7 +20,7 @@ from tests.support.servers.real import wait_until
 
 HERE = Path(__file__).parent
 HARNESS = Path(sys.executable).with_name("harness")
-LENGTHS = ("--warmup", "3s", "--baseline", "15s", "--fault-for", "12s", "--recovery-limit", "25s", "--hold", "12s")
+LENGTHS = ("--warmup", "3s", "--baseline", "15s", "--fault-for", "12s", "--recovery-limit", "25s", "--hold", "15s")
 LOAD = ("--rate", "40", "--request-timeout", "3s")
 TARGETS = """
 [targets]
