@@ -96,8 +96,7 @@ def _planned(faults: Sequence[str], configuration: Configuration, longest_s: flo
         raise UsageError(f"{configuration.shown}: there is no target", hint="[target] with the url of your service")
     if not prove_path:
         tables = {
-            name: msgspec.structs.replace(table, path=ASSUMED) if table.proxy is not None else table
-            for name, table in configuration.dependencies.items()
+            name: msgspec.structs.replace(table, path=ASSUMED) for name, table in configuration.dependencies.items()
         }
         configuration = msgspec.structs.replace(configuration, dependencies=tables)
     asked = Experiment(
@@ -111,9 +110,7 @@ def _planned(faults: Sequence[str], configuration: Configuration, longest_s: flo
     return Planned(experiment=asked, plan=plan, stack=on.stack, running=None)
 
 
-def _on_meanwhile(
-    plan: Plan, session: Session, history: History, prove_path: bool, say: Say
-) -> Iterator[Injection]:
+def _on_meanwhile(plan: Plan, session: Session, history: History, prove_path: bool, say: Say) -> Iterator[Injection]:
     runner: FaultRunner | None = None
     renewing: _Renewing | None = None
     failed = True
@@ -123,7 +120,9 @@ def _on_meanwhile(
             if up is not None and session.keeper is not None and session.journal is not None:
                 renewing = _Renewing(session.keeper)
                 plan = bind(plan, up, registered())
-                session.lock_shared(plan, [f.spec.dependency for f in plan.faults if "changes_server" in f.change.traits])
+                session.lock_shared(
+                    plan, [f.spec.dependency for f in plan.faults if "changes_server" in f.change.traits]
+                )
                 history.start(monotonic())
                 runner = FaultRunner(
                     plan,
