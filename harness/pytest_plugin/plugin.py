@@ -90,9 +90,7 @@ def fault(harness_stack: System) -> Callable[..., AbstractContextManager[Injecti
 
 
 @contextmanager
-def _injected(
-    system: System, faults: tuple[str, ...], longest_s: float, prove_path: bool
-) -> Iterator[Injection]:
+def _injected(system: System, faults: tuple[str, ...], longest_s: float, prove_path: bool) -> Iterator[Injection]:
     from harness import api
 
     __tracebackhide__ = True
@@ -121,8 +119,9 @@ def steady_load(harness_stack: System) -> Iterator[Callable[..., SteadyLoad]]:
         return begun[-1]
 
     yield begin
-    for load in begun:
-        load.stop()
+    with _told():
+        for load in begun:
+            load.stop()
 
 
 @pytest.fixture
@@ -187,7 +186,7 @@ def _run(item: pytest.Item, marker: pytest.Mark) -> None:
         pytest.fail(f"inconclusive={inconclusive!r} of the marker {MARK}: one of 'fail' and 'skip'", pytrace=False)
     faults = options.pop("fault", marker.args or ())
     if "locustfile" in options:
-        options["locustfile"] = str(system.config.parent / options["locustfile"])
+        options["locustfile"] = str(item.config.rootpath / options["locustfile"])
     try:
         experiment = api.Experiment(faults=(faults,) if isinstance(faults, str) else tuple(faults), **options)
     except TypeError as error:

@@ -180,7 +180,7 @@ def _refuse_unproven(history: History) -> None:
         if isinstance(event, (FaultNotProven, PathUnproven)):
             raise NotProven(
                 f"{event.fault} is not proven: {event.missing}",
-                hint="while the application is not in use nothing shows that it would notice: send it requests meanwhile",
+                hint="an application that is not in use shows nothing: send it requests before, and meanwhile",
             )
 
 

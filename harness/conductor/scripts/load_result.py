@@ -18,8 +18,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """planned: arrivals of the schedule. ok, failed: how they ended; one that was never sent, because too many were
     still waiting for their answers, has failed. errors: what failures said -> how many. seconds: how long it lasted.
 
-    latencies_ms: of what succeeded, sorted, from the instant at which it was due. answered_ms: the same from when it was
-    sent: what this machine itself was late with is not the service's. saturated: the generator could not keep up.
+    latencies_ms: of what succeeded, sorted, from the instant at which it was due. answered_ms: the same from when it
+    was sent: what this machine itself was late with is not the service's. saturated: the generator could not keep up.
     """
 
     planned: int
