@@ -228,8 +228,8 @@ def steady_load(
 
 
 def declare(tables: Mapping[str, Any], path: str | Path) -> Path:
-    """Write a harness.toml of tables that code knows, such as addresses of containers that it has started, and check it.
-    Raises UsageError."""
+    """Write a harness.toml of tables that code knows, such as addresses of containers that it has started, and check
+    it. Raises UsageError."""
     from harness.conductor.scripts.declare import declared
 
     return declared(tables, Path(path))

@@ -37,8 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        f"{MARK}(fault, scenario, inconclusive='fail', **options): run a whole experiment before the test, and fail with "
-        "the first sentence of its report unless it passes; options are the fields of harness.api.Experiment",
+        f"{MARK}(fault, scenario, inconclusive='fail', **options): run a whole experiment before the test, and fail "
+        "with the first sentence of its report unless it passes; options are the fields of harness.api.Experiment",
     )
 
 
@@ -150,7 +150,7 @@ def resilience_result(request: pytest.FixtureRequest) -> Callable[[], Result]:
     """The result of the experiment of the test's marker, which ran before its body: `resilience_result()`."""
 
     def found() -> Result:
-        result = request.node.stash.get(_RESULT, None)
+        result: Result | None = request.node.stash.get(_RESULT, None)
         if result is None:
             pytest.fail(f"this test has no marker {MARK}, so no experiment was run before it", pytrace=False)
         return result
@@ -209,11 +209,11 @@ def _run(item: pytest.Item, marker: pytest.Mark) -> None:
 def _told() -> Iterator[None]:
     """An error of the harness is one line for people, with what would be right below it."""
     __tracebackhide__ = True
+    from harness.api import HarnessError
+
     try:
         yield
-    except BaseException as error:
-        from harness.api import HarnessError
-
-        if not isinstance(error, HarnessError):
-            raise
-        pytest.fail(f"{error}\n{error.hint}" if error.hint else str(error), pytrace=False)
+        return
+    except HarnessError as error:
+        said = f"{error}\n{error.hint}" if error.hint else str(error)
+    pytest.fail(said, pytrace=False)

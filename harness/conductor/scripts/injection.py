@@ -31,6 +31,7 @@ from harness.model.records.load import Locustfile, TaskInfo, UserClass
 from harness.model.records.plan import Plan
 from harness.plan import machine
 from harness.plan.experiment import Experiment
+from harness.plan.phases import MIN_FAULT_S
 from harness.plan.planner import bind
 from harness.safety.keeper.client import Keeper
 
@@ -92,15 +93,21 @@ def _planned(faults: Sequence[str], configuration: Configuration, longest_s: flo
                 f"{text}: when it begins and ends is said by the code around it",
                 hint=f"{text.partition('@')[0].partition('+')[0]}, and longest_s where that takes long",
             )
-    if configuration.target is None:
+    target = configuration.target
+    if target is None:
         raise UsageError(f"{configuration.shown}: there is no target", hint="[target] with the url of your service")
     if not prove_path:
         tables = {
             name: msgspec.structs.replace(table, path=ASSUMED) for name, table in configuration.dependencies.items()
         }
         configuration = msgspec.structs.replace(configuration, dependencies=tables)
+    # No load is made of it: these are a rate and a length at which a plan has nothing to object.
     asked = Experiment(
-        faults=tuple(faults), rate=1.0, fault_s=longest_s, stack="external", host=configuration.target.url
+        faults=tuple(faults),
+        rate=1000.0,
+        fault_s=max(longest_s, MIN_FAULT_S),
+        stack="external",
+        host=target.url,
     )
     nobody = UserClass(name="Nobody", tasks=(TaskInfo(name="nothing", share=1.0),))
     on = ground(asked, configuration)
