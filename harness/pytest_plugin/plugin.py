@@ -216,4 +216,4 @@ def _told() -> Iterator[None]:
         return
     except HarnessError as error:
         said = f"{error}\n{error.hint}" if error.hint else str(error)
-    pytest.fail(said, pytrace=False)
+    raise pytest.fail.Exception(said, pytrace=False) from None

@@ -1,4 +1,4 @@
-"""Faults around somebody's own code, on a real Valkey behind a real Toxiproxy: proven, held, and undone whatever comes."""
+"""Faults around somebody's own code, on a real Valkey behind Toxiproxy: proven, held, undone whatever comes."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_body_that_raises_is_what_is_told_and_the_fault_is_undone(scene: Scene
 
 def test_without_an_application_in_use_nothing_is_injected(scene: Scene) -> None:
     with (
-        pytest.raises(api.NotProven, match="redis-down is not proven: .*does not use redis through the proxy") as told,
+        pytest.raises(api.NotProven, match=r"redis-down is not proven: .*does not use redis through the proxy") as told,
         scene.inject("redis-down"),
     ):
         pytest.fail("it began")
@@ -131,9 +131,9 @@ def test_what_cannot_be_is_refused_before_anything_is_touched(scene: Scene) -> N
 
 def test_a_second_one_waits_for_its_turn_and_says_for_whom(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     with scene.inject("redis-down", prove_path=False):
-        with pytest.raises(api.Refused, match=r"in use by .*; waited 0\.5 s for it"):
-            with scene.inject("redis-down", prove_path=False, wait_s=0.5):
-                pytest.fail("it began")
+        second = scene.inject("redis-down", prove_path=False, wait_s=0.5)
+        with pytest.raises(api.Refused, match=r"in use by .*; waited 0\.5 s for it"), second:
+            pytest.fail("it began")
         assert scene.on, "it is the first one's"
     assert "waiting, for at most 0.5 s" in capsys.readouterr().err
 

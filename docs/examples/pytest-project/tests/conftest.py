@@ -41,14 +41,17 @@ def redis_through_proxy():
 
 
 @pytest.fixture(scope="session")
-def shop_url(redis_through_proxy):
+def shop_url(redis_through_proxy, tmp_path_factory):
     url = f"http://127.0.0.1:{free_port()}"
     port = url.rpartition(":")[2]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", f"{SHOP}:app", "--port", port, "--log-level", "warning"],
-        cwd=ROOT,
-        env={**os.environ, "REDIS_URL": f"redis://{redis_through_proxy[1]}/0"},
-    )
+    with (tmp_path_factory.mktemp("shop") / "shop.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", f"{SHOP}:app", "--port", port, "--log-level", "warning"],
+            cwd=ROOT,
+            env={**os.environ, "REDIS_URL": f"redis://{redis_through_proxy[1]}/0"},
+            stdout=log,
+            stderr=log,
+        )
     try:
         for _ in range(300):
             try:

@@ -14,10 +14,10 @@ def test_prices_are_told_while_redis_is_down(fault, steady_load, assert_resilien
 @pytest.mark.resilience(
     fault="redis-down",
     locustfile="tests/locustfile.py",
-    rate=30,
+    rate=40,
     warmup_s=2,
     baseline_s=15,
-    fault_s=10,
+    fault_s=12,
     targets=("error_rate < 5%", "p95 < 1s", "recovery < 20s"),
 )
 def test_the_shop_survives_without_redis(resilience_result):
