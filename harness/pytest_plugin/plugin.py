@@ -196,13 +196,13 @@ def _run(item: pytest.Item, marker: pytest.Mark) -> None:
         folder = system.out / result.experiment
         item.stash[_RESULT] = result
         said = f"{api.first_sentence(folder)}\nreport: {folder / 'report.html'}"
-    item.add_report_section("call", "resilience", said)
     if result.exit_code == api.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if result.verdict == "inconclusive" and result.exit_code == api.ExitCode.INCONCLUSIVE and inconclusive == "skip":
         pytest.skip(said)
     if result.exit_code != api.ExitCode.PASS:
         pytest.fail(said, pytrace=False)
+    item.add_report_section("call", "resilience", said)
 
 
 @contextmanager
