@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +43,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class System:
-    """The declared system. config: its harness.toml. dependencies: their names. out: where records go."""
+    """The declared system. config: its harness.toml. out: where records go. wait_s: for others that are at it."""
 
-    def __init__(self, config: Path, dependencies: tuple[str, ...], out: Path, wait_s: float) -> None:
+    def __init__(self, config: Path, out: Path, wait_s: float) -> None:
         self.config = config
-        self.dependencies = dependencies
         self.out = out
         self.wait_s = wait_s
 
@@ -74,9 +73,11 @@ def harness_stack(
             config = api.declare(harness_dependencies, tmp_path_factory.mktemp("declared") / "harness.toml")
         else:
             config = Path(options.resilience_config or request.config.rootpath / "harness.toml").absolute()
-        # Beside others of this session one of these may be broken right now, and is looked at before each fault.
-        looked_at = () if os.environ.get("PYTEST_XDIST_WORKER") else api.check(config)
-    return System(config, looked_at, out, options.resilience_wait)
+        # It is looked at again before each fault, in turn: others may be at it right now, and part of it broken.
+        if not os.environ.get("PYTEST_XDIST_WORKER"):
+            with suppress(api.Refused):
+                api.check(config)
+    return System(config, out, options.resilience_wait)
 
 
 @pytest.fixture
@@ -187,10 +188,10 @@ def _run(item: pytest.Item, marker: pytest.Mark) -> None:
     faults = options.pop("fault", marker.args or ())
     if "locustfile" in options:
         options["locustfile"] = str(item.config.rootpath / options["locustfile"])
-    try:
-        experiment = api.Experiment(faults=(faults,) if isinstance(faults, str) else tuple(faults), **options)
-    except TypeError as error:
-        pytest.fail(f"marker {MARK}: {error}", pytrace=False)
+    known = api.Experiment.__struct_fields__
+    if strange := sorted(options.keys() - set(known)):
+        pytest.fail(f"marker {MARK}: no option {strange[0]!r}; there are {', '.join(known)}", pytrace=False)
+    experiment = api.Experiment(faults=(faults,) if isinstance(faults, str) else tuple(faults), **options)
     with _told():
         result = api.run(experiment, config=system.config, out=system.out, wait_s=system.wait_s)
         folder = system.out / result.experiment
