@@ -71,14 +71,7 @@ def measured(folder: Path, port: int, workers: int, rate: float, seconds: float)
     """CPU seconds a second of the load's main process and of the conductor, in the run's baseline."""
     (folder / "locustfile.py").write_text(LOCUSTFILE)
     command = [str(HARNESS), "run", "--fault", "none", "--host", f"http://127.0.0.1:{port}", "--warmup", "3s"]
-    command += [
-        "--baseline",
-        f"{max(seconds + 20, 500 / (rate * workers)):g}s",
-        "--rate",
-        f"{rate * workers:g}",
-        "--workers",
-        str(workers),
-    ]
+    command += ["--baseline", f"{max(seconds + 20, 500 / (rate * workers)):g}s", "--rate", f"{rate * workers:g}", "--workers", str(workers)]
     command += ["--locustfile", "locustfile.py", "--out", "runs", "--no-extend"]
     with (folder / "log").open("wb") as log:
         run = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)

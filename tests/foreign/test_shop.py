@@ -24,16 +24,7 @@ def started(system: System, valkey: ValkeyServer, postgres: PostgresServer) -> N
     login = dict(word.split("=", 1) for word in postgres.login.split())
     system.start(
         *(sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{system.port}", "--workers", "1"),
-        *(
-            "--worker-class",
-            "gthread",
-            "--threads",
-            "16",
-            "--timeout",
-            "120",
-            "--no-control-socket",
-            "shop:application",
-        ),
+        *("--worker-class", "gthread", "--threads", "16", "--timeout", "120", "--no-control-socket", "shop:application"),
         page="/health",
         REDIS_URL=f"redis://{cache}/0",
         DB_HOST=database.host,

@@ -46,7 +46,7 @@ def run(
     project: Path, shop: str, tmp_path: Path, toxiproxy: str, valkey: ValkeyServer
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--resilience-out", tmp_path / "runs"],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--resilience-out={tmp_path / 'runs'}"],
         cwd=project,
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
