@@ -95,15 +95,17 @@ def _injected(system: System, faults: tuple[str, ...], longest_s: float, prove_p
     from harness import api
 
     __tracebackhide__ = True
-    injection = api.inject(
-        *faults,
-        config=system.config,
-        out=system.out / "faults",
-        longest_s=longest_s,
-        wait_s=system.wait_s,
-        prove_path=prove_path,
-    )
-    with _told(), injection as found:
+    with (
+        _told(),
+        api.inject(
+            *faults,
+            config=system.config,
+            out=system.out / "faults",
+            longest_s=longest_s,
+            wait_s=system.wait_s,
+            prove_path=prove_path,
+        ) as found,
+    ):
         yield found
 
 

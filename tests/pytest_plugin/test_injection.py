@@ -129,13 +129,21 @@ def test_what_cannot_be_is_refused_before_anything_is_touched(scene: Scene) -> N
     assert not scene.out.exists()
 
 
-def test_a_second_one_waits_for_its_turn_and_says_for_whom(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_process_waits_for_its_turn_and_says_for_whom(scene: Scene) -> None:
+    code = (
+        "import sys\nfrom harness import api\ntry:\n"
+        "    with api.inject('redis-down', config=sys.argv[1], out=sys.argv[2], prove_path=False, wait_s=1):\n"
+        "        print('it began')\nexcept api.Refused as error:\n    print('refused:', error)"
+    )
     with scene.inject("redis-down", prove_path=False):
-        second = scene.inject("redis-down", prove_path=False, wait_s=0.5)
-        with pytest.raises(api.Refused, match=r"in use by .*; waited 0\.5 s for it"), second:
-            pytest.fail("it began")
+        done = subprocess.run(
+            [sys.executable, "-c", code, scene.config, scene.out], capture_output=True, text=True, timeout=60
+        )
         assert scene.on, "it is the first one's"
-    assert "waiting, for at most 0.5 s" in capsys.readouterr().err
+        with pytest.raises(api.UsageError, match="would wait for itself"), scene.inject("redis-down", wait_s=900):
+            pytest.fail("it began")
+    assert done.stdout.startswith("refused: turn at target") and "; waited 1 s for it" in done.stdout, done.stderr
+    assert "waiting, for at most 1 s" in done.stderr
 
 
 TEST = """

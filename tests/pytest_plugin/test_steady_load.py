@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+import tomllib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -108,11 +111,58 @@ def test_tables_in_code_are_held_to_the_rules_of_the_file(tmp_path: Path) -> Non
         "dependencies": {"redis": {"kind": "redis", "proxy": 'r"\n\\x', "direct": "127.0.0.1:6379"}},
     }
     path = api.declare(tables, tmp_path / "harness.toml")
-    import tomllib
-
     assert tomllib.loads(path.read_text()) == tables
     with pytest.raises(api.UsageError, match="'urll'"):
         api.declare({"target": {"urll": "x"}}, tmp_path / "other.toml")
     with pytest.raises(api.UsageError, match="object is nothing"):
         api.declare({"target": {"url": object()}}, tmp_path / "other.toml")
     assert not (tmp_path / "other.toml").exists()
+
+
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(500 if self.path == "/bad" else 200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Path]:
+    """A harness.toml whose target is a server of this test."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        yield api.declare({"target": {"url": url}}, tmp_path / "harness.toml")
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("path", "failed"), [("/", False), ("/bad", True)])
+def test_a_path_is_below_the_target(config: Path, path: str, failed: bool) -> None:
+    with api.steady_load(path, rate=40, config=config) as load:
+        time.sleep(0.5)
+    seen = load.stop()
+    assert seen.planned >= 15 and seen.failed == (seen.planned if failed else 0)
+    assert set(seen.errors) == ({"status 500"} if failed else set())
+    if not failed:
+        median = seen.percentile_ms(50)
+        assert median is not None and 0 < median <= seen.latencies_ms[-1]
+
+
+def test_a_locust_file_sends_its_own_requests(config: Path, tmp_path: Path) -> None:
+    file = tmp_path / "locustfile.py"
+    file.write_text(
+        "from locust import HttpUser, task\nclass U(HttpUser):\n    @task\n    def t(self):\n"
+        "        self.client.get('/')\n        self.client.get('/bad')\n"
+    )
+    with api.steady_load(locustfile=file, rate=20, config=config) as load:
+        time.sleep(2)
+    seen = load.stop()
+    assert seen.ok > 20 and seen.planned == seen.ok + seen.failed == 2 * seen.ok, seen
+    assert len(seen.latencies_ms) == seen.ok and seen.error_rate == 0.5
+    assert list(seen.errors) == ["/bad: status"]
