@@ -155,6 +155,7 @@ def test_it(fault):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_pytest_that_ends_leaves_nothing_broken(scene: Scene, tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "test_it.py").write_text(TEST)
@@ -182,6 +183,7 @@ def test_a_pytest_that_ends_leaves_nothing_broken(scene: Scene, tmp_path: Path, 
     time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_tests_side_by_side_take_turns(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "import pytest, time\n@pytest.mark.parametrize('number', range(2))\ndef test_it(fault, number):\n"

@@ -80,7 +80,11 @@ def injected(
         name = plan.experiment
         with opened(planned, plan, lambda: make_run_dir(out, name), owner=name, view="none") as (session, log):
             history = History(session.run_dir / "history.jsonl", name, log.say)
-            yield from _on_meanwhile(plan, session, history, prove_path, log.say)
+            try:
+                yield from _on_meanwhile(plan, session, history, prove_path, log.say)
+            finally:
+                for line in session.left:
+                    say(line)
 
 
 def _planned(faults: Sequence[str], configuration: Configuration, longest_s: float, prove_path: bool) -> Planned:
