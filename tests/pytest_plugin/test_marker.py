@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -121,6 +122,12 @@ def test_a_system_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("def test_it(harness_stack):\n    pass\n")
     said = call(tmp_path)
     assert "harness.toml: cannot be read: No such file or directory" in said and "Traceback" not in said, said
+
+
+def test_it_is_made_of_the_public_api_alone() -> None:
+    tree = ast.parse((ROOT / "harness" / "pytest_plugin" / "plugin.py").read_text(encoding="utf-8"))
+    found = {one.module for one in ast.walk(tree) if isinstance(one, ast.ImportFrom)}
+    assert {name for name in found if name and name.startswith("harness")} == {"harness", "harness.api"}
 
 
 @pytest.mark.parametrize("flag", ["--resilience-config", "--resilience-out", "--resilience-wait", "resilience(fault"])
