@@ -31,8 +31,10 @@ class Project:
         before = raw(f"{self._toxiproxy}/proxies")
         for _ in range(3):
             done = subprocess.run(
-                [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--resilience-out={self.folder / 'runs'}"]
-                + ["-k", test],
+                (
+                    *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", test),
+                    f"--resilience-out={self.folder / 'runs'}",
+                ),
                 cwd=self.folder / "project",
                 env={
                     **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
