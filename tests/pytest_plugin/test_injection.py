@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis
 
@@ -101,6 +103,20 @@ def test_a_body_that_raises_is_what_is_told_and_the_fault_is_undone(scene: Scene
     with pytest.raises(ZeroDivisionError), scene.inject("redis-latency:latency=50ms", prove_path=False):
         assert raw(scene.proxy)["toxics"]
         1 / 0  # noqa: B018
+    assert raw(scene.proxy)["toxics"] == []
+
+
+def test_faults_on_processes_and_several_at_once(scene: Scene, valkey_server: ValkeyServer, tmp_path: Path) -> None:
+    (tmp_path / "valkey.pid").write_text(str(valkey_server.pid))
+    tables = tomllib.loads(scene.config.read_text())
+    tables["dependencies"]["redis"]["pid_file"] = "valkey.pid"
+    api.declare(tables, scene.config)
+    process = psutil.Process(valkey_server.pid)
+    with scene.inject("redis-pause", prove_path=False):
+        assert process.status() == psutil.STATUS_STOPPED
+    assert process.status() != psutil.STATUS_STOPPED
+    with scene.inject("redis-latency:latency=50ms", "redis-slicer", prove_path=False) as injection:
+        assert len(raw(scene.proxy)["toxics"]) == len(injection.names) == 2
     assert raw(scene.proxy)["toxics"] == []
 
 
