@@ -41,6 +41,7 @@ FLOORS = {
     "doctor": 8,
     "api": 9,
     "cli": 10,
+    "pytest_plugin": 10,
 }
 """A module imports from lower floors and from its own only. `load`, `stack`, `safety`, `report` and `compare` do not
 know each other; `analysis` may redraw the schedule of `plan`. Rooms of one floor make no circle."""

@@ -12,6 +12,7 @@ HarnessError                 one or two lines for a person; carries `exit_code`
 │   ├── Rejected             the server said no
 │   │   └── Forbidden        this login may not ask that
 │   └── Gone                 that very thing provably no longer exists
+├── NotProven           3    a fault that somebody's own code relies on cannot be shown to be on
 └── UndoUnverified      5    a change is still there, or may be; says what is left and how to mend it
 """
 
@@ -97,6 +98,10 @@ class Forbidden(Rejected):
 
 class Gone(AdapterError):
     pass
+
+
+class NotProven(HarnessError):
+    exit_code = ExitCode.INCONCLUSIVE
 
 
 class UndoUnverified(HarnessError):

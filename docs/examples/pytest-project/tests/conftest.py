@@ -1,0 +1,76 @@
+"""The shop and its Redis, with Toxiproxy between them, as the plug-in is to know them."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+REDIS = os.environ.get("TEST_REDIS", "127.0.0.1:6379")
+TOXIPROXY = os.environ.get("TEST_TOXIPROXY", "http://127.0.0.1:8474")
+SHOP = os.environ.get("SHOP", "shop")  # or shop_mended
+ROOT = Path(__file__).parent.parent
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def toxiproxy(method, path, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(TOXIPROXY + path, data=data, method=method)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        answer.read()
+
+
+@pytest.fixture(scope="session")
+def redis_through_proxy():
+    """The name of a proxy in front of Redis, and the address at which it listens."""
+    listen = f"127.0.0.1:{free_port()}"
+    name = f"shop-redis-{os.getpid()}"
+    toxiproxy("POST", "/proxies", {"name": name, "listen": listen, "upstream": REDIS})
+    yield name, listen
+    toxiproxy("DELETE", f"/proxies/{name}")
+
+
+@pytest.fixture(scope="session")
+def shop_url(redis_through_proxy, tmp_path_factory):
+    url = f"http://127.0.0.1:{free_port()}"
+    port = url.rpartition(":")[2]
+    with (tmp_path_factory.mktemp("shop") / "shop.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", f"{SHOP}:app", "--port", port, "--log-level", "warning"],
+            cwd=ROOT,
+            env={**os.environ, "REDIS_URL": f"redis://{redis_through_proxy[1]}/0"},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, "the shop has ended"
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def harness_dependencies(redis_through_proxy, shop_url):
+    """What a harness.toml would say, where the addresses are known only now."""
+    return {
+        "target": {"name": "shop", "url": shop_url, "health": "/health"},
+        "toxiproxy": {"url": TOXIPROXY},
+        "dependencies": {"redis": {"kind": "redis", "proxy": redis_through_proxy[0], "direct": REDIS}},
+    }
