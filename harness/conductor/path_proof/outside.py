@@ -120,7 +120,7 @@ def past(dependency: Dependency, target: TargetInfo | None, dependencies: Sequen
     from harness.adapters.processes import sockets
     from harness.conductor.path_proof.target_processes import family
 
-    if target is None or not dependency.proxied or dependency.direct in (None, dependency.path):
+    if target is None or not (dependency.proxied or dependency.front) or dependency.direct in (None, dependency.path):
         return ""
     try:
         held = sockets.held()

@@ -83,6 +83,8 @@ def undo_record(
         if allowed is not None:
             check_addresses(record, allowed)
         restart = restart_toxiproxy or toxiproxy_restart.restarter(record, lambda line: say(redact(line)))
+        if fault.needs == "front":
+            restart = None  # what is on an Envoy no restart of Toxiproxy takes off
         return _Undo(record, fault, say, redact, patience, unsure, on_answer).run(restart)
     except HarnessError as error:
         found = _unverified(record, str(error), redact, error)
