@@ -1,7 +1,7 @@
 """A kind of fault that is a few runtime keys of an Envoy in front of an HTTP upstream.
 
 A key that is absent leaves its filter neutral, so what is undone is gone: an undo takes the keys away, and nothing
-else is ever set. It writes even when they read back absent, because that queues behind an injection whose answer was lost.
+else is ever set. It writes even when they read back absent: that queues behind an injection whose answer was lost.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def _id(record: UndoRecord) -> str:
 
 
 class FrontFault(msgspec.Struct, frozen=True, kw_only=True):
-    """keys: what it sets, from the decoded parameters: (filter, what) and its value. sees: evidence by requests of ours,
-    None where the stage has none. injected: how many requests got it, of what the front has counted. blind: a probe of
-    the path does not see it. hides: nothing gets through. delays_s: how much later each answer comes."""
+    """keys: what it sets, from the decoded parameters: (filter, what) and its value. sees: evidence by requests of
+    ours, None where the stage has none. injected: how many requests got it, of what the front has counted. blind: a probe
+    of the path does not see it. hides: nothing gets through. delays_s: how much later each answer comes."""
 
     kind: str
     summary: str

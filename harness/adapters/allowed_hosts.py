@@ -85,8 +85,8 @@ def pinned(dependency: Dependency, allowed: Collection[str], *, allow_hosts: Col
     """The dependency with every name in it replaced by an address that may be spoken to.
 
     path, direct, the URLs of Toxiproxy and Envoy (plain HTTP only, so the address can stand in them) and the admin
-    login get the address itself; an https `url` keeps its name, which its certificate is for. Raises Refused and UsageError, naming
-    the dependency and which of its addresses it is.
+    login get the address itself; an https `url` keeps its name, which its certificate is for. Raises Refused and
+    UsageError, naming the dependency and which of its addresses it is.
     """
 
     def first(host: str, port: int, what: str) -> str:

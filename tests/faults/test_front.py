@@ -309,7 +309,7 @@ def test_an_envoy_that_answers_ok_and_changes_nothing_is_believed_by_nobody() ->
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self._answer(
-                b'{"stats": [{"name": "http.harness_risk.rbac.harness_shadow_allowed", "value": 1}]}'
+                b'{"stats": [{"name": "http.harness_risk.rbac.harness.shadow_allowed", "value": 1}]}'
                 if self.path.startswith("/stats")
                 else b'{"entries": {}}'
             )

@@ -104,17 +104,17 @@ class Envoy:
         """Raises Gone where it has no front of that name, Unreachable, Rejected."""
         of = prefix(self.name)
         pattern = (
-            rf"^(http\.{of}\.(downstream_rq_total|rbac\.harness_shadow_(allowed|denied)"
+            rf"^(http\.{of}\.(downstream_rq_total|rbac\.harness\.shadow_(allowed|denied)"
             rf"|fault\.(aborts_injected|delays_injected|response_rl_injected))|cluster\.{of}\.upstream_rq_total)$"
         )
         found = {one.name: one.value for one in self._stats(pattern)}
         http = f"http.{of}."
-        if http + "rbac.harness_shadow_allowed" not in found:
+        if http + "rbac.harness.shadow_allowed" not in found:
             fronts = ", ".join(self.fronts()) or "none"
             raise Gone(f"Envoy at {self.url} has no front {self.name!r} that the harness wrote (it has: {fronts})")
         return Counts(
-            application=found[http + "rbac.harness_shadow_allowed"],
-            probes=found.get(http + "rbac.harness_shadow_denied", 0),
+            application=found[http + "rbac.harness.shadow_allowed"],
+            probes=found.get(http + "rbac.harness.shadow_denied", 0),
             aborts=found.get(http + "fault.aborts_injected", 0),
             delays=found.get(http + "fault.delays_injected", 0),
             slowed=found.get(http + "fault.response_rl_injected", 0),

@@ -2,8 +2,8 @@
 
 Pure. A filter's kind and its rate cannot change while Envoy runs, only what its runtime keys say: the share of
 requests, the status, the delay. So each kind has a filter of its own with keys of its own, which are absent, and the
-filter neutral, until a fault sets them. The rest is set so that requests and answers pass as they are: no time limits, no
-retries, no limits on connections, the spelling of headers kept.
+filter neutral, until a fault sets them. The rest is set so that requests and answers pass as they are: no time limits,
+no retries, no limits on connections, the spelling of headers kept.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _counter(probes: Mapping[str, Any]) -> dict[str, Any]:
     return _typed(
         "harness.count",
         "filters.http.rbac.v3.RBAC",
-        {"shadow_rules": rules, "shadow_rules_stat_prefix": "harness_"},
+        {"shadow_rules": rules, "shadow_rules_stat_prefix": "harness"},
     )
 
 
