@@ -26,10 +26,12 @@ def upstreams(texts: Sequence[str]) -> tuple[Upstream, ...]:
     found: list[Upstream] = []
     for text in texts:
         name, equals, at = text.partition("=")
-        where = f"--http {text!r}"
         if not equals:
-            raise UsageError(f"{where}: its name and its address are wanted", hint="--http risk=127.0.0.1:9000")
-        rules.check_name(name, where)
+            raise UsageError(f"--http {text!r}: a name and an address are wanted", hint="--http risk=127.0.0.1:9000")
+        where = f"--http {name}"
+        rules.check_name(name, "--http")
+        if "@" in at:
+            raise UsageError(f"{where}: no login in an address, please", hint="the application sends its own")
         if name in (one.name for one in found):
             raise UsageError(f"{where}: {name} is given twice")
         secure = at.startswith("https://")

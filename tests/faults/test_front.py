@@ -7,10 +7,14 @@ import http.server
 import json
 import os
 import signal
+import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,9 +23,10 @@ from harness.adapters.clients.envoy import Envoy
 from harness.dependencies.registry import kind_of
 from harness.fault import Fault, registered
 from harness.model.errors import OutcomeUnknown, Refused, Rejected, UndoUnverified, Unreachable, UsageError
-from harness.model.records.faults import Address, Dependency, DependencyFront, UndoRecord
+from harness.model.records.faults import Address, Dependency, DependencyFront, DependencyProxy, Tls, UndoRecord
 from harness.model.records.process import ServerProcess
-from harness.safety.healing.undo import undo_record
+from harness.safety.healing.undo import Patience, undo_record
+from harness.stack.starting.ports import Ports
 from harness.testing import (
     FaultContract,
     assert_fault_contract,
@@ -32,7 +37,9 @@ from harness.testing import (
     held,
 )
 from harness.testing.fault_contract import undo_elsewhere
+from tests.support.servers.caches import certificates
 from tests.support.servers.envoy import HttpUpstream, answered, fronted, runtime, set_runtime, upstream
+from tests.support.servers.proxied import raw
 from tests.support.servers.real import SubprocessLauncher
 
 KINDS = ("status", "delay", "slow-body")
@@ -276,9 +283,76 @@ def test_an_envoy_that_dies_takes_its_keys_along_and_one_that_is_stopped_is_told
             for _ in range(50):
                 fault.prove(record, "held")
                 time.sleep(0.1)
-        with pytest.raises(Unreachable):
-            fault.undo(record)
-        assert "its runtime keys are gone with it" in fault.by_hand(record)  # type: ignore[attr-defined]
+        outcome = undo_record(record, patience=Patience(limit_s=1.0))
+        assert outcome.state == "unverified", "unreachable is not gone"
+        assert "runtime_modify?" in (outcome.mend or "") and "are gone with it" in (outcome.mend or "")
+        _launcher.launch(_launcher._specs[process.name])
+        assert undo_record(record).state == "verified", "one that was started again has no keys"
+
+
+INJECT_AND_DIE = """
+import os, sys, msgspec
+from harness.fault import registered
+from harness.model.records.faults import UndoRecord
+record = msgspec.json.decode(sys.stdin.buffer.read(), type=UndoRecord)
+registered()[record.kind].inject(record)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.stack
+def test_what_a_killed_process_has_set_another_takes_away_from_the_record(dependency: Dependency) -> None:
+    fault = registered()["status"]
+    record = fault.capture(change_for(fault, dependency), "r")
+    words = [sys.executable, "-c", INJECT_AND_DIE]
+    died = subprocess.run(words, input=msgspec.json.encode(record), timeout=120, check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert answered(url(dependency))[0] == 503
+    assert_held(undo_elsewhere(record, {}))
+    assert runtime(dependency) == {} and answered(url(dependency))[0] == 200
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("kind", ["status", "down", "latency"])
+def test_toxiproxy_stands_before_the_front(
+    dependency: Dependency, toxiproxy_server: str, toxiproxy_process: ServerProcess, kind: str
+) -> None:
+    """Application, Toxiproxy, Envoy, upstream: the faults of both are proven and undone on that path."""
+    with Ports() as ports:
+        listen = Address("127.0.0.1", ports.take())
+        proxy = {"name": "risk-front", "listen": str(listen), "upstream": str(dependency.path)}
+        raw(f"{toxiproxy_server}/proxies", "POST", proxy)
+    try:
+        whole = msgspec.structs.replace(
+            dependency,
+            path=listen,
+            proxied=True,
+            proxy=DependencyProxy(url=toxiproxy_server, name="risk-front", pid=toxiproxy_process.pid),
+        )
+        assert_fault_contract(
+            registered()[kind],
+            whole,
+            look=lambda it: (runtime(it), raw(f"{toxiproxy_server}/proxies/risk-front")),
+        )
+    finally:
+        raw(f"{toxiproxy_server}/proxies/risk-front", "DELETE")
+
+
+@pytest.mark.stack
+def test_tls_to_the_upstream_is_envoys(_launcher: SubprocessLauncher, tmp_path: Path) -> None:
+    """The application speaks plain HTTP; a certificate for another name is not believed."""
+    folder = certificates(tmp_path)
+    with upstream() as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "server.pem", folder / "server.key")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        for name, status in (("cache.test", 200), ("other.test", 503)):
+            tls = Tls(ca=str(folder / "ca.pem"), name=name)
+            with fronted(_launcher, server.address, tls=tls) as (dependency, _):
+                found, body, _ = answered(url(dependency))
+                assert found == status, body
+                if status == 200:
+                    assert dict(msgspec.json.decode(body)["headers"])["Host"] == name
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,12 +11,11 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import Any
 
 import msgspec
 
 from harness.adapters.clients.envoy_configuration import Upstream
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Dependency, Tls
 from harness.model.records.process import ServerProcess
 from harness.stack.embedded import envoy
 from harness.stack.embedded.private_folder import PrivateFolder
@@ -78,7 +77,7 @@ def upstream() -> Iterator[HttpUpstream]:
 
 @contextmanager
 def fronted(
-    launcher: SubprocessLauncher, *upstreams: Address, name: str = "risk", **more: Any
+    launcher: SubprocessLauncher, *upstreams: Address, name: str = "risk", tls: Tls | None = None
 ) -> Iterator[tuple[Dependency, ServerProcess]]:
     """An Envoy of its own in front of them, and the first one as a dependency: `risk`, then `risk-2` and so on."""
     server = f"envoy-{next(_numbers)}"
@@ -90,7 +89,7 @@ def fronted(
                 name=name if not number else f"{name}-{number + 1}",
                 listen=Address("127.0.0.1", ports.take()),
                 upstream=at,
-                **more,
+                tls=tls,
             )
             for number, at in enumerate(upstreams)
         )
