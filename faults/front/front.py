@@ -60,9 +60,11 @@ def _id(record: UndoRecord) -> str:
 
 
 class FrontFault(msgspec.Struct, frozen=True, kw_only=True):
-    """keys: what it sets, from the decoded parameters: (filter, what) and its value. sees: evidence by requests of ours,
-    None where the stage has none. injected: how many requests got it, of what the front has counted. blind: a probe of
-    the path does not see it. hides: nothing gets through. delays_s: how much later each answer comes.
+    """keys: what it sets, from the decoded parameters: (filter, what) and its value.
+
+    sees: evidence by requests of ours, None where the stage has none. injected: how many requests got it, of what the
+    front has counted. blind: a probe of the path does not see it. hides: nothing gets through. delays_s: how much later
+    each answer comes.
     """
 
     kind: str
