@@ -109,7 +109,7 @@ class Http(DependencyKind):
         from harness.adapters.clients.envoy import Envoy, set_by_hand
 
         server = Envoy(dependency.front)
-        version = server.version()
+        server.version()
         before = server.counts()
         keys = server.runtime()
         if keys:
@@ -125,7 +125,6 @@ class Http(DependencyKind):
                 f" {server.url}",
                 hint="path = where that front listens, or the proxy in front of it",
             )
-        note(f"{dependency.name}: its requests pass Envoy {version}")
         return dependency, None
 
 

@@ -10,11 +10,15 @@ import pytest
 from harness.conductor.path_proof.clients import snapshot
 from harness.conductor.path_proof.evidence import passed_evidence
 from harness.dependencies.probe import path_probe
+from harness.doctor.connections import watch
 from harness.fault import registered
 from harness.model.records.faults import Dependency, DependencyFront
-from tests.conductor.test_outside import Judged, application
+from harness.model.records.stack import StackUp, TargetInfo
+from tests.conductor.test_outside import Judged, Service, application, service
 from tests.support.servers.envoy import answered, fronted, upstream
 from tests.support.servers.real import SubprocessLauncher
+
+__all__ = ["service"]
 
 pytestmark = pytest.mark.stack
 
@@ -44,6 +48,23 @@ def test_a_connection_alone_does_not_prove_that_a_fault_at_the_front_is_met(risk
     assert not judged.no_path and not any(item.held for item in judged.evidence)
     (why,) = judged.unproven
     assert why.startswith("the target does not use risk through its front: 0 requests")
+
+
+def test_the_application_past_the_front_is_named(risk: Dependency, service: Service) -> None:
+    service.connect(risk.direct)
+    answered(f"http://{risk.path}/")
+    judged = Judged(risk, "status", service.info)
+    (why,) = judged.unproven
+    assert why.startswith("the target reaches risk past its front: 1 connection to ")
+
+
+def test_a_doctor_says_whether_requests_pass_the_front(risk: Dependency) -> None:
+    up = StackUp(name="external", target=TargetInfo(url="http://127.0.0.1:9"), dependencies=(risk,))
+    (idle,) = watch(up, lambda: True)
+    line = idle.line(sent=True, held_back=False)
+    assert line.fact == "the target does not use risk through its front" and str(risk.path) in line.remedy
+    (used,) = watch(up, lambda: answered(f"http://{risk.path}/")[0] == 200)
+    assert used.line(sent=True, held_back=False).fact == "the application uses it through its front"
 
 
 def test_a_front_that_cannot_be_asked_proves_nothing(risk: Dependency) -> None:

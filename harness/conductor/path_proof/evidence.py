@@ -90,6 +90,11 @@ def passed_evidence(before: PathSnapshot | None, after: PathSnapshot, dependency
     )
 
 
+def unpassed(dependency: Dependency) -> str:
+    """What is wrong where nothing of the application passes the front: a clause."""
+    return f"the target does not use {dependency.name} through its front"
+
+
 def bypass_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> Evidence | None:
     """While a fault on the proxy lasts: does anybody use the dependency past it? None where nobody can tell."""
     if not (before.can_tell and after.can_tell):

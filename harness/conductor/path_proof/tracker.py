@@ -10,7 +10,13 @@ from harness.adapters.docker.address import at_present
 from harness.adapters.processes import sockets
 from harness.conductor.path_proof import outside
 from harness.conductor.path_proof.clients import PathSnapshot, snapshot
-from harness.conductor.path_proof.evidence import bypass_evidence, passed_evidence, path_evidence, strays_of, trouble_of
+from harness.conductor.path_proof.evidence import (
+    bypass_evidence,
+    passed_evidence,
+    path_evidence,
+    strays_of,
+    trouble_of,
+)
 from harness.conductor.path_proof.target_processes import family
 from harness.dependencies.registry import kind_of
 from harness.fault import Fault
@@ -134,9 +140,7 @@ class Paths:
                 passed = passed_evidence(before, after, dependency)
                 self._evidence(fault_id, "path", passed)
                 if not passed.held:
-                    self._not_proven(
-                        fault_id, f"the target does not use {dependency.name} through its front: {passed.observed}"
-                    )
+                    self._not_proven(fault_id, f"{unpassed(dependency)}: {passed.observed}")
             elif seen.ends:
                 self._evidence(fault_id, "path", outside.evidence_of(seen, dependency))
             else:
