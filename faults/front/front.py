@@ -208,7 +208,7 @@ class FrontFault(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it met requests of the application while it was on: what the front has counted of others than probes.
         Nothing is said by a process that did not put it on, nor of one whose undo comes before it was."""
         began = _BEGAN.of(record)
-        if began is None:
+        if began is None or record.dependency.path_assumed:
             return ()
         share = share_of(record.params)
         try:

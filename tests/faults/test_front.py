@@ -272,16 +272,17 @@ def test_an_envoy_that_dies_takes_its_keys_along_and_one_that_is_stopped_is_told
         os.kill(process.pid, signal.SIGSTOP)
         try:
             began = time.monotonic()
-            with pytest.raises(Unreachable, match="gave no answer within 2 s"):
+            with pytest.raises(Unreachable, match="gave no whole answer within 2 s"):
                 fault.undo(record)
             assert time.monotonic() - began < 4
         finally:
             os.kill(process.pid, signal.SIGCONT)
         os.kill(process.pid, signal.SIGKILL)
+        until = time.monotonic() + 30
+        while _launcher.exit_code(process.name) is None and time.monotonic() < until:
+            time.sleep(0.05)
         with pytest.raises(Unreachable, match="no Envoy answers"):
-            for _ in range(50):
-                fault.prove(record, "held")
-                time.sleep(0.1)
+            fault.prove(record, "held")
         outcome = undo_record(record, patience=Patience(limit_s=1.0))
         assert outcome.state == "unverified", "unreachable is not gone"
         assert "runtime_modify?" in (outcome.mend or "") and "are gone with it" in (outcome.mend or "")

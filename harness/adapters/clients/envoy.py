@@ -137,7 +137,7 @@ class Envoy:
             with Client() as client:
                 answer = client.get(self.url + page, self._timeout_s)
         except OutcomeUnknown as error:
-            raise Silent(f"Envoy at {self.url} gave no answer within {self._timeout_s:g} s") from error
+            raise Silent(f"no whole answer of Envoy: {error}") from error
         except Unreachable as error:
             raise Unreachable(f"no Envoy answers at {self.url}") from error
         if answer.status != 200 or len(answer.body) > MAX_ANSWER:

@@ -16,6 +16,7 @@ from harness.conductor.path_proof.evidence import (
     path_evidence,
     strays_of,
     trouble_of,
+    unpassed,
 )
 from harness.conductor.path_proof.target_processes import family
 from harness.dependencies.registry import kind_of

@@ -129,8 +129,8 @@ class _Undo:
         self._patience = patience
         self._unsure = unsure
         self._on_answer = on_answer
-        # Faults on the container itself look where it is; those on the proxy do not go there.
-        self._follows = fault.needs not in ("proxy", "runtime", "container")
+        # Faults on the container itself look where it is; those before it do not go there.
+        self._follows = fault.needs not in ("proxy", "front", "runtime", "container")
         self._applied: Applied | None = None
         self._gone = False
         self._clean = False
