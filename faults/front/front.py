@@ -103,7 +103,7 @@ class FrontFault(msgspec.Struct, frozen=True, kw_only=True):
             does=f"{self.does(params)}: {whom} at the front {front.name} of Envoy (runtime keys {keys})",
             undoes=f"takes those runtime keys away from the front {front.name}",
             proves=f"the keys read back as asked; {self.proof_summary}",
-            property=f"front {front.name}: {self.kind}",
+            property=f"front {front.name} of Envoy {front.url}: {self.kind}",
             resources=(f"envoy {front.url} front {front.name}",),
             blind_probe=self.blind(params) or share_of(params) < 1,
             hides_path=self.hides(params) and share_of(params) >= 1,

@@ -83,7 +83,8 @@ def _listener(one: Upstream, retry_after_s: int) -> dict[str, Any]:
         "stat_prefix": name,
         "stream_idle_timeout": "0s",
         "request_timeout": "0s",
-        "common_http_protocol_options": {"idle_timeout": "0s"},
+        "common_http_protocol_options": {"idle_timeout": "0s", "max_headers_count": 1000},
+        "max_request_headers_kb": 8192,
         "http_protocol_options": {"accept_http_10": True, **_spelling()},
         "server_header_transformation": "PASS_THROUGH",
         "generate_request_id": False,
@@ -171,11 +172,16 @@ def _fault(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cluster(one: Upstream) -> dict[str, Any]:
     name = prefix(one.name)
-    options = {"explicit_http_config": {"http_protocol_options": _spelling()}}
+    options = {
+        # Sooner than servers end a connection that is not used: else a request could meet that end, and get a 503.
+        "common_http_protocol_options": {"idle_timeout": "1s"},
+        "explicit_http_config": {"http_protocol_options": _spelling()},
+    }
     protocol = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     found: dict[str, Any] = {
         "name": name,
         "type": "STATIC" if _is_ip(one.upstream.host) else "STRICT_DNS",
+        "dns_lookup_family": "V4_PREFERRED",
         "connect_timeout": _LONG,
         "load_assignment": {
             "cluster_name": name,
