@@ -52,6 +52,7 @@ def test_heal_takes_them_away_when_both_are_killed(risk: Dependency, start_run: 
     os.kill(run.said["keeper"], signal.SIGSTOP)  # so that it does not heal between the two
     run.kill()
     os.kill(run.said["keeper"], signal.SIGKILL)
+    assert run.process.wait(30) == -signal.SIGKILL
     wait_for("keeper gone", lambda: gone(run.said["keeper"]))
     assert runtime(risk) != {}
     heal_all(lambda _: None)
