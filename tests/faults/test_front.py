@@ -172,11 +172,11 @@ def test_while_no_fault_is_on_requests_pass_as_they_are(dependency: Dependency, 
 
 @pytest.mark.stack
 @pytest.mark.slow
-@pytest.mark.parametrize("many", [20, pytest.param(1100, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("many", [20, pytest.param(2000, marks=pytest.mark.thorough)])
 def test_an_answer_may_take_as_long_as_it_does_and_many_may_wait(
     dependency: Dependency, backend: HttpUpstream, many: int
 ) -> None:
-    """Longer than 15 s, the time-out that Envoy gives a route of which nothing is said; and more of them at once than the
+    """Longer than 15 s, the time-out that Envoy gives a route of which nothing is said; and more at once than the
     1024 at which its circuit breaker opens otherwise (which take ports that tests beside this one look at)."""
     assert dependency.path is not None
     host, port = dependency.path.host, dependency.path.port
