@@ -38,9 +38,9 @@ class Fault(Protocol):
     """One line for the catalogue: what it does to the dependency."""
     undo_summary: str
     proof_summary: str
-    needs: Literal["proxy", "runtime", "container", "server"]
-    """Where it is injected, which the stack must offer: the proxy, the server's process or container, its container,
-    or the server by its own protocol."""
+    needs: Literal["proxy", "front", "runtime", "container", "server"]
+    """Where it is injected, which the stack must offer: the proxy, the Envoy in front, the server's process or
+    container, its container, or the server by its own protocol."""
     one_shot: bool
     params: tuple[ParamInfo, ...]
 

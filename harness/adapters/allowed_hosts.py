@@ -18,6 +18,7 @@ from harness.model.records.faults import Address, Dependency
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 TOXIPROXY_PORT = 8474
+ENVOY_PORT = 9901
 DOCKER_PORT = 2375
 _PORTS = {"http": 80, "https": 443}
 
@@ -83,9 +84,9 @@ def url_address(url: str, default_port: int | None = None) -> tuple[str, int]:
 def pinned(dependency: Dependency, allowed: Collection[str], *, allow_hosts: Collection[str] = ()) -> Dependency:
     """The dependency with every name in it replaced by an address that may be spoken to.
 
-    path, direct, the Toxiproxy URL (plain HTTP only, so the address can stand in the URL) and the admin login get the
-    address itself; an https `url` keeps its name, which its certificate is for. Raises Refused and UsageError, naming
-    the dependency and which of its addresses it is.
+    path, direct, the URLs of Toxiproxy and Envoy (plain HTTP only, so the address can stand in them) and the admin
+    login get the address itself; an https `url` keeps its name, which its certificate is for. Raises Refused and
+    UsageError, naming the dependency and which of its addresses it is.
     """
 
     def first(host: str, port: int, what: str) -> str:
@@ -101,6 +102,9 @@ def pinned(dependency: Dependency, allowed: Collection[str], *, allow_hosts: Col
     if dependency.proxy.url is not None:
         host, port = url_address(dependency.proxy.url, TOXIPROXY_PORT)
         changed["proxy"] = {"url": f"http://{Address(first(host, port, 'toxiproxy'), port)}"}
+    if dependency.front is not None:
+        host, port = url_address(dependency.front.url, ENVOY_PORT)
+        changed["front"] = {"url": f"http://{Address(first(host, port, 'front'), port)}"}
     if dependency.url is not None:
         host, port = url_address(dependency.url)
         found = first(host, port, "url")
@@ -121,6 +125,8 @@ def reached(dependency: Dependency) -> list[tuple[str, int]]:
     found = [(a.host, a.port) for a in (dependency.path, dependency.direct) if a is not None]
     if dependency.proxy.url is not None:
         found.append(url_address(dependency.proxy.url, TOXIPROXY_PORT))
+    if dependency.front is not None:
+        found.append(url_address(dependency.front.url, ENVOY_PORT))
     if dependency.url is not None:
         found.append(url_address(dependency.url))
     if dependency.broker.management is not None:

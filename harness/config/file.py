@@ -98,6 +98,11 @@ class DependencyTable(Runnable, frozen=True, kw_only=True):
     ignore_clients: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
 
+    @property
+    def placed(self) -> bool:
+        """Whether it says where its server is."""
+        return self.proxy is not None or self.direct is not None or self.contained
+
     def check(self, where: str) -> None:
         """Raises UsageError for what is wrong in its own keys. where: its key path."""
 

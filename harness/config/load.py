@@ -207,7 +207,7 @@ def _dependency(name: str, table: Any, where: str, folder: Path, kinds: Kinds) -
             f"{where}.direct is missing: the server's own address, to ask it who is connected",
             hint='for example direct = "127.0.0.1:6379"; without it no fault on it could be proven',
         )
-    if found.proxy is None and found.direct is None and not found.contained:
+    if not found.placed:
         raise UsageError(f"{where}: where is it?", hint="name its proxy, its direct address, its container, or several")
     found.check(where)
     return found

@@ -11,12 +11,35 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from harness.adapters.clients.envoy_configuration import PROBE_AGENT
 from harness.adapters.wire.exchange import Exchange, ProbeError
 from harness.config import rules
-from harness.config.file import DependencyTable
-from harness.dependencies.kind import Attempt, DependencyKind
+from harness.config.file import ASSUMED, DependencyTable
+from harness.dependencies.kind import Attempt, DependencyKind, Note
 from harness.model.clock import monotonic
-from harness.model.records.faults import Dependency
+from harness.model.errors import Refused, UsageError
+from harness.model.records.faults import Address, Dependency, DependencyFront
+
+_FRONT = "http://127.0.0.1:9901"
+
+
+def page_of(dependency: Dependency) -> tuple[str, int]:
+    """What a probe asks for, and below which status it is well."""
+    if dependency.url is None:
+        return "/", 500
+    parts = urlsplit(dependency.url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), 400
+
+
+def requested(exchange: Exchange, address: Address, page: str, headers: str = "") -> int:
+    """The status of one GET. headers: more of them, as lines. Raises ProbeError."""
+    head = f"GET {page} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: {PROBE_AGENT}\r\n{headers}"
+    exchange.send(f"{head}\r\n".encode())
+    status = exchange.line().split(b" ", 2)
+    if len(status) < 2 or not status[0].startswith(b"HTTP/") or not status[1].isdigit():
+        raise ProbeError("protocol", f"GET {page} was not answered with HTTP", connected=True)
+    return int(status[1])
+
 
 _MOST_HEADERS = 200
 _MOST_BODY = 65536
@@ -24,12 +47,39 @@ _REST_S = 0.5
 
 
 class HttpTable(DependencyTable, frozen=True, kw_only=True):
-    """health: the path that answers when it is well."""
+    """health: the path that answers when it is well. front: the admin interface of an Envoy that its requests pass, as
+    `harness init --http` configures one. front_name: what it is called there; the dependency's own name if left out."""
 
     health: str | None = None
+    front: str | None = None
+    front_name: str | None = None
+
+    @property
+    def placed(self) -> bool:
+        return super().placed or self.front is not None
 
     def check(self, where: str) -> None:
         rules.check_path(self.health, f"{where}.health")
+        if self.front is None:
+            if self.front_name is not None:
+                raise UsageError(f"{where}.front_name without front", hint=f'front = "{_FRONT}"')
+            return
+        url = rules.base_url(self.front, f"{where}.front: ", example=f'front = "{_FRONT}"', schemes=("http",))
+        if url.count("/") > 2:
+            raise UsageError(f"{where}.front: Envoy's admin interface has no path", hint="write http://HOST:PORT")
+        if self.front_name is not None:
+            rules.check_name(self.front_name, f"{where}.front_name", "a front")
+        if self.proxy is None and self.path in (None, ASSUMED):
+            raise UsageError(
+                f"{where}.path is missing: where the front listens, to which the application connects",
+                hint='path = "127.0.0.1:18080"',
+            )
+
+    def declared(self, dependency: Dependency, where: str) -> Dependency:
+        if self.front is None:
+            return dependency
+        front = DependencyFront(url=self.front.strip().rstrip("/"), name=self.front_name or dependency.name)
+        return msgspec.structs.replace(dependency, front=front)
 
     def located(self, dependency: Dependency) -> Dependency:
         address = dependency.path or dependency.direct
@@ -44,22 +94,51 @@ class Http(DependencyKind):
     default_port = 80
 
     def probe(self, attempt: Attempt) -> str:
-        page, well_below = "/", 500
-        url = attempt.dependency.url
-        if url is not None:
-            parts = urlsplit(url)
-            page, well_below = (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), 400
+        page, well_below = page_of(attempt.dependency)
         with attempt.exchange as exchange:
-            head = f"GET {page} HTTP/1.1\r\nHost: {attempt.address}\r\nUser-Agent: harness-probe\r\n\r\n"
-            exchange.send(head.encode())
-            status = exchange.line().split(b" ", 2)
+            status = requested(exchange, attempt.address, page)
             with suppress(ProbeError, ValueError):
                 _take_the_rest(exchange)
-        if len(status) < 2 or not status[0].startswith(b"HTTP/") or not status[1].isdigit():
-            raise ProbeError("protocol", f"GET {page} was not answered with HTTP", connected=True)
-        if int(status[1]) >= well_below:
-            raise ProbeError("protocol", f"GET {page} was answered with {int(status[1])}", connected=True)
-        return f"GET {page} answered {int(status[1])}"
+        if status >= well_below:
+            raise ProbeError("protocol", f"GET {page} was answered with {status}", connected=True)
+        return f"GET {page} answered {status}"
+
+    # -- an Envoy in front of it
+
+    total_unit = "requests of others than the harness"
+
+    def total(self, dependency: Dependency) -> float | None:
+        if dependency.front is None:
+            return None
+        from harness.adapters.clients.envoy import Envoy
+
+        return Envoy(dependency.front).counts().application
+
+    def check(
+        self, dependency: Dependency, where: str, listener_port: int | None, note: Note
+    ) -> tuple[Dependency, str | None]:
+        if dependency.front is None:
+            return super().check(dependency, where, listener_port, note)
+        from harness.adapters.clients.envoy import Envoy, set_by_hand
+
+        server = Envoy(dependency.front)
+        server.version()
+        before = server.counts()
+        keys = server.runtime()
+        if keys:
+            raise Refused(
+                f"{where}.front: the front {server.name} of Envoy at {server.url} has runtime keys set:"
+                f" {', '.join(keys)}",
+                hint="run `harness heal --all`, or take them away: " + set_by_hand(server.url, dict.fromkeys(keys, "")),
+            )
+        self.answers(dependency, where)
+        if server.counts().probes <= before.probes:
+            raise UsageError(
+                f"{where}.path: requests to {dependency.path} do not pass the front {server.name} of the Envoy at"
+                f" {server.url}",
+                hint="path = where that front listens, or the proxy in front of it",
+            )
+        return dependency, None
 
 
 def _take_the_rest(exchange: Exchange) -> None:

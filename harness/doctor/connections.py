@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from harness.adapters.docker.address import at_present
 from harness.conductor.path_proof import outside
 from harness.conductor.path_proof.clients import PathSnapshot
-from harness.conductor.path_proof.evidence import path_evidence, strays_of, trouble_of
+from harness.conductor.path_proof.evidence import passed_evidence, path_evidence, strays_of, trouble_of, unpassed
 from harness.conductor.path_proof.tracker import look_at
 from harness.doctor.diagnosis import DiagnosisLine, meaningless, ok, warn
 from harness.model.errors import HarnessError
@@ -54,7 +54,9 @@ class Watched:
     def _look(self) -> None:
         dependency = self.dependency
         after = look_at(dependency, self._up)
-        if not after.can_tell:
+        if dependency.front is not None:
+            self._look_at_front(after)
+        elif not after.can_tell:
             self._look_from_outside()
         elif self._before is None:
             self._before = after
@@ -65,6 +67,21 @@ class Watched:
                 self._held = evidence
             if evidence is not None and dependency.proxied and strays_of(self._before, after, dependency):
                 self._strays = trouble_of(self._before, after, dependency), evidence.observed
+
+    def _look_at_front(self, after: PathSnapshot) -> None:
+        """An Envoy has counted its requests."""
+        target, every = self._up.target, self._up.dependencies
+        if past := outside.past(self.dependency, target, every):
+            self._strays = (
+                outside.reaches_past(outside.look(self.dependency, target, every, limit_s=0.0), self.dependency),
+                past,
+            )
+        if self._before is None:
+            self._before = after
+            return
+        self._after, self._last = after, passed_evidence(self._before, after, self.dependency)
+        if self._last.held:
+            self._held = self._last
 
     def _look_from_outside(self) -> None:
         target, every = self._up.target, self._up.dependencies
@@ -77,7 +94,8 @@ class Watched:
     def line(self, *, sent: bool, held_back: bool) -> DiagnosisLine:
         """sent: requests were, meanwhile. held_back: some were not."""
         name, one = self.dependency.name, self.dependency
-        used = f"let the application connect to {one.path}" if one.proxied else "let the application use it"
+        led = one.proxied or one.front is not None
+        used = f"let the application connect to {one.path}" if led else "let the application use it"
         if self._strays is not None:
             remedy = f'{used}; for clients that are not the application\'s: ignore_clients = ["..."]'
             return meaningless(name, *self._strays, remedy)
@@ -106,6 +124,9 @@ class Watched:
         if self._before is None or self._after is None or self._last is None:
             fact = f"who uses {name} could not be looked at"
             return meaningless(name, fact, self._problem, "a run looks as well, and does not count a fault without it")
+        if one.front is not None:
+            fact = unpassed(one)
+            return meaningless(name, fact, f"{self._last.observed} while the requests were sent", used + more)
         fact = trouble_of(self._before, self._after, one, on_proxy=one.proxied)
         if any(client.on_proxy is None for client in self._after.clients):
             used = "run the harness where Toxiproxy runs, or declare where its connections come from (seen_as)"
@@ -113,6 +134,8 @@ class Watched:
 
     def _well(self, held: Evidence) -> DiagnosisLine:
         name = self.dependency.name
+        if self.dependency.front is not None:
+            return ok(name, "the application uses it through its front", held.observed)
         if not self.dependency.proxied:
             return ok(name, "the application uses it", held.observed)
         beside = [client for client in self._after.clients if client.on_proxy is False] if self._after else []

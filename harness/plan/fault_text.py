@@ -125,6 +125,7 @@ def _decode(text: str, info: ParamInfo, where: str) -> Scalar:
         "rate": units.parse_rate,
         "count": units.parse_count,
         "number": units.parse_number,
+        "share": units.parse_percent,
     }[info.unit]
     try:
         value = parse(text)
@@ -148,6 +149,8 @@ def _shown(value: float, info: ParamInfo) -> str:
         return units.format_duration(value)
     if info.unit in ("size", "rate"):
         return units.format_bytes(value) + ("/s" if info.unit == "rate" else "")
+    if info.unit == "share":
+        return units.format_percent(value)
     return f"{value:g}"
 
 

@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from harness.adapters.allowed_hosts import check_url, pinned, reached, server_address
 from harness.model.errors import Refused, UsageError
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Dependency, DependencyFront
 
 
 def dependency(**more: Any) -> Dependency:
@@ -65,6 +65,7 @@ def test_an_https_url_keeps_the_name_on_its_certificate(names: list[str]) -> Non
         ("path", Address("db.internal", 5)),
         ("direct", Address("8.8.8.8", 5)),
         ("proxy", {"url": "http://out.example:8474"}),
+        ("front", DependencyFront(url="http://out.example:9901", name="db")),
         ("url", "http://169.254.169.254/latest/meta-data"),
         ("credentials", {"admin": "postgresql://a@out.example/x"}),
         ("credentials", {"admin": "user=a hostaddr=8.8.8.8 host=here"}),

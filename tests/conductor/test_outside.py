@@ -21,6 +21,7 @@ from harness.fault import registered
 from harness.model.records.faults import Address, Dependency, Evidence
 from harness.model.records.process import ServerProcess
 from harness.model.records.stack import StackUp, TargetInfo
+from harness.testing import change_for
 from tests.support.servers.proxied import proxied
 from tests.support.servers.real import PostgresServer, ValkeyServer
 
@@ -115,7 +116,7 @@ class Judged:
 
     def __init__(self, dependency: Dependency, kind: str = "down", target: TargetInfo | None = None) -> None:
         fault = registered()[kind]
-        change = fault.plan(dependency, {})
+        change = change_for(fault, dependency)
 
         class Planned:
             id = f"{dependency.name}-{kind}-1"

@@ -201,6 +201,7 @@ def test_the_short_file_of_the_page_loads(tmp_path: Path) -> None:
 
 REDIS = GOOD + '[toxiproxy]\nurl = "http://127.0.0.1:8474"\n[dependencies.redis]\nkind = "redis"\n'
 POSTGRES = GOOD + '[dependencies.db]\nkind = "postgres"\ndirect = "127.0.0.1:5432"\n'
+FRONT = GOOD + '[dependencies.f]\nkind = "http"\nfront = "http://127.0.0.1:9901"\n'
 
 BAD: list[tuple[str, str, str]] = [
     # the text, what the message says, what the hint says
@@ -246,6 +247,12 @@ BAD: list[tuple[str, str, str]] = [
     (REDIS + 'password = "hunter2"\n', "dependencies.redis.password: a secret does not belong", "password_env"),
     (REDIS + 'direct = "127.0.0.1:6379"\npassword_env = "hunter2!"\n', "password_env: the *name* of", "REDIS_"),
     (GOOD + '[dependencies.p]\nkind = "tcp"\n', "dependencies.p: where is it?", "proxy"),
+    (FRONT, "dependencies.f.path is missing: where the front listens", "path ="),
+    (FRONT + 'path = "h:1"\nfront_name = "A b"\n', "front_name: 'A b' cannot be the name of a front", "small letters"),
+    (FRONT.replace("9901", "9901/x") + 'path = "h:1"\n', "f.front: Envoy's admin interface has no path", "HOST:PORT"),
+    (FRONT.replace("http:", "https:") + 'path = "h:1"\n', "f.front: an http URL is wanted", "9901"),
+    (GOOD + '[dependencies.f]\nkind = "http"\ndirect = "h:1"\nfront_name = "f"\n', "f.front_name without front", ""),
+    (GOOD + '[dependencies.p]\nkind = "tcp"\nfront = "http://h:1"\n', "p.front belongs to kind http", ""),
     (GOOD + '[dependencies.p]\nkind = "tcp"\nproxy = "p"\n', "dependencies.p.proxy: which Toxiproxy?", "[toxiproxy]"),
     (GOOD + '[dependencies.api]\nkind = "tcp"\ndirect = "h:1"\n', "dependencies.api: the target is called", "name"),
     (POSTGRES, "dependencies.db.login is missing", "user=app"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from harness.fault import registered, traits_of
-from harness.model.records.faults import Address, Credentials, Dependency, DependencyProxy
+from harness.model.records.faults import Address, Credentials, Dependency, DependencyFront, DependencyProxy
 from harness.model.records.plan import Plan
 from harness.report.terminal.plan_blast_radius import blast_radius
 from tests.report.sample import plan, planned_fault
@@ -50,6 +50,14 @@ def test_everything_that_is_reached_locked_and_needed_is_said() -> None:
     ):
         assert said in text, said
     assert "connection-limit" in registered()
+
+
+def test_an_envoy_in_front_is_reached_and_named() -> None:
+    front = DependencyFront(url="http://127.0.0.1:9901", name="pay")
+    risk = Dependency(name="risk", kind="http", front=front, path=Address("127.0.0.1", 18080))
+    text = blast_radius(with_dependency(risk, "status", "http://10.0.0.9:8000"))
+    assert "its front's listener 127.0.0.1:18080" in text and "Envoy http://127.0.0.1:9901, front pay" in text
+    assert "harness-lock" not in text
 
 
 def test_a_run_on_its_own_stack_locks_nothing() -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from harness.model.errors import Refused, SetupError
+from harness.model.records.faults import Dependency, DependencyFront
 from harness.safety.journal.journal import Journal
 from harness.safety.locks.local import acquire, lock_file
-from harness.safety.locks.names import target_names
+from harness.safety.locks.names import declared_names, target_names
 from tests.safety.test_journal import injected, record
 
 
@@ -25,6 +26,12 @@ def test_a_second_run_is_told_who_holds_it(state_home: Path) -> None:
             acquire(["redis"], "run-b")
         acquire(["postgres"], "run-b").release()
     acquire(["redis"], "run-b").release()
+
+
+def test_a_front_is_locked_by_where_its_envoy_is_whatever_that_is_called() -> None:
+    fronts = [DependencyFront(url=f"http://{host}:9901", name="risk") for host in ("127.0.0.1", "localhost")]
+    one, other = (declared_names("", [Dependency(name="risk", kind="http", front=front)]) for front in fronts)
+    assert one == other == ["envoy this machine:9901 front risk"]
 
 
 def test_what_was_locked_before_the_refusal_is_free_again(state_home: Path) -> None:

@@ -16,7 +16,15 @@ import pytest
 
 from harness.fault import registered
 from harness.model.errors import Gone, OutcomeUnknown, Refused, UndoUnverified, Unreachable, UsageError
-from harness.model.records.faults import Applied, Credentials, Dependency, DependencyProxy, Evidence, UndoRecord
+from harness.model.records.faults import (
+    Applied,
+    Credentials,
+    Dependency,
+    DependencyFront,
+    DependencyProxy,
+    Evidence,
+    UndoRecord,
+)
 from harness.model.records.process import ServerProcess
 from harness.safety.healing.dead_run import heal_all
 from harness.safety.healing.undo import Patience, check_addresses, order_of_undo, undo_record
@@ -345,6 +353,7 @@ def test_a_record_from_a_file_reaches_only_allowed_hosts(proxy: Proxy) -> None:
     for changed in (
         {"proxy": {"url": "http://203.0.113.9:8474"}},
         {"proxy": {"url": "http://10.1.2.3:8474"}},
+        {"front": DependencyFront(url="http://203.0.113.9:9901", name="redis")},
         {"proxy": {"url": "http://127.0.0.1@203.0.113.9:8474"}},
         {"direct": msgspec.structs.replace(record.dependency.path, host="10.1.2.3")},
         {"credentials": {"admin": "user=a host=203.0.113.9 dbname=x"}},

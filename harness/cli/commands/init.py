@@ -47,6 +47,14 @@ if TYPE_CHECKING:
     help="Write nothing, print one: harness.toml (if none is named), the compose override, Toxiproxy's list of"
     " proxies, which the override mounts, or the Locust file.",
 )
+@click.option(
+    "--http",
+    "http",
+    multiple=True,
+    metavar="NAME=HOST:PORT",
+    help="Print the configuration of an Envoy in front of this HTTP upstream (https://HOST where it speaks TLS), and"
+    " what else is to be done. Goes alone. Repeatable.",
+)
 @click.option("--diff", is_flag=True, help="Write nothing, show how what is there differs from what would be written.")
 @click.option("--remove", is_flag=True, help="Remove the files that init wrote here, but for those that were changed.")
 @allow_host_option("Fetch the document of --openapi from this host, which is not loopback. Repeatable.")
@@ -59,6 +67,7 @@ def init(
     openapi: str | None,
     locustfile: str | None,
     what: str | None,
+    http: tuple[str, ...],
     diff: bool,
     remove: bool,
     allow_hosts: tuple[str, ...],
@@ -72,12 +81,22 @@ def init(
     harness init --openapi http://127.0.0.1:8000/openapi.json
     harness init --compose compose.yaml --front redis,db --print override
     harness init > harness.toml
+    harness init --http payments=127.0.0.1:9000 > envoy.yaml
     """
     from harness.model.errors import UsageError
     from harness.scaffold.compose_config import files_here
     from harness.scaffold.configuration_file import LOCUSTFILE
     from harness.scaffold.proposal import Asked, proposal
 
+    if http:
+        from harness.scaffold.http_front import front_file
+
+        if files or front or apps or openapi or locustfile or what or diff or remove:
+            raise UsageError(
+                "--http goes alone: it prints one file for Envoy", hint="harness init --http NAME=HOST:PORT"
+            )
+        click.echo(front_file(http), nl=False)
+        return 0
     if sum((what is not None, diff, remove)) > 1:
         raise UsageError("--print, --diff and --remove are three different things", hint="one of them")
     if remove:

@@ -51,7 +51,8 @@ def snapshot(dependency: Dependency, *, exclude: Collection[str] = (), target: C
     kind = kind_of(dependency)
     ignored = (*exclude, *dependency.ignore_clients)
     if not _can_tell(dependency):
-        return PathSnapshot(at=monotonic(), can_tell=False)
+        total = kind.total(dependency) if dependency.front is not None else None
+        return PathSnapshot(at=monotonic(), can_tell=False, total=total)
     kernel = _kernel(dependency)
     ends = kernel.proxy
     seen: dict[str, PathClient] = {}

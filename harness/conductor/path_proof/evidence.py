@@ -73,6 +73,28 @@ def _use_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Depende
     )
 
 
+def passed_evidence(before: PathSnapshot | None, after: PathSnapshot, dependency: Dependency) -> Evidence:
+    """Of two looks at what an Envoy in front has counted: requests that were not ours."""
+    first = before.total if before is not None else None
+    known = first is not None and after.total is not None
+    came = (after.total or 0) - (first or 0)
+    observed = f"{max(came, 0):.0f} {kind_of(dependency).total_unit}"
+    if before is not None:
+        observed += f" in {after.at - before.at:.1f} s"
+    return Evidence(
+        source="path",
+        expected=f"the application uses {dependency.name} through its front",
+        observed=observed if known else "what the front has counted is not known",
+        held=known and came > 0,
+        at=after.at,
+    )
+
+
+def unpassed(dependency: Dependency) -> str:
+    """What is wrong where nothing of the application passes the front: a clause."""
+    return f"the target does not use {dependency.name} through its front"
+
+
 def bypass_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> Evidence | None:
     """While a fault on the proxy lasts: does anybody use the dependency past it? None where nobody can tell."""
     if not (before.can_tell and after.can_tell):

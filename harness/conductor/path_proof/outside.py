@@ -120,7 +120,7 @@ def past(dependency: Dependency, target: TargetInfo | None, dependencies: Sequen
     from harness.adapters.processes import sockets
     from harness.conductor.path_proof.target_processes import family
 
-    if target is None or not dependency.proxied or dependency.direct in (None, dependency.path):
+    if target is None or not (dependency.proxied or dependency.front) or dependency.direct in (None, dependency.path):
         return ""
     try:
         held = sockets.held()
@@ -135,7 +135,8 @@ def past(dependency: Dependency, target: TargetInfo | None, dependencies: Sequen
 
 def reaches_past(seen: Outside, dependency: Dependency) -> str:
     """What is wrong where there are such connections: a clause."""
-    return f"the target reaches {dependency.name} past the proxy{' as well' if seen.ends else ''}"
+    led = "the proxy" if dependency.proxied else "its front"
+    return f"the target reaches {dependency.name} past {led}{' as well' if seen.ends else ''}"
 
 
 def missing_of(seen: Outside, dependency: Dependency) -> str:

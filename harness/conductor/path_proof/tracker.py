@@ -10,7 +10,14 @@ from harness.adapters.docker.address import at_present
 from harness.adapters.processes import sockets
 from harness.conductor.path_proof import outside
 from harness.conductor.path_proof.clients import PathSnapshot, snapshot
-from harness.conductor.path_proof.evidence import bypass_evidence, path_evidence, strays_of, trouble_of
+from harness.conductor.path_proof.evidence import (
+    bypass_evidence,
+    passed_evidence,
+    path_evidence,
+    strays_of,
+    trouble_of,
+    unpassed,
+)
 from harness.conductor.path_proof.target_processes import family
 from harness.dependencies.registry import kind_of
 from harness.fault import Fault
@@ -68,12 +75,16 @@ class Paths:
         self._faults: dict[str, list[str]] = {}
         self._dependencies: dict[str, Dependency] = {}
         self._on_proxy: set[str] = set()
+        self._on_front: set[str] = set()
         for planned in plan.faults:
             dependency = planned.change.dependency
             self._dependencies[dependency.name] = dependency
             self._faults.setdefault(dependency.name, []).append(planned.id)
-            if faults[planned.spec.kind].needs == "proxy":
+            needs = faults[planned.spec.kind].needs
+            if needs in ("proxy", "front"):
                 self._on_proxy.add(planned.id)
+            if needs == "front":
+                self._on_front.add(planned.id)
         self._last: dict[str, PathSnapshot] = {}
 
     def first_look(self, dependency: Dependency) -> None:
@@ -107,7 +118,7 @@ class Paths:
             if before is None or (after is not None and _in_use(before, after, dependency)):
                 break
         if after is not None and not after.can_tell and not dependency.target:
-            self._from_outside(dependency)
+            self._from_outside(dependency, before, after)
             return
         for fault_id in self._faults[dependency.name]:
             if before is None or after is None:
@@ -115,7 +126,7 @@ class Paths:
             else:
                 self._judge(fault_id, before, after, dependency)
 
-    def _from_outside(self, dependency: Dependency) -> None:
+    def _from_outside(self, dependency: Dependency, before: PathSnapshot | None, after: PathSnapshot) -> None:
         """It cannot be asked who uses it: somebody must be seen connected, the target where it is known.
 
         The target's own path is the load's.
@@ -126,6 +137,11 @@ class Paths:
         for fault_id in self._faults[dependency.name]:
             if past and fault_id in self._on_proxy:
                 self._not_proven(fault_id, f"{outside.reaches_past(seen, dependency)}: {past}")
+            elif fault_id in self._on_front:
+                passed = passed_evidence(before, after, dependency)
+                self._evidence(fault_id, "path", passed)
+                if not passed.held:
+                    self._not_proven(fault_id, f"{unpassed(dependency)}: {passed.observed}")
             elif seen.ends:
                 self._evidence(fault_id, "path", outside.evidence_of(seen, dependency))
             else:

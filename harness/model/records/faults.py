@@ -99,6 +99,13 @@ class DependencyContainer(msgspec.Struct, frozen=True, kw_only=True, omit_defaul
     network: str | None = None
 
 
+class DependencyFront(msgspec.Struct, frozen=True, kw_only=True):
+    """An Envoy in front of an HTTP upstream. url: of its admin interface. name: of the front in its configuration."""
+
+    url: str
+    name: str
+
+
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Logins, and the *names* of the variables that hold their passwords; never a password.
 
@@ -166,7 +173,8 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     login says it. probe_send: tcp: what a probe sends so that it is answered, "" = the server speaks first; None =
     nothing is known. ignore_clients: names, addresses or networks of clients of it that are not the application's and
     may go past its proxy. path_assumed: nobody asks for proof that the application uses the proxy.
-    pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients.
+    pooled: PostgreSQL behind PgBouncer, which hides the sessions of its clients. front: HTTP: an Envoy that its
+    requests pass.
 
     One that was written in another form does not decode: half of it would lead an undo elsewhere.
     """
@@ -192,6 +200,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ignore_clients: tuple[str, ...] = ()
     path_assumed: bool = False
     pooled: bool = False
+    front: DependencyFront | None = None
 
     def but(self, **changes: Any) -> Dependency:
         """The same with other values. Of a part (`proxy`, `process`, `container`, `credentials`, `broker`) a mapping
@@ -221,14 +230,16 @@ class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ParamInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One parameter, for the catalogue and for decoding: unit is duration, size, rate, count, choice, number or name.
+    """One parameter, for the catalogue and for decoding: unit is duration, size, rate, count, choice, number,
+    share or name.
 
-    Values arrive as text and are decoded to base units (seconds, bytes, bytes per second, plain numbers).
+    Values arrive as text and are decoded to base units (seconds, bytes, bytes per second, plain numbers; a share
+    from 0 to 1).
     low and high bound the decoded value; choices lists the words of a choice. A name is taken as it is.
     """
 
     name: str
-    unit: Literal["duration", "size", "rate", "count", "choice", "number", "name"]
+    unit: Literal["duration", "size", "rate", "count", "choice", "number", "share", "name"]
     default: str
     help: str
     low: float | None = None

@@ -66,7 +66,9 @@ def kinds_for(name: str, dependency: Dependency, faults: Mapping[str, FaultDescr
     """Kinds of fault that a profile has for a dependency, in order: of the standard one also the protocol's own."""
     if name == "quick":
         return tuple(kind for kind in QUICK if kind in faults)
-    own = sorted(kind for kind, fault in faults.items() if fault.needs == "server" and _change(fault, dependency))
+    own = sorted(
+        kind for kind, fault in faults.items() if fault.needs in ("server", "front") and _change(fault, dependency)
+    )
     return (*(kind for kind in STANDARD if kind in faults), *own)
 
 

@@ -38,9 +38,12 @@ def _changed(plan: Plan) -> list[str]:
 
 
 def _reached(dependency: Dependency) -> list[str]:
-    found = [f"its proxy's listener {dependency.path}"] if dependency.path is not None else []
+    led = "front" if dependency.front is not None and not dependency.proxied else "proxy"
+    found = [f"its {led}'s listener {dependency.path}"] if dependency.path is not None else []
     if dependency.proxy.url is not None:
         found.append(f"Toxiproxy {dependency.proxy.url}, proxy {dependency.proxy.name}")
+    if dependency.front is not None:
+        found.append(f"Envoy {dependency.front.url}, front {dependency.front.name}")
     if dependency.direct is not None:
         found.append(f"the server itself {dependency.direct}")
     if dependency.url is not None:

@@ -83,6 +83,8 @@ def undo_record(
         if allowed is not None:
             check_addresses(record, allowed)
         restart = restart_toxiproxy or toxiproxy_restart.restarter(record, lambda line: say(redact(line)))
+        if fault.needs == "front":
+            restart = None  # what is on an Envoy no restart of Toxiproxy takes off
         return _Undo(record, fault, say, redact, patience, unsure, on_answer).run(restart)
     except HarnessError as error:
         found = _unverified(record, str(error), redact, error)
@@ -127,8 +129,8 @@ class _Undo:
         self._patience = patience
         self._unsure = unsure
         self._on_answer = on_answer
-        # Faults on the container itself look where it is; those on the proxy do not go there.
-        self._follows = fault.needs not in ("proxy", "runtime", "container")
+        # Faults on the container itself look where it is; those before it do not go there.
+        self._follows = fault.needs not in ("proxy", "front", "runtime", "container")
         self._applied: Applied | None = None
         self._gone = False
         self._clean = False

@@ -10,7 +10,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 
-from harness.adapters.allowed_hosts import TOXIPROXY_PORT, own_addresses, url_address
+from harness.adapters.allowed_hosts import ENVOY_PORT, TOXIPROXY_PORT, own_addresses, url_address
 from harness.dependencies.registry import kind_of
 from harness.model.errors import HarnessError
 from harness.model.records.faults import Dependency
@@ -44,6 +44,9 @@ def declared_names(url: str, changed: Iterable[Dependency]) -> list[str]:
         if dependency.proxy.url is not None and dependency.proxied:
             host, port = url_address(dependency.proxy.url, TOXIPROXY_PORT)
             found |= {f"{name} proxy {dependency.proxy.name}" for name in _names("toxiproxy", host, port)}
+        if dependency.front is not None:
+            host, port = url_address(dependency.front.url, ENVOY_PORT)
+            found |= {f"{name} front {dependency.front.name}" for name in _names("envoy", host, port)}
         if dependency.process.pid_file is not None or dependency.process.pid is not None:
             found.add(f"process {dependency.process.pid_file or dependency.process.pid}")
         if dependency.container.id is not None:

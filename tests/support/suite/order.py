@@ -58,6 +58,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/faults/test_block.py": 50,
         "tests/e2e/test_remote_worker.py": 50,
         "tests/console/test_accessible.py": 40,
+        "tests/faults/test_front.py": 40,
         "tests/load/test_lean_limits.py": 40,
         "tests/load/test_saturation.py": 40,
         "tests/e2e/test_control_bypass.py": 35,
