@@ -209,9 +209,10 @@ def harness(
     workers: int = 1,
     keep: Path | None = None,
     measured: Callable[[float, float], None] = lambda start, end: None,
+    trace: bool = False,
 ) -> Cost:
     """rate: arrivals a second of the open model; None: closed, as fast as the users go. keep: where windows.jsonl is to
-    be. measured: told the measured span, in seconds since t0."""
+    be. measured: told the measured span, in seconds since t0. trace: whether requests carry a traceparent."""
     ready, ended = threading.Event(), threading.Event()
 
     def on_message(message: LoadMessage) -> None:
@@ -223,6 +224,7 @@ def harness(
         **paced,
         host=server.url,
         locustfile=str(file),
+        trace=trace,
         classes=(UserClass(name="Poster"),),
         seed=1,
         users=users,
