@@ -12,7 +12,20 @@ from typing import Annotated
 
 import msgspec
 
-from harness.model.options import COUNT, DURATION, EXPR, FLAG, HOST, NUMBER, PATH, Option, Unit, one_of, options_of
+from harness.model.options import (
+    COUNT,
+    DURATION,
+    EXPR,
+    FLAG,
+    HOST,
+    NUMBER,
+    PATH,
+    Option,
+    Unit,
+    count,
+    one_of,
+    options_of,
+)
 from harness.model.records.alerts import AlertsPlan
 from harness.model.records.load import Arrivals, Model
 from harness.model.records.stack import StackName
@@ -100,6 +113,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     seed: Annotated[int | None, Option(COUNT, "Of the arrival schedule; printed with every result.")] = None
     workers: Annotated[int | None, Option(COUNT,
         "Load processes on this machine.", otherwise="one for every 1,000 requests/s, at most one a core")] = None
+    metrics_port: Annotated[int | None, Option(count(1, 65535),
+        "Serve what the run knows of itself to a Prometheus, on this port of 127.0.0.1.",
+        not_in_file="a port of this machine is said on the command line")] = None
     remote_workers: Annotated[int, Option(COUNT,
         "Wait for so many `harness worker` of other machines; they make the load, with --workers of this one.",
         shown="none", not_in_file=REMOTE)] = 0
