@@ -130,6 +130,8 @@ def conduct(
     annotations = Annotations(grafana, plan.experiment, history, say) if grafana is not None else None
     if session.exposition is not None:
         session.exposition.follow(plan, history, hidden=people is not None and people.hidden)
+    if session.spans is not None and not (people is not None and people.hidden):
+        session.spans.follow(plan, history)
     history.start(t0)
     try:
         runner = FaultRunner(
@@ -165,6 +167,8 @@ def conduct(
         history.unlisten()
         if session.exposition is not None:
             session.exposition.over()
+        if session.spans is not None:
+            session.spans.over()
         if people is not None:
             people.orders.close()
         if annotations is not None:

@@ -16,6 +16,7 @@ from harness.conductor.prepare import Planned, lock_names
 from harness.conductor.recording.alerts import AlertRecorder
 from harness.conductor.recording.exposition import Exposition
 from harness.conductor.recording.sampler import Sampler
+from harness.conductor.recording.spans import Spans
 from harness.conductor.recording.unresolved import Unresolved
 from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import Inbox, renewing
@@ -104,12 +105,14 @@ def opened(
             say=log.say,
             locks=locks,
             exposition=exposition,
+            spans=Spans.wanted(log.say),
         )
         try:
             yield session, log
         finally:
-            if exposition is not None:
-                exposition.close()
+            for follower in (session.exposition, session.spans):
+                if follower is not None:
+                    follower.close()
 
 
 class Session:
@@ -129,8 +132,10 @@ class Session:
         say: Say,
         locks: Locks,
         exposition: Exposition | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self.exposition = exposition
+        self.spans = spans
         self.run_dir = run_dir
         self._place = place_of(run_dir)
         self.state_dir = state_dir

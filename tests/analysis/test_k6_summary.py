@@ -44,6 +44,16 @@ def handled(path: Path, found: dict[str, dict[str, Any]]) -> Path:
     return path
 
 
+@pytest.mark.parametrize("file", ["k6_export.json", "k6_handled.json"])
+def test_files_that_k6_has_written(file: str) -> None:
+    """By k6 1.8.1: 60 iterations a second for 3 s, each with a request that went well and one that failed."""
+    found = check_k6_summary(Path(__file__).parent / "files" / file, ["p99 < 1s"])
+    assert (found.exit_code, found.requests, found.failures) == (1, 362, 181)
+    assert 110 < found.rps < 130 and found.p95_ms is not None and (found.p99_ms is None) == ("handled" in file)
+    good = check_k6_summary(Path(__file__).parent / "files" / file, ["error_rate < 5%"], name="good")
+    assert (good.exit_code, good.requests, good.failures) == (0, 181, 0)
+
+
 @pytest.mark.parametrize("write", [exported, handled])
 def test_both_shapes_say_the_same(tmp_path: Path, write: Any) -> None:
     path = write(tmp_path / "summary.json", metrics(failed=9))

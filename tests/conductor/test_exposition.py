@@ -1,4 +1,4 @@
-"""What a run tells a Prometheus: the right numbers, nothing of a blind drill, and never a wait. A real one scrapes it."""
+"""What a run tells a Prometheus: the right numbers, nothing of a blind drill, never a wait. A real one scrapes it."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def begun(exposition: Exposition, folder: Path, *, hidden: bool = False) -> Hist
 def rows() -> list[DeltaRow | MarkRow]:
     fast, slow = bucket_of(20.0), bucket_of(400.0)
     counts = RequestCounts(
-        ok=12, backfilled=2, fail={"timeout": 5}, backfilled_fail={"timeout": 1}, sum_ms=2360.0, backfilled_sum_ms=800.0,
-        sketch=[fast, 8, slow, 4], backfilled_sketch=[slow, 2], max_ms=400.0,
+        ok=12, backfilled=2, fail={"timeout": 5}, backfilled_fail={"timeout": 1}, sum_ms=2360.0,
+        backfilled_sum_ms=800.0, sketch=[fast, 8, slow, 4], backfilled_sketch=[slow, 2], max_ms=400.0,
     )  # fmt: skip
     classes = {"U": ClassCounts(planned=9, ended=9, unsent_cap=3)}
     mark = MarkRow(worker="w0", at=1.0, done=10, open=[3, 2, 4, 5], users=11, lateness_p99_ms=2.5, lateness_n=4)
@@ -100,6 +100,7 @@ def test_the_numbers(served: tuple[Exposition, int, list[str]], tmp_path: Path) 
     assert found['harness_fault_on{fault="redis-down"}'] == 1
     experiment = planned().experiment
     assert found[f'harness_run_info{{experiment="{experiment}",run="20261123T160000.000Z"}}'] == 1
+    assert found['harness_fault_injections_total{fault="redis-down"}'] == 1
     history.add(Undone, fault="redis-down", sent_s=2.0)
     exposition.over()
     found = seen(port, lambda now: now['harness_phase{phase="fault"}'] == 0)

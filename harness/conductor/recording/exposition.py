@@ -46,6 +46,7 @@ class Exposition:
         self._run, self._experiment, self._hidden = "", "", True
         self._phase = ""
         self._faults: dict[str, bool] = {}
+        self._injections: Counter[str] = Counter()
         self._requests: Counter[tuple[str, str]] = Counter()
         self._latencies: dict[str, Counter[int]] = {}
         self._sums_s: dict[str, float] = {}
@@ -95,7 +96,8 @@ class Exposition:
         self._hidden = hidden
         self._run, self._experiment = plan.load.run, plan.experiment
         self._phase = ""
-        self._faults = dict.fromkeys((fault.id for fault in plan.faults), False)
+        self._faults = dict.fromkeys((fault.id for fault in plan.faults if fault.for_s is not None), False)
+        self._injections = Counter({fault.id: 0 for fault in plan.faults})
 
     def _end_phase(self) -> None:
         self._phase = ""
@@ -105,9 +107,11 @@ class Exposition:
             case PhaseStarted(phase=phase):
                 self._phase = phase
             case FaultInjected(fault=fault):
-                self._faults[fault] = True
+                self._injections[fault] += 1
+                if fault in self._faults:
+                    self._faults[fault] = True
             case Undone(fault=fault) | UndoVerified(fault=fault) | FaultMended(fault=fault):
-                self._faults[fault] = False
+                self._faults.update({fault: False} if fault in self._faults else {})
             case _:
                 pass
 
@@ -184,7 +188,10 @@ class Exposition:
             fault = GaugeMetricFamily("harness_fault_on", "1 from the injection to the undo.", labels=("fault",))
             for name, on in sorted(self._faults.items()):
                 fault.add_metric((name,), on)
-            found += [phase, fault]
+            times = CounterMetricFamily("harness_fault_injections", "Injections of this experiment.", labels=("fault",))
+            for name, count in sorted(self._injections.items()):
+                times.add_metric((name,), count)
+            found += [phase, fault, times]
         return found
 
 
