@@ -25,11 +25,10 @@ from harness.analysis.locust_csv import (
 from harness.model.errors import UsageError
 from harness.model.files import read_limited
 from harness.model.records.load import Scenario
+from harness.model.records.metrics import METRICS
 
 K6 = Writer("k6", "a summary of k6's")
 _REQUESTS, _FAILED, _TOOK = "http_reqs", "http_req_failed", "http_req_duration"
-_LATENCIES = {"mean": "avg", "p50": "med", "p95": "p(95)", "p99": "p(99)", "max": "max"}
-"""What is judged -> what k6 calls it; p(99) is there with --summary-trend-stats only."""
 _TAGGED = re.compile(rf"(?:{_REQUESTS}|{_FAILED}|{_TOOK})\{{([^{{}}]*)\}}")
 
 _Values = Mapping[str, float | None]
@@ -96,11 +95,15 @@ def _row(metrics: Mapping[str, Any], name: str, tags: str, path: Path) -> Row:
             f"{path}: {_FAILED}{tags} is of {bad + good:,} requests, and {_REQUESTS}{tags} of {count:,}",
             hint="k6 counts no failures where a script sets responseCallback to null",
         )
-    found: dict[str, float | None] = {"requests": count, "failures": bad, "rps": requests.get("rate")}
-    found |= {metric: took.get(theirs) for metric, theirs in _LATENCIES.items()}
     if requests.get("rate") is None:
         raise UsageError(f"{path} is no summary of k6's: {_REQUESTS}{tags} has no rate")
-    columns = {COLUMNS[metric]: "" if value is None else repr(value) for metric, value in found.items()}
+    tables = {_REQUESTS: requests, _FAILED: failed, _TOOK: took}
+    found = {COLUMNS["requests"]: count, COLUMNS["failures"]: bad, COLUMNS["mean"]: took.get("avg")}
+    for traits in METRICS.values():
+        if traits.k6:
+            metric, _, value = traits.k6.partition(" ")
+            found[traits.column] = tables[metric].get(value)
+    columns = {column: "" if value is None else repr(value) for column, value in found.items()}
     return {"Type": "", "Name": name, **columns}
 
 
