@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from harness.load.ipc.protocol import LoadMessage, Ready
+from harness.load.ipc.protocol import Begin, LoadMessage, Ready
 from harness.load.process.launcher import LoadProcess
 from harness.model.clock import monotonic
 from harness.model.records.load import LoadPlan, UserClass
@@ -243,7 +243,7 @@ def harness(
             if not ready.wait(60):
                 raise SystemExit(f"the load process was not ready within 60 s:\n{log.read_text()}")
             t0 = monotonic() + 0.1
-            load.begin(t0)
+            load.send(Begin(t0=t0))
             time.sleep(2.0 + warm_up_s)
             start = monotonic() - t0
             cost = cost_of(load.pid, server, seconds)
