@@ -1,10 +1,11 @@
 """Spans over OTLP, with opentelemetry's own exporter. The receiver stands in for a collector: it decodes what arrives
-by opentelemetry-proto, as one does, and no more; no real collector was tried."""
+by opentelemetry-proto, as one does, and no more. A real one takes its place where there is one."""
 
 from __future__ import annotations
 
 import http.server
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from harness.model.clock import monotonic
 from harness.model.records import events as ev
 from harness.model.records.plan import Plan
 from tests.report.sample import plan_of
+from tests.support.servers.ports import free_port
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
@@ -200,3 +202,42 @@ def test_nobody_asked_means_none() -> None:
     assert Spans.wanted(print, {}) is None
     assert Spans.wanted(print, {ENDPOINT: ""}) is None
     assert Spans.wanted(print, {ENDPOINT: "http://127.0.0.1:9", "OTEL_SDK_DISABLED": "true"}) is None
+
+
+def test_a_real_collector_takes_them(receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where otelcol is on PATH: any build of it with the otlp receiver and the debug exporter."""
+    program = shutil.which("otelcol")
+    if program is None:
+        pytest.skip("needs otelcol on PATH")
+    port, config, log = free_port(), tmp_path / "otelcol.yaml", tmp_path / "otelcol.log"
+    config.write_text(
+        f'receivers: {{otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:{port}"}}}}}}}}\n'
+        "exporters: {debug: {verbosity: detailed}}\n"
+        "service: {telemetry: {metrics: {level: none}}, pipelines: {traces: {receivers: [otlp], exporters: [debug]}}}\n"
+    )
+    monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{port}")
+    with log.open("wb") as out:
+        collector = subprocess.Popen([program, f"--config={config}"], stdout=out, stderr=out)
+        try:
+            until = time.monotonic() + 30
+            while "Everything is ready" not in log.read_text():
+                assert collector.poll() is None and time.monotonic() < until, log.read_text()[-2000:]
+                time.sleep(0.1)
+            said: list[str] = []
+            history = History(tmp_path / "history.jsonl", "e", said.append)
+            spans = Spans.wanted(said.append)
+            assert spans is not None
+            happen(history)
+            spans.afterwards(planned(), history.events)
+            spans.close()
+            assert said == []
+            until = time.monotonic() + 10
+            while log.read_text().count("Trace ID") < 6 and time.monotonic() < until:
+                time.sleep(0.1)
+        finally:
+            collector.terminate()
+            collector.wait(10)
+    text = log.read_text()
+    for name in ("run", "phase baseline", "phase fault", "fault redis-down", "fault redis-kill", "fault db-pause"):
+        assert f": {name}\n" in text, text[-3000:]
+    assert "-> harness.run: Str(20261123T160000.000Z)" in text and "-> harness.undo: Str(not verified)" in text
