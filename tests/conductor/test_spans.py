@@ -205,8 +205,8 @@ def test_nobody_asked_means_none() -> None:
 
 
 def test_a_real_collector_takes_them(receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where otelcol is on PATH, with the otlp receiver and the debug exporter: go.opentelemetry.io/collector/cmd/builder
-    makes one in minutes."""
+    """Where otelcol is on PATH, with the otlp receiver and the debug exporter:
+    go.opentelemetry.io/collector/cmd/builder makes one in minutes."""
     program = shutil.which("otelcol")
     if program is None:
         pytest.skip("needs otelcol on PATH")
