@@ -83,7 +83,7 @@ lint: setup  ## ruff, its format, mypy --strict
 # Renew the pinned versions. The clients' own defaults choose the registry; no host is recorded.
 lock: setup  ## renew the pinned versions
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --no-header \
-	  --no-emit-index-url --no-emit-find-links --extra embedded --extra dev pyproject.toml -o .ci/requirements.txt
+	  --no-emit-index-url --no-emit-find-links --extra embedded --extra otel --extra dev pyproject.toml -o .ci/requirements.txt
 	echo uv | $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links - -o .ci/uv.txt
 

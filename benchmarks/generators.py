@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from harness.load.ipc.protocol import LoadMessage, Ready
+from harness.load.ipc.protocol import Begin, LoadMessage, Ready
 from harness.load.process.launcher import LoadProcess
 from harness.model.clock import monotonic
 from harness.model.records.load import LoadPlan, UserClass
@@ -209,9 +209,10 @@ def harness(
     workers: int = 1,
     keep: Path | None = None,
     measured: Callable[[float, float], None] = lambda start, end: None,
+    trace: bool = False,
 ) -> Cost:
     """rate: arrivals a second of the open model; None: closed, as fast as the users go. keep: where windows.jsonl is to
-    be. measured: told the measured span, in seconds since t0."""
+    be. measured: told the measured span, in seconds since t0. trace: whether requests carry a traceparent."""
     ready, ended = threading.Event(), threading.Event()
 
     def on_message(message: LoadMessage) -> None:
@@ -223,6 +224,7 @@ def harness(
         **paced,
         host=server.url,
         locustfile=str(file),
+        trace=trace,
         classes=(UserClass(name="Poster"),),
         seed=1,
         users=users,
@@ -241,7 +243,7 @@ def harness(
             if not ready.wait(60):
                 raise SystemExit(f"the load process was not ready within 60 s:\n{log.read_text()}")
             t0 = monotonic() + 0.1
-            load.begin(t0)
+            load.send(Begin(t0=t0))
             time.sleep(2.0 + warm_up_s)
             start = monotonic() - t0
             cost = cost_of(load.pid, server, seconds)

@@ -1,10 +1,11 @@
 """What a request costs the generator, beside the tools people would take instead: CPU time, all against one nginx.
 
-    python benchmarks/load_cpu.py [paced] [saturated] [locust] [--rate 5000] [--seconds 8] [--rounds 3]
+    python benchmarks/load_cpu.py [paced] [saturated] [locust] [trace] [--rate 5000] [--seconds 8] [--rounds 3]
 
 paced       the open model at a rate, with recording: the harness with its own client, vegeta, k6
 saturated   as fast as one process goes: the harness (closed model, with recording), wrk, plain Locust with FastHttpUser
             and with our client
+trace       the open model at a rate, with a traceparent on each request, and without
 locust      the same users (FastHttpUser) at the same rate: the open model with recording, and plain Locust
 
 In turns, several rounds; a line each, and the median of the ratios of each round. nginx is held to one process. What is
@@ -28,7 +29,7 @@ USERS = 20
 LOCUST_RATE = 600
 """One process of plain Locust with FastHttpUser keeps it up."""
 OURS = "harness"
-PARTS = ["paced", "saturated", "locust"]
+PARTS = ["paced", "saturated", "locust", "trace"]
 
 
 def main() -> None:
@@ -71,6 +72,11 @@ def runs(
             "wrk": (lambda: g.wrk(wrk, server, users=USERS, **span), ""),
             "Locust, our client": (lambda: g.plain_locust(lean, server, users=USERS, **span), ""),
             "Locust, FastHttpUser": (lambda: g.plain_locust(fast, server, users=USERS, **span), ""),
+        }
+    if part == "trace":
+        return {
+            OURS: (lambda: g.harness(lean, server, rate=rate, trace=True, **span), ""),
+            "without tracing": (lambda: g.harness(lean, server, rate=rate, **span), "at most 1.05"),
         }
     return {
         OURS: (lambda: g.harness(fast, server, rate=LOCUST_RATE, **span), ""),

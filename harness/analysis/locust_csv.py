@@ -1,7 +1,8 @@
 """The gate for a file that plain Locust wrote: `locust --csv NAME` leaves NAME_stats.csv.
 
 Such a file has no phases and its percentiles are rounded to whole milliseconds and include failed requests, so the
-row is compared literally; a target is undecided only where there are too few requests.
+row is compared literally; a target is undecided only where there are too few requests. k6_summary.py makes the same
+rows of what k6 wrote.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -38,15 +40,26 @@ _COLUMNS = {
     "requests": "Request Count",
     "failures": "Failure Count",
 }
-_Row = Mapping[str, str]
+Row = Mapping[str, str]
+COLUMNS = MappingProxyType(_COLUMNS)
 
 
 class ImpossibleRow(ValueError):
-    """A number in it is one that Locust does not write: str(error) says which."""
+    """A number in it is one that nobody writes: str(error) says which."""
+
+
+class Writer(msgspec.Struct, frozen=True):
+    """Who wrote the file, and what it is called."""
+
+    name: str
+    file: str
+
+
+LOCUST = Writer("Locust", "a Locust CSV file")
 
 
 class CsvCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """What a _stats.csv says. name: the row judged. Latencies in ms, None where Locust wrote N/A."""
+    """What a _stats.csv or a summary of k6's says. name: the row judged. Latencies in ms, None where there is none."""
 
     name: str
     verdict: Verdict
@@ -78,29 +91,51 @@ def check_stats_csv(
     Raises UsageError for a file that is no _stats.csv or has not one row of all requests, a row that is not there, a
     target that cannot apply.
     """
-    rows = _read(path)
+    return judge_rows(_read(path), LOCUST, path, targets, name=name, scenario=scenario, scale=scale)
+
+
+def judge_rows(
+    rows: Sequence[Row],
+    writer: Writer,
+    path: Path,
+    targets: Sequence[str],
+    *,
+    name: str,
+    scenario: Scenario | None,
+    scale: float,
+    doubt: str = "",
+) -> CsvCheck:
+    """The same of rows that were read. doubt: what takes a PASS away. Raises UsageError."""
     try:
-        return _checked(rows, path, targets, name, scenario, scale)
+        return _checked(rows, writer, path, targets, name, scenario, scale, doubt)
     except ImpossibleRow as error:
         raise UsageError(f"{path}: {error}") from error
 
 
 def _checked(
-    rows: Sequence[_Row], path: Path, targets: Sequence[str], name: str, scenario: Scenario | None, scale: float
+    rows: Sequence[Row],
+    writer: Writer,
+    path: Path,
+    targets: Sequence[str],
+    name: str,
+    scenario: Scenario | None,
+    scale: float,
+    doubt: str,
 ) -> CsvCheck:
     row = _row(rows, name, path)
-    parsed = tuple(_target(text) for text in targets)
+    parsed = tuple(_target(text, writer) for text in targets)
     base = tuple(parse_expression(text) for text in DEFAULTS)
     if scenario is not None and scenario.rate is not None and not any(t.traits.of_plan for t in parsed):
         base = (parse_expression(f"rps >= {RPS_SHARE * scenario.rate * scale:.12g}"), *base)
     wanted = merge(base, parsed)
-    results = [_judge(t, row if t.name is None else _row(rows, t.name, path)) for t in wanted]
+    results = [_judge(t, row if t.name is None else _row(rows, t.name, path), writer) for t in wanted]
     rps = _number(row, "rps") or 0.0
     if not any(target.traits.of_plan for target in wanted):
         results.insert(0, _reported(rps))
     reasons = tuple(_reason(result) for result in results if result.primary and result.outcome != "held")
     outcomes = {result.outcome for result in results if result.primary}
-    verdict: Verdict = "fail" if "broken" in outcomes else "inconclusive" if outcomes - {"held"} else "pass"
+    verdict: Verdict = "fail" if "broken" in outcomes else "inconclusive" if doubt or outcomes - {"held"} else "pass"
+    reasons += (doubt,) if doubt else ()
     code = {"pass": ExitCode.PASS, "fail": ExitCode.FAIL, "inconclusive": ExitCode.INCONCLUSIVE}[verdict]
     requests, failures = _counts(row)
     return CsvCheck(
@@ -121,26 +156,26 @@ def _checked(
     )
 
 
-def _target(text: str) -> Target:
+def _target(text: str, writer: Writer) -> Target:
     target = parse_expression(text)
     if target.phase is not None:
-        raise UsageError(f"target {text!r}: a Locust CSV file has no phases; leave out `{target.phase}:`")
+        raise UsageError(f"target {text!r}: {writer.file} has no phases; leave out `{target.phase}:`")
     relative = next((limit.relative for limit in target.limits if limit.relative is not None), None)
     if relative is not None or target.other is not None:
-        raise UsageError(f"target {text!r}: a Locust CSV file has no {relative or 'phases'}; write a number")
+        raise UsageError(f"target {text!r}: {writer.file} has no {relative or 'phases'}; write a number")
     if not target.traits.column:
-        raise UsageError(f"target {text!r}: {target.metric} is not in a Locust CSV file")
+        raise UsageError(f"target {text!r}: {target.metric} is not in {writer.file}")
     return target
 
 
-def _judge(target: Target, row: _Row) -> TargetResult:
+def _judge(target: Target, row: Row, writer: Writer) -> TargetResult:
     requests, failures = _counts(row)
     outcome: Outcome
     if requests == 0:
         return _result(target, None, "undecided", "no requests")
     observed = failures / requests if target.traits.failures else _number(row, target.metric)
     if observed is None:
-        return _result(target, None, "undecided", "Locust wrote no value")
+        return _result(target, None, "undecided", f"{writer.name} wrote no value")
     if target.traits.failures:
         outcome = "held" if COMPARE[target.op](observed, target.value) else "broken"
         why = f"{failures:,} of {requests:,} requests failed"
@@ -190,7 +225,7 @@ def _reason(result: TargetResult) -> str:
     return f"{result.target} {state}: {seen}" + (f" ({result.why})." if result.why else ".")
 
 
-def _read(path: Path) -> list[_Row]:
+def _read(path: Path) -> list[Row]:
     try:
         text = read_limited(path, MAX_BYTES).decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""))
@@ -208,7 +243,7 @@ def _read(path: Path) -> list[_Row]:
     missing = [column for column in ("Type", "Name", *_COLUMNS.values()) if column not in columns]
     if missing:
         raise UsageError(f"{path} is not a Locust _stats.csv: it has no column {missing[0]!r}")
-    named: list[_Row] = [row for row in rows if row.get("Name") is not None]
+    named: list[Row] = [row for row in rows if row.get("Name") is not None]
     # Locust writes it once, at the end: without it the file was cut short, with two it is of two runs. This is so
     # whichever row is asked for.
     totals = sum(_is_total(row) for row in named)
@@ -220,12 +255,12 @@ def _read(path: Path) -> list[_Row]:
     return named
 
 
-def _is_total(row: _Row) -> bool:
+def _is_total(row: Row) -> bool:
     """A request may be called Aggregated as well; it has a type."""
     return row["Name"] == AGGREGATED and not row.get("Type")
 
 
-def _row(rows: Sequence[_Row], name: str, path: Path) -> _Row:
+def _row(rows: Sequence[Row], name: str, path: Path) -> Row:
     """The row of a request name, or of "TYPE name" where two methods share one; "Aggregated" is all requests."""
     if name == AGGREGATED:
         return next(row for row in rows if _is_total(row))
@@ -239,7 +274,7 @@ def _row(rows: Sequence[_Row], name: str, path: Path) -> _Row:
     raise UsageError(f"{path} has no row called {name!r}{near}")
 
 
-def _number(row: _Row, column: str) -> float | None:
+def _number(row: Row, column: str) -> float | None:
     """None where Locust wrote N/A. Raises ImpossibleRow for what it never writes."""
     text = row[_COLUMNS[column]]
     if text is None or text.strip() in ("", "N/A"):
@@ -250,12 +285,12 @@ def _number(row: _Row, column: str) -> float | None:
         value = math.nan
     if not 0 <= value <= MAX_VALUE:
         raise ImpossibleRow(
-            f"{_COLUMNS[column]!r} of {row['Name']!r} is {text[:40]!r}, not a number that Locust writes"
+            f"{_COLUMNS[column]!r} of {row['Name']!r} is {text[:40]!r}, not a number that is ever written"
         )
     return value
 
 
-def _count(row: _Row, column: str) -> int:
+def _count(row: Row, column: str) -> int:
     value = _number(row, column)
     if value is None or value != int(value):
         text = str(row[_COLUMNS[column]])[:40]
@@ -263,7 +298,7 @@ def _count(row: _Row, column: str) -> int:
     return int(value)
 
 
-def _counts(row: _Row) -> tuple[int, int]:
+def _counts(row: Row) -> tuple[int, int]:
     """(requests, failures)."""
     requests, failures = _count(row, "requests"), _count(row, "failures")
     if failures > requests:

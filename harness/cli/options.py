@@ -97,6 +97,7 @@ def decode(values: dict[str, Any]) -> Experiment:
         may_fail_with=config.may_fail_with if config is not None else {},
         independent_of=config.independent_of if config is not None else {},
         alerts=_alerts(values, asked["stack"]),
+        trace_url=config.report.trace_url if config is not None else "",
         cores=useful_cores(),
     )
 

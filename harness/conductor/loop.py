@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -49,6 +49,7 @@ from harness.model.records.events import (
 from harness.model.records.live import LiveState
 from harness.model.records.plan import Plan
 from harness.model.records.targets import PhaseName
+from harness.model.records.windows import Row
 from harness.plan.decide import begin, decide, may_look, refused, will_look
 from harness.plan.machine import (
     BaselineJudged,
@@ -127,6 +128,10 @@ def conduct(
     history.listen(before.note)
     grafana = session.up.grafana if people is None or not people.hidden else None
     annotations = Annotations(grafana, plan.experiment, history, say) if grafana is not None else None
+    if session.exposition is not None:
+        session.exposition.follow(plan, history, hidden=people is not None and people.hidden)
+    if session.spans is not None and not (people is not None and people.hidden):
+        session.spans.follow(plan, history)
     history.start(t0)
     try:
         runner = FaultRunner(
@@ -156,9 +161,14 @@ def conduct(
             restless=restless,
             people=people,
             unresolved=session.unresolved(plan),
+            told=session.exposition.rows if session.exposition is not None else None,
         ).run()
     finally:
         history.unlisten()
+        if session.exposition is not None:
+            session.exposition.over()
+        if session.spans is not None:
+            session.spans.over()
         if people is not None:
             people.orders.close()
         if annotations is not None:
@@ -172,6 +182,7 @@ class Conduct:
     since: byte of `windows` from which this experiment's rows are. restless: where the load is shared, what keeps the
     baseline from beginning, given the store and seconds since t0; "" for nothing. people: who may do something to it,
     where there are any. unresolved: which expected alerts are waited for once nothing else is, given seconds since t0.
+    told: who else is told of every row.
     """
 
     def __init__(
@@ -192,6 +203,7 @@ class Conduct:
         restless: Callable[[WindowStore, float], str] = lambda store, now: "",
         people: People | None = None,
         unresolved: Callable[[float], str] = lambda now: "",
+        told: Callable[[Sequence[Row]], None] | None = None,
     ) -> None:
         self._plan = plan
         self._first_step = plan.load.first_step
@@ -200,6 +212,7 @@ class Conduct:
         waits = people is not None and people.waits
         self._looked_at: tuple[PhaseName, ...] = () if waits else ("warmup", "settle", "baseline")
         self._unresolved = unresolved
+        self._told = told
         self._awaited = ""
         self._history = history
         self._fault_runner = faults
@@ -330,6 +343,8 @@ class Conduct:
             return
         for row in rows:
             self._store.add(row)
+        if rows and self._told is not None:
+            self._told(rows)
         if rows:
             self._last_row = self._history.since_t0()
         if self._state.phase == "settle" and self._board.due("forget", self._last_row, FORGET_EVERY_S):

@@ -100,6 +100,7 @@ def asked_for(experiment: Experiment, config: Path | None = None) -> tuple[Exper
         changes["may_fail_with"] = {**configuration.may_fail_with, **experiment.may_fail_with}
         changes["independent_of"] = {**configuration.independent_of, **experiment.independent_of}
         changes["alerts"] = experiment.alerts or configuration.alerts
+        changes["trace_url"] = experiment.trace_url or configuration.report.trace_url
     own = configuration.target.url if configuration is not None and configuration.target is not None else None
     host = experiment.host or own
     if host is not None:

@@ -28,12 +28,13 @@ Say = Callable[[str], None]
 
 class RunningLoad:
     """process: in its own session. messages: what it says, and its exit code at last. windows: where its rows go. t0:
-    CLOCK_MONOTONIC, the zero of its steps; 0.0 before `begin`."""
+    CLOCK_MONOTONIC, the zero of its steps; 0.0 before `begin`. run: what its requests call it."""
 
-    def __init__(self, process: LoadProcess, messages: Inbox[LoadMessage | int], windows: Path) -> None:
+    def __init__(self, process: LoadProcess, messages: Inbox[LoadMessage | int], windows: Path, run: str) -> None:
         self.process = process
         self.messages = messages
         self.windows = windows
+        self.run = run
         self.t0 = 0.0
 
     @classmethod
@@ -48,7 +49,7 @@ class RunningLoad:
             on_message=messages.put,
             on_exit=messages.put,
         )
-        load = cls(process, messages, windows)
+        load = cls(process, messages, windows, plan.run)
         try:
             session.keeper.adopt("load", process.pid, process.start_time)
             session.journal.load_process("load", process.pid, process.start_time)

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from harness.analysis.run_directory import ALERTS
 from harness.conductor.prepare import Planned, lock_names
 from harness.conductor.recording.alerts import AlertRecorder
+from harness.conductor.recording.exposition import Exposition
 from harness.conductor.recording.sampler import Sampler
+from harness.conductor.recording.spans import Spans
 from harness.conductor.recording.unresolved import Unresolved
 from harness.conductor.signals import Signals
 from harness.conductor.worker_threads import Inbox, renewing
@@ -76,15 +78,22 @@ def opened(
 
     state_dir = active_dir() / owner
     locks = acquire(lock_names(locked, planned.running), owner=owner, folder=state_dir)
+    exposition = None
+    told: list[Say] = []
     try:
+        if planned.experiment.metrics_port is not None:
+            exposition = Exposition(planned.experiment.metrics_port, lambda text: told[0](text))
         run_dir = make()
     except BaseException:
         locks.release()
+        if exposition is not None:
+            exposition.close()
         raise
     stack = planned.stack
     if isinstance(stack, WritesLogs):
         stack = stack.logging_to(run_dir / "logs")
     with RunLog(run_dir, view) as log:
+        told.append(log.say)
         for left in find_active():
             log.say(f"run {left.owner} ended without undoing everything; mend it with: harness heal {left.folder}")
         session = Session(
@@ -95,8 +104,15 @@ def opened(
             allowed=planned.allowed,
             say=log.say,
             locks=locks,
+            exposition=exposition,
+            spans=Spans.wanted(log.say),
         )
-        yield session, log
+        try:
+            yield session, log
+        finally:
+            for follower in (session.exposition, session.spans):
+                if follower is not None:
+                    follower.close()
 
 
 class Session:
@@ -115,7 +131,11 @@ class Session:
         allowed: Sequence[str],
         say: Say,
         locks: Locks,
+        exposition: Exposition | None = None,
+        spans: Spans | None = None,
     ) -> None:
+        self.exposition = exposition
+        self.spans = spans
         self.run_dir = run_dir
         self._place = place_of(run_dir)
         self.state_dir = state_dir

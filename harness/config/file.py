@@ -157,6 +157,12 @@ class AlertsTable(msgspec.Struct, frozen=True, kw_only=True):
     expected: tuple[str, ...] = ()
 
 
+class ReportTable(msgspec.Struct, frozen=True, kw_only=True):
+    """trace_url: where a trace is read, {trace_id} in it: a link of the report."""
+
+    trace_url: str = ""
+
+
 class VersionTable(msgspec.Struct, frozen=True, kw_only=True):
     """Another version of the target, for --versus. host: where one runs already, which takes the place of the target's
     url. start: argv that starts one for a run, on the port of 127.0.0.1 that stands for {port} in it; cwd, log: as of
@@ -195,6 +201,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     suite: SuiteTable = SuiteTable()
     versions: dict[str, VersionTable] = {}
     alerts: AlertsPlan | None = None
+    report: ReportTable = ReportTable()
 
     def process(self, name: str) -> Runnable | None:
         """The target or the dependency of that name, else Toxiproxy by its own; None when there is none."""

@@ -24,6 +24,7 @@ from harness.config.file import (
     ComposeTable,
     Configuration,
     DependencyTable,
+    ReportTable,
     RequestTable,
     Runnable,
     RunValue,
@@ -43,7 +44,10 @@ NAME = "harness.toml"
 PORT = "{port}"
 """In the start command of a version: where it is to listen."""
 MAX_BYTES = 1_000_000
-TABLES = ("target", "compose", "toxiproxy", "dependencies", "run", "targets", "requests", "suite", "versions", "alerts")
+TABLES = (
+    *("target", "compose", "toxiproxy", "dependencies", "run", "targets", "requests", "suite", "versions"),
+    *("alerts", "report"),
+)
 
 S = TypeVar("S", bound=msgspec.Struct)
 Kinds = Mapping[str, type[DependencyTable]]
@@ -145,6 +149,7 @@ def _configuration(tables: dict[str, Any], path: Path, sha256: str, shown: str, 
             for name, table in tables.get("versions", {}).items()
         },
         alerts=_alerts(tables["alerts"], f"{where}alerts") if "alerts" in tables else None,
+        report=_report(tables.get("report", {}), f"{where}report"),
     )
     _consistent(found, where)
     return found
@@ -317,6 +322,13 @@ def _alerts(table: dict[str, Any], where: str) -> AlertsPlan:
         webhook=None if listen is None else str(listen),
         expected=found.expected,
     )
+
+
+def _report(table: dict[str, Any], where: str) -> ReportTable:
+    found = _convert(table, ReportTable, where)
+    if found.trace_url:
+        rules.check_trace_url(found.trace_url, f"{where}.trace_url")
+    return found
 
 
 def _run(table: dict[str, Any], where: str) -> dict[str, RunValue]:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from harness.model.errors import UsageError
 from harness.model.records.faults import Address
+from harness.model.records.plan import TRACE_URL
 
 _NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -99,6 +100,15 @@ def base_url(text: str, where: str, *, example: str, schemes: tuple[str, ...] = 
     if port == 0:
         raise UsageError(f"{where}port 0 is no port")
     return url.rstrip("/")
+
+
+def check_trace_url(text: str, where: str) -> None:
+    """A link with a place for the id, behind the host: an id never says which host that is."""
+    if not re.search(TRACE_URL, text):
+        raise UsageError(
+            f"{where}: an http or https URL with {{trace_id}} behind its host is wanted, not {text!r}",
+            hint='for example trace_url = "https://tempo.example/trace/{trace_id}"',
+        )
 
 
 def check_path(text: str | None, where: str, *, empty: bool = False) -> None:

@@ -14,7 +14,6 @@ from harness.analysis.gameday.record import ANSWERS
 from harness.analysis.run_directory import Run
 from harness.conductor.orders import Chosen, Orders, People
 from harness.conductor.recording.annotations import Annotations
-from harness.conductor.recording.history import History
 from harness.conductor.recording.log import RunLog
 from harness.conductor.session import Session, make_run_dir, opened
 from harness.conductor.sharing.carried import Carried
@@ -89,7 +88,7 @@ class _Running:
         self._desk: Desk | None = None
         self._waits = 0
         self._unverified: list[str] = []
-        self._hidden: dict[int, History] = {}
+        self._hidden: dict[int, Carried] = {}
         alerts = planned.suite.base.plan.alerts
         self._expected = alerts.expected if alerts is not None else ()
         self._why = ""
@@ -227,15 +226,17 @@ class _Running:
         ]
         assert self._desk is not None
         if begun.drill.blind:
-            self._hidden[begun.drill.number] = carried.history
+            self._hidden[begun.drill.number] = carried
         self._desk.over(begun.drill.number, carried.history.t0)
 
     def _revealed(self, number: int) -> None:
         """What was held back is told now, with its true times."""
-        history, up = self._hidden.pop(number, None), self._session.up
-        if history is None or up is None or up.grafana is None:
+        carried, up = self._hidden.pop(number, None), self._session.up
+        if carried is not None and self._session.spans is not None:
+            self._session.spans.afterwards(carried.plan, carried.events)
+        if carried is None or up is None or up.grafana is None:
             return
-        args = (up.grafana, f"{self._session.run_dir.name}/drill-{number:02d}", history, self._log.say)
+        args = (up.grafana, f"{self._session.run_dir.name}/drill-{number:02d}", carried.history, self._log.say)
         threading.Thread(target=Annotations.afterwards, args=args, name="reveal", daemon=True).start()
 
     def _named(self, plan: Plan, name: str) -> Plan:

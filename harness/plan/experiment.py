@@ -12,7 +12,20 @@ from typing import Annotated
 
 import msgspec
 
-from harness.model.options import COUNT, DURATION, EXPR, FLAG, HOST, NUMBER, PATH, Option, Unit, one_of, options_of
+from harness.model.options import (
+    COUNT,
+    DURATION,
+    EXPR,
+    FLAG,
+    HOST,
+    NUMBER,
+    PATH,
+    Option,
+    Unit,
+    count,
+    one_of,
+    options_of,
+)
 from harness.model.records.alerts import AlertsPlan
 from harness.model.records.load import Arrivals, Model
 from harness.model.records.stack import StackName
@@ -29,12 +42,13 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     faults, targets, abort_if: texts as written.
     extend: a phase may go on once where a target is met but not yet held; extend_fault: the fault's, too, where its
     length was given.
-    The last six are no options. timeline: the faults of an experiment file, beside `faults`.
+    The last seven are no options. timeline: the faults of an experiment file, beside `faults`.
     target_layers: targets of lower layers of settings (harness.toml, then the experiment file), each replacing those
     of the layers before with the same phase, metric and name; `targets` come last.
     may_fail_with: request name -> dependencies during whose faults it may fail; independent_of: those that it does
     not need.
     alerts: where alerts are seen, and which are expected.
+    trace_url: where a trace is to be read, {trace_id} in it; "" where nobody said.
     cores: how many load processes this machine has room for.
     """
 
@@ -93,9 +107,15 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     strict: Annotated[bool, Option(FLAG, "Secondary targets break the verdict too.")] = False
     abort_if: Annotated[tuple[str, ...], Option(EXPR,
         "Stop (FAIL with a proven fault), for example 'error_rate > 50% for 10s'.")] = ()
+    trace: Annotated[bool, Option(FLAG,
+        "Send requests without `traceparent` and `baggage`, by which traces of the target find them.",
+        flag="--no-trace")] = True
     seed: Annotated[int | None, Option(COUNT, "Of the arrival schedule; printed with every result.")] = None
     workers: Annotated[int | None, Option(COUNT,
         "Load processes on this machine.", otherwise="one for every 1,000 requests/s, at most one a core")] = None
+    metrics_port: Annotated[int | None, Option(count(1, 65535),
+        "Serve what the run knows of itself to a Prometheus, on this port of 127.0.0.1.",
+        not_in_file="a port of this machine is said on the command line")] = None
     remote_workers: Annotated[int, Option(COUNT,
         "Wait for so many `harness worker` of other machines; they make the load, with --workers of this one.",
         shown="none", not_in_file=REMOTE)] = 0
@@ -112,6 +132,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     may_fail_with: dict[str, tuple[str, ...]] = {}
     independent_of: dict[str, tuple[str, ...]] = {}
     alerts: AlertsPlan | None = None
+    trace_url: str = ""
     cores: int = 1
 
 

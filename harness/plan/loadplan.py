@@ -116,6 +116,7 @@ def load_plan(request: Experiment, scenario: Scenario, *, host: str, seed: int) 
         workers=workers,
         workers_why=why,
         remote=remote,
+        trace=request.trace,
         jump_from=max(1, round(users * JUMP_FROM)) if scenario.jump else None,
     )
 

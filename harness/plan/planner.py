@@ -95,6 +95,7 @@ def build_plan(
         may_fail_with=request.may_fail_with,
         independent_of=request.independent_of,
         alerts=alerts,
+        trace_url=request.trace_url,
         provenance=provenance,
     )
     return msgspec.structs.replace(plan, warnings=(*plan_warnings(plan, request), *file_notes(locustfile, load)))
@@ -149,7 +150,8 @@ def bind(plan: Plan, up: StackUp, faults: Mapping[str, FaultDescription]) -> Pla
         )
         for fault in plan.faults
     )
-    load = msgspec.structs.replace(plan.load, host=up.target.url, addresses=up.target.addresses)
+    run = _stamp(plan.created) if plan.load.trace else ""
+    load = msgspec.structs.replace(plan.load, host=up.target.url, addresses=up.target.addresses, run=run)
     alerts = plan.alerts
     if alerts is not None and alerts.of_stack and up.alerts is not None:
         own = up.alerts
@@ -193,7 +195,11 @@ def _seed(created: str) -> int:
     return int.from_bytes(hashlib.blake2b(created.encode(), digest_size=4).digest(), "big")
 
 
+def _stamp(created: str) -> str:
+    return created.replace("-", "").replace(":", "")
+
+
 def _name(created: str, planned: tuple[PlannedFault, ...], scenario: Scenario) -> str:
-    stamp = created.replace("-", "").replace(":", "").partition(".")[0].rstrip("Z") + "Z"
+    stamp = _stamp(created).partition(".")[0].rstrip("Z") + "Z"
     faults = "+".join(dict.fromkeys(fault.spec.name for fault in planned)) or "none"
     return f"{stamp}-{faults[:80]}-{scenario.name}"

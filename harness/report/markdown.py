@@ -28,6 +28,7 @@ from harness.report.sentences.story import (
     undo_words,
     unsent,
 )
+from harness.report.sentences.traces import COLUMNS, traces
 from harness.report.terminal.timeline import recorded_timeline
 
 _SIGNS = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
@@ -54,6 +55,7 @@ def render(plan: Plan, result: Result) -> str:
         _faults(plan, result),
         _requests(result),
         _errors(result),
+        _traces(plan, result),
         _next(plan, result),
         "## Not measured\n\n" + "\n".join(f"- {esc(item, 500)}" for item in not_measured(plan, result)),
         _origin(plan, result),
@@ -166,6 +168,15 @@ def _errors(result: Result) -> str:
         for error in sorted(result.errors, key=lambda error: -error.count)[:MAX_ROWS]
     ]
     return "## Errors\n\n" + table(("Kind", "Name", "Count", "First", "Last", "Example"), rows, 2)
+
+
+def _traces(plan: Plan, result: Result) -> str:
+    found = traces(plan, result)[:MAX_ROWS]
+    rows = [
+        [esc(t.name, 80), esc(t.why), t.phase, t.took, f"[{t.trace_id}]({t.link})" if t.link else t.trace_id]
+        for t in found
+    ]
+    return f"## Traces\n\n{table(COLUMNS, rows, len(COLUMNS))}" if rows else ""
 
 
 def _next(plan: Plan, result: Result) -> str:

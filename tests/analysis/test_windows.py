@@ -280,3 +280,17 @@ def test_rows_survive_json() -> None:
     assert store.totals(20, 400).all_names() == run.store().totals(20, 400).all_names()
     assert set(store.names()) == set(CLASSES.values())
     assert store.final_before() >= round(GAP * 10)
+
+
+def test_the_slowest_requests_of_a_stretch_are_found_by_their_ids() -> None:
+    store = empty()
+    ids = {step: f"{step:032x}" for step in range(20)}
+    for step, trace in ids.items():
+        counts = RequestCounts(ok=2, slowest=trace, slowest_ms=100.0 + step)
+        other = RequestCounts(ok=2, slowest="f" * 32, slowest_ms=50.0)
+        store.add(DeltaRow(worker="w0", step=step, requests={"a": counts, "b": RequestCounts(ok=1)}))
+        store.add(DeltaRow(worker="w1", step=step, requests={"a": other}))
+    assert store.slowest(0, 10) == {"a": [(100.0 + step, step, ids[step]) for step in (9, 8, 7, 6, 5)]}
+    for step in range(9):
+        store.add(ErrorRow(worker="w0", kind="status", name="a", step=step, count=3, trace=ids[step] if step else ""))
+    assert store.errors["status", "a"].traces == [ids[step] for step in (1, 2, 3, 4, 5)]

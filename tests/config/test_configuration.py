@@ -96,6 +96,31 @@ secondary = ["p99 < 1s", "~p50 < 20ms"]
     assert found.target_texts == ("p95 < 150ms", "~p99 < 1s", "~p50 < 20ms")
 
 
+def test_where_traces_are_read(tmp_path: Path) -> None:
+    url = "https://tempo.example:3200/explore?q=%7B%22a%22%7D&id={trace_id}#x"
+    assert load(config(tmp_path, f'[report]\ntrace_url = "{url}"\n')).report.trace_url == url
+    assert load(config(tmp_path, GOOD)).report.trace_url == ""
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "javascript:alert({trace_id})",
+        "https://tempo.example/trace/",
+        "https://{trace_id}.example/",
+        "https://tempo.example/<{trace_id}>",
+        "https://tempo.example/a b/{trace_id}",
+        "//tempo.example/{trace_id}",
+        "https://tempo.example/{trace_id}\\n",
+        "https://tempo.example/{trace_id}{other}",
+        "https://me@tempo.example/{trace_id}",
+    ],
+)
+def test_a_link_is_refused_that_is_none(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UsageError, match=r"report\.trace_url: an http or https URL with \{trace_id\}"):
+        load(config(tmp_path, f'[report]\ntrace_url = "{url}"\n'))
+
+
 ALERTS = """
 [alerts]
 prometheus = "http://127.0.0.1:9090/"

@@ -33,7 +33,7 @@ def test_every_key_is_read_as_the_option_of_its_name() -> None:
         "scale: 0.5\nrate: 1,000\nusers: 10\nspawn_rate: 2.5\nrun_time: 10m\nmodel: open\narrivals: constant\n"
         "max_in_flight: 9\nrequest_timeout: 5s\nwarmup: 0s\nbaseline: 30s\nfault_for: 20s\nrecovery_limit: 1m\n"
         "hold: 15s\nsoak: 1m30s\nstrict: true\nseed: 7\nworkers: 2\nfaults: [none]\ntargets: [p95 < 1s]\n"
-        "abort_if: [x]\nno_extend: true\nextend_fault: true\n"
+        "abort_if: [x]\nno_extend: true\nextend_fault: true\nno_trace: true\n"
         "tags: [read]\nexclude_tags: [slow]\nlocust_args: [--tenant=blue]\n"
     )
     found = file.values

@@ -104,7 +104,7 @@ def test_check_of_locusts_csv(tmp_path: Path, arguments: Sequence[str], code: in
         (("check", "{csv}", "--scenario", "target", "--scale", "7"), "--scale 7"),
         (("check", "{csv}", "--name", "/predikt"), "/predict"),
         (("check", "{csv}", "--target", "p95 < 200"), "unit"),
-        (("check", "{run}", "--scale", "0.5"), "CSV file"),
+        (("check", "{run}", "--scale", "0.5"), "a file of Locust's or k6's"),
         (("report", "/nowhere"), "no such file or run directory"),
         (("report", "{run}", "--format", "pdf"), "pdf"),
         (("report", "{run}", "--format", "md", "--out", "/nowhere/at/all.md"), "cannot be written"),

@@ -73,6 +73,8 @@ class Cell(_Sums):
     sketch: array[int] | None = None
     backfilled_sketch: array[int] | None = None
     failed_sketch: array[int] | None = None
+    slowest: tuple[float, str] | None = None
+    """(ms, trace id) of the ok request that took longest."""
 
     def add_row(self, counts: RequestCounts) -> int:
         """Add a delta; returns how many of its requests failed."""
@@ -89,6 +91,8 @@ class Cell(_Sums):
             self.backfilled_sketch = _extended(self.backfilled_sketch, counts.backfilled_sketch)
         if counts.max_ms > self.max_ms:
             self.max_ms = counts.max_ms
+        if counts.slowest and (self.slowest is None or counts.slowest_ms > self.slowest[0]):
+            self.slowest = (counts.slowest_ms, counts.slowest)
         if counts.over:
             self.over = self.over or {}
             _add_counts(self.over, counts.over)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import nlargest
 
 from harness.analysis.record.cells import Cell, NameTotals, Step, Totals
 from harness.analysis.record.limit_counts import Counter, proven
@@ -25,6 +26,9 @@ BLOCK = 10
 """Steps whose sketches are merged once and kept: charts are made of these."""
 LONG_BLOCK = 100
 """The same for ten blocks: phases are made of these."""
+
+TRACES = 5
+"""Ids of requests kept: the slowest of a phase and request name, the first failures of a kind and request name."""
 
 FAILING_AFTER_S = 1.0
 """Live rule: an arrival open for longer counts as failing until it ends."""
@@ -69,6 +73,12 @@ class ErrorSeen:
     first_s: float = 0.0
     last_s: float = 0.0
     example: str = ""
+    traces: list[str] = field(default_factory=list)
+    """Of the first of them, TRACES at most."""
+
+    def trace(self, row: ErrorRow) -> None:
+        if row.trace and len(self.traces) < TRACES:
+            self.traces.append(row.trace)
 
 
 class WindowStore:
@@ -348,6 +358,16 @@ class WindowStore:
             if start <= number < end
         )
 
+    def slowest(self, start: int, end: int) -> dict[str, list[tuple[float, int, str]]]:
+        """By request name the slowest successful requests of [start, end), TRACES at most and one of a step: (ms, step,
+        trace id), the slowest first."""
+        found: dict[str, list[tuple[float, int, str]]] = {}
+        for number, step in self.steps(start, end):
+            for name, cell in step.cells.items():
+                if cell.slowest is not None:
+                    found.setdefault(name, []).append((cell.slowest[0], number, cell.slowest[1]))
+        return {name: nlargest(TRACES, all_of) for name, all_of in sorted(found.items())}
+
     @property
     def in_flight(self) -> int:
         """Arrivals not ended as of the workers' last marks."""
@@ -438,12 +458,14 @@ class WindowStore:
     def _add_error(self, row: ErrorRow) -> None:
         seen = self.errors.get((row.kind, row.name))
         if seen is None:
-            self.errors[(row.kind, row.name)] = ErrorSeen(row.count, row.first_s, row.last_s, row.example)
+            seen = self.errors[(row.kind, row.name)] = ErrorSeen(row.count, row.first_s, row.last_s, row.example)
+            seen.trace(row)
             return
         seen.count += row.count
         seen.first_s = min(seen.first_s, row.first_s)
         seen.last_s = max(seen.last_s, row.last_s)
         seen.example = seen.example or row.example
+        seen.trace(row)
 
 
 def _has_bad(row: DeltaRow) -> bool:

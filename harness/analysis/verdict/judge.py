@@ -145,6 +145,7 @@ def judge(
         totals=tables.whole_run(store),
         setup=tuple(tables.request_result(name, "setup", names, None) for name, names in sorted(store.setup.items())),
         errors=tables.error_results(store),
+        slowest=tables.slowest(store, seen),
         targets=tuple(result for _, result in judged),
         faults=faults,
         recovery=facts.recovery,

@@ -10,7 +10,7 @@ from harness.analysis.record.spans import Span
 from harness.analysis.record.windows import ErrorSeen, WindowStore
 from harness.analysis.rules.targets import violating_in
 from harness.model.clock import step_start
-from harness.model.records.result import ErrorResult, Measured, PhaseResult, RequestResult
+from harness.model.records.result import ErrorResult, Measured, PhaseResult, RequestResult, SlowRequest
 
 AGGREGATED = "Aggregated"
 """Locust's name for the row of everything."""
@@ -83,6 +83,16 @@ def whole_run(store: WindowStore) -> tuple[RequestResult, ...]:
     return (*request_results("all", totals), whole)
 
 
+def slowest(store: WindowStore, spans: Sequence[Span]) -> tuple[SlowRequest, ...]:
+    """Of each phase and request name the slowest requests that carried a trace id."""
+    return tuple(
+        SlowRequest(name=name, phase=span.name, at_s=step_start(number), ms=round(ms, 4), trace_id=trace_id)
+        for span in spans
+        for name, found in store.slowest(span.start, span.end).items()
+        for ms, number, trace_id in found
+    )
+
+
 def request_result(
     name: str, phase: str, names: NameTotals, seconds: float | None, *, sized: bool = False
 ) -> RequestResult:
@@ -151,6 +161,7 @@ def error_results(store: WindowStore) -> tuple[ErrorResult, ...]:
                 first_s=times.first_s,
                 last_s=times.last_s,
                 example=example,
+                traces=tuple(told.traces) if told is not None else (),
             )
         )
     return tuple(sorted(found, key=lambda e: (-e.count, e.kind, e.name or "")))

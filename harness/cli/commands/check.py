@@ -1,4 +1,4 @@
-"""`harness check`: the gate for CI, over a run directory or Locust's own CSV file."""
+"""`harness check`: the gate for CI, over a run directory, Locust's own CSV file or a summary of k6's."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("source", metavar="RUN_DIR|STATS_CSV", type=click.Path(path_type=Path))
+@click.argument("source", metavar="RUN_DIR|STATS_CSV|K6_JSON", type=click.Path(path_type=Path))
 @click.option(
     "--target",
     "targets",
     multiple=True,
     metavar="EXPR",
-    help="Judge this as well, for example 'p99 < 1s'; for a CSV file without a phase. Repeatable.",
+    help="Judge this as well, for example 'p99 < 1s'; for a file without a phase. Repeatable.",
 )
-@click.option("--scenario", metavar="NAME", help="CSV only: judge RPS by this scenario's rate.")
-@click.option("--scale", type=float, help="CSV only: share of the scenario's load that was run.  [default: 1]")
-@click.option("--name", metavar="NAME", help="CSV only: the row to judge.  [default: Aggregated]")
+@click.option("--scenario", metavar="NAME", help="Files only: judge RPS by this scenario's rate.")
+@click.option("--scale", type=float, help="Files only: share of the scenario's load that was run.  [default: 1]")
+@click.option("--name", metavar="NAME", help="Files only: the row to judge.  [default: Aggregated]")
 @click.option("--json", "as_json", is_flag=True, help="Print the judgement as JSON on stdout.")
 @debug_option
 def check(
@@ -41,12 +41,14 @@ def check(
 ) -> int:
     """Print TARGET ASSESSMENT and exit by the verdict: 0 PASS, 1 FAIL, 3 INCONCLUSIVE.
 
-    Reads a run directory of ours, or the file NAME_stats.csv that `locust --csv NAME` writes. Writes nothing.
+    Reads a run directory of ours, the file NAME_stats.csv that `locust --csv NAME` writes, or the JSON that
+    `k6 run --summary-export FILE` or handleSummary() writes. Writes nothing.
 
     \b
     harness check runs/20261123-160000-redis-down-target
     harness check results_stats.csv --scenario target --scale 0.02
     harness check results_stats.csv --target 'rps >= 150' --target 'p99 < 1s' --name /api/v1/predict
+    harness check summary.json --target 'p95 < 300ms'
     """
     from harness.analysis.run_directory import missing
     from harness.model.errors import UsageError
@@ -56,13 +58,13 @@ def check(
     if source.is_dir():
         given = [option for option, value in (("--scenario", scenario), ("--scale", scale), ("--name", name)) if value]
         if given:
-            raise UsageError(f"{given[0]} is for a CSV file; a run directory knows its own plan")
+            raise UsageError(f"{given[0]} is for a file of Locust's or k6's; a run directory knows its own plan")
         return _run_dir(source, targets, as_json)
     if scale is not None and scenario is None:
         raise UsageError("--scale needs --scenario NAME, whose rate it scales")
     if scale is not None and not 0 < scale <= 1:
         raise UsageError(f"--scale {scale:g} is not a share of the full load", hint="above 0, at most 1 (0.02 is 2 %)")
-    return _csv(source, targets, scenario, 1.0 if scale is None else scale, name, as_json)
+    return _file(source, targets, scenario, 1.0 if scale is None else scale, name, as_json)
 
 
 def _run_dir(run_dir: Path, targets: Sequence[str], as_json: bool) -> int:
@@ -90,15 +92,17 @@ def _run_dir(run_dir: Path, targets: Sequence[str], as_json: bool) -> int:
     return result.exit_code
 
 
-def _csv(
+def _file(
     path: Path, targets: Sequence[str], scenario: str | None, scale: float, name: str | None, as_json: bool
 ) -> int:
+    from harness.analysis.k6_summary import check_k6_summary, is_k6_summary
     from harness.analysis.locust_csv import AGGREGATED, check_stats_csv
     from harness.model.jsonl import encode_line
     from harness.plan.planner import find_scenario
 
     found = find_scenario(scenario) if scenario is not None else None
-    checked = check_stats_csv(path, targets, name=AGGREGATED if name is None else name, scenario=found, scale=scale)
+    check = check_k6_summary if is_k6_summary(path) else check_stats_csv
+    checked = check(path, targets, name=AGGREGATED if name is None else name, scenario=found, scale=scale)
     if as_json:
         click.echo(encode_line(checked).decode(), nl=False)
         return checked.exit_code

@@ -152,7 +152,7 @@ class Series:
         since = load.windows.stat().st_size if load.windows.exists() else 0
         plan = replace(
             plan,
-            load=replace(plan.load, first_step=first),
+            load=replace(plan.load, first_step=first, run=load.run),
             provenance=self._provenance,
         )
         load.count_limits(plan.load.limits_ms, first)

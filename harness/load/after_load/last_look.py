@@ -79,7 +79,7 @@ class Seen(Recorder):
     def out_of(self, text: str) -> None:
         pass
 
-    def ok(self, name: str, step: int, latency_ms: float, body_bytes: int = 0) -> None:
+    def ok(self, name: str, step: int, latency_ms: float, body_bytes: int = 0, parent: str = "") -> None:
         if self.over:
             return
         self.asked += 1
@@ -93,7 +93,9 @@ class Seen(Recorder):
     def resent(self, name: str, step: int) -> None:
         pass
 
-    def fail(self, name: str, step: int, latency_ms: float, kind: str, intended: float, text: str) -> None:
+    def fail(
+        self, name: str, step: int, latency_ms: float, kind: str, intended: float, text: str, parent: str = ""
+    ) -> None:
         if self.over:
             return
         self.asked += 1

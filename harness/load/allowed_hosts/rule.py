@@ -33,6 +33,7 @@ class Hosts:
         self._good = {self.target, *map(_plain, addresses)}
         if self._good & _LOOPBACK:
             self._good |= _LOOPBACK
+        self._of_target = frozenset(self._good)
         # Only then may a name that is not listed lead to an address that is.
         self._by_address = any(_is_address(name.partition("/")[0]) for name in self._allowed)
         self.pinned: dict[str, tuple[str, ...]] = {}
@@ -49,6 +50,9 @@ class Hosts:
             f"{name or 'an empty host'} is no host of this run, so nothing was sent: the load is for {self.target}; "
             f"if it is meant to be under test: --allow-host {name or 'HOST'}"
         )
+
+    def is_target(self, host: str) -> bool:
+        return _plain(host) in self._of_target
 
     def _is_allowed(self, name: str) -> bool:
         if _is_address(name):
@@ -81,6 +85,11 @@ def set_hosts(hosts: Hosts) -> None:
 def refuses(host: str) -> str | None:
     """Why nothing is sent to that host; None: go on. Under plain Locust every host is allowed."""
     return _hosts.refuses(host) if _hosts is not None else None
+
+
+def is_target(host: str) -> bool:
+    """Whether that host is the target's own, by one of its names or addresses; nobody's under plain Locust."""
+    return _hosts is not None and _hosts.is_target(host)
 
 
 def held() -> bool:

@@ -15,6 +15,8 @@ from typing import Any
 
 import gevent
 
+from harness.load.allowed_hosts.rule import host_of
+from harness.load.allowed_hosts.traceparent import Tracer
 from harness.load.generator.tracker import Tracker
 from harness.load.lean.deadlines import RequestTimeout
 from harness.load.lean.session import LeanSession
@@ -87,6 +89,29 @@ def _hook_requests(tracker: Tracker) -> None:
 
     HttpSession.request = request
     HttpSession._send_request_safe_mode = send_request
+
+
+def hook_headers(tracer: Tracer) -> None:
+    """FastHttpUser and HttpUser, where a request and each redirect of it are sent. Once per process."""
+    from locust.clients import HttpSession
+    from locust.contrib.fasthttp import LocustUserAgent
+
+    send, open_url = HttpSession.send, LocustUserAgent._urlopen
+
+    def send_stamped(session: Any, request: Any, **options: Any) -> Any:
+        call: Call | None = getattr(gevent.getcurrent(), "harness_call", None)
+        if call is not None:
+            tracer.stamp(call, host_of(str(request.url)), request.headers)
+        return send(session, request, **options)
+
+    def open_stamped(agent: Any, request: Any) -> Any:
+        call: Call | None = getattr(gevent.getcurrent(), "harness_call", None)
+        if call is not None:
+            tracer.stamp(call, str(request.url_split.host), request.headers)
+        return open_url(agent, request)
+
+    HttpSession.send = send_stamped
+    LocustUserAgent._urlopen = open_stamped
 
 
 def _hook_measure(tracker: Tracker, hook: Any) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 import gevent
 from gevent import getcurrent
 
+from harness.load.allowed_hosts.traceparent import Tracer
 from harness.load.generator.closed import Cycles
 from harness.load.lean.deadlines import Alarm, RequestTimeout
+from harness.load.lean.request import Lines
 from harness.load.record.arrival import Arrival, UserState
 from harness.load.record.failures import failure_kind, outcome_of, own_limit, told
 from harness.load.record.in_flight import Call, owner_of
@@ -24,12 +26,21 @@ from harness.model.records.windows import REPLY_KINDS
 
 class Tracker:
     """All requests of this process. timeout_s: total, of each. cycles: closed model only, to add virtual arrivals.
+    tracer: None where requests carry no traceparent.
 
     Satisfies harness.load.lean.session.Observer.
     """
 
-    def __init__(self, recorder: Recorder, timeout_s: float, stats: StatsBatch, cycles: Cycles | None = None) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        timeout_s: float,
+        stats: StatsBatch,
+        cycles: Cycles | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.timeout_s = timeout_s
+        self.tracer = tracer
         self._stats = stats
         self._recorder = recorder
         self._cycles = cycles
@@ -50,6 +61,10 @@ class Tracker:
         if call.start + self.timeout_s < self._alarm.at:
             self._alarm.set(call.start + self.timeout_s)
         return call
+
+    def trace(self, call: Call, host: str, own: Lines) -> bytes:
+        """See Observer."""
+        return self.tracer.lines(call, host, own) if self.tracer is not None else b""
 
     def returned(self, call: Call) -> None:
         """Its client has come back; the outcome may still be open."""
@@ -268,11 +283,12 @@ class Tracker:
         else:
             step, latency_ms = recorder.step(call.start), took_ms
         if kind is None:
-            recorder.ok(name, step, latency_ms, body_bytes)
+            recorder.ok(name, step, latency_ms, body_bytes, call.parent)
             if resent:
                 recorder.resent(name, step)
         else:
-            recorder.fail(name, step, latency_ms, kind, arrival.intended if call.first else call.start, text)
+            intended = arrival.intended if call.first else call.start
+            recorder.fail(name, step, latency_ms, kind, intended, text, call.parent)
         if self._cycles is not None:
             state = call.state
             if state is not None and self._unanswered:

@@ -28,7 +28,8 @@ from gevent.event import Event
 from locust.runners import WorkerRunner
 
 from harness.load.allowed_hosts.enforce import hold_to
-from harness.load.generator.clients import hook_clients
+from harness.load.allowed_hosts.traceparent import Tracer
+from harness.load.generator.clients import hook_clients, hook_headers
 from harness.load.generator.closed import ClosedModel, Cycles
 from harness.load.generator.dispatcher import Dispatcher
 from harness.load.generator.hooks import install
@@ -88,7 +89,8 @@ class Generator:
         self._cycles = Cycles() if plan.model == "closed" else None
         self._stats = StatsBatch(environment)
         self._stats.take_over()
-        self._tracker = Tracker(self.recorder, plan.request_timeout_s, self._stats, self._cycles)
+        tracer = Tracer(plan.run) if plan.trace else None
+        self._tracker = Tracker(self.recorder, plan.request_timeout_s, self._stats, self._cycles, tracer)
         self.recorder.open_names = self._tracker.open_names
         self._model: Dispatcher | ClosedModel
         if self._cycles is not None:
@@ -96,6 +98,8 @@ class Generator:
         else:
             self._model = Dispatcher(environment, self._runner, plan, index, self.recorder, self._tracker, self._warn)
         hook_clients(self._tracker, environment)
+        if tracer is not None:
+            hook_headers(tracer)
         hold_to(plan.host, plan.addresses, plan.allow_hosts)
         install(self._model, self.recorder, self._tracker)
         self._runner.register_message(COMMAND, self._on_command)

@@ -38,7 +38,7 @@ Lines = tuple[tuple[str, str | bytes | None], ...]
 class Origin:
     """A server as a URL names it, and the header lines that every request to it has."""
 
-    __slots__ = ("base", "host", "lines", "path", "port", "secure")
+    __slots__ = ("base", "host", "lines", "own", "path", "port", "secure")
 
     def __init__(self, url: str, default: Lines) -> None:
         parts = urlsplit(url)
@@ -55,6 +55,7 @@ class Origin:
         lines = {"Host": name, "User-Agent": AGENT, "Accept-Encoding": accepted(), "Accept": "*/*"}
         if parts.username is not None:
             lines["Authorization"] = basic(unquote(parts.username), unquote(parts.password or ""))
+        self.own = default
         self.lines: Lines = (*lines.items(), *default)
 
 
@@ -216,10 +217,17 @@ def _text(part: Any) -> str:
 
 
 def assemble(
-    origin: Origin, method: str, target: str, own: Lines, of_body: Lines, cookie: str | None, body: bytes
+    origin: Origin,
+    method: str,
+    target: str,
+    own: Lines,
+    of_body: Lines,
+    cookie: str | None,
+    body: bytes,
+    more: bytes = b"",
 ) -> bytes:
     """The whole request. own: the call's header lines, which replace those of the same name that are there anyway; a
-    value of None leaves the line out.
+    value of None leaves the line out. more: header lines that differ from request to request, ready to be sent.
 
     Raises ValueError when a name or value would break the head.
     """
@@ -228,6 +236,7 @@ def assemble(
     except TypeError:
         # A value that is neither text nor bytes, or cannot even be looked up.
         head = _head(origin, method, target, header_lines(dict(own)), of_body)
+    head += more
     if cookie is not None:
         head += b"Cookie: %b\r\n" % cookie.encode("latin-1")
     if body or method in _WITH_BODY:

@@ -56,6 +56,9 @@ class Observer(Protocol):
 
     def begin(self, name: str) -> Any: ...
 
+    def trace(self, call: Any, host: str, own: Lines) -> bytes:
+        """Further header lines of a request to this host. own: those that the locustfile has for it."""
+
     def broke(self, call: Any, error: BaseException) -> None: ...
 
     def undecided(self, call: Any, response: LeanResponse) -> None: ...
@@ -162,9 +165,9 @@ class LeanSession:
             if params:
                 target = with_params(target, params)
             if allow_redirects:
-                response = self._follow(origin, method, target, own, of_body, body)
+                response = self._follow(call, origin, method, target, own, of_body, body)
             else:
-                response = self._ask(origin, method, target, own, of_body, body)
+                response = self._ask(call, origin, method, target, own, of_body, body)
         except BaseException as error:
             if observer is not None:
                 observer.broke(call, error)
@@ -262,13 +265,13 @@ class LeanSession:
         return origin, f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
 
     def _follow(
-        self, origin: Origin, method: str, target: str, own: Lines, of_body: Lines, body: bytes
+        self, call: Any, origin: Origin, method: str, target: str, own: Lines, of_body: Lines, body: bytes
     ) -> LeanResponse:
         """The reply at the end of the redirects."""
         history: tuple[LeanResponse, ...] = ()
         stale = 0
         while True:
-            response = self._ask(origin, method, target, own, of_body, body)
+            response = self._ask(call, origin, method, target, own, of_body, body)
             response.history = history
             stale += response.stale
             if stale:
@@ -287,11 +290,17 @@ class LeanSession:
             history = (*history, response)
             method, own, of_body, body = what(response.status_code, method, own, of_body, body, same=origin is before)
 
-    def _ask(self, origin: Origin, method: str, target: str, own: Lines, of_body: Lines, body: bytes) -> LeanResponse:
+    def _ask(
+        self, call: Any, origin: Origin, method: str, target: str, own: Lines, of_body: Lines, body: bytes
+    ) -> LeanResponse:
         """One request and its reply, or why there is none."""
         url = f"{origin.base}{target}"
         cookie = self._cookie(url, origin, own) if self._has_cookies else None
-        request = assemble(origin, method, target, own, of_body, cookie, body)
+        observer = self.observer
+        more = b""
+        if observer is not None:
+            more = observer.trace(call, origin.host, (*origin.own, *own) if origin.own or own else ())
+        request = assemble(origin, method, target, own, of_body, cookie, body, more)
         kept = self._kept(origin)
         stale = False
         while True:

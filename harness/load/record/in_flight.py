@@ -11,7 +11,8 @@ class Call:
     """One request. arrival None: outside of any task; first: the first of its task, so measured from the arrival.
     active: sent and not returned, so it can be timed out.
 
-    response: what the client returned where the caller decides the outcome later (catch_response).
+    parent: its traceparent, "" for none. response: what the client returned where the caller decides the outcome later
+    (catch_response).
     """
 
     __slots__ = (
@@ -21,6 +22,7 @@ class Call:
         "first",
         "greenlet",
         "name",
+        "parent",
         "response",
         "start",
         "state",
@@ -43,6 +45,7 @@ class Call:
         self.done = self.timed_out = False
         self.response: Any = None
         self.took_ms = 0.0
+        self.parent = ""
 
 
 def owner_of(greenlet: Any) -> UserState | None:

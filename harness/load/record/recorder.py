@@ -17,7 +17,7 @@ from harness.load.record.tally import RequestTally, StepTally
 from harness.model.clock import monotonic, step_of
 from harness.model.jsonl import encode_line
 from harness.model.records.load import STEP_S
-from harness.model.records.windows import ClassCounts, DeltaRow, ErrorRow, MarkRow, flattened
+from harness.model.records.windows import ClassCounts, DeltaRow, ErrorRow, MarkRow, flattened, trace_id
 
 LATE_S = 0.05
 """Lateness above which a generator that has it in its 99th percentile is saturated."""
@@ -164,7 +164,7 @@ class Recorder:
 
     # Requests, by the step of their intended start
 
-    def ok(self, name: str, step: int, latency_ms: float, body_bytes: int = 0) -> None:
+    def ok(self, name: str, step: int, latency_ms: float, body_bytes: int = 0, parent: str = "") -> None:
         if monotonic() >= self._turn_at:
             self._turn()
         tally = self._tallies.get((step, name))
@@ -174,20 +174,24 @@ class Recorder:
             tally = self._tallies[step, name] = self._requests(step, name)
         tally.latencies.append(latency_ms)
         tally.body_bytes += body_bytes
+        if latency_ms > tally.slowest_ms:
+            tally.slowest_ms, tally.slowest = latency_ms, parent
 
     def resent(self, name: str, step: int) -> None:
         """A request that went well was sent twice."""
         if not self._closed:
             self._requests(step, name).resent += 1
 
-    def fail(self, name: str, step: int, latency_ms: float, kind: str, intended: float, text: str) -> None:
+    def fail(
+        self, name: str, step: int, latency_ms: float, kind: str, intended: float, text: str, parent: str = ""
+    ) -> None:
         if self._closed:
             return
         self._turn()
         tally = self._requests(step, name)
         tally.add_failure(kind)
         tally.failed_latencies.append(latency_ms)
-        self._error(kind, name, step, intended, text)
+        self._error(kind, name, step, intended, text, parent)
 
     def virtual(self, name: str, intended: float, latency_ms: float, kind: str | None, count: int) -> None:
         """Virtual arrivals of the closed model: what users who were waiting did not send."""
@@ -310,11 +314,11 @@ class Recorder:
             tally = requests[name] = RequestTally(limits)
         return tally
 
-    def _error(self, kind: str, name: str | None, step: int, instant: float, text: str) -> None:
+    def _error(self, kind: str, name: str | None, step: int, instant: float, text: str, parent: str = "") -> None:
         at = instant - self.t0
         seen = self._errors.get((kind, name, step))
         if seen is None:
-            seen = self._errors[kind, name, step] = _Errors(at, at, writable(shortened(text)))
+            seen = self._errors[kind, name, step] = _Errors(at, at, writable(shortened(text)), trace_id(parent))
         seen.count += 1
         seen.first = min(seen.first, at)
         seen.last = max(seen.last, at)
@@ -323,11 +327,13 @@ class Recorder:
 
 @dataclass(slots=True)
 class _Errors:
-    """Of one kind, name and step. first, last: seconds since t0. flush: how many there had been at the last of them."""
+    """Of one kind, name and step. first, last: seconds since t0. trace: id of the example. flush: how many there had
+    been at the last of them."""
 
     first: float
     last: float
     example: str
+    trace: str
     count: int = 0
     flush: int = 0
 
@@ -342,6 +348,7 @@ class _Errors:
             first_s=first_s,
             last_s=last_s,
             example=self.example,
+            trace=self.trace,
         )
 
 

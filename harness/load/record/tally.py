@@ -5,13 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 
-from harness.model.records.windows import ClassCounts, DeltaRow, RequestCounts, flattened, limit_key
+from harness.model.records.windows import ClassCounts, DeltaRow, RequestCounts, flattened, limit_key, trace_id
 from harness.model.sketch import bucket_of, buckets_of
 
 
 class RequestTally:
     """latencies: of ok requests, in ms; they are only looked at when the row is made, all at once. failed_latencies: of
-    those that failed.
+    those that failed. slowest: traceparent of the ok request that took longest, slowest_ms.
 
     limits_ms: latency limits in force, counted exactly; a row names all of them, also those at 0.
     """
@@ -25,11 +25,14 @@ class RequestTally:
         "failed_latencies",
         "latencies",
         "resent",
+        "slowest",
+        "slowest_ms",
     )
 
     def __init__(self, limits_ms: tuple[float, ...]) -> None:
         self.latencies: list[float] = []
         self.body_bytes = self.resent = 0
+        self.slowest_ms, self.slowest = -1.0, ""
         self.failed_latencies: list[float] = []
         self.fail: dict[str, int] = {}
         self._limits_ms = limits_ms
@@ -78,6 +81,8 @@ class RequestTally:
             else [],
             body_bytes=self.body_bytes,
             resent=self.resent,
+            slowest=trace_id(self.slowest),
+            slowest_ms=round(self.slowest_ms, 4) if self.slowest else 0.0,
         )
 
 

@@ -95,6 +95,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     same. locust_args: for arguments that the files themselves add. tags, exclude_tags: of tasks, () = all of them.
     first_step: the step of windows.jsonl with which this experiment's load begins, where several share one load: its
     times count from there, and what is intended before it is not its own. The schedule is drawn from the load's t0.
+    trace: requests to the target carry a traceparent, and a baggage that calls the load `run`: by its time alone, which
+    tells the target nothing of what will be broken. "" before a stack is there.
     """
 
     model: Model
@@ -121,6 +123,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     exclude_tags: tuple[str, ...] = ()
     first_step: int = 0
+    trace: bool = False
+    run: str = ""
 
     @property
     def local_workers(self) -> int:

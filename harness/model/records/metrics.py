@@ -34,7 +34,8 @@ class Metric(msgspec.Struct, frozen=True):
     name is judged by itself. failures: the bad ones are those that failed, not those that were slow. slow: its limit is
     where a request counts as slow in harm and in the cells of a suite.
 
-    field: of the result's rows of phases and requests. column: of Locust's CSV file.
+    field: of the result's rows of phases and requests. column: of Locust's CSV file. k6: the same in a summary of k6's,
+    "metric value".
     """
 
     unit: Unit
@@ -54,6 +55,7 @@ class Metric(msgspec.Struct, frozen=True):
     slow: bool = False
     field: str = ""
     column: str = ""
+    k6: str = ""
 
     @property
     def share(self) -> bool:
@@ -70,7 +72,8 @@ def _percentile(name: str) -> Metric:
     broken = f"the {name} latency{{of}} was {{seen}} ({name[1:]}% of successful requests were faster)"
     field = f"{name}_ms" if name in ("p50", "p95", "p99") else ""
     kept = partial(_of_requests, watched=True, slow=name == "p95")
-    return kept("ms", f"{name.upper()} Latency", broken, field=field, column=f"{name[1:]}%")
+    k6 = "http_req_duration med" if name == "p50" else f"http_req_duration p({name[1:]})"
+    return kept("ms", f"{name.upper()} Latency", broken, field=field, column=f"{name[1:]}%", k6=k6)
 
 
 METRICS: dict[str, Metric] = {
@@ -81,6 +84,7 @@ METRICS: dict[str, Metric] = {
         "the slowest successful request{of} took {seen}",
         field="max_ms",
         column="Max Response Time",
+        k6="http_req_duration max",
     ),
     "error_rate": _of_requests(
         "proportion",
@@ -100,6 +104,7 @@ METRICS: dict[str, Metric] = {
         of_plan=True,
         field="rps",
         column="Requests/s",
+        k6="http_reqs rate",
     ),
     "recovery": _of_run("s", "Recovery", "recovery took {seen}", origin=Origin.RECOVERY),
     "violating": Metric(

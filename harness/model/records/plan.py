@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from harness.model.records.alerts import AlertsPlan
@@ -16,6 +18,9 @@ READ_SCHEMAS = (1, SCHEMA)
 """Those that can be read still: what is missing in a former one has its default."""
 
 
+_OF_URL = r"[A-Za-z0-9._~:/?#\[\]@!$&*+,;=%-]*"
+TRACE_URL = rf"^(https?://[A-Za-z0-9.:\[\]-]+/{_OF_URL}\{{trace_id\}}{_OF_URL})?\Z"
+"""A link that reports make, of text that needs no escaping anywhere; "" for none."""
 MAX_PHASE_S = 24 * 3600.0
 """The longest phase, and so the latest instant in one."""
 
@@ -93,6 +98,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Request name -> dependencies that it does not need, as declared."""
     alerts: AlertsPlan | None = None
     """Null where nobody looks at alerts."""
+    trace_url: Annotated[str, msgspec.Meta(pattern=TRACE_URL)] = ""
+    """Where people read a trace, {trace_id} in it: [report] of harness.toml."""
     target_workers: int = 1
     """Worker processes of the target (TargetInfo.workers): what its CPU share is a share of."""
 

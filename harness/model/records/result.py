@@ -11,6 +11,7 @@ import msgspec
 
 from harness.model.records.faults import Evidence
 from harness.model.records.metrics import Metric, metric_traits
+from harness.model.records.windows import TraceId
 
 SCHEMA = 1
 
@@ -103,6 +104,19 @@ class ErrorResult(msgspec.Struct, frozen=True, kw_only=True):
     first_s: float
     last_s: float
     example: str
+    traces: tuple[TraceId, ...] = ()
+    """Trace ids of the first of them, five at most and one of 100 ms and generator."""
+
+
+class SlowRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A successful request that was among the slowest of its phase and name. at_s: start of the 100 ms in which it was
+    meant to start. ms: its latency, as in the figures."""
+
+    name: str
+    phase: str
+    at_s: float
+    ms: float
+    trace_id: TraceId
 
 
 class NameResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -362,6 +376,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     setup: tuple[RequestResult, ...] = ()
     """Requests that users made in on_start, by name, phase "setup": never judged, in no total."""
     errors: tuple[ErrorResult, ...] = ()
+    slowest: tuple[SlowRequest, ...] = ()
+    """By phase and request name, five at most and one of 100 ms; empty where requests carried no trace ids."""
     targets: tuple[TargetResult, ...] = ()
     faults: tuple[FaultResult, ...] = ()
     recovery: RecoveryResult | None = None

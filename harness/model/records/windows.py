@@ -18,6 +18,9 @@ Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 Moment = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 """Seconds since t0."""
 
+TraceId = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{32})?\Z")]
+"""Of a request that carried one; "" for none."""
+
 FAILURE_KINDS = ("status", "timeout", "refused", "reset", "protocol", "check", "exception", "unfinished")
 """Kinds of failed *requests*. `unsent` (and failed arrivals, kind `exception`) are counted by class instead."""
 
@@ -95,6 +98,7 @@ class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     backfilled_fail: virtual arrivals whose request failed, by kind, *included* in fail; never in totals.
     body_bytes: lengths of the replies of ok requests, without virtual ones; 0 where the client tells none.
     resent: ok requests that were sent twice: their kept connection was closed before any byte of a reply.
+    slowest: trace id of the ok request that took longest, slowest_ms.
     """
 
     ok: Count = 0
@@ -111,6 +115,8 @@ class RequestCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     failed_sketch: list[int] = []
     body_bytes: Count = 0
     resent: Count = 0
+    slowest: TraceId = ""
+    slowest_ms: Amount = 0.0
 
 
 class DeltaRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="row", tag="delta"):
@@ -158,7 +164,8 @@ class MarkRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 class ErrorRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="row", tag="error"):
     """Errors of one step of the intended start, by kind and request name (name None: a failed arrival).
 
-    step: None in records of schema 1, whose rows hold what came between two flushes, of any steps.
+    example, trace: of one of them. step: None in records of schema 1, whose rows hold what came between two flushes,
+    of any steps.
     """
 
     worker: str
@@ -169,9 +176,15 @@ class ErrorRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     first_s: Moment = 0.0
     last_s: Moment = 0.0
     example: str = ""
+    trace: TraceId = ""
 
 
 Row = DeltaRow | MarkRow | ErrorRow
+
+
+def trace_id(parent: str) -> TraceId:
+    """Of a traceparent; none of none."""
+    return parent[3:35]
 
 
 def limit_key(limit_ms: float) -> str:

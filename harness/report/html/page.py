@@ -104,6 +104,7 @@ def page(
         "requests": tables.requests(result),
         "by_phase": tables.by_phase(result),
         "errors": tables.errors(result),
+        "traces": tables.traces(plan, result),
         "signals": tables.signals(result, chart),
         "not_measured": not_measured(plan, result),
         "command": text.visible(reproduce(plan), 4000),

@@ -9,9 +9,11 @@ import msgspec
 
 from harness.model.records.faults import Evidence
 from harness.model.records.metrics import Origin
+from harness.model.records.plan import Plan
 from harness.model.records.result import RecoveryOutcome, Result
 from harness.report.html.svg import sparkline
 from harness.report.sentences import detection, text
+from harness.report.sentences import traces as sentences
 from harness.report.sentences.assessment import Line, mark
 from harness.report.sentences.event_log import Moment
 from harness.report.sentences.evidence import fold
@@ -38,11 +40,12 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """css: an outcome's class, which draws the text as a badge. more: a second, quieter line."""
+    """css: an outcome's class, which draws the text as a badge. more: a second, quieter line. link: a URL."""
 
     text: str
     css: str = ""
     more: str = ""
+    link: str = ""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -208,6 +211,16 @@ def requests(result: Result) -> Table:
             *(row_of("All together", *figures(row, columns), loud=True) for row in aggregated),
         ),
     )
+
+
+def traces(plan: Plan, result: Result) -> Table:
+    found = sentences.traces(plan, result)
+    columns = tuple(Column(name, "name" if name == "Request" else "words") for name in sentences.COLUMNS)
+    rows = (
+        row_of(text.visible(t.name), text.visible(t.why, 60), t.phase, t.took, Cell(t.trace_id, link=t.link))
+        for t in found[:MAX_ROWS]
+    )
+    return Table(columns, (*rows, *_more(len(found), len(columns))))
 
 
 def by_phase(result: Result) -> Table:
