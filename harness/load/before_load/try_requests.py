@@ -55,10 +55,12 @@ class Heard(Seen):
         self.names: dict[str, TriedRequest] = {}
         self.statuses: dict[str, dict[str, int]] = {}
 
-    def ok(self, name: str, step: int, latency_ms: float, body_bytes: int = 0) -> None:
+    def ok(self, name: str, step: int, latency_ms: float, body_bytes: int = 0, parent: str = "") -> None:
         self._add(name, latency_ms, failed=False)
 
-    def fail(self, name: str, step: int, latency_ms: float, kind: str, intended: float, text: str) -> None:
+    def fail(
+        self, name: str, step: int, latency_ms: float, kind: str, intended: float, text: str, parent: str = ""
+    ) -> None:
         self._add(name, latency_ms, failed=True, text=f"{kind}: {text}")
 
     def setup(self, name: str, started: float, latency_ms: float, kind: str | None, text: str) -> None:
