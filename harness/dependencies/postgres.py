@@ -312,7 +312,7 @@ class Postgres(DependencyKind):
         return [
             f"login = {json.dumps(f'user={user} dbname={database}')}     # as the application logs in",
             f'password_env = "{variable}_PASSWORD"     # the variable with its password',
-            f'# admin = "user=postgres dbname={database}"     # another login, for proof and for limits',
+            f'# admin = "user=ANOTHER dbname={database}"     # sees all sessions: for proof and limits',
             '# pooler_admin = "user=stats"     # where this is PgBouncer: one of its stats_users, for proof',
         ]
 

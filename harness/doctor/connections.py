@@ -128,7 +128,12 @@ class Watched:
             fact = unpassed(one)
             return meaningless(name, fact, f"{self._last.observed} while the requests were sent", used + more)
         fact = trouble_of(self._before, self._after, one, on_proxy=one.proxied)
-        if any(client.on_proxy is None for client in self._after.clients):
+        ways = {client.on_proxy for client in self._after.clients}
+        if ways == {True}:
+            # It is led there already; it is the requests that ask it for nothing.
+            fact = "the application is connected to the proxy, and these requests made no use of it"
+            used = f"put requests that need {name} into the locustfile"
+        if None in ways:
             used = "run the harness where Toxiproxy runs, or declare where its connections come from (seen_as)"
         return meaningless(name, fact, f"{self._last.observed} while the requests were sent", used + more)
 

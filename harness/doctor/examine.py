@@ -40,10 +40,12 @@ def examine(
     configuration: Configuration | None,
     *,
     every: bool = False,
+    fix: bool = False,
     told: Callable[[UsageError], str] = str,
     say: Callable[[str], None] = lambda _: None,
 ) -> Diagnosis:
-    """every: send also requests that may change something. told: how an error about an option is worded. say: hears
+    """every: send also requests that may change something. fix: make comments of those that are refused, in a Locust
+    file that init wrote. told: how an error about an option is worded. say: hears
     what takes a moment. Raises UsageError where no system of the user's own is meant."""
     if experiment.host is None:
         raise UsageError(
@@ -52,7 +54,7 @@ def examine(
         )
     config = configuration if configuration is not None and configuration.target is not None else None
     stack = ExternalStack(experiment.host, allow_hosts=experiment.allow_hosts, configuration=configuration)
-    examination = _Examination(experiment, config, stack, every, told, say)
+    examination = _Examination(experiment, config, stack, every, fix, told, say)
     lines = sorted(examination.lines(), key=lambda line: examination.place(line.about))
     return Diagnosis(target=stack.url, config=config.shown if config is not None else None, lines=tuple(lines))
 
@@ -64,6 +66,7 @@ class _Examination:
         config: Configuration | None,
         stack: ExternalStack,
         every: bool,
+        fix: bool,
         told: Callable[[UsageError], str],
         say: Callable[[str], None],
     ) -> None:
@@ -71,6 +74,7 @@ class _Examination:
         self._config = config
         self._stack = stack
         self._every = every
+        self._fix = fix
         self._told = told
         self._locustfile: Locustfile | None = None
         self._say = say
@@ -99,6 +103,13 @@ class _Examination:
         found = self._stack.look()
         yield from docker_lines(self._config, self._experiment.allow_hosts)
         yield from self._parts(found)
+        if not [one for one in self._stack.describe() if not one.target]:
+            yield warn(
+                RUN,
+                "no dependency is declared, so that nothing can be taken from the target",
+                "faults on the target itself are all that there is",
+                "a table [dependencies.NAME] in harness.toml",
+            )
         yield from alert_lines(self._experiment.alerts, self._experiment.allow_hosts)
         if found.target is not None:
             yield from self._at_work(found, planned)
@@ -141,6 +152,8 @@ class _Examination:
             yield meaningless(requests.ABOUT, str(error), "", "run the locustfile by itself: locust --headless")
         if tried:
             yield from requests.lines_of(tried[0])
+            if self._fix and planned is not None:
+                yield from requests.taken_out(tried[0], planned.plan.load.locustfile)
         held_back = any(one.held_back or one.unasked for one in tried[:1])
         for one in watched:
             yield one.line(sent=any(each.requests for each in tried), held_back=held_back)

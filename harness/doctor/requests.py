@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from harness.doctor.diagnosis import DiagnosisLine, meaningless, ok, warn
 from harness.load.ipc.try_protocol import Tried, TriedRequest
+from harness.model.errors import UsageError
+from harness.scaffold.starter_locustfile import comment_out
 
 ABOUT = "requests"
 SHOWN = 8
@@ -60,6 +63,26 @@ def lines_of(tried: Tried) -> Iterator[DiagnosisLine]:
             "each of its tasks was run",
             "let its tasks send requests by self.client, or fire Locust's request event",
         )
+
+
+def taken_out(tried: Tried, locustfile: str) -> Iterator[DiagnosisLine]:
+    """Makes comments of the requests that the service answers with 400 or more, in a Locust file that init wrote."""
+    refused = {
+        one.name: f"answered {', '.join(one.answers)}"
+        for one in tried.requests
+        if one.failed == one.sent
+        and one.answers
+        and all(status.isdigit() and int(status) >= 400 for status in one.answers)
+    }
+    if not refused:
+        return
+    try:
+        done = comment_out(Path(locustfile), refused)
+    except UsageError as error:
+        yield warn(ABOUT, "the locustfile was left as it is", str(error), error.hint or "")
+        return
+    if done:
+        yield ok(ABOUT, f"made comments of {', '.join(done)} in {Path(locustfile).name}", "look again: harness doctor")
 
 
 def _list(requests: list[TriedRequest]) -> str:

@@ -33,6 +33,7 @@ OVERRIDE = "harness.override.yaml"
 """Ours, which is no part of the project."""
 LIMIT_S = 30.0
 _REMOTE = re.compile(r"^(https?|ssh|git|oci)://|^git@|^github\.com[/:]", re.IGNORECASE)
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?[-?+][^}]*)?\}|([A-Za-z_]\w*))")
 _OFFLINE = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "false", "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "false"}
 """Nothing is fetched because somebody wanted to look."""
 
@@ -119,6 +120,20 @@ def composed(files: Sequence[str] = (), profiles: Sequence[str] = ()) -> Compose
     if not services:
         raise _none_active(used[0], inactive)
     return msgspec.structs.replace(plain, model={**model, "services": services}, inactive=inactive)
+
+
+def filled_from(project: Composed, service: str, key: str) -> str | None:
+    """The variable out of which Compose fills a setting of a service: DB_PASSWORD of `${DB_PASSWORD:-secret}`; None
+    where the files say the value itself, or do not say it."""
+    for name in reversed(project.files):
+        environment = mapping(mapping(read(Path(name)).get("services")).get(service)).get("environment")
+        if isinstance(environment, list):
+            environment = dict(str(one).partition("=")[::2] for one in environment)
+        value = mapping(environment).get(key)
+        if value is not None:
+            found = _VARIABLE.fullmatch(str(value))
+            return found[1] or found[2] if found is not None else None
+    return None
 
 
 def ask(project: Composed, *, override: str | None = None, quiet: bool = False) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from harness.config.file import ComposeTable
 from harness.config.load import parse
 from harness.dependencies.registry import tables
 from harness.model.errors import UsageError
+from harness.scaffold.compose_config import filled_from
 from harness.scaffold.compose_services import OURS, Service
 from harness.scaffold.front import Front, Fronted
 from harness.scaffold.one_line import joined
@@ -184,6 +185,9 @@ def _kind(front: Front, service: Service, what: What, port: int | None, *, users
         lines = [line.removeprefix("# ") if line.startswith("# password_env") else line for line in lines]
     else:
         lines = [line for line in lines if not line.startswith("password_env")]
+    filled = _filled(front, service)
+    if filled is not None:
+        lines = [line.replace(f'"{variable}_PASSWORD"', json.dumps(filled)) for line in lines]
     lines = [f"kind = {json.dumps(kind.name)}", *where, *lines]
     if not _taken(lines):
         return [f'kind = "tcp"              # "{kind.name}" needs what could not be seen', *unknown]
@@ -203,6 +207,7 @@ def _taken(lines: Sequence[str]) -> bool:
 _URL = re.compile(
     r"\w[\w+.]*://(?P<user>[^:/@\s]+)(?::(?P<password>[^@\s]*))?@(?P<host>[\w.-]+)(?::\d+)?/(?P<db>[\w.-]+)"
 )
+_OWN_PASSWORD = re.compile(r"(^|_)PASSWORD(_FILE)?$")
 _USER = re.compile(r"(^|_)(PG|POSTGRES(QL)?_|DB_|DATABASE_|SQL_)(USER(NAME)?)$")
 _DB = re.compile(r"(^|_)(PG|POSTGRES(QL)?_|DB_|DATABASE_|SQL_)(DB|DATABASE|NAME|DBNAME)$")
 
@@ -229,14 +234,17 @@ def _first(environment: Mapping[str, str], pattern: re.Pattern[str]) -> str | No
     return next((value for key, value in environment.items() if pattern.search(key) and value), None)
 
 
+def _filled(front: Front, service: Service) -> str | None:
+    """The variable out of which Compose fills this store's password, where the files name one."""
+    keys = [key for key in service.environment if _OWN_PASSWORD.search(key) and "ROOT" not in key]
+    found = (filled_from(front.project.composed, service.name, key) for key in keys)
+    return next((name for name in found if name is not None), None)
+
+
 def _password(front: Front, service: Service, users: Sequence[str]) -> tuple[str, bool]:
     """The beginning of the name of the variable with its password, and whether it has one. A name that holds another
     password elsewhere in the project is not used."""
-    own = {
-        k: v
-        for k, v in service.environment.items()
-        if re.search(r"(^|_)PASSWORD(_FILE)?$", k) and v and "ROOT" not in k
-    }
+    own = {k: v for k, v in service.environment.items() if _OWN_PASSWORD.search(k) and v and "ROOT" not in k}
     for key, value in own.items():
         name = key.removesuffix("_FILE")
         values = {one.environment[key] for one in front.project.services.values() if key in one.environment}

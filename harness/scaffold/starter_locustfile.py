@@ -22,10 +22,10 @@ MAX_BODY = 4_000
 def starter(found: Sequence[Operation], source: str | None) -> str:
     """source: the document that the operations are from; None: there is none."""
     lines = [
-        "# Requests to begin with: put those of your users in their place. What is switched on needs no parameter.",
-        "# The rest are comments: give them values that your service knows, and take the # away.",
+        "# Requests to begin with: put those of your users in their place.",
+        "#",
         # Not in the first two lines, where Python takes some comments for the file's encoding.
-        *([] if source is None else [f"# There is one for each operation of {source}."]),
+        *([] if source is None else _of_document(source)),
         "# @task(4) is four times as frequent as @task(1), and name= groups requests in every table.",
         "# It is an ordinary Locust file: https://docs.locust.io",
         "",
@@ -37,7 +37,7 @@ def starter(found: Sequence[Operation], source: str | None) -> str:
     ]
     taken: set[str] = set()
     if not any(one.inactive is None for one in found):
-        lines += ["", "    # Nothing else can be sent as it is: choose what your users ask for."]
+        lines += ["", *(["    # Nothing else can be sent as it is: choose what your users ask for."] if found else [])]
         lines += _task(Operation(method="get", template="/", path="/"), taken)
     for one in found:
         lines += ["", *_task(one, taken)]
@@ -46,11 +46,19 @@ def starter(found: Sequence[Operation], source: str | None) -> str:
     return joined(lines) + "\n"
 
 
+def _of_document(source: str) -> list[str]:
+    return [
+        f"# There is one for each operation of {source}. What is switched on needs no parameter; the rest are",
+        "# comments: give them values that your service knows, and take the # away. `harness doctor --fix` does the",
+        "# reverse for those that it refuses.",
+    ]
+
+
 def _task(one: Operation, taken: set[str]) -> list[str]:
     said = [f"    # {one.summary}"] if one.summary else []
     if one.inactive is not None:
         said.append(f"    # Not switched on: {one.inactive}.")
-    call = [repr(one.path), f"name={one.template!r}"]
+    call = [repr(one.path), f"name={f'{one.method.upper()} {one.template}'!r}"]
     if one.body is not None:
         body = repr(one.body)
         if len(body) <= MAX_BODY:

@@ -123,7 +123,7 @@ def test_without_a_project_it_is_the_file_for_a_process(tmp_path: Path, terminal
         "rate": 20,
         "scenario": "baseline",
     }
-    assert "name='/'" in (tmp_path / "mine.py").read_text()
+    assert "name='GET /'" in (tmp_path / "mine.py").read_text()
     assert "removed mine.py" in init("--remove", cwd=tmp_path).stdout and names(tmp_path) == []
 
 

@@ -103,8 +103,8 @@ def test_only_what_needs_nothing_is_switched_on_and_the_rest_has_the_examples_of
     assert undescribed["get", "/x/{y}"].inactive == "it needs y (path)"
     assert undescribed["get", "/z"].inactive == "it needs other.json#/limit (not in the document)"
     source = starter(tuple(found.values()), "api.yaml")
-    assert "self.client.get('/v1/items', name='/v1/items')" in source
-    assert "    #     self.client.delete('/v1/items/a%2Fb%20%7Bid%7D', name='/v1/items/{id}')" in source
+    assert "self.client.get('/v1/items', name='GET /v1/items')" in source
+    assert "    #     self.client.delete('/v1/items/a%2Fb%20%7Bid%7D', name='DELETE /v1/items/{id}')" in source
 
 
 def test_swagger_is_read_too_and_its_host_is_not_where_load_goes(tmp_path: Path) -> None:
@@ -287,17 +287,17 @@ def test_requests_that_are_refused_become_comments(tmp_path: Path) -> None:
     write(tmp_path, {"locustfile.py": starter(found, None)})
     path = tmp_path / "locustfile.py"
     path.chmod(0o640)
-    assert comment_out(path, {"/b": "answered 404\nimport os", "/nobody": "x"}) == ("/b",)
+    assert comment_out(path, {"GET /b": "answered 404\nimport os", "GET /nobody": "x"}) == ("GET /b",)
     source = path.read_text()
     assert "    # Not switched on: answered 404\\nimport os.\n    # @task(1)\n    # def get_b(self):\n" in source
-    assert "name='/a'" in source and [ast.unparse(one.args[0]) for one in client_calls(ast.parse(source))] == [
+    assert "name='GET /a'" in source and [ast.unparse(one.args[0]) for one in client_calls(ast.parse(source))] == [
         "'/a'",
         "'/c'",
     ]
     assert path.stat().st_mode & 0o777 == 0o640
-    assert comment_out(path, {"/b": "x"}) == () and path.read_text() == source
+    assert comment_out(path, {"GET /b": "x"}) == () and path.read_text() == source
     with pytest.raises(UsageError, match="none would be left"):
-        comment_out(path, {"/a": "x", "/c": "x"})
+        comment_out(path, {"GET /a": "x", "GET /c": "x"})
     assert path.read_text() == source
     assert "removed locustfile.py" in command("init", "--remove", cwd=tmp_path).stdout, "it counts as init's still"
 
@@ -308,9 +308,9 @@ def test_nobody_elses_locustfile_is_touched(tmp_path: Path) -> None:
     for change in (path.read_text() + "# mine\n", "import locust\n"):
         path.write_text(change)
         with pytest.raises(UsageError, match="is not as `harness init` wrote it"):
-            comment_out(path, {"/": "answered 404"})
+            comment_out(path, {"GET /": "answered 404"})
         assert path.read_text() == change
     path.unlink()
     path.symlink_to("/etc/hostname")
     with pytest.raises(UsageError, match="is a link, not a file"):
-        comment_out(path, {"/": "answered 404"})
+        comment_out(path, {"GET /": "answered 404"})

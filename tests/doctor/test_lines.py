@@ -13,9 +13,12 @@ from harness.dependencies.configuration import load
 from harness.doctor import machine
 from harness.doctor.diagnosis import Diagnosis, DiagnosisLine
 from harness.doctor.parts import docker_lines, part_lines
-from harness.doctor.requests import lines_of
+from harness.doctor.requests import lines_of, taken_out
 from harness.load.ipc.try_protocol import HeldBack, Tried, TriedRequest
 from harness.model.records.load import LoadPlan, Remote
+from harness.scaffold.openapi.operations import Operation
+from harness.scaffold.starter_locustfile import starter
+from harness.scaffold.written_files import write
 from harness.stack.external.check import Look, Part
 
 
@@ -139,3 +142,31 @@ def test_what_forbids_a_run_counts_more_than_what_makes_it_meaningless() -> None
     lines = [DiagnosisLine(about="a", state="fail", fact="f", exit_code=code) for code in (3, 2)]
     assert Diagnosis(target="t", config=None, lines=tuple(lines)).exit_code == 2
     assert Diagnosis(target="t", config=None, lines=()).exit_code == 0
+
+
+def test_refused_requests_become_comments_only_where_init_wrote_the_file(tmp_path: Path) -> None:
+    found = (
+        Operation(method="get", template="/items", path="/items"),
+        Operation(method="get", template="/account", path="/account"),
+        Operation(method="get", template="/slow", path="/slow"),
+    )
+    write(tmp_path, {"locustfile.py": starter(found, "openapi.json")})
+    file = tmp_path / "locustfile.py"
+    tried = Tried(
+        requests=(
+            TriedRequest(name="GET /items", sent=1, failed=0, answers={"200": 1}),
+            TriedRequest(name="GET /account", sent=2, failed=2, answers={"401": 2}),
+            TriedRequest(name="GET /slow", sent=1, failed=1),
+        )
+    )
+    (line,) = taken_out(tried, str(file))
+    assert line.state == "ok" and "GET /account" in line.fact
+    text = file.read_text()
+    assert "# Not switched on: answered 401." in text and "#     self.client.get('/account'" in text
+    assert "        self.client.get('/items', name='GET /items')" in text
+    assert "        self.client.get('/slow', name='GET /slow')" in text, "without an answer it may be the service"
+    assert list(taken_out(tried, str(file))) == []
+    mine = tmp_path / "mine.py"
+    mine.write_text(text + "\n# mine\n")
+    (line,) = taken_out(tried, str(mine))
+    assert line.state == "warn" and mine.read_text().endswith("# mine\n")

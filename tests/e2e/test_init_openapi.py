@@ -39,7 +39,7 @@ def test_a_starter_locustfile_plans_and_runs_as_it_is(tmp_path: Path, monkeypatc
         tasks = ("Visitor.get_health", "Visitor.get_items", "Visitor.get_account")
         assert all(name in planned.stdout for name in tasks) and planned.stdout.count("Visitor.") == len(tasks)
         # As a look at each of them would find: this one wants a login.
-        assert comment_out(tmp_path / "locustfile.py", {"/account": "answered 401"}) == ("/account",)
+        assert comment_out(tmp_path / "locustfile.py", {"GET /account": "answered 401"}) == ("GET /account",)
         with (tmp_path / "harness.toml").open("a") as file:
             file.write(TARGETS)
         run = Run(tmp_path, "--fault", "none", *PHASES, shortened=True)

@@ -92,6 +92,24 @@ def test_a_kind_that_needs_more_than_is_seen_is_declared_as_tcp(monkeypatch: pyt
 
 @pytest.mark.docker
 @pytest.mark.usefixtures("compose_v2")
+def test_a_password_is_called_as_the_project_s_files_call_it() -> None:
+    Path(".env").write_text("DB_PASSWORD=s3cret\n")
+    text = (
+        "services:\n"
+        '  web: {build: ., ports: ["8000:8000"], environment: {DATABASE_URL: "postgres://shop:${DB_PASSWORD}@db/shop"}}\n'
+        '  db: {image: "postgres:16", environment: {POSTGRES_USER: shop, POSTGRES_PASSWORD: "%s"}}\n'
+    )
+    for written, name in (
+        ("${DB_PASSWORD:-x}", "DB_PASSWORD"),
+        ("$DB_PASSWORD", "DB_PASSWORD"),
+        ("s3cret", "POSTGRES_PASSWORD"),
+    ):
+        found = of(text % written)
+        assert f'password_env = "{name}"' in found.toml and "s3cret" not in found.toml
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("compose_v2")
 def test_passwords_of_one_variable_s_name_that_differ_are_kept_apart() -> None:
     found = of(
         "services:\n"

@@ -13,6 +13,7 @@ from harness.analysis.record.spans import Span
 from harness.analysis.record.windows import Mark, WindowStore
 from harness.model.clock import next_step, step_of
 from harness.model.records import events as ev
+from harness.model.records.load import LEAST_LATE
 from harness.model.records.result import ClockResult, GeneratorResult
 
 WINDOW_S = 5.0
@@ -159,8 +160,7 @@ def _of_worker(marks: Sequence[Mark]) -> list[Stretch]:
             first += 1
         whole = first > 0 or mark.at >= WINDOW_S
         over_cpu = whole and span >= WINDOW_S / 2 and busy / span > MAX_CPU
-        # One late arrival among a few is no 99th percentile.
-        over_late = whole and late > 1 and late > LATE_SHARE * taken
+        over_late = whole and late >= LEAST_LATE and late > LATE_SHARE * taken
         if mark.saturated or over_cpu or over_late:
             found.append((max(0.0, mark.at - WINDOW_S), mark.at))
     return found

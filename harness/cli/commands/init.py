@@ -164,13 +164,14 @@ def _diff(found: Proposal) -> int:
     from harness.report.sentences.text import visible_lines
     from harness.scaffold.written_files import differences
 
-    click.echo(visible_lines(differences(Path(), found.texts)), nl=False)
+    shown = visible_lines(differences(Path(), found.texts))
+    click.echo(shown or "what is here is what would be written\n", nl=False)
     return 0
 
 
 def _remove() -> int:
     from harness.report.sentences.text import visible
-    from harness.scaffold.compose_config import OVERRIDE
+    from harness.scaffold.compose_config import OVERRIDE, find_compose
     from harness.scaffold.proposal import USUAL
     from harness.scaffold.written_files import remove
 
@@ -185,7 +186,8 @@ def _remove() -> int:
         click.echo(
             "Containers that were started with it stay as they are. What takes Toxiproxy out again, with your files:"
         )
-        click.echo("  docker compose up -d --remove-orphans")
+        compose = find_compose()
+        click.echo(f"  {' '.join(compose.argv) if compose is not None else 'docker compose'} up -d --remove-orphans")
     return 0
 
 

@@ -16,7 +16,7 @@ from harness.load.record.arrival import Arrival
 from harness.load.record.tally import RequestTally, StepTally
 from harness.model.clock import monotonic, step_of
 from harness.model.jsonl import encode_line
-from harness.model.records.load import STEP_S
+from harness.model.records.load import LEAST_LATE, STEP_S
 from harness.model.records.windows import ClassCounts, DeltaRow, ErrorRow, MarkRow, flattened, trace_id
 
 LATE_S = 0.05
@@ -279,13 +279,13 @@ class Recorder:
         )
 
     def _judge_saturation(self, wall: float, used: float, n: int, late: int) -> None:
-        """Over the marks of the last 5 s. A single late arrival is no 99th percentile: it takes two."""
+        """Over the marks of the last 5 s. Two late arrivals of a hundred are chance."""
         self._span.append((wall, used, n, late))
         while len(self._span) > 1 and sum(s[0] for s in self._span) - self._span[0][0] >= SPAN_S:
             self._span.popleft()
         walls, cpus, arrivals, lates = (sum(column) for column in zip(*self._span, strict=True))
         whole = walls >= SPAN_S - STEP_S
-        late_p99 = lates > 1 and lates > 0.01 * arrivals
+        late_p99 = lates >= LEAST_LATE and lates > 0.01 * arrivals
         out_of = monotonic() - self._out_of_at < SPAN_S
         self.saturated = (whole and (cpus > BUSY * walls or late_p99)) or out_of
 

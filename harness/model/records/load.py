@@ -13,6 +13,11 @@ STEP_S = 0.1
 """Length of a window row and of the grid that phase edges lie on, in seconds."""
 
 
+LEAST_LATE = 4
+"""So many late arrivals in 5 s are evidence that one in a hundred is late, and fewer are not: of 100 arrivals, of which
+truly one in a hundred is late, two or more are late in a quarter of all cases, four or more in 2 %."""
+
+
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A load shape, unscaled.
 

@@ -15,6 +15,7 @@ from harness.model.records.metrics import ALLOWED_OVER, Origin
 from harness.model.records.plan import Plan
 from harness.model.records.result import FaultResult, NameResult, RecoveryResult, RequestResult, Result
 from harness.model.records.targets import Target
+from harness.plan.warnings import is_scaled
 from harness.report.sentences import text
 from harness.report.sentences.after_load import alarm, at_the_end
 from harness.report.sentences.assessment import Line, assess, interval
@@ -288,7 +289,7 @@ def _recovery_words(line: Line, recovery: RecoveryResult | None) -> str:
 
 def scale_sentence(plan: Plan) -> str | None:
     """None at full scale or above."""
-    if plan.scale >= 1:
+    if not is_scaled(plan):
         return None
     return (
         f"This run was at {plan.scale * 100:g} % of the {plan.scenario.name} load; "

@@ -165,7 +165,8 @@ class _Looking:
                 found = found.but(
                     proxy={
                         "url": self._toxiproxy,
-                        "pid": self._proxy_pid,
+                        # Who says where it is seen runs it elsewhere: what listens here is a tunnel to it.
+                        "pid": None if found.proxy.seen_as else self._proxy_pid,
                         "seen_as": found.proxy.seen_as or self._seen_as(container),
                         "runtime": self._proxy_runtime(),
                         "port": listener_port,
