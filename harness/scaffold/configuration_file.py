@@ -50,7 +50,7 @@ def for_project(front: Front, choice: Choice) -> str:
     composed = front.project.composed
     lines = [
         "# The compose project, as `harness init` understood it. Check every line; a run checks them as well:",
-        "#   harness stack status",
+        "#   harness doctor",
         "# Nothing of it is built, started or removed by the harness, and stopped by faults only.",
         "",
         "[compose]",
