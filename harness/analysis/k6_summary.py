@@ -23,7 +23,7 @@ from harness.analysis.locust_csv import (
     judge_rows,
 )
 from harness.model.errors import UsageError
-from harness.model.files import read_limited
+from harness.model.files import open_regular, read_limited
 from harness.model.records.load import Scenario
 from harness.model.records.metrics import METRICS
 
@@ -37,10 +37,10 @@ _Values = Mapping[str, float | None]
 def is_k6_summary(path: Path) -> bool:
     """By its first character: no CSV file of Locust's begins with a brace."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
-    except OSError:
-        return False
+    except (OSError, UsageError):
+        return False  # told by who reads it
 
 
 def check_k6_summary(

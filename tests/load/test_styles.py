@@ -100,6 +100,7 @@ def test_files_are_those_that_locust_would_take(tmp_path: Path) -> None:
         (f"{folder / 'buyers.py'},", "an empty name: no such file"),
         (str(tmp_path / "none.py"), "no such file"),
         (str(tmp_path / "sub"), "no Locust file is in this folder"),
+        ("/dev/zero", "a device or a pipe"),
         ("https://host/file.py", "download it"),
     ):
         (tmp_path / "sub").mkdir(exist_ok=True)

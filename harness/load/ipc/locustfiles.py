@@ -40,8 +40,10 @@ def _files(text: str) -> list[Path]:
         )
     if not text or not file.exists():
         raise UsageError(f"{text or 'an empty name'}: no such file", field="locustfile")
-    if not file.is_dir():
+    if file.is_file():
         return [file.resolve()]
+    if not file.is_dir():
+        raise UsageError(f"{text}: no file, but a device or a pipe", field="locustfile")
     inside = sorted(one.resolve() for one in file.rglob("*.py") if one.is_file() and not one.name.startswith("_"))
     if not inside:
         raise UsageError(f"{text}: no Locust file is in this folder", field="locustfile")
