@@ -48,7 +48,8 @@ def init(*args: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[st
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name not in ("compose.yaml", "state"))
+    made_by_others = ("compose.yaml", "state", "__pycache__")
+    return sorted(path.name for path in folder.iterdir() if path.name not in made_by_others)
 
 
 def test_a_compose_project_is_found_and_its_files_are_written_once(project: Path) -> None:
@@ -170,7 +171,7 @@ def test_names_in_a_strangers_file_remove_nothing_of_others(project: Path) -> No
 def test_the_difference_is_shown_and_nothing_written(project: Path) -> None:
     assert init("--diff", cwd=project).stdout.count("--- /dev/null") == 4 and names(project) == []
     init(cwd=project)
-    assert init("--diff", cwd=project).stdout == ""
+    assert init("--diff", cwd=project).stdout == "what is here is what would be written\n"
     toml = project / "harness.toml"
     toml.write_text(toml.read_text().replace('name = "web"', 'name = "\x1b[31mshop"'))
     said = init("--diff", cwd=project).stdout

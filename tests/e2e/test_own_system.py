@@ -108,7 +108,9 @@ def test_status_is_a_doctor(own: OwnSystem) -> None:
     own.write_config()
     well = harness(own, "stack", "status")
     assert well.returncode == 0, well.stdout + well.stderr
-    rows = {line.split()[0]: line.split() for line in well.stdout.splitlines()[2:]}
+    table, _, hint = well.stdout.partition("\n\n")
+    assert "harness doctor" in hint or "harness doctor" in well.stderr
+    rows = {line.split()[0]: line.split() for line in table.splitlines()[2:] if line}
     assert set(rows) == {"toxiproxy", "redis", "db", "payments", "shop"}
     assert rows["toxiproxy"][1] == str(own.toxiproxy_process.pid) and rows["redis"][1] == str(own.redis_pid())
     assert rows["db"][3] == str(own.paths["orders-db"]) and all(row[-1] == "ok" for row in rows.values())
