@@ -198,3 +198,18 @@ def seat_by(browser: Browser, url: str) -> Page:
     page.get_by_role("button", name="Come in").press("Enter")
     page.wait_for_selector("#clock p")
     return page
+
+
+def test_an_abort_works_in_each_of_eight_tabs_of_one_browser(open_day: Day, browser: Browser) -> None:
+    """A browser has six connections to a host, and each tab wants to know what changes."""
+    first = seat(browser, open_day)
+    tabs = [first, *(first.context.new_page() for _ in range(7))]
+    for tab in tabs[1:]:
+        tab.goto(open_day.console.address)
+    begin(open_day, 1, "redis-down")
+    for number, tab in enumerate(tabs, start=1):
+        tab.bring_to_front()
+        expect(tab.locator("body")).to_contain_text("redis-down")
+        tab.keyboard.press("a")
+        expect(tab.locator("#said")).to_contain_text("bort")
+        assert [act.kind for act in open_day.desk.acts].count("abort") == number
