@@ -79,6 +79,6 @@ def test_the_marked_experiment_fails_with_its_first_sentence_and_passes_mended(p
         assert code == 0 and "1 passed" in said, said
         return
     assert code == 1 and "1 failed" in said, said
-    assert re.search(r"FAIL: with redis-down, .*of the requests failed", said), said
+    assert re.search(r"FAIL: with redis-down, .*of requests failed", said), said
     report = re.search(r"report: (\S+report\.html)", said)
     assert report is not None and Path(report[1]).exists()
