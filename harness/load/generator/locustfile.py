@@ -171,8 +171,9 @@ def make_environment(plan: LoadPlan) -> Any:
 
 
 def stopped_by(locustfile: str) -> str:
-    """Who is stopping the test just now, for people: the line of the locustfile, where it can be told."""
-    frame, files = inspect.currentframe(), set(map(str, files_of(locustfile)))
+    """Who is stopping the test just now, for people: the line of the locustfile, where it can be told. The files may be
+    gone by now, so nothing is looked up."""
+    frame, files = inspect.currentframe(), locustfile.split(",")
     while frame is not None and frame.f_code.co_filename not in files:
         frame = frame.f_back
     where = f" in line {frame.f_lineno} of {Path(frame.f_code.co_filename).name}" if frame is not None else ""
