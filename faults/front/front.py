@@ -20,7 +20,7 @@ from faults.proxy.proxy import path_again
 from harness.adapters.clients.envoy import Counts, Envoy, set_by_hand
 from harness.adapters.clients.envoy_configuration import key
 from harness.fault import ParamInfo, Stage
-from harness.model.errors import AdapterError, Gone, OutcomeUnknown, Refused, UndoUnverified
+from harness.model.errors import AdapterError, Gone, OtherKind, OutcomeUnknown, Refused, UndoUnverified
 from harness.model.records.faults import Applied, Change, Dependency, DependencyFront, Evidence, Scalar, UndoRecord
 
 UNDO_LIMIT_S = 2.0
@@ -84,6 +84,12 @@ class FrontFault(msgspec.Struct, frozen=True, kw_only=True):
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
         front = dependency.front
+        if dependency.kind != "http":
+            raise OtherKind(
+                f"{dependency.name}-{self.kind} needs an HTTP dependency; {dependency.name} is of kind"
+                f" {dependency.kind}",
+                hint=f"use it on an HTTP upstream, for example payments-{self.kind}",
+            )
         if front is None:
             raise Refused(
                 f"{dependency.name}-{self.kind} needs an Envoy in front of {dependency.name}, and none is declared",

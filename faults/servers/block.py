@@ -26,7 +26,7 @@ from harness.dependencies.rabbitmq import open_session, user_of
 from harness.dependencies.registry import kind_of
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
-from harness.model.errors import Gone, Refused, UndoUnverified, UsageError
+from harness.model.errors import Gone, OtherKind, Refused, UndoUnverified, UsageError
 from harness.model.records.faults import Applied, Change, Dependency, Evidence, Trait, UndoRecord
 
 _OURS = "0.0"
@@ -56,7 +56,7 @@ class Block:
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
         name = f"{dependency.name}-{self.kind}"
         if not kind_of(dependency).blocks_publishers:
-            raise Refused(
+            raise OtherKind(
                 f"{name} needs a RabbitMQ dependency; {dependency.name} is of kind {dependency.kind}",
                 hint="use it on the broker, for example mq-block",
             )

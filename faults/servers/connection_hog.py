@@ -27,7 +27,7 @@ from harness.adapters.wire.exchange import ProbeError
 from harness.dependencies.result import secret
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
-from harness.model.errors import Refused
+from harness.model.errors import OtherKind, Refused
 from harness.model.records.faults import Applied, Change, Dependency, Evidence, Trait, UndoRecord
 
 _SETTLE_S = 3.0
@@ -57,7 +57,7 @@ class ConnectionHog:
 
     def plan(self, dependency: Dependency, params: Mapping[str, Any]) -> Change:
         if dependency.kind != "postgres":
-            raise Refused(
+            raise OtherKind(
                 f"{dependency.name}-{self.kind} needs a PostgreSQL dependency; {dependency.name} is of kind"
                 f" {dependency.kind}",
                 hint=f"use it on the database, for example db-{self.kind}",

@@ -11,7 +11,7 @@ from harness.adapters.wire.exchange import ProbeError
 from harness.dependencies.kind import attempts
 from harness.dependencies.registry import kind_of, kinds
 from harness.model.clock import monotonic
-from harness.model.errors import Refused, UndoUnverified, UsageError
+from harness.model.errors import OtherKind, UndoUnverified, UsageError
 from harness.model.records.faults import Dependency, Evidence, UndoRecord
 
 _LOGIN_TIMEOUT_S = 2.0
@@ -21,7 +21,7 @@ def refuse_other_kinds(fault: str, dependency: Dependency) -> None:
     """Raises Refused for what has no accounts and no tables."""
     if not kind_of(dependency).has_accounts:
         servers = " or ".join(sorted({kind.server for kind in kinds().values() if kind.has_accounts}, reverse=True))
-        raise Refused(
+        raise OtherKind(
             f"{dependency.name}-{fault} needs a {servers} dependency; {dependency.name} is of kind {dependency.kind}",
             hint=f"use it on the database, for example db-{fault}",
         )

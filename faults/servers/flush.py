@@ -20,7 +20,7 @@ from faults.proxy.proxy import path_again
 from harness.dependencies.registry import kind_of, kinds
 from harness.dependencies.store import Store
 from harness.fault import ParamInfo, Stage
-from harness.model.errors import AdapterError, Refused
+from harness.model.errors import AdapterError, OtherKind, Refused
 from harness.model.records.faults import Address, Applied, Change, Dependency, Evidence, Trait, UndoRecord
 
 _MARK_LASTS_S = 60
@@ -128,7 +128,7 @@ def _store(dependency: Dependency) -> Store:
     store = kind_of(dependency).store(dependency)
     if store is None:
         can = sorted(name for name, kind in kinds().items() if kind.can_be_emptied)
-        raise Refused(
+        raise OtherKind(
             f"{dependency.name}-{Flush.kind} needs a {' or '.join(can)} dependency; {dependency.name} is of kind"
             f" {dependency.kind}",
             hint=f"use it on the cache, for example {can[0] if can else 'redis'}-flush",

@@ -1,7 +1,8 @@
-"""Has this machine what the load asked for needs: file descriptors, local ports? And clocks of other machines."""
+"""Has this machine what the load asked for needs: file descriptors, local ports, time? And other machines' clocks."""
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,11 +29,23 @@ def machine_lines(load: LoadPlan) -> Iterator[DiagnosisLine]:
         yield ok(ABOUT, "file descriptors are enough for the load", told)
     if (ports := _ports()) is not None:
         yield _port_line(load, users * load.local_workers, ports)
+    yield from _busy_lines(os.getloadavg()[0], os.cpu_count() or 1)
     if load.remote is not None:
         yield warn(
             ABOUT,
             f"the clocks of the {load.remote.workers} remote workers are not known yet",
             "they are measured when the workers join a run, which maps their instants onto its own clock",
+        )
+
+
+def _busy_lines(load_average: float, cores: int) -> Iterator[DiagnosisLine]:
+    if load_average > cores:
+        yield warn(
+            ABOUT,
+            "more wants to run on it than it has cores",
+            f"load average {load_average:.1f} in the last minute, on {cores} cores; a run whose load comes late"
+            " for want of them is INCONCLUSIVE",
+            "end what need not run here, or send the load from another machine",
         )
 
 

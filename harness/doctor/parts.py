@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from harness.adapters.alerts.sources import check_sources, rules_of
+from harness.adapters.clients.prometheus_text import look_for_signals
 from harness.adapters.toxiproxy.client import ProxyState
 from harness.adapters.toxiproxy.lock import LOCK, OURS, refused
 from harness.adapters.wire.http import Client
@@ -13,7 +14,7 @@ from harness.conductor.prepare import rules_not_read
 from harness.config.file import Configuration
 from harness.doctor.diagnosis import DiagnosisLine, cannot, ok, warn
 from harness.fault import Fault
-from harness.model.errors import HarnessError, UsageError
+from harness.model.errors import HarnessError, OtherKind, UsageError
 from harness.model.records.alerts import AlertsPlan
 from harness.model.records.faults import Dependency
 from harness.plan.suite.profile import refusal
@@ -96,14 +97,11 @@ def metrics_lines(found: Look, target: str) -> Iterator[DiagnosisLine]:
         return
     try:
         with Client() as client:
-            status = client.get(url, ANSWER_LIMIT_S).status
+            count = look_for_signals(client, url, ANSWER_LIMIT_S)
     except HarnessError as error:
         yield warn(target, f"no signals of the target: {error}")
         return
-    if status == 200:
-        yield ok(target, "its metrics are found", url)
-    else:
-        yield warn(target, f"no signals of the target: {url} answers {status}")
+    yield ok(target, "its metrics are found", f"{url}; signals: {count}")
 
 
 def alert_lines(alerts: AlertsPlan | None, allow_hosts: Collection[str]) -> Iterator[DiagnosisLine]:
@@ -137,10 +135,12 @@ def fault_lines(dependency: Dependency, faults: Mapping[str, Fault]) -> Iterator
         # The load goes to the target itself, so nobody puts a proxy before it.
         if not dependency.target or fault.needs in ("runtime", "container")
     }
+    # What no declaration would give is no news.
+    refusals = {kind: why for kind, why in refusals.items() if not isinstance(why, OtherKind)}
     possible = [kind for kind, why in refusals.items() if why is None]
     name = dependency.name
     if possible:
-        yield ok(name, f"{len(possible)} of {len(refusals)} faults can be had", ", ".join(possible))
+        yield ok(name, f"{len(possible)} of {len(refusals)} faults of its kind can be had", ", ".join(possible))
     elif not dependency.target:
         yield warn(name, "no fault can be had on it")
     alike: dict[str, list[str]] = {}

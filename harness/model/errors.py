@@ -64,6 +64,10 @@ class Refused(UsageError):
     pass
 
 
+class OtherKind(Refused):
+    """Of a fault: a dependency of that kind has nothing that it could break, whatever is declared."""
+
+
 class SetupError(HarnessError):
     pass
 

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from harness.conductor.path_proof import evidence as proofs
-from harness.conductor.path_proof.evidence import bypass_evidence, path_evidence, snapshot
+from harness.conductor.path_proof.evidence import bypass_evidence, path_evidence, snapshot, trouble_of
 from harness.model.records.faults import Address, Dependency, Evidence
 from harness.model.records.process import ServerProcess
 from tests.support.servers.proxied import proxied
@@ -64,7 +64,7 @@ def test_a_cache_that_is_used_through_the_proxy(cache: Dependency) -> None:
         one.ping(), two.ping()
         evidence = judged(cache, one)
         assert evidence.held, evidence.observed
-        assert "2 connections through the proxy, 1 commands in" in evidence.observed
+        assert "2 connections through the proxy, 1 command in" in evidence.observed
 
 
 def test_a_cache_that_is_reached_past_the_proxy(cache: Dependency) -> None:
@@ -213,6 +213,21 @@ def test_whoever_goes_past_the_proxy_while_a_fault_is_on_is_named(cache: Depende
         evidence = bypass_evidence(before, snapshot(cache), cache)
     assert evidence is not None and not evidence.held
     assert "1 in use past it (late from 127.0.0.1:" in evidence.observed and f"pid {os.getpid()}" in evidence.observed
+
+
+def test_where_the_proxys_connections_are_not_known_nothing_is_said_of_any(cache: Dependency) -> None:
+    """A proxy of this machine that is not seen: neither who goes through it can be told nor who goes past it."""
+    unseen = cache.but(proxy={"pid": None})
+    with client(cache.path) as through, client(cache.direct) as past:
+        through.ping(), past.ping()
+        before = snapshot(unseen)
+        through.ping(), past.ping()
+        after = snapshot(unseen)
+    evidence = path_evidence(before, after, unseen)
+    assert evidence is not None and not evidence.held
+    assert evidence.observed.startswith("of 2 connections it cannot be told") and "seen_as" in evidence.observed
+    assert trouble_of(before, after, unseen) == "it cannot be told whether the target uses redis through the proxy"
+    assert bypass_evidence(before, after, unseen) is None
 
 
 def test_a_fault_on_the_server_itself_hurts_everybody_who_uses_it(cache: Dependency) -> None:

@@ -149,14 +149,17 @@ def test_a_system_that_is_well(shop: Shop, cache: Dependency, db: Dependency) ->
         facts = [line.fact for line in lines(found, name, "ok")]
         assert "it answers directly and through its proxy" in facts
         assert "the application's connections are on the proxy, and only there" in facts
-        assert any("down" in line.evidence and "faults can be had" in line.fact for line in lines(found, name))
+        assert any(
+            "down" in line.evidence and "faults of its kind can be had" in line.fact for line in lines(found, name)
+        )
     (answered,) = lines(found, "requests", "ok")
     assert "GET /items 200" in answered.evidence
     (held,) = lines(found, "requests", "warn")
     assert "POST /orders (POST)" in held.fact
     assert "POST" not in shop.log.read_text(), "what may change something was not sent"
     assert next(line.fact for line in lines(found, "suite")).startswith("the standard suite: ")
-    assert {line.state for line in lines(found, "this machine")} == {"ok"}
+    # Other tests may keep it busy.
+    assert {line.state for line in lines(found, "this machine") if "more wants to run" not in line.fact} == {"ok"}
     shown = text(found, width=80)
     assert shown.splitlines()[0].endswith(", declared in harness.toml")
     assert max(map(len, shown.splitlines())) <= 80
@@ -208,7 +211,7 @@ def test_a_target_that_is_down(shop: Shop, cache: Dependency) -> None:
     (line,) = fails(found)
     assert found.exit_code == 2 and line.about == "shop" and "refused" in line.fact.lower()
     assert lines(found, "requests") == [], "nothing is said of requests that were not sent"
-    assert any("faults can be had" in line.fact for line in lines(found, "redis"))
+    assert any("faults of its kind can be had" in line.fact for line in lines(found, "redis"))
 
 
 def test_requests_that_are_not_found(shop: Shop, cache: Dependency) -> None:

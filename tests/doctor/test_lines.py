@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ports.write_text("1000\t1499\n")
     monkeypatch.setattr(machine, "PORTS", ports)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1000, 1000))
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 0.5, 0.5))
 
 
 @pytest.mark.usefixtures("small")
@@ -83,6 +85,16 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_this_machine_has_for_the_load(users: int, rate: float, states: list[str]) -> None:
     assert [line.state for line in machine.machine_lines(load_plan(users=users, rate=rate))] == states
+
+
+@pytest.mark.parametrize(("average", "busy"), [(0.2, False), (1.0, False), (1.1, True)])
+def test_a_machine_that_is_busy_with_something_else_is_told_of(
+    average: float, busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores = os.cpu_count() or 1
+    monkeypatch.setattr(os, "getloadavg", lambda: (average * cores, 0.0, 0.0))
+    said = [line for line in machine.machine_lines(load_plan(users=5)) if "more wants to run" in line.fact]
+    assert [line.state for line in said] == ["warn"] * busy
 
 
 def test_clocks_are_spoken_of_only_where_there_are_remote_workers() -> None:

@@ -50,6 +50,8 @@ def test_a_starter_locustfile_plans_and_runs_as_it_is(tmp_path: Path, monkeypatc
     rows = [json.loads(line) for line in (run.dir / "windows.jsonl").read_text().splitlines()]
     requests = [row["requests"] for row in rows if row["row"] == "delta" and "requests" in row]
     assert {name for each in requests for name in each} == {"GET /health", "GET /items"}
-    assert all(any(each.get(name, {}).get("ok") for each in requests) for name in ("GET /health", "GET /items")), run.text()
+    assert all(any(each.get(name, {}).get("ok") for each in requests) for name in ("GET /health", "GET /items")), (
+        run.text()
+    )
     # A busy machine may leave one unanswered; none is refused.
     assert not [row for row in rows if row["row"] == "error" and row["kind"] == "status"]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,73 +15,16 @@ from test_clocks import time_namespace
 from test_remote_workers import assert_as_scheduled
 
 from harness.load.ipc.protocol import ClockDoubt, WorkerLost
+from tests.support.networks import NET, NET6, Networks, ip
+from tests.support.networks import networks as joined
 
 PATHS = Path(__file__).parent / "files" / "paths.py"
-NET = "10.213.77"
-NET6 = "fd77:213"
-
-
-def ip(*words: str) -> None:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
-
-
-class Networks:
-    """A bridge on this side (NET.1) and namespaces with NET.2, NET.3, ... on it."""
-
-    def __init__(self, many: int) -> None:
-        self.tag = f"hn{os.getpid() % 100_000}"
-        self.bridge = f"{self.tag}b"
-        self.names = [f"{self.tag}n{index}" for index in range(many)]
-        ip("link", "add", self.bridge, "type", "bridge")
-        ip("addr", "add", f"{NET}.1/24", "dev", self.bridge)
-        ip("link", "set", self.bridge, "up")
-        for index, name in enumerate(self.names):
-            ip("netns", "add", name)
-            ip("link", "add", self.cable(index), "type", "veth", "peer", "name", "eth0", "netns", name)
-            ip("link", "set", self.cable(index), "master", self.bridge, "up")
-            ip("-n", name, "addr", "add", f"{NET}.{index + 2}/24", "dev", "eth0")
-            ip("-n", name, "link", "set", "eth0", "up")
-            ip("-n", name, "link", "set", "lo", "up")
-
-    def speak_ipv6(self) -> None:
-        """NET6::1 on this side, NET6::2, ... on the others, beside the addresses that they have."""
-        ip("addr", "add", f"{NET6}::1/64", "dev", self.bridge, "nodad")
-        for index, name in enumerate(self.names):
-            ip("-n", name, "addr", "add", f"{NET6}::{index + 2}/64", "dev", "eth0", "nodad")
-
-    def cable(self, index: int) -> str:
-        return f"{self.tag}v{index}"
-
-    def inside(self, index: int, *more: str) -> tuple[str, ...]:
-        """The command that runs another in a namespace."""
-        return ("ip", "netns", "exec", self.names[index], *more)
-
-    def remove(self) -> None:
-        for name in self.names:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
-        subprocess.run(["ip", "link", "del", self.bridge], capture_output=True, check=False)
 
 
 @pytest.fixture
 def networks() -> Iterator[Networks]:
-    def cannot(why: str) -> None:
-        if os.environ.get("HARNESS_REQUIRE_NETNS"):
-            pytest.fail(why)
-        pytest.skip(f"NOT TESTED HERE: {why}")
-
-    if shutil.which("ip") is None:
-        cannot("no `ip` (Debian: apt-get install iproute2)")
-    if os.geteuid() != 0:
-        cannot("network namespaces need root")
-    found = Networks.__new__(Networks)
-    try:
-        found.__init__(2)  # type: ignore[misc]
-    except AssertionError as error:
-        found.remove()
-        cannot(f"no network namespaces: {error}")
-    yield found
-    found.remove()
+    with joined(2) as found:
+        yield found
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from harness.adapters.wire.http import Client
 from harness.model.errors import Rejected
 
 MAX_SIGNALS = 1_000
@@ -48,6 +49,17 @@ def signals(text: str) -> dict[str, float]:
     # Two numbers may add up to none; a record with infinity in it could not be read back.
     kept = {name: value for name, value in found.items() if math.isfinite(value) and not _is_creation_time(name, found)}
     return dict(sorted(kept.items())[:MAX_SIGNALS])
+
+
+def look_for_signals(client: Client, url: str, timeout_s: float) -> int:
+    """How many signals a page has. Raises AdapterError, as a clause, when it has none or does not answer."""
+    reply = client.get(url, timeout_s)
+    if reply.status != 200:
+        raise Rejected(f"{url} answers {reply.status}")
+    found = signals(reply.text)
+    if not found:
+        raise Rejected(f"{url} answers without metrics")
+    return len(found)
 
 
 def _is_creation_time(name: str, found: dict[str, float]) -> bool:

@@ -39,16 +39,18 @@ def path_evidence(
     if kind_of(dependency).clients_by_peers:
         # Every established connection counts as used; what rises is the server's own count.
         rose = bool(through) and (after.total or 0) > (before.total or 0)
-    parts = [f"{len(through)} connections through the proxy"]
+    unknown = [client for client in after.clients if client.on_proxy is None]
+    parts = [f"{_connections(len(through))} through the proxy"] if through or not unknown else []
     if through:
         parts[0] += _use(dependency, before, after, busy)
     if strays:
         parts.append(f"{len(strays)} in use beside it ({', '.join(map(str, strays[:3]))})")
     elif beside:
         parts.append(f"{len(beside)} idle beside it")
-    unknown = [client for client in after.clients if client.on_proxy is None]
     if unknown:
-        parts.append(f"of {len(unknown)} it cannot be told (the proxy's process is not known)")
+        parts.append(
+            f"of {_connections(len(unknown))} it cannot be told who they are: the proxy's, or past it (seen_as)"
+        )
     parts += _left_out(after)
     return Evidence(
         source="path",
@@ -64,7 +66,7 @@ def _use_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Depende
     rose = bool(busy)
     if kind_of(dependency).clients_by_peers:
         rose = bool(after.clients) and (after.total or 0) > (before.total or 0)
-    observed = f"{len(after.clients)} connections"
+    observed = _connections(len(after.clients))
     if after.clients:
         observed += _use(dependency, before, after, busy)
     observed = "; ".join([observed, *_left_out(after)])
@@ -97,7 +99,7 @@ def unpassed(dependency: Dependency) -> str:
 
 def bypass_evidence(before: PathSnapshot, after: PathSnapshot, dependency: Dependency) -> Evidence | None:
     """While a fault on the proxy lasts: does anybody use the dependency past it? None where nobody can tell."""
-    if not (before.can_tell and after.can_tell):
+    if not (before.can_tell and after.can_tell) or any(client.on_proxy is None for client in after.clients):
         return None
     strays = strays_of(before, after, dependency)
     observed = f"{len(strays)} in use past it ({', '.join(map(str, strays[:3]))})" if strays else "no other is in use"
@@ -118,9 +120,15 @@ def trouble_of(before: PathSnapshot, after: PathSnapshot, dependency: Dependency
     if on_proxy and strays_of(before, after, dependency):
         partly = any(client.on_proxy for client in after.clients)
         how = f"reaches {name} past the proxy{' as well' if partly else ''}"
+    elif on_proxy and any(client.on_proxy is None for client in after.clients):
+        return f"it cannot be told whether the target uses {name} through the proxy"
     elif on_proxy:
         how = f"does not use {name} through the proxy"
     return f"the target {how}"
+
+
+def _connections(count: int) -> str:
+    return f"{count} connection{'' if count == 1 else 's'}"
 
 
 def _left_out(look: PathSnapshot) -> list[str]:
@@ -152,7 +160,7 @@ def _use(dependency: Dependency, before: PathSnapshot, after: PathSnapshot, busy
     if kind.work_unit is not None and not busy[0].slack:
         past = {client.id: client.work or 0 for client in before.clients}
         work = sum((client.work or 0) - past.get(client.id, 0) for client in busy)
-        return f", {work:.0f} {kind.work_unit} {seconds}"
+        return f", {work:.0f} {kind.work_unit if work != 1 else kind.work_unit.removesuffix('s')} {seconds}"
     return f", {len(busy)} of them used {seconds}"
 
 

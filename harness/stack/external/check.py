@@ -7,13 +7,16 @@ show every part.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 from collections.abc import Collection
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
 from harness.adapters.allowed_hosts import check_url, pinned, url_address
+from harness.adapters.clients.prometheus_text import look_for_signals
 from harness.adapters.docker.address import bound
 from harness.adapters.docker.records import Container
 from harness.adapters.processes.listeners import listener
@@ -344,12 +347,9 @@ class _Looking:
             return None
         url = self._url + table.metrics
         try:
-            status = client.get(url, ANSWER_LIMIT_S).status
+            look_for_signals(client, url, ANSWER_LIMIT_S)
         except AdapterError as error:
             self._notes.append(f"no signals of the target: {error}")
-            return None
-        if status != 200:
-            self._notes.append(f"no signals of the target: {url} answers {status}")
             return None
         return url
 
@@ -378,16 +378,23 @@ def _answers(client: Client, url: str, table: TargetTable, where: str) -> str | 
 def _toxiproxy_pid(port: int, proxies: dict[str, ProxyState]) -> int | None:
     """The process of a Toxiproxy on this machine: it listens on the API's port and on its proxies' as well.
 
-    What listens for a container's published port holds one port only, and its connections are not the proxy's.
+    What listens for a container's published port holds one port only, and a tunnel holds all of them; the connections
+    of neither are the proxy's.
     """
     pid = listener(port)
     listening = {int(state.listen.rpartition(":")[2]) for state in proxies.values() if state.enabled}
     if pid is None or not listening:
         return None
     try:
-        return pid if listening <= listening_ports(identify(pid)) else None
-    except AdapterError:
+        return pid if listening <= listening_ports(identify(pid)) and _is_toxiproxy(pid) else None
+    except (AdapterError, OSError):
         return None
+
+
+def _is_toxiproxy(pid: int) -> bool:
+    """By its program, which holds the path of the module that it was built from. Raises OSError."""
+    with Path(f"/proc/{pid}/exe").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as program:
+        return any(program.find(owner + b"/toxiproxy") >= 0 for owner in (b"/Shopify", b"/shopify"))
 
 
 def _shown(container: Container | None) -> dict[str, str]:

@@ -40,6 +40,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/load/test_remote_workers.py": 75,
         "tests/report/test_html.py": 75,
         "tests/test_api.py": 75,
+        "tests/e2e/test_tunnel.py": 75,
         "tests/dependencies/test_rabbitmq.py": 70,
         "tests/load/test_foreign_files.py": 70,
         "tests/load/test_open_model.py": 70,
