@@ -8,7 +8,7 @@ Creating them is forbidden in the request (allow_auto_topic_creation), so nothin
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from harness.adapters.wire import kafka
 from harness.adapters.wire.exchange import ProbeError
@@ -134,28 +134,54 @@ class Kafka(DependencyKind):
                 f"{where}: {dependency.path} does not answer like Kafka: {error.detail}",
                 hint=sasl if error.kind in ("closed", "reset") and dependency.credentials.sasl is None else None,
             ) from error
-        brokers = found.brokers
         if dependency.credentials.sasl is not None and not found.topics:
             note(
                 f"{dependency.name}: {dependency.credentials.user} sees no topic, so nothing would show that Kafka is"
                 " used; where the broker has ACLs: kafka-acls --add --allow-principal"
                 f" User:{dependency.credentials.user} --operation Describe --topic '*' --group '*'"
             )
-        # Hosts are named differently in a container and outside; ports are the same, or published as `path` says.
-        ports = {dependency.path.port, listener_port}
-        beside = [broker for broker in brokers if broker.port not in ports]
-        if beside:
-            raise UsageError(
-                f"{where}: Kafka sends its clients to {beside[0]}, past the proxy {dependency.proxy.name} at"
-                f" {dependency.path}",
-                hint=f"advertised.listeners must name the proxy's address ({dependency.path})",
-            )
-        if len(brokers) > 1:
-            raise UsageError(
-                f"{where}: {len(brokers)} brokers answer to one proxy, so a fault would hit some of them only",
-                hint="several brokers are not supported: test with a cluster of one",
-            )
         return dependency, None
+
+    def check_together(self, found: Sequence[Dependency]) -> Iterator[tuple[Dependency, UsageError | None]]:
+        """A cluster is a dependency for each of its brokers: clients are sent on to every one of them."""
+        proxied = [one for one in found if one.path is not None and one.path != one.direct]
+        listening = {one.name: _listening(one) for one in proxied}
+        for one in found:
+            if one.name not in listening:
+                yield one, None
+                continue
+            others = [other for other in proxied if other.name != one.name]
+            beside = {port for other in others for port in listening[other.name]}
+            pids = tuple(other.process.pid for other in others if other.process.pid is not None)
+            trouble = self._not_the_proxies(one, listening[one.name], beside)
+            yield (one.but(process={"members": pids}) if trouble is None and pids else one), trouble
+
+    def _not_the_proxies(self, one: Dependency, own: Collection[int], beside: Collection[int]) -> UsageError | None:
+        """Hosts are named differently in a container and outside; ports are the same, or published as `path` says."""
+        assert one.path is not None
+        try:
+            brokers = kafka.cluster(one.path, deadline=monotonic() + LIMIT_S, access=_access_of(one)).brokers
+        except ProbeError as error:
+            return UsageError(f"{one.path} does not answer like Kafka: {error.detail}")
+        here = [broker for broker in brokers if broker.port in own]
+        past = [broker for broker in brokers if broker.port not in own and broker.port not in beside]
+        if past and (not here or len(brokers) == 1):
+            return UsageError(
+                f"Kafka sends its clients to {past[0]}, past the proxy {one.proxy.name} at {one.path}",
+                hint=f"advertised.listeners must name the proxy's address ({one.path})",
+            )
+        if past:
+            return UsageError(
+                f"Kafka sends its clients on to {past[0]}, another broker of its cluster, past every proxy",
+                hint="each broker is a dependency with a proxy of its own, which its advertised.listeners name",
+            )
+        if len(here) > 1:
+            return UsageError(
+                f"{len(here)} brokers of one cluster advertise the port of the proxy {one.proxy.name}, so a fault would"
+                " hit some of their connections only",
+                hint="a proxy for each broker, on a port of its own",
+            )
+        return None
 
     def override_notes(self, service: str, port: int, environment: Mapping[str, str]) -> list[str]:
         listed = next((v for k, v in environment.items() if "ADVERTISED_LISTENERS" in k), None)
@@ -170,15 +196,32 @@ class Kafka(DependencyKind):
         ]
 
 
+def _listening(one: Dependency) -> set[int]:
+    """The ports of its proxy: of its own, and as it is published."""
+    ports = (one.path.port if one.path is not None else None, one.proxy.port)
+    return {port for port in ports if port is not None}
+
+
 class _Offsets:
-    """written: total of end offsets; lag: of every consumer group, now. Each reading has a connection of its own."""
+    """written: total of end offsets; lag: of every consumer group, now. Each reading has a connection of its own.
+
+    Of one broker among several `written` is what it leads, and there is no lag: a group's coordinator is one broker,
+    and what the group reads is led by others.
+    """
 
     def __init__(self, address: Address, access: kafka.Access) -> None:
         self._address, self._access = address, access
+        self._alone: bool | None = None
 
     def read(self) -> Mapping[str, object]:
-        found = kafka.lag(self._address, deadline=monotonic() + COUNTERS_LIMIT_S, access=self._access)
-        return {"written": found.written, "lag": found.lag}
+        deadline = monotonic() + COUNTERS_LIMIT_S
+        if self._alone is None:
+            found = kafka.cluster(self._address, deadline=deadline, access=self._access)
+            self._alone = len(found.brokers) == 1
+        if not self._alone:
+            return {"written": kafka.records_written(self._address, deadline=deadline, access=self._access)}
+        found_lag = kafka.lag(self._address, deadline=deadline, access=self._access)
+        return {"written": found_lag.written, "lag": found_lag.lag}
 
     def close(self) -> None:
         pass

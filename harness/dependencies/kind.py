@@ -7,7 +7,7 @@ more is known than its address, so a kind overrides what it knows better. `tcp.p
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import ClassVar, Literal, Protocol
 
@@ -231,6 +231,11 @@ class DependencyKind:
         """
         self.answers(dependency, where)
         return dependency, None
+
+    def check_together(self, found: Sequence[Dependency]) -> Iterator[tuple[Dependency, UsageError | None]]:
+        """All dependencies of this kind that `check` found well: as they are when one knows of the others, and what is
+        wrong with one for want of another, without a key path in front. Never raises."""
+        return ((one, None) for one in found)
 
     def answers(self, dependency: Dependency, where: str) -> None:
         """A probe is answered at each of its addresses. Raises UsageError."""

@@ -13,6 +13,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,7 +21,7 @@ import msgspec
 from harness.dependencies.kind import PathClient
 from harness.dependencies.registry import kind_of
 from harness.model.clock import monotonic
-from harness.model.errors import Forbidden
+from harness.model.errors import Forbidden, Gone
 from harness.model.records.faults import Address, Dependency
 
 _LOOKS = 3
@@ -175,8 +176,12 @@ def _kernel(dependency: Dependency) -> _Kernel:
     peers: frozenset[Address] = frozenset()
     if server is not None:
         peers = frozenset(peer for _, peer in found[server])
-        # A connection both of whose ends are the server's is its own (a controller, replication); ours do not count.
-        peers -= {own for own, _ in found[server]} | {own for own, _ in found[os.getpid()]}
+        # A connection both of whose ends are the server's, or its cluster's, is its own (a controller, replication);
+        # ours do not count.
+        peers -= {own for own, _ in found[server] | found[os.getpid()]}
+        for member in dependency.process.members:
+            with suppress(Gone):  # another fault's victim
+                peers -= {own for own, _ in sockets.connections(member)[member]}
     elif _by_container(dependency):
         from harness.adapters.docker import peers as docker_peers
 

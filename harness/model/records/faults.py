@@ -65,7 +65,8 @@ class DependencyProxy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 class DependencyProcess(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Its server, as a process of this machine. pid: root of its process tree. pid_file: where it writes its pid, read
-    again when the pid is needed.
+    again when the pid is needed. members: processes of other servers of its cluster, which connect to it and are not
+    the application.
 
     How it is started again: server is its name with the keeper of its stack, whose state folder is keeper; or
     start_config is the harness.toml with its start command, start_sha256 that file's SHA-256 when it was read.
@@ -73,6 +74,7 @@ class DependencyProcess(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
 
     pid: int | None = None
     pid_file: str | None = None
+    members: tuple[int, ...] = ()
     server: str | None = None
     keeper: str | None = None
     start_config: str | None = None

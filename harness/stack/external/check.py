@@ -102,6 +102,7 @@ class _Looking:
                 found = self._look_at_dependency(dependency)
                 if found is not None:
                     dependencies.append(found)
+        dependencies = self._together(dependencies)
         if self._config.target is not None:
             target, itself = self._look_at_target(self._config.target, next(d for d in wanted if d.target))
             if itself is not None:
@@ -209,6 +210,23 @@ class _Looking:
             )
         )
         return found if trouble is None else None
+
+    def _together(self, found: list[Dependency]) -> list[Dependency]:
+        """Those that are well also beside the others of their kind."""
+        well = []
+        for name in dict.fromkeys(kind_of(one).name for one in found):
+            alike = [one for one in found if kind_of(one).name == name]
+            for one, trouble in kind_of(alike[0]).check_together(alike):
+                if trouble is None:
+                    well.append(one)
+                    continue
+                told = self._trouble(f"{self._file}: dependencies.{one.name}", trouble)
+                self._parts = [
+                    msgspec.structs.replace(part, trouble=told) if part.name == one.name else part
+                    for part in self._parts
+                ]
+        order = [one.name for one in found]
+        return sorted(well, key=lambda one: order.index(one.name))
 
     def _checked(self, found: Dependency, where: str, listener_port: int | None) -> tuple[Dependency, str | None]:
         """As faults and proofs will use it, and its server's version. Raises UsageError, Refused."""

@@ -57,6 +57,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/api/test_api_defects.py": 50,
         "tests/docker/test_life_engine.py": 50,
         "tests/faults/test_block.py": 50,
+        "tests/dependencies/test_kafka_cluster.py": 50,
         "tests/e2e/test_remote_worker.py": 50,
         "tests/console/test_accessible.py": 40,
         "tests/faults/test_front.py": 40,
