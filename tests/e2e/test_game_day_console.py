@@ -57,10 +57,12 @@ EVIL = "<img src=x onerror=\"document.title='broken'\">"
 
 
 class Day:
-    """`harness gameday` with a console and a listener for guests."""
+    """`harness gameday` with a console and a listener for guests. state: of a stack that stands."""
 
-    def __init__(self, cwd: Path, plan: str = PLAN, *args: str, grafana: str | None = None) -> None:
-        self.cwd, self.state = cwd, cwd / "state"
+    def __init__(
+        self, cwd: Path, plan: str = PLAN, *args: str, grafana: str | None = None, state: Path | None = None
+    ) -> None:
+        self.cwd, self.state = cwd, state or cwd / "state"
         (cwd / "day.yaml").write_text(OPTIONS.replace("rate: 50", "rate: 20") + plan)
         self.log = (cwd / "said.txt").open("wb")
         self.env = {**os.environ, "XDG_STATE_HOME": str(self.state)}

@@ -1,0 +1,62 @@
+"""Somebody is killed in each sort of drill that a game day has: what is healed, how fast, and what does its record say?
+
+    python benchmarks/game_day_kills.py [--victim console|browser|conductor] [--sort WORD] [--verbose]
+
+Real game days on one embedded stack that stays up, with its Prometheus and Alertmanager, driven in a real Chromium. In
+a normal drill, in a blind one, in one that people abort (killed before that, and between the abort and its undo), and
+in one whose alert never fires, SIGKILL goes to the console's process, to all processes of the operator's browser, and
+to the conductor. Each time is from the kill until Toxiproxy's raw answer is as before and the dependency answers a
+probe through the application's path as usual; after a killed browser nothing is healed, so it is until the drill's own
+end. Prints a row a case with what the record says; takes about ten minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from tests.e2e.kills import DRILLS, VICTIMS, Killed, Sort, Victim, kill_each
+from tests.e2e.standing import StandingStack
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--victim", choices=VICTIMS)
+    parser.add_argument("--sort", help="only those whose name has this word")
+    parser.add_argument("--verbose", action="store_true", help="the whole section of the record")
+    options = parser.parse_args()
+    sorts: tuple[Sort, ...] = tuple(sort for sort in DRILLS if (options.sort or "") in sort)
+    victims: tuple[Victim, ...] = tuple(one for one in VICTIMS if options.victim in (None, one))
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        stack = StandingStack(Path(folder), "--with-alerts")
+        try:
+            for number, cases in enumerate(days(sorts, victims), start=1):
+                found = kill_each(Path(folder) / f"day{number}", stack, playwright, cases)
+                for one in found:
+                    print(row(one, verbose=options.verbose), flush=True)
+        finally:
+            stack.harness("heal", "--all")
+            stack.down()
+
+
+def days(sorts: tuple[Sort, ...], victims: tuple[Victim, ...]) -> list[tuple[tuple[Sort, Victim], ...]]:
+    """A day goes on when its console or a browser has died, and ends with its conductor."""
+    found: list[tuple[tuple[Sort, Victim], ...]] = []
+    for victim in victims:
+        together = tuple((sort, victim) for sort in sorts)
+        found += [(one,) for one in together] if victim == "conductor" else [together]
+    return found
+
+
+def row(one: Killed, *, verbose: bool) -> str:
+    drill = one.drill
+    said = f"\n{one.cautions}\n{one.said}\n" if verbose else one.said.partition("\n\n- ")[0].replace("\n\n", " | ")
+    facts = ", ".join(f"{key} {drill[key]}" for key in ("status", "verdict", "proven", "undone"))
+    return f"{one.sort:<18} {one.victim:<9} {one.healed_s:6.2f} s  {facts}; why {drill['why']!r}  {said}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""SIGKILL of the console's process, of the operator's browser and of the conductor, each in every sort of drill that a
+game day has: what is healed after how long, seen from outside, and what the day's record says of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import psutil
+from playwright.sync_api import Browser, Page, Playwright, expect
+
+from harness.dependencies.probe import path_probe
+from harness.model.records.faults import Dependency
+from tests.e2e.observe import HARNESS, family, still_alive, wait_until
+from tests.e2e.standing import StandingStack
+from tests.e2e.test_game_day_console import WAIT_MS, Day, closing_day, come_in, press
+from tests.report.browser import find
+
+Victim = Literal["console", "browser", "conductor"]
+VICTIMS: tuple[Victim, ...] = ("console", "browser", "conductor")
+Sort = Literal["normal", "blind", "aborted afterwards", "aborted before", "never fires"]
+
+HEAD = """
+title: killed
+roles: {operator: [Ada], responder: [Bo]}
+pause: 1s
+drills:
+"""
+_NEVER = "expected_alerts: [SampleApiDown, KafkaDown]"
+DRILLS: dict[Sort, str] = {
+    "normal": "{name: no cache, faults: [redis-down], hypothesis: it holds, fault_for: FORs}",
+    "blind": "{name: slow events, faults: [kafka-latency], hypothesis: it holds, blind: true, fault_for: FORs}",
+    "aborted afterwards": '{name: slow store, faults: ["db-latency:latency=200ms"], fault_for: 120s}',
+    "aborted before": '{name: slow store too, faults: ["db-latency:latency=200ms"], fault_for: 120s}',
+    "never fires": f"{{name: paused, faults: [api-pause], {_NEVER}, fault_for: FORs}}",
+}
+"""Of those that are aborted: by people after the kill, or before it, with the undo not begun yet. While the API is
+paused nobody says anything of Kafka, so that KafkaDown cannot fire."""
+LONG_S, SHORT_S = 60, 10
+"""Of a fault that only an end of the drill may undo; of one that is to end by itself."""
+HEAL_S = 30.0
+
+
+class Killed(msgspec.Struct, frozen=True, kw_only=True):
+    """One case: seconds from the kill until the dependency was well again, as probed (of a killed browser: until the
+    drill had ended as planned); what the record says of the drill, and of the day."""
+
+    sort: Sort
+    victim: Victim
+    healed_s: float
+    drill: dict[str, Any]
+    said: str
+    cautions: str
+
+
+class Looks:
+    """At a standing stack, from outside."""
+
+    def __init__(self, stack: StandingStack) -> None:
+        self.stack, self.before = stack, stack.snapshot()
+        self.dependencies: dict[str, Dependency] = {
+            one["name"]: msgspec.convert(one, Dependency) for one in stack.info["dependencies"]
+        }
+        self.toxiproxy = stack.server("toxiproxy")
+        self.api = int(stack.info["target"]["pid"])
+
+    def well(self, sort: Sort) -> bool:
+        """As before, read back at Toxiproxy, and answering as usual through the application's path."""
+        if sort == "never fires":
+            return not self._stopped() and self._answers()
+        name = {"normal": "redis", "blind": "kafka"}.get(sort, "db")
+        probed = path_probe(self.dependencies[name])(0.15)
+        return probed.ok and self.stack.snapshot() == self.before
+
+    def _stopped(self) -> bool:
+        root = psutil.Process(self.api)
+        return any(one.status() == psutil.STATUS_STOPPED for one in (root, *root.children(recursive=True)))
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.stack.info['target']['url']}/health", timeout=1.0):
+                return True
+        except OSError:
+            return False
+
+
+class Seat:
+    """The operator's browser: a Chromium of its own, and all its processes."""
+
+    def __init__(self, playwright: Playwright, link: str) -> None:
+        before = set(family(os.getpid()))
+        self.browser: Browser = playwright.chromium.launch(
+            executable_path=find(), args=["--no-sandbox", "--disable-gpu"]
+        )
+        started = family(os.getpid())
+        self._roots = [pid for pid in started if pid not in before and "--type=" not in started[pid]]
+        self.complaints: list[str] = []
+        self.page: Page = come_in(self.browser, link, self.complaints)
+
+    def kill(self) -> None:
+        members = {pid: label for root in self._roots for pid, label in family(root).items()}
+        assert len(members) > 2, members
+        for pid in members:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: not still_alive(members), 10), still_alive(members)
+
+    def close(self) -> None:
+        with suppress(Exception):  # one that was killed has nothing to close
+            self.browser.close()
+
+
+def plan(sorts: tuple[Sort, ...], seconds: int) -> str:
+    return HEAD + "".join(f"  - {DRILLS[sort].replace('FOR', str(seconds))}\n" for sort in sorts)
+
+
+@contextmanager
+def day_of(folder: Path, stack: StandingStack, sorts: tuple[Sort, ...], victim: Victim) -> Iterator[Day]:
+    """One more drill than is begun is planned: the day can be gone on with."""
+    folder.mkdir()
+    args = ("--with-alerts",) if "never fires" in sorts else ()
+    seconds = SHORT_S if victim == "browser" else LONG_S
+    with closing_day(Day(folder, plan((*sorts, "normal"), seconds), *args, state=stack.state)) as day:
+        yield day
+
+
+class Case:
+    """One drill of a day: begun, its fault on, somebody killed, healed."""
+
+    def __init__(self, day: Day, looks: Looks, playwright: Playwright, number: int, sort: Sort, victim: Victim) -> None:
+        self.day, self.looks, self.playwright = day, looks, playwright
+        self.number, self.sort, self.victim = number, sort, victim
+        self.name = f"drill-{number:02d}"
+
+    def carry_out(self, seat: Seat) -> tuple[float, Seat]:
+        """Seconds until it was healed, and the seat that the operator has by then."""
+        page = seat.page
+        expect(page.locator("#do-begin")).to_be_enabled(timeout=WAIT_MS)
+        press(page, "b", "Begin the next drill: done")
+        self.day.wait_event(self.name, "fault_proven")
+        assert not self.looks.well(self.sort), "nothing is broken"
+        if self.sort == "aborted before":
+            killed = self._kill_before_the_undo(seat)
+        else:
+            killed = self._kill(seat)
+        if self.victim == "conductor":
+            return self._healed(killed), seat
+        if self.victim == "browser":
+            seat.close()
+            seat = Seat(self.playwright, self._link_again())
+        else:
+            self.day.wait_said("the console has died and was started again")
+        if self.sort == "aborted afterwards" and self.victim == "browser":
+            assert not self.looks.well(self.sort), "a browser's death has changed something"
+            press(seat.page, "a", "Abort everything: done")
+        healed = self._healed(killed)
+        self.day.wait_said(f"drill {self.number} is over")
+        return healed, seat
+
+    def _kill(self, seat: Seat) -> float:
+        now = time.monotonic()
+        if self.victim == "browser":
+            seat.kill()
+        else:
+            os.kill(self._pid(), signal.SIGKILL)
+        return now
+
+    def _kill_before_the_undo(self, seat: Seat) -> float:
+        """A Toxiproxy that hangs keeps the undo from going on until the kill has been."""
+        os.kill(self.looks.toxiproxy, signal.SIGSTOP)
+        try:
+            seat.page.keyboard.press("a")
+            assert wait_until(lambda: any(one["event"] == "stopped" for one in self.day.history(self.name)), 10)
+            killed = self._kill(seat)
+            assert not self._event("undone")
+        finally:
+            os.kill(self.looks.toxiproxy, signal.SIGCONT)
+        return killed
+
+    def _event(self, event: str) -> bool:
+        return any(one["event"] == event for one in self.day.history(self.name))
+
+    def _pid(self) -> int:
+        if self.victim == "conductor":
+            return self.day.process.pid
+        members = family(self.day.process.pid)
+        return next(pid for pid, label in members.items() if "harness.console.process" in label)
+
+    def _link_again(self) -> str:
+        return self.day.invite("Ada", "--role", "operator")
+
+    def _healed(self, killed: float) -> float:
+        limit = HEAL_S + (SHORT_S if self.victim == "browser" else 0)
+        assert wait_until(lambda: self.looks.well(self.sort), limit), self.day.text[-3000:]
+        return time.monotonic() - killed
+
+
+def remade(day: Day) -> None:
+    done = subprocess.run(
+        [str(HARNESS), "gameday", "report", str(day.dir)], env=day.env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def told(day: Day, number: int) -> tuple[dict[str, Any], str, str]:
+    """What gameday.json and record.md say of a drill, and of the whole day before it."""
+    record = json.loads((day.dir / "gameday.json").read_text())
+    text = (day.dir / "record.md").read_text()
+    drill = record["drills"][number - 1]
+    head = f"### {number}. {drill['plan']['name']}"
+    said = text[text.index(head) :].removeprefix(head).partition("\n#")[0].strip() if head in text else ""
+    return drill, said, text.partition("## Facts")[0]
+
+
+def kill_each(
+    folder: Path,
+    stack: StandingStack,
+    playwright: Playwright,
+    cases: tuple[tuple[Sort, Victim], ...],
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Killed]:
+    """One day, with a drill for each case; only the last may kill the conductor."""
+    looks, found, healed = Looks(stack), [], []
+    sorts, last = tuple(sort for sort, _ in cases), cases[-1][1]
+    with day_of(folder, stack, sorts, cases[0][1]) as day:
+        members = family(day.process.pid)
+        seat = Seat(playwright, day.link())
+        try:
+            for number, (sort, victim) in enumerate(cases, start=1):
+                members |= family(day.process.pid)
+                seconds, seat = Case(day, looks, playwright, number, sort, victim).carry_out(seat)
+                healed.append(seconds)
+                tell(f"{sort}, {victim}: {seconds:.2f} s")
+            if last == "conductor":
+                day.process.wait(10)
+                expect(seat.page.locator("#said")).to_contain_text("the run was lost", timeout=WAIT_MS)
+            else:
+                members |= family(day.process.pid)
+                expect(seat.page.locator("#do-begin")).to_be_enabled(timeout=WAIT_MS)
+                press(seat.page, "s", "Skip it: done")
+                seat.page.locator("#do-end").click()
+                assert day.process.wait(120) == 0, day.text[-3000:]
+        finally:
+            seat.close()
+        assert wait_until(lambda: not still_alive(members), 60), still_alive(members)
+        assert wait_until(lambda: not list((stack.state / "harness" / "active").glob("[!.]*")), 30)
+        assert stack.snapshot() == looks.before
+        if last == "conductor":
+            remade(day)
+        for number, ((sort, victim), seconds) in enumerate(zip(cases, healed, strict=True), start=1):
+            drill, said, cautions = told(day, number)
+            one = Killed(sort=sort, victim=victim, healed_s=seconds, drill=drill, said=said, cautions=cautions)
+            found.append(one)
+    return found
