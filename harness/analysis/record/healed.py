@@ -37,6 +37,7 @@ class _Line(msgspec.Struct):
 def healing_events(run_dir: Path, history: Sequence[ev.Event]) -> tuple[ev.Event, ...]:
     """Events to be read after the history: one `Healed` and the ending of each undo, empty when nobody healed.
 
+    An experiment of a session has its healing in the session's folder, where faults have its name before their own.
     Only undos that the history does not show as verified. Lines that cannot be read are left out: what they say does
     not count.
     """
@@ -48,7 +49,16 @@ def healing_events(run_dir: Path, history: Sequence[ev.Event]) -> tuple[ev.Event
     zero = datetime.fromisoformat(started.wall)
     by, why = "keeper", ""
     endings: dict[str, ev.Event] = {}
-    for line in _lines(run_dir / KEEPER):
+    lines = _lines(run_dir / KEEPER)
+    if not lines:
+        before = f"{run_dir.absolute().name}/"
+        session = _lines(run_dir.absolute().parent / KEEPER)
+        lines = [
+            msgspec.structs.replace(line, id=line.id.removeprefix(before))
+            for line in session
+            if not line.id or line.id.startswith(before)
+        ]
+    for line in lines:
         if line.entry == "healing":
             by, why = (BY_HAND, "") if line.why == BY_HAND else ("keeper", line.why)
         if line.entry != "outcome" or line.id not in injected - done:
