@@ -23,6 +23,7 @@ from harness.model.records.faults import Dependency
 from tests.e2e.observe import HARNESS, family, still_alive, wait_until
 from tests.e2e.standing import StandingStack
 from tests.e2e.test_game_day_console import WAIT_MS, Day, closing_day, come_in, press
+from tests.e2e.test_suite import OPTIONS
 from tests.report.browser import find
 
 Victim = Literal["console", "browser", "conductor"]
@@ -45,7 +46,10 @@ DRILLS: dict[Sort, str] = {
 }
 """Of those that are aborted: by people after the kill, or before it, with the undo not begun yet. While the API is
 paused nobody says anything of Kafka, so that KafkaDown cannot fire."""
-LONG_S, SHORT_S = 60, 10
+CALM = OPTIONS.replace("rate: 50", "rate: 10").replace("request_timeout: 2s", "request_timeout: 8s")
+PATIENT = "from harness.conductor import loop; loop.SILENT_AFTER_S = 60.0; "
+"""What is looked at is what becomes of a fault, which a busy machine must not end before its time."""
+LONG_S, SHORT_S = 120, 10
 """Of a fault that only an end of the drill may undo; of one that is to end by itself."""
 HEAL_S = 30.0
 
@@ -130,7 +134,8 @@ def day_of(folder: Path, stack: StandingStack, sorts: tuple[Sort, ...], victim: 
     folder.mkdir()
     args = ("--with-alerts",) if "never fires" in sorts else ()
     seconds = SHORT_S if victim == "browser" else LONG_S
-    with closing_day(Day(folder, plan(sorts, seconds), *args, state=stack.state)) as day:
+    opened = Day(folder, plan(sorts, seconds), *args, state=stack.state, options=CALM, first=PATIENT)
+    with closing_day(opened) as day:
         yield day
 
 

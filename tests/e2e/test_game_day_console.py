@@ -57,18 +57,26 @@ EVIL = "<img src=x onerror=\"document.title='broken'\">"
 
 
 class Day:
-    """`harness gameday` with a console and a listener for guests. state: of a stack that stands."""
+    """`harness gameday` with a console and a listener for guests. state: of a stack that stands. options: of its load.
+    first: what its program does before anything else."""
 
     def __init__(
-        self, cwd: Path, plan: str = PLAN, *args: str, grafana: str | None = None, state: Path | None = None
+        self,
+        cwd: Path,
+        plan: str = PLAN,
+        *args: str,
+        grafana: str | None = None,
+        state: Path | None = None,
+        options: str = OPTIONS.replace("rate: 50", "rate: 20"),
+        first: str = "",
     ) -> None:
         self.cwd, self.state = cwd, state or cwd / "state"
-        (cwd / "day.yaml").write_text(OPTIONS.replace("rate: 50", "rate: 20") + plan)
+        (cwd / "day.yaml").write_text(options + plan)
         self.log = (cwd / "said.txt").open("wb")
         self.env = {**os.environ, "XDG_STATE_HOME": str(self.state)}
-        program = SHORTENED
+        program = first + SHORTENED
         if grafana is not None:
-            self.env["HERE_IS_GRAFANA"], program = grafana, WITH_GRAFANA + SHORTENED
+            self.env["HERE_IS_GRAFANA"], program = grafana, WITH_GRAFANA + program
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, "gameday", "day.yaml", "--guests", "127.0.0.1:0", *args],
             cwd=cwd,

@@ -114,7 +114,7 @@ def init(**values: Any) -> int:
 @click.option("--revoke", is_flag=True, help="Take their seat away instead.")
 @debug_option
 def invite(name: str, role: Role, revoke: bool) -> int:
-    """Make a link for a guest of the game day that is going on here, or for its operator; it lets one browser in, once."""
+    """Make a link for a guest, or the operator, of the game day that is going on here; it lets one browser in, once."""
     from harness.console.invitations import Wanted, ask
 
     given = ask(Wanted(name=name, role=role, revoke=revoke))
