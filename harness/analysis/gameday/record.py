@@ -294,6 +294,8 @@ def _healed(plan: GameDayPlan, drills: Sequence[DrillRecord], drilled: Known) ->
             at = (datetime.fromisoformat(healed.wall) - datetime.fromisoformat(plan.zero)).total_seconds()
         except (ValueError, TypeError):
             continue  # a folder may be anybody's
+        if at < 0:
+            continue
         yield Moment(
             at=round(at, 2), who=healed.by, said=f"{did} drill {drill.plan.number} had changed", drill=drill.plan.number
         )
