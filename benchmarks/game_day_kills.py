@@ -7,22 +7,25 @@ a normal drill, in a blind one, in one that people abort (killed before that, an
 in one whose alert never fires, SIGKILL goes to the console's process, to all processes of the operator's browser, and
 to the conductor. Each time is from the kill until Toxiproxy's raw answer is as before and the dependency answers a
 probe through the application's path as usual; after a killed browser nothing is healed, so it is until the drill's own
-end. Prints a row a case with what the record says; takes about ten minutes.
+end. Prints a row a case with what the record says, and what of it is not as it should be (exit 1); about ten minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.e2e.kills import DRILLS, VICTIMS, Killed, Sort, Victim, kill_each
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.e2e.kills import DRILLS, VICTIMS, Cases, Killed, Sort, Victim, kill_each, untrue
 from tests.e2e.standing import StandingStack
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--victim", choices=VICTIMS)
     parser.add_argument("--sort", help="only those whose name has this word")
@@ -30,21 +33,24 @@ def main() -> None:
     options = parser.parse_args()
     sorts: tuple[Sort, ...] = tuple(sort for sort in DRILLS if (options.sort or "") in sort)
     victims: tuple[Victim, ...] = tuple(one for one in VICTIMS if options.victim in (None, one))
+    wrong = 0
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         stack = StandingStack(Path(folder), "--with-alerts")
         try:
             for number, cases in enumerate(days(sorts, victims), start=1):
                 found = kill_each(Path(folder) / f"day{number}", stack, playwright, cases)
                 for one in found:
+                    wrong += bool(untrue(one))
                     print(row(one, verbose=options.verbose), flush=True)
         finally:
             stack.harness("heal", "--all")
             stack.down()
+    return 1 if wrong else 0
 
 
-def days(sorts: tuple[Sort, ...], victims: tuple[Victim, ...]) -> list[tuple[tuple[Sort, Victim], ...]]:
+def days(sorts: tuple[Sort, ...], victims: tuple[Victim, ...]) -> list[Cases]:
     """A day goes on when its console or a browser has died, and ends with its conductor."""
-    found: list[tuple[tuple[Sort, Victim], ...]] = []
+    found: list[Cases] = []
     for victim in victims:
         together = tuple((sort, victim) for sort in sorts)
         found += [(one,) for one in together] if victim == "conductor" else [together]
@@ -55,8 +61,9 @@ def row(one: Killed, *, verbose: bool) -> str:
     drill = one.drill
     said = f"\n{one.cautions}\n{one.said}\n" if verbose else one.said.partition("\n\n- ")[0].replace("\n\n", " | ")
     facts = ", ".join(f"{key} {drill[key]}" for key in ("status", "verdict", "proven", "undone"))
-    return f"{one.sort:<18} {one.victim:<9} {one.healed_s:6.2f} s  {facts}; why {drill['why']!r}  {said}"
+    wrong = f"  NOT AS IT SHOULD BE: {'; '.join(untrue(one))}" if untrue(one) else ""
+    return f"{one.sort:<18} {one.victim:<9} {one.healed_s:6.2f} s  {facts}; why {drill['why']!r}{wrong}  {said}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

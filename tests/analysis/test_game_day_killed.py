@@ -1,5 +1,4 @@
-"""The record of a game day whose run was killed in a drill: what is known of it is from its history, and who healed it.
-"""
+"""The record of a game day whose run was killed in a drill: what its history tells, and who healed it."""
 
 from __future__ import annotations
 

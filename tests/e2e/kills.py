@@ -30,6 +30,8 @@ Victim = Literal["console", "browser", "conductor"]
 VICTIMS: tuple[Victim, ...] = ("console", "browser", "conductor")
 Sort = Literal["normal", "blind", "aborted afterwards", "aborted before", "never fires"]
 
+Cases = tuple[tuple[Sort, Victim], ...]
+
 HEAD = """
 title: killed
 roles: {operator: [Ada], responder: [Bo]}
@@ -123,18 +125,17 @@ class Seat:
             self.browser.close()
 
 
-def plan(sorts: tuple[Sort, ...], seconds: int) -> str:
+def plan(cases: Cases) -> str:
     """One more than is begun: the day can be gone on with."""
-    drills = [*(DRILLS[sort].replace("FOR", str(seconds)) for sort in sorts), "{name: left over, faults: [redis-hang]}"]
-    return HEAD + "".join(f"  - {drill}\n" for drill in drills)
+    drills = [DRILLS[sort].replace("FOR", str(SHORT_S if who == "browser" else LONG_S)) for sort, who in cases]
+    return HEAD + "".join(f"  - {drill}\n" for drill in [*drills, "{name: left over, faults: [redis-hang]}"])
 
 
 @contextmanager
-def day_of(folder: Path, stack: StandingStack, sorts: tuple[Sort, ...], victim: Victim) -> Iterator[Day]:
+def day_of(folder: Path, stack: StandingStack, cases: Cases) -> Iterator[Day]:
     folder.mkdir()
-    args = ("--with-alerts",) if "never fires" in sorts else ()
-    seconds = SHORT_S if victim == "browser" else LONG_S
-    opened = Day(folder, plan(sorts, seconds), *args, state=stack.state, options=CALM, first=PATIENT)
+    args = ("--with-alerts",) if "never fires" in dict(cases) else ()
+    opened = Day(folder, plan(cases), *args, state=stack.state, options=CALM, first=PATIENT)
     with closing_day(opened) as day:
         yield day
 
@@ -227,17 +228,46 @@ def told(day: Day, number: int) -> tuple[dict[str, Any], str, str]:
     return drill, said, text.partition("## Facts")[0]
 
 
+def untrue(one: Killed) -> list[str]:
+    """What the record should say of such a case and does not, or says and should not."""
+    drill, orderly = one.drill, "not closed in order" not in one.cautions
+    if one.victim == "conductor":
+        status, why = "cut_off", "the run was killed, or lost, while it was on"
+    elif one.victim == "console":
+        status, why = "aborted", "aborted by the harness: console lost"
+    else:
+        status, why = "done", ""
+    if one.sort == "aborted before" or (one.sort, one.victim) == ("aborted afterwards", "browser"):
+        status = "aborted"
+        why = f"aborted by Ada; {why}" if one.victim == "conductor" else "aborted by Ada"
+    checks = {
+        f"status {status}": drill["status"] == status,
+        f"why {why!r}": drill["why"] == why,
+        "proven, undone": drill["proven"] is True and drill["undone"] is True,
+        "no undo is doubted": "Undo not verified" not in one.cautions,
+        "the day was closed in order, or not": orderly is (one.victim != "conductor"),
+        "no verdict of what was cut off": one.victim != "conductor" or drill["verdict"] is None,
+        "no pass of what was aborted": drill["status"] == "done" or drill["verdict"] != "pass",
+        "who undid it": ("The keeper undid what it had changed and verified it at" in one.said)
+        is (one.victim == "conductor"),
+        "the alert": (one.sort, one.victim) != ("never fires", "browser")
+        or "KafkaDown: never fired" in drill["alerts"],
+    }
+    return [said for said, holds in checks.items() if not holds]
+
+
 def kill_each(
     folder: Path,
     stack: StandingStack,
     playwright: Playwright,
-    cases: tuple[tuple[Sort, Victim], ...],
+    cases: Cases,
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[Killed]:
     """One day, with a drill for each case; only the last may kill the conductor."""
-    looks, found, healed = Looks(stack), [], []
-    sorts, last = tuple(sort for sort, _ in cases), cases[-1][1]
-    with day_of(folder, stack, sorts, cases[0][1]) as day:
+    looks, last = Looks(stack), cases[-1][1]
+    found: list[Killed] = []
+    healed: list[float] = []
+    with day_of(folder, stack, cases) as day:
         members = family(day.process.pid)
         seat = Seat(playwright, day.link())
         try:
@@ -264,6 +294,5 @@ def kill_each(
             remade(day)
         for number, ((sort, victim), seconds) in enumerate(zip(cases, healed, strict=True), start=1):
             drill, said, cautions = told(day, number)
-            one = Killed(sort=sort, victim=victim, healed_s=seconds, drill=drill, said=said, cautions=cautions)
-            found.append(one)
+            found.append(Killed(sort=sort, victim=victim, healed_s=seconds, drill=drill, said=said, cautions=cautions))
     return found
