@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect
 
 from harness.dependencies.probe import path_probe
 from harness.model.records.faults import Dependency
-from tests.e2e.observe import HARNESS, family, still_alive, wait_until
+from tests.e2e.observe import HARNESS, SHORTENED, family, still_alive, wait_until
 from tests.e2e.standing import StandingStack
 from tests.e2e.test_game_day_console import WAIT_MS, Day, closing_day, come_in, press
 from tests.e2e.test_suite import OPTIONS
@@ -48,8 +48,12 @@ DRILLS: dict[Sort, str] = {
 }
 """Of those that are aborted: by people after the kill, or before it, with the undo not begun yet. While the API is
 paused nobody says anything of Kafka, so that KafkaDown cannot fire."""
-CALM = OPTIONS.replace("rate: 50", "rate: 10").replace("request_timeout: 2s", "request_timeout: 8s")
-PATIENT = "from harness.conductor import loop; loop.SILENT_AFTER_S = 60.0; "
+CALM = (
+    OPTIONS.replace("rate: 50", "rate: 2").replace("request_timeout: 2s", "request_timeout: 20s").replace("9s", "19s")
+)
+PATIENT = "from harness.conductor import loop; loop.SILENT_AFTER_S = 60.0; " + SHORTENED.replace(
+    "HOLD_ARRIVALS = 50", "HOLD_ARRIVALS = 5"
+)
 """What is looked at is what becomes of a fault, which a busy machine must not end before its time."""
 LONG_S, SHORT_S = 120, 10
 """Of a fault that only an end of the drill may undo; of one that is to end by itself."""
@@ -135,7 +139,7 @@ def plan(cases: Cases) -> str:
 def day_of(folder: Path, stack: StandingStack, cases: Cases) -> Iterator[Day]:
     folder.mkdir()
     args = ("--with-alerts",) if "never fires" in dict(cases) else ()
-    opened = Day(folder, plan(cases), *args, state=stack.state, options=CALM, first=PATIENT)
+    opened = Day(folder, plan(cases), *args, state=stack.state, options=CALM, program=PATIENT)
     with closing_day(opened) as day:
         yield day
 

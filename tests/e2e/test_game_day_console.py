@@ -58,7 +58,7 @@ EVIL = "<img src=x onerror=\"document.title='broken'\">"
 
 class Day:
     """`harness gameday` with a console and a listener for guests. state: of a stack that stands. options: of its load.
-    first: what its program does before anything else."""
+    program: the command, as Python."""
 
     def __init__(
         self,
@@ -68,13 +68,12 @@ class Day:
         grafana: str | None = None,
         state: Path | None = None,
         options: str = OPTIONS.replace("rate: 50", "rate: 20"),
-        first: str = "",
+        program: str = SHORTENED,
     ) -> None:
         self.cwd, self.state = cwd, state or cwd / "state"
         (cwd / "day.yaml").write_text(options + plan)
         self.log = (cwd / "said.txt").open("wb")
         self.env = {**os.environ, "XDG_STATE_HOME": str(self.state)}
-        program = first + SHORTENED
         if grafana is not None:
             self.env["HERE_IS_GRAFANA"], program = grafana, WITH_GRAFANA + program
         self.process = subprocess.Popen(
