@@ -51,9 +51,10 @@ paused nobody says anything of Kafka, so that KafkaDown cannot fire."""
 CALM = (
     OPTIONS.replace("rate: 50", "rate: 2").replace("request_timeout: 2s", "request_timeout: 20s").replace("9s", "19s")
 )
-PATIENT = "from harness.conductor import loop; loop.SILENT_AFTER_S = 60.0; " + SHORTENED.replace(
-    "HOLD_ARRIVALS = 50", "HOLD_ARRIVALS = 5"
-)
+PATIENT = (
+    "from harness.plan import phases; phases.sharing.__defaults__ = (600.0,); "
+    "from harness.conductor import loop; loop.SILENT_AFTER_S = 60.0; "
+) + SHORTENED.replace("HOLD_ARRIVALS = 50", "HOLD_ARRIVALS = 5")
 """What is looked at is what becomes of a fault, which a busy machine must not end before its time."""
 LONG_S, SHORT_S = 120, 10
 """Of a fault that only an end of the drill may undo; of one that is to end by itself."""
@@ -140,8 +141,13 @@ def day_of(folder: Path, stack: StandingStack, cases: Cases) -> Iterator[Day]:
     folder.mkdir()
     args = ("--with-alerts",) if "never fires" in dict(cases) else ()
     opened = Day(folder, plan(cases), *args, state=stack.state, options=CALM, program=PATIENT)
-    with closing_day(opened) as day:
-        yield day
+    try:
+        with closing_day(opened) as day:
+            yield day
+    finally:
+        if opened.process.poll() is None:
+            opened.process.send_signal(signal.SIGINT)
+            opened.process.wait(120)
 
 
 class Case:
