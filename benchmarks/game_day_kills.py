@@ -1,6 +1,6 @@
 """Somebody is killed in each sort of drill that a game day has: what is healed, how fast, and what does its record say?
 
-    python benchmarks/game_day_kills.py [--victim console|browser|conductor] [--sort WORD] [--verbose]
+    python benchmarks/game_day_kills.py [--day N] [--verbose]
 
 Real game days on one embedded stack that stays up, with its Prometheus and Alertmanager, driven in a real Chromium. In
 a normal drill, in a blind one, in one that people abort (killed before that, and between the abort and its undo), and
@@ -21,25 +21,23 @@ from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.e2e.kills import DRILLS, VICTIMS, Cases, Killed, Sort, Victim, kill_each, untrue
+from tests.e2e.kills import DRILLS, Cases, Killed, Sort, kill_each, untrue
 from tests.e2e.standing import StandingStack
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--victim", choices=VICTIMS)
-    parser.add_argument("--sort", help="only those whose name has this word")
+    parser.add_argument("--day", type=int, choices=range(1, len(DRILLS) + 1), help="only this one")
     parser.add_argument("--verbose", action="store_true", help="the whole section of the record")
     options = parser.parse_args()
-    sorts: tuple[Sort, ...] = tuple(sort for sort in DRILLS if (options.sort or "") in sort)
-    victims: tuple[Victim, ...] = tuple(one for one in VICTIMS if options.victim in (None, one))
     wrong = 0
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         stack = StandingStack(Path(folder), "--with-alerts")
         try:
-            for number, cases in enumerate(days(sorts, victims), start=1):
-                found = kill_each(Path(folder) / f"day{number}", stack, playwright, cases)
-                for one in found:
+            for number, cases in enumerate(days(), start=1):
+                if options.day not in (None, number):
+                    continue
+                for one in kill_each(Path(folder) / f"day{number}", stack, playwright, cases):
                     wrong += bool(untrue(one))
                     print(row(one, verbose=options.verbose), flush=True)
         finally:
@@ -48,13 +46,12 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def days(sorts: tuple[Sort, ...], victims: tuple[Victim, ...]) -> list[Cases]:
-    """A day goes on when its console or a browser has died, and ends with its conductor."""
-    found: list[Cases] = []
-    for victim in victims:
-        together = tuple((sort, victim) for sort in sorts)
-        found += [(one,) for one in together] if victim == "conductor" else [together]
-    return found
+def days() -> list[Cases]:
+    """Each sort with each victim once. A day goes on when a browser or its console has died, and ends with its
+    conductor."""
+    sorts: list[Sort] = list(DRILLS)
+    turned = [sorts[number:] + sorts[:number] for number in range(len(sorts))]
+    return [((first, "browser"), (second, "console"), (third, "conductor")) for first, second, third, *_ in turned]
 
 
 def row(one: Killed, *, verbose: bool) -> str:

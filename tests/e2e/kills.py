@@ -27,7 +27,6 @@ from tests.e2e.test_suite import OPTIONS
 from tests.report.browser import find
 
 Victim = Literal["console", "browser", "conductor"]
-VICTIMS: tuple[Victim, ...] = ("console", "browser", "conductor")
 Sort = Literal["normal", "blind", "aborted afterwards", "aborted before", "never fires"]
 
 Cases = tuple[tuple[Sort, Victim], ...]

@@ -85,7 +85,7 @@ class Day:
             stderr=self.log,
             start_new_session=True,
         )
-        assert wait_until(lambda: "next is drill 1" in self.text or self.process.poll() is not None, 120), self.text
+        assert wait_until(lambda: "next is drill 1" in self.text or self.process.poll() is not None, 240), self.text
 
     @property
     def text(self) -> str:
