@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,15 +59,18 @@ PATIENT = (
 """What is looked at is what becomes of a fault, which a busy machine must not end before its time."""
 LONG_S, SHORT_S = 120, 10
 """Of a fault that only an end of the drill may undo; of one that is to end by itself."""
-HEAL_S = 30.0
+HEAL_S = 60.0
+PROBE_S = 2.0
 
 
 class Killed(msgspec.Struct, frozen=True, kw_only=True):
-    """One case: seconds from the kill until the dependency was well again, as probed (of a killed browser: until the
-    drill had ended as planned); what the record says of the drill, and of the day."""
+    """One case: seconds from the kill until the undo was verified, as whoever undid it has written down, and until the
+    dependency was well again, as seen from outside; of a killed browser, until the drill's own end or its abort. What
+    the record says of the drill, and of the day."""
 
     sort: Sort
     victim: Victim
+    verified_s: float
     healed_s: float
     drill: dict[str, Any]
     said: str
@@ -84,12 +89,11 @@ class Looks:
         self.api = int(stack.info["target"]["pid"])
 
     def well(self, sort: Sort) -> bool:
-        """As before, read back at Toxiproxy, and answering as usual through the application's path."""
+        """As before, read back at Toxiproxy, and answering through the application's path."""
         if sort == "never fires":
             return not self._stopped() and self._answers()
         name = {"normal": "redis", "blind": "kafka"}.get(sort, "db")
-        probed = path_probe(self.dependencies[name])(0.15)
-        return probed.ok and self.stack.snapshot() == self.before
+        return self.stack.snapshot() == self.before and path_probe(self.dependencies[name])(PROBE_S).ok
 
     def _stopped(self) -> bool:
         root = psutil.Process(self.api)
@@ -157,8 +161,9 @@ class Case:
         self.number, self.sort, self.victim = number, sort, victim
         self.name = f"drill-{number:02d}"
 
-    def carry_out(self, seat: Seat) -> tuple[float, Seat]:
-        """Seconds until it was healed, and the seat that the operator has by then."""
+    def carry_out(self, seat: Seat) -> tuple[float, float, Seat]:
+        """When somebody was killed (the time of day), seconds until it was healed as seen from outside, and the seat
+        that the operator has by then."""
         page = seat.page
         expect(page.locator("#do-begin")).to_be_enabled(timeout=WAIT_MS)
         press(page, "b", "Begin the next drill: done")
@@ -168,8 +173,9 @@ class Case:
             killed = self._kill_before_the_undo(seat)
         else:
             killed = self._kill(seat)
+        at = time.time() - (time.monotonic() - killed)
         if self.victim == "conductor":
-            return self._healed(killed), seat
+            return at, self._healed(killed), seat
         if self.victim == "browser":
             seat.close()
             seat = Seat(self.playwright, self._link_again())
@@ -180,7 +186,7 @@ class Case:
             press(seat.page, "a", "Abort everything: done")
         healed = self._healed(killed)
         self.day.wait_said(f"drill {self.number} is over")
-        return healed, seat
+        return at, healed, seat
 
     def _kill(self, seat: Seat) -> float:
         now = time.monotonic()
@@ -237,6 +243,13 @@ def told(day: Day, number: int) -> tuple[dict[str, Any], str, str]:
     return drill, said, text.partition("## Facts")[0]
 
 
+def verified(day: Day, drill: dict[str, Any]) -> float:
+    """Time of day of the verified undo: of the drill's own history, or of a record that says who healed it."""
+    walls = [one["wall"] for one in day.history(drill["directory"]) if one["event"] == "undo_verified"]
+    walls += re.findall(r"verified it at (\S+Z)\.", " ".join(drill["reasons"]))
+    return datetime.fromisoformat(walls[-1]).timestamp() if walls else float("nan")
+
+
 def untrue(one: Killed) -> list[str]:
     """What the record should say of such a case and does not, or says and should not."""
     drill, orderly = one.drill, "not closed in order" not in one.cautions
@@ -275,15 +288,15 @@ def kill_each(
     """One day, with a drill for each case; only the last may kill the conductor."""
     looks, last = Looks(stack), cases[-1][1]
     found: list[Killed] = []
-    healed: list[float] = []
+    healed: list[tuple[float, float]] = []
     with day_of(folder, stack, cases) as day:
         members = family(day.process.pid)
         seat = Seat(playwright, day.link())
         try:
             for number, (sort, victim) in enumerate(cases, start=1):
                 members |= family(day.process.pid)
-                seconds, seat = Case(day, looks, playwright, number, sort, victim).carry_out(seat)
-                healed.append(seconds)
+                at, seconds, seat = Case(day, looks, playwright, number, sort, victim).carry_out(seat)
+                healed.append((at, seconds))
                 tell(f"{sort}, {victim}: {seconds:.2f} s")
             if last == "conductor":
                 day.process.wait(10)
@@ -301,7 +314,17 @@ def kill_each(
         assert stack.snapshot() == looks.before
         if last == "conductor":
             remade(day)
-        for number, ((sort, victim), seconds) in enumerate(zip(cases, healed, strict=True), start=1):
+        for number, ((sort, victim), (at, seconds)) in enumerate(zip(cases, healed, strict=True), start=1):
             drill, said, cautions = told(day, number)
-            found.append(Killed(sort=sort, victim=victim, healed_s=seconds, drill=drill, said=said, cautions=cautions))
+            found.append(
+                Killed(
+                    sort=sort,
+                    victim=victim,
+                    verified_s=verified(day, drill) - at,
+                    healed_s=seconds,
+                    drill=drill,
+                    said=said,
+                    cautions=cautions,
+                )
+            )
     return found
