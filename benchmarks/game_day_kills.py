@@ -5,9 +5,10 @@
 Real game days on one embedded stack that stays up, with its Prometheus and Alertmanager, driven in a real Chromium. In
 a normal drill, in a blind one, in one that people abort (killed before that, and between the abort and its undo), and
 in one whose alert never fires, SIGKILL goes to the console's process, to all processes of the operator's browser, and
-to the conductor. Two times a case, from the kill: until the undo was verified, as whoever undid it has written down, and
-until somebody outside sees Toxiproxy's raw answer as before and gets an answer of the dependency through the
-application's path. After a killed browser nothing is healed: it is until the drill's own end, or its abort. Prints a row a case with what the record says, and what of it is not as it should be (exit 1); about ten minutes.
+to the conductor. Two times a case, from the kill: until the undo was verified, as whoever undid it has written down,
+and until somebody outside sees Toxiproxy's raw answer as before and gets an answer of the dependency through the
+application's path. After a killed browser nothing is healed: it is until the drill's own end, or its abort. Prints a
+row a case with what the record says, and what of it is not as it should be (exit 1); about ten minutes.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def row(one: Killed, *, verbose: bool) -> str:
     said = f"\n{one.cautions}\n{one.said}\n" if verbose else one.said.partition("\n\n- ")[0].replace("\n\n", " | ")
     facts = ", ".join(f"{key} {drill[key]}" for key in ("status", "verdict", "proven", "undone"))
     wrong = f"  NOT AS IT SHOULD BE: {'; '.join(untrue(one))}" if untrue(one) else ""
-    return f"{one.sort:<18} {one.victim:<9} {one.verified_s:6.2f} s, seen {one.healed_s:6.2f} s  {facts}; why {drill['why']!r}{wrong}  {said}"
+    times = f"{one.verified_s:6.2f} s, seen {one.healed_s:6.2f} s"
+    return f"{one.sort:<18} {one.victim:<9} {times}  {facts}; why {drill['why']!r}{wrong}  {said}"
 
 
 if __name__ == "__main__":
