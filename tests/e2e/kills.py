@@ -54,7 +54,9 @@ CALM = (
 )
 PATIENT = (
     "from harness.plan import phases; phases.sharing.__defaults__ = (600.0,); "
-    "from harness.conductor import loop; loop.SILENT_AFTER_S = 60.0; "
+    "from harness.conductor import loop, orders; loop.SILENT_AFTER_S = orders.ANSWER_S = 60.0; "
+    "from harness.console import link; link.START_S = 60.0; "
+    "from harness.safety.keeper.client import Keeper; Keeper.start.__func__.__kwdefaults__['lease_s'] = 60.0; "
 ) + SHORTENED.replace("HOLD_ARRIVALS = 50", "HOLD_ARRIVALS = 5")
 """What is looked at is what becomes of a fault, which a busy machine must not end before its time."""
 LONG_S, SHORT_S = 120, 10
