@@ -61,6 +61,8 @@ PATIENT = (
 """What is looked at is what becomes of a fault, which a busy machine must not end before its time."""
 LONG_S, SHORT_S = 120, 10
 """Of a fault that only an end of the drill may undo; of one that is to end by itself."""
+PROVEN_S = 600.0
+"""With the wait for a target at rest in it."""
 HEAL_S = 60.0
 PROBE_S = 2.0
 
@@ -169,7 +171,7 @@ class Case:
         page = seat.page
         expect(page.locator("#do-begin")).to_be_enabled(timeout=WAIT_MS)
         press(page, "b", "Begin the next drill: done")
-        self.day.wait_event(self.name, "fault_proven")
+        self.day.wait_event(self.name, "fault_proven", PROVEN_S)
         assert not self.looks.well(self.sort), "nothing is broken"
         if self.sort == "aborted before":
             killed = self._kill_before_the_undo(seat)
@@ -187,7 +189,7 @@ class Case:
             assert not self.looks.well(self.sort), "a browser's death has changed something"
             press(seat.page, "a", "Abort everything: done")
         healed = self._healed(killed)
-        self.day.wait_said(f"drill {self.number} is over")
+        self.day.wait_said(f"drill {self.number} is over", PROVEN_S)
         return at, healed, seat
 
     def _kill(self, seat: Seat) -> float:

@@ -110,8 +110,8 @@ class Day:
     def history(self, name: str) -> list[dict[str, Any]]:
         return entries(self.dir / name, "history.jsonl")
 
-    def wait_event(self, name: str, event: str) -> None:
-        seen = wait_until(lambda: any(one["event"] == event for one in self.history(name)), 200)
+    def wait_event(self, name: str, event: str, limit_s: float = 200) -> None:
+        seen = wait_until(lambda: any(one["event"] == event for one in self.history(name)), limit_s)
         assert seen, self.text[-3000:]
 
     def wait_said(self, said: str, limit_s: float = 200) -> None:
