@@ -84,14 +84,21 @@ def test_what_could_not_be_undone_or_is_not_known_to_be_is_a_caution(tmp_path: P
     assert failed.timeline[-1].said == "cannot verify the undo of all that drill 1 had changed"
     assert "harness heal" in first(unknown).reasons[1]
     # Nobody has healed it: it may be going on.
-    assert first(unknown).why == "its record breaks off: the run was killed, or is going on"
+    assert first(unknown).why == "the run was killed, or is going on"
     assert unknown.timeline[-1].who == "harness"
 
 
 def test_a_drill_that_had_broken_nothing_yet_and_one_that_was_undone_by_then(tmp_path: Path) -> None:
     early, late = killed(tmp_path / "a", cut=BASELINE + 1), killed(tmp_path / "b", cut=INJECTED + 25)
     assert (first(early).proven, first(early).undone) == (None, None)
-    assert first(early).reasons == ("The record breaks off in the baseline phase.", "Nothing had been injected.")
+    assert first(early).why == "the run was killed, or is going on"
+    dead = killed(tmp_path / "c", HEALING, {"entry": "closed"}, cut=BASELINE + 1)
+    assert first(dead).why == "the run was killed, or lost, while it was on" and dead.timeline[-1].who == "harness"
+    assert (
+        first(early).reasons
+        == first(dead).reasons
+        == ("The record breaks off in the baseline phase.", "Nothing had been injected.")
+    )
     assert first(late).undone is True
     assert first(late).reasons[1] == "What it had changed had been undone and verified by then."
 

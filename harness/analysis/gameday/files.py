@@ -13,6 +13,7 @@ import msgspec
 
 from harness.analysis.comparison.harm import whole_harm
 from harness.analysis.gameday.record import Drilled, Unjudged, record_of
+from harness.analysis.record.healed import was_lost
 from harness.analysis.run_directory import RESULT, Run, load_beside, load_run, made_of, read_result
 from harness.analysis.verdict.proofs import fault_results, left_over
 from harness.model.errors import HarnessError, UsageError
@@ -94,7 +95,8 @@ def _unjudged(folder: Path) -> Unjudged | str:
 
     def made() -> Unjudged:
         plan, history, _ = load_beside(folder)
-        return Unjudged(history=history, faults=fault_results(plan, history), left=left_over(plan, history))
+        faults, left = fault_results(plan, history), left_over(plan, history)
+        return Unjudged(history=history, faults=faults, left=left, lost=was_lost(folder.parent))
 
     try:
         return made_of(folder, made)

@@ -66,11 +66,13 @@ class Drilled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unjudged(msgspec.Struct, frozen=True, kw_only=True):
-    """What is on record of a drill without a result. left: a sentence for each change that may still be there."""
+    """What is on record of a drill without a result. left: a sentence for each change that may still be there. lost:
+    the run is known to have died."""
 
     history: tuple[ev.Event, ...]
     faults: tuple[FaultResult, ...]
     left: tuple[str, ...]
+    lost: bool
 
     @property
     def healed(self) -> ev.Healed | None:
@@ -252,10 +254,10 @@ def _unjudged(record: DrillRecord, found: Unjudged) -> DrillRecord:
         status, why = "aborted", f"aborted by {ordered.who}"
     if record.ended is not None:
         lost = "its result is missing"
-    elif found.healed is not None:
+    elif found.lost:
         lost = "the run was killed, or lost, while it was on"
     else:
-        lost = "its record breaks off: the run was killed, or is going on"
+        lost = "the run was killed, or is going on"
     return msgspec.structs.replace(
         record,
         status=status,

@@ -80,6 +80,11 @@ def healing_events(run_dir: Path, history: Sequence[ev.Event]) -> tuple[ev.Event
     return (healed, *sorted(endings.values(), key=lambda event: event.at))
 
 
+def was_lost(folder: Path) -> bool:
+    """Somebody healed the run, or session, of this folder, which was dead by then, whatever it had changed."""
+    return any(line.entry == "healing" and line.why for line in _lines(folder / KEEPER))
+
+
 def left_at_the_end(run_dir: Path, plan: Plan) -> tuple[str, ...]:
     """What else was left when the keeper, or `harness heal` after it, had done what it could: servers, folders, locks.
     The history knows of no such thing. What it says of faults is left out: their undos are told by events."""
