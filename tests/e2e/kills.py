@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import msgspec
 import psutil
@@ -89,6 +90,7 @@ class Looks:
         self.dependencies: dict[str, Dependency] = {
             one["name"]: msgspec.convert(one, Dependency) for one in stack.info["dependencies"]
         }
+        self.password = {str(self.dependencies["redis"].credentials.password_env): stack.password()}
         self.toxiproxy = stack.server("toxiproxy")
         self.api = int(stack.info["target"]["pid"])
 
@@ -97,7 +99,10 @@ class Looks:
         if sort == "never fires":
             return not self._stopped() and self._answers()
         name = {"normal": "redis", "blind": "kafka"}.get(sort, "db")
-        return self.stack.snapshot() == self.before and path_probe(self.dependencies[name])(PROBE_S).ok
+        if self.stack.snapshot() != self.before:
+            return False
+        with patch.dict(os.environ, self.password):
+            return path_probe(self.dependencies[name])(PROBE_S).ok
 
     def _stopped(self) -> bool:
         root = psutil.Process(self.api)
