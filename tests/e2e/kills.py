@@ -264,7 +264,7 @@ def verified(day: Day, drill: dict[str, Any]) -> float:
 
 def untrue(one: Killed) -> list[str]:
     """What the record should say of such a case and does not, or says and should not."""
-    drill, orderly = one.drill, "not closed in order" not in one.cautions
+    drill = one.drill
     if one.victim == "conductor":
         status, why = "cut_off", "the run was killed, or lost, while it was on"
     elif one.victim == "console":
@@ -279,7 +279,6 @@ def untrue(one: Killed) -> list[str]:
         f"why {why!r}": drill["why"] == why,
         "proven, undone": drill["proven"] is True and drill["undone"] is True,
         "no undo is doubted": "Undo not verified" not in one.cautions,
-        "the day was closed in order, or not": orderly is (one.victim != "conductor"),
         "no verdict of what was cut off": one.victim != "conductor" or drill["verdict"] is None,
         "no pass of what was aborted": drill["status"] == "done" or drill["verdict"] != "pass",
         "who undid it": ("The keeper undid what it had changed and verified it at" in one.said)
@@ -328,6 +327,7 @@ def kill_each(
             remade(day)
         for number, ((sort, victim), (at, seconds)) in enumerate(zip(cases, healed, strict=True), start=1):
             drill, said, cautions = told(day, number)
+            assert ("not closed in order" in cautions) is (last == "conductor"), cautions
             found.append(
                 Killed(
                     sort=sort,
