@@ -65,6 +65,7 @@ bench: setup  ## the measurements of docs/benchmarks.md, about three hours
 	$(BIN)/python benchmarks/closed_loop_hang.py --request-timeout 10
 	$(BIN)/python benchmarks/gate.py
 	$(BIN)/python benchmarks/console.py
+	$(BIN)/python benchmarks/game_day_kills.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/report_size.py
 	$(BIN)/python benchmarks/soak.py

@@ -23,7 +23,8 @@ def hashed(text: str) -> str:
 
 
 class Doors:
-    """Safe to call from any thread."""
+    """Safe to call from any thread. There is one operator: a new invitation takes the place of one that nobody has
+    redeemed, and whoever redeems it takes the seat of the one before."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,6 +35,8 @@ class Doors:
         """A token; "" where there are too many."""
         token = secrets.token_urlsafe(24)
         with self._lock:
+            if role == "operator":
+                self._open = {key: one for key, one in self._open.items() if one[1] != "operator"}
             if len(self._open) >= MOST_OPEN or len(self._seats) >= MOST_SEATS:
                 return ""
             self._open[hashed(token)] = (name[:MOST_NAME], role)
@@ -46,6 +49,8 @@ class Doors:
             if known is None or (known[1] == "operator") != operators:
                 return ""
             del self._open[hashed(token)]
+            if operators:
+                self._seats = {key: seat for key, seat in self._seats.items() if seat.role != "operator"}
             cookie = secrets.token_urlsafe(32)
             self._seats[hashed(cookie)] = Seat(cookie=hashed(cookie), name=known[0], role=known[1])
             return cookie

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from harness.analysis.gameday.files import PEOPLE
 from harness.analysis.gameday.record import moment_of
-from harness.conductor.orders import QUESTION_S, Chosen, Orders
+from harness.conductor.orders import OVER, QUESTION_S, Chosen, Orders
 from harness.conductor.recording.alerts import QUIET
 from harness.gameday.board import (
     LAST_ACTIONS,
@@ -336,14 +336,14 @@ class Desk:
             self._answers[number] = answer
 
     def console_lost(self) -> bool:
-        """Nobody may be there to end it: what is on is undone, and the load goes on. True where something was on."""
+        """Nobody may be there to end it: what is on is undone, and the load goes on. True where something was on; a
+        drill that has come to its end, and is only not told to be over yet, was not aborted."""
         with self._lock:
             on, orders = self._on, self._orders
-            if on is not None:
-                self._harness("abort", on.number, text="console lost")
-        if on is not None and orders is not None:
-            orders.ask("abort", "the harness: its console was lost")
-        return on is not None
+        if on is None or orders is None or orders.ask("abort", "the harness: its console was lost") == OVER:
+            return False
+        self._harness("abort", on.number, text="console lost")
+        return True
 
     def waits(self, orders: Orders) -> bool:
         """People decide what comes next. False when they have already."""

@@ -55,6 +55,18 @@ def test_what_the_keeper_undid_is_not_said_to_be_left(tmp_path: Path) -> None:
     assert not any("harness heal" in reason for reason in result.reasons)
 
 
+def test_an_experiment_of_a_session_is_healed_by_the_session_s_keeper(tmp_path: Path) -> None:
+    """Where faults have its name before their own: those of the others are no matter of its."""
+    folder = killed(tmp_path / "drill-01")
+    session = tmp_path / "keeper.jsonl"
+    (folder / "keeper.jsonl").rename(session)
+    own = [HEALING, {**VERIFIED, "id": f"drill-01/{FAULT}"}]
+    for lines, code in ((own, 3), ([HEALING, {**VERIFIED, "id": f"drill-02/{FAULT}"}], 5), ([HEALING, VERIFIED], 5)):
+        session.write_text("".join(json.dumps({**line, "at": "2026-01-01T00:01:00.000Z"}) + "\n" for line in lines))
+        result = analyze(folder)
+        assert result.exit_code == code and result.faults[0].undo_verified is (True if code == 3 else None), lines
+
+
 def test_heal_by_hand_is_told_as_such(tmp_path: Path) -> None:
     late = {**VERIFIED, "at": 4000.0, "state": "moot"}
     result = analyze(killed(tmp_path, {**HEALING, "why": "harness heal"}, late))

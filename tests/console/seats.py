@@ -12,13 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode
 
+import msgspec
+
 from harness.conductor.orders import Orders
 from harness.console.guests import Guests
+from harness.console.invitations import Given, Wanted, _connected
 from harness.console.link import Console, Place
 from harness.console.protocol import FaultForm, ParamForm
 from harness.gameday.desk import Desk
 from harness.model.clock import monotonic
 from harness.model.errors import UsageError
+from harness.model.jsonl import encode_line
 from harness.model.records.live import LiveFault, LiveNumbers, LiveState
 from harness.model.records.many_runs.gameday import DrillPlan, GameDayPlan
 from harness.suite.prepare import PlannedItem
@@ -90,6 +94,16 @@ class Day:
         """Of the operator, as it was told; good once."""
         (line,) = [line for line in self.said if line.startswith("the console: ")]
         return line.rpartition("/")[2]
+
+    def invite(self, wanted: Wanted) -> str:
+        """The link that `harness gameday invite` prints."""
+        other = _connected(self.desk.folder / "private")
+        assert other is not None
+        with other:
+            other.sendall(encode_line(wanted))
+            given = msgspec.json.decode(other.recv(2_000), type=Given)
+        assert not given.why_not, given.why_not
+        return given.url
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.console.invitations import Wanted
 from harness.console.protocol import Listen
 from harness.gameday.commands import ALLOWED
 from harness.gameday.terminal import status
@@ -64,6 +65,26 @@ def test_the_cookie_is_for_this_site_and_no_script(open_day: Day) -> None:
     token = open_day.console.doors.invite("Grace", "observer")
     _, _, headers = Browser(open_day.console.guests_port, tls=True).ask("POST", f"/enter/{token}")
     assert "secure" in headers["set-cookie"].lower()
+
+
+def test_an_operator_whose_browser_was_lost_comes_in_again_and_takes_the_seat_along(
+    open_day: Day, tmp_path: Path
+) -> None:
+    def asked(name: str) -> str:
+        return open_day.invite(Wanted(name=name, role="operator"))
+
+    lost = operator(open_day)
+    unused, link = asked("Ada"), asked("Grace")
+    assert link.startswith(open_day.console.address)
+    assert lost.ask("GET", "/")[0] == 200, "a link that nobody opens takes nothing away"
+    again = Browser(open_day.console.port)
+    assert again.enter(unused.rpartition("/")[2]) == 403, "the newest one is good"
+    assert again.enter(link.rpartition("/")[2]) == 303 and again.do("note", text="back")[0] == 200
+    assert wait_until(lambda: lost.ask("GET", "/")[0] == 403, 5), "there is one operator"
+    assert [(act.who, act.role) for act in open_day.desk.acts] == [("Grace", "operator")]
+    # On no page: whoever has the seat is no matter of the console's.
+    assert json.loads(again.ask("POST", "/invite", {"name": "Eve", "role": "operator"})[1])["why_not"]
+    assert open_day.console._invite("Eve", "operator", revoke=False) == ""
 
 
 def test_a_link_is_good_at_its_own_listener_alone(open_day: Day) -> None:

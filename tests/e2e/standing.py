@@ -25,11 +25,12 @@ def harness_command(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 class StandingStack:
-    """Brings the stack up with the real command; state is its XDG_STATE_HOME, shared with the runs against it."""
+    """Brings the stack up with the real command; state is its XDG_STATE_HOME, shared with the runs against it. args: of
+    `harness stack up`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *args: str) -> None:
         self.state = folder / "state"
-        done = self.harness("stack", "up")
+        done = self.harness("stack", "up", *args)
         assert done.returncode == 0, done.stderr
         try:
             self.info: dict[str, Any] = json.loads(self.harness("stack", "status", "--json").stdout)

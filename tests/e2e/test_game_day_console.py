@@ -57,16 +57,25 @@ EVIL = "<img src=x onerror=\"document.title='broken'\">"
 
 
 class Day:
-    """`harness gameday` with a console and a listener for guests."""
+    """`harness gameday` with a console and a listener for guests. state: of a stack that stands. options: of its load.
+    program: the command, as Python."""
 
-    def __init__(self, cwd: Path, plan: str = PLAN, *args: str, grafana: str | None = None) -> None:
-        self.cwd, self.state = cwd, cwd / "state"
-        (cwd / "day.yaml").write_text(OPTIONS.replace("rate: 50", "rate: 20") + plan)
+    def __init__(
+        self,
+        cwd: Path,
+        plan: str = PLAN,
+        *args: str,
+        grafana: str | None = None,
+        state: Path | None = None,
+        options: str = OPTIONS.replace("rate: 50", "rate: 20"),
+        program: str = SHORTENED,
+    ) -> None:
+        self.cwd, self.state = cwd, state or cwd / "state"
+        (cwd / "day.yaml").write_text(options + plan)
         self.log = (cwd / "said.txt").open("wb")
         self.env = {**os.environ, "XDG_STATE_HOME": str(self.state)}
-        program = SHORTENED
         if grafana is not None:
-            self.env["HERE_IS_GRAFANA"], program = grafana, WITH_GRAFANA + SHORTENED
+            self.env["HERE_IS_GRAFANA"], program = grafana, WITH_GRAFANA + program
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, "gameday", "day.yaml", "--guests", "127.0.0.1:0", *args],
             cwd=cwd,
@@ -76,7 +85,7 @@ class Day:
             stderr=self.log,
             start_new_session=True,
         )
-        assert wait_until(lambda: "next is drill 1" in self.text or self.process.poll() is not None, 120), self.text
+        assert wait_until(lambda: "next is drill 1" in self.text or self.process.poll() is not None, 240), self.text
 
     @property
     def text(self) -> str:
@@ -101,8 +110,8 @@ class Day:
     def history(self, name: str) -> list[dict[str, Any]]:
         return entries(self.dir / name, "history.jsonl")
 
-    def wait_event(self, name: str, event: str) -> None:
-        seen = wait_until(lambda: any(one["event"] == event for one in self.history(name)), 200)
+    def wait_event(self, name: str, event: str, limit_s: float = 200) -> None:
+        seen = wait_until(lambda: any(one["event"] == event for one in self.history(name)), limit_s)
         assert seen, self.text[-3000:]
 
     def wait_said(self, said: str, limit_s: float = 200) -> None:

@@ -210,6 +210,19 @@ def test_the_end_aborts_what_is_on_and_nothing_begins_after_it(room: Room) -> No
     assert room.acts() == ["begin", "started", "end", "over", "closed"]
 
 
+def test_a_lost_console_aborts_what_is_on_and_not_what_has_come_to_its_end(room: Room) -> None:
+    room.wait()
+    assert not room.desk.console_lost(), "nothing is on"
+    assert room.do("begin") == ""
+    loop = room.start()
+    assert room.desk.console_lost() and loop.asked == [("abort", "the harness: its console was lost", 0.0)]
+    assert (room.desk.acts[-1].kind, room.desk.acts[-1].text, room.desk.acts[-1].drill) == ("abort", "console lost", 1)
+    # Its loop has ended, and what is done after it goes on: the drill was not aborted.
+    loop.close()
+    before = room.acts()
+    assert not room.desk.console_lost() and room.acts() == before
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_of_eight_people_who_begin_at_once_one_begins_one_drill(room: Room, seed: int) -> None:
     loop = room.wait()

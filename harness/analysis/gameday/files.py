@@ -3,6 +3,7 @@ of the folder."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import TypeVar
 import msgspec
 
 from harness.analysis.comparison.harm import whole_harm
-from harness.analysis.gameday.record import Drilled, record_of
-from harness.analysis.run_directory import Run, load_run, made_of, read_result
+from harness.analysis.gameday.record import Drilled, Unjudged, record_of
+from harness.analysis.record.healed import was_lost
+from harness.analysis.run_directory import RESULT, Run, load_beside, load_run, made_of, read_result
+from harness.analysis.verdict.proofs import fault_results, left_over
 from harness.model.errors import HarnessError, UsageError
 from harness.model.files import cannot_be_read, read_limited, replace_file
 from harness.model.jsonl import decoding_error, encode, read_lines
@@ -71,10 +74,12 @@ def read_record(folder: Path, seen: Seen | None = None) -> GameDayRecord:
     return record_of(plan, acts, {directory: _drilled(folder / directory, seen) for directory in started})
 
 
-def _drilled(folder: Path, seen: Seen | None) -> Drilled | str:
+def _drilled(folder: Path, seen: Seen | None) -> Drilled | Unjudged | str:
     """Or why nothing is known of it."""
     if folder.is_symlink():
         return "its directory is a link"
+    if not os.path.lexists(folder / RESULT):
+        return _unjudged(folder)
     try:
         result = read_result(folder)
     except (HarnessError, OSError) as error:
@@ -83,6 +88,20 @@ def _drilled(folder: Path, seen: Seen | None) -> Drilled | str:
         return made_of(folder, lambda: _whole(folder, result, seen))
     except (HarnessError, OSError):
         return Drilled(result=result, harm=None)
+
+
+def _unjudged(folder: Path) -> Unjudged | str:
+    """What is known of a drill that has no result: the run was killed, or goes on."""
+
+    def made() -> Unjudged:
+        plan, history, _ = load_beside(folder)
+        faults, left = fault_results(plan, history), left_over(plan, history)
+        return Unjudged(history=history, faults=faults, left=left, lost=was_lost(folder.parent))
+
+    try:
+        return made_of(folder, made)
+    except (HarnessError, OSError) as error:
+        return f"its result is missing, and its record cannot be read: {error}"
 
 
 def _whole(folder: Path, result: Result, seen: Seen | None) -> Drilled:

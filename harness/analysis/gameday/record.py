@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 
 from harness.model.one_call import one_call
+from harness.model.records import events as ev
 from harness.model.records.many_runs.gameday import (
     Act,
     ActionItem,
@@ -25,7 +27,7 @@ from harness.model.records.many_runs.gameday import (
     Responders,
     Said,
 )
-from harness.model.records.result import Result, Verdict
+from harness.model.records.result import FaultResult, Result, Verdict
 
 ANSWERS: dict[Verdict, Answer] = {"pass": "confirmed", "fail": "refuted", "inconclusive": "not decided"}
 DID: dict[ActKind, str] = {
@@ -63,8 +65,26 @@ class Drilled(msgspec.Struct, frozen=True, kw_only=True):
     harm: int | None
 
 
-def record_of(plan: GameDayPlan, acts: Sequence[Act], drilled: Mapping[str, Drilled | str]) -> GameDayRecord:
-    """drilled: by directory; a text says why nothing is known of one."""
+class Unjudged(msgspec.Struct, frozen=True, kw_only=True):
+    """What is on record of a drill without a result. left: a sentence for each change that may still be there. lost:
+    the run is known to have died."""
+
+    history: tuple[ev.Event, ...]
+    faults: tuple[FaultResult, ...]
+    left: tuple[str, ...]
+    lost: bool
+
+    @property
+    def healed(self) -> ev.Healed | None:
+        """Told by whoever undid what a run had changed that was dead by then."""
+        return next((event for event in self.history if isinstance(event, ev.Healed)), None)
+
+
+Known = Mapping[str, Drilled | Unjudged | str]
+"""Of drills by directory; a text says why nothing is known of one."""
+
+
+def record_of(plan: GameDayPlan, acts: Sequence[Act], drilled: Known) -> GameDayRecord:
     by_drill: dict[int, list[Act]] = {}
     for act in acts:
         if act.drill is not None:
@@ -90,7 +110,7 @@ def record_of(plan: GameDayPlan, acts: Sequence[Act], drilled: Mapping[str, Dril
         prerequisites=_prerequisites(plan, acts),
         abort_tried=_abort_tried(acts),
         drills=drills,
-        timeline=tuple(moment_of(act) for act in acts),
+        timeline=(*(moment_of(act) for act in acts), *_healed(plan, drills, drilled)),
         notes=tuple(_said(act) for act in acts if act.kind in ("note", "mark")),
         actions=tuple(
             ActionItem(
@@ -186,7 +206,7 @@ def _less(later: float | None, earlier: float | None) -> float | None:
 def _drill(
     plan: DrillPlan,
     own: Sequence[Act],
-    drilled: Mapping[str, Drilled | str],
+    drilled: Known,
     broken: Collection[str],
     *,
     complete: bool,
@@ -207,7 +227,7 @@ def _drill(
     record = DrillRecord(
         plan=plan,
         ad_hoc=ad_hoc,
-        status="aborted" if aborted is not None else "done",
+        status="aborted" if aborted is not None else "done" if over is not None else "cut_off",
         why=_ended_by(aborted) if aborted is not None else "",
         directory=started.directory,
         begun=started.at,
@@ -218,8 +238,69 @@ def _drill(
     found = drilled.get(started.directory, "its result is missing")
     if isinstance(found, str):
         return msgspec.structs.replace(record, why="; ".join(filter(None, (record.why, found))))
+    if isinstance(found, Unjudged):
+        return _unjudged(record, found)
     t0_s = over.seconds if over is not None and over.seconds is not None else started.at
     return _measured(record, found, own, broken, t0_s)
+
+
+def _unjudged(record: DrillRecord, found: Unjudged) -> DrillRecord:
+    """The run was killed, or goes on. What was undone since then is known all the same."""
+    touched = [fault for fault in found.faults if fault.requested_s is not None or fault.injected_s is not None]
+    status, why = record.status, record.why
+    ordered = next((e for e in found.history if isinstance(e, ev.Ordered) and e.order == "abort"), None)
+    if status == "cut_off" and ordered is not None:
+        # An act is written down when it is done: a run that was killed meanwhile has it in the drill's history alone.
+        status, why = "aborted", f"aborted by {ordered.who}"
+    if record.ended is not None:
+        lost = "its result is missing"
+    elif found.lost:
+        lost = "the run was killed, or lost, while it was on"
+    else:
+        lost = "the run was killed, or is going on"
+    return msgspec.structs.replace(
+        record,
+        status=status,
+        why="; ".join(filter(None, (why, lost))),
+        reasons=tuple(_what_became(found, touched=bool(touched))),
+        proven=all(fault.proven for fault in touched) if touched else None,
+        undone=not found.left if touched else None,
+    )
+
+
+def _what_became(found: Unjudged, *, touched: bool) -> Iterator[str]:
+    """Of what a drill had changed."""
+    phase = next((event.phase for event in reversed(found.history) if isinstance(event, ev.PhaseStarted)), None)
+    healed = found.healed
+    if phase is not None:
+        yield f"The record breaks off in the {phase} phase."
+    yield from found.left
+    if not touched:
+        yield "Nothing had been injected."
+    elif not found.left and healed is None:
+        yield "What it had changed had been undone and verified by then."
+    elif not found.left and healed is not None:
+        by = "The keeper" if healed.by == "keeper" else f'"{healed.by}"'
+        yield f"{by} undid what it had changed and verified it at {healed.wall}."
+
+
+def _healed(plan: GameDayPlan, drills: Sequence[DrillRecord], drilled: Known) -> Iterator[Moment]:
+    """Who undid what a run had left that was dead by then, on the day's clock."""
+    for drill in drills:
+        found = drilled.get(drill.directory)
+        healed = found.healed if isinstance(found, Unjudged) else None
+        if healed is None:
+            continue
+        did = "undoes what" if drill.undone else "cannot verify the undo of all that"
+        try:
+            at = (datetime.fromisoformat(healed.wall) - datetime.fromisoformat(plan.zero)).total_seconds()
+        except (ValueError, TypeError):
+            continue  # a folder may be anybody's
+        if at < 0:
+            continue
+        yield Moment(
+            at=round(at, 2), who=healed.by, said=f"{did} drill {drill.plan.number} had changed", drill=drill.plan.number
+        )
 
 
 def _measured(
@@ -337,7 +418,7 @@ def filled(record: GameDayRecord) -> Filled:
     by_people: list[object] = [record.people, *(one.ticked_by for one in record.prerequisites), record.notes]
     by_people.append("" if record.abort_tried is None else "tried")
     for drill in record.drills:
-        if drill.status not in ("done", "aborted"):
+        if drill.begun is None:
             continue
         by_harness += [drill.plan.name, drill.plan.faults, drill.begun, drill.ended, drill.answer, drill.reasons]
         by_harness += [drill.proven, drill.undone, drill.recovery, drill.harm, drill.directory]

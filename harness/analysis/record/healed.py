@@ -37,6 +37,7 @@ class _Line(msgspec.Struct):
 def healing_events(run_dir: Path, history: Sequence[ev.Event]) -> tuple[ev.Event, ...]:
     """Events to be read after the history: one `Healed` and the ending of each undo, empty when nobody healed.
 
+    An experiment of a session has its healing in the session's folder, where faults have its name before their own.
     Only undos that the history does not show as verified. Lines that cannot be read are left out: what they say does
     not count.
     """
@@ -48,7 +49,16 @@ def healing_events(run_dir: Path, history: Sequence[ev.Event]) -> tuple[ev.Event
     zero = datetime.fromisoformat(started.wall)
     by, why = "keeper", ""
     endings: dict[str, ev.Event] = {}
-    for line in _lines(run_dir / KEEPER):
+    lines = _lines(run_dir / KEEPER)
+    if not lines:
+        before = f"{run_dir.absolute().name}/"
+        session = _lines(run_dir.absolute().parent / KEEPER)
+        lines = [
+            msgspec.structs.replace(line, id=line.id.removeprefix(before))
+            for line in session
+            if not line.id or line.id.startswith(before)
+        ]
+    for line in lines:
         if line.entry == "healing":
             by, why = (BY_HAND, "") if line.why == BY_HAND else ("keeper", line.why)
         if line.entry != "outcome" or line.id not in injected - done:
@@ -68,6 +78,11 @@ def healing_events(run_dir: Path, history: Sequence[ev.Event]) -> tuple[ev.Event
     last = max(endings.values(), key=lambda event: event.at)
     healed = ev.Healed(at=last.at, wall=last.wall, experiment=started.experiment, by=by, why=why)
     return (healed, *sorted(endings.values(), key=lambda event: event.at))
+
+
+def was_lost(folder: Path) -> bool:
+    """Somebody healed the run, or session, of this folder, which was dead by then, whatever it had changed."""
+    return any(line.entry == "healing" and line.why for line in _lines(folder / KEEPER))
 
 
 def left_at_the_end(run_dir: Path, plan: Plan) -> tuple[str, ...]:

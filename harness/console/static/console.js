@@ -96,6 +96,7 @@ async function send(form, button) {
       method: "POST", body: fields, headers: { accept: "application/json" }, priority: "high",
     });
     const told = answer.ok ? await answer.json() : { why_not: "refused (" + answer.status + ")" };
+    if (ended) return; // how the day ended is the last word: a run that was lost answers nothing
     said.textContent = told.why_not ? "not done: " + told.why_not : what + ": done";
     if (!told.why_not) form.reset();
     if (told.path) {
@@ -106,7 +107,7 @@ async function send(form, button) {
       link.select();
     }
   } catch {
-    said.textContent = "not done: the console does not answer";
+    if (!ended) said.textContent = "not done: the console does not answer";
   }
 }
 

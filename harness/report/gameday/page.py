@@ -21,6 +21,7 @@ SIGNS = {
     "not decided": "undecided",
     "no result": "undecided",
     "aborted": "warn",
+    "cut off": "warn",
     "skipped": "not_judged",
     "not run": "not_judged",
 }

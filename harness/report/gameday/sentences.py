@@ -23,7 +23,7 @@ def headline(record: GameDayRecord) -> str:
     counts = [f"{word} {sum(drill.answer == word for drill in done)}" for word in ANSWERS]
     unknown = sum(drill.answer is None for drill in done)
     counts += [f"without a result {unknown}"] if unknown else []
-    for status in ("aborted", "skipped", "not_run"):
+    for status in ("aborted", "cut_off", "skipped", "not_run"):
         many = sum(drill.status == status for drill in record.drills)
         counts += [f"{status.replace('_', ' ')} {many}"] if many else []
     return f"{_many(len(record.drills), 'drill')}: {', '.join(counts)}."
@@ -31,7 +31,7 @@ def headline(record: GameDayRecord) -> str:
 
 def length(record: GameDayRecord) -> str:
     """How long it took, and how many were hurt: of all drills only where they could be counted in all."""
-    begun = [drill for drill in record.drills if drill.status in ("done", "aborted")]
+    begun = [drill for drill in record.drills if drill.begun is not None]
     # Without a result it is not known whether anything was injected.
     hurting = [drill for drill in begun if drill.proven is not None or drill.verdict is None]
     counted = [drill for drill in hurting if drill.harm is not None]
@@ -52,7 +52,7 @@ def cautions(record: GameDayRecord) -> list[str]:
         found.append(
             "The game day was not closed in order: what came after the last line of its time line is not known."
         )
-    begun = [drill for drill in record.drills if drill.status in ("done", "aborted")]
+    begun = [drill for drill in record.drills if drill.begun is not None]
     if record.abort_tried is None and begun:
         found.append("The abort was not tried before the first drill.")
     if open_ := [one.text for one in record.prerequisites if not one.ticked_by]:
@@ -92,7 +92,7 @@ def facts(record: GameDayRecord) -> list[tuple[str, str]]:
 
 
 def outcome(drill: DrillRecord) -> str:
-    """A word or two: confirmed, refuted, not decided, aborted, skipped, not run, no result."""
+    """A word or two: confirmed, refuted, not decided, aborted, cut off, skipped, not run, no result."""
     if drill.status == "done":
         return drill.answer or "no result"
     return drill.status.replace("_", " ")

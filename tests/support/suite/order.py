@@ -44,6 +44,7 @@ SECONDS: Mapping[str, float] = MappingProxyType(
         "tests/dependencies/test_rabbitmq.py": 70,
         "tests/load/test_foreign_files.py": 70,
         "tests/load/test_open_model.py": 70,
+        "tests/e2e/test_game_day_kills.py": 70,
         "tests/e2e/test_life_phases.py": 65,
         "tests/docker/test_life_killed_containers.py": 60,
         "tests/e2e/test_ends.py": 60,

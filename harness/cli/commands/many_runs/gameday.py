@@ -105,16 +105,19 @@ def init(**values: Any) -> int:
 @gameday.command()
 @click.argument("name")
 @click.option(
-    "--role", type=click.Choice(("observer", "responder")), default="observer", show_default=True, help="As what."
+    "--role",
+    type=click.Choice(("observer", "responder", "operator")),
+    default="observer",
+    show_default=True,
+    help="As what; operator: instead of the one before, whose browser was lost.",
 )
 @click.option("--revoke", is_flag=True, help="Take their seat away instead.")
 @debug_option
-def invite(name: str, role: str, revoke: bool) -> int:
-    """Make a link for a guest of the game day that is going on here; it lets one browser in, once."""
+def invite(name: str, role: Role, revoke: bool) -> int:
+    """Make a link for a guest, or the operator, of the game day that is going on here; it lets one browser in, once."""
     from harness.console.invitations import Wanted, ask
 
-    chosen: Role = "responder" if role == "responder" else "observer"
-    given = ask(Wanted(name=name, role=chosen, revoke=revoke))
+    given = ask(Wanted(name=name, role=role, revoke=revoke))
     if given.why_not:
         raise UsageError(f"{name}: {given.why_not}")
     click.echo(given.url or f"{name} has no seat any more")

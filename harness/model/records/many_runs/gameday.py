@@ -145,12 +145,13 @@ class Responders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DrillRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """plan: as planned; ad_hoc: it was not. status: aborted by people; not_run where the day ended before it. why: it
-    was not done, or has no result. directory: its own record, in the day's folder. answer, verdict, reasons, proven,
-    undone, recovery: of its result; null where there is none or nothing was injected. impact_s: from the injection
-    until the first target was broken. harm: bad requests in it, above baseline's share; null where they cannot be
-    counted. observed: what people saw of what was expected. command: carries it out again, alone; empty where it is
-    no single call of the harness.
+    """plan: as planned; ad_hoc: it was not. status: aborted by people; cut_off where its record breaks off while it was
+    on; not_run where the day ended before it. why: it was not done, or has no result. directory: its own record, in the
+    day's folder. answer, verdict, reasons, proven, undone, recovery: of its result; null where there is none or nothing
+    was injected, but proven, undone and, as reasons, what became of it of one that was cut off. impact_s: from the
+    injection until the first target was broken. harm: bad requests in it, above baseline's share; null where they
+    cannot be counted. observed: what people saw of what was expected. command: carries it out again, alone; empty where
+    it is no single call of the harness.
 
     Planned against what happened: planned_begin, begun, ended are seconds since the day began, the first by the
     planned pauses and lengths of all drills up to it (null: not planned); late_s: begun less planned_begin; paused_s:
@@ -159,7 +160,7 @@ class DrillRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     plan: DrillPlan
     ad_hoc: bool
-    status: Literal["done", "aborted", "skipped", "not_run"]
+    status: Literal["done", "aborted", "cut_off", "skipped", "not_run"]
     why: str = ""
     directory: str = ""
     planned_begin: float | None = None
