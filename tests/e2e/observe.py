@@ -19,9 +19,11 @@ SHORTENED = (
     "from harness.plan import phases as p; "
     "p.MIN_BASELINE_S = p.MIN_FAULT_S = p.MIN_HOLD_S = 2.0; p.HOLD_ARRIVALS = 50; p.DECIDING_ARRIVALS = 1; "
     "p.MIN_RECOVERY_LIMIT_S = 30.0; "
+    "from harness.analysis.verdict import acknowledged as a; a.MOST_AROUND, a.MOST_ELSEWHERE = 200, 50; "
     "from harness.cli import main; main()"
 )
-"""The real command, whose shortest phases are lowered: a verdict needs their length, no way out depends on it."""
+"""The real command, whose shortest phases are lowered, and which reads fewer acknowledged writes back: a verdict needs
+their length, and their number, no way out depends on either."""
 
 
 class Run:
