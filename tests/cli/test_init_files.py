@@ -7,14 +7,14 @@ import pty
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from harness.cli.commands import init as command_module
 from harness.model.errors import UsageError
-from harness.scaffold import written_files
+from harness.scaffold import compose_config, written_files
 from tests.support.command import command
 
 HARNESS = Path(sys.executable).parent / "harness"
@@ -31,6 +31,27 @@ WRITTEN = ["harness.override.yaml", "harness.toml", "harness.toxiproxy.json", "l
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_module, "_terminal", lambda: True)
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[tuple[str | bytes, ...], subprocess.CompletedProcess[str]]:
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def _asked_once(
+    answers: dict[tuple[str | bytes, ...], subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first Compose takes most of a second for an answer; what it makes of the same files it is asked once."""
+    real = compose_config._run
+
+    def run(words: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        asked = tuple(Path(word).read_bytes() if word.endswith(".yaml") else word for word in words)
+        if asked not in answers:
+            answers[asked] = real(words, env)
+        return answers[asked]
+
+    monkeypatch.setattr(compose_config, "_run", run)
 
 
 @pytest.fixture

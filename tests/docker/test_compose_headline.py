@@ -52,7 +52,7 @@ class Stack:
         for _ in range(3):
             place = self.folder / uuid.uuid4().hex[:8]
             place.mkdir()
-            run = Run(place, "--stack", "compose", *args, env=self.env, shortened=True)
+            run = Run(place, "--stack", "compose", *args, env=self.env, shortened=True, every_write=True)
             try:
                 code = run.end(400)
             finally:

@@ -15,7 +15,7 @@ from tests.e2e.observe import Run, family, still_alive, wait_until
 from tests.e2e.standing import StandingStack
 
 BRIEF = (
-    *("--scenario", "target", "--rate", "50", "--spawn-rate", "100000", "--warmup", "1s", "--baseline", "3s"),
+    *("--scenario", "target", "--rate", "30", "--spawn-rate", "100000", "--warmup", "1s", "--baseline", "3s"),
     *("--recovery-limit", "30s", "--hold", "3s", "--request-timeout", "5s"),
     *("--target", "p95 < 9s", "--target", "error_rate < 90%", "--target", "rps >= 1% of plan"),
 )

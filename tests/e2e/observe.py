@@ -15,19 +15,23 @@ from typing import Any
 
 HARNESS = Path(sys.executable).parent / "harness"
 QUICK = ("--scenario", "target", "--spawn-rate", "100000", "--warmup", "2s", "--request-timeout", "5s")
-SHORTENED = (
+_SHORT_PHASES = (
     "from harness.plan import phases as p; "
     "p.MIN_BASELINE_S = p.MIN_FAULT_S = p.MIN_HOLD_S = 2.0; p.HOLD_ARRIVALS = 50; p.DECIDING_ARRIVALS = 1; "
     "p.MIN_RECOVERY_LIMIT_S = 30.0; "
-    "from harness.cli import main; main()"
 )
-"""The real command, whose shortest phases are lowered: a verdict needs their length, no way out depends on it."""
+_FEW_WRITES = "from harness.analysis.verdict import acknowledged as a; a.MOST_AROUND, a.MOST_ELSEWHERE = 200, 50; "
+_MAIN = "from harness.cli import main; main()"
+SHORTENED = _SHORT_PHASES + _FEW_WRITES + _MAIN
+"""The real command, whose shortest phases are lowered, and which reads fewer acknowledged writes back, half a minute of
+looks: a verdict needs their length and their number, no way out depends on either."""
 
 
 class Run:
     """A real `harness run` process in its own session, as a shell would start it.
 
-    shortened: phases may be a few seconds long. prefix: a command that runs it, for example a shell with redirections.
+    shortened: phases may be a few seconds long. every_write: all acknowledged writes are read back all the same, where
+    the loss of one in hundreds is looked for. prefix: a command that runs it, for example a shell with redirections.
     """
 
     def __init__(
@@ -36,10 +40,12 @@ class Run:
         *args: str,
         env: dict[str, str] | None = None,
         shortened: bool = False,
+        every_write: bool = False,
         prefix: tuple[str, ...] = (),
     ) -> None:
         self.cwd = cwd
-        program = [sys.executable, "-c", SHORTENED] if shortened else [str(HARNESS)]
+        code = _SHORT_PHASES + _MAIN if every_write else SHORTENED
+        program = [sys.executable, "-c", code] if shortened else [str(HARNESS)]
         self.stderr = (cwd / "stderr.txt").open("wb")
         self.stdout = (cwd / "stdout.txt").open("wb")
         self.process = subprocess.Popen(

@@ -75,15 +75,15 @@ def test_one_that_comes_back_when_the_load_is_gone_is_told_so(system: MeasuredSy
     run = system.start(*OPTIONS, shortened=True)
     try:
         break_at_injection(run, system, fail=1.0)
-        run.wait_for(lambda e: e["event"] == "load_ended")
-        time.sleep(3)
+        # How soon it is asked is the machine's affair: it comes back once it was asked in vain.
+        assert wait_until(lambda: "asking it for" in run.text() or run.ended(), 120), run.text()
         system.service.plan()
         assert run.end() == 1, run.text()
     finally:
         run.kill_group()
     result = run.result()
     assert result["recovery"]["outcome"] == "not_recovered"
-    assert result["after_load"]["outcome"] == "as_in_baseline" and result["after_load"]["seconds"] >= 2.5
+    assert result["after_load"]["outcome"] == "as_in_baseline" and after_load(run)["looks"] >= 2
     first = result["reasons"][0]
     assert "it answered again" in first and "it does not come back under this load" in first, first
     assert "restart" not in " ".join(result["reasons"])

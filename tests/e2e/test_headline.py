@@ -53,7 +53,7 @@ def decided(folder: Path, *args: str, defect: str = "", shortened: bool = False)
     for attempt in range(3):
         place = folder / f"try{attempt}"
         place.mkdir()
-        run = Run(place, *args, env={"ANOMALY_API_DEFECT": defect}, shortened=shortened)
+        run = Run(place, *args, env={"ANOMALY_API_DEFECT": defect}, shortened=shortened, every_write=True)
         try:
             code = run.end()
         finally:

@@ -12,7 +12,6 @@ from harness.cli.commands import init as command_module
 from harness.scaffold.starter_locustfile import comment_out
 from tests.e2e.observe import Run
 from tests.support.command import command
-from tests.support.servers.shop import shop
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +26,9 @@ PHASES = ("--baseline", "4s", "--fault-for", "4s", "--hold", "2s", "--warmup", "
 
 @pytest.mark.timeout(300)
 def test_a_starter_locustfile_plans_and_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Here, for every process of the suite would import FastAPI to collect the tests.
+    from tests.support.servers.shop import shop
+
     monkeypatch.setattr(command_module, "_terminal", lambda: True)
     with shop() as url:
         done = command("init", "--openapi", f"{url}/openapi.json", cwd=tmp_path)

@@ -28,6 +28,7 @@ def reach(run: Run, phase: str, stack: StandingStack, waits: contextlib.ExitStac
     if phase == "read-back":
         # After the load: a process of its own asks the service, which hangs.
         asks = "acknowledged writes are read back"
+        run.wait_for(lambda e: e["event"] == "load_ended")
         wait_moment(asks, lambda: any("read-back" in label for label in family(run.process.pid).values()), run)
         waits.enter_context(stopped(tree(stack.info["target"]["pid"])))
         return

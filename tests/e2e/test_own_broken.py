@@ -19,7 +19,7 @@ from tests.e2e.own_system import PASSWORD, VARIABLE, OwnSystem
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 LONG = ("--fault-for", "60s")
-LAWFUL = (*BRIEF, "--baseline", "15s", "--fault-for", "10s", "--hold", "20s", "--recovery-limit", "60s")
+LAWFUL = (*BRIEF, "--rate", "50", "--baseline", "15s", "--fault-for", "10s", "--hold", "20s", "--recovery-limit", "60s")
 """Phases as long as the command itself asks for, where it is not to run at all."""
 
 

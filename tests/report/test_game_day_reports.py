@@ -132,7 +132,11 @@ def test_a_drill_whose_record_is_there_has_charts_with_the_fault_shaded(tmp_path
     first, second = page[page.index('id="drill-1"') :].split('id="drill-2"')
     assert first.count('class="plot"') == 3 and 'class="fault"' in first and "redis-down" in first
     assert "Shaded: the fault was active" in first
-    assert 'class="plot"' not in second and "Shaded" not in second and "Its result is missing, and its record cannot be read" in second
+    assert (
+        'class="plot"' not in second
+        and "Shaded" not in second
+        and "Its result is missing, and its record cannot be read" in second
+    )
     links = {attrs["href"] for tag, attrs in Elements(page).tags if tag == "a"}
     assert {link for link in links if not link.startswith("#")} == {"drill-01/report.html"}
     said = render(at, "md")

@@ -100,7 +100,9 @@ def start_rabbitmq(launcher: SubprocessLauncher, name: str = "trial") -> RabbitS
                 raise NotReady(f"the management API answers {answer.status}")
 
         wait_ready("RabbitMQ", ready, launcher=launcher, name=spec.name, log=out, limit_s=120)
-    ctl_environment = {**node, "HOME": str(folder), "PATH": os.defpath.lstrip(":")}
+    # One scheduler is enough for a question; those for all processors get in each other's way where they are busy.
+    alone = {"RABBITMQ_CTL_ERL_ARGS": "+S 1:1 +SDcpu 1:1 +SDio 1"}
+    ctl_environment = {**node, **alone, "HOME": str(folder), "PATH": os.defpath.lstrip(":")}
     return RabbitServer(
         Address("127.0.0.1", amqp),
         management,
