@@ -56,8 +56,16 @@ def test_made_up_cookies_do_not_use_up_the_rates_of_those_who_come_later(open_da
         ) as it:
             it.recv(100)
     time.sleep(0.5)
-    own, stranger = operator(open_day), Browser(port)
-    assert 429 in [stranger.ask("GET", "/nix")[0] for _ in range(150)]
+    own = operator(open_day)
+    # All at once: on a busy machine one after the other would be slow enough to be let in.
+    asked = [
+        sends(port, f"GET /nix HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n") for _ in range(150)
+    ]
+    try:
+        assert any(b" 429 " in other.recv(100) for other in asked)
+    finally:
+        for other in asked:
+            other.close()
     assert own.do("abort")[0] == 200
 
 
@@ -65,9 +73,12 @@ def test_strangers_who_say_nothing_keep_nobody_out(open_day: Day) -> None:
     own, port = operator(open_day), open_day.console.port
     others = [sends(port, "GET / HT") for _ in range(450)]
     try:
-        begun = time.monotonic()
-        assert own.do("abort")[0] == 200 and time.monotonic() - begun < 2
-        others[-1].settimeout(15)
+        assert own.do("abort")[0] == 200
+        # Nobody had to leave for it.
+        others[-1].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            others[-1].recv(10)
+        others[-1].settimeout(60)
         try:
             assert others[-1].recv(10) == b""
         except ConnectionResetError:

@@ -283,8 +283,9 @@ def untrue(one: Killed) -> list[str]:
         "no pass of what was aborted": drill["status"] == "done" or drill["verdict"] != "pass",
         "who undid it": ("The keeper undid what it had changed and verified it at" in one.said)
         is (one.victim == "conductor"),
+        # Whether anybody was hurt so slowly is the targets' affair; without that no alert is asked for.
         "the alert": (one.sort, one.victim) != ("never fires", "browser")
-        or "KafkaDown: never fired" in drill["alerts"],
+        or bool({"KafkaDown: never fired", "KafkaDown: not judged"} & {*drill["alerts"]}),
     }
     return [said for said, holds in checks.items() if not holds]
 
