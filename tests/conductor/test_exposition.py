@@ -132,7 +132,7 @@ def test_what_hangs_or_breaks_costs_the_run_nothing(served: tuple[Exposition, in
         start = time.monotonic()
         for _ in range(1000):
             exposition.rows(rows())
-        assert time.monotonic() - start < 1.0
+        assert time.monotonic() - start < 5.0
     exposition.rows([None])  # type: ignore[list-item]
     exposition._heard.put(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
     exposition._heard.put(lambda: 1 / 0)  # type: ignore[arg-type,return-value]

