@@ -123,7 +123,11 @@ def _target(choice: Choice) -> list[str]:
             f" and name = {json.dumps(name_of(one.name))}"
             for one in choice.others
         ]
-        why = "several services are as likely: say which one is tested" if said else "no service publishes a port"
+        why = (
+            "several services are as likely: say which one is tested"
+            if said
+            else "no service of the application publishes a port for HTTP"
+        )
         return [f"[target]                  # {why}", 'url = ""', *said, ""]
     health = health_path(service)
     return [
@@ -184,8 +188,9 @@ def _kind(front: Front, service: Service, what: What, port: int | None, *, users
     if found is not None:
         environment |= {"POSTGRES_USER": found.user, "POSTGRES_DB": found.database}
     own = _own_passwords(service, what)
-    # The password that the store has in its settings is that of its own user, and of nobody else.
-    if kind.name == "postgres" and found is not None and own and found.user != _own_user(service):
+    # The password in the store's settings is that of its own user, and of another only where both are the same.
+    another = found is not None and found.user != _own_user(service) and found.password not in own.values()
+    if kind.name == "postgres" and found is not None and own and another:
         variable, secret = variable_of(service.name), True
         variable += "_APP" if f"{variable}_PASSWORD" in service.environment else ""
         filled = found.filled
@@ -224,11 +229,12 @@ _USER = re.compile(r"(^|_)(PG|POSTGRES(QL)?_|DB_|DATABASE_|SQL_)(USER(NAME)?)$")
 _DB = re.compile(r"(^|_)(PG|POSTGRES(QL)?_|DB_|DATABASE_|SQL_)(DB|DATABASE|NAME|DBNAME)$")
 
 
-class _Login(msgspec.Struct, frozen=True):
-    """filled: the variable out of which Compose fills its password, as far as the files show it."""
+class _Login(msgspec.Struct, frozen=True, kw_only=True):
+    """password: to compare, never to be written. filled: the variable out of which Compose fills it, if one is seen."""
 
     user: str
     database: str
+    password: str | None = None
     filled: str | None = None
 
 
@@ -239,16 +245,20 @@ def _login(front: Front, service: Service, users: Sequence[str]) -> _Login | Non
         for _, text in client.texts:
             match = _URL.search(text)
             if match is not None and match["host"] in service.names:
-                return _Login(match["user"], match["db"])
+                return _Login(user=match["user"], database=match["db"], password=match["password"])
         key = next((key for key, value in client.environment.items() if _USER.search(key) and value), None)
         if key is not None:
             name, database = client.environment[key], _first(client.environment, _DB)
-            keys = (re.sub(r"USER(NAME)?$", word, key) for word in ("PASSWORD", "PASS"))
-            said = (filled_from(front.project.composed, user, key) for key in keys)
-            filled = next((one for one in said if one is not None), None)
-            return _Login(name, database or _first(service.environment, _DB) or name, filled)
+            keys = [re.sub(r"USER(NAME)?$", word, key) for word in ("PASSWORD", "PASS")]
+            said = (filled_from(front.project.composed, user, each) for each in keys)
+            return _Login(
+                user=name,
+                database=database or _first(service.environment, _DB) or name,
+                password=next((client.environment[each] for each in keys if each in client.environment), None),
+                filled=next((one for one in said if one is not None), None),
+            )
     name = _first(service.environment, _USER)
-    return None if name is None else _Login(name, _first(service.environment, _DB) or name)
+    return None if name is None else _Login(user=name, database=_first(service.environment, _DB) or name)
 
 
 def _first(environment: Mapping[str, str], pattern: re.Pattern[str]) -> str | None:
@@ -263,7 +273,9 @@ def _own_passwords(service: Service, what: What) -> dict[str, str]:
     """Its settings that hold its own password: an `env_file` that it shares has those of others as well."""
     words = set(what.family.words) if what.family is not None else set()
     if what.family is not None and what.family.name in _RELATIONAL:
-        words |= {"pg", "db", "database", "sql"} | ({"postgresql", "postgres"} if what.kind.name == "postgres" else set())
+        words |= {"pg", "db", "database", "sql"} | (
+            {"postgresql", "postgres"} if what.kind.name == "postgres" else set()
+        )
     found = {}
     for key, value in service.environment.items():
         match = _PASSWORD.match(key)

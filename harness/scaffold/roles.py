@@ -20,17 +20,19 @@ Role = Literal["store", "application", "beside"]
 
 
 class Family(msgspec.Struct, frozen=True):
-    """Stores of one protocol. words: parts of images' names, or a whole one. ports: its own, that of its clients first. follows: why
-    its clients do not stay with the name they were given; None: they do."""
+    """Stores of one protocol. words: parts of images' names, or a whole one. ports: its own, that of its clients first;
+    either: another that they may use as well. follows: why its clients do not stay with the name they were given;
+    None: they do."""
 
     name: str
     words: frozenset[str]
     ports: tuple[int, ...]
     follows: str | None = None
+    either: int | None = None
 
 
-def _family(name: str, words: str, *ports: int, follows: str | None = None) -> Family:
-    return Family(name, frozenset(words.split()), ports, follows)
+def _family(name: str, words: str, *ports: int, follows: str | None = None, either: int | None = None) -> Family:
+    return Family(name, frozenset(words.split()), ports, follows, either)
 
 
 _FAMILIES = (
@@ -44,8 +46,9 @@ _FAMILIES = (
     _family("memcached", "memcached", 11211),
     _family("mongo", "mongo mongodb", 27017),
     _family("elasticsearch", "elasticsearch opensearch", 9200, 9300),
-    _family("clickhouse", "clickhouse", 8123, 9000, 9009, 8443, 9440),
+    _family("clickhouse", "clickhouse", 8123, 9000, 9009, 8443, 9440, either=9000),
     _family("minio", "minio", 9000, 9001),
+    _family("seaweedfs", "seaweedfs", 8333, 8888, 9333),
     _family("nats", "nats", 4222, 8222),
     _family(
         "cassandra", "cassandra scylla", 9042, follows="its clients go on to the addresses that its nodes tell them"
@@ -132,7 +135,9 @@ _TOOL_NAME = re.compile(
     r"|(grafana|prometheus)(-?server)?"
 )
 """A whole service's name, also of one that is built here."""
-_JOB_NAME = re.compile(r"(^|[-_])(migrat\w*|db-?init|init-?db|seed(er|s)?|create-?buckets?|create-?topics?)($|[-_])|[-_]init$")
+_JOB_NAME = re.compile(
+    r"(^|[-_])(migrat\w*|db-?init|init-?db|seed(er|s)?|create-?buckets?|create-?topics?)($|[-_])|[-_]init$"
+)
 _JOB = re.compile(
     r"\bmigrat\w*|\balembic\b|\bflyway\b|\bliquibase\b|\bdb:(migrate|create|seed|prepare|setup)|\bloaddata\b"
     r"|\bcollectstatic\b|\bcreatesuperuser\b|\bseed\b|\bsyncdb\b"
@@ -212,7 +217,9 @@ def family_of(project: Project, service: Service) -> tuple[Family | None, str]:
         for path, name in _DATA.items():
             if target.rstrip("/").startswith(path):
                 return _called(name), "data"
-    place = re.compile(rf"(?:\b(\w+)(\+\w+)?://([^/\s@\"']*@)?|(?<![\w./@-])){re.escape(service.name)}(?::(\d+)|(?![\w.-]))")
+    place = re.compile(
+        rf"(?:\b(\w+)(\+\w+)?://([^/\s@\"']*@)?|(?<![\w./@-])){re.escape(service.name)}(?::(\d+)|(?![\w.-]))"
+    )
     for other in project.services.values():
         for _, text in other.texts if other.name != service.name else ():
             for match in place.finditer(text):

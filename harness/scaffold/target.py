@@ -13,7 +13,9 @@ from harness.scaffold.connections import mentions
 from harness.scaffold.front import Front
 
 _CALLED = re.compile(r"(^|[-_])(api|web|app|server|backend|gateway|site|www|http)($|[-_\d])")
-_SELDOM = re.compile(r"(^|[-_])(admin|docs?|front(end)?|ui|static|assets|mock|debug|worker|config|discovery|eureka|registry|test|playwright)($|[-_\d])")
+_SELDOM = re.compile(
+    r"(^|[-_])(admin|docs?|front(end)?|ui|static|assets|mock|debug|worker|config|discovery|eureka|registry|test|playwright)($|[-_\d])"
+)
 _DOCUMENTS = ("openapi.json", "openapi.yaml", "openapi.yml", "swagger.json", "swagger.yaml", "swagger.yml")
 _CLEAR = 2
 """By so many points one is ahead of what is as likely."""
