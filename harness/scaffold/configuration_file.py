@@ -257,8 +257,8 @@ def _login(front: Front, service: Service, users: Sequence[str]) -> _Login | Non
                 password=next((client.environment[each] for each in keys if each in client.environment), None),
                 filled=next((one for one in said if one is not None), None),
             )
-    name = _first(service.environment, _USER)
-    return None if name is None else _Login(user=name, database=_first(service.environment, _DB) or name)
+    own = _first(service.environment, _USER)
+    return None if own is None else _Login(user=own, database=_first(service.environment, _DB) or own)
 
 
 def _first(environment: Mapping[str, str], pattern: re.Pattern[str]) -> str | None:

@@ -114,12 +114,13 @@ _PORTS = {5432: "postgres", 3306: "mysql", 6379: "redis", 27017: "mongo", 5672: 
 """On which nothing else listens."""
 
 _BESIDE = {
-    "an exporter or a collector": r"(redis|valkey|postgres|pg|sql|mysqld?|mariadb|mongodb|mongo|kafka|rabbitmq|memcached|elasticsearch|clickhouse"
+    "an exporter or a collector": r"(redis|valkey|postgres|pg|sql|mysqld?|mariadb|mongodb|mongo|kafka|rabbitmq"
+    r"|memcached|elasticsearch|clickhouse"
     r"|pgbouncer|nats|node|nginx|blackbox|statsd|jmx)[-_]exporter|prometheus|alertmanager|telegraf|netdata|cadvisor|datadog"
     r"|(grafana|datadog)/agent$|logstash|(file|metric|heart|packet)beat$|fluentd|fluent-bit|/vector$|promtail|opentelemetry|otel-"
     r"|openzipkin/|jaegertracing/|grafana/(loki|tempo|mimir|alloy)|datalust/seq$",
-    "a user interface": r"adminer|phpmyadmin|pgadmin|pgweb|pghero|cloudbeaver|dbgate|sqlpad|mongo-express|redis-?commander$"
-    r"|redis-?insight|control-center|phpredisadmin|(kafka|redis|mongo|nats|elastic)[a-z]*[-_]ui$|kafdrop|akhq|kowl|cmak|kafka-manager"
+    "a user interface": r"adminer|phpmyadmin|pgadmin|pgweb|pghero|cloudbeaver|dbgate|sqlpad|mongo-express"
+    r"|redis-?commander$|redis-?insight|control-center|phpredisadmin|(kafka|redis|mongo|nats|elastic)[a-z]*[-_]ui$|kafdrop|akhq|kowl|cmak|kafka-manager"
     r"|(redpanda\w*|vectorized)/console$|kibana|opensearch-dashboards$|cerebro|elastichq|elasticsearch-head|elasticvue|grafana/grafana"
     r"|mher/flower|rq-dashboard|bull-board|asynqmon|mailhog|mailpit|mailcatcher|maildev",
     "a connector or a registry": r"kafka-connect|debezium/(connect|server)|schema-registry|ksqldb|kafka-rest|rest-proxy"
