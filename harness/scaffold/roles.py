@@ -202,7 +202,7 @@ def _role(project: Project, service: Service, *, waited_for: bool) -> What:
 
 def family_of(project: Project, service: Service) -> tuple[Family | None, str]:
     """By its image, or a broker's own settings. Where that is built here or says nothing: by its own name, if that is
-    the store's and no more. Where nobody knows the image: by where its data lie, by the scheme of the URLs in which
+    the store's and no more. Where nobody knows the image: by the end of both names, by where its data lie, by the scheme of the URLs in which
     others name it, by the port that they say. And which of these it was."""
     found = _named(service.base) or (_named(_owner(service)) if _opaque(service.base) else None)
     if found is not None:
@@ -214,6 +214,9 @@ def family_of(project: Project, service: Service) -> tuple[Family | None, str]:
     known = bool(service.image) and service.build is None and not _opaque(service.base)
     if not known and (found := _named(service.name.lower())) is not None:
         return found, "name"
+    family = _last(service.base)
+    if family is not None and family is _last(service.name.lower()):
+        return family, "name"
     for target in service.mounts:
         for path, name in _DATA.items():
             if target.rstrip("/").startswith(path):
@@ -229,6 +232,12 @@ def family_of(project: Project, service: Service) -> tuple[Family | None, str]:
                 if match[1] is None and not service.published and int(match[4] or 0) in _PORTS:
                     return _called(_PORTS[int(match[4])]), "port"
     return None, ""
+
+
+def _last(name: str) -> Family | None:
+    """The store that a name ends in: `orders-mongodb`, `shop-mongodb`."""
+    words = [word for word in re.split(r"[-_.\d]+", name) if word]
+    return _named(words[-1]) if len(words) > 1 else None
 
 
 def _owner(service: Service) -> str:

@@ -846,12 +846,17 @@ services:
   web: {image: acme/shop, ports: ["25:25", "80:80"], environment: {REMOTE_POSTGRES_HOST: database, MONGO_HOST: "carts:27017", CACHE: "redis://speedy"}}
   database: {image: "acme/shop-postgresql:14", volumes: ["pg:/var/lib/postgresql/data"]}
   carts: {image: "acme/carts-db:1"}
+  users-mongodb: {image: acme/shop-mongodb}
+  users: {image: acme/users-mongodb-api, depends_on: [users-mongodb]}
   speedy: {image: "acme/speedy:2"}
   gateway: {image: acme/gateway, ports: ["6000:6379"], environment: {UPSTREAM: "web:80"}}
   probe: {image: acme/probe, environment: {GATEWAY: "gateway:6379"}}
 volumes: {pg: {}}
 """,
-        led={"web": {"database:5432": "database:5432", "carts:27017": "carts:27017", "speedy:6379": "speedy:6379"}},
+        led={
+            "web": {"database:5432": "database:5432", "carts:27017": "carts:27017", "speedy:6379": "speedy:6379"},
+            "users": {"users-mongodb:27017": "users-mongodb:27017"},
+        },
         direct={"probe": ("gateway",)},
     ),
     case(
