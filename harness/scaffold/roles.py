@@ -202,8 +202,8 @@ def _role(project: Project, service: Service, *, waited_for: bool) -> What:
 
 def family_of(project: Project, service: Service) -> tuple[Family | None, str]:
     """By its image, or a broker's own settings. Where that is built here or says nothing: by its own name, if that is
-    the store's and no more. Where nobody knows the image: by the end of both names, by where its data lie, by the scheme of the URLs in which
-    others name it, by the port that they say. And which of these it was."""
+    the store's and no more. Where nobody knows the image: by what both names end in, by where its data lie, by the
+    scheme of the URLs in which others name it, by the port that they say. And which of these it was."""
     found = _named(service.base) or (_named(_owner(service)) if _opaque(service.base) else None)
     if found is not None:
         return found, "image"

@@ -377,3 +377,23 @@ def test_the_application_s_own_login_has_no_other_login_s_password() -> None:
 )
 def test_the_target_s_url_is_one_that_speaks_http(ports: str, url: str) -> None:
     assert f'url = "{url}"' in of(f"services: {{web: {{build: ., ports: {ports}}}}}").toml
+
+
+@pytest.mark.usefixtures("no_compose")
+@pytest.mark.parametrize(("host", "ports"), [("clickhouse", {8123, 9000}), ("clickhouse:8123", {8123})])
+def test_a_store_of_two_protocols_has_both_where_none_is_said(host: str, ports: set[int]) -> None:
+    """A fault on one of them would be none on the other."""
+    found = of(
+        "services:\n"
+        f'  web: {{build: ., ports: ["8000:8000"], environment: {{CLICKHOUSE_HOST: "{host}"}}}}\n'
+        "  clickhouse: {image: clickhouse/clickhouse-server}\n"
+    )
+    wanted = {proxy.port for one in found.front.fronted for proxy in one.proxies if proxy.wanted}
+    assert wanted == ports and ("[dependencies.clickhouse-9000]" in found.toml) == (9000 in ports)
+
+
+@pytest.mark.usefixtures("no_compose")
+def test_no_port_of_the_application_is_told_where_only_others_publish_one() -> None:
+    found = of('services: {web: {build: .}, db: {image: postgres, ports: ["5432:5432"]}}')
+    assert told(found, "no service of the application publishes a port for HTTP")
+    assert not told(of('services: {web: {build: ., ports: ["8000:8000"]}}'), "publishes a port")
