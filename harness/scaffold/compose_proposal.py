@@ -78,7 +78,7 @@ def compose_proposal(
     elif choice.others:
         told.append(f"the target may be {' or '.join(one.name for one in choice.others)}: say which in {TOML}")
     else:
-        told.append(f"no service publishes a port: say in {TOML} where the target is")
+        told.append(f"no service of the application publishes a port for HTTP: say in {TOML} where the target is")
     return ComposeProposal(
         files=written,
         told=tuple(map(one_line, told)),

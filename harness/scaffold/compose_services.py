@@ -59,7 +59,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def texts(self) -> Iterator[Text]:
-        yield from self.environment.items()
+        # COMPOSE_PROFILES=redis is for Compose, and so are all that are called so.
+        yield from (one for one in self.environment.items() if not one[0].startswith("COMPOSE_"))
         if self.command:
             yield "its command", self.command
         yield from self.files

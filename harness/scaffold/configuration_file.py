@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from harness.config.compose_file import project_name
 from harness.config.file import ComposeTable
 from harness.config.load import parse
@@ -121,7 +123,11 @@ def _target(choice: Choice) -> list[str]:
             f" and name = {json.dumps(name_of(one.name))}"
             for one in choice.others
         ]
-        why = "several services are as likely: say which one is tested" if said else "no service publishes a port"
+        why = (
+            "several services are as likely: say which one is tested"
+            if said
+            else "no service of the application publishes a port for HTTP"
+        )
         return [f"[target]                  # {why}", 'url = ""', *said, ""]
     health = health_path(service)
     return [
@@ -178,14 +184,24 @@ def _kind(front: Front, service: Service, what: What, port: int | None, *, users
     found = _login(front, service, users)
     if kind.name == "postgres" and found is None:
         return ['kind = "tcp"              # "postgres" with its login: none could be seen', *unknown]
-    environment = {**service.environment, **(found or {})}
-    variable, secret = _password(front, service, users)
+    environment = dict(service.environment)
+    if found is not None:
+        environment |= {"POSTGRES_USER": found.user, "POSTGRES_DB": found.database}
+    own = _own_passwords(service, what)
+    # The password in the store's settings is that of its own user, and of another only where both are the same.
+    another = found is not None and found.user != _own_user(service) and found.password not in own.values()
+    if kind.name == "postgres" and found is not None and own and another:
+        variable, secret = variable_of(service.name), True
+        variable += "_APP" if f"{variable}_PASSWORD" in service.environment else ""
+        filled = found.filled
+    else:
+        variable, secret = _password(front, service, own, users)
+        filled = _filled(front, service, own)
     lines = kind.table_lines(environment, variable, port)
     if secret:
         lines = [line.removeprefix("# ") if line.startswith("# password_env") else line for line in lines]
     else:
         lines = [line for line in lines if not line.startswith("password_env")]
-    filled = _filled(front, service)
     if filled is not None:
         lines = [line.replace(f'"{variable}_PASSWORD"', json.dumps(filled)) for line in lines]
     lines = [f"kind = {json.dumps(kind.name)}", *where, *lines]
@@ -207,48 +223,81 @@ def _taken(lines: Sequence[str]) -> bool:
 _URL = re.compile(
     r"\w[\w+.]*://(?P<user>[^:/@\s]+)(?::(?P<password>[^@\s]*))?@(?P<host>[\w.-]+)(?::\d+)?/(?P<db>[\w.-]+)"
 )
-_OWN_PASSWORD = re.compile(r"(^|_)PASSWORD(_FILE)?$")
+_PASSWORD = re.compile(r"^(?!.*(?:ROOT|ALLOW|ENABLE|EMPTY|RANDOM))(?:(?P<whose>.*)_)?(?:PASSWORD|PASS)(?:_FILE)?$")
+_RELATIONAL = {"postgres", "pgbouncer", "mysql", "cockroach", "sqlserver", "oracle"}
 _USER = re.compile(r"(^|_)(PG|POSTGRES(QL)?_|DB_|DATABASE_|SQL_)(USER(NAME)?)$")
 _DB = re.compile(r"(^|_)(PG|POSTGRES(QL)?_|DB_|DATABASE_|SQL_)(DB|DATABASE|NAME|DBNAME)$")
 
 
-def _login(front: Front, service: Service, users: Sequence[str]) -> dict[str, str] | None:
+class _Login(msgspec.Struct, frozen=True, kw_only=True):
+    """password: to compare, never to be written. filled: the variable out of which Compose fills it, if one is seen."""
+
+    user: str
+    database: str
+    password: str | None = None
+    filled: str | None = None
+
+
+def _login(front: Front, service: Service, users: Sequence[str]) -> _Login | None:
     """The application's user and database, as its settings say, else as the store's own do; None: nobody says."""
     for user in users:
         client = front.project.services[user]
         for _, text in client.texts:
             match = _URL.search(text)
             if match is not None and match["host"] in service.names:
-                return {"POSTGRES_USER": match["user"], "POSTGRES_DB": match["db"]}
-        name, database = _first(client.environment, _USER), _first(client.environment, _DB)
-        if name is not None:
-            database = database or _first(service.environment, _DB) or name
-            return {"POSTGRES_USER": name, "POSTGRES_DB": database}
-    name = _first(service.environment, _USER)
-    if name is None:
-        return None
-    return {"POSTGRES_USER": name, "POSTGRES_DB": _first(service.environment, _DB) or name}
+                return _Login(user=match["user"], database=match["db"], password=match["password"])
+        key = next((key for key, value in client.environment.items() if _USER.search(key) and value), None)
+        if key is not None:
+            name, database = client.environment[key], _first(client.environment, _DB)
+            keys = [re.sub(r"USER(NAME)?$", word, key) for word in ("PASSWORD", "PASS")]
+            said = (filled_from(front.project.composed, user, each) for each in keys)
+            return _Login(
+                user=name,
+                database=database or _first(service.environment, _DB) or name,
+                password=next((client.environment[each] for each in keys if each in client.environment), None),
+                filled=next((one for one in said if one is not None), None),
+            )
+    own = _first(service.environment, _USER)
+    return None if own is None else _Login(user=own, database=_first(service.environment, _DB) or own)
 
 
 def _first(environment: Mapping[str, str], pattern: re.Pattern[str]) -> str | None:
     return next((value for key, value in environment.items() if pattern.search(key) and value), None)
 
 
-def _filled(front: Front, service: Service) -> str | None:
+def _own_user(service: Service) -> str:
+    return _first(service.environment, _USER) or "postgres"
+
+
+def _own_passwords(service: Service, what: What) -> dict[str, str]:
+    """Its settings that hold its own password: an `env_file` that it shares has those of others as well."""
+    words = set(what.family.words) if what.family is not None else set()
+    if what.family is not None and what.family.name in _RELATIONAL:
+        words |= {"pg", "db", "database", "sql"} | (
+            {"postgresql", "postgres"} if what.kind.name == "postgres" else set()
+        )
+    found = {}
+    for key, value in service.environment.items():
+        match = _PASSWORD.match(key)
+        whose = set((match["whose"] or "").lower().split("_")) - {""} if match is not None else set()
+        if match is not None and value and (not whose or not words or whose & words):
+            found[key] = value
+    return found
+
+
+def _filled(front: Front, service: Service, own: Mapping[str, str]) -> str | None:
     """The variable out of which Compose fills this store's password, where the files name one."""
-    keys = [key for key in service.environment if _OWN_PASSWORD.search(key) and "ROOT" not in key]
-    found = (filled_from(front.project.composed, service.name, key) for key in keys)
+    found = (filled_from(front.project.composed, service.name, key) for key in own)
     return next((name for name in found if name is not None), None)
 
 
-def _password(front: Front, service: Service, users: Sequence[str]) -> tuple[str, bool]:
+def _password(front: Front, service: Service, own: Mapping[str, str], users: Sequence[str]) -> tuple[str, bool]:
     """The beginning of the name of the variable with its password, and whether it has one. A name that holds another
     password elsewhere in the project is not used."""
-    own = {k: v for k, v in service.environment.items() if _OWN_PASSWORD.search(k) and v and "ROOT" not in k}
     for key, value in own.items():
         name = key.removesuffix("_FILE")
         values = {one.environment[key] for one in front.project.services.values() if key in one.environment}
-        if name != "PASSWORD" and values == {value}:
+        if name.endswith("_PASSWORD") and values == {value}:
             return name.removesuffix("_PASSWORD"), True
     texts = [text for user in users for _, text in front.project.services[user].texts]
     hosts = "|".join(map(re.escape, service.names))

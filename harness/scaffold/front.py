@@ -121,6 +121,8 @@ def plan_front(project: Project, chosen: Sequence[str] = (), apps: Sequence[str]
                 )
             continue
         said = [one for one in ports if one is not None and one != port]
+        if None in ports and not named.get(name) and what.family is not None and what.family.either is not None:
+            said.append(what.family.either)
         wanted = said if said and not {None, port} & {*ports} and not named.get(name) else [port, *said]
         one = _placed(project, store, what, users, wanted, taken, refused)
         if one is not None:

@@ -20,32 +20,35 @@ Role = Literal["store", "application", "beside"]
 
 
 class Family(msgspec.Struct, frozen=True):
-    """Stores of one protocol. words: parts of images' names. ports: its own, that of its clients first. follows: why
-    its clients do not stay with the name they were given; None: they do."""
+    """Stores of one protocol. words: parts of images' names, or a whole one. ports: its own, that of its clients first;
+    either: another that they may use as well. follows: why its clients do not stay with the name they were given;
+    None: they do."""
 
     name: str
     words: frozenset[str]
     ports: tuple[int, ...]
     follows: str | None = None
+    either: int | None = None
 
 
-def _family(name: str, words: str, *ports: int, follows: str | None = None) -> Family:
-    return Family(name, frozenset(words.split()), ports, follows)
+def _family(name: str, words: str, *ports: int, follows: str | None = None, either: int | None = None) -> Family:
+    return Family(name, frozenset(words.split()), ports, follows, either)
 
 
 _FAMILIES = (
     _family("pgbouncer", "pgbouncer pgpool pgcat odyssey", 6432, 5432),
     _family("postgres", "postgres postgresql postgis timescaledb timescale pgvector citus", 5432),
-    _family("redis", "redis valkey keydb dragonfly", 6379),
+    _family("redis", "redis redismod valkey keydb dragonfly", 6379),
     _family("mysql", "mysql mariadb percona", 3306, 33060),
     _family("rabbitmq", "rabbitmq", 5672, 15672, 5671, 61613, 1883, 5552),
-    _family("kafka", "kafka", 9092),
+    _family("kafka", "kafka cp-server", 9092),
     _family("redpanda", "redpanda", 9092, 8081, 8082, 9644),
     _family("memcached", "memcached", 11211),
     _family("mongo", "mongo mongodb", 27017),
     _family("elasticsearch", "elasticsearch opensearch", 9200, 9300),
-    _family("clickhouse", "clickhouse", 8123, 9000, 9009, 8443, 9440),
+    _family("clickhouse", "clickhouse", 8123, 9000, 9009, 8443, 9440, either=9000),
     _family("minio", "minio", 9000, 9001),
+    _family("seaweedfs", "seaweedfs", 8333, 8888, 9333),
     _family("nats", "nats", 4222, 8222),
     _family(
         "cassandra", "cassandra scylla", 9042, follows="its clients go on to the addresses that its nodes tell them"
@@ -64,7 +67,8 @@ _FAMILIES = (
     _family("weaviate", "weaviate", 8080, 50051),
     _family("beanstalkd", "beanstalkd", 11300),
     _family("cockroach", "cockroach cockroachdb", 26257, 8080),
-    _family("sqlserver", "mssql sqlserver", 1433),
+    _family("sqlserver", "mssql sqlserver azure-sql-edge", 1433),
+    _family("oracle", "oracle", 1521),
     _family("influxdb", "influxdb", 8086),
     _family("neo4j", "neo4j", 7687, 7474),
     _family("couchdb", "couchdb", 5984),
@@ -80,7 +84,7 @@ _PLAIN = _family(
     "plain",
     "server stack alpine ha db cluster docker image dev custom cp local management oss extended bundle community"
     " enterprise single node standalone my main primary master cache sql database data store queue broker mq jobs"
-    " sessions session all one",
+    " sessions session all one xe free express",
 ).words
 """Parts of a name that say nothing else about a store."""
 
@@ -106,28 +110,35 @@ _SCHEMES = {
     "nats": "nats",
     "clickhouse": "clickhouse",
 }
+_PORTS = {5432: "postgres", 3306: "mysql", 6379: "redis", 27017: "mongo", 5672: "rabbitmq", 11211: "memcached"}
+"""On which nothing else listens."""
 
 _BESIDE = {
-    "an exporter or a collector": r"exporter|prometheus|telegraf|netdata|cadvisor|datadog"
-    r"|(grafana|datadog)/agent$|logstash|(file|metric|heart|packet)beat$|fluentd|fluent-bit|/vector$|promtail|opentelemetry|otel-",
-    "a user interface": r"adminer|phpmyadmin|pgadmin|pgweb|pghero|cloudbeaver|dbgate|sqlpad|mongo-express|commander$"
-    r"|redis-?insight|phpredisadmin|(kafka|redis|mongo|nats|elastic)[a-z]*[-_]ui$|kafdrop|akhq|kowl|cmak|kafka-manager"
-    r"|(redpanda\w*|vectorized)/console$|kibana|dashboards$|cerebro|elastichq|elasticsearch-head|elasticvue|grafana/grafana"
-    r"|mher/flower|rq-dashboard|bull-board|asynqmon|mailhog|mailpit",
+    "an exporter or a collector": r"(redis|valkey|postgres|pg|sql|mysqld?|mariadb|mongodb|mongo|kafka|rabbitmq"
+    r"|memcached|elasticsearch|clickhouse"
+    r"|pgbouncer|nats|node|nginx|blackbox|statsd|jmx)[-_]exporter|prometheus|alertmanager|telegraf|netdata|cadvisor|datadog"
+    r"|(grafana|datadog)/agent$|logstash|(file|metric|heart|packet)beat$|fluentd|fluent-bit|/vector$|promtail|opentelemetry|otel-"
+    r"|openzipkin/|jaegertracing/|grafana/(loki|tempo|mimir|alloy)|datalust/seq$",
+    "a user interface": r"adminer|phpmyadmin|pgadmin|pgweb|pghero|cloudbeaver|dbgate|sqlpad|mongo-express"
+    r"|redis-?commander$|redis-?insight|control-center|phpredisadmin|(kafka|redis|mongo|nats|elastic)[a-z]*[-_]ui$|kafdrop|akhq|kowl|cmak|kafka-manager"
+    r"|(redpanda\w*|vectorized)/console$|kibana|opensearch-dashboards$|cerebro|elastichq|elasticsearch-head|elasticvue|grafana/grafana"
+    r"|mher/flower|rq-dashboard|bull-board|asynqmon|mailhog|mailpit|mailcatcher|maildev",
     "a connector or a registry": r"kafka-connect|debezium/(connect|server)|schema-registry|ksqldb|kafka-rest|rest-proxy"
     r"|mirror-?maker|cruise-control",
     "a Toxiproxy": r"/toxiproxy$|^toxiproxy$",
-    "a coordinator": r"sentinel|zookeeper|clickhouse-keeper",
+    "a coordinator": r"[-_]sentinel|zookeeper|clickhouse-keeper",
     "a backup": r"(postgres|pg|mysql|mongo|redis|db)[-\w]*backup|pgdump|barman|wal-g",
     "a migration or a set-up": r"flyway|liquibase|/migrate$|arigaio/atlas$|dbmate|minio/mc$",
 }
 """By the image's whole name without its tag. An image that is built here is nobody's known tool."""
 _TOOL_NAME = re.compile(
     r"flower|adminer|pgadmin4?|phpmyadmin|redis-?commander|redis-?insight|kafka-?ui|kafdrop|akhq|mongo-?express|kibana"
-    r"|grafana|prometheus"
+    r"|(grafana|prometheus)(-?server)?"
 )
 """A whole service's name, also of one that is built here."""
-_JOB_NAME = re.compile(r"(^|[-_])(migrat\w*|db-?init|init-?db|seed(er|s)?|create-?buckets?|create-?topics?)($|[-_])")
+_JOB_NAME = re.compile(
+    r"(^|[-_])(migrat\w*|db-?init|init-?db|seed(er|s)?|create-?buckets?|create-?topics?)($|[-_])|[-_]init$"
+)
 _JOB = re.compile(
     r"\bmigrat\w*|\balembic\b|\bflyway\b|\bliquibase\b|\bdb:(migrate|create|seed|prepare|setup)|\bloaddata\b"
     r"|\bcollectstatic\b|\bcreatesuperuser\b|\bseed\b|\bsyncdb\b"
@@ -190,26 +201,48 @@ def _role(project: Project, service: Service, *, waited_for: bool) -> What:
 
 
 def family_of(project: Project, service: Service) -> tuple[Family | None, str]:
-    """By its image. Where that is built here or says nothing: by its own name, if that is the store's and no more; by
-    where its data lie; by the scheme of the URLs in which others name it. And which of these it was."""
-    found = _named(service.base)
-    if found is not None or (service.image and service.build is None and not _opaque(service.base)):
+    """By its image, or a broker's own settings. Where that is built here or says nothing: by its own name, if that is
+    the store's and no more. Where nobody knows the image: by what both names end in, by where its data lie, by the
+    scheme of the URLs in which others name it, by the port that they say. And which of these it was."""
+    found = _named(service.base) or (_named(_owner(service)) if _opaque(service.base) else None)
+    if found is not None:
         return found, "image"
+    if any(re.fullmatch(r"KAFKA_(CFG_)?ADVERTISED_LISTENERS", key) for key in service.environment):
+        return _called("kafka"), "settings"
     if service.depends_on:
         return None, ""
-    if (found := _named(service.name.lower())) is not None:
+    known = bool(service.image) and service.build is None and not _opaque(service.base)
+    if not known and (found := _named(service.name.lower())) is not None:
         return found, "name"
+    family = _last(service.base)
+    if family is not None and family is _last(service.name.lower()):
+        return family, "name"
     for target in service.mounts:
         for path, name in _DATA.items():
             if target.rstrip("/").startswith(path):
                 return _called(name), "data"
-    url = re.compile(rf"\b(\w+)(\+\w+)?://([^/\s@\"']*@)?{re.escape(service.name)}(?![\w.-])")
+    place = re.compile(
+        rf"(?:\b(\w+)(\+\w+)?://([^/\s@\"']*@)?|(?<![\w./@-])){re.escape(service.name)}(?::(\d+)|(?![\w.-]))"
+    )
     for other in project.services.values():
         for _, text in other.texts if other.name != service.name else ():
-            for match in url.finditer(text):
+            for match in place.finditer(text):
                 if match[1] in _SCHEMES:
                     return _called(_SCHEMES[match[1]]), "URL"
+                if match[1] is None and not service.published and int(match[4] or 0) in _PORTS:
+                    return _called(_PORTS[int(match[4])]), "port"
     return None, ""
+
+
+def _last(name: str) -> Family | None:
+    """The store that a name ends in: `orders-mongodb`, `shop-mongodb`."""
+    words = [word for word in re.split(r"[-_.\d]+", name) if word]
+    return _named(words[-1]) if len(words) > 1 else None
+
+
+def _owner(service: Service) -> str:
+    """What stands before the name of its image: `mssql` of registry/mssql/server."""
+    return service.image.partition("@")[0].rpartition("/")[0].rpartition("/")[2].lower()
 
 
 def _called(name: str) -> Family:
@@ -224,7 +257,7 @@ def _opaque(base: str) -> bool:
 def _named(name: str) -> Family | None:
     words = set(re.split(r"[-_.\d]+", name)) - {""}
     for family in _FAMILIES:
-        if words & family.words and words - family.words <= _PLAIN:
+        if name in family.words or (words & family.words and words - family.words <= _PLAIN):
             return family
     for kind in kinds().values():  # one of another package, which says what its images are called
         own = {word for word in words if kind.images is not None and re.fullmatch(kind.images, word, re.IGNORECASE)}
@@ -250,6 +283,8 @@ def _beside(service: Service) -> str | None:
             return f"{what} (by its image)"
     if _TOOL_NAME.fullmatch(service.name.lower()):
         return "a user interface or a collector (by its name)"
+    if "CONNECT_BOOTSTRAP_SERVERS" in service.environment:
+        return "a connector (by its settings)"
     if re.search(r"\bcelery\b.*\bflower\b|\brq-dashboard\b|\bconnect-(distributed|standalone)\b", service.command):
         return "a user interface or a connector (by its command)"
     return None
@@ -281,11 +316,15 @@ def _replica(service: Service) -> bool:
 
 def primary_port(service: Service, what: What, environment: Mapping[str, str]) -> int | None:
     """Where a store listens for its clients: as its command says, as its family does, the first one it shows."""
+    pooler = what.family is not None and what.family.name == "pgbouncer"
     said = re.search(r"(?<!\S)(?:--port|-p|-P|-c port)[ =]?(\d{2,5})\b", service.command)
     if said is not None and what.family is not None and what.family.name in ("postgres", "redis", "mongo", "mysql"):
         return int(said[1])
-    if environment.get("PGPORT", "").isdigit():
-        return int(environment["PGPORT"])
+    for key in ("PGPORT", "LISTEN_PORT", "PGBOUNCER_PORT") if pooler else ("PGPORT",):
+        if environment.get(key, "").isdigit():
+            return int(environment[key])
+    if pooler and _owner(service) == "edoburu":
+        return 5432  # which that image has where nothing else is said
     if what.family is not None:
         known = [port for port in what.family.ports if port in service.ports]
         return known[0] if known else what.family.ports[0]

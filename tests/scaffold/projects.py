@@ -839,4 +839,104 @@ services:
 """,
         led={"web": {"clickhouse:9092": "clickhouse:9092", "zz-kafka:9092": "zz-kafka:9092"}},
     ),
+    case(
+        "stores whose images nobody knows: by their data, by the port that others say, by a URL",
+        """
+services:
+  web: {image: acme/shop, ports: ["25:25", "80:80"], environment: {REMOTE_POSTGRES_HOST: database, MONGO_HOST: "carts:27017", CACHE: "redis://speedy"}}
+  database: {image: "acme/shop-postgresql:14", volumes: ["pg:/var/lib/postgresql/data"]}
+  carts: {image: "acme/carts-db:1"}
+  users-mongodb: {image: acme/shop-mongodb}
+  users: {image: acme/users-mongodb-api, depends_on: [users-mongodb]}
+  speedy: {image: "acme/speedy:2"}
+  gateway: {image: acme/gateway, ports: ["6000:6379"], environment: {UPSTREAM: "web:80"}}
+  probe: {image: acme/probe, environment: {GATEWAY: "gateway:6379"}}
+volumes: {pg: {}}
+""",
+        led={
+            "web": {"database:5432": "database:5432", "carts:27017": "carts:27017", "speedy:6379": "speedy:6379"},
+            "users": {"users-mongodb:27017": "users-mongodb:27017"},
+        },
+        direct={"probe": ("gateway",)},
+    ),
+    case(
+        "a store that shares an env_file with the application is no client of another store",
+        """
+services:
+  web: {image: acme/reports, ports: ["5000:5000"], env_file: [env], depends_on: [postgres, redis]}
+  postgres: {image: "acme/upgrading:17", env_file: [env], volumes: ["./data:/var/lib/postgresql/data"]}
+  redis: {image: "redis:7"}
+""",
+        more={
+            "env": "REDIS_URL=redis://redis:6379/0\nDATABASE_URL=postgresql://postgres:s3cret@postgres/postgres\nPOSTGRES_PASSWORD=s3cret\n"
+        },
+        led={"web": {"postgres:5432": "postgres:5432", **REDIS}},
+        direct={"postgres": ("redis",)},
+    ),
+    case(
+        "brokers that wait for something, by their settings, and what stands beside them",
+        """
+x-broker: &broker {image: "acme/server:8", depends_on: [directory]}
+services:
+  app: {image: acme/streams, environment: {BOOTSTRAP_SERVERS: "broker1:11091"}}
+  broker1: {<<: *broker, ports: ["11091:11091"], environment: {KAFKA_LISTENERS: "SSL://broker1:11091", KAFKA_ADVERTISED_LISTENERS: "SSL://broker1:11091"}}
+  directory: {image: acme/directory}
+  connect: {build: connect, ports: ["8083:8083"], environment: {CONNECT_BOOTSTRAP_SERVERS: "broker1:11091"}}
+  center: {image: acme/enterprise-control-center, ports: ["9021:9021"], environment: {BOOTSTRAP_SERVERS: "broker1:11091"}}
+""",
+        led={"app": {"broker1:11091": "broker1:11091"}},
+        direct={"connect": ("broker1",), "center": ("broker1",)},
+        target=None,
+    ),
+    case(
+        "a pooler on the port that its image has",
+        """
+services:
+  web: {build: ., ports: ["8000:8000"], depends_on: [pgbouncer, other]}
+  pgbouncer: {image: "edoburu/pgbouncer:v1", environment: {DB_HOST: db}}
+  other: {image: acme/pgbouncer, environment: {DB_HOST: db, LISTEN_PORT: "6543"}}
+  db: {image: "postgres:16"}
+""",
+        led={"web": {"pgbouncer:5432": "pgbouncer:5432", "other:6543": "other:6543"}},
+        direct={"pgbouncer": ("db",)},
+    ),
+    case(
+        "profiles and features are no hosts",
+        """
+services:
+  web: {build: ., ports: ["8000:8000"], environment: {COMPOSE_PROFILES: "redis,web", SPRING_PROFILES_ACTIVE: "db", REDIS_NODES: "redis"}}
+  worker: {build: ., environment: {COMPOSE_PROFILES: "redis,web", ENABLED_FEATURES: "db", SPRING_PROFILES_ACTIVE: "db"}}
+  redis: {image: "redis:7"}
+  db: {image: "postgres:16"}
+""",
+        led={"web": REDIS},
+        direct={"worker": ("redis", "db"), "web": ("db",)},
+    ),
+    case(
+        "an exporter of documents is the application, one of measurements is not",
+        """
+services:
+  web: {image: acme/web, ports: ["8000:8000"], environment: {REDIS_HOST: redis}}
+  exporter: {image: "acme/exporter:2", environment: {REDIS_HOST: redis}}
+  dashboards: {image: "acme/dashboards", environment: {REDIS_HOST: redis}}
+  metrics: {image: "acme/redis-exporter:1", environment: {REDIS_ADDR: "redis:6379"}}
+  redis: {image: "redis:7"}
+""",
+        led={"web": REDIS, "exporter": REDIS, "dashboards": REDIS},
+        direct={"metrics": ("redis",)},
+    ),
+    case(
+        "tracing, mail catchers and databases on a published port are not what people call",
+        """
+services:
+  web1: {build: ., ports: ["81:5000"], environment: {DATABASE: "sql:1433"}}
+  oracle: {image: acme/oracle-18-xe-micro-sq, ports: ["5104:1521"]}
+  sql: {image: "registry.example.com/mssql/server:2022"}
+  zipkin: {image: openzipkin/zipkin, ports: ["9411:9411"]}
+  mails: {image: acme/mailcatcher, ports: ["1080:1080"]}
+  ldap: {image: acme/ldap, ports: ["389:389"]}
+""",
+        led={"web1": {"sql:1433": "sql:1433"}},
+        target="web1",
+    ),
 ]

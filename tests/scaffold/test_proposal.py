@@ -322,3 +322,78 @@ def test_proxies_of_a_second_address_lead_to_the_harness_s_own() -> None:
     rows = {row["name"]: row for row in json.loads(found.proxies)}
     assert json.loads(second)[0]["upstream"] == f"harness-toxiproxy:{rows['b']['listen'].rpartition(':')[2]}"
     assert rows["b"]["upstream"] == "b:6379" and told(found, "b has a second address")
+
+
+@pytest.mark.usefixtures("no_compose")
+@pytest.mark.parametrize(
+    ("image", "settings", "name"),
+    [
+        ("redis:7", {"ENABLE_REDIS_EMPTY_PASSWORD": "false", "REDIS_PASSWORD": "s3cret"}, "REDIS_PASSWORD"),
+        ("mariadb:10", {"MYSQL_ALLOW_EMPTY_PASSWORD": "true", "MYSQL_USER": "a"}, None),
+        ("rabbitmq:3", {"POSTGRES_PASSWORD": "s3cret", "RABBITMQ_DEFAULT_USER": "a"}, None),
+        ("rabbitmq:3", {"SMTP_PASSWORD": "x", "RABBITMQ_PASSWORD": "s3cret"}, "RABBITMQ_PASSWORD"),
+        ("postgres:16", {"POSTGRES_USER": "a", "REDIS_PASSWORD": "x", "DB_PASSWORD": "s3cret"}, "DB_PASSWORD"),
+        ("postgis/postgis:16", {"POSTGRES_USER": "a", "POSTGRES_PASS": "s3cret"}, "STORE_PASSWORD"),
+    ],
+)
+def test_a_store_s_password_is_its_own(image: str, settings: dict[str, str], name: str | None) -> None:
+    """Not that of another whose settings it shares, and no setting that only speaks of passwords."""
+    found = of(
+        "services:\n"
+        '  web: {build: ., ports: ["8000:8000"], depends_on: [store]}\n'
+        f"  store: {{image: {json.dumps(image)}, environment: {json.dumps(settings)}}}\n"
+    )
+    said = [line.split("#")[0].strip() for line in found.toml.splitlines() if line.startswith("password_env")]
+    assert said == ([f'password_env = "{name}"'] if name is not None else []) and "s3cret" not in found.toml
+
+
+@pytest.mark.usefixtures("no_compose")
+def test_the_application_s_own_login_has_no_other_login_s_password() -> None:
+    text = (
+        "services:\n"
+        '  web: {build: ., ports: ["8000:8000"], environment: {%s}}\n'
+        '  db: {image: "postgres:16", environment: {POSTGRES_PASSWORD: s3cret}}\n'
+    )
+    for settings, name in (
+        ('DATABASE_URL: "postgres://shop:0ther@db/shop"', "DB_PASSWORD"),
+        ('DATABASE_URL: "postgres://postgres:s3cret@db/shop"', "POSTGRES_PASSWORD"),
+        ('DATABASE_URL: "postgres://shop:s3cret@db/shop"', "POSTGRES_PASSWORD"),
+        ('DB_HOST: db, DB_USER: shop, DB_PASS: "${SHOP_SECRET:-0ther}"', "SHOP_SECRET"),
+        ("DB_HOST: db, DB_USER: shop, DB_PASS: 0ther", "DB_PASSWORD"),
+    ):
+        found = of(text % settings)
+        assert f'\npassword_env = "{name}"' in found.toml, settings
+        assert "0ther" not in found.toml and "s3cret" not in found.toml
+
+
+@pytest.mark.usefixtures("no_compose")
+@pytest.mark.parametrize(
+    ("ports", "url"),
+    [
+        ('["443:443", "80:80"]', "http://127.0.0.1:80"),
+        ('["25:25", "443:443"]', "https://127.0.0.1:443"),
+        ('["25:25", "7777:7777", "9443:9443"]', "http://127.0.0.1:7777"),
+    ],
+)
+def test_the_target_s_url_is_one_that_speaks_http(ports: str, url: str) -> None:
+    assert f'url = "{url}"' in of(f"services: {{web: {{build: ., ports: {ports}}}}}").toml
+
+
+@pytest.mark.usefixtures("no_compose")
+@pytest.mark.parametrize(("host", "ports"), [("clickhouse", {8123, 9000}), ("clickhouse:8123", {8123})])
+def test_a_store_of_two_protocols_has_both_where_none_is_said(host: str, ports: set[int]) -> None:
+    """A fault on one of them would be none on the other."""
+    found = of(
+        "services:\n"
+        f'  web: {{build: ., ports: ["8000:8000"], environment: {{CLICKHOUSE_HOST: "{host}"}}}}\n'
+        "  clickhouse: {image: clickhouse/clickhouse-server}\n"
+    )
+    wanted = {proxy.port for one in found.front.fronted for proxy in one.proxies if proxy.wanted}
+    assert wanted == ports and ("[dependencies.clickhouse-9000]" in found.toml) == (9000 in ports)
+
+
+@pytest.mark.usefixtures("no_compose")
+def test_no_port_of_the_application_is_told_where_only_others_publish_one() -> None:
+    found = of('services: {web: {build: .}, db: {image: postgres, ports: ["5432:5432"]}}')
+    assert told(found, "no service of the application publishes a port for HTTP")
+    assert not told(of('services: {web: {build: ., ports: ["8000:8000"]}}'), "publishes a port")
