@@ -120,7 +120,7 @@ class Memcached(DependencyKind):
     def check(
         self, dependency: Dependency, where: str, listener_port: int | None, note: Note
     ) -> tuple[Dependency, str | None]:
-        server = same_server(dependency, where, _server)
+        server = same_server(dependency, where, _server, note)
         assert dependency.direct is not None
         try:
             self.clients(dependency, (), ())

@@ -225,7 +225,7 @@ class MySql(DependencyKind):
             with _look(options, address, secret, dependency.name, LIMIT_S) as look:
                 return Server(identity=look.system_identifier(), version=look.version, user=look.user())
 
-        server = same_server(dependency, where, ask)
+        server = same_server(dependency, where, ask, note)
         if own.admin is None:
             note(
                 f"{dependency.name}: no `admin` is declared, so connection-limit and lock are off, and of its clients"

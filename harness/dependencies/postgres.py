@@ -285,7 +285,7 @@ class Postgres(DependencyKind):
         self, dependency: Dependency, where: str, listener_port: int | None, note: Note
     ) -> tuple[Dependency, str | None]:
         login, password = dependency.credentials.login or "", secret(dependency.credentials.password_env)
-        server = same_server(dependency, where, lambda address: _server(login, address, password))
+        server = same_server(dependency, where, lambda address: _server(login, address, password), note)
         if server.pooled:
             dependency = _behind_pooler(dependency, where, note)
         elif dependency.credentials.pooler_admin is not None:
@@ -364,6 +364,11 @@ class _Look(postgres_admin.Admin):
 
     def started(self) -> str:
         return str(self._row("SELECT pg_postmaster_start_time()::text")[0])
+
+    def seen(self) -> str | None:
+        """The host from which the server sees this connection come; None over a Unix socket."""
+        host = self._row("SELECT host(inet_client_addr())")[0]
+        return str(host) if host is not None else None
 
     def rights(self, role: str) -> _Rights:
         """Since PostgreSQL 16 whoever may make roles alters those only that are granted to them with ADMIN OPTION, and
@@ -520,7 +525,9 @@ def _server(options: str, address: Address | None, password: str | None) -> Serv
     text = postgres_admin.conninfo(options, address=address)
     with _Look(text, password=password, timeout_s=LIMIT_S) as look:
         identity = f"{look.system_identifier()} started {look.started()}"
-        return Server(identity=identity, version=look.version(), user=look.user(), pooled=look.pooled())
+        pooled = look.pooled()
+        seen = None if pooled else look.seen()
+        return Server(identity=identity, version=look.version(), user=look.user(), pooled=pooled, seen=seen)
 
 
 def _with_admin(dependency: Dependency, where: str, application: Server) -> Dependency:

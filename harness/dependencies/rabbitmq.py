@@ -156,7 +156,7 @@ class Rabbitmq(DependencyKind):
     def check(
         self, dependency: Dependency, where: str, listener_port: int | None, note: Note
     ) -> tuple[Dependency, str | None]:
-        server = same_server(dependency, where, partial(_server, dependency))
+        server = same_server(dependency, where, partial(_server, dependency), note)
         if dependency.broker.management is None:
             note(
                 f"{dependency.name}: no `management` is declared, so the path is proven by established connections"

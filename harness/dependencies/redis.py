@@ -137,7 +137,7 @@ class Redis(DependencyKind):
     def check(
         self, dependency: Dependency, where: str, listener_port: int | None, note: Note
     ) -> tuple[Dependency, str | None]:
-        server = same_server(dependency, where, lambda address: _server(dependency, address))
+        server = same_server(dependency, where, lambda address: _server(dependency, address), note)
         if server.mode == "sentinel":
             raise UsageError(
                 f"{where}: a Redis Sentinel answers at {dependency.direct}, not a Redis server",
@@ -244,7 +244,7 @@ def _server(dependency: Dependency, address: Address) -> Server:
     except ProbeError as error:
         raise Unreachable(error.detail) from error
     except ValueError as error:
-        raise Rejected("INFO was not answered in Redis's protocol") from error
+        raise Rejected("what answers does not speak Redis's protocol") from error
     if wrong is not None:
         raise Rejected(f"the login is not accepted: {wrong}")
     lacks = tuple(right for right, answer in answers.items() if answer.startswith(b"-NOPERM"))
@@ -259,12 +259,23 @@ def _server(dependency: Dependency, address: Address) -> Server:
         mode=found.get("server_mode") or found.get("redis_mode"),
         lacks=lacks,
         volatile=found.get("aof_enabled") == "0",
+        seen=_seen(answers["+client|list"]),
     )
 
 
+def _seen(listed: bytes) -> str | None:
+    """The host of our own connection, by the server's list of clients; None where there is more than one of ours."""
+    rows = [row.split() for row in listed.decode("utf-8", "replace").splitlines()]
+    ours = [row for row in rows if "name=harness-check" in row and "cmd=client|list" in row]
+    hosts = {word[5:].rpartition(":")[0].strip("[]") for row in ours for word in row if word.startswith("addr=")}
+    return hosts.pop() if len(hosts) == 1 else None
+
+
 def _answer(exchange: Exchange) -> bytes:
-    """A line, or the text that one announces."""
+    """A line, or the text that one announces. Raises ValueError for what is no answer of a Redis."""
     line = exchange.line()
+    if line[:1] not in (b"+", b"-", b":", b"$"):
+        raise ValueError(line)
     return exchange.exactly(int(line[1:]) + 2) if line.startswith(b"$") else line
 
 
