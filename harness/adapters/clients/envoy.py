@@ -66,7 +66,7 @@ class Envoy:
     """The admin interface at a front's URL, and that front. timeout_s: for each answer."""
 
     def __init__(self, front: DependencyFront, *, timeout_s: float = LIMIT_S) -> None:
-        self.url, self.name = front.url, front.name
+        self.url, self.name = front.url or "", front.name
         self._timeout_s = timeout_s
 
     def version(self) -> str:
