@@ -209,7 +209,8 @@ def test_a_setting_that_cannot_be_used_stops_the_start_in_one_line(
 
 def test_without_a_cache_everything_is_scored(world: World, tmp_path: Path) -> None:
     with running(world, tmp_path / "log", wait=False, REDIS_ENABLED="false") as plain:
-        wait_until("the others", lambda: plain.health() == {"redis": "disabled", "database": "up", "kafka": "up"})
+        others = {"redis": "disabled", "database": "up", "kafka": "up", "risk": "up"}
+        wait_until("the others", lambda: plain.health() == others)
         transaction = MADE.one()
         for _ in range(2):
             made = answer(plain, "POST", "/api/v1/predict", {"transaction": transaction})

@@ -21,9 +21,9 @@ class Behaviour:
     own_pool: database connections come from a pool that keeps to the good ones; otherwise from a plain one of
     `plain_pool_size`, with nothing to fall back on. gives_back: that plain pool takes a slot back whose call failed.
     attempts: how often a call to the cache or the risk service is made at most; above 1 at once, each on a connection
-    of its own, with no breaker. rebuild_s: database time that a prediction not found in the cache costs by itself, its sender's history
-    being worked out anew; 0 = profiles are read, all of a request in one query. forgetful: what was served is let go.
-    drop_one_in: of the rows that have to wait for the database, one in so many is lost; 0 = none.
+    of its own, with no breaker. rebuild_s: database time that a prediction not found in the cache costs by itself, its
+    sender's history being worked out anew; 0 = profiles are read, all of a request in one query. forgetful: what was
+    served is let go. drop_one_in: of the rows that have to wait for the database, one in so many is lost; 0 = none.
     """
 
     time_outs: bool = True

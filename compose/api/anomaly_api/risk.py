@@ -28,7 +28,7 @@ _decode = msgspec.json.Decoder(_Score).decode
 
 
 class Refusal(Exception):
-    """It answered with an error, and the connection is still good. wait_s: it asked not to be asked again until then."""
+    """It answered with an error, and the connection is still good. wait_s: how long it asked to be left alone."""
 
     def __init__(self, status: int, wait_s: float) -> None:
         super().__init__(f"answered {status}")

@@ -49,7 +49,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
 
 
 class Assessed(Prediction, frozen=True, gc=False):
-    """risk_score: of the sender, 0 to 1; None where it is not known."""
+    """risk_score: of the sender, 0 to 1; None where it is not known, and with a prediction that was known."""
 
     risk_score: float | None
 

