@@ -161,7 +161,7 @@ def test_a_storm_asks_an_upstream_that_refuses_five_times_for_each_request(
         assert [one["risk_score"] for one in answers] == [None] * 20
         # As shipped it is left alone for the second that it asks for.
         calls = after.application - before.application
-        assert calls == 100 if defect else 1 <= calls <= 5
+        assert (60 <= calls <= 100) if defect else (1 <= calls <= 20), calls
         assert after.upstream == before.upstream
         wait_until("the upstream to be asked again", lambda: asyncio.run(assessed(api))["risk_score"] is not None)
 
