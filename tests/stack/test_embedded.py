@@ -12,6 +12,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -284,17 +285,23 @@ def test_a_wedged_toxiproxy_is_restarted_with_its_proxies_and_without_toxics(run
     wait_until("the API has found its way back", lambda: ask(f"{up.target.url}/health")["status"] == "ok")
 
 
+def scored(up: StackUp, number: int) -> tuple[dict[str, object], object]:
+    """A transaction, and the risk score that its prediction came with."""
+    transaction = {**TRANSACTION, "hash": f"0x{number:064x}"}
+    return transaction, ask(f"{up.target.url}/api/v1/predict", {"transaction": transaction})["risk_score"]
+
+
 def test_the_risk_service_is_asked_through_the_proxy_and_then_envoy(running: Running) -> None:
     _, up, _ = running
-    risk = dependency(up, "risk")
-    assert risk.front is not None and up.versions["envoy"]
+    risk, new = dependency(up, "risk"), count(1000)
+    assert risk.front is not None and up.versions["envoy"] and risk.path != risk.direct
     before = Envoy(risk.front).counts()
-    made = ask(f"{up.target.url}/api/v1/predict", {"transaction": TRANSACTION})
+    wait_until("a score", lambda: scored(up, next(new))[1] is not None)
     after = Envoy(risk.front).counts()
-    assert 0 <= made["risk_score"] <= 1
-    assert (after.application, after.probes) == (before.application + 1, before.probes)
-    assert ask(f"{up.target.url}/api/v1/predict", {"transaction": TRANSACTION})["risk_score"] is None
-    assert risk.path != risk.direct and ask(f"http://{risk.direct}/stats")["scores"] >= 1
+    assert after.application > before.application and after.probes == before.probes
+    again = ask(f"{up.target.url}/api/v1/predict", {"transaction": scored(up, 1000)[0]})
+    assert again["from_cache"] and again["risk_score"] is None
+    assert ask(f"http://{risk.direct}/stats")["scores"] >= 1
 
 
 def test_without_envoy_it_comes_up_and_says_what_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +312,8 @@ def test_without_envoy_it_comes_up_and_says_what_is_off(monkeypatch: pytest.Monk
         assert "Envoy: not installed, so risk has no status, delay and slow-body" in said
         risk = dependency(up, "risk")
         assert risk.front is None and "envoy" not in up.versions
-        assert ask(f"{up.target.url}/api/v1/predict", {"transaction": TRANSACTION})["risk_score"] is not None
+        new = count(1)
+        wait_until("a score", lambda: scored(up, next(new))[1] is not None)
         with pytest.raises(Refused, match="risk-status needs an Envoy"):
             registered()["status"].plan(risk, {"status": 503, "share": 1.0})
     finally:
