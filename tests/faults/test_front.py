@@ -14,12 +14,15 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from harness.adapters.clients.envoy import Envoy
+from harness.dependencies.counters import Counters
+from harness.dependencies.probe import path_probe
 from harness.dependencies.registry import kind_of
 from harness.fault import Fault, registered
 from harness.model.errors import OutcomeUnknown, Refused, Rejected, UndoUnverified, Unreachable, UsageError
@@ -213,6 +216,18 @@ def test_the_total_of_the_path_proof_counts_the_application_alone(dependency: De
     assert kind.total(dependency) == before
     answered(url(dependency))
     assert kind.total(dependency) == (before or 0) + 1
+
+
+@pytest.mark.stack
+def test_the_counters_of_a_front_are_the_application_s_requests_and_all_connections(dependency: Dependency) -> None:
+    with closing(Counters(dependency)) as counters:
+        before = counters.read()
+        for _ in range(3):
+            assert answered(f"http://{dependency.path}/")[0] == 200
+        assert path_probe(dependency)(5.0).ok
+        after = counters.read()
+    risen = {name: after[name] - before[name] for name in ("requests", "connections")}
+    assert risen == {"requests": 3, "connections": 4} and after["clients"] >= 0
 
 
 @pytest.mark.stack
