@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml .ci/requirements.txt .ci/uv.txt
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --compile-bytecode --require-hashes -r .ci/requirements.txt
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@# Where PYTHONDONTWRITEBYTECODE is set, every start of a process would compile all that it imports again.
-	@$(BIN)/python -m compileall -q harness faults locustfiles compose/api
+	@$(BIN)/python -m compileall -q harness faults locustfiles compose/api compose/risk
 	@touch $@
 
 help:  ## this list
