@@ -57,6 +57,7 @@ bench: setup  ## the measurements of docs/benchmarks.md, about three hours
 	$(BIN)/python benchmarks/comparison.py
 	$(BIN)/python benchmarks/undo.py --tries 20 --signal KILL
 	$(BIN)/python benchmarks/undo.py --tries 20 --signal INT
+	$(BIN)/python benchmarks/neutral.py --kills 20
 	$(BIN)/python benchmarks/recovery_accuracy.py
 	$(BIN)/python benchmarks/recovery_accuracy.py --rps 5000
 	$(BIN)/python benchmarks/recovery_accuracy.py --mode mitigated --rps 200 --jobs 2
