@@ -15,7 +15,7 @@ from harness.model.records.faults import Evidence, Scalar, UndoRecord
 _CAP_S = 5.0
 _ANSWER_S = 5.0
 _EARLY_S, _EARLY = 0.005, 0.05
-"""Envoy counts a delay from when it last looked at the clock, which was a little earlier; on a busy machine it was more."""
+"""Envoy counts a delay from when it last looked at the clock: a little earlier, and on a busy machine more so."""
 
 
 def _sees_status(record: UndoRecord, stage: Stage) -> Evidence | None:

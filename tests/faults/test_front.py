@@ -20,10 +20,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from faults.front import kinds
+from faults.front.requests import Asked
 from harness.adapters.clients.envoy import Envoy
 from harness.dependencies.counters import Counters
 from harness.dependencies.probe import path_probe
 from harness.dependencies.registry import kind_of
+from harness.dependencies.result import ProbeResult
 from harness.fault import Fault, registered
 from harness.model.errors import OutcomeUnknown, Refused, Rejected, UndoUnverified, Unreachable, UsageError
 from harness.model.records.faults import Address, Dependency, DependencyFront, DependencyProxy, Tls, UndoRecord
@@ -42,7 +45,7 @@ from harness.testing import (
 from harness.testing.fault_contract import undo_elsewhere
 from tests.support.servers.caches import certificates
 from tests.support.servers.envoy import HttpUpstream, answered, fronted, runtime, set_runtime, upstream
-from tests.support.servers.proxied import raw
+from tests.support.servers.proxied import raw, record_like
 from tests.support.servers.real import SubprocessLauncher
 
 KINDS = ("status", "delay", "slow-body")
@@ -228,6 +231,18 @@ def test_the_counters_of_a_front_are_the_application_s_requests_and_all_connecti
         after = counters.read()
     risen = {name: after[name] - before[name] for name in ("requests", "connections")}
     assert risen == {"requests": 3, "connections": 4} and after["clients"] >= 0
+
+
+@pytest.mark.parametrize(("seconds", "held"), [(2.3, True), (1.99, True), (1.91, True), (1.85, False), (0.002, False)])
+def test_a_delay_may_end_a_little_early(monkeypatch: pytest.MonkeyPatch, seconds: float, held: bool) -> None:
+    result = ProbeResult(
+        ok=True, started=0.0, ended=seconds, error_kind="", detail="GET / answered 200", connected=True
+    )
+    monkeypatch.setattr(kinds, "page", lambda *_: Asked(result=result, status=200))
+    record = record_like(UP_FRONT, healthy_fastest_s=0.001)
+    record = msgspec.structs.replace(record, params={"delay": 2.0, "share": 1.0})
+    evidence = kinds.DELAY.sees(record, "held")
+    assert evidence is not None and evidence.held is held
 
 
 @pytest.mark.stack
