@@ -32,6 +32,7 @@ from harness.model.errors import OutcomeUnknown, Refused, Rejected, UndoUnverifi
 from harness.model.records.faults import Address, Dependency, DependencyFront, DependencyProxy, Tls, UndoRecord
 from harness.model.records.process import ServerProcess
 from harness.safety.healing.undo import Patience, undo_record
+from harness.safety.locks.names import declared_names
 from harness.stack.starting.ports import Ports
 from harness.testing import (
     FaultContract,
@@ -453,3 +454,10 @@ def test_an_envoy_that_answers_ok_and_changes_nothing_is_believed_by_nobody() ->
         with pytest.raises(Rejected, match="does not answer like Envoy"):
             Envoy(DependencyFront(url=address, name="risk")).version()
         liar.shutdown()
+
+
+def test_before_its_envoy_is_up_a_front_is_planned_by_its_name() -> None:
+    unbound = msgspec.structs.replace(UP_FRONT, front=DependencyFront(name="risk"))
+    change = change_for(registered()["status"], unbound)
+    assert change.property == "front risk of Envoy: status" and change.resources == ("envoy front risk",)
+    assert not [name for name in declared_names("", [unbound]) if "envoy" in name]
