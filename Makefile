@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml .ci/requirements.txt .ci/uv.txt
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --compile-bytecode --require-hashes -r .ci/requirements.txt
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@# Where PYTHONDONTWRITEBYTECODE is set, every start of a process would compile all that it imports again.
-	@$(BIN)/python -m compileall -q harness faults locustfiles compose/api
+	@$(BIN)/python -m compileall -q harness faults locustfiles compose/api compose/risk
 	@touch $@
 
 help:  ## this list
@@ -57,6 +57,7 @@ bench: setup  ## the measurements of docs/benchmarks.md, about three hours
 	$(BIN)/python benchmarks/comparison.py
 	$(BIN)/python benchmarks/undo.py --tries 20 --signal KILL
 	$(BIN)/python benchmarks/undo.py --tries 20 --signal INT
+	$(BIN)/python benchmarks/neutral.py --kills 20
 	$(BIN)/python benchmarks/recovery_accuracy.py
 	$(BIN)/python benchmarks/recovery_accuracy.py --rps 5000
 	$(BIN)/python benchmarks/recovery_accuracy.py --mode mitigated --rps 200 --jobs 2

@@ -87,21 +87,26 @@ class Case:
 
 COLD_START = ("--warmup", "15s")
 """The cache has to fill before baseline: what fills it costs the database and Redis more than usual."""
+SELDOM = ("--fault-for", "30s")
+"""One request in a dozen asks the risk service, so it takes longer to be sure how often."""
 SOAK = ("--soak", "60s")
 """A slope needs a minute of one stretch, after the first 30 s of it."""
 
 CASES = (
     Case("no-fallback", "redis-down", "no-fallback", chosen=True),
     Case("no-timeout", "redis-hang", "missing-timeout", chosen=True),
+    Case("upstream-no-timeout", "risk-hang", "missing-timeout", chosen=True),
     Case("sync-kafka", "kafka-latency", "synchronous-call", chosen=True),
     Case("small-pool", "db-connection-limit", "pool", chosen=True),
     Case("leaky-pool", "db-down", "slow-recovery", chosen=True),
     Case("retry-storm", "redis-latency", "retry-amplification", flags=COLD_START),
+    Case("retry-storm", "risk-status", "retry-amplification", must_fail=False, flags=(*COLD_START, *SELDOM)),
     Case("cold-start-stampede", "redis-flush", "cold-cache", flags=COLD_START),
     Case("memory-leak", "none", "memory", must_fail=False, flags=SOAK),
     Case("lost-writes", "db-down", "lost-writes", chosen=True),
     Case("no-fallback", "kafka-down"),
     Case("no-timeout", "redis-down"),
+    Case("upstream-no-timeout", "redis-hang"),
     Case("sync-kafka", "redis-down"),
     Case("small-pool", "redis-down"),
     Case("leaky-pool", "redis-down"),
@@ -116,6 +121,8 @@ CASES = (
     Case(None, "kafka-down"),
     Case(None, "db-down", chosen=True),
     Case(None, "db-connection-limit", chosen=True),
+    Case(None, "risk-hang", chosen=True),
+    Case(None, "risk-status"),
     Case(None, "none", flags=SOAK),
 )
 

@@ -100,6 +100,7 @@ class FrontFault(msgspec.Struct, frozen=True, kw_only=True):
                 f"{dependency.name}-{self.kind}: Envoy takes a share in whole per cent",
                 hint=f"share={percent(params)}%",
             )
+        at = f" {front.url}" if front.url is not None else ""
         keys = ", ".join(f"{name} {value}" for name, value in self._values(front, params).items())
         whom = "every request" if share_of(params) >= 1 else f"{percent(params)} % of the requests"
         return Change(
@@ -109,8 +110,8 @@ class FrontFault(msgspec.Struct, frozen=True, kw_only=True):
             does=f"{self.does(params)}: {whom} at the front {front.name} of Envoy (runtime keys {keys})",
             undoes=f"takes those runtime keys away from the front {front.name}",
             proves=f"the keys read back as asked; {self.proof_summary}",
-            property=f"front {front.name} of Envoy {front.url}: {self.kind}",
-            resources=(f"envoy {front.url} front {front.name}",),
+            property=f"front {front.name} of Envoy{at}: {self.kind}",
+            resources=(f"envoy{at} front {front.name}",),
             blind_probe=self.blind(params) or share_of(params) < 1,
             hides_path=self.hides(params) and share_of(params) >= 1,
             delays_s=self.delays_s(params),

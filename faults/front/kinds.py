@@ -14,6 +14,8 @@ from harness.model.records.faults import Evidence, Scalar, UndoRecord
 
 _CAP_S = 5.0
 _ANSWER_S = 5.0
+_EARLY_S, _EARLY = 0.005, 0.05
+"""Envoy counts a delay from when it last looked at the clock: a little earlier, and on a busy machine more so."""
 
 
 def _sees_status(record: UndoRecord, stage: Stage) -> Evidence | None:
@@ -35,7 +37,8 @@ def _delay_s(params: Mapping[str, Scalar]) -> float:
 def _sees_delay(record: UndoRecord, stage: Stage) -> Evidence | None:
     share, delay_s = share_of(record.params), _delay_s(record.params)
     fastest_s = number_of(record.healthy.get("healthy_fastest_s"), default=0.0)
-    threshold = min(max(delay_s, fastest_s + 0.5 * delay_s) - 0.001, _CAP_S)
+    early_s = max(_EARLY_S, _EARLY * delay_s)
+    threshold = min(max(delay_s, fastest_s + 0.5 * delay_s) - early_s, _CAP_S)
     expected = f"an answer takes at least {milliseconds(threshold)}; the fastest was {milliseconds(fastest_s)} before"
 
     def ask() -> Asked:

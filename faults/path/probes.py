@@ -83,13 +83,18 @@ def is_cut(result: ProbeResult, *, may_hang: bool = False) -> bool:
 
 
 def outage(dependency: Dependency, *, may_hang: bool, past: bool = False) -> Evidence:
-    """Nobody gets through to the server. past: it was so for a moment, and this is told afterwards."""
+    """Nobody gets through to the server, which is known to be gone: an Envoy in front of it answers then, with an error
+    of its own. past: it was so for a moment, and this is told afterwards."""
     dependency = where_seen(dependency)
     result = first_exchange(dependency, SILENCE_S)
     words = f"refused, cut or not answered within {SILENCE_S:g} s" if may_hang else "refused or cut"
+    by_front = dependency.front is not None
+    if by_front:
+        words += ", or its front answers with an error"
     at = f"connections to {asked_at(dependency)}"
     expected = f"while it was down, {at} were {words}" if past else f"{at} are {words}"
-    return probed(result, expected, is_cut(result, may_hang=may_hang))
+    answered = by_front and result.error_kind == "protocol"
+    return probed(result, expected, answered or is_cut(result, may_hang=may_hang))
 
 
 def silence(result: ProbeResult, *, connected: bool) -> Evidence:

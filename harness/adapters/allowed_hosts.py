@@ -102,7 +102,7 @@ def pinned(dependency: Dependency, allowed: Collection[str], *, allow_hosts: Col
     if dependency.proxy.url is not None:
         host, port = url_address(dependency.proxy.url, TOXIPROXY_PORT)
         changed["proxy"] = {"url": f"http://{Address(first(host, port, 'toxiproxy'), port)}"}
-    if dependency.front is not None:
+    if dependency.front is not None and dependency.front.url is not None:
         host, port = url_address(dependency.front.url, ENVOY_PORT)
         changed["front"] = {"url": f"http://{Address(first(host, port, 'front'), port)}"}
     if dependency.url is not None:
@@ -125,7 +125,7 @@ def reached(dependency: Dependency) -> list[tuple[str, int]]:
     found = [(a.host, a.port) for a in (dependency.path, dependency.direct) if a is not None]
     if dependency.proxy.url is not None:
         found.append(url_address(dependency.proxy.url, TOXIPROXY_PORT))
-    if dependency.front is not None:
+    if dependency.front is not None and dependency.front.url is not None:
         found.append(url_address(dependency.front.url, ENVOY_PORT))
     if dependency.url is not None:
         found.append(url_address(dependency.url))

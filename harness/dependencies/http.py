@@ -15,7 +15,7 @@ from harness.adapters.clients.envoy_configuration import PROBE_AGENT
 from harness.adapters.wire.exchange import Exchange, ProbeError
 from harness.config import rules
 from harness.config.file import ASSUMED, DependencyTable
-from harness.dependencies.kind import Attempt, DependencyKind, Note
+from harness.dependencies.kind import Attempt, CounterReader, DependencyKind, Note
 from harness.model.clock import monotonic
 from harness.model.errors import Refused, UsageError
 from harness.model.records.faults import Address, Dependency, DependencyFront
@@ -44,6 +44,7 @@ def requested(exchange: Exchange, address: Address, page: str, headers: str = ""
 _MOST_HEADERS = 200
 _MOST_BODY = 65536
 _REST_S = 0.5
+_COUNTERS_LIMIT_S = 1.0
 
 
 class HttpTable(DependencyTable, frozen=True, kw_only=True):
@@ -114,6 +115,13 @@ class Http(DependencyKind):
 
         return Envoy(dependency.front).counts().application
 
+    def countable(self, dependency: Dependency) -> bool:
+        return dependency.front is not None
+
+    def counters(self, dependency: Dependency) -> CounterReader:
+        assert dependency.front is not None
+        return _Front(dependency.front)
+
     def check(
         self, dependency: Dependency, where: str, listener_port: int | None, note: Note
     ) -> tuple[Dependency, str | None]:
@@ -139,6 +147,22 @@ class Http(DependencyKind):
                 hint="path = where that front listens, or the proxy in front of it",
             )
         return dependency, None
+
+
+class _Front:
+    """What the front has counted, by names that are judged; each reading is a connection of its own."""
+
+    def __init__(self, front: DependencyFront) -> None:
+        self._front = front
+
+    def read(self) -> dict[str, object]:
+        from harness.adapters.clients.envoy import Envoy
+
+        counts = Envoy(self._front, timeout_s=_COUNTERS_LIMIT_S).counts()
+        return {"requests": counts.application, "connections": counts.connections, "clients": counts.open}
+
+    def close(self) -> None:
+        pass
 
 
 def _take_the_rest(exchange: Exchange) -> None:

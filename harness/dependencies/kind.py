@@ -212,7 +212,8 @@ class DependencyKind:
     def counters(self, dependency: Dependency) -> CounterReader:
         """A reader of its own counters, past the proxy. Raises HarnessError when it cannot be connected to.
 
-        Names that are judged: commands or transactions, connections, hits, misses (totals), clients, lag (now).
+        Names that are judged: commands, transactions or requests, connections, hits, misses (totals); clients, lag
+        (now).
         """
         raise NotImplementedError
 

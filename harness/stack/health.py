@@ -8,7 +8,7 @@ import msgspec
 
 from harness.model.records.faults import Address, Dependency
 from harness.model.records.stack import StackUp
-from harness.stack.embedded import kafka, postgres, valkey
+from harness.stack.embedded import kafka, postgres, risk, valkey
 from harness.stack.registry import pids
 from harness.stack.starting.ready import NotReady, fetched
 
@@ -16,6 +16,7 @@ _PROBES: dict[str, Callable[[Address], None]] = {
     "redis": valkey.probe,
     "kafka": lambda address: kafka.probe(address, ()),
     "db": postgres.probe,
+    "risk": risk.probe,
 }
 
 
@@ -37,7 +38,7 @@ def parts(up: StackUp) -> list[Part]:
     if control is not None:
         trouble = _http(f"{control}/version")
         found.append(Part(name="toxiproxy", pid=running.get("toxiproxy"), address=control, trouble=trouble))
-    for dependency, name in zip(up.dependencies, ("valkey", "kafka", "postgres"), strict=False):
+    for dependency, name in zip(up.dependencies, ("valkey", "kafka", "postgres", "risk"), strict=False):
         found.append(
             Part(
                 name=name,
@@ -47,6 +48,9 @@ def parts(up: StackUp) -> list[Part]:
                 trouble=_trouble(dependency),
             )
         )
+        if dependency.front is not None and dependency.front.url is not None:
+            url = dependency.front.url
+            found.append(Part(name="envoy", pid=None, address=url, trouble=_http(f"{url}/ready")))
     url = up.target.url
     found.append(Part(name="api", pid=up.target.pid, address=url, trouble=_http(f"{url}/health")))
     seen = (("prometheus", up.alerts.prometheus), ("alertmanager", up.alerts.alertmanager)) if up.alerts else ()

@@ -1,4 +1,4 @@
-"""The sample API as a process, behind Toxiproxy, on real servers."""
+"""The sample API as a process, behind Toxiproxy, on real servers; its HTTP upstream behind an Envoy as well."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from harness.model.records.faults import Dependency
 from harness.model.records.process import ServerProcess
 from harness.model.resources import resource
 from harness.stack.starting.ports import Ports
+from tests.support.servers.envoy import set_runtime
 from tests.support.servers.proxied import proxied, raw
-from tests.support.servers.real import KafkaServer, PostgresServer, ValkeyServer
+from tests.support.servers.real import KafkaServer, PostgresServer, SubprocessLauncher, ValkeyServer
+from tests.support.servers.risk import risk_service
 
 sys.path.insert(0, str(resource("compose", "api")))
 
@@ -52,11 +54,19 @@ class Api:
         )
 
 
-class World:
-    """The three dependencies behind their proxies, and what can be done to them, without the product's faults."""
+_AT_THE_FRONT = {
+    "503": {"status.code": 503, "status.percent": 100},
+    "half-429": {"status.code": 429, "status.percent": 50},
+    "delay": {"delay.ms": 2000, "delay.percent": 100},
+    "slow-body": {"slow-body-8.percent": 100},
+}
 
-    def __init__(self, redis: Dependency, db: Dependency, kafka: Dependency) -> None:
-        self.dependencies = {"redis": redis, "db": db, "kafka": kafka}
+
+class World:
+    """The dependencies behind their proxies, and what can be done to them, without the product's faults."""
+
+    def __init__(self, redis: Dependency, db: Dependency, kafka: Dependency, risk: Dependency) -> None:
+        self.dependencies = {"redis": redis, "db": db, "kafka": kafka, "risk": risk}
         self.admin = db.credentials.admin or ""
         self.role = db.credentials.role or ""
 
@@ -68,6 +78,7 @@ class World:
             "REDIS_URL": f"redis://{paths['redis']}/0",
             "DATABASE_URL": f"postgresql://{self.role}@{paths['db']}/anomalies",
             "KAFKA_BOOTSTRAP_SERVERS": str(paths["kafka"]),
+            "RISK_URL": f"http://{paths['risk']}",
         }
 
     @contextmanager
@@ -90,6 +101,10 @@ class World:
                 )
             return self._lift_limit
         dependency = self.dependencies[name]
+        if kind in _AT_THE_FRONT:
+            keys = {f"harness.{name}.{key}": value for key, value in _AT_THE_FRONT[kind].items()}
+            set_runtime(dependency, "&".join(f"{key}={value}" for key, value in keys.items()))
+            return lambda: set_runtime(dependency, "&".join(f"{key}=" for key in keys))
         proxy = f"{dependency.proxy.url}/proxies/{dependency.proxy.name}"
         if kind == "down":
             raw(proxy, "POST", {"enabled": False})
@@ -123,6 +138,7 @@ class World:
 
 @pytest.fixture(scope="package")
 def world(
+    _launcher: SubprocessLauncher,
     toxiproxy_server: str,
     toxiproxy_process: ServerProcess,
     valkey_server: ValkeyServer,
@@ -133,8 +149,9 @@ def world(
         proxied(toxiproxy_server, toxiproxy_process, valkey_server) as redis,
         proxied(toxiproxy_server, toxiproxy_process, postgres_server) as db,
         proxied(toxiproxy_server, toxiproxy_process, kafka_server, listen=kafka_server.advertised) as kafka,
+        risk_service(_launcher, toxiproxy_server, toxiproxy_process) as risk,
     ):
-        yield World(redis, db, kafka)
+        yield World(redis, db, kafka, risk)
 
 
 @contextmanager

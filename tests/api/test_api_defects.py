@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+
+from harness.adapters.clients.envoy import Envoy
 
 from .conftest import Api, World, running, wait_until
 from .traffic import Seen, Traffic, Transactions, client
 
 RATE = 25.0
 LIMIT_S = 5.0
-SEEDS = {"redis": 31, "kafka": 32, "db": 33}
+SEEDS = {"redis": 31, "kafka": 32, "db": 33, "risk": 34}
 """Transactions that no other test has sent: what is in the cache already touches nothing else."""
 
 
@@ -49,6 +53,7 @@ async def through(api: Api, world: World, name: str, kind: str) -> tuple[Seen, S
         ("sync-kafka", "kafka", "latency"),
         ("small-pool", "db", "connection-limit"),
         ("retry-storm", "redis", "latency"),
+        ("upstream-no-timeout", "risk", "delay"),
     ],
 )
 def test_a_defect_shows_under_its_fault_and_only_there(
@@ -61,7 +66,7 @@ def test_a_defect_shows_under_its_fault_and_only_there(
         if defect == "sync-kafka":
             predictions = Seen([reply for reply in during.replies if reply.kind == "predict"])
             assert predictions.quantile(0.5) >= 0.3, during.summary()
-        elif defect == "no-timeout":
+        elif defect in ("no-timeout", "upstream-no-timeout"):
             hung = [reply for reply in during.replies if reply.kind == "predict" and reply.seconds > 0.5]
             assert len(hung) > 0.5 * sum(reply.kind == "predict" for reply in during.replies), during.summary()
         elif defect == "retry-storm":
@@ -139,3 +144,34 @@ async def through_an_outage(api: Api, world: World) -> Seen:
     until = time.monotonic()
     seen = await traffic.stop()
     return Seen([reply for reply in seen.between(after, until).replies if reply.kind in ("predict", "batch")])
+
+
+@pytest.mark.parametrize("defect", ["", "retry-storm"])
+def test_a_storm_asks_an_upstream_that_refuses_five_times_for_each_request(
+    world: World, tmp_path: Path, defect: str
+) -> None:
+    risk = world.dependencies["risk"]
+    assert risk.front is not None
+    server = Envoy(risk.front)
+    with running(world, tmp_path / "log", ANOMALY_API_DEFECT=defect) as api:
+        with world.fault("risk", "503"):
+            before = server.counts()
+            answers = [asyncio.run(assessed(api)) for _ in range(20)]
+            after = server.counts()
+        assert [one["risk_score"] for one in answers] == [None] * 20
+        # As shipped it is left alone for the second that it asks for.
+        calls = after.application - before.application
+        assert (60 <= calls <= 100) if defect else (1 <= calls <= 20), calls
+        assert after.upstream == before.upstream
+        wait_until("the upstream to be asked again", lambda: asyncio.run(assessed(api))["risk_score"] is not None)
+
+
+NEW = Transactions(35, repeats=0.0)
+
+
+async def assessed(api: Api) -> dict[str, Any]:
+    """The answer for a transaction that is new."""
+    async with client(api.port, LIMIT_S) as one:
+        status, body = await one.request("POST", "/api/v1/predict", {"transaction": NEW.one()})
+    assert status == 200, body
+    return dict(msgspec.json.decode(body))

@@ -37,10 +37,14 @@ def test_a_prediction_is_scored_then_found_in_the_cache(api: Api) -> None:
     assert first["transaction_hash"] == transaction["hash"]
     assert first["from_cache"] is False and 0.5 <= first["confidence"] <= 1
     assert first["model_version"] in {one["version"] for one in api.get("/api/v1/models")["models"]}
+    score = first.pop("risk_score")
+    assert score is None or 0 <= score <= 1
 
     def cached() -> bool:
         again = answer(api, "POST", "/api/v1/predict", {"transaction": transaction})
+        score = again.pop("risk_score")
         assert {**again, "from_cache": False} == first
+        assert score is None or not again["from_cache"], "a prediction that was known comes without"
         return bool(again["from_cache"])
 
     wait_until("the prediction to be cached", cached)
@@ -49,6 +53,7 @@ def test_a_prediction_is_scored_then_found_in_the_cache(api: Api) -> None:
 def test_an_acknowledged_prediction_is_stored(api: Api, world: World) -> None:
     transaction = MADE.one()
     made = answer(api, "POST", "/api/v1/predict", {"transaction": transaction})
+    del made["risk_score"]
     assert answer(api, "GET", f"/api/v1/predictions/{transaction['hash']}") == made
     wait_until(
         "the row", lambda: world.query("SELECT 1 FROM predictions WHERE hash = %s", transaction["hash"]) == [(1,)]
@@ -209,7 +214,8 @@ def test_a_setting_that_cannot_be_used_stops_the_start_in_one_line(
 
 def test_without_a_cache_everything_is_scored(world: World, tmp_path: Path) -> None:
     with running(world, tmp_path / "log", wait=False, REDIS_ENABLED="false") as plain:
-        wait_until("the others", lambda: plain.health() == {"redis": "disabled", "database": "up", "kafka": "up"})
+        others = {"redis": "disabled", "database": "up", "kafka": "up", "risk": "up"}
+        wait_until("the others", lambda: plain.health() == others)
         transaction = MADE.one()
         for _ in range(2):
             made = answer(plain, "POST", "/api/v1/predict", {"transaction": transaction})

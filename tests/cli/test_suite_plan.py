@@ -42,11 +42,11 @@ def test_every_experiment_what_is_left_out_and_what_may_stay_undecided(folder: P
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
     for words in (
-        "checkout: 14 experiments, about",
+        "checkout: 15 experiments, about",
         "seed 7",
         "1 redis-down 15s 20s 20s 1m",  # /health gets 5 a second
-        "12 control",
-        "14 slow database 15s 30s 20s",
+        "13 control",
+        "15 slow database 15s 30s 20s",
         "targets fault: p95 < 2s, fault: error_rate{/health} < 5%, fault: p95{/health} < 2s",
         "may fail /api/v1/predict",
         "must hold /health, /nowhere",
@@ -65,7 +65,7 @@ def test_the_plans_as_json(folder: Path) -> None:
     done = harness("plan", "suite.yaml", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)
-    assert (made["name"], made["profile"], len(made["experiments"])) == ("checkout", "quick", 14)
+    assert (made["name"], made["profile"], len(made["experiments"])) == ("checkout", "quick", 15)
     assert made["left"] == [{"name": "kafka-kill", "why": "the broker is shared"}]
     last = made["experiments"][-1]
     assert last["plan"]["load"]["seed"] == 7 and last["plan"]["faults"][0]["id"] == "db-latency"

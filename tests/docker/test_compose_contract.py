@@ -65,7 +65,7 @@ def worlds() -> Iterator[dict[str, World]]:
 
 
 def test_every_container_fault_is_tried_on_every_service_and_on_the_target() -> None:
-    for name in ("redis", "db", "kafka", "api"):
+    for name in ("redis", "db", "kafka", "risk", "api"):
         assert {kind for _, kind, one in CASES if one.name == name} >= {*LASTING, "restart"}
 
 

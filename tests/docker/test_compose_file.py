@@ -21,7 +21,8 @@ from harness.stack.starting.ports import Ports
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 FILE = Path(__file__).parents[2] / "compose" / "compose.yaml"
-PORTS = ("API", "REDIS", "DB", "KAFKA", "TOXIPROXY", "REDIS_PROXY", "DB_PROXY", "KAFKA_PROXY", "PROMETHEUS", "GRAFANA")
+PORTS = ("API", "REDIS", "DB", "KAFKA", "RISK", "TOXIPROXY", "PROMETHEUS", "GRAFANA")
+PORTS += ("REDIS_PROXY", "DB_PROXY", "KAFKA_PROXY", "RISK_PROXY")
 TOOLS = {"v2": ("docker", "compose"), "v1": ("docker-compose",)}
 TRANSACTION = {
     "hash": "0x" + "ab" * 32,
@@ -122,6 +123,7 @@ def test_up_by_hand_answers_through_the_proxies_and_down_leaves_nothing(
             "redis": "redis:6379",
             "kafka": "kafka:9092",
             "db": "db:5432",
+            "risk": "risk:8000",
         }
         get(control + "/proxies/redis", {"enabled": False})
         for _ in range(50):
@@ -130,7 +132,7 @@ def test_up_by_hand_answers_through_the_proxies_and_down_leaves_nothing(
                 break
             get(api + "/api/v1/predict", {"transaction": {**TRANSACTION, "hash": "0x" + uuid.uuid4().hex * 2}})
             subprocess.run(["sleep", "0.2"], check=True)
-        assert dependencies == {"redis": "down", "database": "up", "kafka": "up"}
+        assert dependencies == {"redis": "down", "database": "up", "kafka": "up", "risk": "up"}
         _dashboard_has_data(f"http://127.0.0.1:{ports['HARNESS_PORT_PROMETHEUS']}")
     finally:
         run(tool, project, env, "--profile", "prometheus", "--profile", "grafana", "down", "--volumes")

@@ -14,18 +14,25 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from faults.front import kinds
+from faults.front.requests import Asked
 from harness.adapters.clients.envoy import Envoy
+from harness.dependencies.counters import Counters
+from harness.dependencies.probe import path_probe
 from harness.dependencies.registry import kind_of
+from harness.dependencies.result import ProbeResult
 from harness.fault import Fault, registered
 from harness.model.errors import OutcomeUnknown, Refused, Rejected, UndoUnverified, Unreachable, UsageError
 from harness.model.records.faults import Address, Dependency, DependencyFront, DependencyProxy, Tls, UndoRecord
 from harness.model.records.process import ServerProcess
 from harness.safety.healing.undo import Patience, undo_record
+from harness.safety.locks.names import declared_names
 from harness.stack.starting.ports import Ports
 from harness.testing import (
     FaultContract,
@@ -39,7 +46,7 @@ from harness.testing import (
 from harness.testing.fault_contract import undo_elsewhere
 from tests.support.servers.caches import certificates
 from tests.support.servers.envoy import HttpUpstream, answered, fronted, runtime, set_runtime, upstream
-from tests.support.servers.proxied import raw
+from tests.support.servers.proxied import raw, record_like
 from tests.support.servers.real import SubprocessLauncher
 
 KINDS = ("status", "delay", "slow-body")
@@ -213,6 +220,30 @@ def test_the_total_of_the_path_proof_counts_the_application_alone(dependency: De
     assert kind.total(dependency) == before
     answered(url(dependency))
     assert kind.total(dependency) == (before or 0) + 1
+
+
+@pytest.mark.stack
+def test_the_counters_of_a_front_are_the_application_s_requests_and_all_connections(dependency: Dependency) -> None:
+    with closing(Counters(dependency)) as counters:
+        before = counters.read()
+        for _ in range(3):
+            assert answered(f"http://{dependency.path}/")[0] == 200
+        assert path_probe(dependency)(5.0).ok
+        after = counters.read()
+    risen = {name: after[name] - before[name] for name in ("requests", "connections")}
+    assert risen == {"requests": 3, "connections": 4} and after["clients"] >= 0
+
+
+@pytest.mark.parametrize(("seconds", "held"), [(2.3, True), (1.99, True), (1.91, True), (1.85, False), (0.002, False)])
+def test_a_delay_may_end_a_little_early(monkeypatch: pytest.MonkeyPatch, seconds: float, held: bool) -> None:
+    result = ProbeResult(
+        ok=True, started=0.0, ended=seconds, error_kind="", detail="GET / answered 200", connected=True
+    )
+    monkeypatch.setattr(kinds, "page", lambda *_: Asked(result=result, status=200))
+    record = record_like(UP_FRONT, healthy_fastest_s=0.001)
+    record = msgspec.structs.replace(record, params={"delay": 2.0, "share": 1.0})
+    evidence = kinds.DELAY.sees(record, "held")
+    assert evidence is not None and evidence.held is held
 
 
 @pytest.mark.stack
@@ -423,3 +454,10 @@ def test_an_envoy_that_answers_ok_and_changes_nothing_is_believed_by_nobody() ->
         with pytest.raises(Rejected, match="does not answer like Envoy"):
             Envoy(DependencyFront(url=address, name="risk")).version()
         liar.shutdown()
+
+
+def test_before_its_envoy_is_up_a_front_is_planned_by_its_name() -> None:
+    unbound = msgspec.structs.replace(UP_FRONT, front=DependencyFront(name="risk"))
+    change = change_for(registered()["status"], unbound)
+    assert change.property == "front risk of Envoy: status" and change.resources == ("envoy front risk",)
+    assert not [name for name in declared_names("", [unbound]) if "envoy" in name]

@@ -32,6 +32,7 @@ from harness.stack.embedded.private_folder import give, server_user, temporary_b
 from harness.stack.external.declared import dependencies
 from harness.stack.external.stack import ExternalStack
 from harness.stack.starting.ports import Ports
+from tests.support.servers.envoy import runtime
 from tests.support.servers.proxied import raw
 
 OWN_SERVER = str(Path(__file__).with_name("own_server.py"))
@@ -237,6 +238,8 @@ def outside(dependency: Dependency) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if dependency.proxy.url is not None:
         found["proxy"] = raw(f"{dependency.proxy.url}/proxies/{dependency.proxy.name}")
+    if dependency.front is not None:
+        found["front"] = runtime(dependency)
     found["pid"], found["server"] = _server(dependency)
     if found["server"] is None or found["server"][1]:
         return found  # it would not answer

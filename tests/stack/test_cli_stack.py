@@ -83,7 +83,7 @@ def test_up_status_logs_down(state: Path) -> None:
     status = harness("status")
     assert status.returncode == 0
     rows = [line.split() for line in status.stdout.splitlines()[2:]]
-    assert [row[0] for row in rows] == ["toxiproxy", "valkey", "kafka", "postgres", "api"]
+    assert [row[0] for row in rows] == ["toxiproxy", "valkey", "kafka", "postgres", "risk", "envoy", "api"]
     assert all(row[-1] == "ok" for row in rows)
 
     assert "Ready to accept connections" in harness("logs", "redis", "-n", "3").stdout

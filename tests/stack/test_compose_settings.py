@@ -68,8 +68,8 @@ def test_what_is_built_depends_on_its_bases_and_not_on_the_images_that_are_taken
 
 def test_only_what_a_profile_asks_for_is_built() -> None:
     plain = settings.built_images(TEXT, "t", profiles="")
-    assert {"resilience-harness/api:t", "resilience-harness/db:t", "resilience-harness/toxiproxy:t"} == set(plain)
-    assert len(settings.built_images(TEXT, "t", profiles="grafana")) == 5
+    assert {f"resilience-harness/{one}:t" for one in ("api", "db", "risk", "toxiproxy")} == set(plain)
+    assert len(settings.built_images(TEXT, "t", profiles="grafana")) == 6
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "-a", "a b", "a" * 64, "../x", 'x","label'])

@@ -12,6 +12,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,31 @@ import psycopg
 import pytest
 import redis
 
-from harness.model.errors import SetupError
+from harness.adapters.clients.envoy import Envoy
+from harness.fault import registered
+from harness.model.errors import Refused, SetupError
 from harness.model.paths import cache_dir
 from harness.model.records.faults import Address, Dependency
 from harness.model.records.process import ServerProcess, ServerSpec
 from harness.model.records.stack import StackUp
 from harness.stack import health, registry
-from harness.stack.embedded import EmbeddedStack, valkey
+from harness.stack.embedded import EmbeddedStack, envoy, valkey
 from harness.stack.starting.ports import ephemeral_range
 from harness.stack.starting.ready import Interrupted
 from tests.support.servers.real import SubprocessLauncher, wait_until
 
 pytestmark = pytest.mark.stack
+
+TRANSACTION = {
+    "hash": f"0x{7:064x}",
+    "from_address": f"0x{8:040x}",
+    "to_address": f"0x{9:040x}",
+    "value": 1.5,
+    "gas": 21_000,
+    "gas_price": 10**9,
+    "block_number": 21_500_000,
+    "timestamp": "2025-01-01T00:00:00Z",
+}
 
 Running = tuple[EmbeddedStack, StackUp, SubprocessLauncher]
 
@@ -85,7 +99,7 @@ def addresses(up: StackUp) -> set[int]:
 
 def test_two_at_once_share_nothing(two_stacks: tuple[Running, Running]) -> None:
     (_, one, _), (_, two, _) = two_stacks
-    assert len(addresses(one)) == len(addresses(two)) == 8
+    assert len(addresses(one)) == len(addresses(two)) == 10
     assert not addresses(one) & addresses(two)
     assert one.folder != two.folder
     with redis.Redis(port=address(dependency(one, "redis").path).port, password=valkey.password()) as first:
@@ -115,8 +129,9 @@ def test_what_was_declared_is_what_came_up(running: Running) -> None:
 def test_the_pids_are_those_of_the_servers(running: Running) -> None:
     _, up, _ = running
     words = {"toxiproxy": "toxiproxy-server", "valkey": "valkey", "kafka": "kafka.Kafka", "postgres": "postgres"}
+    words["risk"] = "risk_score"
     pids = registry.pids(up)
-    assert list(pids) == ["toxiproxy", "valkey", "kafka", "postgres", "api"]
+    assert list(pids) == ["toxiproxy", "valkey", "kafka", "postgres", "risk", "api"]
     for name, word in words.items():
         assert word in " ".join(psutil.Process(pids[name]).cmdline())
     assert "anomaly_api" in psutil.Process(pids["api"]).cmdline()
@@ -227,7 +242,7 @@ def test_the_role_that_a_fault_limits_is_the_applications_and_admin_can_limit_it
 
 def test_logs_lie_where_the_run_wants_them(two_stacks: tuple[Running, Running]) -> None:
     (one, _, _), (_, two, _) = two_stacks
-    names = {"toxiproxy.log", "valkey.log", "postgres.log", "kafka.log", "api.log"}
+    names = {f"{one}.log" for one in ("toxiproxy", "valkey", "postgres", "kafka", "risk", "envoy", "api")}
     assert one._logs is not None
     assert {p.name for p in one._logs.iterdir()} == names
     assert {p.name for p in (Path(two.folder or "") / "logs").iterdir()} == names
@@ -242,7 +257,7 @@ def test_nobody_else_can_look_into_the_private_folder(running: Running) -> None:
 
 def test_health_names_the_part_that_does_not_answer(running: Running) -> None:
     _, up, _ = running
-    assert [part.trouble for part in health.parts(up)] == [None] * 5
+    assert [part.trouble for part in health.parts(up)] == [None] * 7
     valkey = psutil.Process(dependency(up, "redis").process.pid)
     valkey.suspend()
     try:
@@ -265,8 +280,44 @@ def test_a_wedged_toxiproxy_is_restarted_with_its_proxies_and_without_toxics(run
         "redis": (True, []),
         "kafka": (True, []),
         "db": (True, []),
+        "risk": (True, []),
     }
     wait_until("the API has found its way back", lambda: ask(f"{up.target.url}/health")["status"] == "ok")
+
+
+def scored(up: StackUp, number: int) -> tuple[dict[str, object], object]:
+    """A transaction, and the risk score that its prediction came with."""
+    transaction = {**TRANSACTION, "hash": f"0x{number:064x}"}
+    return transaction, ask(f"{up.target.url}/api/v1/predict", {"transaction": transaction})["risk_score"]
+
+
+def test_the_risk_service_is_asked_through_the_proxy_and_then_envoy(running: Running) -> None:
+    _, up, _ = running
+    risk, new = dependency(up, "risk"), count(1000)
+    assert risk.front is not None and up.versions["envoy"] and risk.path != risk.direct
+    before = Envoy(risk.front).counts()
+    wait_until("a score", lambda: scored(up, next(new))[1] is not None)
+    after = Envoy(risk.front).counts()
+    assert after.application > before.application and after.probes == before.probes
+    again = ask(f"{up.target.url}/api/v1/predict", {"transaction": scored(up, 1000)[0]})
+    assert again["from_cache"] and again["risk_score"] is None
+    assert ask(f"http://{risk.direct}/stats")["scores"] >= 1
+
+
+def test_without_envoy_it_comes_up_and_says_what_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envoy, "installed", lambda: False)
+    launcher, said = SubprocessLauncher(), list[str]()
+    try:
+        up = EmbeddedStack().up(launcher, said.append)
+        assert "Envoy: not installed, so risk has no status, delay and slow-body" in said
+        risk = dependency(up, "risk")
+        assert risk.front is None and "envoy" not in up.versions
+        new = count(1)
+        wait_until("a score", lambda: scored(up, next(new))[1] is not None)
+        with pytest.raises(Refused, match="risk-status needs an Envoy"):
+            registered()["status"].plan(risk, {"status": 503, "share": 1.0})
+    finally:
+        launcher.close()
 
 
 def test_a_stack_that_was_not_started_here_restarts_nothing() -> None:

@@ -76,8 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
             wanted = decode_predict(body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise invalid(error) from error
-        (prediction,) = await service.predict((wanted.transaction,), request.is_disconnected)
-        return _json(prediction)
+        return _json(await service.assess(wanted.transaction, request.is_disconnected))
 
     @app.post("/api/v1/batch/predict", openapi_extra=openapi(BatchRequest))
     async def predict_batch(request: Request) -> Response:

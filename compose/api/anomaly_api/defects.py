@@ -14,19 +14,21 @@ from dataclasses import dataclass
 class Behaviour:
     """How the service treats its dependencies.
 
-    time_outs: every call to a dependency has a budget. patience: factor on those budgets.
+    time_outs: every call to a dependency has a budget. patience: factor on those budgets. upstream_time_outs: so have
+    calls to the risk service.
     fallback: a failing dependency is answered around (stale or local data, a neutral profile, a backlog).
     await_broker: a prediction is answered only after the broker has acknowledged its event.
     own_pool: database connections come from a pool that keeps to the good ones; otherwise from a plain one of
     `plain_pool_size`, with nothing to fall back on. gives_back: that plain pool takes a slot back whose call failed.
-    attempts: how often a call to the cache is made at most; above 1 at once, each on a connection of its own, with no
-    breaker. rebuild_s: database time that a prediction not found in the cache costs by itself, its sender's history
-    being worked out anew; 0 = profiles are read, all of a request in one query. forgetful: what was served is let go.
-    drop_one_in: of the rows that have to wait for the database, one in so many is lost; 0 = none.
+    attempts: how often a call to the cache or the risk service is made at most; above 1 at once, each on a connection
+    of its own, with no breaker. rebuild_s: database time that a prediction not found in the cache costs by itself, its
+    sender's history being worked out anew; 0 = profiles are read, all of a request in one query. forgetful: what was
+    served is let go. drop_one_in: of the rows that have to wait for the database, one in so many is lost; 0 = none.
     """
 
     time_outs: bool = True
     patience: float = 1.0
+    upstream_time_outs: bool = True
     fallback: bool = True
     await_broker: bool = False
     own_pool: bool = True
@@ -46,6 +48,7 @@ HARDENED = Behaviour()
 
 DEFECTS: dict[str, Behaviour] = {
     "no-timeout": Behaviour(time_outs=False),
+    "upstream-no-timeout": Behaviour(upstream_time_outs=False),
     # Without anything to fall back on a service gives its dependencies seconds, as drivers do.
     "no-fallback": Behaviour(fallback=False, patience=60.0),
     "sync-kafka": Behaviour(await_broker=True),

@@ -48,6 +48,12 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     model_version: str
 
 
+class Assessed(Prediction, frozen=True, gc=False):
+    """risk_score: of the sender, 0 to 1; None where it is not known, and with a prediction that was known."""
+
+    risk_score: float | None
+
+
 class BatchAnswer(msgspec.Struct, frozen=True):
     predictions: list[Prediction]
     total_processed: int

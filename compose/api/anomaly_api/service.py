@@ -4,6 +4,7 @@ cache away      this process's recent predictions, else the model
 database away   the last profile known here, else that of an unknown sender; writes stay in the backlog;
                 anomalies as last seen here, marked stale
 broker away     events wait in the producer's queue
+risk away       the score is not known
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from anomaly_api.database import Database, Row
 from anomaly_api.local import Recent
 from anomaly_api.metrics import HitRate, Metrics
 from anomaly_api.pool import Unavailable
-from anomaly_api.schemas import AnomaliesAnswer, Anomaly, Prediction, Severity, Transaction
+from anomaly_api.risk import Risk
+from anomaly_api.schemas import AnomaliesAnswer, Anomaly, Assessed, Prediction, Severity, Transaction
 from anomaly_api.scoring import UNKNOWN, Profile, predict
 from anomaly_api.settings import Settings
 from anomaly_api.stream import Event, Stream
@@ -49,6 +51,7 @@ class Service:
         self.database = Database(settings)
         self.writer = Writer(settings, self.database)
         self.stream = Stream(settings)
+        self.risk = Risk(settings)
         self._predictions: Recent[str, Prediction] = Recent(settings.local_entries)
         self._profiles: Recent[str, tuple[float, Profile]] = Recent(settings.local_entries)
         self._anomalies: deque[Anomaly] = deque(maxlen=RECENT_ANOMALIES)
@@ -62,9 +65,10 @@ class Service:
         self.database.connections.start()
         self.writer.start()
         self.stream.start()
+        if self.risk.pool is not None:
+            self.risk.pool.start()
         waits = [self.database.connections.wait_up(), self.stream.wait_up()]
-        if self.cache.pool is not None:
-            waits.append(self.cache.pool.wait_up())
+        waits += [pool.wait_up() for pool in (self.cache.pool, self.risk.pool) if pool is not None]
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         _, late = await asyncio.wait(tasks, timeout=self._settings.start_wait_s)
         for task in late:
@@ -73,6 +77,14 @@ class Service:
     async def stop(self) -> None:
         await self.writer.stop(STOP_S)
         await asyncio.gather(self.stream.stop(), self.cache.stop(), self.database.connections.stop())
+        if self.risk.pool is not None:
+            await self.risk.pool.stop()
+
+    async def assess(self, transaction: Transaction, gone: Callable[[], Awaitable[bool]]) -> Assessed:
+        """A prediction, and with one that was not known before the risk score of the sender. Raises as predict does."""
+        (made,) = await self.predict((transaction,), gone)
+        score = None if made.from_cache else await self._risk_of(transaction.from_address)
+        return Assessed(*msgspec.structs.astuple(made), score)
 
     async def predict(
         self, transactions: Sequence[Transaction], gone: Callable[[], Awaitable[bool]]
@@ -141,7 +153,17 @@ class Service:
             "redis": "disabled" if pool is None else _word(pool.up),
             "database": _word(self.database.connections.up),
             "kafka": _word(self.stream.up),
+            "risk": "disabled" if self.risk.pool is None else _word(self.risk.up),
         }
+
+    async def _risk_of(self, account: str) -> float | None:
+        try:
+            return await self.risk.score(account)
+        except Unavailable:
+            if not self._fallback:
+                raise
+        self.risk.unknown += 1
+        return None
 
     async def _lookup(self, hashes: list[str]) -> list[Prediction | None]:
         try:
@@ -209,6 +231,8 @@ class Service:
         metrics.gauge("redis_up", "1 while Redis answers.", lambda: cache.pool is not None and cache.pool.up)
         metrics.gauge("db_up", "1 while the database answers.", lambda: self.database.connections.up)
         metrics.gauge("kafka_up", "1 while the broker answers.", lambda: stream.up)
+        metrics.gauge("risk_up", "1 while the risk service answers.", lambda: self.risk.up)
+        metrics.follow("risk_unknown_total", "Answers without a risk score.", lambda: self.risk.unknown)
         metrics.follow("cache_hits_total", "Predictions found in the cache.", lambda: cache.hits)
         metrics.follow("cache_misses_total", "Predictions looked for in vain.", lambda: cache.misses)
         metrics.follow("cache_writes_dropped_total", "Predictions not cached.", lambda: cache.dropped)

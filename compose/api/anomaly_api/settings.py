@@ -12,8 +12,8 @@ from anomaly_api.defects import HARDENED, Behaviour, behaviour
 class Settings:
     """Times in seconds. A budget is the whole time a request may spend on one call, waiting for a connection included.
 
-    redis_url None: no cache (REDIS_ENABLED=false). db_pool_size connections are kept, up to db_max_overflow more
-    are opened while requests wait for one. kafka_workers: consumers in this process.
+    redis_url None: no cache (REDIS_ENABLED=false). risk_url None: no risk scores. db_pool_size connections are kept, up
+    to db_max_overflow more are opened while requests wait for one. kafka_workers: consumers in this process.
     """
 
     redis_url: str | None = "redis://127.0.0.1:6379/0"
@@ -30,6 +30,9 @@ class Settings:
     db_max_overflow: int = 5
     db_budget_s: float = 0.08
     profile_ttl_s: float = 2.0
+    risk_url: str | None = None
+    risk_pool_size: int = 8
+    risk_budget_s: float = 0.2
     write_interval_s: float = 0.02
     write_backlog: int = 200_000
     local_entries: int = 10_000
@@ -60,6 +63,9 @@ class Settings:
             db_max_overflow=read.whole("DB_MAX_OVERFLOW", default.db_max_overflow, 0, 1000),
             db_budget_s=read.whole("DB_TIMEOUT_MS", 80, 1, 60_000) / 1000,
             profile_ttl_s=read.whole("PROFILE_TTL_MS", 2000, 0, 3_600_000) / 1000,
+            risk_url=read.text("RISK_URL", None) or None,
+            risk_pool_size=read.whole("RISK_POOL_SIZE", default.risk_pool_size, 1, 1000),
+            risk_budget_s=read.whole("RISK_TIMEOUT_MS", 200, 1, 60_000) / 1000,
             write_backlog=read.whole("WRITE_BACKLOG", default.write_backlog, 1, 100_000_000),
             local_entries=read.whole("LOCAL_CACHE_ENTRIES", default.local_entries, 1, 10_000_000),
             workers=read.whole("API_WORKERS", default.workers, 1, 256),

@@ -52,7 +52,7 @@ class _Server(msgspec.Struct):
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """What a front has counted since its Envoy started. application: requests of others than our probes, whatever
     became of them. aborts, delays, slowed: requests that got a fault, probes among them. upstream: requests that went
-    on."""
+    on. connections: opened to it, and open: of those that still are; probes' among them."""
 
     application: int
     probes: int
@@ -60,13 +60,15 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     delays: int
     slowed: int
     upstream: int
+    connections: int
+    open: int
 
 
 class Envoy:
     """The admin interface at a front's URL, and that front. timeout_s: for each answer."""
 
     def __init__(self, front: DependencyFront, *, timeout_s: float = LIMIT_S) -> None:
-        self.url, self.name = front.url, front.name
+        self.url, self.name = front.url or "", front.name
         self._timeout_s = timeout_s
 
     def version(self) -> str:
@@ -104,7 +106,7 @@ class Envoy:
         """Raises Gone where it has no front of that name, Unreachable, Rejected."""
         of = prefix(self.name)
         pattern = (
-            rf"^(http\.{of}\.(downstream_rq_total|rbac\.harness\.shadow_(allowed|denied)"
+            rf"^(http\.{of}\.(downstream_(rq_total|cx_total|cx_active)|rbac\.harness\.shadow_(allowed|denied)"
             rf"|fault\.(aborts_injected|delays_injected|response_rl_injected))|cluster\.{of}\.upstream_rq_total)$"
         )
         found = {one.name: one.value for one in self._stats(pattern)}
@@ -119,6 +121,8 @@ class Envoy:
             delays=found.get(http + "fault.delays_injected", 0),
             slowed=found.get(http + "fault.response_rl_injected", 0),
             upstream=found.get(f"cluster.{of}.upstream_rq_total", 0),
+            connections=found.get(http + "downstream_cx_total", 0),
+            open=found.get(http + "downstream_cx_active", 0),
         )
 
     def fronts(self) -> list[str]:

@@ -105,7 +105,8 @@ def signatures(
     under_fault = {fault.change.dependency.name: fault.change.dependency for fault in plan.faults}
     for one in (each for each in under_fault.values() if not each.target):
         # What a server counts is what can be judged of it, whatever kind it is.
-        calls = next((read(one.name, name) for name in ("commands", "transactions") if read(one.name, name)), None)
+        every = (read(one.name, counter) for counter in ("commands", "transactions", "requests"))
+        calls = next((each for each in every if each), None)
         if calls is not None:
             connections, held = read(one.name, "connections"), read(one.name, "clients")
             work = together(calls, connections)

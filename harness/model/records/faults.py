@@ -102,9 +102,10 @@ class DependencyContainer(msgspec.Struct, frozen=True, kw_only=True, omit_defaul
 
 
 class DependencyFront(msgspec.Struct, frozen=True, kw_only=True):
-    """An Envoy in front of an HTTP upstream. url: of its admin interface. name: of the front in its configuration."""
+    """An Envoy in front of an HTTP upstream. url: of its admin interface, None before it is up. name: of the front in
+    its configuration."""
 
-    url: str
+    url: str | None = None
     name: str
 
 

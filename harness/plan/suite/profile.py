@@ -16,6 +16,8 @@ Profile = Literal["quick", "standard"]
 PROFILES = ("quick", "standard")
 
 QUICK = ("down", "hang", "latency", "kill")
+QUICK_FRONTED = ("status",)
+"""Of an HTTP upstream behind an Envoy: what nothing below HTTP can play, and no more, for the suite is to be quick."""
 STANDARD = ("down", "hang", "latency", "reset", "pause", "kill", "restart")
 OF_TARGET = ("kill", "pause")
 PARAMS = {"latency": "latency=300ms"}
@@ -65,7 +67,8 @@ def profile(
 def kinds_for(name: str, dependency: Dependency, faults: Mapping[str, FaultDescription]) -> tuple[str, ...]:
     """Kinds of fault that a profile has for a dependency, in order: of the standard one also the protocol's own."""
     if name == "quick":
-        return tuple(kind for kind in QUICK if kind in faults)
+        kinds = QUICK if dependency.front is None else QUICK_FRONTED
+        return tuple(kind for kind in kinds if kind in faults)
     own = sorted(
         kind for kind, fault in faults.items() if fault.needs in ("server", "front") and _change(fault, dependency)
     )

@@ -379,10 +379,8 @@ def not_measured(plan: Plan, result: Result) -> tuple[str, ...]:
         said.append(f"Any fault but {fault_names(plan)}, and any combination or longer duration than the one shown.")
     if any(p.failures for p in result.phases) and all(p.failed_p50_ms is None for p in result.phases):
         said.append("How long failed requests took: percentiles are of successful requests.")
-    said.append(
-        "Correctness beyond the checks in the locustfile; HTTP error injection, DNS, packet loss, full disks, "
-        "clock skew."
-    )
+    errors = "" if any(fault.spec.kind == "status" for fault in plan.faults) else "HTTP error injection, "
+    said.append(f"Correctness beyond the checks in the locustfile; {errors}DNS, packet loss, full disks, clock skew.")
     if result.memory is None or result.memory.outcome == "not_judged":
         why = f": {text.visible(result.memory.why)}" if result.memory and result.memory.why else ""
         said.append(f"Memory growth{why}. A leak needs a longer run (see --soak).")

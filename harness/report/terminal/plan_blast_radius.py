@@ -42,7 +42,7 @@ def _reached(dependency: Dependency) -> list[str]:
     found = [f"its {led}'s listener {dependency.path}"] if dependency.path is not None else []
     if dependency.proxy.url is not None:
         found.append(f"Toxiproxy {dependency.proxy.url}, proxy {dependency.proxy.name}")
-    if dependency.front is not None:
+    if dependency.front is not None and dependency.front.url is not None:
         found.append(f"Envoy {dependency.front.url}, front {dependency.front.name}")
     if dependency.direct is not None:
         found.append(f"the server itself {dependency.direct}")

@@ -44,7 +44,7 @@ def declared_names(url: str, changed: Iterable[Dependency]) -> list[str]:
         if dependency.proxy.url is not None and dependency.proxied:
             host, port = url_address(dependency.proxy.url, TOXIPROXY_PORT)
             found |= {f"{name} proxy {dependency.proxy.name}" for name in _names("toxiproxy", host, port)}
-        if dependency.front is not None:
+        if dependency.front is not None and dependency.front.url is not None:
             host, port = url_address(dependency.front.url, ENVOY_PORT)
             found |= {f"{name} front {dependency.front.name}" for name in _names("envoy", host, port)}
         if dependency.process.pid_file is not None or dependency.process.pid is not None:

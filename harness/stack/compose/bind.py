@@ -8,16 +8,24 @@ from typing import Any
 from harness.adapters.docker.records import Container
 from harness.adapters.toxiproxy.client import ProxyState, Toxiproxy
 from harness.model.errors import AdapterError
-from harness.model.records.faults import Address, Credentials, Dependency, DependencyContainer, DependencyProxy
+from harness.model.records.faults import (
+    Address,
+    Credentials,
+    Dependency,
+    DependencyContainer,
+    DependencyProxy,
+    ProxyRuntime,
+)
 from harness.model.records.stack import TargetInfo
 from harness.stack.starting.ready import NotReady
 
 HOST = "127.0.0.1"
-REDIS, KAFKA, DB, TOXIPROXY, API = "redis", "kafka", "db", "toxiproxy", "api"
+REDIS, KAFKA, DB, RISK, TOXIPROXY, API = "redis", "kafka", "db", "risk", "toxiproxy", "api"
 GRAFANA = "grafana"
-SERVICES = (REDIS, KAFKA, DB, TOXIPROXY, API)
+PROXIED = (REDIS, KAFKA, DB, RISK)
+SERVICES = (*PROXIED, TOXIPROXY, API)
 API_PORT, TOXIPROXY_PORT, GRAFANA_PORT = 8000, 8474, 3000
-_PORTS = {REDIS: 6379, DB: 5432}
+_PORTS = {REDIS: 6379, DB: 5432, RISK: 8000}
 PROBE_ROLE = "harness_probe"
 ROLE = "anomaly_api"
 SUPERUSER = "harness"
@@ -55,6 +63,14 @@ def declared() -> tuple[Dependency, ...]:
             proxied=True,
             **container,
         ),
+        Dependency(
+            name=RISK,
+            kind="http",
+            proxy=DependencyProxy(name=RISK),
+            container=DependencyContainer(service=RISK),
+            proxied=True,
+            **container,
+        ),
         Dependency(name="api", kind="http", container=DependencyContainer(service=API), target=True, **container),
     )
 
@@ -85,7 +101,7 @@ def proxies(containers: Mapping[str, Container]) -> dict[str, ProxyState]:
         found = Toxiproxy(f"http://{control(containers)}", timeout_s=2.0).proxies()
     except AdapterError as error:
         raise NotReady(str(error)) from error
-    for name in (REDIS, KAFKA, DB):
+    for name in PROXIED:
         if name not in found or not found[name].enabled:
             raise NotReady(f"proxy {name} is not there yet" if name not in found else f"proxy {name} is disabled")
     return found
@@ -93,10 +109,7 @@ def proxies(containers: Mapping[str, Container]) -> dict[str, ProxyState]:
 
 def paths(containers: Mapping[str, Container], found: Mapping[str, ProxyState]) -> dict[str, Address]:
     """Dependency -> its proxy's listener as published on this machine. Raises NotReady."""
-    return {
-        name: published(containers[TOXIPROXY], int(found[name].listen.rpartition(":")[2]))
-        for name in (REDIS, KAFKA, DB)
-    }
+    return {name: published(containers[TOXIPROXY], int(found[name].listen.rpartition(":")[2])) for name in PROXIED}
 
 
 def direct(containers: Mapping[str, Container], name: str) -> Address:
@@ -125,8 +138,12 @@ def dependencies(containers: Mapping[str, Container], engine: str) -> tuple[Depe
         if one.proxied:
             seen = tuple(sorted(set(containers[TOXIPROXY].seen_by(container))))
             one = one.but(proxy={"url": f"http://{control(containers)}", "seen_as": seen})
-        else:
-            one = one.but(url=f"http://{at}/health")
+        if one.kind == "http":
+            one = one.but(url=f"http://{one.path}/health")
+        if one.name == RISK:
+            # Who uses it nobody can be asked, so connections to its proxy are looked at, in the proxy's own network.
+            runtime = ProxyRuntime(engine=engine, container=containers[TOXIPROXY].id)
+            one = one.but(proxy={"runtime": runtime, "port": _PORTS[RISK]})
         if one.name == DB:
             admin = f"host={at.host} port={at.port} user={SUPERUSER} dbname={DATABASE}"
             one = one.but(credentials={"admin": admin})

@@ -1,4 +1,4 @@
-"""Real Valkey, PostgreSQL, Kafka and Toxiproxy on loopback from packages, with the sample API.
+"""Real Valkey, PostgreSQL, Kafka, Toxiproxy and Envoy on loopback from packages, with the sample API and its upstream.
 
 compose and the command line come in. Imports starting and adapters.
 """

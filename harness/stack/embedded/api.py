@@ -35,6 +35,8 @@ PASSED_ON = frozenset(
         "REDIS_ENABLED",
         "REDIS_POOL_SIZE",
         "REDIS_TIMEOUT_MS",
+        "RISK_POOL_SIZE",
+        "RISK_TIMEOUT_MS",
         "WRITE_BACKLOG",
     }
 )
@@ -67,10 +69,11 @@ def spec(
     redis: Address,
     db: Address,
     kafka: Address,
+    risk: Address,
     log: Path,
     own: Mapping[str, str] = MappingProxyType({}),
 ) -> ServerSpec:
-    """redis, db, kafka: the proxies' addresses. own: settings before those of the environment."""
+    """redis, db, kafka, risk: the proxies' addresses. own: settings before those of the environment."""
     return ServerSpec(
         name=NAME,
         argv=(sys.executable, "-m", "anomaly_api"),
@@ -84,6 +87,7 @@ def spec(
             "REDIS_URL": f"redis://:{valkey.password()}@{redis}/0",
             "DATABASE_URL": f"postgresql://{postgres.ROLE}@{db}/{postgres.DATABASE}",
             "KAFKA_BOOTSTRAP_SERVERS": str(kafka),
+            "RISK_URL": f"http://{risk}",
         },
         cwd=str(folder),
         log=str(log),

