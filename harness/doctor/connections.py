@@ -95,7 +95,9 @@ class Watched:
         """sent: requests were, meanwhile. held_back: some were not."""
         name, one = self.dependency.name, self.dependency
         led = one.proxied or one.front is not None
-        used = f"let the application connect to {one.path}" if led else "let the application use it"
+        # Through a tunnel, or from a container, the application knows the proxy by another address than we do.
+        at = one.path if one.proxy.pid is not None or not one.proxied else f"the proxy {one.proxy.name}"
+        used = f"let the application connect to {at}" if led else "let the application use it"
         if self._strays is not None:
             remedy = f'{used}; for clients that are not the application\'s: ignore_clients = ["..."]'
             return meaningless(name, *self._strays, remedy)

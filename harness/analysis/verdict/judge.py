@@ -95,6 +95,7 @@ def judge(
     facts.detection = detection(facts, history, impact, alerts)
     judged = tuple((target, _failed_of_names(target, judge_target(target, facts), facts)) for target in plan.targets)
     fresh = fresh_connections(facts, samples, max((span.end_s for span in phases), default=0.0), unseen)
+    tainted = _tainted(facts, judged, made.saturated, history)
     ruling = rule(
         Case(
             plan=plan,
@@ -105,7 +106,7 @@ def judge(
             recovery=facts.recovery,
             baseline_judged=_baseline_judged(facts),
             saturated=made.saturated,
-            tainted=_tainted(facts, judged, made.saturated, history),
+            tainted=tainted,
             gaps=gaps,
             cut_s=round(sum(b - a for a, b in cut) / 10, 1),
             impact=impact,
@@ -146,9 +147,9 @@ def judge(
         setup=tuple(tables.request_result(name, "setup", names, None) for name, names in sorted(store.setup.items())),
         errors=tables.error_results(store),
         slowest=tables.slowest(store, seen),
-        targets=tuple(result for _, result in judged),
+        targets=tuple(_untrusted(result) if target.text in tainted else result for target, result in judged),
         faults=faults,
-        recovery=facts.recovery,
+        recovery=_untrusted_recovery(facts.recovery) if "recovery" in tainted else facts.recovery,
         impact=impact,
         generator=msgspec.structs.replace(made, clocks=clocks(history)) if store.workers else None,
         memory=facts.memory,
@@ -329,6 +330,32 @@ def _tainted(
         found.add("recovery")
         found |= {t.text for t, _ in judged if t.traits.origin is Origin.RECOVERY}
     return frozenset(found)
+
+
+_STARVED = "the load generator could not keep up meanwhile, which may have made up what it saw"
+
+
+def _untrusted(result: TargetResult) -> TargetResult:
+    """A broken target that the generator may have made up is told as open, like the verdict's words about it."""
+    if result.outcome != "broken":
+        return result
+    names = tuple(name for name in result.names if name.outcome != "broken")
+    why = f"{_STARVED}: {result.why}" if result.why else _STARVED
+    return msgspec.structs.replace(result, outcome="undecided", why=why, names=names)
+
+
+def _untrusted_recovery(found: RecoveryResult | None) -> RecoveryResult | None:
+    if found is None or found.outcome != "not_recovered":
+        return found
+    targets = tuple(
+        msgspec.structs.replace(one, outcome="undecided", why=f"{_STARVED}: {one.why}", lower_s=None)
+        if one.outcome == "not_recovered"
+        else one
+        for one in found.targets
+    )
+    return msgspec.structs.replace(
+        found, outcome="undecided", why=f"{_STARVED}: {found.why}", lower_s=None, targets=targets
+    )
 
 
 def _own_doing(

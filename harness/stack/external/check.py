@@ -24,7 +24,7 @@ from harness.adapters.processes.pid_file import process_of
 from harness.adapters.processes.usage import identify, listening_ports, worker_count
 from harness.adapters.toxiproxy import commands as by_hand
 from harness.adapters.toxiproxy.client import ProxyState, Toxiproxy
-from harness.adapters.toxiproxy.lock import OURS, in_use
+from harness.adapters.toxiproxy.lock import LOCK, OURS, in_use
 from harness.adapters.wire.http import Client
 from harness.config.file import Configuration, TargetTable, ToxiproxyTable
 from harness.dependencies.registry import kind_of
@@ -291,7 +291,10 @@ class _Looking:
         if not state.enabled:
             raise Refused(
                 f"{where}.proxy: proxy {state.name} is disabled: that cannot be recorded as its original state",
-                hint=f"enable it: {by_hand.enable_proxy(self._toxiproxy, state.name)}",
+                hint=(
+                    "run `harness heal --all`, for a run has left its lock there; or " if LOCK in self._proxies else ""
+                )
+                + f"enable it: {by_hand.enable_proxy(self._toxiproxy, state.name)}",
             )
         if foreign:
             raise Refused(
