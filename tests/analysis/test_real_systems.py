@@ -26,6 +26,7 @@ from histories import (
 
 from harness.model.records.result import Result
 from harness.model.records.windows import MarkRow
+from harness.report.sentences.story import headline
 
 
 def either(*services: Service) -> Service:
@@ -231,6 +232,22 @@ def test_no_recovery_is_stated_where_the_generator_could_not_see() -> None:
     assert result.recovery is not None and result.recovery.outcome == "undecided"
     assert "did not see" in result.recovery.why
     assert result.reasons and not run.judge().recovery.why.startswith("the load generator")  # type: ignore[union-attr]
+
+
+def test_slow_replies_that_a_starved_generator_saw_make_nobody_late_to_recover() -> None:
+    """The fault's failures are the service's own; that it answers slowly ever after may be the generator's doing."""
+    service = either(failing(INJECTED, ZERO, 1.0), slow(ZERO, 1e9, 900.0, 0.5))
+    run = Scene(service=service, after_s=None).build()
+    sure = run.judge()
+    assert sure.recovery is not None and sure.recovery.outcome == "not_recovered"
+    assert "did not recover" in headline(run.plan, sure)
+    result = starved(run, ZERO - 1, 1e9).judge()
+    assert result.verdict == "fail" and "failed during the fault" in headline(run.plan, result)
+    assert result.recovery is not None and result.recovery.outcome == "undecided"
+    assert "did not recover" not in headline(run.plan, result)
+    (told,) = [one for one in result.targets if one.metric == "recovery"]
+    assert told.outcome == "undecided" and "could not keep up meanwhile" in told.why
+    assert any(reason.startswith("It would have failed") for reason in result.reasons)
 
 
 def test_an_inconclusive_run_names_the_generator_first_where_it_starved() -> None:
