@@ -111,7 +111,7 @@ class OwnSystem:
             self.api_port = ports.take()
             nowhere = Address("127.0.0.1", ports.take())
         log = self.folder / "api.log"
-        spec = api.spec(self.folder, self.api_port, self.paths["cache"], self.paths["orders-db"], nowhere, log)
+        spec = api.spec(self.folder, self.api_port, self.paths["cache"], self.paths["orders-db"], nowhere, nowhere, log)
         spec.env["REDIS_URL"] = f"redis://:{PASSWORD}@{self.paths['cache']}/0"
         self.api = self._launcher.launch(spec)
         self.url = f"http://127.0.0.1:{self.api_port}"

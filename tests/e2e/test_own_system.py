@@ -147,7 +147,7 @@ def wrong(own: OwnSystem) -> Iterator[tuple[str, str, str]]:
     yield f'password_env = "{next(iter(own.env))}"', "", "NOAUTH"
     yield f'password_env = "{next(iter(own.env))}"', 'password_env = "WRONG"', "WRONGPASS"
     speaks_http = f'proxy = "cache"\npath = "127.0.0.1:{own.api_port}"'
-    yield 'proxy = "cache"', speaks_http, "what answers does not speak Redis's protocol"
+    yield 'proxy = "cache"', speaks_http, "redis does not answer through its proxy cache at"
     yield own.toxiproxy, "http://127.0.0.1:1", "toxiproxy.url: no Toxiproxy answers at http://127.0.0.1:1"
     yield own.toxiproxy, own.url, "toxiproxy.url: "
     yield f'url = "{own.url}"', 'url = "http://127.0.0.1:1"', "target.url: http://127.0.0.1:1/ could not be reached"

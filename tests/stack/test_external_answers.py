@@ -96,6 +96,25 @@ def test_a_sentinel_is_no_redis(tmp_path: Path) -> None:
     assert f"a Redis Sentinel answers at 127.0.0.1:{port}" in trouble(found, "one")
 
 
+class _Http(socketserver.StreamRequestHandler):
+    """As gunicorn answers what is no HTTP."""
+
+    def handle(self) -> None:
+        self.rfile.readline()
+        self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize("at", ["direct", "path"])
+def test_a_web_server_is_no_redis(tmp_path: Path, cache: Dependency, at: str) -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Http) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        web = Address("127.0.0.1", server.server_address[1])
+        text = table(cache, direct=web) if at == "direct" else table(cache, more=f'path = "{web}"\n')
+        said = trouble(looked(tmp_path, text), "one")
+        server.shutdown()
+    assert f"at {web}: what answers does not speak Redis's protocol" in said, said
+
+
 def test_a_forbidden_list_of_clients_is_named(tmp_path: Path, cache: Dependency) -> None:
     import redis
 
