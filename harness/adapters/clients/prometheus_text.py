@@ -55,7 +55,7 @@ def look_for_signals(client: Client, url: str, timeout_s: float) -> int:
     """How many signals a page has. Raises AdapterError, as a clause, when it has none or does not answer."""
     reply = client.get(url, timeout_s)
     if reply.status != 200:
-        raise Rejected(f"{url} answers {reply.status}")
+        raise Rejected(f"{url} answers with status {reply.status}")
     found = signals(reply.text)
     if not found:
         raise Rejected(f"{url} answers without metrics")

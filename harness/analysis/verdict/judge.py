@@ -149,7 +149,7 @@ def judge(
         slowest=tables.slowest(store, seen),
         targets=tuple(_untrusted(result) if target.text in tainted else result for target, result in judged),
         faults=faults,
-        recovery=_untrusted_recovery(facts.recovery) if "recovery" in tainted else facts.recovery,
+        recovery=_untrusted_recovery(facts.recovery) if RECOVERY in tainted else facts.recovery,
         impact=impact,
         generator=msgspec.structs.replace(made, clocks=clocks(history)) if store.workers else None,
         memory=facts.memory,
@@ -327,11 +327,13 @@ def _tainted(
         if not any(_name_by_itself(target, name, span, facts, steps) for name in result.names):
             found.add(target.text)
     if facts.recovery is not None and _recovery_tainted(facts, facts.recovery, saturated, steps, history):
-        found.add("recovery")
+        found.add(RECOVERY)
         found |= {t.text for t, _ in judged if t.traits.origin is Origin.RECOVERY}
     return frozenset(found)
 
 
+RECOVERY = "recovery"
+"""Among the texts of targets that a starved generator may have made up: that of the run's own recovery."""
 _STARVED = "the load generator could not keep up meanwhile, which may have made up what it saw"
 
 
