@@ -165,9 +165,9 @@ class Kafka(DependencyKind):
             return UsageError(f"{one.path} does not answer like Kafka: {error.detail}")
         here = [broker for broker in brokers if broker.port in own]
         past = [broker for broker in brokers if broker.port not in own and broker.port not in beside]
-        if past and (not here or len(brokers) == 1):
+        if not here:
             return UsageError(
-                f"Kafka sends its clients to {past[0]}, past the proxy {one.proxy.name} at {one.path}",
+                f"Kafka sends its clients to {brokers[0]}, past the proxy {one.proxy.name} at {one.path}",
                 hint=f"advertised.listeners must name the proxy's address ({one.path})",
             )
         if past:

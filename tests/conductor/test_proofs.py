@@ -225,7 +225,10 @@ def test_where_the_proxys_connections_are_not_known_nothing_is_said_of_any(cache
         after = snapshot(unseen)
     evidence = path_evidence(before, after, unseen)
     assert evidence is not None and not evidence.held
-    assert evidence.observed.startswith("of 2 connections it cannot be told") and "seen_as" in evidence.observed
+    assert (
+        evidence.observed.startswith("of 2 connections from 127.0.0.1 it cannot be told")
+        and "seen_as" in evidence.observed
+    )
     assert trouble_of(before, after, unseen) == "it cannot be told whether the target uses redis through the proxy"
     assert bypass_evidence(before, after, unseen) is None
 

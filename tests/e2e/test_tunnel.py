@@ -45,14 +45,14 @@ def run(system: System, folder: Path, seen_as: str | None) -> Run:
 
 def test_where_the_proxy_is_seen_is_looked_at(tmp_path: Path) -> None:
     with behind_tunnel(tmp_path, past=False) as system:
-        system.declare("10.213.82.1")  # as the service sees it
+        system.declare("10.214.82.1")  # as the service sees it
         wrong = command("stack", "status", cwd=tmp_path)
         system.declare(None)
         unsaid = command("stack", "status", cwd=tmp_path)
         system.declare(system.seen_as)
         right = command("stack", "status", cwd=tmp_path)
     said = " ".join(wrong.stdout.split())
-    assert wrong.returncode == 4 and f"come from {system.seen_as}, not from 10.213.82.1" in said, said
+    assert wrong.returncode == 4 and f"come from {system.seen_as}, not from 10.214.82.1" in said, said
     assert f'seen_as = ["{system.seen_as}"]: as the dependencies see Toxiproxy' in said
     advice = f'seen_as = ["{system.seen_as}"] in [toxiproxy] lets the path be proven'
     assert unsaid.returncode == 0 and advice in " ".join((unsaid.stdout + unsaid.stderr).split())

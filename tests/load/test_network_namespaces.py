@@ -57,7 +57,7 @@ def test_two_machines_and_this_one_make_the_schedule(networks: Networks, target:
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this kernel has no IPv6")
-@pytest.mark.parametrize("listens", [f"{NET6}::1", "::"])
+@pytest.mark.parametrize("listens", [f"{NET6}::1", "::"], ids=["own", "any"])
 def test_a_master_on_ipv6(networks: Networks, target: Target, tmp_path: Path, listens: str) -> None:
     networks.speak_ipv6()
     plan = remote_plan(PATHS, target.url, local=1, remote=1, bind=listens, classes=named("Right", "Left"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -10,8 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-NET = "10.213.77"
-NET6 = "fd77:213"
+_LETTERS = itertools.cycle("abcdefghijklm")
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+"""Two bridges of one network would take each other's packets."""
+NET = f"10.213.{77 + _WORKER}"
+NET6 = f"fd77:{213 + _WORKER}"
 
 
 def ip(*words: str) -> None:
@@ -23,7 +27,8 @@ class Networks:
     """A bridge on this side (NET.1) and namespaces with NET.2, NET.3, ... on it."""
 
     def __init__(self, many: int) -> None:
-        self.tag = f"hn{os.getpid() % 100_000}"
+        # The kernel takes the cables of one that was removed away a little later.
+        self.tag = f"hn{os.getpid() % 100_000}{next(_LETTERS)}"
         self.bridge = f"{self.tag}b"
         self.names = [f"{self.tag}n{index}" for index in range(many)]
         ip("link", "add", self.bridge, "type", "bridge")
@@ -53,7 +58,7 @@ class Networks:
     def cross(self, one: int, other: int) -> tuple[str, str]:
         """A cable between the two, and their addresses on it. A machine with Docker may let nothing pass from one port
         of a bridge to another."""
-        net, name = f"10.213.{80 + one + other}", f"cross{one}{other}"
+        net, name = f"10.214.{80 + one + other}", f"cross{one}{other}"
         first, second = self.names[one], self.names[other]
         ip("-n", first, "link", "add", name, "type", "veth", "peer", "name", name, "netns", second)
         for side, namespace in ((1, first), (2, second)):

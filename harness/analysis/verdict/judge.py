@@ -36,7 +36,7 @@ from harness.analysis.verdict import tables
 from harness.analysis.verdict.acknowledged import acknowledged_result
 from harness.analysis.verdict.after_load import after_load_result, ending
 from harness.analysis.verdict.proofs import fault_results, left_over
-from harness.analysis.verdict.verdict import MIX_POINTS, Case, rule
+from harness.analysis.verdict.verdict import MIX_POINTS, RECOVERY, Case, rule
 from harness.model.clock import step_of
 from harness.model.records import events as ev
 from harness.model.records.alerts import AlertRow
@@ -332,8 +332,6 @@ def _tainted(
     return frozenset(found)
 
 
-RECOVERY = "recovery"
-"""Among the texts of targets that a starved generator may have made up: that of the run's own recovery."""
 _STARVED = "the load generator could not keep up meanwhile, which may have made up what it saw"
 
 

@@ -34,6 +34,8 @@ from harness.model.units import format_duration, format_percent
 
 HURT_WITHIN_S = 10.0
 """What a fault does to a service that uses the path shows within this many seconds."""
+RECOVERY = "recovery"
+"""Among the texts of targets that a starved generator may have made up: that of the run's own recovery."""
 MIX_POINTS = 0.02
 """A class's share of the arrivals sent may differ from its planned share by two points."""
 
@@ -271,7 +273,7 @@ def _failures(case: Case) -> tuple[list[str], list[str]]:
     if case.recovery.outcome == "not_recovered":
         # First: how it ended is what people ask about a service that did not come back.
         said = sentences.not_recovered(case.recovery, case.ending.not_recovered)
-        (doubtful if "recovery" in case.tainted else stand).insert(0, said)
+        (doubtful if RECOVERY in case.tainted else stand).insert(0, said)
     return stand, doubtful
 
 

@@ -48,9 +48,8 @@ def path_evidence(
     elif beside:
         parts.append(f"{len(beside)} idle beside it")
     if unknown:
-        parts.append(
-            f"of {_connections(len(unknown))} it cannot be told who they are: the proxy's, or past it (seen_as)"
-        )
+        hosts = ", ".join(sorted({client.address.host for client in unknown})[:3])
+        parts.append(f"of {_connections(len(unknown))} from {hosts} it cannot be told whether they pass it (seen_as)")
     parts += _left_out(after)
     return Evidence(
         source="path",
