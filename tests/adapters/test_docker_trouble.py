@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import parse_headers
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,14 @@ def stand_in(folder: Path, answer: Callable[[str], bytes | None]) -> Iterator[st
                 connection, _ = listener.accept()
             except OSError:
                 return
-            words = connection.recv(65536)
+            with connection.makefile("rb") as read:  # with its body: closed on what is unread, a socket says "reset"
+                words = read.readline()
+                length = int(parse_headers(read).get("Content-Length", 0)) if words else 0
+                read.read(length)
             if not words:
                 connection.close()
                 continue
-            said = answer(words.split(b"\r\n")[0].decode())
+            said = answer(words.decode().rstrip())
             if said is None:
                 held.append(connection)
                 continue

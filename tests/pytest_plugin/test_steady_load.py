@@ -104,6 +104,24 @@ def test_a_status_of_400_or_more_is_a_failure_and_strangers_get_no_load() -> Non
         api.steady_load(Answer, rate=0)
 
 
+def test_what_was_due_before_the_stop_is_sent_however_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.conductor.scripts import steady
+
+    read, behind = steady.monotonic, threading.Event()
+
+    def starved() -> float:
+        if threading.current_thread().name == "steady-load" and not behind.is_set():
+            behind.wait(30)  # its thread gets no time
+        return read()
+
+    monkeypatch.setattr(steady, "monotonic", starved)
+    load = steady.SteadyCalls(lambda: None, 50)
+    time.sleep(0.3)
+    threading.Timer(0.2, behind.set).start()
+    seen = load.stop()
+    assert seen.planned == seen.ok and abs(seen.planned - 50 * seen.seconds) <= 2, seen
+
+
 def test_tables_in_code_are_held_to_the_rules_of_the_file(tmp_path: Path) -> None:
     tables = {
         "target": {"url": "http://127.0.0.1:8000", "name": "shop"},
@@ -147,7 +165,7 @@ def test_a_path_is_below_the_target(config: Path, path: str, failed: bool) -> No
     with api.steady_load(path, rate=40, config=config) as load:
         time.sleep(0.5)
     seen = load.stop()
-    assert seen.planned >= 15 and seen.failed == (seen.planned if failed else 0)
+    assert seen.planned > 0 and seen.failed == (seen.planned if failed else 0)
     assert set(seen.errors) == ({"status 500"} if failed else set())
     if not failed:
         median = seen.percentile_ms(50)
@@ -157,12 +175,13 @@ def test_a_path_is_below_the_target(config: Path, path: str, failed: bool) -> No
 def test_a_locust_file_sends_its_own_requests(config: Path, tmp_path: Path) -> None:
     file = tmp_path / "locustfile.py"
     file.write_text(
-        "from locust import HttpUser, task\nclass U(HttpUser):\n    @task\n    def t(self):\n"
-        "        self.client.get('/')\n        self.client.get('/bad')\n"
+        "import time\nfrom locust import HttpUser, task\nclass U(HttpUser):\n    @task\n    def t(self):\n"
+        "        self.client.get('/')\n        time.sleep(0.7)  # so that some come after the stop\n"
+        "        self.client.get('/bad')\n"
     )
     with api.steady_load(locustfile=file, rate=20, config=config) as load:
         time.sleep(2)
     seen = load.stop()
     assert seen.ok > 20 and seen.planned == seen.ok + seen.failed == 2 * seen.ok, seen
     assert len(seen.latencies_ms) == seen.ok and seen.error_rate == 0.5
-    assert list(seen.errors) == ["/bad: status"]
+    assert seen.errors == {"/bad: status": seen.failed}

@@ -46,6 +46,7 @@ class SteadyCalls:
         self._end = threading.Event()
         self._result: LoadResult | None = None
         self._start = monotonic()
+        self._until = float("inf")
         self._thread = threading.Thread(target=self._run, name="steady-load", daemon=True)
         self._thread.start()
 
@@ -58,9 +59,9 @@ class SteadyCalls:
     def stop(self) -> LoadResult:
         """Nothing more is due; returns when what is open was answered. May be called again."""
         if self._result is None:
+            self._until = monotonic()
             self._end.set()
             self._thread.join()
-            seconds = monotonic() - self._start
             self._pool.shutdown(wait=True)
             if self._close is not None:
                 self._close()
@@ -68,7 +69,7 @@ class SteadyCalls:
                 planned=self._planned,
                 ok=len(self._ok),
                 failed=self._failed,
-                seconds=round(seconds, 3),
+                seconds=round(self._until - self._start, 3),
                 errors=dict(self._errors),
                 latencies_ms=tuple(sorted(latency for latency, _ in self._ok)),
                 answered_ms=tuple(sorted(answered for _, answered in self._ok)),
@@ -78,8 +79,8 @@ class SteadyCalls:
     def _run(self) -> None:
         while True:
             due = self._start + self._planned / self._rate
-            if self._end.wait(max(0.0, due - monotonic())):
-                return
+            if self._end.wait(max(0.0, due - monotonic())) and due > self._until:
+                return  # what was due before, and is late because the machine is busy, is still sent
             self._planned += 1
             with self._lock:
                 full = self._open >= self._at_most

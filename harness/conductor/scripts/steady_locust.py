@@ -108,7 +108,7 @@ class SteadyLocust:
                 store.add(row)
         finally:
             reader.close()
-        totals = store.totals(0, end)
+        totals = store.totals(0, max(end, store.end))  # with what an iteration sent after the stop
         buckets = sorted(one for name in totals.names.values() for one in name.sketch.items())
         latencies = tuple(bucket_value(bucket) for bucket, count in buckets for _ in range(count))
         unsent = totals.arrivals.unsent_generator
