@@ -39,14 +39,20 @@ def compose_table(found: ComposeTable, folder: Path, where: str) -> ComposeTable
     return msgspec.structs.replace(found, file=tuple(str(folder / Path(name).expanduser()) for name in files))
 
 
+def check_service(name: str, where: str) -> None:
+    """Raises UsageError."""
+    if not _SERVICE.fullmatch(name):
+        raise UsageError(f"{where}: {name!r} cannot be the name of a compose service")
+
+
 def check_container(found: Contained, where: str) -> None:
     """The keys of one table. Raises UsageError."""
     if found.service is not None and found.container is not None:
         raise UsageError(
             f"{where}: service and container are two ways to name one container", hint="leave one of them out"
         )
-    if found.service is not None and not _SERVICE.fullmatch(found.service):
-        raise UsageError(f"{where}.service: {found.service!r} cannot be the name of a compose service")
+    if found.service is not None:
+        check_service(found.service, f"{where}.service")
     if found.container is not None and not _CONTAINER.fullmatch(found.container):
         raise UsageError(
             f"{where}.container: {found.container!r} cannot be the name of a container",
@@ -77,12 +83,14 @@ def check_compose(found: Configuration, where: str) -> None:
         tables["target"] = found.target
     if found.toxiproxy is not None:
         tables["toxiproxy"] = found.toxiproxy
+    fronts = {f"dependencies.{name}.front_": table.front_container for name, table in found.dependencies.items()}
+    for key, one in ({f"{name}.": table for name, table in tables.items()} | fronts).items():
+        if one is not None and one.service is not None and found.compose is None:
+            raise UsageError(
+                f"{where}{key}service: of which compose project?", hint='[compose] and file = "compose.yaml"'
+            )
     taken: dict[tuple[str | None, int, str | None], str] = {}
     for name, table in tables.items():
-        if table.service is not None and found.compose is None:
-            raise UsageError(
-                f"{where}{name}.service: of which compose project?", hint='[compose] and file = "compose.yaml"'
-            )
         identity = (table.service, table.replica or 1, table.container)
         if table.contained and identity in taken:
             raise UsageError(f"{where}{name}: {table.service or table.container} is {taken[identity]} already")

@@ -103,6 +103,11 @@ class DependencyTable(Runnable, frozen=True, kw_only=True):
         """Whether it says where its server is."""
         return self.proxy is not None or self.direct is not None or self.contained
 
+    @property
+    def front_container(self) -> Contained | None:
+        """The container of the Envoy in front of it, where its file names that and no URL."""
+        return None
+
     def check(self, where: str) -> None:
         """Raises UsageError for what is wrong in its own keys. where: its key path."""
 

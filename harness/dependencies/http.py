@@ -14,7 +14,8 @@ import msgspec
 from harness.adapters.clients.envoy_configuration import PROBE_AGENT
 from harness.adapters.wire.exchange import Exchange, ProbeError
 from harness.config import rules
-from harness.config.file import ASSUMED, DependencyTable
+from harness.config.containers import check_service
+from harness.config.file import ASSUMED, Contained, DependencyTable
 from harness.dependencies.kind import Attempt, CounterReader, DependencyKind, Note
 from harness.model.clock import monotonic
 from harness.model.errors import Refused, UsageError
@@ -49,25 +50,38 @@ _COUNTERS_LIMIT_S = 1.0
 
 class HttpTable(DependencyTable, frozen=True, kw_only=True):
     """health: the path that answers when it is well. front: the admin interface of an Envoy that its requests pass, as
-    `harness init --http` configures one. front_name: what it is called there; the dependency's own name if left out."""
+    `harness init` configures one; front_service: that Envoy as a service of the compose project instead. front_name:
+    what it is called there; the dependency's own name if left out."""
 
     health: str | None = None
     front: str | None = None
+    front_service: str | None = None
     front_name: str | None = None
 
     @property
     def placed(self) -> bool:
-        return super().placed or self.front is not None
+        return super().placed or self.front is not None or self.front_service is not None
+
+    @property
+    def front_container(self) -> Contained | None:
+        return None if self.front_service is None else Contained(service=self.front_service)
 
     def check(self, where: str) -> None:
         rules.check_path(self.health, f"{where}.health")
-        if self.front is None:
+        if self.front is None and self.front_service is None:
             if self.front_name is not None:
                 raise UsageError(f"{where}.front_name without front", hint=f'front = "{_FRONT}"')
             return
-        url = rules.base_url(self.front, f"{where}.front: ", example=f'front = "{_FRONT}"', schemes=("http",))
-        if url.count("/") > 2:
-            raise UsageError(f"{where}.front: Envoy's admin interface has no path", hint="write http://HOST:PORT")
+        if self.front is not None and self.front_service is not None:
+            raise UsageError(
+                f"{where}: front and front_service are two ways to name one Envoy", hint="leave one of them out"
+            )
+        if self.front_service is not None:
+            check_service(self.front_service, f"{where}.front_service")
+        if self.front is not None:
+            url = rules.base_url(self.front, f"{where}.front: ", example=f'front = "{_FRONT}"', schemes=("http",))
+            if url.count("/") > 2:
+                raise UsageError(f"{where}.front: Envoy's admin interface has no path", hint="write http://HOST:PORT")
         if self.front_name is not None:
             rules.check_name(self.front_name, f"{where}.front_name", "a front")
         if self.proxy is None and self.path in (None, ASSUMED):
@@ -77,9 +91,10 @@ class HttpTable(DependencyTable, frozen=True, kw_only=True):
             )
 
     def declared(self, dependency: Dependency, where: str) -> Dependency:
-        if self.front is None:
+        if self.front is None and self.front_service is None:
             return dependency
-        front = DependencyFront(url=self.front.strip().rstrip("/"), name=self.front_name or dependency.name)
+        url = None if self.front is None else self.front.strip().rstrip("/")
+        front = DependencyFront(url=url, name=self.front_name or dependency.name)
         return msgspec.structs.replace(dependency, front=front)
 
     def located(self, dependency: Dependency) -> Dependency:

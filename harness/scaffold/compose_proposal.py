@@ -9,7 +9,7 @@ import msgspec
 from harness.model.errors import UsageError
 from harness.scaffold import configuration_file, proxy_override
 from harness.scaffold.compose_config import OVERRIDE, Composed, ask, composed
-from harness.scaffold.compose_services import ours, project_of
+from harness.scaffold.compose_services import ENVOY, ours, project_of
 from harness.scaffold.connections import Refused
 from harness.scaffold.front import Front, plan_front, says
 from harness.scaffold.one_line import one_line
@@ -71,6 +71,8 @@ def compose_proposal(
         told.append(_checked(found, front, text))
         written[proxy_override.beside_compose(front, OVERRIDE)] = text
         written[proxy_override.beside_compose(front, proxy_override.PROXIES)] = proxy_override.proxies(front)
+        if front.http:
+            written[proxy_override.beside_compose(front, proxy_override.FRONTS)] = proxy_override.fronts(front)
         up = proxy_override.compose_command(front, "up", "-d")
         down = proxy_override.compose_command(front, "up", "-d", "--remove-orphans", override=False)
     if choice.service is not None:
@@ -115,7 +117,8 @@ def _checked(found: Composed, front: Front, override: str) -> str:
                     raise UsageError(
                         f"compose file {found.files[0]}: with the override {alias} means another service for {name}"
                     )
-    missing = [name for name in front.addresses if name not in after.services]
+    added = (*front.addresses, *((ENVOY,) if front.http else ()))
+    missing = [name for name in added if name not in after.services]
     if missing or not any(map(ours, after.services)):
         raise UsageError(f"compose file {found.files[0]}: with the override there is no {missing[0]}")
     return f"{' '.join(found.asked.argv)} takes the override, and by its model each name leads where it is to"

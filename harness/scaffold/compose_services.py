@@ -14,7 +14,9 @@ from harness.model.files import read_limited
 from harness.scaffold.compose_config import Composed, mapping
 
 OURS = "harness-toxiproxy"
-"""The services that an override of ours adds are called so, or have a number behind it."""
+"""The Toxiproxies that an override of ours adds are called so, or have a number behind it."""
+ENVOY = "harness-envoy"
+"""So is the Envoy, where there is one."""
 _PORT = re.compile(r"[0-9]{1,5}")
 _MOST_OF_A_FILE = 100_000
 Text = tuple[str, str]
@@ -106,7 +108,7 @@ def project_of(composed: Composed, *, all_of_it: bool = False) -> Project:
 
 
 def ours(service: str) -> bool:
-    return re.fullmatch(rf"{OURS}(-\d+)?", service) is not None
+    return re.fullmatch(rf"{OURS}(-\d+)?|{ENVOY}", service) is not None
 
 
 def _service(

@@ -15,10 +15,10 @@ from harness.config.load import parse
 from harness.dependencies.registry import tables
 from harness.model.errors import UsageError
 from harness.scaffold.compose_config import filled_from
-from harness.scaffold.compose_services import OURS, Service
+from harness.scaffold.compose_services import ENVOY, OURS, Service
 from harness.scaffold.front import Front, Fronted
 from harness.scaffold.one_line import joined
-from harness.scaffold.roles import What, kind_of_family, primary_port
+from harness.scaffold.roles import What, primary_port
 from harness.scaffold.target import Choice, health_path, url_of
 
 EMPTY = """\
@@ -155,7 +155,8 @@ def _fronted(front: Front, one: Fronted, names: _Names) -> list[str]:
         if number == 0:
             lines += [f"[dependencies.{names.free(one.service.name)}]"]
             lines += _kind(front, one.service, one.what, None, users=tuple(one.users))
-            lines += [f"proxy = {json.dumps(proxy.name)}", ""]
+            lines += [f"proxy = {json.dumps(proxy.name)}"]
+            lines += [*(_envoy(one, lines[0]) if one.what.http else []), ""]
         else:
             lines += [
                 f"[dependencies.{names.free(f'{one.service.name}-{proxy.port}')}]",
@@ -164,6 +165,18 @@ def _fronted(front: Front, one: Fronted, names: _Names) -> list[str]:
                 "",
             ]
     return lines
+
+
+def _envoy(one: Fronted, head: str) -> list[str]:
+    """head: its table's."""
+    named = [f"front_name = {json.dumps(one.proxies[0].name)}"]
+    health = health_path(one.service)
+    return [
+        f"port = {one.proxies[0].port}",
+        *([f"health = {json.dumps(health)}    # what its own health check asks for"] if health is not None else []),
+        f"front_service = {json.dumps(ENVOY)}    # behind the proxy: for status, delay and slow-body",
+        *(named if head != f"[dependencies.{one.proxies[0].name}]" else []),
+    ]
 
 
 def _alone(front: Front, service: Service, what: What, names: _Names) -> list[str]:
@@ -177,7 +190,7 @@ def _alone(front: Front, service: Service, what: What, names: _Names) -> list[st
 
 
 def _kind(front: Front, service: Service, what: What, port: int | None, *, users: Sequence[str]) -> list[str]:
-    kind = kind_of_family(what.family)
+    kind = what.kind
     where = [f"service = {json.dumps(service.name)}", *_replica(service)]
     at = port or primary_port(service, what, service.environment)
     unknown = [*where, *([f"port = {at}"] if at is not None else [])]

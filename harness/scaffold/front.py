@@ -8,15 +8,19 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from harness.adapters.clients.envoy_configuration import Upstream
 from harness.dependencies.kind import DependencyKind
 from harness.model.errors import UsageError
+from harness.model.records.faults import Address
 from harness.model.suggest import unknown
 from harness.scaffold.compose_services import OURS, Project, Service
 from harness.scaffold.connections import DEPENDS, Refused, Use, refusal, sentinel_of, uses_of, way_past
 from harness.scaffold.kafka_listeners import after_bootstrap
-from harness.scaffold.roles import What, family_of, primary_port, roles
+from harness.scaffold.roles import What, asked_over_http, family_of, primary_port, roles
 
 API_PORT = 8474
+FIRST_LISTEN = 18_080
+"""Where an Envoy listens for Toxiproxy: as an Envoy without a compose project does."""
 _FIRST_FREE = 20_000
 """Where the harness's Toxiproxy listens for what comes from a second address."""
 
@@ -61,6 +65,18 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def users(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(user for one in self.fronted for user in one.users))
+
+    @property
+    def http(self) -> tuple[Upstream, ...]:
+        """What an Envoy stands in front of, by the names of their proxies: an HTTP upstream's first port."""
+        return tuple(
+            Upstream(
+                name=one.proxies[0].name,
+                listen=Address("0.0.0.0", FIRST_LISTEN + number),
+                upstream=Address(one.service.name, one.proxies[0].port),
+            )
+            for number, one in enumerate(one for one in self.fronted if one.what.http)
+        )
 
     @property
     def links(self) -> dict[str, dict[str, str]]:
@@ -109,9 +125,13 @@ def plan_front(project: Project, chosen: Sequence[str] = (), apps: Sequence[str]
     for name in candidates:
         store, what = project.services[name], known[name]
         if what.role != "store":
-            what = What(role="store", why="you named it", family=family_of(project, store)[0])
+            family = family_of(project, store)[0]
+            http = family is None and asked_over_http(project, store)
+            what = What(role="store", why="you named it", family=family, http=http)
         users, ports = _users(project, known, store, what, apps, candidates, refused, beside)
         port = named.get(name) or primary_port(store, what, store.environment)
+        if port is None and what.http:
+            port = next((one for one in ports if one is not None), 80)
         if port is None:
             raise UsageError(f"--front {name}: on which port does it listen?", hint=f"--front {name}:7000")
         if not users:
@@ -334,7 +354,8 @@ def says(front: Front) -> list[str]:
     """Who goes through the proxy, who does not, and why."""
     told = [
         f"{user} {'would reach' if why == DEPENDS else 'reaches'} {one.service.name}"
-        f" ({', '.join(str(proxy.port) for proxy in one.proxies if proxy.wanted)}) through Toxiproxy: {why}"
+        f" ({', '.join(str(proxy.port) for proxy in one.proxies if proxy.wanted)}) through"
+        f" Toxiproxy{' and Envoy' if one.what.http else ''}: {why}"
         + (", and no setting shows how it uses it" if why == DEPENDS else "")
         for one in front.fronted
         for user, (why, _) in one.users.items()

@@ -13,12 +13,12 @@ from harness.adapters.clients.envoy_configuration import Upstream, configuration
 from harness.config import rules
 from harness.model.errors import UsageError
 from harness.model.records.faults import Address, Tls
+from harness.scaffold.front import FIRST_LISTEN
 from harness.scaffold.one_line import joined
 
 FILE = "envoy.yaml"
 ADMIN = Address("127.0.0.1", 9901)
-FIRST_PORT = 18080
-IMAGE = "envoyproxy/envoy:v1.40-latest"
+IMAGE = "envoyproxy/envoy:v1.40.0"
 
 
 def upstreams(texts: Sequence[str]) -> tuple[Upstream, ...]:
@@ -42,7 +42,7 @@ def upstreams(texts: Sequence[str]) -> tuple[Upstream, ...]:
             parts = urlsplit(url)
             host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
             at = f"{host}:{parts.port or (443 if secure else 80)}"
-        listen = Address("127.0.0.1", FIRST_PORT + len(found))
+        listen = Address("127.0.0.1", FIRST_LISTEN + len(found))
         upstream = rules.address(at, where)
         found.append(Upstream(name=name, listen=listen, upstream=upstream, tls=Tls() if secure else None))
     return tuple(found)

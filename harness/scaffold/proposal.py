@@ -19,11 +19,11 @@ from harness.scaffold.configuration_file import EMPTY, LOCUSTFILE, RATE
 from harness.scaffold.openapi import document as openapi_document
 from harness.scaffold.openapi import operations as openapi_operations
 from harness.scaffold.openapi.operations import Operation
-from harness.scaffold.proxy_override import PROXIES, beside_compose
+from harness.scaffold.proxy_override import FRONTS, PROXIES, beside_compose
 from harness.scaffold.starter_locustfile import starter
 from harness.scaffold.written_files import TOML
 
-USUAL = (TOML, OVERRIDE, PROXIES, LOCUSTFILE)
+USUAL = (TOML, OVERRIDE, PROXIES, FRONTS, LOCUSTFILE)
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +42,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
-    """texts: name -> text, harness.toml first; the others by what they are (`override`, `proxies`, `locustfile`) in
-    names. read: the compose files. told: who goes through a proxy, who does not and why, without full stops."""
+    """texts: name -> text, harness.toml first; the others by what they are (`override`, `proxies`, `envoy`,
+    `locustfile`) in names. read: the compose files. told: who goes through a proxy, who does not and why, without full
+    stops."""
 
     texts: dict[str, str]
     names: dict[str, str]
@@ -64,7 +65,7 @@ def proposal(asked: Asked) -> Proposal:
         asked.files, profiles=asked.profiles, chosen=asked.front, apps=asked.apps, command=_command(asked)
     )
     texts = {name: text for name, text in found.files.items() if name != LOCUSTFILE}
-    for what, usual in (("override", OVERRIDE), ("proxies", PROXIES)):
+    for what, usual in (("override", OVERRIDE), ("proxies", PROXIES), ("envoy", FRONTS)):
         name = beside_compose(found.front, usual)
         names |= {what: name} if name in texts else {}
     if asked.openapi is not None or asked.locustfile not in (None, LOCUSTFILE):

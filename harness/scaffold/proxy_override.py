@@ -16,12 +16,17 @@ import json
 import shlex
 from pathlib import Path
 
+from harness.adapters.allowed_hosts import ENVOY_PORT
+from harness.adapters.clients.envoy_configuration import configuration
+from harness.model.records.faults import Address
+from harness.scaffold import http_front
 from harness.scaffold.compose_config import OVERRIDE
-from harness.scaffold.compose_services import OURS, Service
+from harness.scaffold.compose_services import ENVOY, OURS, Service
 from harness.scaffold.front import API_PORT, Front, says
 from harness.scaffold.one_line import joined
 
 PROXIES = "harness.toxiproxy.json"
+FRONTS = "harness.envoy.json"
 IMAGE = "ghcr.io/shopify/toxiproxy:2.12.0"
 
 
@@ -54,7 +59,8 @@ def override(front: Front, command: str) -> str:
         "# Other ports of theirs are not reached by these names.",
         "# For everybody else the names mean what they meant. The stores are not touched, nor is any setting.",
         f"# What changes: Compose makes {', '.join(front.links)} anew with links,"
-        f" and adds {', '.join(front.addresses)}.",
+        f" and adds {', '.join((*front.addresses, *([ENVOY] if front.http else [])))}.",
+        *_about_envoy(front),
         *(
             f"# {address} only lends its address to another store on the same port and hands all on to {OURS}:"
             " behind it a connection that is refused or reset looks closed."
@@ -63,7 +69,10 @@ def override(front: Front, command: str) -> str:
         "#",
         "# Apply it (read it first; nothing was started by making it):",
         f"#   {compose_command(front, 'up', '-d')}",
-        f"# Beside it lies {beside_compose(front, PROXIES)} ({command} --print proxies), which it mounts.",
+        *(
+            f"# Beside it lies {beside_compose(front, name)} ({command} --print {what}), which it mounts."
+            for name, what in ((PROXIES, "proxies"), *(((FRONTS, "envoy"),) if front.http else ()))
+        ),
         "# Undo it:",
         f"#   {compose_command(front, 'up', '-d', '--remove-orphans', override=False)}",
         "#",
@@ -76,6 +85,7 @@ def override(front: Front, command: str) -> str:
         lines += _client(front, front.project.services[name], links)
     for address in front.addresses:
         lines += _toxiproxy(front, address)
+    lines += _envoy(front) if front.http else []
     if set(_networks(front, OURS)) - {n for one in front.project.services.values() for n in one.networks}:
         lines += ["networks:", f"  {OURS}: {{}}       # so that its ports can be published: the others are internal"]
     for number, address in enumerate(front.addresses[1:]):
@@ -88,6 +98,15 @@ def override(front: Front, command: str) -> str:
         lines += ["configs:"] if number == 0 else []
         lines += [f"  {address}:", f"    content: {json.dumps(json.dumps(rows))}"]
     return joined(lines) + "\n"
+
+
+def _about_envoy(front: Front) -> list[str]:
+    if not front.http:
+        return []
+    return [
+        f"# Behind Toxiproxy stands {ENVOY}, for faults of HTTP on {', '.join(one.name for one in front.http)}.",
+        "# Its admin interface has no password: whoever is on the same networks reaches it.",
+    ]
 
 
 def _client(front: Front, service: Service, links: dict[str, str]) -> list[str]:
@@ -117,11 +136,7 @@ def _toxiproxy(front: Front, address: str) -> list[str]:
     ]
     if address == OURS:
         lines += [
-            "    volumes:",
-            "      - type: bind                # so that a missing file is an error, and not made as a folder",
-            f"        source: ./{PROXIES}",
-            f"        target: /{PROXIES}",
-            "        read_only: true",
+            *_mounted(PROXIES),
             "    ports:                        # on this machine only, on any free port: for the harness",
             f'      - "127.0.0.1::{API_PORT}"',
             *(f'      - "127.0.0.1::{proxy.listen}"' for one in front.fronted for proxy in one.proxies if proxy.wanted),
@@ -130,9 +145,36 @@ def _toxiproxy(front: Front, address: str) -> list[str]:
         lines += ["    configs:", f"      - source: {address}", f"        target: /{PROXIES}"]
         lines += ["    depends_on:", f"      - {OURS}"]
     networks = _networks(front, address)
-    if networks != ("default",):
+    if _named(networks):
         lines += ["    networks:", *(f"      - {json.dumps(network)}" for network in networks)]
     return lines
+
+
+def _envoy(front: Front) -> list[str]:
+    networks = _networks(front, OURS)
+    return [
+        f"  {ENVOY}:",
+        f"    image: ${{ENVOY_IMAGE:-{http_front.IMAGE}}}",
+        f'    command: ["envoy", "-c", "/{FRONTS}", "-l", "warning"]',
+        *_mounted(FRONTS),
+        "    ports:",
+        f'      - "127.0.0.1::{ENVOY_PORT}"',
+        *(["    networks:", *(f"      - {json.dumps(network)}" for network in networks)] if _named(networks) else []),
+    ]
+
+
+def _mounted(name: str) -> list[str]:
+    return [
+        "    volumes:",
+        "      - type: bind                # so that a missing file is an error, and not made as a folder",
+        f"        source: ./{name}",
+        f"        target: /{name}",
+        "        read_only: true",
+    ]
+
+
+def _named(networks: tuple[str, ...]) -> bool:
+    return networks != ("default",)
 
 
 def _networks(front: Front, address: str) -> tuple[str, ...]:
@@ -152,12 +194,18 @@ def _networks(front: Front, address: str) -> tuple[str, ...]:
 
 def proxies(front: Front) -> str:
     """Toxiproxy's -config file: a proxy for each port of a store."""
+    through = {one.name: f"{ENVOY}:{one.listen.port}" for one in front.http}
     rows = [
-        _row(proxy.name, proxy.listen, f"{one.service.name}:{proxy.port}")
+        _row(proxy.name, proxy.listen, through.get(proxy.name) or f"{one.service.name}:{proxy.port}")
         for one in front.fronted
         for proxy in one.proxies
     ]
     return json.dumps(rows, indent=2) + "\n"
+
+
+def fronts(front: Front) -> str:
+    """Envoy's configuration. It listens on all addresses of its container."""
+    return configuration(front.http, Address("0.0.0.0", ENVOY_PORT))
 
 
 def _row(name: str, listen: int, upstream: str) -> dict[str, object]:

@@ -34,10 +34,13 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 def choose(front: Front) -> Choice:
     """Never a store, nor what stands beside the application."""
+    behind = {one.service.name for one in front.fronted}
     points = {
         one.name: _points(front, one)
         for one in front.project.services.values()
-        if one.published.keys() - _OTHER_PORTS and front.roles[one.name].role == "application"
+        if one.published.keys() - _OTHER_PORTS
+        and front.roles[one.name].role == "application"
+        and one.name not in behind
     }
     best = [front.project.services[name] for name, count in points.items() if count > max(points.values()) - _CLEAR]
     if len(best) == 1:

@@ -179,7 +179,7 @@ def test_the_documented_file_is_complete_and_loads() -> None:
     everything = {key for table in written["dependencies"].values() for key in table}
     for type_ in tables().values():
         own = set(type_.__struct_fields__) - {"cwd", "log"} - containers  # shown for the target
-        own -= {"allow_flush"}  # a former spelling
+        own -= {"allow_flush", "front_service"}  # a former spelling, and one that is about containers, too
         assert own <= everything, type_
     assert {type(table) for table in found.dependencies.values()} == set(tables().values())
     declared = ExternalStack("http://127.0.0.1:8000", configuration=found).describe()
@@ -276,6 +276,21 @@ BAD: list[tuple[str, str, str]] = [
     (FRONT + 'path = "h:1"\nfront_name = "A b"\n', "front_name: 'A b' cannot be the name of a front", "small letters"),
     (FRONT.replace("9901", "9901/x") + 'path = "h:1"\n', "f.front: Envoy's admin interface has no path", "HOST:PORT"),
     (FRONT.replace("http:", "https:") + 'path = "h:1"\n', "f.front: an http URL is wanted", "9901"),
+    (
+        FRONT + 'path = "h:1"\nfront_service = "envoy"\n',
+        "f: front and front_service are two ways to name one Envoy",
+        "out",
+    ),
+    (
+        GOOD + '[dependencies.f]\nkind = "http"\npath = "h:1"\nfront_service = "envoy"\n',
+        "f.front_service: of which compose project?",
+        "compose.yaml",
+    ),
+    (
+        GOOD + '[dependencies.f]\nkind = "http"\npath = "h:1"\nfront_service = "a b"\n',
+        "f.front_service: 'a b' cannot be the name of a compose service",
+        "",
+    ),
     (GOOD + '[dependencies.f]\nkind = "http"\ndirect = "h:1"\nfront_name = "f"\n', "f.front_name without front", ""),
     (GOOD + '[dependencies.p]\nkind = "tcp"\nfront = "http://h:1"\n', "p.front belongs to kind http", ""),
     (GOOD + '[dependencies.p]\nkind = "tcp"\nproxy = "p"\n', "dependencies.p.proxy: which Toxiproxy?", "[toxiproxy]"),

@@ -14,7 +14,7 @@ import pytest
 
 IMAGES = {
     f"HARNESS_{name.upper()}_IMAGE": f"harness-stand-in/{name}"
-    for name in ("redis", "postgres", "kafka", "toxiproxy", "prometheus", "python")
+    for name in ("redis", "postgres", "kafka", "toxiproxy", "envoy", "prometheus", "python")
 }
 
 

@@ -21,7 +21,7 @@ from harness.stack.starting.ports import Ports
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 FILE = Path(__file__).parents[2] / "compose" / "compose.yaml"
-PORTS = ("API", "REDIS", "DB", "KAFKA", "RISK", "TOXIPROXY", "PROMETHEUS", "GRAFANA")
+PORTS = ("API", "REDIS", "DB", "KAFKA", "RISK", "ENVOY", "TOXIPROXY", "PROMETHEUS", "GRAFANA")
 PORTS += ("REDIS_PROXY", "DB_PROXY", "KAFKA_PROXY", "RISK_PROXY")
 TOOLS = {"v2": ("docker", "compose"), "v1": ("docker-compose",)}
 TRANSACTION = {
@@ -89,7 +89,7 @@ def test_both_tools_read_the_file_and_publish_on_loopback_only(tool: tuple[str, 
 
 
 def test_every_image_can_be_named(tool: tuple[str, ...], docker_engine: None) -> None:
-    names = ("REDIS", "POSTGRES", "KAFKA", "TOXIPROXY", "PROMETHEUS", "GRAFANA", "PYTHON")
+    names = ("REDIS", "POSTGRES", "KAFKA", "TOXIPROXY", "ENVOY", "PROMETHEUS", "GRAFANA", "PYTHON")
     env = {f"HARNESS_{name}_IMAGE": f"images.example/{name.lower()}:mine" for name in names}
     text = run(tool, "images-config", env, "--profile", "prometheus", "--profile", "grafana", "config")
     for image in env.values():
@@ -123,7 +123,7 @@ def test_up_by_hand_answers_through_the_proxies_and_down_leaves_nothing(
             "redis": "redis:6379",
             "kafka": "kafka:9092",
             "db": "db:5432",
-            "risk": "risk:8000",
+            "risk": "envoy:8000",
         }
         get(control + "/proxies/redis", {"enabled": False})
         for _ in range(50):

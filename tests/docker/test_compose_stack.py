@@ -64,7 +64,7 @@ def test_a_stack_that_stays_up_is_shown_used_by_runs_and_taken_down(kept: Kept, 
         time.sleep(0.5)
         shown = kept.harness("stack", "status", "--stack", "compose")
     assert shown.returncode == 0, shown.stdout
-    for part in ("redis", "kafka", "db", "risk", "toxiproxy", "api"):
+    for part in ("redis", "kafka", "db", "risk", "envoy", "toxiproxy", "api"):
         assert any(line.split()[0] == part and "healthy" in line for line in shown.stdout.splitlines()), shown.stdout
     said = kept.harness("stack", "logs", "redis", "--stack", "compose", "-n", "3")
     assert said.returncode == 0 and 1 <= len(said.stdout.splitlines()) <= 3, said.stdout + said.stderr
@@ -104,7 +104,8 @@ def test_a_run_of_its_own_leaves_nothing_but_its_directory(tmp_path: Path) -> No
     fault = run.result()["faults"][0]
     assert (fault["proven"], fault["undo_verified"]) == (True, True), run.text()
     logs = {path.name for path in (run.dir / "logs").glob("*.log")}
-    assert {"redis.log", "kafka.log", "db.log", "risk.log", "toxiproxy.log", "api.log", "compose-up.log"} <= logs
+    services = {f"{one}.log" for one in ("redis", "kafka", "db", "risk", "envoy", "toxiproxy", "api")}
+    assert {*services, "compose-up.log"} <= logs
     versions = json.loads((run.dir / "plan.json").read_text())["provenance"]["versions"]
     assert "sha256:" in versions["redis"] and versions["docker engine"]
     assert of_project(project_in(run.text())) == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,7 @@ def images(stand_in_images: dict[str, str]) -> dict[str, str]:
         "PYTHON_IMAGE": "harness-stand-in/base",
         "REDIS_IMAGE": stand_in_images["HARNESS_REDIS_IMAGE"],
         "TOXIPROXY_IMAGE": stand_in_images["HARNESS_TOXIPROXY_IMAGE"],
+        "ENVOY_IMAGE": stand_in_images["HARNESS_ENVOY_IMAGE"],
     }
 
 
@@ -163,14 +165,14 @@ class Own:
             }
         return found
 
-    def run_and_look(self) -> None:
+    def run_and_look(self, *names: str) -> None:
         """A run with every fault, each proven and undone, and nothing of the project changed by it."""
         before = self.state()
         done = self.harness("run", "--json", "--out", "runs", *BRIEF, command=(sys.executable, "-c", SHORTENED))
         # 3 as well: a machine that is too busy for its load must say so. The proofs below hold either way.
         assert done.returncode in (0, 3), done.stdout + done.stderr
         faults = {fault["name"]: fault for fault in json.loads(done.stdout)["faults"]}
-        assert set(faults) == {"redis-down", "redis-pause", "redis-disconnect"}, done.stderr
+        assert set(faults) == {*(names or ("redis-down", "redis-pause", "redis-disconnect"))}, done.stderr
         for name, fault in faults.items():
             assert fault["proven"] is True and fault["undo_verified"] is True, (name, fault, done.stderr)
             assert {proof["source"] for proof in fault["proof"]} >= {"control", "probe", "path"}, name
@@ -319,5 +321,85 @@ networks:
         own.wait()
         names = {one["name"] for one in own.state().values()}
         assert names == {one["name"] for one in before.values()}, "the override is gone"
+    finally:
+        own.down()
+
+
+PAYS = """
+import http.server, json, os, urllib.request
+
+class Page(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        said = {"visitors": 1}
+        if "PAYMENTS_URL" in os.environ and self.path != "/health":
+            try:
+                with urllib.request.urlopen(os.environ["PAYMENTS_URL"], timeout=1) as answer:
+                    said = json.load(answer)
+            except OSError:
+                said = {"visitors": None}
+        data = json.dumps(said).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+http.server.ThreadingHTTPServer(("0.0.0.0", 8000), Page).serve_forever()
+"""
+
+
+def test_an_http_upstream_gets_an_envoy_behind_toxiproxy_and_faults_of_http(
+    tmp_path: Path, images: dict[str, str]
+) -> None:
+    folder = tmp_path / "pays"
+    folder.mkdir()
+    (folder / "pays.py").write_text(PAYS)
+    shutil.copy(EXAMPLE / "locustfile.py", folder)
+    compose = next(one for one in reversed(composes()))
+    own = Own(folder, compose, images, "pays")
+    served = """
+    image: ${PYTHON_IMAGE}
+    command: ["python3", "/pays.py"]
+    volumes: ["./pays.py:/pays.py:ro"]"""
+    (folder / "compose.yaml").write_text(
+        f"""
+services:
+  web:{served}
+    environment: ["PAYMENTS_URL=http://payments:8000/pay"]
+    ports: ["127.0.0.1:{own.port}:8000"]
+  payments:{served}
+    expose: ["8000"]
+    healthcheck: {{test: ["CMD", "curl", "-f", "http://localhost:8000/health"]}}
+"""
+    )
+    printed = {
+        "override": "harness.override.yaml",
+        "proxies": "harness.toxiproxy.json",
+        "envoy": "harness.envoy.json",
+        "toml": "harness.toml",
+    }
+    for what, name in printed.items():
+        done = own.harness("init", "--compose", "compose.yaml", "--front", "payments", "--print", what)
+        assert done.returncode == 0, done.stderr
+        (folder / name).write_text(done.stdout)
+    try:
+        own.files.append("harness.override.yaml")
+        own.compose("up", "-d")
+        own.wait()
+        well = own.harness("stack", "status")
+        assert well.returncode == 0 and "envoy" in well.stdout, well.stdout + well.stderr
+        faults = 'fault = ["payments-status:status=429@0s+4s", "payments-delay@6s+4s", "payments-down@12s+4s"]'
+        run = re.sub(r"fault = \[.*\]", faults, RUN)
+        declared = (folder / "harness.toml").read_text().partition("[run]")[0]
+        (folder / "harness.toml").write_text(f'{declared}[run]\nlocustfile = "locustfile.py"{run}')
+        own.run_and_look("payments-status", "payments-delay", "payments-down")
+        (envoy,) = [id for id, one in own.state().items() if "envoy" in one["name"]]
+        port = own.state()[envoy]["ports"]["9901/tcp"][0]["HostPort"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/runtime", timeout=10) as answer:
+            assert json.load(answer)["entries"] == {}, "no key is left"
     finally:
         own.down()

@@ -397,3 +397,59 @@ def test_no_port_of_the_application_is_told_where_only_others_publish_one() -> N
     found = of('services: {web: {build: .}, db: {image: postgres, ports: ["5432:5432"]}}')
     assert told(found, "no service of the application publishes a port for HTTP")
     assert not told(of('services: {web: {build: ., ports: ["8000:8000"]}}'), "publishes a port")
+
+
+PAYS = """
+services:
+  web:
+    build: .
+    ports: ["8000:8000"]
+    environment: {REDIS_URL: "redis://redis:6379", PAYMENTS_URL: "http://payments:9000/v1"}
+  redis: {image: "redis:7"}
+  payments:
+    image: acme/payments
+    ports: ["9000:9000"]
+    healthcheck: {test: ["CMD", "curl", "-f", "http://localhost:9000/ping"]}
+"""
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("compose_v2")
+def test_an_http_upstream_that_is_named_gets_an_envoy_behind_toxiproxy(folder: Path) -> None:
+    found = of(PAYS, chosen=("redis", "payments"))
+    assert told(found, "web reaches payments (9000) through Toxiproxy and Envoy") and told(found, "the target is web")
+    assert found.override is not None and "harness-envoy" in yaml.safe_load(found.override)["services"]
+    rows = {row["name"]: row["upstream"] for row in json.loads(found.proxies or "")}
+    assert rows["payments"] == "harness-envoy:18080" and rows["redis"] == "redis:6379"
+    envoy = json.loads(found.files["harness.envoy.json"])
+    (cluster,) = envoy["static_resources"]["clusters"]
+    (end,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert end["endpoint"]["address"]["socket_address"] == {"address": "payments", "port_value": 9000}
+    for name, text in found.files.items():
+        (folder / name).write_text(text)
+    payments = parse(found.toml.encode(), folder / "harness.toml", tables()).dependencies["payments"]
+    assert payments.kind == "http" and payments.front_container is not None
+    assert (payments.service, payments.port) == ("payments", 9000) and "/ping" in found.toml
+    done = command("plan", "--fault", "payments-status:status=429", cwd=folder)
+    assert done.returncode == 0 and "429" in done.stdout, done.stderr
+    # Of a project that is fronted already the same is made, and Envoy is nobody's dependency.
+    (folder / "compose.override.yaml").write_text(found.override)
+    again = of(PAYS, chosen=("redis", "payments"))
+    assert again.toml == found.toml
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("compose_v2")
+@pytest.mark.parametrize("url", ["https://payments:9000", "grpc://payments:9000", "payments:9000"])
+def test_what_is_not_asked_over_plain_http_gets_no_envoy(url: str) -> None:
+    found = of(PAYS.replace("http://payments:9000/v1", url), chosen=("payments",))
+    assert "harness.envoy.json" not in found.files and "envoy" not in (found.override or "") + found.toml
+    assert not told(found, "Envoy") and 'kind = "tcp"' in found.toml
+    assert json.loads(found.proxies or "")[0]["upstream"] == "payments:9000"
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("compose_v2")
+def test_an_application_that_is_asked_over_http_gets_nothing_unless_it_is_named() -> None:
+    found = of(PAYS)
+    assert "harness.envoy.json" not in found.files and not told(found, "payments (")

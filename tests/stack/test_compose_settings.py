@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from harness.adapters.allowed_hosts import ENVOY_PORT
+from harness.adapters.clients.envoy_configuration import configuration
 from harness.adapters.docker.logs import demultiplexed
 from harness.adapters.docker.project import project_name
 from harness.model.errors import UsageError
-from harness.stack.compose import ComposeStack, compose_cli, settings
+from harness.model.records.faults import Address
+from harness.stack.compose import ComposeStack, bind, compose_cli, settings
 
 TEXT = settings.compose_file().read_text("utf-8")
 
@@ -68,8 +72,17 @@ def test_what_is_built_depends_on_its_bases_and_not_on_the_images_that_are_taken
 
 def test_only_what_a_profile_asks_for_is_built() -> None:
     plain = settings.built_images(TEXT, "t", profiles="")
-    assert {f"resilience-harness/{one}:t" for one in ("api", "db", "risk", "toxiproxy")} == set(plain)
-    assert len(settings.built_images(TEXT, "t", profiles="grafana")) == 6
+    assert {f"resilience-harness/{one}:t" for one in ("api", "db", "envoy", "risk", "toxiproxy")} == set(plain)
+    assert len(settings.built_images(TEXT, "t", profiles="grafana")) == 7
+
+
+def test_envoy_is_built_with_the_configuration_that_faults_need() -> None:
+    """HARNESS_UPDATE_GOLDEN=1 writes it anew."""
+    path = settings.compose_file().parent / "envoy" / "envoy.json"
+    wanted = configuration(bind.FRONTS, Address("0.0.0.0", ENVOY_PORT))
+    if os.environ.get("HARNESS_UPDATE_GOLDEN") == "1":
+        path.write_text(wanted)
+    assert path.read_text() == wanted
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "-a", "a b", "a" * 64, "../x", 'x","label'])

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     "what",
     is_flag=False,
     flag_value="toml",
-    type=click.Choice(["toml", "override", "proxies", "locustfile"]),
+    type=click.Choice(["toml", "override", "proxies", "envoy", "locustfile"]),
     help="Write nothing, print one: harness.toml (if none is named), the compose override, Toxiproxy's list of"
-    " proxies, which the override mounts, or the Locust file.",
+    " proxies or Envoy's configuration, which the override mounts, or the Locust file.",
 )
 @click.option(
     "--http",
@@ -108,7 +108,7 @@ def init(
     printed = what is not None or (not diff and not _terminal())
     # `harness init > harness.toml` is in people's fingers: without any word of what to print it looks for nothing.
     files = files or (() if printed and what is None else files_here())
-    if not files and (front is not None or apps is not None or profiles or what in ("override", "proxies")):
+    if not files and (front is not None or apps is not None or profiles or what in ("override", "proxies", "envoy")):
         raise UsageError(
             "--front, --app, --profile and --print speak of a compose project", hint="--compose compose.yaml"
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from harness.adapters.allowed_hosts import ENVOY_PORT
+from harness.adapters.clients.envoy_configuration import Upstream
 from harness.adapters.docker.records import Container
 from harness.adapters.toxiproxy.client import ProxyState, Toxiproxy
 from harness.model.errors import AdapterError
@@ -13,18 +15,22 @@ from harness.model.records.faults import (
     Credentials,
     Dependency,
     DependencyContainer,
+    DependencyFront,
     DependencyProxy,
     ProxyRuntime,
 )
 from harness.model.records.stack import TargetInfo
+from harness.stack.embedded import envoy
 from harness.stack.starting.ready import NotReady
 
 HOST = "127.0.0.1"
-REDIS, KAFKA, DB, RISK, TOXIPROXY, API = "redis", "kafka", "db", "risk", "toxiproxy", "api"
+REDIS, KAFKA, DB, RISK, ENVOY, TOXIPROXY, API = "redis", "kafka", "db", "risk", "envoy", "toxiproxy", "api"
 GRAFANA = "grafana"
 PROXIED = (REDIS, KAFKA, DB, RISK)
-SERVICES = (*PROXIED, TOXIPROXY, API)
+SERVICES = (*PROXIED, ENVOY, TOXIPROXY, API)
 API_PORT, TOXIPROXY_PORT, GRAFANA_PORT = 8000, 8474, 3000
+FRONTS = (Upstream(name=RISK, listen=Address("0.0.0.0", 8000), upstream=Address(RISK, 8000)),)
+"""What Envoy stands in front of; compose/envoy/envoy.json is its configuration."""
 _PORTS = {REDIS: 6379, DB: 5432, RISK: 8000}
 PROBE_ROLE = "harness_probe"
 ROLE = "anomaly_api"
@@ -67,6 +73,7 @@ def declared() -> tuple[Dependency, ...]:
             name=RISK,
             kind="http",
             proxy=DependencyProxy(name=RISK),
+            front=DependencyFront(name=RISK),
             container=DependencyContainer(service=RISK),
             proxied=True,
             **container,
@@ -107,6 +114,11 @@ def proxies(containers: Mapping[str, Container]) -> dict[str, ProxyState]:
     return found
 
 
+def fronts(containers: Mapping[str, Container]) -> dict[str, DependencyFront]:
+    """What a dependency declares of its front. Raises NotReady."""
+    return envoy.fronts(FRONTS, published(containers[ENVOY], ENVOY_PORT))
+
+
 def paths(containers: Mapping[str, Container], found: Mapping[str, ProxyState]) -> dict[str, Address]:
     """Dependency -> its proxy's listener as published on this machine. Raises NotReady."""
     return {name: published(containers[TOXIPROXY], int(found[name].listen.rpartition(":")[2])) for name in PROXIED}
@@ -143,7 +155,7 @@ def dependencies(containers: Mapping[str, Container], engine: str) -> tuple[Depe
         if one.name == RISK:
             # Who uses it nobody can be asked, so connections to its proxy are looked at, in the proxy's own network.
             runtime = ProxyRuntime(engine=engine, container=containers[TOXIPROXY].id)
-            one = one.but(proxy={"runtime": runtime, "port": _PORTS[RISK]})
+            one = one.but(proxy={"runtime": runtime, "port": _PORTS[RISK]}, front=fronts(containers)[RISK])
         if one.name == DB:
             admin = f"host={at.host} port={at.port} user={SUPERUSER} dbname={DATABASE}"
             one = one.but(credentials={"admin": admin})

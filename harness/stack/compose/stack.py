@@ -24,7 +24,7 @@ from harness.model.records.stack import Progress, StackName, StackUp
 from harness.stack.compose import bind, compose_cli, settings
 from harness.stack.compose.compose_cli import ComposeCommand
 from harness.stack.compose.project import ComposeProject
-from harness.stack.embedded import api, kafka, risk
+from harness.stack.embedded import api, envoy, kafka, risk
 from harness.stack.embedded.private_folder import PrivateFolder
 from harness.stack.starting.ports import Ports
 from harness.stack.starting.ready import Interrupted, NotReady
@@ -233,6 +233,7 @@ class ComposeStack:
             ("PostgreSQL", lambda found: bind.direct(found, bind.DB)),
             ("Kafka", lambda found: kafka.probe(bind.direct(found, bind.KAFKA))),
             ("Risk service", lambda found: risk.probe(bind.direct(found, bind.RISK))),
+            (envoy.TITLE, lambda found: envoy.probe(bind.fronts(found).values())),
             ("Sample API", lambda found: version.append(api.probe(bind.published(found[bind.API], bind.API_PORT)))),
         )
         for title, probe in parts:

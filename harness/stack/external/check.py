@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.adapters.allowed_hosts import check_url, pinned, url_address
+from harness.adapters.allowed_hosts import ENVOY_PORT, check_url, pinned, url_address
 from harness.adapters.clients.prometheus_text import look_for_signals
 from harness.adapters.docker.address import bound
 from harness.adapters.docker.records import Container
@@ -178,9 +178,15 @@ class _Looking:
                     path=found.path or listen,
                 )
             if container is not None and found.direct is None:
-                upstream = self._proxies[wanted.proxy.name].upstream if wanted.proxy.name is not None else None
+                # Behind a proxy may stand its front, whose port is none of the container's.
+                proxy = wanted.proxy.name if found.front is None else None
+                upstream = self._proxies[proxy].upstream if proxy is not None else None
                 inside = containers.port_of(container, kind_of(wanted), table.port, upstream, where)
                 found = msgspec.structs.replace(found, direct=self._reached(container, inside, where))
+            if table.front_container is not None:
+                at = f"{where}.front_service"
+                envoy = self._containers.find(table.front_container, at)
+                found = found.but(front={"url": f"http://{self._reached(envoy, ENVOY_PORT, at)}"})
             if not wanted.proxied:
                 found = msgspec.structs.replace(found, path=found.path or found.direct)
             found = table.located(found)

@@ -2,25 +2,13 @@
 
 import json
 import os
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
-from pathlib import Path
 
 import pytest
+from serving import free_port, serving
 
 REDIS = os.environ.get("TEST_REDIS", "127.0.0.1:6379")
 TOXIPROXY = os.environ.get("TEST_TOXIPROXY", "http://127.0.0.1:8474")
-SHOP = os.environ.get("SHOP", "shop")  # or shop_mended
-ROOT = Path(__file__).parent.parent
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def toxiproxy(method, path, body=None):
@@ -42,28 +30,8 @@ def redis_through_proxy():
 
 @pytest.fixture(scope="session")
 def shop_url(redis_through_proxy, tmp_path_factory):
-    url = f"http://127.0.0.1:{free_port()}"
-    port = url.rpartition(":")[2]
-    with (tmp_path_factory.mktemp("shop") / "shop.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", f"{SHOP}:app", "--port", port, "--log-level", "warning"],
-            cwd=ROOT,
-            env={**os.environ, "REDIS_URL": f"redis://{redis_through_proxy[1]}/0"},
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{url}/health", timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None, "the shop has ended"
-                time.sleep(0.1)
+    with serving(redis_through_proxy[1], tmp_path_factory.mktemp("shop")) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.fixture(scope="session")
