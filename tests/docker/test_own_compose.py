@@ -138,6 +138,22 @@ class Own:
         assert old in file.read_text()
         file.write_text(file.read_text().replace(old, new))
 
+    def print_files(self, *files: tuple[str, str], front: str | None = None) -> None:
+        """What init prints for the project, put where it belongs; harness.toml as well."""
+        named = () if front is None else ("--front", front)
+        for what, name in (*files, ("toml", "harness.toml")):
+            there = set(self.folder.iterdir())
+            done = self.harness("init", "--compose", "compose.yaml", *named, "--print", what)
+            assert done.returncode == 0, done.stderr
+            assert set(self.folder.iterdir()) == there, "it prints and writes nothing"
+            (self.folder / name).write_text(done.stdout)
+
+    def declare_run(self, faults: str | None = None) -> None:
+        """The defaults of a run instead of those that init wrote. faults: that line, others than those of RUN."""
+        file = self.folder / "harness.toml"
+        run = RUN if faults is None else re.sub(r"fault = \[.*\]", faults, RUN)
+        file.write_text(f'{file.read_text().partition("[run]")[0]}[run]\nlocustfile = "locustfile.py"{run}')
+
     def wait(self) -> None:
         end = time.monotonic() + 60
         while True:
@@ -296,16 +312,7 @@ networks:
         own.compose("up", "-d")
         own.wait()
         before = own.state()
-        for what, name in (
-            ("override", "harness.override.yaml"),
-            ("proxies", "harness.toxiproxy.json"),
-            ("toml", "harness.toml"),
-        ):
-            files = set(folder.iterdir())
-            done = own.harness("init", "--compose", "compose.yaml", "--front", "redis", "--print", what)
-            assert done.returncode == 0, done.stderr
-            assert set(folder.iterdir()) == files, "it prints and writes nothing"
-            (folder / name).write_text(done.stdout)
+        own.print_files(("override", "harness.override.yaml"), ("proxies", "harness.toxiproxy.json"), front="redis")
         own.files.append("harness.override.yaml")
         own.compose("up", "-d")
         own.wait()
@@ -313,14 +320,52 @@ networks:
         kept = [id for id in before if id in fronted]
         assert {before[id]["name"].strip("/").replace("_", "-").split("-")[-2] for id in kept} == {"redis", "other"}
         assert all(before[id] == fronted[id] for id in kept), "the dependencies were not touched"
-        declared = (folder / "harness.toml").read_text().partition("[run]")[0]
-        (folder / "harness.toml").write_text(f'{declared}[run]\nlocustfile = "locustfile.py"\nscale = 0.02{RUN}')
+        own.declare_run()
         own.run_and_look()
         own.files.pop()
         own.compose("up", "-d", "--remove-orphans")
         own.wait()
         names = {one["name"] for one in own.state().values()}
         assert names == {one["name"] for one in before.values()}, "the override is gone"
+    finally:
+        own.down()
+
+
+def test_two_stores_on_one_port_are_behind_two_addresses(tmp_path: Path, images: dict[str, str]) -> None:
+    if composes()[-1] != "docker compose":
+        pytest.skip("a second address takes Compose 2.23.1")
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for name in ("app.py", "locustfile.py"):
+        shutil.copy(EXAMPLE / name, folder)
+    own = Own(folder, "docker compose", images, "two")
+    served = """
+    image: ${PYTHON_IMAGE}
+    command: ["python3", "/app.py"]
+    volumes: ["./app.py:/app.py:ro"]"""
+    (folder / "compose.yaml").write_text(
+        f"""
+services:
+  app:{served}
+    environment: [REDIS_HOST=cache]
+    ports: ["127.0.0.1:{own.port}:8000"]
+  counter:{served}
+    environment: [REDIS_HOST=sessions]
+    healthcheck:
+      test: ["CMD", "python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/')"]
+      interval: 1s
+  cache: {{image: "${{REDIS_IMAGE}}"}}
+  sessions: {{image: "${{REDIS_IMAGE}}"}}
+"""
+    )
+    own.print_files(("override", "harness.override.yaml"), ("proxies", "harness.toxiproxy.json"))
+    assert "harness-toxiproxy-2" in (folder / "harness.override.yaml").read_text()
+    try:
+        own.files.append("harness.override.yaml")
+        own.compose("up", "-d")
+        own.wait()
+        own.declare_run('fault = ["cache-down@0s+4s", "sessions-down@6s+4s"]')
+        own.run_and_look("cache-down", "sessions-down")
     finally:
         own.down()
 
@@ -376,26 +421,19 @@ services:
     healthcheck: {{test: ["CMD", "curl", "-f", "http://localhost:8000/health"]}}
 """
     )
-    printed = {
-        "override": "harness.override.yaml",
-        "proxies": "harness.toxiproxy.json",
-        "envoy": "harness.envoy.json",
-        "toml": "harness.toml",
-    }
-    for what, name in printed.items():
-        done = own.harness("init", "--compose", "compose.yaml", "--front", "payments", "--print", what)
-        assert done.returncode == 0, done.stderr
-        (folder / name).write_text(done.stdout)
+    files = (
+        ("override", "harness.override.yaml"),
+        ("proxies", "harness.toxiproxy.json"),
+        ("envoy", "harness.envoy.json"),
+    )
+    own.print_files(*files, front="payments")
     try:
         own.files.append("harness.override.yaml")
         own.compose("up", "-d")
         own.wait()
         well = own.harness("stack", "status")
         assert well.returncode == 0 and "envoy" in well.stdout, well.stdout + well.stderr
-        faults = 'fault = ["payments-status:status=429@0s+4s", "payments-delay@6s+4s", "payments-down@12s+4s"]'
-        run = re.sub(r"fault = \[.*\]", faults, RUN)
-        declared = (folder / "harness.toml").read_text().partition("[run]")[0]
-        (folder / "harness.toml").write_text(f'{declared}[run]\nlocustfile = "locustfile.py"{run}')
+        own.declare_run('fault = ["payments-status:status=429@0s+4s", "payments-delay@6s+4s", "payments-down@12s+4s"]')
         own.run_and_look("payments-status", "payments-delay", "payments-down")
         (envoy,) = [id for id, one in own.state().items() if "envoy" in one["name"]]
         port = own.state()[envoy]["ports"]["9901/tcp"][0]["HostPort"]

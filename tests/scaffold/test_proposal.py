@@ -435,7 +435,7 @@ def test_an_http_upstream_that_is_named_gets_an_envoy_behind_toxiproxy(folder: P
     # Of a project that is fronted already the same is made, and Envoy is nobody's dependency.
     (folder / "compose.override.yaml").write_text(found.override)
     again = of(PAYS, chosen=("redis", "payments"))
-    assert again.toml == found.toml
+    assert again.toml.partition("[target]")[2] == found.toml.partition("[target]")[2]
 
 
 @pytest.mark.docker
