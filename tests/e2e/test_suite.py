@@ -192,7 +192,9 @@ def test_ctrl_c_undoes_the_experiment_and_leaves_the_rest(tmp_path: Path) -> Non
         suite.kill_group()
     one, two, three = suite.suite()["experiments"]
     assert suite.suite()["exit_code"] == 130
-    assert one["outcome"] == "held" and result(suite.dir / NAMES[0])["verdict"] == "pass"
+    # A busy machine may have been too busy to tell.
+    told = {"held": "pass", "unknown": "inconclusive"}
+    assert result(suite.dir / NAMES[0])["verdict"] == told[one["outcome"]]
     assert two["outcome"] == "unknown" and result(suite.dir / NAMES[1])["faults"][0]["undo_verified"]
     assert three["outcome"] == "not_run" and "interrupted" in three["why"] and not three["attempts"]
     assert wait_until(lambda: not still_alive(members)), still_alive(members)

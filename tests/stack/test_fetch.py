@@ -13,6 +13,7 @@ import pytest
 
 from harness.model.errors import Refused, SetupError
 from harness.stack.starting.fetch import check_folder, ensure_file, is_intact, locked, sha256_of, work_folder
+from harness.stack.starting.ready import Interrupted
 
 
 def ignore(_line: str) -> None:
@@ -142,6 +143,11 @@ def test_waiting_for_another_maker_is_said_and_has_a_limit(tmp_path: Path) -> No
         with (
             pytest.raises(SetupError, match="another process has been setting it up"),
             locked(tmp_path / "thing", title="Thing", progress=said.append, limit_s=0.3),
+        ):
+            pass
+        with (
+            pytest.raises(Interrupted),
+            locked(tmp_path / "thing", title="Thing", progress=ignore, stopped=lambda: True),
         ):
             pass
     finally:

@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.adapters.docker import project as docker_project
@@ -18,6 +18,7 @@ from harness.adapters.docker.records import Container
 from harness.dependencies.probe import path_probe
 from harness.model.clock import monotonic
 from harness.model.errors import AdapterError, HarnessError, Refused, SetupError
+from harness.model.paths import cache_dir
 from harness.model.records.faults import Address, Dependency
 from harness.model.records.process import Launcher, OwnsProjects
 from harness.model.records.stack import Progress, StackName, StackUp
@@ -26,6 +27,7 @@ from harness.stack.compose.compose_cli import ComposeCommand
 from harness.stack.compose.project import ComposeProject
 from harness.stack.embedded import api, envoy, kafka, risk
 from harness.stack.embedded.private_folder import PrivateFolder
+from harness.stack.starting.fetch import locked
 from harness.stack.starting.ports import Ports
 from harness.stack.starting.ready import Interrupted, NotReady
 
@@ -164,8 +166,7 @@ class ComposeStack:
             )
             say(f"{TITLE} project {self._project}, {' '.join(compose.argv)} {compose.version} on {engine.url}")
             wanted = settings.built_images(text, tag, profiles=env.get("COMPOSE_PROFILES", ""))
-            if any(docker_project.image(engine, one) is None for one in wanted):
-                self._run(project, "compose-build", "build", title=f"{TITLE}: building", say=say)
+            self._build(project, engine, wanted, say)
             began = monotonic()
             self._run(
                 project, "compose-up", "up", "-d", "--no-build", title=f"{TITLE}: starting", say=say, look=self._look
@@ -188,6 +189,20 @@ class ComposeStack:
             folder=str(folder.path),
             grafana=bind.grafana(containers),
         )
+
+    def _build(self, project: ComposeProject, engine: Engine, images: Sequence[str], say: Progress) -> None:
+        """Those that the engine has not. One harness at a time: an engine may refuse the second of two builds of one
+        image."""
+
+        def missing() -> bool:
+            return any(docker_project.image(engine, one) is None for one in images)
+
+        if not missing():
+            return
+        lock = cache_dir() / "compose" / "images"
+        with locked(lock, title=f"{TITLE}: images", progress=say, limit_s=MAKE_LIMIT_S, stopped=self._stop.is_set):
+            if missing():
+                self._run(project, "compose-build", "build", title=f"{TITLE}: building", say=say)
 
     def _tag(self, engine: Engine, text: str, folder: Path) -> str:
         """Of the images that are built: another one for other content, or for another base image of the same name."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from harness.model.errors import Refused, SetupError
 from harness.model.paths import cache_dir
 from harness.model.records.stack import Progress
+from harness.stack.starting.ready import Interrupted
 
 Make = Callable[[Path], None]
 """Writes the complete file to the given temporary path."""
@@ -143,10 +144,17 @@ def cache_error(title: str, folder: Path, error: OSError) -> SetupError:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, title: str, progress: Progress, limit_s: float = LOCK_LIMIT_S) -> Iterator[None]:
+def locked(
+    path: Path,
+    *,
+    title: str,
+    progress: Progress,
+    limit_s: float = LOCK_LIMIT_S,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
     """Hold `path.lock`. The lock goes with the process, so a killed one blocks nobody.
 
-    Raises SetupError when the cache cannot be written, or another process held it for `limit_s`.
+    Raises SetupError when the cache cannot be written, or another process held it for `limit_s`; Interrupted.
     """
     lock = path.with_name(path.name + ".lock")
     try:
@@ -170,6 +178,8 @@ def locked(path: Path, *, title: str, progress: Progress, limit_s: float = LOCK_
                         f"{title}: another process has been setting it up for {limit_s:.0f} s",
                         hint=f"see who holds {lock}, or remove the folder {path.parent}",
                     ) from None
+                if stopped():
+                    raise Interrupted(f"{title}: stopped") from None
                 time.sleep(0.1)
         yield
 
