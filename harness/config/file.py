@@ -218,7 +218,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     def contained(self) -> bool:
         """Whether anything in it is a container, so that a Docker engine is asked."""
         tables: list[Contained | None] = [self.target, self.toxiproxy, *self.dependencies.values()]
-        return any(table is not None and table.contained for table in tables)
+        fronts = (table.front_container for table in self.dependencies.values())
+        return any(table is not None and table.contained for table in (*tables, *fronts))
 
     @property
     def may_fail_with(self) -> dict[str, tuple[str, ...]]:

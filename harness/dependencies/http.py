@@ -78,6 +78,8 @@ class HttpTable(DependencyTable, frozen=True, kw_only=True):
             )
         if self.front_service is not None:
             check_service(self.front_service, f"{where}.front_service")
+            if self.front_service == self.service:
+                raise UsageError(f"{where}.front_service: {self.service} is the dependency itself, not its front")
         if self.front is not None:
             url = rules.base_url(self.front, f"{where}.front: ", example=f'front = "{_FRONT}"', schemes=("http",))
             if url.count("/") > 2:

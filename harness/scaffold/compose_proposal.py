@@ -9,7 +9,7 @@ import msgspec
 from harness.model.errors import UsageError
 from harness.scaffold import configuration_file, proxy_override
 from harness.scaffold.compose_config import OVERRIDE, Composed, ask, composed
-from harness.scaffold.compose_services import ENVOY, ours, project_of
+from harness.scaffold.compose_services import ENVOY, OURS, ours, project_of
 from harness.scaffold.connections import Refused
 from harness.scaffold.front import Front, plan_front, says
 from harness.scaffold.one_line import one_line
@@ -117,6 +117,15 @@ def _checked(found: Composed, front: Front, override: str) -> str:
                     raise UsageError(
                         f"compose file {found.files[0]}: with the override {alias} means another service for {name}"
                     )
+    for one in front.fronted:
+        through = ENVOY if any(proxy.front is not None for proxy in one.proxies) else OURS
+        if through in after.services and meant(after.services, after.services[through], one.service.name) != {
+            one.service.name
+        }:
+            raise UsageError(
+                f"{one.service.name} cannot be led through {through}: on its networks that name means others as well",
+                hint="give the services names and aliases of their own",
+            )
     added = (*front.addresses, *((ENVOY,) if front.http else ()))
     missing = [name for name in added if name not in after.services]
     if missing or not any(map(ours, after.services)):

@@ -107,6 +107,11 @@ def project_of(composed: Composed, *, all_of_it: bool = False) -> Project:
     return Project(composed=composed, name=name, services=services, internal=frozenset(internal))
 
 
+def name_of(service: str) -> str:
+    """A service's name as faults may call it: they take small letters, digits, and single - and _ between them."""
+    return re.sub(r"[^a-z0-9]+", "-", service.lower()).strip("-") or "service"
+
+
 def ours(service: str) -> bool:
     return re.fullmatch(rf"{OURS}(-\d+)?|{ENVOY}", service) is not None
 

@@ -15,8 +15,8 @@ from harness.config.load import parse
 from harness.dependencies.registry import tables
 from harness.model.errors import UsageError
 from harness.scaffold.compose_config import filled_from
-from harness.scaffold.compose_services import ENVOY, OURS, Service
-from harness.scaffold.front import Front, Fronted
+from harness.scaffold.compose_services import ENVOY, OURS, Service, name_of
+from harness.scaffold.front import Front, Fronted, Proxy
 from harness.scaffold.one_line import joined
 from harness.scaffold.roles import What, primary_port
 from harness.scaffold.target import Choice, health_path, url_of
@@ -152,11 +152,12 @@ def _replica(service: Service) -> list[str]:
 def _fronted(front: Front, one: Fronted, names: _Names) -> list[str]:
     lines: list[str] = []
     for number, proxy in enumerate(proxy for proxy in one.proxies if proxy.wanted):
-        if number == 0:
+        if proxy.front is not None:
+            lines += [*_over_http(one, proxy, proxy.front, names, first=number == 0), ""]
+        elif number == 0:
             lines += [f"[dependencies.{names.free(one.service.name)}]"]
             lines += _kind(front, one.service, one.what, None, users=tuple(one.users))
-            lines += [f"proxy = {json.dumps(proxy.name)}"]
-            lines += [*(_envoy(one, lines[0]) if one.what.http else []), ""]
+            lines += [f"proxy = {json.dumps(proxy.name)}", ""]
         else:
             lines += [
                 f"[dependencies.{names.free(f'{one.service.name}-{proxy.port}')}]",
@@ -167,15 +168,19 @@ def _fronted(front: Front, one: Fronted, names: _Names) -> list[str]:
     return lines
 
 
-def _envoy(one: Fronted, head: str) -> list[str]:
-    """head: its table's."""
-    named = [f"front_name = {json.dumps(one.proxies[0].name)}"]
-    health = health_path(one.service)
+def _over_http(one: Fronted, proxy: Proxy, front: str, names: _Names, *, first: bool) -> list[str]:
+    """first: of the proxies of its service, whose container is declared once."""
+    container = [f"service = {json.dumps(one.service.name)}", *_replica(one.service), f"port = {proxy.port}"]
+    name = names.free(proxy.name)
+    health = health_path(one.service, proxy.port)
     return [
-        f"port = {one.proxies[0].port}",
+        f"[dependencies.{name}]",
+        'kind = "http"',
+        *(container if first else []),
         *([f"health = {json.dumps(health)}    # what its own health check asks for"] if health is not None else []),
+        f"proxy = {json.dumps(proxy.name)}",
         f"front_service = {json.dumps(ENVOY)}    # behind the proxy: for status, delay and slow-body",
-        *(named if head != f"[dependencies.{one.proxies[0].name}]" else []),
+        *([f"front_name = {json.dumps(front)}"] if front != name else []),
     ]
 
 
@@ -324,11 +329,6 @@ def _password(front: Front, service: Service, own: Mapping[str, str], users: Seq
 
 def _files(files: Sequence[str]) -> str:
     return json.dumps(files[0]) if len(files) == 1 else json.dumps(list(files))
-
-
-def name_of(service: str) -> str:
-    """A service's name as faults may call it: they take small letters, digits, and single - and _ between them."""
-    return re.sub(r"[^a-z0-9]+", "-", service.lower()).strip("-") or "service"
 
 
 def variable_of(service: str) -> str:

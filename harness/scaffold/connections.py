@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,6 +23,9 @@ _HOST_KEY = re.compile(
     re.IGNORECASE,
 )
 _USERINFO = re.compile(r"(?<=://)[^/\s\"']*@")
+_SCHEME = re.compile(r"([A-Za-z][\w+.-]*)://$")
+_USUAL = {"http": 80, "https": 443}
+"""Ports that a URL means where it says none."""
 _BEFORE = r"(?:^|(?<=[\s\"'=,;(@\[{|>])|(?<=//)|(?<=@tcp\())"
 _AFTER = r"(?::(?P<port>\d{2,5})(?!\d)|(?=[/,?;)\]}\"'\s|]|$))"
 
@@ -30,14 +34,25 @@ DEPENDS = "it depends on it"
 """The reason where there is no other."""
 
 
+class Mention(NamedTuple):
+    """A place that names a host. port: None = not said. scheme: of the URL in which it stands."""
+
+    where: str
+    name: str
+    port: int | None
+    scheme: str | None
+
+
 class Use(msgspec.Struct, frozen=True, kw_only=True):
-    """One connection: a client's name for a store and the port it says; None = the store's own. why: for people."""
+    """One connection: a client's name for a store and the port it says; None = the store's own. scheme: of the URL that
+    says so. why: for people."""
 
     client: str
     store: str
     name: str
     port: int | None
     why: str
+    scheme: str | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,32 +66,49 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 def uses_of(project: Project, client: Service, store: Service, what: What) -> list[Use]:
     """The connections of one service to another, strong evidence first. () = nothing says that there are any."""
     found = [
-        Use(client=client.name, store=store.name, name=name, port=port, why=f"{where} names it")
-        for where, name, port in mentions(client, (*store.names, *store.made))
+        Use(
+            client=client.name,
+            store=store.name,
+            name=one.name,
+            port=one.port,
+            why=f"{one.where} names it",
+            scheme=one.scheme,
+        )
+        for one in mentions(client, (*store.names, *store.made))
     ]
     for linked, alias in client.links:
         if linked == store.name:
             found.append(Use(client=client.name, store=store.name, name=alias, port=None, why="it has a link to it"))
             found += [
-                Use(client=client.name, store=store.name, name=alias, port=port, why=f"{where} names its link")
-                for where, _, port in mentions(client, (alias,))
+                Use(
+                    client=client.name,
+                    store=store.name,
+                    name=alias,
+                    port=one.port,
+                    why=f"{one.where} names its link",
+                    scheme=one.scheme,
+                )
+                for one in mentions(client, (alias,))
             ]
     if not found and store.name in client.depends_on:
         found.append(Use(client=client.name, store=store.name, name=store.name, port=None, why=DEPENDS))
     return list(dict.fromkeys(found))
 
 
-def mentions(client: Service, names: tuple[str, ...]) -> Iterator[tuple[str, str, int | None]]:
-    """(where, name, port) of every place that names one of these as a host."""
+def mentions(client: Service, names: tuple[str, ...]) -> Iterator[Mention]:
+    """Every place that names one of these as a host."""
     every = re.compile(
         rf"{_BEFORE}(?P<name>{'|'.join(re.escape(name) for name in sorted(names, key=len, reverse=True))}){_AFTER}"
     )
     for where, text in client.texts:
         plain = _USERINFO.sub("", text)
         for match in every.finditer(plain):
+            url = _SCHEME.search(plain, 0, match.start())
+            scheme = url[1].lower() if url is not None else None
             port = int(match["port"]) if match["port"] else _beside_it(client.environment, where)
             if match["port"] or _is_host(client, where, plain, match):
-                yield (where if where not in client.environment else f"its setting {where}"), match["name"], port
+                place = where if where not in client.environment else f"its setting {where}"
+                yield Mention(place, match["name"], port or _USUAL.get(scheme or ""), scheme)
 
 
 def _is_host(client: Service, where: str, text: str, match: re.Match[str]) -> bool:

@@ -13,12 +13,17 @@ from harness.dependencies.kind import DependencyKind
 from harness.model.errors import UsageError
 from harness.model.records.faults import Address
 from harness.model.suggest import unknown
-from harness.scaffold.compose_services import OURS, Project, Service
+from harness.scaffold.compose_services import OURS, Project, Service, name_of
 from harness.scaffold.connections import DEPENDS, Refused, Use, refusal, sentinel_of, uses_of, way_past
 from harness.scaffold.kafka_listeners import after_bootstrap
-from harness.scaffold.roles import What, asked_over_http, family_of, primary_port, roles
+from harness.scaffold.roles import What, family_of, primary_port, roles
 
 API_PORT = 8474
+OTLP_PORT = 4317
+"""Of OpenTelemetry's collectors: gRPC, though its URLs begin with http."""
+NAMED = "you named it"
+LONGEST = 50
+"""Of the name of a front, which faults and their records repeat."""
 FIRST_LISTEN = 18_080
 """Where an Envoy listens for Toxiproxy: as an Envoy without a compose project does."""
 _FIRST_FREE = 20_000
@@ -27,12 +32,13 @@ _FIRST_FREE = 20_000
 
 class Proxy(msgspec.Struct, frozen=True, kw_only=True):
     """name: in Toxiproxy. port: of the store, and of the address that clients use. listen: on the harness's Toxiproxy.
-    wanted: a client is known to use it."""
+    wanted: a client is known to use it. front: what the Envoy behind it calls it, None = there is none."""
 
     name: str
     port: int
     listen: int
     wanted: bool
+    front: str | None = None
 
 
 class Fronted(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,14 +74,16 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def http(self) -> tuple[Upstream, ...]:
-        """What an Envoy stands in front of, by the names of their proxies: an HTTP upstream's first port."""
+        """What an Envoy stands in front of: ports that are asked over HTTP."""
+        found = [
+            (proxy.front, Address(one.service.name, proxy.port))
+            for one in self.fronted
+            for proxy in one.proxies
+            if proxy.front is not None
+        ]
         return tuple(
-            Upstream(
-                name=one.proxies[0].name,
-                listen=Address("0.0.0.0", FIRST_LISTEN + number),
-                upstream=Address(one.service.name, one.proxies[0].port),
-            )
-            for number, one in enumerate(one for one in self.fronted if one.what.http)
+            Upstream(name=name, listen=Address("0.0.0.0", FIRST_LISTEN + number), upstream=upstream)
+            for number, (name, upstream) in enumerate(found)
         )
 
     @property
@@ -125,13 +133,12 @@ def plan_front(project: Project, chosen: Sequence[str] = (), apps: Sequence[str]
     for name in candidates:
         store, what = project.services[name], known[name]
         if what.role != "store":
-            family = family_of(project, store)[0]
-            http = family is None and asked_over_http(project, store)
-            what = What(role="store", why="you named it", family=family, http=http)
-        users, ports = _users(project, known, store, what, apps, candidates, refused, beside)
-        port = named.get(name) or primary_port(store, what, store.environment)
-        if port is None and what.http:
-            port = next((one for one in ports if one is not None), 80)
+            what = What(role="store", why=NAMED, family=family_of(project, store)[0])
+        users, ports, over_http = _users(project, known, store, what, apps, refused, beside)
+        # What has a protocol of its own, or was not asked for, gets no Envoy.
+        http = over_http if name in named and what.kind.name == "tcp" else ()
+        port = named.get(name) or (http[0] if http and what.family is None else None)
+        port = port or primary_port(store, what, store.environment) or next(filter(None, ports), None)
         if port is None:
             raise UsageError(f"--front {name}: on which port does it listen?", hint=f"--front {name}:7000")
         if not users:
@@ -144,7 +151,7 @@ def plan_front(project: Project, chosen: Sequence[str] = (), apps: Sequence[str]
         if None in ports and not named.get(name) and what.family is not None and what.family.either is not None:
             said.append(what.family.either)
         wanted = said if said and not {None, port} & {*ports} and not named.get(name) else [port, *said]
-        one = _placed(project, store, what, users, wanted, taken, refused)
+        one = _placed(project, store, what, users, wanted, http, taken, refused, fronted)
         if one is not None:
             fronted.append(one)
     if named and not fronted and refused:
@@ -189,12 +196,13 @@ def _users(
     store: Service,
     what: What,
     apps: Sequence[str],
-    candidates: Sequence[str],
     refused: list[Refused],
     beside: list[str],
-) -> tuple[dict[str, tuple[str, tuple[str, ...]]], list[int | None]]:
-    """Whose traffic to this store is led through its proxy, by which names, and the ports that they say."""
+) -> tuple[dict[str, tuple[str, tuple[str, ...]]], list[int | None], tuple[int, ...]]:
+    """Whose traffic to this store is led through its proxy, by which names, the ports that they say, and which of those
+    they ask over HTTP."""
     users: dict[str, tuple[str, tuple[str, ...]]] = {}
+    led: list[Use] = []
     ports: list[int | None] = []
     for client in project.services.values():
         if client.name == store.name or (apps and client.name not in apps):
@@ -202,12 +210,12 @@ def _users(
         used = uses_of(project, client, store, what)
         if not used and what.kind.name == "kafka":
             used = _of_its_cluster(project, known, client, store)
-        if not apps and (known[client.name].role != "application" or client.name in candidates):
-            if used and client.name not in candidates and known[client.name].role != "store":
+        if not apps and known[client.name].role != "application":
+            if used and known[client.name].role != "store":
                 beside.append(f"{client.name} goes to {store.name} directly: it is {known[client.name].why}")
             continue
         if apps and not used:
-            used = [Use(client=client.name, store=store.name, name=store.name, port=None, why="you named it")]
+            used = [Use(client=client.name, store=store.name, name=store.name, port=None, why=NAMED)]
         led_off = {one.name: _elsewhere(project, client, store, one.name) for one in used}
         if used and None not in led_off.values():
             away = next(iter(led_off.values()))
@@ -242,7 +250,17 @@ def _users(
         names = dict.fromkeys((*(one.name for one in used), *_own_names(project, client, store)))
         users[client.name] = (used[0].why, tuple(names))
         ports += [*(one.port for one in used), *more]
-    return users, list(dict.fromkeys(ports))
+        led += used
+    return users, list(dict.fromkeys(ports)), _over_http(led)
+
+
+def _over_http(led: Sequence[Use]) -> tuple[int, ...]:
+    """Ports that are asked in URLs of plain HTTP, and in none of another scheme."""
+    schemes: dict[int, set[str]] = {}
+    for use in led:
+        if use.port is not None:
+            schemes.setdefault(use.port, set()).update({use.scheme} if use.scheme is not None else ())
+    return tuple(port for port, found in schemes.items() if found == {"http"} and port != OTLP_PORT)
 
 
 def _of_its_cluster(project: Project, known: Mapping[str, What], client: Service, store: Service) -> list[Use]:
@@ -316,10 +334,14 @@ def _placed(
     what: What,
     users: dict[str, tuple[str, tuple[str, ...]]],
     wanted: Sequence[int],
+    http: Sequence[int],
     taken: dict[str, set[int]],
     refused: list[Refused],
+    others: Sequence[Fronted],
 ) -> Fronted | None:
     """The store on the first address whose ports are free. Its other ports go with it where they are free, too."""
+    names = {proxy.name for one in others for proxy in one.proxies}
+    fronts = {proxy.front for one in others for proxy in one.proxies}
     needed = list(dict.fromkeys((*wanted, *store.ports)))
     known = what.family.ports if what.family is not None else ()
     asked = project.composed.asked
@@ -345,9 +367,26 @@ def _placed(
         if number > 1:
             listen = next(free for free in range(_FIRST_FREE, 60_000) if free not in taken[OURS])
             taken[OURS].add(listen)
-        name = store.name if port == every[0] else f"{store.name}-{port}"
-        proxies.append(Proxy(name=name, port=port, listen=listen, wanted=port in wanted))
+        name = _free(store.name if port == every[0] else f"{store.name}-{port}", names)
+        front = _free(name_of(name)[:LONGEST], fronts) if port in http and port in wanted else None
+        proxies.append(Proxy(name=name, port=port, listen=listen, wanted=port in wanted, front=front))
     return Fronted(service=store, what=what, proxies=tuple(proxies), address=address, users=users)
+
+
+def _free(name: str, taken: set[str] | set[str | None]) -> str:
+    """The name, or that with a number behind it; it is taken afterwards."""
+    found = next(one for one in (name, *(f"{name}-p{number}" for number in range(2, 10_000))) if one not in taken)
+    taken.add(found)
+    return found
+
+
+def _and_envoy(one: Fronted) -> str:
+    """Behind which ports there is one: the rest of a clause."""
+    asked = [proxy for proxy in one.proxies if proxy.wanted]
+    through = [str(proxy.port) for proxy in asked if proxy.front is not None]
+    if not through:
+        return ""
+    return " and Envoy" if len(through) == len(asked) else f", {', '.join(through)} through Envoy as well"
 
 
 def says(front: Front) -> list[str]:
@@ -355,10 +394,14 @@ def says(front: Front) -> list[str]:
     told = [
         f"{user} {'would reach' if why == DEPENDS else 'reaches'} {one.service.name}"
         f" ({', '.join(str(proxy.port) for proxy in one.proxies if proxy.wanted)}) through"
-        f" Toxiproxy{' and Envoy' if one.what.http else ''}: {why}"
-        + (", and no setting shows how it uses it" if why == DEPENDS else "")
+        f" Toxiproxy{_and_envoy(one)}: {why}" + (", and no setting shows how it uses it" if why == DEPENDS else "")
         for one in front.fronted
         for user, (why, _) in one.users.items()
+    ]
+    told += [
+        f"{one.service.name} gets Toxiproxy alone, and no Envoy: no setting asks it in URLs of plain HTTP alone"
+        for one in front.fronted
+        if one.what.why == NAMED and not any(proxy.front for proxy in one.proxies)
     ]
     told += [f"{one.client} is not led through a proxy to {one.store}: {one.why}" for one in front.refused]
     told += [

@@ -86,7 +86,8 @@ def override(front: Front, command: str) -> str:
     for address in front.addresses:
         lines += _toxiproxy(front, address)
     lines += _envoy(front) if front.http else []
-    if set(_networks(front, OURS)) - {n for one in front.project.services.values() for n in one.networks}:
+    used = {*_networks(front, OURS), *(_networks_of_envoy(front) if front.http else ())}
+    if used - {network for one in front.project.services.values() for network in one.networks}:
         lines += ["networks:", f"  {OURS}: {{}}       # so that its ports can be published: the others are internal"]
     for number, address in enumerate(front.addresses[1:]):
         rows = [
@@ -144,23 +145,37 @@ def _toxiproxy(front: Front, address: str) -> list[str]:
     else:
         lines += ["    configs:", f"      - source: {address}", f"        target: /{PROXIES}"]
         lines += ["    depends_on:", f"      - {OURS}"]
-    networks = _networks(front, address)
-    if _named(networks):
-        lines += ["    networks:", *(f"      - {json.dumps(network)}" for network in networks)]
-    return lines
+    if address == OURS and front.http:
+        lines += ["    depends_on:", f"      - {ENVOY}"]
+    return lines + _on(_networks(front, address))
 
 
 def _envoy(front: Front) -> list[str]:
-    networks = _networks(front, OURS)
     return [
         f"  {ENVOY}:",
-        f"    image: ${{ENVOY_IMAGE:-{http_front.IMAGE}}}",
+        f"    image: ${{HARNESS_ENVOY_IMAGE:-{http_front.IMAGE}}}",
         f'    command: ["envoy", "-c", "/{FRONTS}", "-l", "warning"]',
+        '    environment: {ENVOY_UID: "0"}    # so that it can read its file whatever your umask is',
         *_mounted(FRONTS),
-        "    ports:",
+        "    ports:                        # its admin interface: on this machine only, for the harness",
         f'      - "127.0.0.1::{ENVOY_PORT}"',
-        *(["    networks:", *(f"      - {json.dumps(network)}" for network in networks)] if _named(networks) else []),
+        *_on(_networks_of_envoy(front)),
     ]
+
+
+def _networks_of_envoy(front: Front) -> tuple[str, ...]:
+    """Those of what it stands in front of, on which the first Toxiproxy is, too."""
+    upstreams = {one.upstream.host for one in front.http}
+    found = dict.fromkeys(n for one in front.fronted if one.service.name in upstreams for n in one.service.networks)
+    if set(found) <= front.project.internal:
+        found[OURS] = None
+    return tuple(found)
+
+
+def _on(networks: tuple[str, ...]) -> list[str]:
+    if networks == ("default",):
+        return []
+    return ["    networks:", *(f"      - {json.dumps(network)}" for network in networks)]
 
 
 def _mounted(name: str) -> list[str]:
@@ -171,10 +186,6 @@ def _mounted(name: str) -> list[str]:
         f"        target: /{name}",
         "        read_only: true",
     ]
-
-
-def _named(networks: tuple[str, ...]) -> bool:
-    return networks != ("default",)
 
 
 def _networks(front: Front, address: str) -> tuple[str, ...]:
@@ -196,7 +207,7 @@ def proxies(front: Front) -> str:
     """Toxiproxy's -config file: a proxy for each port of a store."""
     through = {one.name: f"{ENVOY}:{one.listen.port}" for one in front.http}
     rows = [
-        _row(proxy.name, proxy.listen, through.get(proxy.name) or f"{one.service.name}:{proxy.port}")
+        _row(proxy.name, proxy.listen, through.get(proxy.front or "", f"{one.service.name}:{proxy.port}"))
         for one in front.fronted
         for proxy in one.proxies
     ]

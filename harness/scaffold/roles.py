@@ -161,16 +161,15 @@ _REPLICA_NAME = re.compile(r"(^|[-_])(replica|slave|standby|secondary|follower)s
 
 
 class What(msgspec.Struct, frozen=True, kw_only=True):
-    """role of a service, and why: a clause. family: of a store. http: others ask it over HTTP."""
+    """role of a service, and why: a clause. family: of a store."""
 
     role: Role
     why: str
     family: Family | None = None
-    http: bool = False
 
     @property
     def kind(self) -> DependencyKind:
-        return kinds()["http"] if self.http else kind_of_family(self.family)
+        return kind_of_family(self.family)
 
 
 def roles(project: Project) -> dict[str, What]:
@@ -233,20 +232,6 @@ def family_of(project: Project, service: Service) -> tuple[Family | None, str]:
                 if match[1] is None and not service.published and int(match[4] or 0) in _PORTS:
                     return _called(_PORTS[int(match[4])]), "port"
     return None, ""
-
-
-def asked_over_http(project: Project, service: Service) -> bool:
-    """Whether others name it in URLs of plain HTTP, and in none of TLS, which nobody can stand in for."""
-    names = "|".join(map(re.escape, service.names))
-    url = re.compile(rf"(?<![\w])(https?)://([^/\s@\"']*@)?({names})(?![\w.-])")
-    found = {
-        match[1]
-        for other in project.services.values()
-        if other.name != service.name
-        for _, text in other.texts
-        for match in url.finditer(text)
-    }
-    return found == {"http"}
 
 
 def _last(name: str) -> Family | None:

@@ -81,10 +81,12 @@ def url_of(service: Service) -> str | None:
     return f"{'https' if inside in _TLS_PORTS else 'http'}://127.0.0.1:{service.published[inside]}"
 
 
-def health_path(service: Service) -> str | None:
-    """The page that its own health check asks for over HTTP."""
+def health_path(service: Service, port: int | None = None) -> str | None:
+    """The page that its own health check asks for over HTTP. port: on that one, without TLS."""
     for text in re.findall(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0)[^\s\"'|;&)]*", service.health):
         found = urlsplit(text)
+        if port is not None and (found.scheme, found.netloc.partition(":")[2] or "80") != ("http", str(port)):
+            continue
         if re.fullmatch(r"/[\w./~-]+", found.path):
             return str(found.path)
     return None

@@ -22,6 +22,7 @@ from worlds import HARNESS, kept_dependency, say
 
 from harness.model.records.faults import Dependency
 from harness.stack.compose import ComposeStack
+from tests.support.servers.envoy import runtime
 from tests.support.servers.proxied import raw
 
 
@@ -77,6 +78,8 @@ class Compose:
             found[one["Id"]] = {member: end["IPv4Address"] for member, end in one["Containers"].items()}
         if dependency.proxy.url is not None:
             found["proxies"] = raw(f"{dependency.proxy.url}/proxies")
+        if dependency.front is not None:
+            found["front"] = runtime(dependency)
         serves = found[dependency.container.id]["state"] == "running" and any(
             found[dependency.container.id]["ports"].values()
         )

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.stack.compose.settings import BUILD_TAG, build_tag
 from harness.stack.starting.ports import Ports
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -54,7 +55,8 @@ def run(tool: tuple[str, ...], project: str, env: dict[str, str], *arguments: st
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={**os.environ, **env},
+        # Of this content: docker-compose 1.29 would take what an earlier one has left under the usual tag.
+        env={**os.environ, BUILD_TAG: f"file-{build_tag(FILE.parent, {})}", **env},
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-4000:]}"

@@ -98,7 +98,7 @@ def images(stand_in_images: dict[str, str]) -> dict[str, str]:
         "PYTHON_IMAGE": "harness-stand-in/base",
         "REDIS_IMAGE": stand_in_images["HARNESS_REDIS_IMAGE"],
         "TOXIPROXY_IMAGE": stand_in_images["HARNESS_TOXIPROXY_IMAGE"],
-        "ENVOY_IMAGE": stand_in_images["HARNESS_ENVOY_IMAGE"],
+        "HARNESS_ENVOY_IMAGE": stand_in_images["HARNESS_ENVOY_IMAGE"],
     }
 
 

@@ -444,7 +444,7 @@ def test_an_http_upstream_that_is_named_gets_an_envoy_behind_toxiproxy(folder: P
 def test_what_is_not_asked_over_plain_http_gets_no_envoy(url: str) -> None:
     found = of(PAYS.replace("http://payments:9000/v1", url), chosen=("payments",))
     assert "harness.envoy.json" not in found.files and "envoy" not in (found.override or "") + found.toml
-    assert not told(found, "Envoy") and 'kind = "tcp"' in found.toml
+    assert told(found, "payments gets Toxiproxy alone, and no Envoy") and 'kind = "tcp"' in found.toml
     assert json.loads(found.proxies or "")[0]["upstream"] == "payments:9000"
 
 
@@ -453,3 +453,156 @@ def test_what_is_not_asked_over_plain_http_gets_no_envoy(url: str) -> None:
 def test_an_application_that_is_asked_over_http_gets_nothing_unless_it_is_named() -> None:
     found = of(PAYS)
     assert "harness.envoy.json" not in found.files and not told(found, "payments (")
+
+
+def led_to(found: ComposeProposal) -> dict[str, str]:
+    """Name of a proxy -> the address that it leads to in the end."""
+    envoy = json.loads(found.files.get("harness.envoy.json", '{"static_resources": {"listeners": [], "clusters": []}}'))
+    ends = {}
+    for listener, cluster in zip(*(envoy["static_resources"][part] for part in ("listeners", "clusters")), strict=True):
+        (end,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+        at = end["endpoint"]["address"]["socket_address"]
+        port = listener["address"]["socket_address"]["port_value"]
+        ends[f"harness-envoy:{port}"] = f"envoy {at['address']}:{at['port_value']}"
+    rows = json.loads(found.proxies or "[]")
+    assert len({row["name"] for row in rows}) == len(rows)
+    return {row["name"]: ends.get(row["upstream"], row["upstream"]) for row in rows}
+
+
+def asking(*settings: str, payments: str = "expose: [9000]", more: str = "") -> str:
+    lines = "".join(f"\n      {one}" for one in settings)
+    return (
+        f"services:\n  web:\n    build: .\n    ports: ['8000:8000']\n    environment:{lines}\n"
+        f"  payments: {{image: acme/payments, {payments}}}\n{more}"
+    )
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("compose_v2")
+@pytest.mark.parametrize(
+    ("project", "front", "led"),
+    [
+        (
+            asking("URL: http://payments:8080/v1", "GRPC: payments:50051", payments="expose: [50051, 8080]"),
+            "payments",
+            {"payments": "envoy payments:8080", "payments-50051": "payments:50051"},
+        ),
+        (
+            asking("URL: http://payments/v1", payments="expose: [8443, 80]"),
+            "payments",
+            {"payments": "envoy payments:80", "payments-8443": "payments:8443"},
+        ),
+        (
+            asking("URL: http://payments/v1", payments="expose: [9090]"),
+            "payments",
+            {"payments": "envoy payments:80", "payments-9090": "payments:9090"},
+        ),
+        (
+            asking("A: http://payments:9000", "B: http://payments:9001/"),
+            "payments",
+            {"payments": "envoy payments:9000", "payments-9001": "envoy payments:9001"},
+        ),
+        (
+            asking("URL: http://payments:4317"),
+            "payments",
+            {"payments": "payments:4317", "payments-9000": "payments:9000"},
+        ),
+        (
+            asking("URL: http://pay:9000").replace("environment:", "links: ['payments:pay']\n    environment:"),
+            "payments",
+            {"payments": "envoy payments:9000"},
+        ),
+        (
+            asking("URL: http://Pay_Me:9000", more="  Pay_Me: {image: acme/pay, expose: [9000]}\n"),
+            "Pay_Me",
+            {"Pay_Me": "envoy Pay_Me:9000"},
+        ),
+        (
+            asking(
+                "A: http://payments:80", "B: http://payments:81", "C: http://payments-81:81",
+                payments="expose: [80]", more="  payments-81: {image: acme/other, expose: [81]}\n",
+            ),
+            "payments,payments-81",
+            {
+                "payments": "envoy payments:80",
+                "payments-81": "envoy payments:81",
+                "payments-81-p2": "envoy payments-81:81",
+            },
+        ),
+        (
+            asking("URL: http://payments:9000", "M: http://mail:9000", more="  mail: {image: acme/mail}\n"),
+            "payments,mail",
+            {"payments": "envoy payments:9000", "mail": "envoy mail:9000"},
+        ),
+    ],
+)  # fmt: skip
+def test_an_envoy_stands_before_the_ports_that_are_asked_over_http(
+    folder: Path, project: str, front: str, led: dict[str, str]
+) -> None:
+    found = of(project, chosen=tuple(front.split(",")))
+    assert led_to(found) == led
+    for name, text in found.files.items():
+        (folder / name).write_text(text)
+    config = parse(found.toml.encode(), folder / "harness.toml", tables())
+    fronts = sorted(name for name, table in config.dependencies.items() if table.front_container is not None)
+    assert len(fronts) == sum(end.startswith("envoy") for end in led.values())
+    for one in fronts:
+        done = command("plan", "--fault", f"{one}-status", cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("compose_v2")
+def test_named_services_of_the_application_are_clients_of_one_another() -> None:
+    found = of(
+        asking(
+            "URL: http://payments:9000",
+            payments="expose: [9000], environment: {LEDGER: 'http://ledger:7000', R: 'redis://redis'}",
+            more="  ledger: {image: acme/ledger, expose: [7000]}\n  redis: {image: redis}\n",
+        ),
+        chosen=("redis", "payments", "ledger"),
+    )
+    links = found.front.links
+    assert links["payments"] == {"ledger": "harness-toxiproxy-2", "redis": "harness-toxiproxy"} or (
+        set(links["payments"]) == {"ledger", "redis"} and set(links["web"]) == {"payments"}
+    )
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("compose_v2")
+def test_the_envoy_comes_up_with_toxiproxy_and_is_published_for_this_machine_alone() -> None:
+    project = (
+        asking("URL: http://payments:9000")
+        .replace("build: .", "build: .\n    networks: [front, back]")
+        .replace("image: acme/payments", "image: acme/payments, networks: [back]")
+        + "networks: {front: {}, back: {internal: true}}\n"
+    )
+    services = yaml.safe_load(of(project, chosen=("payments",)).override or "")["services"]
+    envoy = services["harness-envoy"]
+    assert envoy["ports"] == ["127.0.0.1::9901"]
+    assert envoy["networks"] == ["back", "harness-toxiproxy"], "none that it has no business on"
+    assert services["harness-toxiproxy"]["depends_on"] == ["harness-envoy"]
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("compose_v2")
+def test_a_name_that_means_two_services_to_the_front_is_refused() -> None:
+    project = (
+        "services:\n"
+        "  web: {build: ., ports: ['8000:8000'], networks: [a], environment: {P: 'http://payments:9000'}}\n"
+        "  job: {build: ., networks: [a, b], environment: {M: 'http://mail:9000'}}\n"
+        "  payments: {image: acme/payments, networks: [a]}\n"
+        "  mail: {image: acme/mail, networks: [a, b]}\n"
+        "  stub: {image: acme/stub, networks: {b: {aliases: [payments]}}}\n"
+        "networks: {a: {}, b: {}}\n"
+    )
+    with pytest.raises(UsageError, match="on its networks that name means others as well"):
+        of(project, chosen=("payments", "mail"))
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("compose_v2")
+def test_a_health_page_of_another_port_is_not_that_of_the_front() -> None:
+    health = "healthcheck: {test: [CMD, curl, 'http://localhost:9091/health']}"
+    found = of(asking("URL: http://payments:9000", payments=f"expose: [9000], {health}"), chosen=("payments",))
+    assert "/health" not in found.toml.partition("[dependencies.payments]")[2]

@@ -183,7 +183,7 @@ def _cluster(one: Upstream) -> dict[str, Any]:
         "type": "STATIC" if _is_ip(one.upstream.host) else "STRICT_DNS",
         "dns_lookup_family": "V4_PREFERRED",
         # A container that was started again may have another address; 5 s of the default would be its recovery's.
-        "dns_refresh_rate": "0.5s",
+        **({"dns_refresh_rate": "0.5s"} if "." not in one.upstream.host and not _is_ip(one.upstream.host) else {}),
         "connect_timeout": _LONG,
         "load_assignment": {
             "cluster_name": name,

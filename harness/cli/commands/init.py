@@ -134,6 +134,10 @@ def _print(found: Proposal, what: str) -> int:
     from harness.model.errors import UsageError
     from harness.report.sentences.text import visible
 
+    if what == "envoy" and "proxies" in found.names and what not in found.names:
+        raise UsageError(
+            "there is no Envoy: nothing that --front names is asked in URLs of plain HTTP alone", hint="--front NAME"
+        )
     if what not in found.names:
         raise UsageError(f"no store gets a proxy: {found.told[0]}", hint="--front NAME")
     if what == "toml" and found.told:

@@ -184,9 +184,9 @@ class _Looking:
                 inside = containers.port_of(container, kind_of(wanted), table.port, upstream, where)
                 found = msgspec.structs.replace(found, direct=self._reached(container, inside, where))
             if table.front_container is not None:
-                at = f"{where}.front_service"
-                envoy = self._containers.find(table.front_container, at)
-                found = found.but(front={"url": f"http://{self._reached(envoy, ENVOY_PORT, at)}"})
+                envoy = self._containers.find(table.front_container, where, key="front_service")
+                at = self._reached(envoy, ENVOY_PORT, f"{where}.front_service")
+                found = found.but(front={"url": f"http://{at}"})
             if not wanted.proxied:
                 found = msgspec.structs.replace(found, path=found.path or found.direct)
             found = table.located(found)

@@ -65,12 +65,13 @@ class Containers:
                 self.notes.append(chosen.note)
         return self._engine
 
-    def find(self, table: Contained, where: str, *, running: bool = True) -> Container:
-        """The one container that a table declares. where: its key path, for messages. running: it must serve.
+    def find(self, table: Contained, where: str, *, running: bool = True, key: str = "service") -> Container:
+        """The one container that a table declares. where: its key path, for messages. running: it must serve. key: in
+        which it names a service.
 
         Raises UsageError where there is none or one too many, or it does not run; Refused where it is paused.
         """
-        found = self._named(table.container, where) if table.container is not None else self._service(table, where)
+        found = self._named(table.container, where) if table.container is not None else self._service(table, where, key)
         if not running:
             return found
         what = found.name if table.service is None else f"{found.name} (service {table.service})"
@@ -92,12 +93,12 @@ class Containers:
             )
         return found
 
-    def _service(self, table: Contained, where: str) -> Container:
+    def _service(self, table: Contained, where: str, key: str) -> Container:
         assert table.service is not None and self._config.compose is not None
         project = project_name(self._config.compose)
         found = self._of_service(project, table.service)
         if not found:
-            raise self._absent(project, table.service, where)
+            raise self._absent(project, table.service, f"{where}.{key}")
         if table.replica is not None:
             for one in found:
                 if one.labels.get(_NUMBER_LABEL) == str(table.replica):
@@ -111,7 +112,9 @@ class Containers:
             names = ", ".join(one.name for one in found)
             raise UsageError(
                 f"{where}: service {table.service} of project {project} has {len(found)} containers ({names})",
-                hint="say which one faults are for with replica = 1, or scale the service to one",
+                hint="say which one faults are for with replica = 1, or scale the service to one"
+                if key == "service"
+                else "scale it to one",
             )
         return found[0]
 
@@ -127,21 +130,19 @@ class Containers:
         services = {one.service for one in self.engine.find({PROJECT_LABEL: project}) if one.service is not None}
         if services:
             error = unknown("service", service, services)
-            return UsageError(
-                f"{where}.service: project {project} has no container of a service {service!r}", hint=error.hint
-            )
+            return UsageError(f"{where}: project {project} has no container of a service {service!r}", hint=error.hint)
         if compose.file:
             folder = str(Path(compose.file[0]).parent.resolve())
             others = {one.project for one in self.engine.find({_FOLDER_LABEL: folder})} - {None}
             if others:
                 name = sorted(str(other) for other in others)[0]
                 return UsageError(
-                    f"{where}.service: there are no containers of compose project {project!r} on {self.engine.url}",
+                    f"{where}: there are no containers of compose project {project!r} on {self.engine.url}",
                     hint=f'those of {folder} belong to project {name!r}: write project = "{name}" in [compose]',
                 )
         files = " ".join(f"-f {Path(name).name}" for name in compose.file)
         return UsageError(
-            f"{where}.service: there are no containers of compose project {project!r} on {self.engine.url}",
+            f"{where}: there are no containers of compose project {project!r} on {self.engine.url}",
             hint=f"start it: docker compose {files + ' ' if files else ''}-p {project} up -d; `docker compose ls` shows"
             " the names of projects",
         )

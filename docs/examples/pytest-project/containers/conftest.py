@@ -30,7 +30,7 @@ def make_proxy(url):
 def containers():
     with Network() as network:
         redis = DockerContainer(REDIS).with_network(network).with_network_aliases("redis").with_exposed_ports(6379)
-        toxiproxy = DockerContainer(TOXIPROXY, command=["-host=0.0.0.0"])
+        toxiproxy = DockerContainer(TOXIPROXY).with_command("-host=0.0.0.0")
         toxiproxy = toxiproxy.with_network(network).with_exposed_ports(8474, LISTEN)
         with redis, toxiproxy:
             make_proxy(f"http://127.0.0.1:{toxiproxy.get_exposed_port(8474)}")
