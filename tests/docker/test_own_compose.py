@@ -22,7 +22,7 @@ import pytest
 from networks import ends_in
 
 from harness.stack.starting.ports import Ports
-from tests.e2e.observe import SHORTENED
+from tests.e2e.observe import SHORTENED, wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -452,7 +452,21 @@ services:
         own.run_and_look("payments-status", "payments-delay", "payments-down")
         (envoy,) = [id for id, one in own.state().items() if "envoy" in one["name"]]
         port = own.state()[envoy]["ports"]["9901/tcp"][0]["HostPort"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/runtime", timeout=10) as answer:
-            assert json.load(answer)["entries"] == {}, "no key is left"
+
+        def keys() -> dict[str, Any]:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/runtime", timeout=10) as answer:
+                return dict(json.load(answer)["entries"])
+
+        assert keys() == {}, "no key is left"
+        killed = subprocess.Popen(
+            [sys.executable, "-c", SHORTENED, "run", "--fault", "payments-status", *BRIEF],
+            cwd=folder, env=own.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            assert wait_until(lambda: keys() != {} or killed.poll() is not None, 60) and killed.poll() is None
+        finally:
+            killed.kill()
+            killed.wait(30)
+        assert wait_until(lambda: keys() == {}, 30), "the keeper of a run that was killed takes them away"
     finally:
         own.down()
