@@ -225,7 +225,9 @@ class Postgres(DependencyKind):
         raise ProbeError("protocol", "a SELECT on it was answered", connected=True)
 
     def tells_clients(self, dependency: Dependency) -> bool:
-        return _has_console(dependency) if dependency.pooled else dependency.credentials.admin is not None
+        if dependency.pooled:
+            return _has_console(dependency)
+        return dependency.credentials.admin is not None or dependency.direct is not None
 
     def clients(self, dependency: Dependency, peers: Collection[Address], target: Collection[int]) -> list[PathClient]:
         """The sessions of the application's role (at PgBouncer: of its login). Those of others are other services', as
@@ -237,14 +239,16 @@ class Postgres(DependencyKind):
         else:
             found = self._sessions(dependency)
             role = dependency.credentials.role
+            if not found and dependency.credentials.admin is None:
+                raise Forbidden(f"{dependency.name}: no session of its own login is seen, and it may see no others")
         others = {one.id for one, user in found if role is not None and user != role}
         its_own = sockets.ends_of(target) if others and target else frozenset()
         return [one for one, _ in found if one.id not in others or one.address in its_own]
 
     def _sessions(self, dependency: Dependency) -> list[tuple[PathClient, str]]:
         """Each with its role."""
-        with self.admin(dependency) as admin:
-            rows = [row for row in admin.sessions() if row.role]
+        with self._looking(dependency) as look:
+            rows = [row for row in look.sessions() if row.role]
         return [
             (
                 PathClient(
@@ -259,13 +263,22 @@ class Postgres(DependencyKind):
             for row in rows
         ]
 
+    def _looking(self, dependency: Dependency) -> postgres_admin.Admin:
+        """A login that only reads, past the proxy: the admin's, else the application's, to which PostgreSQL shows the
+        sessions of its own role."""
+        own = dependency.credentials
+        if own.admin is not None:
+            return self.admin(dependency)
+        options = postgres_admin.conninfo(own.login or "", address=dependency.direct)
+        return postgres_admin.Admin(options, password=secret(own.password_env))
+
     def why_not_asked(self, dependency: Dependency) -> str:
         if dependency.pooled:
             return (
                 f"{dependency.name} stands behind a pooler (PgBouncer), which hides whose connections are whose, and"
                 " no `pooler_admin` that may ask its console is declared"
             )
-        return f"no `admin` login is declared for {dependency.name}"
+        return f"no `admin` login is declared for {dependency.name}, and no session of the application's own is seen"
 
     def countable(self, dependency: Dependency) -> bool:
         return _has_console(dependency) or dependency.credentials.admin is not None
@@ -296,8 +309,8 @@ class Postgres(DependencyKind):
             )
         elif dependency.credentials.admin is None:
             note(
-                f"{dependency.name}: no `admin` is declared, so the path is proven by established connections only,"
-                " and connection-limit and connection-hog are off; a login that suffices:"
+                f"{dependency.name}: no `admin` is declared, so of its clients only the sessions of the application's"
+                " own login are seen, and connection-limit and connection-hog are off; a login that suffices:"
                 f" CREATE ROLE harness_admin LOGIN CREATEROLE PASSWORD '...'; "
                 + _grants(dependency.credentials.role or "", "harness_admin")
             )
