@@ -21,6 +21,7 @@ from harness.fault import Fault, Stage
 from harness.model.clock import monotonic
 from harness.model.errors import Gone, HarnessError, OutcomeUnknown
 from harness.model.records.events import (
+    NOT_INJECTED,
     FaultEvidence,
     FaultInjected,
     FaultMended,
@@ -157,7 +158,7 @@ class FaultRunner:
                 self._journal.record(record)
                 run.record = record
         except (HarnessError, OSError) as error:
-            return machine.Prepared(now=self._history.since_t0(), problem=f"nothing was injected: {error}")
+            return machine.Prepared(now=self._history.since_t0(), problem=f"{NOT_INJECTED}{error}")
         return machine.Prepared(now=self._history.since_t0())
 
     def inject(self, fault_id: str) -> machine.Input:

@@ -315,8 +315,8 @@ class Postgres(DependencyKind):
                 + _grants(dependency.credentials.role or "", "harness_admin")
             )
         found = _with_admin(dependency, where, server)
-        if found.credentials.admin is not None and (missing := _missing_rights(found)):
-            note(f"{dependency.name}: its `admin` may not do all that faults and proofs need: {missing}")
+        for lack in _lacks(found) if found.credentials.admin is not None else ():
+            note(f"{dependency.name}: {lack}")
         return found, server.version
 
     def table_lines(self, environment: Mapping[str, str], variable: str, port: int | None) -> list[str]:
@@ -361,14 +361,6 @@ class _PoolerStatistics:
         pass
 
 
-class _Rights(msgspec.Struct, frozen=True, kw_only=True):
-    """Of an admin login: it may make roles, alter the application's and end its sessions, see those of everybody."""
-
-    makes: bool
-    alters: bool
-    sees: bool
-
-
 class _Look(postgres_admin.Admin):
     """Admin, as a plain client that only reads."""
 
@@ -383,19 +375,6 @@ class _Look(postgres_admin.Admin):
         host = self._row("SELECT host(inet_client_addr())")[0]
         return str(host) if host is not None else None
 
-    def rights(self, role: str) -> _Rights:
-        """Since PostgreSQL 16 whoever may make roles alters those only that are granted to them with ADMIN OPTION, and
-        ending sessions comes with the grant; before, that takes membership of its own."""
-        every, makes = self._row("SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = current_user")
-        usage, option = self._row(
-            "SELECT coalesce(bool_or(pg_has_role(oid, 'USAGE')), false),"
-            " coalesce(bool_or(pg_has_role(oid, 'USAGE WITH ADMIN OPTION')), false) FROM pg_roles WHERE rolname = %s",
-            (role,),
-        )
-        ends = usage or self._row("SELECT pg_has_role('pg_signal_backend', 'USAGE')")[0]
-        alters = makes and ends and (option or self.server_version() < 160000)
-        return _Rights(makes=every or makes, alters=every or alters, sees=every or self.sees_every_session())
-
     def pooled(self) -> bool:
         """A pooler gives its clients cancel keys of its own, so the process that it names is not the session's."""
         return int(self._row("SELECT pg_backend_pid()")[0]) != self._connection.info.backend_pid
@@ -407,26 +386,31 @@ def _grants(role: str, admin: str) -> str:
     return f"GRANT {role} TO {admin} WITH ADMIN OPTION; GRANT pg_read_all_stats TO {admin}"
 
 
-def _missing_rights(dependency: Dependency) -> str:
-    """What its admin login cannot do, and the statements that grant it; "" where nothing is missing, or its server does
-    not tell."""
+def _lacks(dependency: Dependency) -> list[str]:
+    """What its admin login cannot do, and the statements that grant it; nothing where its server does not tell."""
     own = dependency.credentials
-    assert own.admin is not None
     try:
-        with _Look(own.admin, password=secret(own.admin_password_env), timeout_s=LIMIT_S) as look:
+        with _Look(str(own.admin), password=secret(own.admin_password_env), timeout_s=LIMIT_S) as look:
             rights = look.rights(own.role or "")
             admin = look.user()
     except AdapterError:
-        return ""
-    lacking = []
-    if not rights.alters:
-        lacking.append("connection-limit would fail")
+        return []
+    lacking = [] if rights.alters else ["connection-limit would fail"]
     if not rights.sees:
         lacking.append("the application's sessions cannot be seen, so the path cannot be proven")
-    if not lacking:
-        return ""
-    makes = "" if rights.makes else f"ALTER ROLE {postgres_admin.quote_identifier(admin)} CREATEROLE; "
-    return f"{' and '.join(lacking)}; to grant it: {makes}{_grants(own.role or '', admin)}"
+    found = []
+    if lacking:
+        makes = "" if rights.makes else f"ALTER ROLE {postgres_admin.quote_identifier(admin)} CREATEROLE; "
+        found.append(
+            f"its `admin` may not do all that faults and proofs need: {' and '.join(lacking)}; to grant it:"
+            f" {makes}{_grants(own.role or '', admin)}"
+        )
+    if rights.unlimited:
+        found.append(
+            f"the role {own.role} is a superuser, to whom connection limits do not apply, so connection-limit would be"
+            " refused; give the application a role of its own"
+        )
+    return found
 
 
 def _has_console(dependency: Dependency) -> bool:

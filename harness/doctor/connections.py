@@ -135,6 +135,8 @@ class Watched:
             # It is led there already; it is the requests that ask it for nothing.
             fact = "the application is connected to the proxy, and these requests made no use of it"
             used = f"put requests that need {name} into the locustfile"
+        elif not ways:
+            used = f"put requests that need {name} into the locustfile; where they do already, {used}"
         if None in ways:
             used = "run the harness where Toxiproxy runs, or declare where its connections come from (seen_as)"
         return meaningless(name, fact, f"{self._last.observed} while the requests were sent", used + more)

@@ -67,6 +67,10 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     beside: tuple[str, ...]
     own: str | None = None
     own_proxies: dict[str, str] = {}
+    named: bool = False
+    """Which stores get a proxy was said."""
+    over_http: dict[str, str] = {}
+    """Service of the application that gets no proxy -> who asks it in URLs of plain HTTP."""
 
     @property
     def users(self) -> tuple[str, ...]:
@@ -162,7 +166,19 @@ def plan_front(project: Project, chosen: Sequence[str] = (), apps: Sequence[str]
         fronted=tuple(fronted),
         refused=tuple(dict.fromkeys(refused)),
         beside=tuple(dict.fromkeys(beside)),
+        named=bool(named),
+        over_http={} if named else _asked_over_http(project, known),
     )
+
+
+def _asked_over_http(project: Project, known: Mapping[str, What]) -> dict[str, str]:
+    application = [one for one in project.services.values() if known[one.name].role == "application"]
+    return {
+        one.name: client.name
+        for one in application
+        for client in application
+        if client.name != one.name and _over_http(uses_of(project, client, one, known[one.name]))
+    }
 
 
 def _own_proxies(project: Project, own: Service) -> dict[str, str]:
@@ -418,8 +434,15 @@ def says(front: Front) -> list[str]:
             told.append(
                 f"{front.own} shows no proxy for {name}"
                 if front.own is not None
+                else f"--front does not name {name}, so no proxy is put in front of it"
+                if front.named
                 else f"nothing shows that the application uses {name}, so no proxy is put in front of it"
             )
+    told += [
+        f"{client} asks {name} over HTTP: --front with its name, beside those of the stores, puts Toxiproxy and an"
+        " Envoy there"
+        for name, client in front.over_http.items()
+    ]
     for name, profiles in front.project.composed.inactive.items():
         told.append(f"{name} is not looked at: it is in profile {' and '.join(profiles)}, which is not on")
     told += [f"not resolved without Compose: {what}" for what in front.project.composed.unresolved]

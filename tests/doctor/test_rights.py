@@ -69,3 +69,16 @@ def test_the_statements_of_the_note_are_what_connection_limit_needs(clerk: Depen
 def test_without_an_administrator_the_note_says_which_login_suffices(db: Dependency) -> None:
     (note,) = notes(db.but(credentials={"admin": None}))
     assert f'GRANT "{db.credentials.role}" TO "harness_admin" WITH ADMIN OPTION' in note
+
+
+def test_a_role_to_which_no_limit_applies_is_told_before_any_load(db: Dependency) -> None:
+    """The official image makes a superuser of POSTGRES_USER."""
+    assert db.credentials.admin is not None
+    with psycopg.connect(db.credentials.admin, autocommit=True) as admin:
+        admin.execute("CREATE ROLE unlimited SUPERUSER")
+        try:
+            (note,) = notes(db.but(credentials={"role": "unlimited"}))
+        finally:
+            admin.execute("DROP ROLE unlimited")
+    assert "the role unlimited is a superuser" in note and "connection-limit would be refused" in note
+    assert notes(db) == []

@@ -453,6 +453,10 @@ def test_what_is_not_asked_over_plain_http_gets_no_envoy(url: str) -> None:
 def test_an_application_that_is_asked_over_http_gets_nothing_unless_it_is_named() -> None:
     found = of(PAYS)
     assert "harness.envoy.json" not in found.files and not told(found, "payments (")
+    assert told(found, "web asks payments over HTTP: --front with its name")
+    named = of(PAYS, chosen=("payments",))
+    assert told(named, "--front does not name redis, so no proxy") and not told(named, "nothing shows")
+    assert not told(named, "over HTTP: --front")
 
 
 def led_to(found: ComposeProposal) -> dict[str, str]:

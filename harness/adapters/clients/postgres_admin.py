@@ -94,6 +94,16 @@ def default_login(role: str) -> str:
     return conninfo("", user=role)
 
 
+class Rights(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a login, towards a role: it may make roles, alter that one and end its sessions, see those of everybody.
+    unlimited: the role is a superuser, to whom connection limits do not apply."""
+
+    makes: bool
+    alters: bool
+    sees: bool
+    unlimited: bool
+
+
 class Admin:
     """One autocommit session that may alter roles and end sessions; use as a context manager.
 
@@ -259,6 +269,22 @@ class Admin:
             (f"role {role}" + (f" as {app}" if app else "") + (f" from {host}" if host else ""), int(count))
             for role, app, host, count in rows
         )
+
+    def rights(self, role: str) -> Rights:
+        """Towards an application's role. Since PostgreSQL 16 whoever may make roles alters those only that are granted
+        to them with ADMIN OPTION, and ending sessions comes with the grant; before, that takes membership of its own.
+        """
+        every, makes = self._row("SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = current_user")
+        usage, option, unlimited = self._row(
+            "SELECT coalesce(bool_or(pg_has_role(oid, 'USAGE')), false),"
+            " coalesce(bool_or(pg_has_role(oid, 'USAGE WITH ADMIN OPTION')), false), coalesce(bool_or(rolsuper), false)"
+            " FROM pg_roles WHERE rolname = %s",
+            (role,),
+        )
+        ends = usage or self._row("SELECT pg_has_role('pg_signal_backend', 'USAGE')")[0]
+        alters = makes and ends and (option or self.server_version() < 160000)
+        sees = every or self.sees_every_session()
+        return Rights(makes=every or makes, alters=every or alters, sees=sees, unlimited=unlimited)
 
     def sees_every_session(self) -> bool:
         """To any other login the sessions of other roles look empty."""

@@ -235,6 +235,9 @@ def _early_end(case: Case) -> tuple[str, ...]:
             return (f"Nothing was injected: {stopped.text.rstrip('.')}.",)
         if stopped.why == "baseline_broken" and _baseline_starved(case):
             return ("Targets were missed in baseline, so the run ended there.",)
+        if stopped.why == "error" and stopped.text.startswith(ev.NOT_INJECTED):
+            # What it met was there before: nothing of the harness has failed.
+            return (f"{stopped.text[:1].upper()}{stopped.text[1:].rstrip('. :')}.",)
         return (_STOPPED[stopped.why].format(phase=phase, text=stopped.text).rstrip(". :") + ".",)
     if not any(isinstance(event, ev.Started) for event in case.history):
         return ("The load never started, so nothing was measured.",)

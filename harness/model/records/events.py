@@ -154,6 +154,9 @@ class ClockDoubt(_Event, frozen=True, kw_only=True, tag="clock_doubt"):
     offset_s: float = 0.0
 
 
+NOT_INJECTED = "nothing was injected: "
+"""How the text of a stop begins that came before any fault was on."""
+
 StopWhy = Literal[
     "interrupt",
     "abort",

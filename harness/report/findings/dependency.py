@@ -85,9 +85,10 @@ def _until(one: SignatureResult, what: str) -> str:
 
 _WORDS = {
     "retry_amplification": (
-        "Retries multiply the load on {name}",
-        "A dependency that is slow gets more work, not less, and stays slow. Retry once at most and in one layer only, "
-        "with a growing, jittered pause and a budget (say 10 % of the calls); a circuit breaker ends it altogether.",
+        "Calls to {name} multiply while it is in trouble",
+        "A dependency that is slow gets more work, not less, and stays slow. Either a call that failed is made again, "
+        "or what came of it was not kept (a cache), so that each request asks anew. Retry once at most and in one "
+        "layer only, with a growing, jittered pause and a budget (say 10 % of the calls); a circuit breaker ends it.",
     ),
     "reconnect_storm": (
         "Everybody reconnects to {name} at once",

@@ -240,7 +240,8 @@ class _Looking:
             variable = getattr(found.credentials, key)
             if variable is not None and variable not in os.environ:
                 raise UsageError(
-                    f"{where}.{key}: the environment variable {variable} is not set", hint="it is to hold the password"
+                    f"{where}.{key} names the environment variable {variable}, and it is not set",
+                    hint="it is to hold the password; of a file .env: set -a; . ./.env; set +a",
                 )
         return kind_of(found).check(found, where, listener_port, self._notes.append)
 
