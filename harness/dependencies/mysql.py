@@ -238,7 +238,9 @@ class MySql(DependencyKind):
             with self.admin(dependency, LIMIT_S) as admin:
                 process = admin.lacks_to_see()
         except AdapterError as error:
-            raise UsageError(f"{where}.admin: {error}", hint="correct the login, or leave it out") from error
+            raise UsageError(
+                f"{where}.admin: {error}", hint="correct the login and admin_password_env, or leave both out"
+            ) from error
         if found.user == (own.role or "").partition("@")[0]:
             raise Refused(
                 f"{where}.admin is the application's own account {found.user}: the undo must get in although it is"

@@ -326,6 +326,7 @@ class Postgres(DependencyKind):
             f"login = {json.dumps(f'user={user} dbname={database}')}     # as the application logs in",
             f'password_env = "{variable}_PASSWORD"     # the variable with its password',
             f'# admin = "user=ANOTHER dbname={database}"     # sees all sessions: for proof and limits',
+            f'# admin_password_env = "{variable}_ADMIN_PASSWORD"     # the variable with its password',
             '# pooler_admin = "user=stats"     # where this is PgBouncer: one of its stats_users, for proof',
         ]
 
@@ -535,7 +536,9 @@ def _with_admin(dependency: Dependency, where: str, application: Server) -> Depe
     try:
         found = _server(own.admin, None, secret(own.admin_password_env))
     except AdapterError as error:
-        raise UsageError(f"{where}.admin: {error}", hint="correct the login, or leave it out") from error
+        raise UsageError(
+            f"{where}.admin: {error}", hint="correct the login and admin_password_env, or leave both out"
+        ) from error
     if found.pooled:
         raise UsageError(
             f"{where}.admin leads to a pooler such as PgBouncer: what it sets for its session would be set for others",

@@ -91,7 +91,7 @@ def test_latency_that_arrives_in_full_means_a_call_on_the_request_path() -> None
     late = GeneratorResult(cpu=0.9, lateness_p99_ms=180, unsent=0, saturated=((80.0, 90.0),))
     assert "synchronous-call" not in keys(slow, msgspec.structs.replace(with_p95(24.1 + 300), generator=late))
     twice = next(f for f in findings(slow, with_p95(24.1 + 600)) if f.key == "synchronous-call")
-    assert "2 round trips one after the other" in twice.seen
+    assert "2.0 times over: round trips one after the other, or a queue" in twice.seen
 
 
 def test_no_recovery_and_slow_recovery() -> None:

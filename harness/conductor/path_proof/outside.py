@@ -108,7 +108,8 @@ def evidence_of(seen: Outside, dependency: Dependency) -> Evidence:
     return Evidence(
         source="path",
         expected=f"{expected} is connected to {dependency.name} at {seen.where}",
-        observed=f"{observed}; seen from outside, because {kind_of(dependency).why_not_asked(dependency)}",
+        observed=f"{observed}; seen from outside, because {kind_of(dependency).why_not_asked(dependency)}: whether they"
+        " are in use cannot be told",
         held=count > 0,
         at=seen.at,
     )

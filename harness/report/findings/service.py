@@ -89,9 +89,9 @@ def fallback(plan: Plan, result: Result) -> Iterator[Finding]:
         key="no-fallback",
         title=f"No fallback for {dependencies(plan)}",
         seen=f"{one}{text.percent(fault.error_rate)} of all requests failed during the fault{_waited(fault)}.{shown}",
-        advice="The error of the dependency reaches the caller. Catch it where the dependency is called and go on "
-        "without: skip the cache, serve a stale or default answer, queue the write. A circuit breaker "
-        "keeps the failing call from costing time on every request.",
+        advice="Callers get an error where the dependency is in trouble. Catch that where the dependency is called and "
+        "go on without: skip the cache, serve a stale or default answer, queue the write. A circuit breaker "
+        "keeps the failing call from costing time on every request. Where the error is meant, say so: may_fail_with.",
     )
 
 
@@ -133,11 +133,12 @@ def timeout(plan: Plan, result: Result) -> Iterator[Finding]:
     if n and n >= 0.1 * max(1, fault.failures):
         yield Finding(
             key="missing-timeout",
-            title=f"Missing time-out on calls to {dependencies(plan)}",
+            title=f"No bound on the wait for {dependencies(plan)}",
             seen=f"{n:,} requests got no answer within {plan.load.request_timeout_s:g}s, the load's own limit.",
-            advice="Somewhere a call waits for as long as the dependency likes. Set connect and read time-outs on the "
-            "client, on taking a connection from its pool, and a total budget per request, well below what "
-            "callers accept (a cache: tens of milliseconds). Then decide what is answered when it strikes.",
+            advice="Either a call has no time-out: set connect and read time-outs on the client, on taking a "
+            "connection from its pool, and a total budget per request, well below what callers accept (a cache: tens "
+            "of milliseconds). Or calls have one, and requests queue behind them for a thread or a worker: bound that "
+            "queue. Then decide what is answered when it strikes.",
         )
 
 
@@ -153,7 +154,7 @@ def synchronous(plan: Plan, result: Result) -> Iterator[Finding]:
         if trips < 0.6:
             continue
         name = text.visible(planned.spec.dependency, 40)
-        many = f", about {round(trips)} round trips one after the other" if trips >= 1.6 else ""
+        many = f", {trips:.1f} times over: round trips one after the other, or a queue" if trips >= 1.6 else ""
         yield Finding(
             key="synchronous-call",
             title=f"{name} is called on the request path",
@@ -259,8 +260,8 @@ def one_endpoint(plan: Plan, result: Result) -> Iterator[Finding]:
         key="one-endpoint",
         title=f"Only {text.visible(names, 60)} failed",
         seen=f"{found[0].times} during the fault{more}; every other request name failed in less than 1 % of cases.",
-        advice="The others cope, so the remedy may exist in the code already: compare how this one "
-        "calls the dependency.",
+        advice=f"The others do without {dependencies(plan)}, or do not use it. Where they use it, the remedy exists in "
+        "the code already: compare how they call it.",
     )
 
 
