@@ -143,7 +143,7 @@ def wrong(own: OwnSystem) -> Iterator[tuple[str, str, str]]:
     yield f'direct = "{own.redis}"', 'direct = "127.0.0.1:1"', "dependencies.redis: redis does not answer directly at"
     yield f'direct = "{own.redis}"', 'direct = "10.9.8.7:6379"', "does not answer directly at 10.9.8.7:6379"
     yield f'direct = "{own.redis}"', 'direct = "93.184.216.34:6379"', "neither loopback nor a private address"
-    yield f'password_env = "{next(iter(own.env))}"', 'password_env = "NOT_SET_4711"', "variable NOT_SET_4711, and it is not set"
+    yield f'password_env = "{next(iter(own.env))}"', 'password_env = "NOT_SET_4711"', "NOT_SET_4711, and it is not set"
     yield f'password_env = "{next(iter(own.env))}"', "", "NOAUTH"
     yield f'password_env = "{next(iter(own.env))}"', 'password_env = "WRONG"', "WRONGPASS"
     speaks_http = f'proxy = "cache"\npath = "127.0.0.1:{own.api_port}"'
