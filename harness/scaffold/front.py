@@ -177,7 +177,10 @@ def _asked_over_http(project: Project, known: Mapping[str, What]) -> dict[str, s
         one.name: client.name
         for one in application
         for client in application
-        if client.name != one.name and _over_http(uses_of(project, client, one, known[one.name]))
+        if client.name != one.name
+        and _over_http(used := uses_of(project, client, one, known[one.name]))
+        and way_past(project, client, one, known[one.name], named=True) is None
+        and (refusal(project, client, one, known[one.name]) or _kept(project, client, one, used)) is None
     }
 
 

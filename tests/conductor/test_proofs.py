@@ -174,6 +174,20 @@ def test_the_look_leaves_nothing_behind(cache: Dependency, db: Dependency) -> No
         wait_until("our own session is gone", lambda one=dependency: not snapshot(one).clients)
 
 
+@pytest.mark.parametrize("past", [False, True])
+def test_who_came_after_a_look_that_was_told_of_nobody_is_judged_all_the_same(db: Dependency, past: bool) -> None:
+    """Without an administrator PostgreSQL tells of nobody as long as the application has no session."""
+    alone = db.but(credentials={"admin": None})
+    before = snapshot(alone)
+    assert not before.can_tell
+    at = db.direct if past else db.path
+    assert at is not None
+    with psycopg.connect(f"{db.credentials.login} host={at.host} port={at.port}", autocommit=True) as session:
+        session.execute("SELECT 1")
+        evidence = path_evidence(before, snapshot(alone), alone)
+    assert evidence is not None and evidence.held is not past, evidence.observed
+
+
 def test_a_dependency_that_cannot_tell_demands_nothing() -> None:
     payments = Dependency(name="payments", kind="tcp", path=Address("127.0.0.1", 1), direct=Address("127.0.0.1", 1))
     assert path_evidence(snapshot(payments), snapshot(payments), payments) is None

@@ -27,8 +27,9 @@ def path_evidence(
     on_proxy: the fault lies on the proxy, so that whatever goes past it is not hurt. A fault on the dependency itself
     (its process, its role) hurts every client, so there any use counts.
     """
-    if not (before.can_tell and after.can_tell):
+    if not after.can_tell or (kind_of(dependency).clients_by_peers and not before.can_tell):
         return None
+    # Of whom the first look was told nothing, they came after it, as far as anybody can tell.
     if not on_proxy:
         return _use_evidence(before, after, dependency)
     through = [client for client in after.clients if client.on_proxy]
