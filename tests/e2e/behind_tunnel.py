@@ -15,12 +15,14 @@ from pathlib import Path
 from harness.model.records.faults import Address
 from harness.stack.embedded import toxiproxy, valkey
 from tests.e2e.own_system import toxiproxy_call
-from tests.support.networks import NET, Networks, networks
+from tests.support.networks import NET, WORKER, Networks, networks
 from tests.support.servers.ports import free_port
 from tests.support.servers.real import wait_until
 
 TUNNEL = Path(__file__).with_name("tunnel.py")
-PROXY, SERVER, SERVICE = (Address(f"{NET}.{number}", port) for number, port in ((2, 16379), (3, 6379), (4, 8000)))
+# The tunnel listens on the proxy's own port here as well, so it is another one for each worker.
+PROXY = Address(f"{NET}.2", 16379 + WORKER)
+SERVER, SERVICE = Address(f"{NET}.3", 6379), Address(f"{NET}.4", 8000)
 API = Address(PROXY.host, 8474)
 """As the end of the tunnel reaches them."""
 

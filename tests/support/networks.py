@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import pytest
 
 _LETTERS = itertools.cycle("abcdefghijklm")
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 """Two bridges of one network would take each other's packets."""
-NET = f"10.213.{77 + _WORKER}"
-NET6 = f"fd77:{213 + _WORKER}"
+NET = f"10.213.{77 + WORKER}"
+NET6 = f"fd77:{213 + WORKER}"
 
 
 def ip(*words: str) -> None:
