@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from harness.analysis.rules.signatures import (
@@ -12,6 +13,8 @@ from harness.analysis.rules.signatures import (
     retry_amplification,
     rises,
 )
+from harness.model.records.samples import Sample
+from tests.analysis.histories import INJECTED, Scene, steady_sample
 
 BASELINE = (10.0, 30.0)
 FAULT = (40.0, 60.0)
@@ -47,6 +50,34 @@ def test_retry_amplification_is_calls_per_request_in_the_fault(during: float, fo
 def test_calls_of_a_dependency_that_could_not_be_read_in_the_fault_say_nothing() -> None:
     readings = [(at, value) for at, value in counter({}, 90.0) if not 39 < at < 61]
     assert retry_amplification("redis", readings, requests, BASELINE, [FAULT]) is None
+
+
+@pytest.mark.parametrize(
+    ("counter_name", "calls", "opened", "found"),
+    [
+        ("requests", 1, 1, False),  # a client without keep-alive gives up and does not ask again
+        ("requests", 2, 0, True),  # asked once more
+        ("commands", 1, 1, False),  # gave up a connection with the call
+        ("commands", 2, 2, True),
+    ],
+)
+def test_a_new_connection_is_a_call_where_it_costs_one_and_no_request_of_http(
+    counter_name: str, calls: int, opened: int, found: bool
+) -> None:
+    """A fifth of the load's 200 requests a second (HTTP), or each of them, asks the dependency, and once."""
+    asked = 40.0 if counter_name == "requests" else 200.0
+
+    def sample(at: float) -> Sample:
+        hurt = min(max(0.0, at - INJECTED), 20.0)
+        usual = asked * (at - hurt)
+        counted = {"at": at, counter_name: usual + calls * asked * hurt, "connections": opened * asked * hurt}
+        return msgspec.structs.replace(steady_sample(at), counters={"redis": counted})
+
+    (seen,) = [s for s in Scene(sample=sample).build().judge().signatures if s.kind == "retry_amplification"]
+    share = asked / 200
+    assert seen.found is found
+    assert seen.baseline == pytest.approx(share, rel=0.05)
+    assert seen.observed == pytest.approx(share * (calls if counter_name == "requests" else calls + opened), rel=0.05)
 
 
 def test_a_restarted_server_s_counters_begin_again() -> None:

@@ -1,7 +1,7 @@
 """What a fault left behind in the dependencies themselves, from their own counters (samples.jsonl).
 
-    retry amplification   while the fault is on, a request costs the dependency more calls than before; a connection
-                          that is opened is a call too
+    retry amplification   while the fault is on, a request costs the dependency more calls than before; of a database or a
+                          cache a connection that is opened is a call too
     reconnect storm       after the undo, connections come much faster than before
     cold cache            after the fault the hit rate is down, and the databases carry what the cache did
     consumer lag          messages pile up, and are not worked off soon after the undo
@@ -30,6 +30,10 @@ AMPLIFIED = 2.5
 MORE_CALLS = 0.5
 """Retry amplification: 2.5 times the calls per request of baseline, and half a call more. Twice would not do: a client
 that gives up a call, as it should, gives up its connection with it and opens another for the next."""
+ASKED_AGAIN = 1.5
+MORE_REQUESTS = 0.1
+"""The same where requests themselves are counted (HTTP): connections add nothing to them, so one retry of most of them
+is seen, and so are retries of a service that only some requests of the load need."""
 LEAST_REQUESTS = 50
 EDGE_S = 1.0
 """Left out at both ends of a fault: sessions report late, and requests straddle the edge."""
@@ -105,12 +109,17 @@ def signatures(
     under_fault = {fault.change.dependency.name: fault.change.dependency for fault in plan.faults}
     for one in (each for each in under_fault.values() if not each.target):
         # What a server counts is what can be judged of it, whatever kind it is.
-        every = (read(one.name, counter) for counter in ("commands", "transactions", "requests"))
-        calls = next((each for each in every if each), None)
-        if calls is not None:
-            connections, held = read(one.name, "connections"), read(one.name, "clients")
+        connections, held = read(one.name, "connections"), read(one.name, "clients")
+        calls = next((c for counter in ("commands", "transactions") if (c := read(one.name, counter))), ())
+        asked = read(one.name, "requests")
+        if calls:
             work = together(calls, connections)
             found.append(retry_amplification(one.name, work, requests, before, faults))
+        elif asked:
+            found.append(
+                retry_amplification(one.name, asked, requests, before, faults, times=ASKED_AGAIN, more=MORE_REQUESTS)
+            )
+        if calls or asked:
             found.append(reconnect_storm(one.name, connections, held, before, zero_s))
         if hits := read(one.name, "hits"):
             misses = read(one.name, "misses")
@@ -160,15 +169,24 @@ def rises(series: Points) -> list[Rate]:
 
 
 def retry_amplification(
-    name: str, calls: Points, requests: Requests, baseline: Stretch, faults: Sequence[Stretch]
+    name: str,
+    calls: Points,
+    requests: Requests,
+    baseline: Stretch,
+    faults: Sequence[Stretch],
+    times: float = AMPLIFIED,
+    more: float = MORE_CALLS,
 ) -> SignatureResult | None:
-    """Calls per request while a fault was on, against baseline. None with too little to tell."""
+    """Calls per request while a fault was on, against baseline: found above `times` of it and `more`.
+
+    None with too little to tell.
+    """
     risen = rises(calls)
     before = _per_request(risen, requests, [baseline])
     during = _per_request(risen, requests, [(a + EDGE_S, b - EDGE_S) for a, b in faults])
     if before is None or during is None:
         return None
-    limit = max(AMPLIFIED * before, before + MORE_CALLS)
+    limit = max(times * before, before + more)
     return SignatureResult(
         kind="retry_amplification",
         dependency=name,
