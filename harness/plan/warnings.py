@@ -37,12 +37,11 @@ def needed_requests(p: float, looks: int = 1) -> int:
 def plan_warnings(plan: Plan, request: Experiment) -> tuple[str, ...]:
     """Sentences for people; none of them stops the run."""
     found: list[str] = []
-    run_time = request.run_time_s if request.run_time_s is not None else plan.scenario.run_time_s
     need = shortest_run(plan.phases)
-    if need > run_time:
+    if request.run_time_s is not None and need > request.run_time_s:
         found.append(
-            f"the phases need {format_duration(need)} even with an immediate recovery; the scenario's run time is "
-            f"{format_duration(run_time)} and will be exceeded"
+            f"the phases need {format_duration(need)} even with an immediate recovery: the run time of "
+            f"{format_duration(request.run_time_s)} will be exceeded"
         )
     if request.seed is None and any(isinstance(entry, RandomFaults) for entry in request.timeline):
         found.append(f"the drawn faults are new in every run; to draw these again: --seed {plan.seed}")

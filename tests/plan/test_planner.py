@@ -197,8 +197,9 @@ def test_a_target_that_cannot_be_decided_is_a_warning() -> None:
     assert any("p99.9" in warning and "requests to be decided" in warning for warning in plan.warnings)
 
 
-def test_a_plan_longer_than_the_run_time_says_so() -> None:
+def test_a_plan_longer_than_the_run_time_that_was_asked_for_says_so() -> None:
     assert any("run time" in warning for warning in make(run_time_s=60.0).warnings)
+    assert make().phases.fault_s > 0 and not any("run time" in warning for warning in make().warnings)
 
 
 def test_what_two_looks_need_is_told_with_what_a_phase_that_goes_on_can_have() -> None:
