@@ -176,7 +176,8 @@ def _traces(plan: Plan, result: Result) -> str:
         [esc(t.name, 80), esc(t.why), t.phase, t.took, f"[{t.trace_id}]({t.link})" if t.link else t.trace_id]
         for t in found
     ]
-    return f"## Traces\n\n{table(COLUMNS, rows, len(COLUMNS))}" if rows else ""
+    title = "## Trace ids that failed and slow requests were sent with"
+    return f"{title}\n\n{table(COLUMNS, rows, len(COLUMNS))}" if rows else ""
 
 
 def _next(plan: Plan, result: Result) -> str:

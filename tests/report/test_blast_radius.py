@@ -5,7 +5,15 @@ from __future__ import annotations
 import msgspec
 
 from harness.fault import registered, traits_of
-from harness.model.records.faults import Address, Credentials, Dependency, DependencyFront, DependencyProxy
+from harness.model.records.faults import (
+    Address,
+    Credentials,
+    Dependency,
+    DependencyContainer,
+    DependencyFront,
+    DependencyProcess,
+    DependencyProxy,
+)
 from harness.model.records.plan import Plan
 from harness.report.terminal.plan_blast_radius import blast_radius
 from tests.report.sample import plan, planned_fault
@@ -63,6 +71,17 @@ def test_an_envoy_in_front_is_reached_and_named() -> None:
 def test_a_run_on_its_own_stack_locks_nothing() -> None:
     text = blast_radius(with_dependency(Dependency(name="redis", kind="redis", proxied=True), "down", ""))
     assert "the stack is this run's own" in text and "harness-lock" not in text
+
+
+def test_what_is_the_users_own_is_named_and_no_port_is_chosen_for_it() -> None:
+    container = DependencyContainer(engine="unix:///run/docker.sock", id="c" * 64, name="shop-redis-1")
+    redis = Dependency(name="redis", kind="redis", runtime="container", container=container)
+    text = blast_radius(with_dependency(redis, "pause", "http://10.0.0.9:8000"))
+    assert "its container shop-redis-1, by the Docker engine unix:///run/docker.sock" in text
+    worker = Dependency(name="worker", kind="tcp", runtime="process", process=DependencyProcess(pid_file="worker.pid"))
+    assert "its process, by worker.pid" in blast_radius(with_dependency(worker, "pause", "http://10.0.0.9:8000"))
+    for own in (redis, worker, Dependency(name="redis", kind="redis")):
+        assert "ports are chosen" not in blast_radius(with_dependency(own, "pause", "http://10.0.0.9:8000"))
 
 
 def test_control_characters_in_names_are_visible() -> None:

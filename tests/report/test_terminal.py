@@ -7,6 +7,7 @@ import re
 import msgspec
 import pytest
 
+from harness.report import markdown
 from harness.report.sentences.story import lines_of
 from harness.report.terminal import summary as terminal
 
@@ -77,6 +78,16 @@ def test_a_scaled_run_says_that_it_was() -> None:
     assert said in summary("pass")
     full = msgspec.structs.replace(plan_of("pass"), scale=1.0)
     assert "does not show" not in terminal.summary(full, result("pass"), colour=False)
+
+
+def test_of_somebody_s_own_service_nobody_knows_what_its_full_load_is() -> None:
+    plan = plan_of("pass")
+    own = msgspec.structs.replace(
+        plan, stack="external", load=msgspec.structs.replace(plan.load, locustfile="/shop/locustfile.py")
+    )
+    assert "does not show" not in terminal.summary(own, result("pass"), colour=False)
+    assert "Full load" in markdown.render(plan, result("pass"))
+    assert "Full load" not in markdown.render(own, result("pass"))
 
 
 def test_a_pass_with_violating_time_says_so_in_its_first_sentence() -> None:

@@ -39,7 +39,7 @@ def test_the_template_makes_them_links() -> None:
 
 def test_without_ids_there_is_no_table() -> None:
     assert not tables.traces(plan_of("fail"), result("fail")).rows
-    assert "## Traces" not in markdown.render(plan_of("fail"), result("fail"))
+    assert "## Trace ids" not in markdown.render(plan_of("fail"), result("fail"))
 
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)//{trace_id}", 'https://x/{trace_id}"onclick="', "https://x/"])

@@ -188,7 +188,7 @@ def _remove() -> int:
         click.echo("nothing here was written by harness init")
     if any(Path(name).name == OVERRIDE for name in done.removed):
         click.echo(
-            "Containers that were started with it stay as they are. What takes Toxiproxy out again, with your files:"
+            "Containers are not touched. If some were started with it, this takes Toxiproxy out again, with your files:"
         )
         compose = find_compose()
         click.echo(f"  {' '.join(compose.argv) if compose is not None else 'docker compose'} up -d --remove-orphans")

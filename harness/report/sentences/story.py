@@ -363,7 +363,7 @@ def request_rows(result: Result) -> tuple[RequestResult, ...]:
 def not_measured(plan: Plan, result: Result) -> tuple[str, ...]:
     """What this run says nothing about, plainly."""
     said: list[str] = []
-    if plan.scale < 1:
+    if is_scaled(plan):
         said.append(
             f"Full load: this run used {plan.scale * 100:g} % of the {plan.scenario.name} load. "
             "Saturation, queueing and pool exhaustion at full load were not exercised."

@@ -22,7 +22,8 @@ def blast_radius(plan: Plan) -> str:
         if plan.load.allow_hosts:
             lines[-1] += f" (but to {', '.join(plan.load.allow_hosts)}: --allow-host)"
     lines += [f"  changed    {line}" for line in _changed(plan)]
-    lines += [f"  reached    {name}: {line}" for name, each in changed.items() for line in _reached(each)]
+    own = bool(plan.load.host)
+    lines += [f"  reached    {name}: {line}" for name, each in changed.items() for line in _reached(each, own)]
     lines += [f"  left out   {name}: {line}" for name, each in changed.items() for line in _left_out(each)]
     lines += [f"  locked     {line}" for line in _locks(plan, changed.values())]
     lines += [f"  undo       {line}" for line in _needs(changed.values())]
@@ -37,7 +38,8 @@ def _changed(plan: Plan) -> list[str]:
     return list(dict.fromkeys(line for line in found if line)) or ["nothing: a control run"]
 
 
-def _reached(dependency: Dependency) -> list[str]:
+def _reached(dependency: Dependency, own: bool) -> list[str]:
+    """own: it is the user's own, whose addresses are known before the run."""
     led = "front" if dependency.front is not None and not dependency.proxied else "proxy"
     found = [f"its {led}'s listener {dependency.path}"] if dependency.path is not None else []
     if dependency.proxy.url is not None:
@@ -48,6 +50,12 @@ def _reached(dependency: Dependency) -> list[str]:
         found.append(f"the server itself {dependency.direct}")
     if dependency.url is not None:
         found.append(dependency.url)
+    if own:
+        if (name := dependency.container.name) is not None:
+            found.append(f"its container {name}, by the Docker engine {dependency.container.engine or ''}".rstrip())
+        elif dependency.process.pid_file is not None:
+            found.append(f"its process, by {dependency.process.pid_file}")
+        return found or ["no address of its own"]
     return found or ["on loopback, ports are chosen when the stack starts"]
 
 
