@@ -1,7 +1,7 @@
 """What a fault left behind in the dependencies themselves, from their own counters (samples.jsonl).
 
-    retry amplification   while the fault is on, a request costs the dependency more calls than before; but of HTTP a
-                          connection that is opened is a call too
+    retry amplification   while the fault is on, a request costs the dependency more calls than before; a connection
+                          that is opened is a call too, except of HTTP
     reconnect storm       after the undo, connections come much faster than before
     cold cache            after the fault the hit rate is down, and the databases carry what the cache did
     consumer lag          messages pile up, and are not worked off soon after the undo
