@@ -115,7 +115,10 @@ def test_one_network_of_two_is_chosen_by_its_exact_name() -> None:
         evidence = {item.source: item for item in fault().prove(record, "injected")}
         assert evidence["control"].held and not evidence["probe"].held
         assert undo_record(record).state == "verified"
-        assert ends(container) == before
+        # On the engine's own bridge nobody can ask for an address: another container may have taken it meanwhile.
+        after = ends(container)
+        after["bridge"]["ipv4"] = before["bridge"]["ipv4"]
+        assert after == before
 
 
 def test_a_port_that_the_engine_chose_moves_and_that_is_told() -> None:
