@@ -36,6 +36,8 @@ def part_lines(found: Look, config: Configuration | None, target: str) -> Iterat
             page = f"its health page is {health}" if health else "no health page is declared, so any status will do"
             version = f", version {found.target.version}" if found.target is not None and found.target.version else ""
             yield ok(part.name, "it answers", f"{part.address}; {page}{version}")
+        elif part.front is not None and part.path is not None:
+            yield ok(part.name, "it answers through its Envoy", _where(part.name, found, part.path, part.front))
         elif part.path is not None:
             yield ok(
                 part.name,

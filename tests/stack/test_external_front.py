@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.dependencies.configuration import load
+from harness.doctor.parts import part_lines
 from harness.model.errors import UsageError
 from harness.model.records.faults import Dependency
+from harness.stack.external.check import look
 from harness.stack.external.stack import ExternalStack
 from tests.support.servers.envoy import HttpUpstream, fronted, set_runtime, upstream
 from tests.support.servers.real import SubprocessLauncher
@@ -59,6 +61,12 @@ def test_a_declared_front_is_bound_and_what_is_on_it_refused(
     found = bound(tmp_path, at=backend.address, path=risk.path, front=address)
     assert found.front == risk.front, "its name is resolved once"
     assert (found.path, found.url, found.proxied) == (risk.path, f"http://{risk.path}/ok", False)
+    configuration = load(tmp_path / "harness.toml")
+    seen = look(configuration, f"http://{backend.address}", allow_hosts=())
+    part = next(one for one in seen.parts if one.name == "payments")
+    assert (part.path, part.front, part.trouble) == (str(risk.path), risk.front.url, None)
+    line = next(one for one in part_lines(seen, configuration, "target") if one.about == "payments")
+    assert line.fact == "it answers through its Envoy" and f"{risk.path} and {risk.front.url}" in line.evidence
     set_runtime(risk, "harness.risk.delay.percent=10")
     try:
         with pytest.raises(UsageError, match=r"payments\.front: the front risk of Envoy at .* has runtime keys set"):

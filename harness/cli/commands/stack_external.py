@@ -37,7 +37,7 @@ def status(config: Configuration, url: str, *, allow_hosts: Collection[str], as_
                     part.name,
                     f"{part.container} ({part.condition})" if part.container is not None else str(part.pid or "-"),
                     part.address,
-                    part.path or "-",
+                    f"{part.path or '-'} (Envoy {part.front})" if part.front is not None else part.path or "-",
                     "ok" if part.trouble is None else "trouble, see below",
                 )
                 for part in found.parts

@@ -37,12 +37,13 @@ ANSWER_LIMIT_S = 3.0
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One part as found. path: where the application reaches it. container: its name and, as condition, its state and
-    health, where it is one. trouble: None = all is well."""
+    """One part as found. path: where the application reaches it. front: the admin interface of the Envoy in front of it.
+    container: its name and, as condition, its state and health, where it is one. trouble: None = all is well."""
 
     name: str
     address: str
     path: str | None = None
+    front: str | None = None
     pid: int | None = None
     container: str | None = None
     condition: str | None = None
@@ -209,7 +210,8 @@ class _Looking:
             Part(
                 name=wanted.name,
                 address=str(wanted.direct or found.direct or "-"),
-                path=str(found.path) if wanted.proxied and found.path is not None else None,
+                path=str(found.path) if (wanted.proxied or found.front) and found.path is not None else None,
+                front=found.front.url if found.front is not None else None,
                 pid=found.process.pid,
                 trouble=trouble,
                 **_shown(container),
