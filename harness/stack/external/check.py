@@ -37,7 +37,7 @@ ANSWER_LIMIT_S = 3.0
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One part as found. path: where the application reaches it. front: the admin interface of the Envoy in front of it.
+    """One part as found. path: where the application reaches it. front: the admin interface of an Envoy before it.
     container: its name and, as condition, its state and health, where it is one. trouble: None = all is well."""
 
     name: str
