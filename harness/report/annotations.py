@@ -11,7 +11,7 @@ from typing import Literal
 
 from harness.model.records.many_runs.gate import Finding, GateResult
 from harness.model.records.many_runs.suite import SuiteResult
-from harness.report.sentences.text import visible
+from harness.report.sentences.text import visible, without_commands
 
 Kind = Literal["error", "warning", "notice"]
 MOST = 9
@@ -63,4 +63,4 @@ def _finding(one: Finding) -> str:
 
 
 def _command(kind: str, title: str, text: str) -> str:
-    return f"::{kind} title={title}::{text.replace('%', '%25')}"
+    return f"::{kind} title={title}::{without_commands(text).replace('%', '%25')}"

@@ -50,6 +50,8 @@ def test_what_is_no_command_is_left_as_it_is(name: str) -> None:
 
 def test_long_text_says_how_much_is_missing() -> None:
     assert text.visible("x" * 10_000, 10) == "xxxxxxxxxx... (9,990 more characters)"
+    assert text.visible("x" * 12, 10) == "x" * 12, "no shorter with the words for what is missing"
+    assert text.visible("x" * 34, 10) == "x" * 34 and text.visible("x" * 35, 10).endswith("... (25 more characters)")
 
 
 @given(ANY)

@@ -30,14 +30,22 @@ _COMMAND = re.compile(r"#(?=#[\w.-]*\[)|:(?=:[A-Za-z][\w-]*(?: [^\n]*?)?::)")
 
 def visible(text: str, limit: int = 200) -> str:
     """Text on one line with every control, format and unassigned character and every command to a CI job's runner
-    spelt out, at most `limit` long.
+    spelt out, cut after `limit`.
 
-    A line feed becomes `\\n`, an escape `\\x1b`, a right-to-left override `\\u202e`. A cut shows how much is missing.
+    A line feed becomes `\\n`, an escape `\\x1b`, a right-to-left override `\\u202e`. A cut shows how much is missing;
+    nothing is cut that is no longer than the words for that.
     """
-    cut = text if len(text) <= limit else text[:limit]
+    missing = f"... ({len(text) - limit:,} more characters)"
+    if len(text) <= limit + len(missing):
+        limit, missing = len(text), ""
+    cut = text[:limit]
     shown = "".join(_spell(c) if unicodedata.category(c) in _INVISIBLE else c for c in cut)
-    shown = _COMMAND.sub(lambda found: f"\\x{ord(found[0]):02x}", shown)
-    return shown if len(text) <= limit else f"{shown}... ({len(text) - limit:,} more characters)"
+    return without_commands(shown) + missing
+
+
+def without_commands(text: str) -> str:
+    """One line without a command to a CI job's runner: two harmless texts may make one together."""
+    return _COMMAND.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _spell(char: str) -> str:
