@@ -96,7 +96,8 @@ def test_the_limit_bounds_the_recovered_step(end_s: float, outcome: str) -> None
 def test_a_run_that_ends_before_the_hold_is_complete_decides_nothing_but_says_what_is_excluded() -> None:
     found = judge(steady(60, (10, 30.0, 1.0)), load_end_s=44.9)
     assert found.outcome == "undecided"
-    assert "load ended before the hold was complete" in found.why
+    assert "load ended before the hold was complete; it was last broken 10.0 s after the undo" in found.why
+    assert "broken" not in judge(steady(60), load_end_s=30.0).why
     assert found.seconds is None and found.upper_s is None
     assert found.lower_s == pytest.approx(9.9)
     assert judge(steady(60, (10, 30.0, 1.0)), load_end_s=45.0).outcome == "recovered"

@@ -169,8 +169,12 @@ def recovery(
     if best.step is None:
         if best.candidate > last_step:
             return result("not_recovered", f"not held again within {limit_s:g} s{relapse}", lower=limit_s)
-        at_least = step_start(best.candidate - 1) - zero.zero_s - later if best.candidate > first_step else 0.0
-        return result("undecided", f"load ended before the hold was complete{relapse}", lower=max(0.0, at_least))
+        if best.candidate <= first_step:
+            return result("undecided", f"load ended before the hold was complete{relapse}", lower=0.0)
+        broken_s = step_start(best.candidate) - zero.zero_s
+        relapse = relapse or f"; it was last broken {broken_s:.1f} s after the undo"
+        at_least = max(0.0, step_start(best.candidate - 1) - zero.zero_s - later)
+        return result("undecided", f"load ended before the hold was complete{relapse}", lower=at_least)
 
     bad, n = _pooled(asked or series, best.step, best.step + hold)
     if n == 0:
