@@ -59,7 +59,7 @@ WITHIN = {
 }
 """Of the rooms of one floor: a room imports what stands to the right of it and never to the left, not even a type."""
 
-MOST_FILES = 16
+MOST_FILES = 15
 """In a room, its __init__.py aside."""
 MOST_LINES = 600
 

@@ -35,9 +35,8 @@ from harness.adapters.docker.network import NetworkEnd
 from harness.adapters.docker.records import Container
 from harness.fault import ParamInfo, Stage
 from harness.model.clock import monotonic
-from harness.model.errors import AdapterError, Gone, OutcomeUnknown, Refused, UndoUnverified
+from harness.model.errors import AdapterError, Gone, OutcomeUnknown, Refused, UndoUnverified, unknown
 from harness.model.records.faults import Applied, Change, Dependency, Evidence, UndoRecord
-from harness.model.suggest import unknown
 
 ALL = "all"
 

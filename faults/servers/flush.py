@@ -17,8 +17,8 @@ from faults.path.evidence import control_shows, probe_shows, undo_shows
 from faults.path.health import healthy
 from faults.path.record import record_of
 from faults.proxy.proxy import path_again
+from harness.dependencies.kind import Store
 from harness.dependencies.registry import kind_of, kinds
-from harness.dependencies.store import Store
 from harness.fault import ParamInfo, Stage
 from harness.model.errors import AdapterError, OtherKind, Refused
 from harness.model.records.faults import Address, Applied, Change, Dependency, Evidence, Trait, UndoRecord

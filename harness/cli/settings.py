@@ -182,7 +182,7 @@ def _read(ctx: click.Context, param: click.Parameter, value: str | None) -> Conf
 
 def _defaults(config: Configuration, ctx: click.Context) -> dict[str, Any]:
     """[run] by parameter name, for this command. Raises UsageError for a key that `run` does not have."""
-    from harness.model.suggest import unknown
+    from harness.model.errors import unknown
 
     where = f"{config.shown}: run."
     root, command = ctx.find_root().command, ctx.command

@@ -34,10 +34,9 @@ from harness.config.file import (
     ToxiproxyTable,
     VersionTable,
 )
-from harness.model.errors import UsageError
+from harness.model.errors import UsageError, unknown
 from harness.model.files import read_limited
 from harness.model.records.alerts import AlertsPlan
-from harness.model.suggest import unknown
 from harness.model.target_grammar import check_alert, parse_targets
 
 NAME = "harness.toml"

@@ -17,9 +17,8 @@ from harness.adapters.clients.administration import AdminSession
 from harness.adapters.wire.exchange import Exchange, ProbeError
 from harness.config.file import DependencyTable
 from harness.dependencies.result import ProbeResult, observed, secret
-from harness.dependencies.store import Store
 from harness.model.errors import Refused, UsageError
-from harness.model.records.faults import Address, Dependency
+from harness.model.records.faults import Address, Applied, Dependency
 
 Direction = Literal["down", "up", "both"]
 Note = Callable[[str], None]
@@ -100,6 +99,50 @@ def attempts(dependency: Dependency, address: Address | None) -> Callable[[float
 def attempted(exchange: Callable[[Attempt], str], make: Callable[[float], Attempt], timeout_s: float) -> ProbeResult:
     """One attempt as a result: never raises for what the network does."""
     return observed(lambda deadline: exchange(make(deadline)), timeout_s)
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """identity: of this life of the server. keys: in all of it. flushes: how often it was emptied so far."""
+
+    identity: str
+    keys: int
+    flushes: int
+
+
+class Emptied(msgspec.Struct, frozen=True, kw_only=True):
+    """said: what the server itself tells of it, for people. empty: that it holds nothing any more."""
+
+    applied: Applied
+    said: str
+    empty: bool
+
+
+class Store(Protocol):
+    """A server's data where one command deletes all of it: what `flush` asks of a kind, whatever its protocol is.
+
+    A mark is a key of ours that expires by itself. Every method raises AdapterError, and UsageError for a missing
+    variable.
+    """
+
+    command: str
+    """What deletes everything: "FLUSHALL"."""
+
+    def ready(self, address: Address) -> None:
+        """Writes nothing. Raises Refused where this server cannot be emptied, or not by this login."""
+
+    def held(self, address: Address) -> Held: ...
+
+    def mark(self, address: Address, key: str, *, lasts_s: int) -> None: ...
+
+    def marked(self, address: Address, key: str) -> bool: ...
+
+    def unmark(self, address: Address, key: str) -> Applied:
+        """Whether it is there or not."""
+        ...
+
+    def empty(self, address: Address) -> Emptied:
+        """Raises OutcomeUnknown where no answer came."""
+        ...
 
 
 class DependencyKind:

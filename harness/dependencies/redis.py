@@ -19,13 +19,15 @@ from harness.dependencies.kind import (
     CounterReader,
     DependencyKind,
     Direction,
+    Emptied,
+    Held,
     Note,
     PathClient,
     Received,
+    Store,
 )
 from harness.dependencies.result import secret
 from harness.dependencies.server_identity import Server, same_server
-from harness.dependencies.store import Emptied, Held, Store
 from harness.model.clock import monotonic
 from harness.model.errors import Refused, Rejected, Unreachable, UsageError
 from harness.model.records.faults import Address, Applied, Dependency

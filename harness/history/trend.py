@@ -12,11 +12,10 @@ import msgspec
 from harness.analysis.run_directory import RESULT
 from harness.history.reading import Found, Unreadable, decoded, versions
 from harness.history.records import Line, Outside, Point, Trend, Unread
-from harness.model.errors import UsageError
+from harness.model.errors import UsageError, unknown
 from harness.model.records.metrics import METRICS, Origin, Unit, metric_traits
 from harness.model.records.result import SCHEMA, MemoryResult, PhaseResult, RequestResult, TargetResult
 from harness.model.records.targets import JudgedPhase
-from harness.model.suggest import unknown
 from harness.model.target_grammar import JUDGED_PHASES
 
 HARM = "harm"

@@ -18,7 +18,7 @@ HarnessError                 one or two lines for a person; carries `exit_code`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from harness.model.exit_codes import ExitCode
@@ -115,3 +115,18 @@ class UndoUnverified(HarnessError):
         super().__init__(left, hint=mend)
         self.left = left
         self.mend = mend
+
+
+def unknown(
+    what: str, name: str, known: Iterable[str], *, where: str = "", field: str | None = None, lead: str = ""
+) -> UsageError:
+    """A UsageError for a name that is not among the known ones, with the nearest as the hint: "did you mean".
+
+    what: the kind of thing ("scenario"); where: prefix naming file and key path; field, lead: as in UsageError.
+    """
+    from difflib import get_close_matches
+
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
+    return UsageError(f"{where}unknown {what} {name!r}", hint=hint, field=field, lead=lead)

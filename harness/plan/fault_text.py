@@ -14,10 +14,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.model import units
-from harness.model.errors import UsageError
+from harness.model.errors import UsageError, unknown
 from harness.model.records.faults import FaultSpec, ParamInfo, Scalar
 from harness.model.records.plan import MAX_PHASE_S, PlannedFault
-from harness.model.suggest import unknown
 
 NONE = "none"
 

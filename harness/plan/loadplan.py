@@ -7,9 +7,8 @@ import re
 
 import msgspec
 
-from harness.model.errors import UsageError
+from harness.model.errors import UsageError, unknown
 from harness.model.records.load import LoadPlan, Locustfile, Model, Scenario, UserClass
-from harness.model.suggest import unknown
 from harness.plan.experiment import Experiment
 from harness.plan.workers import shared
 

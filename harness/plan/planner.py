@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from harness.model.errors import UsageError
+from harness.model.errors import UsageError, unknown
 from harness.model.records.alerts import AlertsPlan
 from harness.model.records.faults import Dependency
 from harness.model.records.load import Locustfile, Scenario
@@ -15,17 +15,15 @@ from harness.model.records.metrics import Origin
 from harness.model.records.plan import PhasePlan, Plan, PlannedFault, Provenance
 from harness.model.records.stack import StackUp
 from harness.model.records.targets import JudgedPhase, Target
-from harness.model.suggest import unknown
 from harness.model.target_grammar import defaults, merge, parse_targets, refuse_impossible
 from harness.model.units import format_duration
 from harness.plan import loadplan, phases
 from harness.plan.consent import FaultDescription, planned
 from harness.plan.experiment import Experiment
-from harness.plan.file_notes import file_notes
 from harness.plan.files.entries import Entry, FaultEntry
 from harness.plan.scenarios import SCENARIOS
 from harness.plan.timeline import expand
-from harness.plan.warnings import plan_warnings
+from harness.plan.warnings import file_notes, plan_warnings
 
 
 def find_scenario(name: str) -> Scenario:

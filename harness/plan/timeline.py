@@ -17,10 +17,9 @@ from struct import unpack
 
 import msgspec
 
-from harness.model.errors import Refused, UsageError, about
+from harness.model.errors import Refused, UsageError, about, unknown
 from harness.model.records.faults import Change, Dependency, FaultSpec
 from harness.model.records.plan import MAX_PHASE_S, PlannedFault
-from harness.model.suggest import unknown
 from harness.model.units import format_duration
 from harness.plan.consent import FaultDescription, planned
 from harness.plan.fault_text import decode_params, fault_text, parse_fault

@@ -9,11 +9,10 @@ import msgspec
 from harness.model.errors import UsageError
 from harness.scaffold import configuration_file, proxy_override
 from harness.scaffold.compose_config import OVERRIDE, Composed, ask, composed
-from harness.scaffold.compose_services import ENVOY, OURS, ours, project_of
+from harness.scaffold.compose_services import ENVOY, OURS, meant, ours, project_of
 from harness.scaffold.connections import Refused
 from harness.scaffold.front import Front, plan_front, says
 from harness.scaffold.one_line import one_line
-from harness.scaffold.resolution import meant
 from harness.scaffold.target import Choice, choose
 from harness.scaffold.written_files import TOML
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +260,20 @@ def _ports(table: dict[str, Any]) -> tuple[tuple[int, ...], dict[int, int]]:
         if _PORT.fullmatch(port) and protocol in ("", "tcp")
     ]
     return tuple(dict.fromkeys(found)), published
+
+
+def meant(services: Mapping[str, Service], owner: Service, name: str) -> frozenset[str]:
+    """The services, or the address, that a name leads to for a container, by the model that Compose makes: /etc/hosts,
+    its own links, then its networks. Several are used in turn. owner: of the network namespace."""
+    if name in owner.pinned:
+        return frozenset({owner.pinned[name]})
+    linked = frozenset(service for service, alias in owner.links if alias == name)
+    if linked:
+        return linked
+    found = set()
+    for other in services.values():
+        for network, aliases in other.networks.items():
+            everywhere = {*other.names, *other.made} - {alias for many in other.networks.values() for alias in many}
+            if network in owner.networks and name in {*everywhere, *aliases}:
+                found.add(other.name)
+    return frozenset(found)

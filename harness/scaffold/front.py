@@ -10,9 +10,8 @@ import msgspec
 
 from harness.adapters.clients.envoy_configuration import Upstream
 from harness.dependencies.kind import DependencyKind
-from harness.model.errors import UsageError
+from harness.model.errors import UsageError, unknown
 from harness.model.records.faults import Address
-from harness.model.suggest import unknown
 from harness.scaffold.compose_services import OURS, Project, Service, name_of
 from harness.scaffold.connections import DEPENDS, Refused, Use, refusal, sentinel_of, uses_of, way_past
 from harness.scaffold.kafka_listeners import after_bootstrap

@@ -9,8 +9,7 @@ from msgspec.structs import replace
 
 from harness.conductor.prepare import Planned, prepare
 from harness.config.file import Configuration, VersionTable
-from harness.model.errors import UsageError
-from harness.model.suggest import unknown
+from harness.model.errors import UsageError, unknown
 from harness.stack.embedded import EmbeddedStack
 from harness.stack.embedded.api import settings
 from harness.stack.external.stack import target_url

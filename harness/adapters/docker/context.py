@@ -15,8 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from harness.adapters.allowed_hosts import check_address, url_address
-from harness.model.errors import Refused, UsageError
-from harness.model.suggest import unknown
+from harness.model.errors import Refused, UsageError, unknown
 
 DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 _PORT, _TLS_PORT = 2375, 2376

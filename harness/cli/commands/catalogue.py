@@ -33,7 +33,7 @@ def faults(name: str | None, config: Configuration | None, as_json: bool) -> int
     For the dependencies of the embedded stack, or for those of harness.toml where it declares a target.
     """
     from harness.fault import registered, unusable
-    from harness.model.suggest import unknown
+    from harness.model.errors import unknown
     from harness.plan.fault_text import NONE, bounds
     from harness.plan.suite.profile import possible
 

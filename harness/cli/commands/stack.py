@@ -230,8 +230,7 @@ def logs(
     harness.toml whose `log` it names; all of them without.
     """
     from harness.cli import log_tail as following
-    from harness.model.errors import UsageError
-    from harness.model.suggest import unknown
+    from harness.model.errors import UsageError, unknown
     from harness.stack import registry
 
     if chosen == "compose":

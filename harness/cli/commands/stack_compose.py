@@ -38,7 +38,7 @@ def status(up: StackUp, *, since: str, as_json: bool) -> int:
 def logs(up: StackUp, part: str | None, lines: int, *, follow: bool) -> int:
     """The last lines of the containers' output. Following ends with Ctrl-C, or when the last container has ended."""
     from harness.adapters.docker.engine import connect
-    from harness.model.suggest import unknown
+    from harness.model.errors import unknown
     from harness.stack.compose.status import containers, where
 
     found = containers(up)

@@ -61,8 +61,7 @@ def logs(
 ) -> int:
     """The logs that the file names, and those of its containers. Raises UsageError where it names none."""
     from harness.cli import log_tail as following
-    from harness.model.errors import UsageError
-    from harness.model.suggest import unknown
+    from harness.model.errors import UsageError, unknown
     from harness.stack.external.containers import Containers
 
     tables: dict[str, tuple[str, Contained, str | None]] = {

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from harness.model.errors import UsageError
+from harness.model.errors import UsageError, unknown
 from harness.model.records.faults import Change, Dependency, FaultSpec, Scalar
-from harness.model.suggest import unknown
 from harness.plan.consent import FaultDescription, harm_of, planned
 from harness.plan.fault_text import decode_params
 from harness.plan.suite.items import CONTROL, Item, Left, Suite, one

@@ -19,9 +19,8 @@ from harness.adapters.docker.records import PROJECT_LABEL, SERVICE_LABEL, Contai
 from harness.config.compose_file import project_name
 from harness.config.file import Configuration, Contained
 from harness.dependencies.kind import DependencyKind
-from harness.model.errors import Refused, UsageError
+from harness.model.errors import Refused, UsageError, unknown
 from harness.model.records.faults import Address, Dependency
-from harness.model.suggest import unknown
 
 if TYPE_CHECKING:
     from harness.adapters.docker.engine import Engine
