@@ -19,7 +19,7 @@ from harness.model.records.many_runs.suite import SuiteResult
 from harness.model.records.plan import Plan
 from harness.model.units import format_duration
 from harness.plan.consent import harm_of
-from harness.plan.experiment import Experiment
+from harness.plan.experiment import OPTIONS, Experiment
 from harness.plan.phases import MIN_HOLD_S, sharing, shortest_run
 from harness.plan.suite.declared import declared_names, must_hold, own_targets, undecided, with_lengths
 from harness.plan.suite.items import Item, Left, Suite, experiment_of
@@ -175,8 +175,13 @@ def planned_item(item: Item, on: Ground, shared: Experiment, base: Plan, locustf
         if targets:
             plan = on.plan(replace(experiment, targets=(*experiment.targets, *targets)), lambda: locustfile)
     except UsageError as error:
-        error.message = f"experiment {item.name}: {error.message}"
-        raise
+        if error.field is not None and error.field not in item.settings:
+            # Of all experiments, or said by an option: that is named first.
+            error.message = f"{error.message} (experiment {item.name})"
+            raise
+        option = OPTIONS.get(error.field or "")
+        said = f"{option.key}{error.lead or ': '}{error.message}" if option is not None else str(error)
+        raise type(error)(f"experiment {item.name}: {said}", hint=error.hint) from error
     own_load = item.own_load or plan.load.jump_from is not None
     plan = replace(
         plan,
@@ -221,10 +226,8 @@ def _chosen(suite: Suite, only: Sequence[str]) -> tuple[tuple[Item, ...], tuple[
     chosen = tuple(item for item in suite.items if not only or any(fnmatchcase(item.name, one) for one in only))
     if not chosen:
         names = ", ".join(item.name for item in suite.items[:8])
-        wrong = f"no experiment fits {', '.join(only)}" if only else "the suite is empty"
-        raise UsageError(
-            wrong, hint=f"there are for example {names}" if names else "list some", field="only" if only else None
-        )
+        wrong = f"--only: no experiment fits {', '.join(only)}" if only else "the suite is empty"
+        raise UsageError(wrong, hint=f"there are for example {names}" if names else "list some")
     left = (Left(name=item.name, why="left out by --only") for item in suite.items if item not in chosen)
     return chosen, tuple(left)
 

@@ -114,6 +114,16 @@ def test_what_loses_data_is_left_out_of_a_list_on_somebody_s_stack_unless_allowe
         ("experiments: [redis-down]\nfaults: [none]\n", (), "not a key of a suite file"),
         ("experiments:\n  - {faults: [redis-down], must_hold: {a: b}}\n", (), "x.yaml:2: experiments[0].must_hold"),
         ("experiments: [redis-dwon]\n", (), "x.yaml:1: experiments[0]: unknown fault"),
+        (
+            "experiments:\n  - {name: away, faults: [redis-down], fault_for: 2s}\n",
+            (),
+            "error: experiment away: fault_for 2s is too short",
+        ),
+        (
+            "experiments:\n  - {name: away, faults: [redis-down]}\n",
+            ("--fault-for", "2s"),
+            "error: --fault-for 2s is too short to judge anything",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path: Path, text: str, words: tuple[str, ...], said: str) -> None:

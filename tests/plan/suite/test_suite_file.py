@@ -122,7 +122,7 @@ COMMANDS = [
     (ONE + "exclude: {redis-down: x}\n", [], "the suite is empty"),
     ("profile: quick\nallow: [redis-flsh]\n", [], "s.yaml:2: allow: the suite has no experiment 'redis-flsh'"),
     ("experiments:\n  - {faults: [none], fault_for: 1s}\n", [], "too short"),
-    (ONE, ["--only", "kafka-*"], "no experiment fits kafka-*"),
+    (ONE, ["--only", "kafka-*"], "error: --only: no experiment fits kafka-*"),
     (ONE, ["--profile", "quick"], "write `profile: NAME`"),
     (ONE, ["--fault", "none"], "--fault belongs to a single run"),
     (ONE, ["--time-limit", "soon"], "--time-limit"),
