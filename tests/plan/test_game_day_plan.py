@@ -162,6 +162,7 @@ def test_the_printed_plan_is_valid_as_it_stands_for_a_system_that_is_declared(
     file = read(init.stdout)
     assert [drill.name for drill in file.drills] == names
     assert ("Nothing is declared" in init.stdout) is (not declared)
+    assert "\nscenario:" not in init.stdout and "\nrate:" not in init.stdout, "[run] of harness.toml says it"
     configuration = load(tmp_path / "harness.toml")
     day = plan_game_day(file, Experiment(host="http://127.0.0.1:9", stack="external", rate=50.0), configuration)
     assert [drill.dependencies for drill in day.drills] == [
@@ -181,7 +182,8 @@ def test_plan_tells_what_would_happen() -> None:
     day = planned(
         "title: \"a\\e[31m\"\nroles: {operator: [Ada]}\nprerequisites: ['say \\stop']\npause: 2m\ndrills:\n"
         "  - {name: slow, faults: ['redis-latency:latency=1s@2s+5s', kafka-down], hypothesis: it holds, blind: true,"
-        " expect: red, fault_for: 10s, baseline: 20s, hold: 15s, abort_if: [p95 > 9s for 5s]}\n  - none\n"
+        " expect: red, fault_for: 10s, baseline: 20s, hold: 15s, abort_if: [p95 > 9s for 5s],"
+        " may_fail: [/predict], must_hold: [/health]}\n  - none\n"
     )
     text = gameday_plan_text(day.told)
     assert "\x1b" not in text and "a\\x1b[31m: 2 drills, about" in text
@@ -194,6 +196,8 @@ def test_plan_tells_what_would_happen() -> None:
         "believed    it holds",
         "to be seen  red",
         "stops when  p95 > 9s for 5s",
+        "may fail    /predict",
+        "must hold   /health",
         "nothing: a control drill",
         "it is started again, and the rest goes on",
     ):

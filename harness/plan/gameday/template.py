@@ -28,7 +28,6 @@ prerequisites:
   - somebody can say stop
 
 # The load, for the whole day: all options of `harness run`.
-scenario: target
 {load}
 # Before each drill, for talk and notes.
 pause: 2m
@@ -36,9 +35,11 @@ pause: 2m
 # A drill says what you believe, breaks one thing, and is judged by your targets. Begin with what you expect to hold.
 drills:
 """
-SAMPLE_LOAD = "rate: 100\n"
+SAMPLE_LOAD = "scenario: target\nrate: 100\n"
 OWN_LOAD = """\
-# rate: 50                   requests a second; without it the scenario's own
+# What is not said here is as in [run] of harness.toml, or by default.
+# scenario: target
+# rate: 50                   requests a second
 # locustfile: locustfile.py  what is sent
 """
 KINDS = ("down", "latency", "hang")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.model.records.many_runs.gameday import DrillPlan
-from harness.model.records.plan import Plan
 from harness.model.units import format_duration
 from harness.plan.gameday.told import GameDayTold
+from harness.plan.suite.suite_plan import PlannedExperiment
 from harness.report.sentences.text import visible
 from harness.report.terminal.plan import load_text, wrapped
 
@@ -19,7 +19,7 @@ def gameday_plan_text(day: GameDayTold, *, width: int = 100) -> str:
     title = f"{visible(day.title, 100)}: {many}, about {long} with the pauses if the target recovers at once each time"
     people = [f"  {role:<10} {_list(names)}" for role, names in day.roles.items()]
     before = [wrapped(f"  {number:>3} ", visible(one, 500), width) for number, one in enumerate(day.prerequisites, 1)]
-    plans = [one.plan for one in day.suite.experiments]
+    planned = day.suite.experiments
     same = len({drill.targets for drill in day.drills}) == 1
     blocks = [
         load_text(day.suite.base, width, title),
@@ -27,7 +27,7 @@ def gameday_plan_text(day: GameDayTold, *, width: int = 100) -> str:
         "\n".join(["Before the first drill, ticked one by one", *before]) if before else "",
         wrapped("Targets of every drill: ", _list(day.drills[0].targets), width) if same else "",
         "Drills, in this order",
-        *(_drill(drill, plan, width, targets=not same) for drill, plan in zip(day.drills, plans, strict=True)),
+        *(_drill(drill, one, width, targets=not same) for drill, one in zip(day.drills, planned, strict=True)),
         wrapped("Where the target does not come back by itself: ", visible(day.suite.reset, 500), width),
     ]
     warnings = [wrapped("  - ", visible(text, 1000), width) for text in day.suite.warnings]
@@ -35,15 +35,15 @@ def gameday_plan_text(day: GameDayTold, *, width: int = 100) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def _drill(drill: DrillPlan, plan: Plan, width: int, *, targets: bool) -> str:
+def _drill(drill: DrillPlan, one: PlannedExperiment, width: int, *, targets: bool) -> str:
     blind = " (blind: the responders are not told what is broken)" if drill.blind else ""
     lines = [f"  {drill.number:>3} {visible(drill.name, 100)}{blind}"]
-    said = [*_of(drill, plan), ("targets", _list(drill.targets) if targets else "")]
+    said = [*_of(drill, one), ("targets", _list(drill.targets) if targets else "")]
     return "\n".join([*lines, *(wrapped(f"        {what:<11} ", text, width) for what, text in said if text)])
 
 
-def _of(drill: DrillPlan, plan: Plan) -> Iterable[tuple[str, str]]:
-    phases = plan.phases
+def _of(drill: DrillPlan, one: PlannedExperiment) -> Iterable[tuple[str, str]]:
+    phases = one.plan.phases
     yield "breaks", _list(drill.faults) or "nothing: a control drill"
     yield "of", _list(drill.dependencies)
     yield (
@@ -53,6 +53,8 @@ def _of(drill: DrillPlan, plan: Plan) -> Iterable[tuple[str, str]]:
     )
     yield "believed", visible(drill.hypothesis, 500)
     yield "to be seen", visible(drill.expect, 500)
+    yield "may fail", _list(one.may_fail)
+    yield "must hold", _list(one.must_hold)
     yield "alerts", _list(drill.alerts)
     yield "stops when", _list(drill.abort_if)
 
