@@ -25,6 +25,7 @@ from harness.suite.prepare import PlannedItem, PlannedSuite
 
 OUTCOMES: dict[Verdict, ExperimentOutcome] = {"pass": "held", "fail": "broken", "inconclusive": "unknown"}
 NEVER = "the suite ended before it"
+NOT_YET = "not carried out so far"
 WORST_FIRST = (
     ExitCode.UNDO_UNVERIFIED,
     ExitCode.INTERRUPTED,
@@ -117,11 +118,19 @@ class Book:
         self._ended = why
 
     def result(
-        self, *, seconds: float, problem: HarnessError | None, interrupted: bool, left: Sequence[str]
+        self,
+        *,
+        seconds: float,
+        problem: HarnessError | None,
+        interrupted: bool,
+        left: Sequence[str],
+        going: bool = False,
     ) -> SuiteResult:
+        """going: it goes on. Should it be killed, this is all that is left of it."""
         planned, plan, provenance = self._planned, self._planned.base.plan, self._provenance
+        never = NOT_YET if going else NEVER
         with self._lock:
-            experiments = tuple(self._experiment(one) for one in planned.items)
+            experiments = tuple(self._experiment(one, never) for one in planned.items)
         code = exit_code(experiments, problem, interrupted=interrupted, left=bool(left or self.unverified))
         if self.gate is not None and code not in (
             ExitCode.UNDO_UNVERIFIED,
@@ -132,6 +141,9 @@ class Book:
         reasons = [*([str(problem)] if problem is not None else []), *left, *self.unverified]
         if self._ended and problem is None:
             reasons.append(f"The suite ended early: {self._ended}")
+        if going:
+            done = sum(one.outcome != "not_run" for one in experiments)
+            reasons.append(f"Not finished: {done} of {len(experiments)} experiments so far")
         return SuiteResult(
             name=planned.suite.name,
             profile=planned.suite.profile,
@@ -158,11 +170,11 @@ class Book:
             warnings=tuple(dict.fromkeys(text for one in planned.items for text in one.plan.warnings)),
         )
 
-    def _why_not_run(self, name: str) -> str:
+    def _why_not_run(self, name: str, never: str) -> str:
         last = self._last.get(name)
-        return self._why.get(name) or (last.unjudged if last is not None else "") or self._ended or NEVER
+        return self._why.get(name) or (last.unjudged if last is not None else "") or self._ended or never
 
-    def _experiment(self, one: PlannedItem) -> ExperimentResult:
+    def _experiment(self, one: PlannedItem, never: str) -> ExperimentResult:
         plan = one.plan
         attempts = tuple(self._attempts[one.item.name])
         return ExperimentResult(
@@ -174,7 +186,7 @@ class Book:
             on_target=bool(plan.faults) and all(fault.change.dependency.target for fault in plan.faults),
             weight=one.item.weight,
             outcome=outcome_of(attempts),
-            why="" if attempts else self._why_not_run(one.item.name),
+            why="" if attempts else self._why_not_run(one.item.name, never),
             attempts=attempts,
             command=command_for(plan),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -247,5 +247,8 @@ def _may_fail_with(item: Item, plan: Plan) -> dict[str, tuple[str, ...]]:
     return {**plan.may_fail_with, **expected}
 
 
-def told_length(planned: PlannedSuite) -> str:
-    return f"{len(planned.items)} experiments, about {format_duration(round(planned.seconds))}"
+def told_length(planned: PlannedSuite, done: Collection[str] = ()) -> str:
+    """done: names of those that are not carried out once more."""
+    left = [one for one in planned.items if one.item.name not in done]
+    many = f"{len(left)} of {len(planned.items)}" if done else f"{len(left)}"
+    return f"{many} experiments, about {format_duration(round(replace(planned, items=tuple(left)).seconds))}"

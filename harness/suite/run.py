@@ -79,7 +79,7 @@ def run_suite(
         return make_run_dir(out, name) if earlier is None else make_run_dir(earlier.folder, "session-on")
 
     with opened(base, planned.envelope, make, owner=name, view=view) as (session, log):
-        log.say(told_length(planned))
+        log.say(told_length(planned, earlier.done if earlier is not None else ()))
         return _Running(planned, session, log, signals, command, time_limit_s, accepted, earlier).run()
 
 
@@ -134,9 +134,10 @@ class _Running:
             gate=self._book.gate,
         )
 
-    def _so_far(self, problem: HarnessError | None = None) -> SuiteResult:
+    def _so_far(self, problem: HarnessError | None = None, *, going: bool = False) -> SuiteResult:
         return self._book.result(
             seconds=monotonic() - self._begun,
+            going=going,
             problem=problem,
             interrupted=self._signals.count > 0,
             left=tuple(self._session.left),
@@ -147,7 +148,7 @@ class _Running:
         if standing is None:
             return
         self._book.begun(standing.up, standing.provenance, wall())
-        write_suite(self._folder, self._so_far(), None, self._log.say)
+        write_suite(self._folder, self._so_far(going=True), None, self._log.say)
         if self._signals.count:
             return
         clean = clean_before(self._earlier) if self._earlier is not None else ()
@@ -222,7 +223,7 @@ class _Running:
     def _done(self, carried: Carried, run: Run, result: Result) -> None:
         self._book.judged(carried, run, result)
         # A suite that is killed has its result up to here, and can go on.
-        write_suite(self._folder, self._so_far(), None, self._log.say)
+        write_suite(self._folder, self._so_far(going=True), None, self._log.say)
         shown = {"pass": "held", "fail": "BROKEN", "inconclusive": "unknown"}[result.verdict]
         self._log.say(f"{carried.folder.name}: {shown}. {result.reasons[0] if result.reasons else ''}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -186,12 +187,14 @@ def test_ctrl_c_undoes_the_experiment_and_leaves_the_rest(tmp_path: Path) -> Non
     try:
         suite.wait_event("02-kafka-latency", "fault_injected")
         members = family(suite.process.pid)
+        (going,) = suite.suite()["reasons"]
+        assert re.fullmatch("Not finished: [01] of 3 experiments so far", going)
         suite.process.send_signal(signal.SIGINT)
         assert suite.end() == 130, suite.text()
     finally:
         suite.kill_group()
     one, two, three = suite.suite()["experiments"]
-    assert suite.suite()["exit_code"] == 130
+    assert suite.suite()["exit_code"] == 130 and "Not finished" not in str(suite.suite()["reasons"])
     # A busy machine may have been too busy to tell.
     told = {"held": "pass", "unknown": "inconclusive"}
     assert result(suite.dir / NAMES[0])["verdict"] == told[one["outcome"]]

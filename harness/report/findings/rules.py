@@ -20,6 +20,7 @@ RULES: tuple[Rule, ...] = (
     run_findings.unproven,
     run_findings.undecided,
     dependency_findings.lost,
+    service_findings.stayed_down,
     service_findings.itself,
     service_findings.down,
     service_findings.health,

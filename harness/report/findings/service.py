@@ -16,6 +16,7 @@ REPLIES = ("status", "check", "protocol", "reset")
 """Failures in which the service itself answered, or broke off."""
 
 QUICK_MS = 1000.0
+LEAST_TIMEOUTS = 5
 """An error that came later than this left the caller waiting."""
 
 
@@ -130,7 +131,9 @@ def timeout(plan: Plan, result: Result) -> Iterator[Finding]:
     if fault is None or plan.control_run:
         return
     n = counted(errors_in(result, fault, ("timeout", "unfinished")))
-    if n and n >= 0.1 * max(1, fault.failures):
+    # A fault that ends soon lets most of those that wait have an error before the load gives them up.
+    waited = n >= LEAST_TIMEOUTS and (fault.failed_p50_ms or 0.0) >= QUICK_MS
+    if n and (waited or n >= 0.1 * max(1, fault.failures)):
         yield Finding(
             key="missing-timeout",
             title=f"No bound on the wait for {dependencies(plan)}",
@@ -191,11 +194,11 @@ def _not_recovered(result: Result) -> tuple[str, str, str]:
     return "The service did not come back by itself", f"; {later} after the end of load {answer}.", more
 
 
-def slow_recovery(plan: Plan, result: Result) -> Iterator[Finding]:
+def stayed_down(plan: Plan, result: Result) -> Iterator[Finding]:
+    """What needs somebody to mend it is worse than whatever the fault did while it was on."""
     recovery = result.recovery
-    if recovery is None or plan.control_run:
-        return
-    if recovery.outcome == "not_recovered" and bad_at_end(result):
+    stayed = recovery is not None and recovery.outcome == "not_recovered" and bad_at_end(result)
+    if stayed and not plan.control_run:
         title, seen, more = _not_recovered(result)
         yield Finding(
             key="slow-recovery",
@@ -206,7 +209,13 @@ def slow_recovery(plan: Plan, result: Result) -> Iterator[Finding]:
             "to leaks), a circuit breaker that never closes, a backlog that grows faster than it drains, and "
             f"retries that keep the load up.{more}",
         )
-    elif recovery.outcome == "not_recovered":
+
+
+def slow_recovery(plan: Plan, result: Result) -> Iterator[Finding]:
+    recovery = result.recovery
+    if recovery is None or plan.control_run:
+        return
+    if recovery.outcome == "not_recovered" and not bad_at_end(result):
         yield Finding(
             key="slow-recovery",
             title="The service did not come back in time",

@@ -78,7 +78,7 @@ def page(
         weaknesses=tuple(_weak(one, gate, by) for one in found[: room.weaknesses]),
         more_weak=max(0, len(found) - room.weaknesses),
         not_decided=tuple(
-            (_mark(one, by, old), text.visible(say.why_undecided(one), 300), _excerpt(one.command))
+            (_mark(one, by, old), text.visible(say.why_undecided(one), 300), text.visible(one.command, 1000))
             for one in undecided[: room.lines]
         ),
         more_undecided=max(0, len(undecided) - room.lines),
@@ -207,7 +207,7 @@ def _weak(one: Weakness, gate: GateResult | None, by: Evidence) -> Weak:
         ),
         cells=tuple(_cell(cell) for cell in one.cells[:20]),
         attempts=tuple(_attempt(each, by) for each in one.experiment.attempts[:5]),
-        command=text.visible(one.experiment.command, 600),
+        command=text.visible(one.experiment.command, 1000),
     )
 
 

@@ -72,7 +72,11 @@ def accept(suite_dir: Path, owner: str, reason: str, until: str | None, ticket: 
         click.echo(f"stale, and accepted all the same: {visible(stale_words(one), 500)}", err=True)
     for written in write_accepted(path, base, known):
         click.echo(f"written: {visible(str(written), 4000)}", err=True)
-    click.echo(f"accepted: {len(base.experiments)} experiments, {len(known)} known weaknesses")
+    unknown = sum(one.outcome in ("unknown", "not_run") for one in base.experiments.values())
+    click.echo(
+        f"accepted: {len(base.experiments)} experiments, {len(known)} known weaknesses"
+        + (f"; of {unknown} nothing is known" if unknown else "")
+    )
     return 0
 
 

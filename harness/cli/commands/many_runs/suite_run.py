@@ -96,7 +96,8 @@ def run(**values: Any) -> int:
             planned,
             out=Path(values["out"]),
             view=view_of(values),
-            command=shlex.join(["harness", *sys.argv[1:]]),
+            # What carries the whole suite out again, and not what went on with it.
+            command=earlier.result.command if earlier is not None else shlex.join(["harness", *sys.argv[1:]]),
             signals=signals,
             time_limit_s=values["time_limit_s"],
             accepted=accepted,
