@@ -181,7 +181,7 @@ def _judge(target: Target, row: Row, writer: Writer) -> TargetResult:
         why = f"{failures:,} of {requests:,} requests failed"
         if 0 < target.value < 1 and requests < needed(target.value):
             outcome = judge_proportion(failures, requests, target.value, target.op)
-            why += f"; {needed(target.value):,} are needed to be sure" if outcome == "undecided" else ""
+            why += f"; from {needed(target.value):,} on the figure itself decides" if outcome == "undecided" else ""
         return _result(target, observed, outcome, why)
     outcome = "held" if COMPARE[target.op](observed, target.value) else "broken"
     if target.metric in ALLOWED_OVER and requests < needed(ALLOWED_OVER[target.metric]):

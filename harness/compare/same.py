@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.analysis.suite.suite_file import SUITE
 from harness.model.errors import UsageError
 from harness.model.jsonl import encode
 from harness.model.records.many_runs.group import Difference
@@ -23,9 +24,15 @@ def refuse_others(first: Path, plan: Plan, others: Iterable[tuple[Path, Plan]]) 
     for path, other in others:
         for what, value in _experiment(other).items():
             if value != wanted[what]:
+                hint = "scenario, load, faults, phases and load file must be the same"
+                if path.parent == first.parent and (path.parent / SUITE).exists():
+                    hint = (
+                        "they are experiments of one suite: name the same one of both suites; whole suites are "
+                        "compared by harness suite accept and harness history --trend score"
+                    )
                 raise UsageError(
                     f"{path} cannot be compared with {first}: {what} {_short(value)} and {_short(wanted[what])}",
-                    hint="scenario, load, faults, phases and load file must be the same",
+                    hint=hint,
                 )
 
 

@@ -100,5 +100,5 @@ def _told(text: DrillText, planned: PlannedItem, number: int) -> DrillPlan:
         targets=tuple(target.text for target in plan.targets if target.primary),
         alerts=plan.alerts.expected if plan.alerts is not None else (),
         seconds=shortest_run(sharing(plan.phases)),
-        command=command_for(plan),
+        command=command_for(planned),
     )

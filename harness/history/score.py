@@ -13,7 +13,7 @@ from harness.history.reading import Found, counts_of, versions
 from harness.history.records import ScoreTrend, SuitePoint, Unread, Weakness
 from harness.model.errors import UsageError
 from harness.model.records.many_runs.gate import Known
-from harness.model.records.many_runs.suite import ExperimentOutcome, ExperimentResult, SuiteResult
+from harness.model.records.many_runs.suite import NOT_CHOSEN, ExperimentOutcome, ExperimentResult, SuiteResult
 
 DECIDED = ("held", "broken")
 
@@ -120,6 +120,7 @@ def _point(
         weight[outcome] += common[name]
     total = sum(weight.values())
     now, then = suite.experiments, previous.experiments if previous is not None else suite.experiments
+    not_chosen = {one.name for one in suite.result.excluded if one.why == NOT_CHOSEN}
     return SuitePoint(
         directory=suite.found.entry.directory,
         started=suite.found.entry.started,
@@ -128,7 +129,7 @@ def _point(
         high=100 * (total - weight["broken"]) / total if total else 100.0,
         versions=versions(suite.found.entry),
         added=tuple(name for name in now if name not in then),
-        removed=tuple(name for name in then if name not in now),
+        removed=tuple(name for name in then if name not in now and name not in not_chosen),
         changed=tuple(name for name in now if name in then and now[name].definition != then[name].definition),
         stale=len(old),
         load_changed=previous is not None and previous.result.load != suite.result.load,

@@ -81,7 +81,8 @@ def _target(suite: ET.Element, target: TargetResult, recovery: RecoveryResult | 
     why = f" {target.why}" if target.why else ""
     seen = f"observed {observed}.{why}"
     if target.traits.origin is Origin.RECOVERY and recovery is not None:
-        seen = f"{recovery_outcome(recovery.outcome)}, {seen}"
+        outcome = recovery_outcome(recovery.outcome)
+        seen = f"{outcome}.{why}" if target.observed is None else f"{outcome}, {seen}"
     match target.outcome:
         case "broken" if target.primary:
             mark(case, "failure", "broken", f"{target.target} is broken: {seen}")

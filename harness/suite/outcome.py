@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import threading
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from harness.model.exit_codes import ExitCode
 from harness.model.records.events import UndoNotVerified
 from harness.model.records.many_runs.gate import GateResult
 from harness.model.records.many_runs.suite import Attempt, Excluded, ExperimentOutcome, ExperimentResult, SuiteResult
-from harness.model.records.plan import Plan, Provenance
+from harness.model.records.plan import Provenance
 from harness.model.records.result import Result, Verdict
 from harness.model.records.stack import StackUp
 from harness.model.units import format_duration
@@ -188,12 +189,16 @@ class Book:
             outcome=outcome_of(attempts),
             why="" if attempts else self._why_not_run(one.item.name, never),
             attempts=attempts,
-            command=command_for(plan),
+            command=command_for(one, self.command),
         )
 
 
-def command_for(plan: Plan) -> str:
-    """What carries one experiment out again, by itself."""
+def command_for(one: PlannedItem, whole: str = "") -> str:
+    """What carries one experiment out again, by itself: a run, or its suite without the others where no option of a run
+    says what it says. whole: the suite's command. Empty where there is no such call."""
+    if one.item.may_fail:
+        return _alone(whole, one.item.name)
+    plan = one.plan
     words = ["harness", "run"]
     for text in dict.fromkeys(fault.spec.text or fault.spec.name for fault in plan.faults) or ("none",):
         words += ["--fault", text]
@@ -206,10 +211,25 @@ def command_for(plan: Plan) -> str:
     if len(lasting) == 1:
         words += ["--fault-for", format_duration(lasting.pop())]
     words += ["--baseline", format_duration(plan.phases.baseline_s)]
+    words += ["--recovery-limit", format_duration(plan.phases.recovery_limit_s)]
     for target in plan.targets:
         if target.explicit:
             words += ["--target", target.text]
     return shlex.join(words)
+
+
+_CHOICES = ("--only", "--time-limit", "--resume")
+
+
+def _alone(whole: str, name: str) -> str:
+    words = iter(shlex.split(whole))
+    kept: list[str] = []
+    for word in words:
+        if word in _CHOICES:
+            next(words, None)
+        elif not word.startswith(tuple(f"{one}=" for one in _CHOICES)):
+            kept.append(word)
+    return shlex.join([*kept, "--only", re.sub(r"([*?[])", r"[\1]", name)]) if kept[:2] == ["harness", "suite"] else ""
 
 
 def exit_code(

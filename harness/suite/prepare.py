@@ -15,7 +15,7 @@ from harness.config.file import Configuration
 from harness.fault import registered
 from harness.model.errors import HarnessError, UsageError
 from harness.model.records.load import Locustfile
-from harness.model.records.many_runs.suite import SuiteResult
+from harness.model.records.many_runs.suite import NOT_CHOSEN, SuiteResult
 from harness.model.records.plan import Plan
 from harness.model.units import format_duration
 from harness.plan.consent import harm_of
@@ -228,7 +228,7 @@ def _chosen(suite: Suite, only: Sequence[str]) -> tuple[tuple[Item, ...], tuple[
         names = ", ".join(item.name for item in suite.items[:8])
         wrong = f"--only: no experiment fits {', '.join(only)}" if only else "the suite is empty"
         raise UsageError(wrong, hint=f"there are for example {names}" if names else "list some")
-    left = (Left(name=item.name, why="left out by --only") for item in suite.items if item not in chosen)
+    left = (Left(name=item.name, why=NOT_CHOSEN) for item in suite.items if item not in chosen)
     return chosen, tuple(left)
 
 

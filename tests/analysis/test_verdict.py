@@ -19,6 +19,7 @@ from histories import (
     target,
 )
 
+from harness.analysis.verdict.tables import AGGREGATED
 from harness.model.records import events as ev
 from harness.model.records.result import Result
 from harness.model.records.windows import DeltaRow, MarkRow, RequestCounts
@@ -626,3 +627,27 @@ def test_other_early_ends_are_inconclusive(why: str) -> None:
     end = [stopped(why, 30.0, "it broke"), make(ev.UndoVerified, 30.2, fault="redis-down")]
     result = Scene().build().cut(30.0, *end).judge()
     assert ended(result) == ("inconclusive", 3) and says(result, "fault phase", "it broke")
+
+
+def test_what_arrives_after_the_end_that_was_announced_is_in_the_last_phase() -> None:
+    """A run that is stopped at once: arrivals go on until the load has heard of it."""
+    whole = Scene(service=failing(INJECTED, 1e9, 1.0)).build()
+    run = whole.cut(30.3, stopped("interrupt", 29.9), make(ev.LoadEnded, 30.4, end_s=29.8))
+    result = run.judge()
+    (every,) = [row for row in result.totals if row.name == AGGREGATED]
+    assert result.phases[-1].end_s == 30.3
+    assert sum(phase.requests for phase in result.phases) == every.requests
+    assert sum(phase.failures for phase in result.phases) == every.failures > 1000
+    assert result.impact is not None and result.impact.failed_requests == every.failures
+
+
+def test_a_secondary_target_that_the_generator_may_have_broken_is_no_fact() -> None:
+    run = Scene(service=slow(INJECTED, ZERO, 900.0, 0.5)).build()
+    broken = [text for text in run.judge().warnings if "violating" in text]
+    assert broken and not broken[0].startswith("This may be")
+    marks = [msgspec.structs.replace(row, saturated=True) if isinstance(row, MarkRow) else row for row in run.rows]
+    busy = Run(run.plan, run.events, marks, run.samples).judge()
+    outcomes = {one.outcome for one in busy.targets if "violating" in one.target and one.phase == "fault"}
+    said = [text for text in busy.warnings if "violating" in text]
+    assert outcomes == {"undecided"}
+    assert said and all(text.startswith("This may be the load generator's doing: ") for text in said)

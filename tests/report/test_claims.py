@@ -229,7 +229,7 @@ def test_bursts_episodes_and_longer_phases_are_told() -> None:
     told = msgspec.structs.replace(calm, phases=bursts, impact=msgspec.structs.replace(calm.impact, as_in_baseline=2))
     said = " ".join(notes(PASS, told))
     assert "bursts of about 20" in said and "the 3,000 requests of the fault phase tell as much as 150" in said
-    assert "2 short episodes of failures after the undo were no more frequent than in baseline" in said
+    assert "2 short episodes of failed or slow requests after the undo were no more frequent than in baseline" in said
     shorter = msgspec.structs.replace(PASS.phases, baseline_s=40.0, extend=("baseline",))
     extended = msgspec.structs.replace(PASS, phases=shorter)
     assert "Phase baseline went on from 40s to 1m" in " ".join(notes(extended, calm))

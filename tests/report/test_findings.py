@@ -51,6 +51,21 @@ def test_time_outs_mean_a_missing_time_out() -> None:
     assert "no-fallback" not in found
 
 
+@pytest.mark.parametrize(("waited_ms", "found"), [(5900.0, True), (40.0, False), (None, False)])
+def test_some_time_outs_are_enough_where_most_callers_waited(waited_ms: float | None, found: bool) -> None:
+    """A hang of little more than the load's own limit ends before it gives up most of those that wait."""
+    failed = result("fail")
+    few = tuple(
+        ErrorResult(kind=kind, name="GET /x", count=count, first_s=73.0, last_s=130.0, example="")
+        for kind, count in (("timeout", 18), ("status", 1400))
+    )
+    phases = tuple(
+        msgspec.structs.replace(one, failed_p50_ms=waited_ms) if one.name == "fault" else one for one in failed.phases
+    )
+    changed = msgspec.structs.replace(failed, errors=few, phases=phases)
+    assert ("missing-timeout" in keys(plan_of("fail"), changed)) is found
+
+
 def test_refusals_mean_that_the_service_itself_went_down() -> None:
     assert "target-down" in keys(plan_of("fail"), errors("refused"))
     assert "one-instance" not in keys(plan_of("fail"), errors("refused"))
@@ -105,6 +120,13 @@ def test_no_recovery_and_slow_recovery() -> None:
         recovery = msgspec.structs.replace(failed.recovery, **changes)
         changed = msgspec.structs.replace(failed, recovery=recovery)
         assert ("slow-recovery" in keys(plan_of("fail"), changed)) is expected
+    stayed = msgspec.structs.replace(failed.recovery, outcome="not_recovered", seconds=None)
+    end = max(phase.end_s for phase in failed.phases)
+    assert failed.impact is not None
+    impact = msgspec.structs.replace(failed.impact, violating=((70.0, end),))
+    both = msgspec.structs.replace(errors("status"), recovery=stayed, impact=impact)
+    found = keys(plan_of("fail"), both)
+    assert list(found)[:2] == ["slow-recovery", "no-fallback"], "what does not come back by itself is the worst of it"
     relapsed = msgspec.structs.replace(failed.recovery, relapses=((140.0, 141.0),))
     assert "relapse" in keys(plan_of("fail"), msgspec.structs.replace(failed, recovery=relapsed))
 

@@ -324,7 +324,8 @@ def _measured(
         proven=all(fault.proven for fault in result.faults) if injected is not None else None,
         undone=all(one is not False for one in verified) if verified else None,
         mended_s=_mended(result, injected),
-        impact_s=round(impact - injected, 1) if impact is not None and injected is not None else None,
+        # An impact is placed on the grid of a tenth of a second, an injection is not; and -0.0 is no time.
+        impact_s=round(impact - injected, 1) + 0.0 if impact is not None and injected is not None else None,
         recovery=recovery.outcome if recovery is not None else None,
         recovery_s=recovery.seconds if recovery is not None else None,
         harm=found.harm,

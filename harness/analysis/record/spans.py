@@ -46,7 +46,8 @@ def spans(history: Sequence[ev.Event], recorded_end: int) -> tuple[Span, ...]:
     ended = next((e for e in reversed(history) if isinstance(e, ev.LoadEnded)), None)
     stopped = next((e for e in history if isinstance(e, ev.Stopped)), None)
     if ended is not None:
-        last = step_of(ended.end_s)
+        # Where a run is stopped at once, arrivals go on for a moment after the end that was announced.
+        last = max(step_of(ended.end_s), recorded_end if stopped is not None else 0)
     elif stopped is not None:
         last = min(step_of(stopped.at), recorded_end)
     else:

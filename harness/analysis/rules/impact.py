@@ -101,7 +101,7 @@ def _first_hold(violations: bytearray, n: list[int], bad: list[int], hold: int, 
 
 
 def budget_burnt(bad: int, planned: int, p: float) -> float | None:
-    """Share of the error budget used: bad requests / (allowed proportion x requests planned in the run).
+    """Share of the error budget used: bad requests / (allowed proportion x requests planned), from baseline on.
 
     1.0 is the whole budget. None where there is no budget to speak of (no requests, or a limit of 0).
     """

@@ -296,7 +296,7 @@ def impact_result(
     fault_span = span_of(facts.spans, "fault")
     baseline = span_of(facts.spans, "baseline")
     first = faults[0][0] if faults else fault_span.start_s if fault_span else load_end_s
-    end = step_of(load_end_s)
+    end = max([step_of(load_end_s), *(span.end for span in facts.spans)])
     after = facts.store.totals(step_of(first), end)
     run = facts.store.totals(baseline.start if baseline else 0, end)
     planned = run.arrivals.planned if facts.open_model else 0
@@ -315,7 +315,7 @@ def impact_result(
         violating_s=round(sum((b - max(a, first) for a, b in stretches if b > first), 0.0), 6),
         failed_requests=after.bad,
         budget_burnt=_budget(facts, run.expected_bad, planned or run.expected),
-        violating=tuple(stretches),
+        violating=tuple((max(a, first), b) for a, b in stretches if b > first),
     )
 
 

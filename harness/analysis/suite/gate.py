@@ -97,8 +97,11 @@ class _Findings:
             else:
                 self._list(experiment, before, owned)
         there = {one.name for one in suite.experiments}
+        left = {one.name: one.why for one in suite.excluded}
         self.listed += [
-            f"{name} is in the base and no longer in the suite" for name in base.experiments if name not in there
+            f"{name} is in the base and " + left.get(name, "no longer in the suite")
+            for name in base.experiments
+            if name not in there
         ]
         self.listed += [f"{name}: a known weakness of an experiment that is not in the suite" for name in by_experiment]
 

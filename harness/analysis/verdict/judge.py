@@ -90,6 +90,10 @@ def judge(
     impact = recovery_and_impact.impact_result(facts, watched, history, facts.violating) if watched else None
     if impact is not None and _end_unseen(facts, facts.recovery, impact, unseen):
         impact = msgspec.structs.replace(impact, mitigated_s=None, mitigated_at_least=False, end_unseen=True)
+    if impact is not None and impact.before_s is not None:
+        injected_s = min(event.sent_s for event in history if isinstance(event, ev.FaultInjected))
+        if any(a < injected_s and injected_s - impact.before_s < b for a, b in unseen):
+            impact = msgspec.structs.replace(impact, before_s=None)
     if impact is not None and impact.by_name:
         impact = msgspec.structs.replace(impact, by_name_failed=_failed_by_name(facts, impact, faults))
     facts.detection = detection(facts, history, impact, alerts)

@@ -398,11 +398,13 @@ def _warnings(case: Case) -> list[str]:
         if case.cut_s
         else []
     )
-    return cut + [
-        sentences.broken(target, control=case.plan.control_run)
-        for target in case.targets
-        if not target.primary and target.outcome == "broken"
-    ]
+    stand: list[str] = []
+    doubtful: list[str] = []
+    for target in case.targets:
+        if not target.primary and target.outcome == "broken":
+            said = sentences.broken(target, control=case.plan.control_run)
+            (doubtful if target.target in case.tainted else stand).append(said)
+    return [*cut, *stand, *(f"This may be the load generator's doing: {text}" for text in doubtful)]
 
 
 def _abort(case: Case) -> ev.Stopped | None:

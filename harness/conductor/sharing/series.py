@@ -221,6 +221,9 @@ class Series:
             if dead and not carried.well_without_load:
                 carried.stuck = "the target did not come back, and it is not ours to start again"
             return
+        well = carried.well_without_load and carried.stopped != "not_calm"
+        if well and not ours:
+            return  # Their command is for one that is dead. Should it not come to rest under load, that is seen next.
         self._resets += 1
         journal, record_id, found = session.journal, f"reset-{self._resets}", [""]
 
@@ -236,5 +239,6 @@ class Series:
             carried.stuck = f"the target did not come back and could not be started again: {error}" if dead else ""
             self._log.say(f"the target could not be started again: {error}")
             return
-        self._log.say(f"it had not come back: {found[0]}")
+        why = "under load its targets were not seen to hold again" if well else "it had not come back"
+        self._log.say(f"{why}: {found[0]}")
         carried.reset = found[0]

@@ -41,8 +41,8 @@ def notes(plan: Plan, result: Result) -> tuple[str, ...]:
         )
     if result.impact is not None and (n := result.impact.as_in_baseline):
         said.append(
-            f"{n} short episode{'s' if n > 1 else ''} of failures after the undo {'were' if n > 1 else 'was'} no more "
-            f"frequent than in {before}: not counted against the service."
+            f"{n} short episode{'s' if n > 1 else ''} of failed or slow requests after the undo "
+            f"{'were' if n > 1 else 'was'} no more frequent than in {before}: not counted against the service."
         )
     return tuple(said)
 

@@ -93,7 +93,10 @@ def _line(
     members: list[tuple[TargetResult, Target | None]], rate: float | None, recovery: RecoveryResult | None
 ) -> Line:
     target = members[0][1]
-    worst = min((found for found, _ in members), key=lambda found: (_ORDER[found.outcome], -_badness(found, target)))
+    worst = min(
+        (found for found, _ in members),
+        key=lambda found: (_ORDER[found.outcome], *(-part for part in _badness(found, target))),
+    )
     return Line(
         label=_label(worst.metric, target.name if target else None),
         # Of a target that is not in the plan its whole text, unless that is no more than the metric's name.
@@ -109,12 +112,13 @@ def _line(
     )
 
 
-def _badness(found: TargetResult, target: Target | None) -> float:
+def _badness(found: TargetResult, target: Target | None) -> tuple[float, float]:
+    """Against its limit; where that is the same, for limits may be other ones, by what is shown."""
     if found.observed is None:
-        return float("-inf")
+        return (float("-inf"), 0.0)
     upwards = target is not None and target.op in (">", ">=")
-    limit = found.limit if found.limit else 1.0
-    return -found.observed / limit if upwards else found.observed / limit
+    shown = -found.observed if upwards else found.observed
+    return (round(shown / (found.limit or 1.0), 6), shown)
 
 
 def _label(metric: str, name: str | None) -> str:

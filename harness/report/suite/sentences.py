@@ -274,7 +274,7 @@ def _remove(found: Finding) -> str:
 
 
 def resets(suite: SuiteResult) -> list[tuple[ExperimentResult, Attempt, str]]:
-    """What was done to the target because it had not come back."""
+    """What was done to the target because its targets were not seen to hold again."""
     return [
         (one, attempt, f"after {_name(one.name)}: {text.visible(attempt.reset, 200)}")
         for one in suite.experiments

@@ -12,7 +12,7 @@ from harness.analysis.suite.accept import accepted
 from harness.analysis.suite.gate import gate, to_confirm
 from harness.model.errors import UsageError
 from harness.model.records.many_runs.gate import LOST_WRITES, WHOLE, Base, GateResult, Known
-from harness.model.records.many_runs.suite import Attempt, SuiteResult
+from harness.model.records.many_runs.suite import NOT_CHOSEN, Attempt, Excluded, SuiteResult
 from tests.analysis.suite.suites import attempt, cell, experiment, suite
 
 DAY = date(2026, 11, 30)
@@ -183,6 +183,8 @@ def test_new_changed_and_gone_experiments_are_listed() -> None:
     found = gate(base, known, other, DAY)
     assert found.exit_code == 0 and where(found) == {}
     assert found.listed == ("db-down is new: broken", "redis-down is in the base and no longer in the suite")
+    chosen = suite(experiment("control", GOOD), excluded=(Excluded(name=DOWN, why=NOT_CHOSEN),))
+    assert gate(base, known, chosen, DAY).listed == ("redis-down is in the base and left out by --only",)
     changed = gate(base, known, suite(experiment(DOWN, BAD, BAD, definition="x"), experiment("control", GOOD)), DAY)
     assert (changed.exit_code, changed.listed) == (0, ("redis-down has changed: broken",))
     assert gate(base, known, now(GOOD), DAY).listed == ()

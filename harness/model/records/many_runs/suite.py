@@ -111,6 +111,10 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     high: float
 
 
+NOT_CHOSEN = "left out by --only"
+"""Why a suite has not carried out an experiment that is still one of its own."""
+
+
 class Excluded(msgspec.Struct, frozen=True, kw_only=True):
     """What a suite leaves out on purpose, and why: listed, in no count."""
 
