@@ -132,7 +132,7 @@ def reached(dependency: Dependency) -> list[tuple[str, int]]:
     if dependency.broker.management is not None:
         found.append(url_address(dependency.broker.management))
     if dependency.credentials.admin is not None:
-        server = server_address(dependency.credentials.admin)
+        server = server_address(dependency.credentials.admin, default=dependency.direct)
         if server is not None:
             found.append(server)
     if dependency.container.engine is not None and not dependency.container.engine.startswith("unix://"):

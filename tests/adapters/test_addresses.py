@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from harness.adapters.allowed_hosts import check_url, pinned, reached, server_address
 from harness.model.errors import Refused, UsageError
-from harness.model.records.faults import Address, Dependency, DependencyFront
+from harness.model.records.faults import Address, Credentials, Dependency, DependencyFront
 
 
 def dependency(**more: Any) -> Dependency:
@@ -114,3 +114,13 @@ def test_everything_that_is_reached_is_listed() -> None:
         credentials={"admin": "host=h user=a"},
     )
     assert reached(made) == [("127.0.0.1", 1), ("127.0.0.1", 2), ("::1", 3), ("h", 5432)]
+
+
+def test_an_admin_login_without_a_host_leads_to_the_server_itself() -> None:
+    one = Dependency(
+        name="db",
+        kind="postgres",
+        direct=Address("127.0.0.1", 5432),
+        credentials=Credentials(admin="user=postgres dbname=shop"),
+    )
+    assert reached(one) == [("127.0.0.1", 5432)]

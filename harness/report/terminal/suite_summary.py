@@ -65,4 +65,6 @@ def _said(one: ExperimentResult) -> str:
 def recovery_words(attempt: Attempt) -> str:
     if attempt.recovery == "recovered" and attempt.recovery_s is not None:
         return f"recovered after {format_duration(round(attempt.recovery_s, 1))}"
-    return "no impact" if attempt.recovery == "no_impact" else ""
+    if attempt.recovery != "no_impact":
+        return ""
+    return "targets held again before the fault ended" if attempt.violating_s else "no target was broken"

@@ -10,6 +10,7 @@ import pytest
 from harness.analysis.suite.isolation import isolation
 from harness.model.records.many_runs.gate import Finding, GateResult
 from harness.report.suite import sentences as say
+from harness.report.terminal.suite_summary import recovery_words
 from tests.analysis.suite.suites import attempt, cell, experiment, suite
 
 from .samples import KNOWN, gate_of_mixed, held, mixed
@@ -180,3 +181,12 @@ def test_resets_and_what_was_left_out() -> None:
     assert say.resets(held()) == []
     assert say.excluded(mixed()) == ["left out by --only: kafka-kill"]
     assert say.excluded(held()) == []
+
+
+def test_what_an_attempt_says_of_recovery_is_no_more_than_was_judged() -> None:
+    """That no target was broken when the fault ended does not say that nobody noticed."""
+    one = attempt("held", {"A": "held"})
+    quiet = msgspec.structs.replace(one, recovery="no_impact", violating_s=0.0)
+    assert recovery_words(quiet) == "no target was broken"
+    hurt = msgspec.structs.replace(quiet, violating_s=1.2)
+    assert recovery_words(hurt) == "targets held again before the fault ended"
