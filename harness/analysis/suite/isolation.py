@@ -16,13 +16,14 @@ MOSTLY = 0.5
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
     """A request that a dependency's loss breaks. fails, slow: experiments in which most of its bad requests failed, or
-    were only too slow. declared: it may fail with this dependency in all of them. independent: it is declared that it
-    does not need it."""
+    were only too slow. declared: it may fail with this dependency in all of them; partly: in some of them. independent:
+    it is declared that it does not need it."""
 
     request: str
     fails: tuple[str, ...]
     slow: tuple[str, ...]
     declared: bool
+    partly: bool
     independent: bool
 
 
@@ -77,6 +78,7 @@ def _of(dependency: str, found: dict[str, tuple[Cell, ...]]) -> Isolation:
                     fails=fails,
                     slow=tuple(e for e in broken if e not in fails),
                     declared=all(cell.may_fail for cell in broken.values()),
+                    partly=any(cell.may_fail for cell in broken.values()),
                     independent=any(cell.independent for cell in broken.values()),
                 )
             )

@@ -185,7 +185,9 @@ def needs(found: Isolation) -> list[str]:
     said = []
     for need in found.undeclared:
         how = "fails" if need.fails else "gets too slow"
-        declared = " though it is declared independent" if need.independent else ", and no declaration says so"
+        declared = ", which is declared of some experiments only" if need.partly else ", and no declaration says so"
+        if need.independent:
+            declared = " though it is declared independent"
         said.append(f"{_name(need.request)} {how} with {_name(found.dependency)}{declared}.")
     for one in found.froze:
         said.append(

@@ -35,7 +35,8 @@ def summary(suite: SuiteResult, run_dir: Path, gate: GateResult | None, *, colou
         by_reason.setdefault(left.why, []).append(left.name)
     for why, names in by_reason.items():
         lines.append(f"  left out {visible(', '.join(names), 120)}: {visible(why, 200)}")
-    lines += ["", f"{run_dir}/suite.json"]
+    report = run_dir / "report.html"
+    lines += ["", f"Report: {report}" if report.is_file() else f"{run_dir}/suite.json"]
     return "\n".join(lines)
 
 

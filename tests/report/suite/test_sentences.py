@@ -138,6 +138,15 @@ def test_couplings_that_nobody_declared_and_a_freeze() -> None:
     assert [line for one in isolation(held().experiments) for line in say.needs(one)] == []
 
 
+def test_a_coupling_that_some_experiments_declare_is_not_said_to_be_declared_by_none() -> None:
+    broken = cell("GET /", "broken")
+    down = experiment("db-down", attempt("broken", [broken, cell("GET /b")]))
+    declared = cell("GET /", "broken", may_fail=True)
+    slow = experiment("db-latency", attempt("held", [declared, cell("GET /b")]))
+    lines = [line for one in isolation([down, slow]) for line in say.needs(one)]
+    assert lines == ["GET / fails with db, which is declared of some experiments only."]
+
+
 def test_a_slow_coupling_does_not_fail() -> None:
     slow = experiment("db-latency", attempt("broken", [cell("GET /", "broken", 50, failed=1), cell("GET /b")]))
     lines = [line for one in isolation([slow]) for line in say.needs(one)]
