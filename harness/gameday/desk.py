@@ -216,7 +216,8 @@ class Desk:
     def _tick(self, who: str, role: Role, command: Command) -> str:
         number = command.what or 0
         if not 1 <= number <= len(self.plan.prerequisites):
-            return f"there are {len(self.plan.prerequisites)} prerequisites"
+            many = len(self.plan.prerequisites)
+            return f"there {'is one prerequisite' if many == 1 else f'are {many} prerequisites'}"
         self._write(who, role, command)
         return ""
 

@@ -251,4 +251,5 @@ def told_length(planned: PlannedSuite, done: Collection[str] = ()) -> str:
     """done: names of those that are not carried out once more."""
     left = [one for one in planned.items if one.item.name not in done]
     many = f"{len(left)} of {len(planned.items)}" if done else f"{len(left)}"
-    return f"{many} experiments, about {format_duration(round(replace(planned, items=tuple(left)).seconds))}"
+    long = format_duration(round(replace(planned, items=tuple(left)).seconds))
+    return f"{many} experiment{'' if many == '1' else 's'}, about {long}"

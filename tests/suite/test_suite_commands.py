@@ -47,7 +47,7 @@ def test_accept_and_comment(tmp_path: Path) -> None:
     done = call(
         "suite", "accept", first, "--owner", "me", "--reason", "no fallback", "--until", UNTIL, "--ticket", "T1"
     )
-    assert done.exit_code == 0 and "accepted: 1 experiments, 1 known weaknesses" in done.output
+    assert done.exit_code == 0 and "accepted: 1 experiment, 1 known weakness\n" in done.output
     assert (tmp_path / "resilience-known.toml").read_text().count("[[known]]") == 1
     said = call("report", first, "--format", "comment").output
     assert said.startswith("### ✅ Resilience: passed, 1 known weakness, next expires on ")

@@ -74,10 +74,15 @@ def accept(suite_dir: Path, owner: str, reason: str, until: str | None, ticket: 
         click.echo(f"written: {visible(str(written), 4000)}", err=True)
     unknown = sum(one.outcome in ("unknown", "not_run") for one in base.experiments.values())
     click.echo(
-        f"accepted: {len(base.experiments)} experiments, {len(known)} known weaknesses"
+        f"accepted: {_many(len(base.experiments), 'experiment')}, "
+        f"{_many(len(known), 'known weakness', 'known weaknesses')}"
         + (f"; of {unknown} nothing is known" if unknown else "")
     )
     return 0
+
+
+def _many(n: int, one: str, more: str = "") -> str:
+    return f"{n} {one if n == 1 else more or f'{one}s'}"
 
 
 def base_path(given: Path | None) -> Path:
