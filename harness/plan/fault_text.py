@@ -67,6 +67,12 @@ def _split_name(name: str, dependencies: list[str], kinds: tuple[str, ...], wher
             f"{where}this stack declares no dependency, so only `--fault none` can run on it",
             hint="use --stack embedded, or leave --fault out",
         )
+    from difflib import get_close_matches
+
+    meant = next((name.removesuffix(f"-{kind}") for kind in kinds if name.endswith(f"-{kind}")), name)
+    if meant != name and not get_close_matches(meant, dependencies):
+        # A fault of that kind on something else would be near by its letters alone.
+        raise UsageError(f"{where}unknown fault {name!r}", hint=f"the dependencies here are {', '.join(dependencies)}")
     raise unknown("fault", name, (f"{d}-{k}" for d in dependencies for k in kinds), where=where)
 
 

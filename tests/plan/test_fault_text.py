@@ -64,6 +64,20 @@ def test_nonsense_is_refused_in_one_line(text: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("redis-down", "the dependencies here are cache, db"),  # and not db-down, which has the same kind
+        ("cahce-down", "did you mean 'cache-down'?"),
+        ("cache-dwon", "did you mean 'cache-down'?"),
+    ],
+)
+def test_no_fault_on_another_dependency_is_proposed(text: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_fault(text, ["cache", "db"], KINDS)
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
     ("params", "says"),
     [
         ("latncy=1s", "did you mean 'latency'"),

@@ -82,6 +82,8 @@ def interval(suite: SuiteResult) -> str:
     open_ = score.unknown + score.not_run
     if not open_:
         return f"Score {low} of 100: every experiment is decided."
+    if open_ == 1:
+        return f"Score {low} to {high} of 100: it is {low} if the undecided one breaks, {high} if it holds."
     return f"Score {low} to {high} of 100: it is {low} if all {open_} undecided ones break, {high} if all of them hold."
 
 

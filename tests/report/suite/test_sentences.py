@@ -25,6 +25,8 @@ def test_the_score_is_an_interval_where_something_is_unknown_and_one_number_wher
     assert say.interval(mixed()).startswith("Score 33 to 67 of 100: it is 33 if all 2 undecided ones break")
     assert say.interval(held()) == "Score 100 of 100: every experiment is decided."
     assert say.interval(suite()).startswith("No score")
+    one = suite(*held().experiments, experiment("db-down", attempt("unknown")))
+    assert say.interval(one).endswith("if the undecided one breaks, 100 if it holds.")
 
 
 def test_a_score_is_100_only_where_it_is() -> None:
