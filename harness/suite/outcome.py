@@ -14,6 +14,7 @@ from harness.analysis.suite.score import outcome_of, score
 from harness.conductor.sharing.carried import Carried
 from harness.model.errors import HarnessError
 from harness.model.exit_codes import ExitCode
+from harness.model.one_call import one_call
 from harness.model.records.events import UndoNotVerified
 from harness.model.records.many_runs.gate import GateResult
 from harness.model.records.many_runs.suite import Attempt, Excluded, ExperimentOutcome, ExperimentResult, SuiteResult
@@ -222,6 +223,8 @@ _CHOICES = ("--only", "--time-limit", "--resume")
 
 
 def _alone(whole: str, name: str) -> str:
+    if not one_call(whole):
+        return ""  # of a suite that goes on, it comes from that suite's record, which may be anybody's
     words = iter(shlex.split(whole))
     kept: list[str] = []
     for word in words:

@@ -7,7 +7,9 @@ import re
 import msgspec
 import pytest
 
+from harness.model.records.result import TargetResult
 from harness.report import markdown
+from harness.report.sentences.assessment import assess
 from harness.report.sentences.story import lines_of
 from harness.report.terminal import summary as terminal
 
@@ -71,6 +73,26 @@ def test_the_verdict_comes_last_with_its_reasons_and_the_report() -> None:
     assert rows[-1] == "Report: runs/x/report.html"
     assert rows[-2].startswith("  - fault: error_rate")
     assert rows[-3].startswith("FAIL: with redis-down, 12.4% of requests failed during the fault")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_phases_as_near_to_their_limits_the_lower_rate_is_the_worst(order: int) -> None:
+    """Each phase has a limit of its own: a share of the arrivals that were drawn for it."""
+    (planned,) = [t for t in plan_of("pass").targets if t.relative == "plan"][:1]
+    seen = [
+        TargetResult(
+            target=planned.text,
+            phase=phase,
+            metric="rps",
+            observed=rate,
+            limit=0.95 * rate,
+            outcome="held",
+            primary=True,
+        )
+        for phase, rate in (("baseline", 81.0), ("after", 80.5))
+    ]
+    (line,) = assess([planned], seen[::order], rate=80.0)
+    assert line.detail.endswith("worst in after")
 
 
 def test_a_scaled_run_says_that_it_was() -> None:

@@ -38,6 +38,8 @@ def test_a_run_says_all_that_the_experiment_says(planned: tuple[PlannedItem, ...
             "harness suite s.yaml --rate 9 --only 'away [[]1]'",
         ),
         ("harness gameday plan.yaml", ""),
+        ("harness suite 'never closed", ""),
+        ("harness suite s.yaml; rm -rf x", ""),
         ("", ""),
     ],
 )

@@ -75,6 +75,7 @@ def run(**values: Any) -> int:
     from harness.analysis.suite.suite_file import SUITE
     from harness.cli.streams import print_commands, print_result, view_of
     from harness.conductor.signals import Signals
+    from harness.model.one_call import one_call
     from harness.report.annotations import annotations_of
     from harness.report.terminal.suite_summary import summary
     from harness.suite.prepare import broken_first
@@ -85,8 +86,11 @@ def run(**values: Any) -> int:
     if earlier is not None and values["seed"] is None:
         values["seed"] = earlier.result.seed
     planned = planned_from(values)
+    command = shlex.join(["harness", *sys.argv[1:]])
     if earlier is not None:
         check_same(earlier, planned)
+        # What carries the whole suite out again, and not what went on with it; its record may be anybody's.
+        command = earlier.result.command if one_call(earlier.result.command) else command
     if values["time_limit_s"] is not None and (last := _last(Path(values["out"]))) is not None:
         planned = broken_first(planned, last)
     accepted = _accepted(values["base_file"])
@@ -96,8 +100,7 @@ def run(**values: Any) -> int:
             planned,
             out=Path(values["out"]),
             view=view_of(values),
-            # What carries the whole suite out again, and not what went on with it.
-            command=earlier.result.command if earlier is not None else shlex.join(["harness", *sys.argv[1:]]),
+            command=command,
             signals=signals,
             time_limit_s=values["time_limit_s"],
             accepted=accepted,
